@@ -1,0 +1,360 @@
+//! Every error the library reports, each saying who is at fault and what to do about it.
+//!
+//! * [`BuildError`]: the configuration cannot work; nothing was started.
+//! * [`SendError`]: a record was not accepted; it is not in any buffer and will never be written.
+//! * [`DeliveryError`]: an accepted record failed; [`DeliveryError::certainty`] says whether it may be in the log.
+//! * [`FlushError`], [`CloseError`]: what `flush` and `close` report.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::protocol::{BrokerId, ErrorCode, PartitionId};
+
+/// Whether a record whose delivery failed may nevertheless be in the partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Certainty {
+    /// The record is certainly not in the log: it was never written to a connection, or the broker
+    /// refused it with an error that proves so. Sending it again cannot double it.
+    NotWritten,
+    /// An attempt to write it went unanswered. Sending it again may double it.
+    Unknown,
+}
+
+impl fmt::Display for Certainty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Certainty::NotWritten => "not written",
+            Certainty::Unknown => "may have been written",
+        })
+    }
+}
+
+/// A configuration that cannot work. Nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// `bootstrap_servers` holds no address.
+    #[error("the bootstrap list is empty: give at least one broker as \"host:port\"")]
+    NoBootstrapServers,
+    /// An entry of `bootstrap_servers` is not `host:port`.
+    #[error("bootstrap address \"{address}\" is not \"host:port\": {reason}")]
+    InvalidAddress {
+        /// The entry as it was given.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A single setting has a value outside its range.
+    #[error("{name} = {value} cannot be used: {reason}")]
+    InvalidSetting {
+        /// The setting, by its Kafka name.
+        name: &'static str,
+        /// The value as it was given.
+        value: String,
+        /// The range or the rule, and what to change.
+        reason: String,
+    },
+    /// Two settings contradict each other.
+    #[error("{0}")]
+    Conflict(String),
+    /// A property name that this client does not know.
+    #[error("unknown property \"{name}\"{}", nearest.map(|n| format!(": did you mean \"{n}\"?")).unwrap_or_default())]
+    UnknownProperty {
+        /// The name as it was given.
+        name: String,
+        /// The known name that is most like it, if any is.
+        nearest: Option<&'static str>,
+    },
+    /// A codec that this build was compiled without.
+    #[error("compression {codec} needs the feature \"{codec}\" of the tidegate crate")]
+    CodecNotBuilt {
+        /// The codec's name, which is the feature's name too.
+        codec: &'static str,
+    },
+    /// The pool cannot hold what the loops need at the least.
+    #[error(
+        "buffer_memory = {buffer_memory} bytes is too small: {required} bytes are needed (one \
+         largest batch of {largest_batch} bytes for each of {loops} event loops, and for the pool)"
+    )]
+    PoolTooSmall {
+        /// The configured `buffer_memory`, in bytes.
+        buffer_memory: usize,
+        /// The least that works, in bytes.
+        required: usize,
+        /// `max(batch_size, max_request_size)`, in bytes.
+        largest_batch: usize,
+        /// Event loops that each need one.
+        loops: usize,
+    },
+    /// The operating system refused memory, a thread or a descriptor.
+    #[error("the operating system refused {what}: {reason}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// The system's own words.
+        reason: String,
+    },
+}
+
+/// A record that was not accepted. It is in no buffer and will never be written.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("record for topic \"{topic}\" was not accepted: {kind}")]
+pub struct SendError {
+    topic: Arc<str>,
+    kind: SendErrorKind,
+    returned: Option<Box<ReturnedRecord>>,
+}
+
+/// The owned parts of a rejected record, handed back without a copy. A payload that was passed as a
+/// borrowed slice is still the caller's own, and `None` here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReturnedRecord {
+    /// The key, if it was passed as [`Payload::Shared`](crate::Payload::Shared).
+    pub key: Option<Bytes>,
+    /// The value, if it was passed as [`Payload::Shared`](crate::Payload::Shared).
+    pub value: Option<Bytes>,
+}
+
+/// Why a record was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendErrorKind {
+    /// The producer is closing or closed.
+    #[error("the producer is closed")]
+    Closed,
+    /// The process was forked: the child has none of the producer's threads.
+    #[error("this process is a fork of the one that built the producer: build a new one here")]
+    Forked,
+    /// The record cannot fit any request.
+    #[error("its {size} bytes are over max_request_size = {max}: raise it here and max.message.bytes at the topic, or send less")]
+    RecordTooLarge {
+        /// Bytes of the record as a batch of its own.
+        size: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The partition does not exist.
+    #[error("partition {partition} does not exist: the topic has {partitions}")]
+    PartitionOutOfRange {
+        /// The partition asked for.
+        partition: i32,
+        /// How many the topic has.
+        partitions: u32,
+    },
+    /// No room, and the backoff strategy said [`Backoff::Reject`](crate::Backoff::Reject), or the
+    /// calling thread is one that must not wait.
+    #[error("no room: {queued} bytes are queued, over the high watermark of {high}")]
+    Rejected {
+        /// Bytes charged to the level that was full.
+        queued: usize,
+        /// Its high watermark, in bytes.
+        high: usize,
+    },
+    /// No room within the time that [`Backoff::Park`](crate::Backoff::Park) allowed.
+    #[error("no room within {waited:?}: brokers take records slower than they are sent, or not at all")]
+    ParkTimedOut {
+        /// How long the caller was held.
+        waited: Duration,
+    },
+    /// The producer already has `lanes_max` partitions open.
+    #[error("the producer's limit of {lanes_max} partitions (lanes_max) is reached")]
+    TooManyLanes {
+        /// The limit.
+        lanes_max: usize,
+    },
+    /// A header's key is longer than the format allows, or there are too many headers.
+    #[error("invalid headers: {0}")]
+    InvalidHeaders(&'static str),
+    /// The user's partitioner or strategy panicked; only this record is affected.
+    #[error("the {0} panicked")]
+    PolicyPanicked(&'static str),
+}
+
+impl SendError {
+    pub(crate) fn new(topic: Arc<str>, kind: SendErrorKind) -> Self {
+        SendError { topic, kind, returned: None }
+    }
+
+    pub(crate) fn with_returned(mut self, key: Option<Bytes>, value: Option<Bytes>) -> Self {
+        if key.is_some() || value.is_some() {
+            self.returned = Some(Box::new(ReturnedRecord { key, value }));
+        }
+        self
+    }
+
+    /// The topic the record was meant for.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Why it was not accepted.
+    pub fn kind(&self) -> &SendErrorKind {
+        &self.kind
+    }
+
+    /// Whether sending the same record again, later, may succeed.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self.kind, SendErrorKind::Rejected { .. } | SendErrorKind::ParkTimedOut { .. })
+    }
+
+    /// The owned parts of the record, handed back.
+    pub fn into_record(self) -> ReturnedRecord {
+        self.returned.map(|boxed| *boxed).unwrap_or_default()
+    }
+}
+
+/// An accepted record that was not, or not certainly, written. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeliveryError(Arc<DeliveryFailure>);
+
+/// The parts of a [`DeliveryError`], made once per failed batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeliveryFailure {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: Option<PartitionId>,
+    pub(crate) broker: Option<BrokerId>,
+    pub(crate) cause: DeliveryErrorCause,
+    pub(crate) certainty: Certainty,
+}
+
+/// What made a delivery fail.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryErrorCause {
+    /// The broker answered with an error that a retry cannot mend, or that outlasted the retries.
+    #[error("the broker answered {code}{}", message.as_deref().map(|m| format!(" (\"{m}\")")).unwrap_or_default())]
+    Broker {
+        /// Kafka's error code.
+        code: ErrorCode,
+        /// The broker's own words, if it sent any.
+        message: Option<Arc<str>>,
+    },
+    /// `delivery_timeout` passed. `last` is what stood in the way.
+    #[error("not acknowledged within delivery_timeout = {after:?}{}", last.as_deref().map(|l| format!("; last cause: {l}")).unwrap_or_default())]
+    TimedOut {
+        /// The configured `delivery_timeout`.
+        after: Duration,
+        /// The last thing that went wrong, in words: a lost connection, an unknown host, an error code.
+        last: Option<Arc<str>>,
+    },
+    /// The connection was lost and no retries are configured.
+    #[error("the connection was lost: {0}")]
+    Disconnected(Arc<str>),
+    /// The topic stayed unknown for `topic_unknown_max`.
+    #[error("the topic does not exist ({after:?} after it was first asked for): create it, or allow auto-creation{}", last.as_deref().map(|l| format!("; last cause: {l}")).unwrap_or_default())]
+    UnknownTopic {
+        /// The time that passed.
+        after: Duration,
+        /// The last thing that went wrong, in words, if a broker was not even reached.
+        last: Option<Arc<str>>,
+    },
+    /// The partition that the record asked for does not exist.
+    #[error("partition {partition} does not exist: the topic has {partitions}")]
+    PartitionOutOfRange {
+        /// The partition asked for.
+        partition: i32,
+        /// How many the topic has.
+        partitions: u32,
+    },
+    /// The backoff strategy dropped the record.
+    #[error("dropped by the backoff strategy")]
+    Dropped,
+    /// The producer was closed before the record could be written.
+    #[error("the producer was closed before the record was acknowledged")]
+    Closed,
+    /// The event loop that owned the partition ended after a panic.
+    #[error("the event loop that owned the partition panicked; please report this")]
+    LoopPanicked,
+    /// The user's partitioner panicked on this record.
+    #[error("the partitioner panicked")]
+    PartitionerPanicked,
+}
+
+impl DeliveryError {
+    pub(crate) fn new(failure: DeliveryFailure) -> Self {
+        DeliveryError(Arc::new(failure))
+    }
+
+    /// The record's topic.
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// The record's partition, if it had been given one.
+    pub fn partition(&self) -> Option<i32> {
+        self.0.partition.map(|p| p.0)
+    }
+
+    /// The broker that was last asked to write it, if any was.
+    pub fn broker(&self) -> Option<i32> {
+        self.0.broker.map(|b| b.0)
+    }
+
+    /// What went wrong.
+    pub fn cause(&self) -> &DeliveryErrorCause {
+        &self.0.cause
+    }
+
+    /// Whether the record may nevertheless be in the log.
+    pub fn certainty(&self) -> Certainty {
+        self.0.certainty
+    }
+}
+
+impl fmt::Display for DeliveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "delivery to {}", self.0.topic)?;
+        if let Some(partition) = self.0.partition {
+            write!(f, "-{}", partition.0)?;
+        }
+        if let Some(broker) = self.0.broker {
+            write!(f, " at broker {}", broker.0)?;
+        }
+        write!(f, " failed ({}): {}", self.0.certainty, self.0.cause)
+    }
+}
+
+impl fmt::Debug for DeliveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for DeliveryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0.cause)
+    }
+}
+
+/// `flush` could not wait.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// Called on one of the producer's own threads, where waiting would stop the loop it waits for.
+    #[error("flush was called on a thread of the producer itself, where it would wait for ever")]
+    OwnThread,
+    /// The process was forked: the child has none of the producer's threads.
+    #[error("this process is a fork of the one that built the producer")]
+    Forked,
+}
+
+/// `close` could not deliver everything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The timeout passed; every remaining delivery was resolved with [`DeliveryErrorCause::Closed`].
+    #[error("the timeout of {timeout:?} passed before every record was acknowledged; the rest were failed")]
+    TimedOut {
+        /// The timeout that was given.
+        timeout: Duration,
+    },
+    /// Called on one of the producer's own threads.
+    #[error("close was called on a thread of the producer itself, where it would wait for ever")]
+    OwnThread,
+    /// The process was forked: the child has none of the producer's threads.
+    #[error("this process is a fork of the one that built the producer")]
+    Forked,
+}

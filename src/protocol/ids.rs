@@ -1,0 +1,51 @@
+//! The identifiers of Kafka's protocol, each a type of its own.
+
+use std::fmt;
+
+/// A broker's node id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BrokerId(pub i32);
+
+/// A partition's index within its topic, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionId(pub i32);
+
+/// A topic's id (KIP-516): a UUID as 16 bytes, all zero where the broker gave none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicId(pub [u8; 16]);
+
+impl TopicId {
+    /// No id is known.
+    pub const ZERO: TopicId = TopicId([0; 16]);
+
+    /// Whether no id is known.
+    pub fn is_zero(&self) -> bool {
+        *self == TopicId::ZERO
+    }
+}
+
+/// What a broker gives out in InitProducerId (KIP-98): the identity under which it checks sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProducerIdentity {
+    /// The producer id; -1 in a batch without identity.
+    pub id: i64,
+    /// Its epoch; -1 in a batch without identity.
+    pub epoch: i16,
+}
+
+impl ProducerIdentity {
+    /// The mark of a batch that has no identity: not idempotent.
+    pub const NONE: ProducerIdentity = ProducerIdentity { id: -1, epoch: -1 };
+}
+
+impl fmt::Display for BrokerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
