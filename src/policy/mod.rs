@@ -1,1 +1,28 @@
-//! policy
+//! Layer 1: every extension point, in one folder.
+//!
+//! A policy is asked and answers with a decision; the mechanism acts on it. Policies are told what
+//! they need as arguments (levels, elapsed time, random numbers), so they read no clock, take no
+//! lock and can be driven by a simulation. All traits are object-safe, and closures are accepted.
+//!
+//! * [`Partitioner`] chooses a record's partition; a [`PartitionerFactory`] makes one per topic.
+//! * [`BackoffStrategy`] says what happens to a record for which there is no room.
+//! * [`RetryPolicy`] says how long a failed attempt waits before the next.
+//!
+//! Fed by `producer/` (records, pressure) and `shard/` and `connection/` (failed attempts); feeds
+//! its decisions back to them. Policies run on the sending thread, never under a lane's lock.
+
+mod backoff;
+mod default_partitioner;
+mod murmur2;
+mod partitioner;
+mod retry;
+
+pub use backoff::{
+    Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, PressureScope, RejectRecords,
+};
+pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners};
+pub use murmur2::murmur2;
+pub use partitioner::{
+    EveryTopic, PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions,
+};
+pub use retry::{ExponentialBackoff, RetryPolicy};

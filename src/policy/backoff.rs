@@ -1,0 +1,177 @@
+//! What happens to a record for which there is no room.
+
+use std::time::Duration;
+
+/// Which level was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PressureScope {
+    /// The bytes queued or in flight for one broker, by its node id, are over its high watermark.
+    Broker(i32),
+    /// The pool has no segments left for the record, whichever broker it is for.
+    Pool,
+    /// The topic is not known yet, and the records that wait for it have used up their share.
+    Stash,
+    /// The partition has no leader, and the records that wait for one have used up their share.
+    Leaderless,
+}
+
+/// What a [`BackoffStrategy`] is told about a record for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pressure {
+    /// Which level was full.
+    pub scope: PressureScope,
+    /// Bytes charged to that level now: queued and in flight, in whole segments.
+    pub charged: usize,
+    /// Its high watermark, in bytes; for the pool its size.
+    pub high: usize,
+    /// Its low watermark, in bytes: below it records are taken again.
+    pub low: usize,
+    /// How often this record was refused before: 0 at first.
+    pub attempt: u32,
+    /// Time since this record was first refused; 0 at first.
+    pub elapsed: Duration,
+    /// Bytes of the record: key, value, headers and what the format adds.
+    pub record_size: usize,
+}
+
+impl Pressure {
+    /// The first refusal of a record: nothing charged, no watermarks, no time elapsed. The fields
+    /// are public, so that a test of a strategy can set them.
+    pub fn new(scope: PressureScope, record_size: usize) -> Self {
+        Pressure {
+            scope,
+            charged: 0,
+            high: 0,
+            low: 0,
+            attempt: 0,
+            elapsed: Duration::ZERO,
+            record_size,
+        }
+    }
+}
+
+/// What is to be done with a record for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backoff {
+    /// The delivery resolves at once as dropped, which is counted. `send` itself succeeds.
+    Drop,
+    /// The sending thread waits until there is room, the producer is closed, or `at_most` has
+    /// passed since the record was first refused; after that `send` fails with `ParkTimedOut`. On
+    /// the producer's own threads, which must not wait, it acts as [`Backoff::Reject`].
+    Park {
+        /// The longest wait, counted from the first refusal of this record. Answering with the
+        /// same value again does not extend it, so that no sender parks for ever.
+        at_most: Duration,
+    },
+    /// `send` fails at once with `Rejected` and hands an owned record back.
+    Reject,
+}
+
+/// Decides what happens to a record when the level it belongs to is above its high watermark, or
+/// the pool is empty.
+///
+/// It is asked on the sending thread, outside of any lock, when a record is refused, and again if
+/// the record is refused again after a wait. A panic fails that record only. Closures
+/// `Fn(&Pressure) -> Backoff` are strategies too.
+pub trait BackoffStrategy: Send + Sync {
+    /// The decision for this record, now.
+    fn decide(&self, pressure: &Pressure) -> Backoff;
+}
+
+impl<F> BackoffStrategy for F
+where
+    F: Fn(&Pressure) -> Backoff + Send + Sync,
+{
+    fn decide(&self, pressure: &Pressure) -> Backoff {
+        self(pressure)
+    }
+}
+
+/// Drops every record for which there is no room: for data that is worth less than the time of the
+/// thread that sends it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropRecords;
+
+impl BackoffStrategy for DropRecords {
+    fn decide(&self, _pressure: &Pressure) -> Backoff {
+        Backoff::Drop
+    }
+}
+
+/// Makes the sending thread wait for room; the default, with Kafka's `max.block.ms` of 60 s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkSender {
+    at_most: Duration,
+}
+
+impl ParkSender {
+    /// Waits up to `at_most` for each record. 0 fails at once, like [`RejectRecords`], but with
+    /// `ParkTimedOut`.
+    pub fn for_at_most(at_most: Duration) -> Self {
+        ParkSender { at_most }
+    }
+}
+
+impl Default for ParkSender {
+    fn default() -> Self {
+        ParkSender::for_at_most(Duration::from_secs(60))
+    }
+}
+
+impl BackoffStrategy for ParkSender {
+    fn decide(&self, _pressure: &Pressure) -> Backoff {
+        Backoff::Park { at_most: self.at_most }
+    }
+}
+
+/// Refuses every record for which there is no room, and hands owned ones back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RejectRecords;
+
+impl BackoffStrategy for RejectRecords {
+    fn decide(&self, _pressure: &Pressure) -> Backoff {
+        Backoff::Reject
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn provided_strategies_decide_as_named() {
+        let pressure = Pressure::new(PressureScope::Pool, 100);
+        let minute = Duration::from_secs(60);
+        assert_eq!(DropRecords.decide(&pressure), Backoff::Drop);
+        assert_eq!(RejectRecords.decide(&pressure), Backoff::Reject);
+        assert_eq!(ParkSender::default().decide(&pressure), Backoff::Park { at_most: minute });
+        let second = Duration::from_secs(1);
+        let park = ParkSender::for_at_most(second);
+        assert_eq!(park.decide(&pressure), Backoff::Park { at_most: second });
+    }
+
+    #[test]
+    fn a_closure_sees_the_pressure() {
+        let strategy: Arc<dyn BackoffStrategy> =
+            Arc::new(|pressure: &Pressure| match pressure.scope {
+                PressureScope::Broker(_) if pressure.attempt < 3 => {
+                    Backoff::Park { at_most: 2 * pressure.elapsed + Duration::from_millis(1) }
+                }
+                PressureScope::Broker(_) => Backoff::Drop,
+                _ => Backoff::Reject,
+            });
+        let mut pressure = Pressure::new(PressureScope::Broker(7), 100);
+        pressure.elapsed = Duration::from_millis(2);
+        let parked = Backoff::Park { at_most: Duration::from_millis(5) };
+        assert_eq!(strategy.decide(&pressure), parked);
+        pressure.attempt = 3;
+        assert_eq!(strategy.decide(&pressure), Backoff::Drop);
+        pressure.scope = PressureScope::Stash;
+        assert_eq!(strategy.decide(&pressure), Backoff::Reject);
+    }
+}

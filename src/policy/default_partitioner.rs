@@ -1,0 +1,336 @@
+//! The partitioner that is used unless another is set: murmur2 for keys, uniform stickiness else.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_utils::CachePadded;
+
+use super::{PartitionRequest, Partitioner, PartitionerFactory, Partitions, murmur2};
+
+/// Threads that stick to partitions of their own; further ones share. A power of two.
+const SLOTS: usize = 64;
+const _: () = assert!(SLOTS.is_power_of_two());
+
+/// Set on a slot's partition that has had its batch's worth: the next record chooses another. It
+/// also makes the number larger than any partition's, which keeps the usual case to one comparison.
+const EXHAUSTED: u32 = 1 << 31;
+
+/// A slot that has not chosen yet.
+const NONE: u32 = u32::MAX;
+
+/// Random draws before all partitions are looked at: enough unless most are unavailable.
+const DRAWS_MAX: u32 = 8;
+
+/// What a thread (or several, beyond [`SLOTS`]) sticks to in one topic.
+///
+/// Only hints: two threads that share a slot may overwrite each other's counts, which makes them
+/// stick a little longer and harms nothing. So all accesses are relaxed loads and stores.
+struct Slot {
+    partition: AtomicU32,
+    bytes: AtomicU32,
+    random: AtomicU64,
+}
+
+/// The default partitioner of one topic.
+///
+/// * A record with a key goes to `murmur2(key) & 0x7fffffff` modulo all partitions, leaderless ones
+///   included, as with the Java client: equal keys stay together whichever client sent them. An
+///   empty key is hashed like any other.
+/// * Without a key, each sending thread sticks to a partition of its own until it has put a batch's
+///   worth of bytes (`batch_size`) there, then moves to another available one, all equally likely
+///   (the uniform stickiness of KIP-794). Batches fill up, threads do not contend for a lane, and
+///   every partition gets its share. One that loses its leader, or whose broker is over its high
+///   watermark, is left at once; new partitions join as soon as they are known.
+///
+/// Memory: 8 KiB per topic, from the first record without a key on.
+pub struct DefaultPartitioner {
+    // Made on first use: a process may send keyed records to thousands of topics.
+    slots: OnceLock<Box<[CachePadded<Slot>; SLOTS]>>,
+    seed: u64,
+}
+
+impl DefaultPartitioner {
+    /// A partitioner whose choices differ from process to process.
+    pub fn new() -> Self {
+        Self::with_seed(RandomState::new().hash_one(SLOTS))
+    }
+
+    /// A partitioner that makes the same choices in every run, for simulations and tests.
+    pub fn with_seed(seed: u64) -> Self {
+        DefaultPartitioner { slots: OnceLock::new(), seed }
+    }
+
+    fn slot(&self) -> &Slot {
+        let slots = self.slots.get_or_init(|| make_slots(self.seed));
+        &slots[thread_number() as usize % SLOTS]
+    }
+}
+
+impl Default for DefaultPartitioner {
+    fn default() -> Self {
+        DefaultPartitioner::new()
+    }
+}
+
+impl Partitioner for DefaultPartitioner {
+    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+        let partitions = request.partitions;
+        if let Some(key) = request.key {
+            return (murmur2(key) & 0x7fff_ffff) % partitions.count().max(1);
+        }
+        let slot = self.slot();
+        let sticky = slot.partition.load(Relaxed);
+        // Exhausted and unset ones are out of every range, so never available.
+        if sticky < EXHAUSTED && partitions.is_available(sticky) {
+            return sticky;
+        }
+        choose(slot, partitions, sticky)
+    }
+
+    fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
+        // Nobody asked for stickiness yet: every record had a key.
+        if self.slots.get().is_none() {
+            return;
+        }
+        let slot = self.slot();
+        if slot.partition.load(Relaxed) != partition {
+            return;
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let total = slot.bytes.load(Relaxed).saturating_add(bytes);
+        slot.bytes.store(total, Relaxed);
+        if total as usize >= batch_size {
+            slot.partition.store(partition | EXHAUSTED, Relaxed);
+        }
+    }
+}
+
+/// Gives every topic a [`DefaultPartitioner`] of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DefaultPartitioners;
+
+impl PartitionerFactory for DefaultPartitioners {
+    fn for_topic(&self, _topic: &str) -> Arc<dyn Partitioner> {
+        Arc::new(DefaultPartitioner::new())
+    }
+}
+
+/// Moves `slot` to another available partition, each equally likely. `last` is what it held. Where
+/// nothing else is available it stays; where nothing is available at all, all partitions count.
+#[cold]
+fn choose(slot: &Slot, partitions: Partitions<'_>, last: u32) -> u32 {
+    let count = partitions.count().max(1);
+    let last = if last == NONE { NONE } else { last & !EXHAUSTED };
+    let usable = |partition: u32| partition != last && partitions.is_available(partition);
+    let chosen = (0..DRAWS_MAX)
+        .map(|_| draw(slot, count))
+        .find(|partition| usable(*partition))
+        .or_else(|| {
+            let others = (0..count).filter(|partition| usable(*partition)).count() as u32;
+            let nth = if others == 0 { return None } else { draw(slot, others) };
+            // Availability may change between the two looks; then the next best rule applies.
+            (0..count).filter(|partition| usable(*partition)).nth(nth as usize)
+        })
+        .or_else(|| (last < count).then_some(last))
+        .unwrap_or_else(|| draw(slot, count));
+    slot.bytes.store(0, Relaxed);
+    slot.partition.store(chosen, Relaxed);
+    chosen
+}
+
+/// A number below `range`, from the slot's own xorshift generator.
+fn draw(slot: &Slot, range: u32) -> u32 {
+    let mut state = slot.random.load(Relaxed);
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    slot.random.store(state, Relaxed);
+    // The upper half scaled down: no division, and no bias that would matter.
+    (((state >> 32) * u64::from(range)) >> 32) as u32
+}
+
+fn make_slots(seed: u64) -> Box<[CachePadded<Slot>; SLOTS]> {
+    Box::new(std::array::from_fn(|index| {
+        // Neighbouring slots get seeds far apart; 0 is the one state that xorshift never leaves.
+        let spread = (seed ^ index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let state = (spread ^ (spread >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        CachePadded::new(Slot {
+            partition: AtomicU32::new(NONE),
+            bytes: AtomicU32::new(0),
+            random: AtomicU64::new((state ^ (state >> 32)).max(1)),
+        })
+    }))
+}
+
+/// The calling thread's number, counted from 0 through the whole process in order of first use.
+fn thread_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static NUMBER: Cell<u32> = const { Cell::new(NONE) };
+    }
+    NUMBER.with(|number| {
+        let known = number.get();
+        if known != NONE {
+            return known;
+        }
+        let new = NEXT.fetch_add(1, Relaxed) & (EXHAUSTED - 1);
+        number.set(new);
+        new
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PartitionView;
+    use super::*;
+
+    const BATCH: usize = 1_000;
+
+    struct Topic {
+        count: u32,
+        down: Vec<u32>,
+    }
+
+    impl PartitionView for Topic {
+        fn count(&self) -> u32 {
+            self.count
+        }
+
+        fn is_available(&self, partition: u32) -> bool {
+            partition < self.count && !self.down.contains(&partition)
+        }
+    }
+
+    fn topic(count: u32, down: &[u32]) -> Topic {
+        Topic { count, down: down.to_vec() }
+    }
+
+    fn ask(partitioner: &DefaultPartitioner, topic: &Topic, key: Option<&[u8]>) -> u32 {
+        partitioner.partition(&PartitionRequest::new("t", key, None, Partitions::new(topic)))
+    }
+
+    /// The partition of one unkeyed record that fills a batch.
+    fn send_batch(partitioner: &DefaultPartitioner, topic: &Topic) -> u32 {
+        let partition = ask(partitioner, topic, None);
+        partitioner.on_appended(partition, BATCH, BATCH);
+        partition
+    }
+
+    #[test]
+    fn keys_go_where_java_sends_them() {
+        let partitioner = DefaultPartitioner::with_seed(1);
+        // murmur2("21") is negative: masked, not negated, and over the leaderless ones as well.
+        let expected = ((-973_932_308_i32) & 0x7fff_ffff) as u32 % 12;
+        let all_down: Vec<u32> = (0..12).collect();
+        assert_eq!(ask(&partitioner, &topic(12, &[]), Some(b"21")), expected);
+        assert_eq!(ask(&partitioner, &topic(12, &all_down), Some(b"21")), expected);
+        // An empty key is a key: it does not stick, and does not move when a batch is full.
+        let empty = (murmur2(b"") & 0x7fff_ffff) % 12;
+        for _ in 0..20 {
+            assert_eq!(ask(&partitioner, &topic(12, &[]), Some(b"")), empty);
+            partitioner.on_appended(empty, BATCH, BATCH);
+        }
+        assert!(partitioner.slots.get().is_none(), "keyed records took memory for stickiness");
+    }
+
+    #[test]
+    fn sticks_until_a_batch_is_full_then_moves_on() {
+        let partitioner = DefaultPartitioner::with_seed(2);
+        let topic = topic(12, &[]);
+        let mut last = NONE;
+        for _ in 0..50 {
+            let first = ask(&partitioner, &topic, None);
+            assert_ne!(first, last, "a full batch was followed by the same partition");
+            for record in 1..=10 {
+                assert_eq!(ask(&partitioner, &topic, None), first, "record {record}");
+                // What is appended elsewhere does not count here.
+                partitioner.on_appended((first + 1) % 12, BATCH, BATCH);
+                partitioner.on_appended(first, BATCH / 10, BATCH);
+            }
+            last = first;
+        }
+    }
+
+    #[test]
+    fn every_partition_gets_its_share() {
+        let partitioner = DefaultPartitioner::with_seed(3);
+        let topic = topic(12, &[]);
+        let mut shares = [0_u32; 12];
+        for _ in 0..12_000 {
+            shares[send_batch(&partitioner, &topic) as usize] += 1;
+        }
+        // 1,000 expected; the standard deviation is about 30.
+        assert!(shares.iter().all(|share| (850..1_150).contains(share)), "{shares:?}");
+    }
+
+    #[test]
+    fn unavailable_partitions_are_left_and_skipped() {
+        let partitioner = DefaultPartitioner::with_seed(4);
+        let sticky = ask(&partitioner, &topic(12, &[]), None);
+        let moved = ask(&partitioner, &topic(12, &[sticky]), None);
+        assert_ne!(moved, sticky, "stayed with a partition that became unavailable");
+
+        // One of many: found although random draws mostly miss it.
+        let down: Vec<u32> = (0..1_000).filter(|partition| *partition != 777).collect();
+        let lonely = topic(1_000, &down);
+        for _ in 0..10 {
+            assert_eq!(send_batch(&partitioner, &lonely), 777);
+        }
+        // The others share evenly, also where a scan has to find them.
+        let down: Vec<u32> = (0..1_000).filter(|partition| partition % 250 != 0).collect();
+        let few = topic(1_000, &down);
+        let mut shares = [0_u32; 4];
+        for _ in 0..4_000 {
+            let partition = send_batch(&partitioner, &few);
+            assert_eq!(partition % 250, 0);
+            shares[partition as usize / 250] += 1;
+        }
+        assert!(shares.iter().all(|share| (850..1_150).contains(share)), "{shares:?}");
+    }
+
+    #[test]
+    fn nothing_available_still_answers_within_range_and_sticks() {
+        let partitioner = DefaultPartitioner::with_seed(5);
+        let all_down = topic(3, &[0, 1, 2]);
+        let first = ask(&partitioner, &all_down, None);
+        assert!(first < 3);
+        assert_eq!(ask(&partitioner, &all_down, None), first);
+        assert_eq!(send_batch(&partitioner, &topic(1, &[])), 0);
+        assert_eq!(send_batch(&partitioner, &topic(1, &[])), 0);
+    }
+
+    #[test]
+    fn new_partitions_join() {
+        let partitioner = DefaultPartitioner::with_seed(6);
+        for _ in 0..10 {
+            assert!(send_batch(&partitioner, &topic(2, &[])) < 2);
+        }
+        let grown = topic(4, &[]);
+        let seen: Vec<u32> = (0..100).map(|_| send_batch(&partitioner, &grown)).collect();
+        assert!(seen.contains(&2) && seen.contains(&3), "{seen:?}");
+    }
+
+    #[test]
+    fn threads_stick_on_their_own() {
+        let partitioner = DefaultPartitioner::with_seed(7);
+        let topic = topic(1_000, &[]);
+        let mine = ask(&partitioner, &topic, None);
+        let theirs: Vec<u32> = (0..8)
+            .map(|_| {
+                let other = std::thread::scope(|scope| {
+                    let first = scope.spawn(|| {
+                        let first = ask(&partitioner, &topic, None);
+                        partitioner.on_appended(first, 10 * BATCH, BATCH);
+                        first
+                    });
+                    first.join().expect("the thread does not panic")
+                });
+                assert_eq!(ask(&partitioner, &topic, None), mine, "moved by another thread");
+                other
+            })
+            .collect();
+        assert!(theirs.iter().any(|other| *other != mine), "{theirs:?} against {mine}");
+    }
+}

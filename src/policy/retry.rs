@@ -1,0 +1,106 @@
+//! How long a failed attempt waits before the next.
+
+use std::time::Duration;
+
+/// Says how long to wait before something that failed is tried again: a batch, a connection, a
+/// metadata request. How often is not its business: `retries` and `delivery_timeout` decide that.
+pub trait RetryPolicy: Send + Sync {
+    /// The wait before the next attempt, after `attempt` waits before it: 0 for the first. `random`
+    /// is any number, evenly spread over all of `u64`: it comes in as an argument so that a
+    /// simulation decides it.
+    fn backoff(&self, attempt: u32, random: u64) -> Duration;
+}
+
+impl<F> RetryPolicy for F
+where
+    F: Fn(u32, u64) -> Duration + Send + Sync,
+{
+    fn backoff(&self, attempt: u32, random: u64) -> Duration {
+        self(attempt, random)
+    }
+}
+
+/// Exponential backoff with jitter, as KIP-580 defines it: the wait grows by `multiplier` from
+/// `initial`, is varied by the share `jitter` to either side, and never exceeds `max`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExponentialBackoff {
+    /// The first wait, before jitter.
+    pub initial: Duration,
+    /// The longest wait, after jitter.
+    pub max: Duration,
+    /// The growth from one wait to the next; below 1 counts as 1.
+    pub multiplier: f64,
+    /// The share by which a wait may be shorter or longer, from 0 to 1.
+    pub jitter: f64,
+}
+
+impl ExponentialBackoff {
+    /// Doubling from `initial` to `max` with ±20% jitter, which is what Kafka's clients do.
+    pub fn new(initial: Duration, max: Duration) -> Self {
+        ExponentialBackoff { initial, max, multiplier: 2.0, jitter: 0.2 }
+    }
+}
+
+impl Default for ExponentialBackoff {
+    /// From 100 ms to 1 s: Kafka's `retry.backoff.ms` and `retry.backoff.max.ms`.
+    fn default() -> Self {
+        ExponentialBackoff::new(Duration::from_millis(100), Duration::from_secs(1))
+    }
+}
+
+impl RetryPolicy for ExponentialBackoff {
+    fn backoff(&self, attempt: u32, random: u64) -> Duration {
+        // A NaN becomes 1 here; in `jitter` it fails the conversion below, which answers `max`.
+        let multiplier = self.multiplier.max(1.0);
+        let jitter = self.jitter.clamp(0.0, 1.0);
+        let max = self.max.as_secs_f64();
+        let exponent = i32::try_from(attempt).unwrap_or(i32::MAX);
+        // The growth is cut off at `max` before jitter, so that late waits vary too: clients that
+        // lost the same broker must not come back in step.
+        let growth = multiplier.powi(exponent).min(f64::MAX);
+        let grown = (self.initial.as_secs_f64() * growth).min(max);
+        let share = (random >> 11) as f64 / (1_u64 << 53) as f64;
+        let wait = grown * (1.0 - jitter + 2.0 * jitter * share);
+        Duration::try_from_secs_f64(wait).unwrap_or(self.max).min(self.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIDDLE: u64 = 1 << 63;
+
+    #[test]
+    fn doubles_from_100_ms_to_1_s() {
+        let policy = ExponentialBackoff::default();
+        let waits: Vec<u128> =
+            (0..6).map(|attempt| policy.backoff(attempt, MIDDLE).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1_000, 1_000]);
+        assert_eq!(policy.backoff(u32::MAX, MIDDLE), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn jitter_is_a_fifth_to_either_side_and_below_the_maximum() {
+        let policy = ExponentialBackoff::default();
+        assert_eq!(policy.backoff(0, 0).as_millis(), 80);
+        let longest = policy.backoff(0, u64::MAX);
+        assert!(longest > Duration::from_micros(119_999) && longest <= Duration::from_millis(120));
+        assert_eq!(policy.backoff(9, 0).as_millis(), 800);
+        assert_eq!(policy.backoff(9, u64::MAX), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn odd_settings_stay_within_bounds() {
+        let max = Duration::from_secs(1);
+        let odd = ExponentialBackoff {
+            initial: Duration::from_secs(5),
+            max,
+            multiplier: f64::NAN,
+            jitter: f64::NAN,
+        };
+        assert_eq!(odd.backoff(3, MIDDLE), max);
+        let zero = ExponentialBackoff::new(Duration::ZERO, max);
+        assert_eq!(zero.backoff(u32::MAX, u64::MAX), Duration::ZERO);
+    }
+}
