@@ -68,6 +68,14 @@ pub enum BuildError {
         /// The known name that is most like it, if any is.
         nearest: Option<&'static str>,
     },
+    /// A line of a properties file that cannot be read.
+    #[error("line {line} of the properties cannot be read: {reason}")]
+    InvalidProperties {
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A codec that this build was compiled without.
     #[error("compression {codec} needs the feature \"{codec}\" of the tidegate crate")]
     CodecNotBuilt {

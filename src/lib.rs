@@ -1,5 +1,6 @@
 //! tidegate: an Apache Kafka producer with pinned event loops and pooled off-heap buffers.
 
+mod config;
 mod error;
 
 pub use error::*;

@@ -1,0 +1,121 @@
+//! Broker addresses as they are written in a configuration. Syntax only: names are resolved later,
+//! on a thread of their own, and a host that cannot be resolved is an event, not a build error.
+
+use std::fmt;
+
+use crate::error::BuildError;
+
+/// A host and a port, as written: a name, an IPv4 or an IPv6 address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// The host's name or address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The port, from 1.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Splits a comma-separated list into its entries, without spaces and empty ones.
+pub fn split_list(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|entry| !entry.is_empty())
+}
+
+/// Parses one `host:port`, with an IPv6 host in brackets, and the listener prefix `PLAINTEXT://`
+/// allowed in front, as the Java client does.
+pub fn parse_address(address: &str) -> Result<HostPort, BuildError> {
+    let invalid = |reason| BuildError::InvalidAddress { address: address.to_owned(), reason };
+    let bare = match address.split_once("://") {
+        None => address,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("PLAINTEXT") => rest,
+        Some(_) => return Err(invalid("only PLAINTEXT:// may stand in front: no TLS or SASL yet")),
+    };
+    let (host, port) = match bare.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or(invalid("the bracket is not closed"))?;
+            if !is_ipv6_text(host) {
+                return Err(invalid("the brackets hold no IPv6 address"));
+            }
+            (host, port.strip_prefix(':').ok_or(invalid("the port is missing"))?)
+        }
+        None => {
+            let (host, port) = bare.rsplit_once(':').ok_or(invalid("the port is missing"))?;
+            if host.contains(':') {
+                return Err(invalid("write an IPv6 address in brackets, as in [::1]:9092"));
+            }
+            if host.is_empty() {
+                return Err(invalid("the host is missing"));
+            }
+            if !host.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_')) {
+                return Err(invalid("the host has a character that no name has"));
+            }
+            (host, port)
+        }
+    };
+    let number = port.bytes().all(|digit| digit.is_ascii_digit()).then(|| port.parse::<u16>());
+    match number {
+        Some(Ok(port)) if port > 0 => Ok(HostPort { host: host.to_owned(), port }),
+        _ => Err(invalid("the port is not a number from 1 to 65535")),
+    }
+}
+
+/// Whether it looks like an IPv6 address, with or without a zone. The resolver checks it for good.
+fn is_ipv6_text(host: &str) -> bool {
+    let (address, zone) = host.split_once('%').unwrap_or((host, "eth0"));
+    address.contains(':')
+        && !zone.is_empty()
+        && address.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, ':' | '.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_names_and_addresses() {
+        for (address, host, port) in [
+            ("kafka:9092", "kafka", 9092),
+            ("kafka-1.example.org:1", "kafka-1.example.org", 1),
+            ("10.0.0.1:65535", "10.0.0.1", 65535),
+            ("[::1]:9092", "::1", 9092),
+            ("[fe80::1%eth0]:9092", "fe80::1%eth0", 9092),
+            ("PLAINTEXT://kafka_2:9092", "kafka_2", 9092),
+        ] {
+            let parsed = parse_address(address).expect(address);
+            assert_eq!((parsed.host.as_str(), parsed.port), (host, port));
+            let bare = address.trim_start_matches("PLAINTEXT://");
+            assert_eq!(parsed.to_string(), bare);
+        }
+        let entries: Vec<&str> = split_list(" a:1 ,, b:2,").collect();
+        assert_eq!(entries, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_address() {
+        for (address, part) in [
+            ("kafka", "port is missing"),
+            (":9092", "host is missing"),
+            ("kafka:", "not a number"),
+            ("kafka:0", "not a number"),
+            ("kafka:65536", "not a number"),
+            ("kafka:+92", "not a number"),
+            ("::1:9092", "in brackets"),
+            ("[::1]", "port is missing"),
+            ("[::1:9092", "not closed"),
+            ("[kafka]:9092", "no IPv6 address"),
+            ("kaf ka:9092", "character"),
+            ("SSL://kafka:9093", "TLS"),
+        ] {
+            let error = parse_address(address).expect_err(address).to_string();
+            assert!(error.contains(address) && error.contains(part), "{error}");
+        }
+    }
+}

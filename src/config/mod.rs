@@ -1,0 +1,17 @@
+//! What a producer can be told: every setting with its unit, default, cost and use.
+//!
+//! Fed by the application (fields, or Kafka's property names from a map or a file); feeds every
+//! layer, which read the fields and never change them. [`ProducerConfig::validate`] finds what
+//! cannot work before anything is started. Policies are values of `policy/` that it only carries.
+
+mod address;
+mod compression_stub;
+mod producer_config;
+mod properties;
+mod properties_file;
+mod property_parse;
+mod property_table;
+mod validate;
+
+pub use address::{HostPort, parse_address, split_list};
+pub use producer_config::{Acks, ProducerConfig};

@@ -1,0 +1,289 @@
+//! The settings of a producer, and their defaults.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::compression_stub::Compression;
+use crate::policy::{
+    BackoffStrategy, DefaultPartitioners, ExponentialBackoff, ParkSender, PartitionerFactory,
+    RetryPolicy,
+};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// How many replicas must have a record before its delivery resolves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Acks {
+    /// `acks=0`: none. A delivery resolves when its last byte was written, without an offset; what
+    /// the broker then does with it is not known.
+    None,
+    /// `acks=1`: the leader alone. A record is lost if the leader fails before it was copied.
+    Leader,
+    /// `acks=all`: every replica in sync. The default.
+    #[default]
+    All,
+}
+
+impl Acks {
+    /// The number on the wire: 0, 1 or -1.
+    pub fn code(self) -> i16 {
+        match self {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        }
+    }
+}
+
+/// All settings of a producer. Times are [`Duration`]s, sizes are bytes.
+///
+/// The defaults are those of Kafka 4.3's `ProducerConfig` unless a field says otherwise. Start from
+/// `ProducerConfig::default()` or [`ProducerConfig::from_properties`] and change fields; nothing is
+/// checked until [`ProducerConfig::validate`], so their order does not matter.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ProducerConfig {
+    /// Brokers to start from, each as `host:port`, an IPv6 host in brackets. Default: none, one is
+    /// needed. The rest of the cluster is learned from any one of them that answers; list two or
+    /// three, so that a start does not depend on a single one. `bootstrap.servers`.
+    pub bootstrap_servers: Vec<String>,
+    /// The name under which brokers log, meter and throttle this producer. Default: `tidegate`
+    /// (Java: empty). Change it to tell applications apart. `client.id`.
+    pub client_id: String,
+    /// How many replicas must have a record before it is acknowledged. Default: all. Less is
+    /// quicker to acknowledge and turns idempotence off. `acks`.
+    pub acks: Acks,
+    /// Whether brokers drop repeated batches, so that a retry neither doubles nor reorders records.
+    /// Default: `None`, on where the other settings allow it: with `acks` = all, `retries` > 0 and
+    /// at most 5 in flight. `Some(true)` makes it an error where they do not. It costs nothing
+    /// worth measuring. `enable.idempotence`.
+    pub enable_idempotence: Option<bool>,
+    /// How often a batch is sent again at most. Default: 2,147,483,647, that is, until
+    /// `delivery_timeout`, which is the better limit to change. `retries`.
+    pub retries: u32,
+    /// Requests on their way on one connection. Default: 5, from 1 to 1,024; with idempotence at
+    /// most 5. Each costs a slot of a few hundred bytes. Lower it to 1 only for brokers before 0.11
+    /// that must keep the order through retries. `max.in.flight.requests.per.connection`.
+    pub max_in_flight: usize,
+    /// How long a batch may wait for more records. Default: 0 (Java: 5 ms): a lone record leaves at
+    /// once, and a busy partition fills its batches anyway. Raise it to some milliseconds for
+    /// fewer, larger requests where many partitions each get little. `linger.ms`.
+    pub linger: Duration,
+    /// Bytes at which a batch is full. Default: 256 KiB (Java: 16 KiB). Memory is taken in segments
+    /// of 4 to 64 KiB as records arrive, so a quiet partition does not pay for it. Lower it where
+    /// latency under load counts more than throughput; keep it at most the broker's
+    /// `message.max.bytes` (1 MiB). `batch.size`.
+    pub batch_size: usize,
+    /// Memory for records that are queued or in flight, mapped once. Default: 64 MiB (Java: 32
+    /// MiB). It is a hard limit: the strategy decides what happens when it is reached. Raise it to
+    /// ride out longer stalls: rate × seconds. `buffer.memory`.
+    pub buffer_memory: usize,
+    /// The largest record, in bytes, as a batch of its own before compression. Default: 1 MiB.
+    /// Raise it with the topic's `max.message.bytes`. `max.request.size`.
+    pub max_request_size: usize,
+    /// Bytes at which a request takes no further batch; a single larger batch goes alone. Default:
+    /// 8 MiB. Lower it for smoother latency on slow links. `tidegate.request.bytes.max`.
+    pub request_bytes_max: usize,
+    /// How long a broker may take to answer a request before its connection is closed and its
+    /// batches are tried again. Default: 30 s. Lower it to notice silent brokers sooner; keep it
+    /// above the brokers' `replica.lag.time.max.ms`. `request.timeout.ms`.
+    pub request_timeout: Duration,
+    /// How long a record may take from `send` to its acknowledgement, waiting and retries included.
+    /// Default: 120 s. At least `linger` + `request_timeout`. `delivery.timeout.ms`.
+    pub delivery_timeout: Duration,
+    /// How long the default strategy parks a sender for which there is no room. Default: 60 s.
+    /// Without effect where `strategy` is set. `max.block.ms`.
+    pub max_block: Duration,
+    /// The first wait before a retry. Default: 100 ms. `retry.backoff.ms`.
+    pub retry_backoff: Duration,
+    /// The longest wait before a retry. Default: 1 s. `retry.backoff.max.ms`.
+    pub retry_backoff_max: Duration,
+    /// The first wait before a broker is connected to again. Default: 50 ms.
+    /// `reconnect.backoff.ms`.
+    pub reconnect_backoff: Duration,
+    /// The longest wait before a broker is connected to again. Default: 200 ms (Java: 1 s): a
+    /// broker that is back is used at once. Raise it where thousands of producers share a cluster.
+    /// `reconnect.backoff.max.ms`.
+    pub reconnect_backoff_max: Duration,
+    /// How long a connection may take to open. Default: 10 s, doubled with every failure in a row.
+    /// `socket.connection.setup.timeout.ms`.
+    pub connection_setup_timeout: Duration,
+    /// The largest that the former grows to. Default: 30 s.
+    /// `socket.connection.setup.timeout.max.ms`.
+    pub connection_setup_timeout_max: Duration,
+    /// A connection unused for so long is closed. Default: 9 min, a little under the brokers' own
+    /// 10 min. Lower it behind a firewall that forgets sooner. `connections.max.idle.ms`.
+    pub connections_max_idle: Duration,
+    /// Metadata is asked for again at this age, errors or not. Default: 5 min. Lower it to notice
+    /// new partitions sooner. `metadata.max.age.ms`.
+    pub metadata_max_age: Duration,
+    /// A topic that was not used for so long is no longer asked for. Default: 5 min, at least 5 s.
+    /// `metadata.max.idle.ms`.
+    pub metadata_max_idle: Duration,
+    /// The least time between two metadata requests, and their interval while a partition has no
+    /// leader. Default: 100 ms. `tidegate.metadata.min.refresh.ms`.
+    pub metadata_min_refresh: Duration,
+    /// How long a topic may be unknown before the records that wait for it fail. Default: 30 s; in
+    /// effect at most `delivery_timeout`. `tidegate.topic.unknown.max.ms`.
+    pub topic_unknown_max: Duration,
+    /// Whether asking for an unknown topic may create it, where the brokers allow that too.
+    /// Default: no (Java producers: yes): a misspelt name is an error.
+    /// `tidegate.allow.auto.create.topics`.
+    pub allow_auto_create_topics: bool,
+    /// How batches are compressed. Default: not. It costs processor time on the event loops and one
+    /// batch of scratch memory each; it pays where the network or the brokers' disks are the limit.
+    /// `compression.type` and `compression.*.level`.
+    pub compression: Compression,
+    /// The socket's send buffer, in bytes. Default: `None`, the system's own sizing (Java: 128
+    /// KiB, which on Linux ends that sizing). Set it on long fat links. `send.buffer.bytes`.
+    pub send_buffer: Option<usize>,
+    /// The socket's receive buffer, in bytes. Default: `None`, the system's own (Java: 32 KiB). A
+    /// producer receives little. `receive.buffer.bytes`.
+    pub receive_buffer: Option<usize>,
+    /// The quiet time after which TCP probes a connection. Default: 30 s; `None` for never. It
+    /// finds connections whose other end vanished. `tidegate.tcp.keepalive.ms`, 0 for never.
+    pub tcp_keepalive: Option<Duration>,
+    /// How long dropping the last handle waits for unacknowledged records. Default: 5 s. Call
+    /// `close` instead to choose, and to hear of failures. `tidegate.close.on.drop.ms`.
+    pub close_on_drop: Duration,
+    /// Partitions that a producer may use in all; further ones are refused with an error. Default:
+    /// 65,536. Each event loop keeps a queue of so many ids, 16 bytes each.
+    /// `tidegate.lanes.max`.
+    pub lanes_max: usize,
+    /// Brokers that a producer may know in all. Default: 1,024. Each costs an account and a
+    /// connection's state, a few KiB. `tidegate.brokers.max`.
+    pub brokers_max: usize,
+    /// Bytes charged to a broker above which it is not writable. Default: `None`: twice what is
+    /// free in the pool, eight times while only one broker is known, so that one that stalls leaves
+    /// room for the others. `tidegate.high.watermark`.
+    pub high_watermark: Option<usize>,
+    /// Bytes below which it is writable again. Default: `None`: half of the high watermark in
+    /// effect. Needs `high_watermark`. `tidegate.low.watermark`.
+    pub low_watermark: Option<usize>,
+    /// The least time between requests that carry part-filled batches on a busy connection.
+    /// Default: 100 µs. Raise it (to 200 µs) for less processor time, lower it to 0 for the least
+    /// latency. `tidegate.part.filled.floor.us`.
+    pub part_filled_floor: Duration,
+    /// The processor cores that event loops are pinned to, by number. Default: `None`: chosen among
+    /// those allowed to the process. `tidegate.cores`, as in `0,2-5`.
+    pub cores: Option<Vec<usize>>,
+    /// Whether event loops are pinned to cores at all. Default: yes; skipped where no core would
+    /// stay free for others. Turn it off on machines shared with other busy processes.
+    /// `tidegate.pinning`.
+    pub pinning: bool,
+    /// Who chooses partitions. Default: `None`: [`DefaultPartitioners`]. In code only.
+    pub partitioner: Option<Arc<dyn PartitionerFactory>>,
+    /// What happens to a record without room. Default: `None`: [`ParkSender`] for `max_block`.
+    /// `tidegate.backoff.strategy`: `park`, `drop` or `reject`.
+    pub strategy: Option<Arc<dyn BackoffStrategy>>,
+    /// How long a retry waits. Default: `None`: [`ExponentialBackoff`] from `retry_backoff` to
+    /// `retry_backoff_max`. In code only.
+    pub retry_policy: Option<Arc<dyn RetryPolicy>>,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        let millis = Duration::from_millis;
+        ProducerConfig {
+            bootstrap_servers: Vec::new(),
+            client_id: "tidegate".to_owned(),
+            acks: Acks::All,
+            enable_idempotence: None,
+            retries: i32::MAX as u32,
+            max_in_flight: 5,
+            linger: Duration::ZERO,
+            batch_size: 256 * KIB,
+            buffer_memory: 64 * MIB,
+            max_request_size: MIB,
+            request_bytes_max: 8 * MIB,
+            request_timeout: seconds(30),
+            delivery_timeout: seconds(120),
+            max_block: seconds(60),
+            retry_backoff: millis(100),
+            retry_backoff_max: seconds(1),
+            reconnect_backoff: millis(50),
+            reconnect_backoff_max: millis(200),
+            connection_setup_timeout: seconds(10),
+            connection_setup_timeout_max: seconds(30),
+            connections_max_idle: seconds(9 * 60),
+            metadata_max_age: seconds(5 * 60),
+            metadata_max_idle: seconds(5 * 60),
+            metadata_min_refresh: millis(100),
+            topic_unknown_max: seconds(30),
+            allow_auto_create_topics: false,
+            compression: Compression::None,
+            send_buffer: None,
+            receive_buffer: None,
+            tcp_keepalive: Some(seconds(30)),
+            close_on_drop: seconds(5),
+            lanes_max: 65_536,
+            brokers_max: 1_024,
+            high_watermark: None,
+            low_watermark: None,
+            part_filled_floor: Duration::from_micros(100),
+            cores: None,
+            pinning: true,
+            partitioner: None,
+            strategy: None,
+            retry_policy: None,
+        }
+    }
+}
+
+impl ProducerConfig {
+    /// Whether the producer is idempotent: as asked for, or else where the other settings allow it.
+    pub fn is_idempotent(&self) -> bool {
+        self.enable_idempotence.unwrap_or_else(|| self.idempotence_obstacle().is_none())
+    }
+
+    /// Bytes of the largest batch there can be: the pool and each loop need room for one.
+    pub fn largest_batch(&self) -> usize {
+        self.batch_size.max(self.max_request_size)
+    }
+
+    /// The partitioner in effect.
+    pub fn partitioner_in_effect(&self) -> Arc<dyn PartitionerFactory> {
+        self.partitioner.clone().unwrap_or_else(|| Arc::new(DefaultPartitioners))
+    }
+
+    /// The strategy in effect.
+    pub fn strategy_in_effect(&self) -> Arc<dyn BackoffStrategy> {
+        let park = || Arc::new(ParkSender::for_at_most(self.max_block)) as Arc<_>;
+        self.strategy.clone().unwrap_or_else(park)
+    }
+
+    /// The retry policy in effect.
+    pub fn retry_policy_in_effect(&self) -> Arc<dyn RetryPolicy> {
+        let exponential = || {
+            Arc::new(ExponentialBackoff::new(self.retry_backoff, self.retry_backoff_max)) as Arc<_>
+        };
+        self.retry_policy.clone().unwrap_or_else(exponential)
+    }
+
+    /// How long to wait before a broker is connected to again.
+    pub fn reconnect_policy(&self) -> ExponentialBackoff {
+        ExponentialBackoff::new(self.reconnect_backoff, self.reconnect_backoff_max)
+    }
+}
+
+impl fmt::Debug for ProducerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerConfig")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("client_id", &self.client_id)
+            .field("acks", &self.acks)
+            .field("idempotent", &self.is_idempotent())
+            .field("max_in_flight", &self.max_in_flight)
+            .field("linger", &self.linger)
+            .field("batch_size", &self.batch_size)
+            .field("buffer_memory", &self.buffer_memory)
+            .field("max_request_size", &self.max_request_size)
+            .field("request_timeout", &self.request_timeout)
+            .field("delivery_timeout", &self.delivery_timeout)
+            .field("compression", &self.compression)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+//! Tests of configurations in property names.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::super::compression_stub::Compression;
+use super::super::producer_config::Acks;
+use super::*;
+use crate::policy::{Backoff, Pressure, PressureScope};
+
+fn one(name: &str, value: &str) -> Result<ProducerConfig, BuildError> {
+    ProducerConfig::from_properties([(name, value)])
+}
+
+fn read(text: &str) -> ProducerConfig {
+    ProducerConfig::from_properties_text(text).expect("the properties are good")
+}
+
+#[test]
+fn a_file_in_kafkas_names_sets_every_field() {
+    let config = read(
+        "bootstrap.servers=a:1, b:2,\\\n  [::1]:3\n\
+         client.id = orders\nacks=1\nenable.idempotence=false\nretries=7\n\
+         max.in.flight.requests.per.connection=9\nlinger.ms=5\nbatch.size=16384\n\
+         buffer.memory=33554432\nmax.request.size=2097152\nrequest.timeout.ms=1000\n\
+         delivery.timeout.ms=2000\nmax.block.ms=3000\nretry.backoff.ms=10\n\
+         retry.backoff.max.ms=20\nreconnect.backoff.ms=30\nreconnect.backoff.max.ms=40\n\
+         socket.connection.setup.timeout.ms=50\nsocket.connection.setup.timeout.max.ms=60\n\
+         connections.max.idle.ms=-1\nmetadata.max.age.ms=70\nmetadata.max.idle.ms=8000\n\
+         send.buffer.bytes=131072\nreceive.buffer.bytes=-1\ncompression.zstd.level=-5\n\
+         compression.type=zstd\nkey.serializer=org.apache.kafka.X\nvalue.serializer=Y\n\
+         partitioner.class=\nclient.dns.lookup=use_all_dns_ips\nsecurity.protocol=plaintext\n",
+    );
+    let millis = Duration::from_millis;
+    assert_eq!(config.bootstrap_servers, ["a:1", "b:2", "[::1]:3"]);
+    assert_eq!((config.client_id.as_str(), config.acks), ("orders", Acks::Leader));
+    assert_eq!((config.enable_idempotence, config.retries), (Some(false), 7));
+    assert_eq!((config.max_in_flight, config.linger), (9, millis(5)));
+    assert_eq!((config.batch_size, config.buffer_memory), (16_384, 33_554_432));
+    assert_eq!((config.max_request_size, config.request_timeout), (2_097_152, millis(1_000)));
+    assert_eq!((config.delivery_timeout, config.max_block), (millis(2_000), millis(3_000)));
+    assert_eq!((config.retry_backoff, config.retry_backoff_max), (millis(10), millis(20)));
+    assert_eq!((config.reconnect_backoff, config.reconnect_backoff_max), (millis(30), millis(40)));
+    assert_eq!(config.connection_setup_timeout, millis(50));
+    assert_eq!(config.connection_setup_timeout_max, millis(60));
+    assert!(config.connections_max_idle > Duration::from_secs(300 * 24 * 3_600));
+    assert_eq!((config.metadata_max_age, config.metadata_max_idle), (millis(70), millis(8_000)));
+    assert_eq!((config.send_buffer, config.receive_buffer), (Some(131_072), None));
+    assert_eq!(config.compression, Compression::Zstd { level: -5 });
+}
+
+#[test]
+fn own_names_set_own_fields() {
+    let config = read(
+        "tidegate.request.bytes.max=1000\ntidegate.metadata.min.refresh.ms=1\n\
+         tidegate.topic.unknown.max.ms=2\ntidegate.allow.auto.create.topics=TRUE\n\
+         tidegate.tcp.keepalive.ms=0\ntidegate.close.on.drop.ms=3\ntidegate.lanes.max=4\n\
+         tidegate.brokers.max=5\ntidegate.high.watermark=7\ntidegate.low.watermark=6\n\
+         tidegate.part.filled.floor.us=50\ntidegate.cores=0,2-4\ntidegate.pinning=false\n\
+         tidegate.backoff.strategy=drop\n",
+    );
+    let millis = Duration::from_millis;
+    assert_eq!((config.request_bytes_max, config.metadata_min_refresh), (1_000, millis(1)));
+    assert_eq!((config.topic_unknown_max, config.allow_auto_create_topics), (millis(2), true));
+    assert_eq!((config.tcp_keepalive, config.close_on_drop), (None, millis(3)));
+    assert_eq!((config.lanes_max, config.brokers_max), (4, 5));
+    assert_eq!((config.high_watermark, config.low_watermark), (Some(7), Some(6)));
+    assert_eq!(config.part_filled_floor, Duration::from_micros(50));
+    assert_eq!((config.cores.as_deref(), config.pinning), (Some(&[0, 2, 3, 4][..]), false));
+    let pressure = Pressure::new(PressureScope::Pool, 1);
+    assert_eq!(config.strategy_in_effect().decide(&pressure), Backoff::Drop);
+    let parking = read("max.block.ms=9\ntidegate.backoff.strategy=park");
+    let park = Backoff::Park { at_most: millis(9) };
+    assert_eq!(parking.strategy_in_effect().decide(&pressure), park);
+}
+
+#[test]
+fn a_map_works_in_any_order() {
+    let map = HashMap::from([
+        ("compression.lz4.level", "4"),
+        ("compression.type", "lz4"),
+        ("bootstrap.servers", "kafka:9092"),
+    ]);
+    let config = ProducerConfig::from_properties(map).expect("the properties are good");
+    assert_eq!(config.compression, Compression::Lz4 { level: 4 });
+    assert_eq!(config.validate(), Ok(()));
+    let default_level = one("compression.type", "gzip").map(|config| config.compression);
+    assert_eq!(default_level, Ok(Compression::Gzip { level: 6 }));
+}
+
+#[test]
+fn a_default_delivery_timeout_gives_way_and_a_given_one_does_not() {
+    let raised = read("bootstrap.servers=a:1\nrequest.timeout.ms=200000\nlinger.ms=5");
+    assert_eq!(raised.delivery_timeout, Duration::from_millis(200_005));
+    assert_eq!(raised.validate(), Ok(()));
+    let given = read("bootstrap.servers=a:1\nrequest.timeout.ms=9\ndelivery.timeout.ms=8");
+    assert!(matches!(given.validate(), Err(BuildError::Conflict(_))));
+}
+
+#[test]
+fn a_misspelt_name_is_an_error_with_the_nearest() {
+    for (name, expected) in [
+        ("bootstrap.server", "bootstrap.servers"),
+        ("boostrap.servers", "bootstrap.servers"),
+        ("bootstrap_servers", "bootstrap.servers"),
+        ("Linger.MS", "linger.ms"),
+        ("linger.sm", "linger.ms"),
+        ("ack", "acks"),
+        ("partitioner.clas", "partitioner.class"),
+        ("max.inflight.requests.per.connection", "max.in.flight.requests.per.connection"),
+        ("allow.auto.create.topics", "tidegate.allow.auto.create.topics"),
+        ("tidegate.high.watermarks", "tidegate.high.watermark"),
+    ] {
+        let name = name.to_owned();
+        let error = one(&name, "1").expect_err(&name);
+        assert_eq!(error, BuildError::UnknownProperty { name, nearest: Some(expected) });
+    }
+    for name in ["", "x", "colour.of.the.sky", &"a".repeat(100_000)] {
+        let error = one(name, "1").expect_err(name);
+        let nothing_near = matches!(error, BuildError::UnknownProperty { nearest: None, .. });
+        assert!(nothing_near, "{error:?}");
+    }
+}
+
+#[test]
+fn bad_values_name_the_property_and_its_range() {
+    for (name, value, part) in [
+        ("acks", "2", "0, 1, all or -1"),
+        ("linger.ms", "5ms", "whole number from 0"),
+        ("linger.ms", "-1", "whole number from 0"),
+        ("retries", "2147483648", "2147483647"),
+        ("enable.idempotence", "yes", "true or false"),
+        ("compression.type", "brotli", "none, gzip, snappy, lz4 or zstd"),
+        ("compression.gzip.level", "0", "1 to 9"),
+        ("compression.lz4.level", "18", "17"),
+        ("compression.zstd.level", "23", "22"),
+        ("send.buffer.bytes", "0", "-1"),
+        ("tidegate.cores", "0,x", "0,2-5"),
+        ("tidegate.cores", "0-99999999", "0,2-5"),
+        ("tidegate.backoff.strategy", "wait", "park, drop or reject"),
+        ("security.protocol", "SASL_SSL", "TLS and SASL"),
+        ("client.dns.lookup", "resolve_canonical_bootstrap_servers_only", "use_all_dns_ips"),
+        ("partitioner.class", "org.example.Mine", "in code"),
+    ] {
+        let error = one(name, value).expect_err(name);
+        let named = matches!(&error, BuildError::InvalidSetting { name: n, value: v, .. }
+            if *n == name && v == value);
+        let text = error.to_string();
+        assert!(named && text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn what_kafka_knows_and_this_client_cannot_do_is_said() {
+    for (name, part) in [
+        ("ssl.truststore.location", "TLS"),
+        ("sasl.mechanism", "SASL"),
+        ("transactional.id", "transactions"),
+        ("interceptor.classes", "Java"),
+        ("partitioner.ignore.keys", "in code"),
+    ] {
+        let text = one(name, "x").expect_err(name).to_string();
+        assert!(text.contains(name) && text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn files_are_read() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let path = directory.path().join("producer.properties");
+    std::fs::write(&path, "# brokers\nbootstrap.servers=kafka:9092\n").expect("it is writable");
+    let config = ProducerConfig::from_properties_file(&path).expect("the file is good");
+    assert_eq!(config.bootstrap_servers, ["kafka:9092"]);
+    let missing = ProducerConfig::from_properties_file(directory.path().join("none"));
+    assert!(matches!(missing, Err(BuildError::System { what: "the properties file", .. })));
+}
+
+#[test]
+fn no_name_is_listed_twice() {
+    let mut names: Vec<&str> = all_properties().map(|(name, _)| *name).collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}

@@ -1,0 +1,104 @@
+//! Reads the values of properties, and says what they may be when they cannot be read.
+
+use std::time::Duration;
+
+use super::producer_config::Acks;
+use super::validate::TIME_MAX;
+use crate::error::BuildError;
+
+/// Cores are counted below this: the size of Linux's own CPU sets.
+const CORES_MAX: usize = 1_024;
+
+/// A property's name with the value it was given, without the blanks around it.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub(super) name: &'static str,
+    pub(super) value: &'a str,
+}
+
+impl Setting<'_> {
+    /// The error that says what the value may be.
+    pub(super) fn refuse(self, reason: impl Into<String>) -> BuildError {
+        let (name, value) = (self.name, self.value.to_owned());
+        BuildError::InvalidSetting { name, value, reason: reason.into() }
+    }
+
+    pub(super) fn boolean(self) -> Result<bool, BuildError> {
+        if self.value.eq_ignore_ascii_case("true") {
+            Ok(true)
+        } else if self.value.eq_ignore_ascii_case("false") {
+            Ok(false)
+        } else {
+            Err(self.refuse("it must be true or false"))
+        }
+    }
+
+    /// A whole number from `min` to `max`.
+    pub(super) fn integer(self, min: i64, max: i64) -> Result<i64, BuildError> {
+        match self.value.parse::<i64>() {
+            Ok(number) if (min..=max).contains(&number) => Ok(number),
+            _ => Err(self.refuse(format!("it must be a whole number from {min} to {max}"))),
+        }
+    }
+
+    /// A count or a number of bytes.
+    pub(super) fn size(self) -> Result<usize, BuildError> {
+        // Only a 64-bit target compiles, where every non-negative i64 fits.
+        self.integer(0, i64::MAX).map(|number| number as usize)
+    }
+
+    /// A socket buffer: -1 leaves it to the system.
+    pub(super) fn socket_buffer(self) -> Result<Option<usize>, BuildError> {
+        let number = self.integer(-1, i64::from(i32::MAX))?;
+        if number == 0 {
+            return Err(self.refuse("it must be -1 (the system's own) or at least 1"));
+        }
+        Ok(usize::try_from(number).ok())
+    }
+
+    pub(super) fn milliseconds(self) -> Result<Duration, BuildError> {
+        let max = TIME_MAX.as_millis() as i64;
+        // Java programs write Long.MAX_VALUE for "never".
+        let number = self.integer(0, i64::MAX)?.min(max);
+        Ok(Duration::from_millis(number as u64))
+    }
+
+    /// A time that may be switched off: -1 means never, which is as good as a year.
+    pub(super) fn milliseconds_or_never(self) -> Result<Duration, BuildError> {
+        if self.value == "-1" { Ok(TIME_MAX) } else { self.milliseconds() }
+    }
+
+    pub(super) fn microseconds(self) -> Result<Duration, BuildError> {
+        Ok(Duration::from_micros(self.integer(0, i64::from(u32::MAX))? as u64))
+    }
+
+    pub(super) fn acks(self) -> Result<Acks, BuildError> {
+        match self.value {
+            "0" => Ok(Acks::None),
+            "1" => Ok(Acks::Leader),
+            "all" | "-1" => Ok(Acks::All),
+            _ => Err(self.refuse("it must be 0, 1, all or -1")),
+        }
+    }
+
+    /// Core numbers and ranges of them, as in `0,2-5`.
+    pub(super) fn cores(self) -> Result<Vec<usize>, BuildError> {
+        let reason = "it must be core numbers below 1024, as in 0,2-5";
+        let number = |text: &str| {
+            let core = text.trim().parse::<usize>().ok().filter(|core| *core < CORES_MAX);
+            core.ok_or_else(|| self.refuse(reason))
+        };
+        let mut cores = Vec::new();
+        for part in self.value.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            cores.extend(number(first)?..=number(last)?);
+        }
+        Ok(cores)
+    }
+
+    /// Accepts one of `allowed` (in any case) and nothing else.
+    pub(super) fn only(self, allowed: &[&str], reason: &str) -> Result<(), BuildError> {
+        let known = allowed.iter().any(|value| value.eq_ignore_ascii_case(self.value));
+        if known { Ok(()) } else { Err(self.refuse(reason)) }
+    }
+}

@@ -1,0 +1,316 @@
+//! What cannot work, found before anything is started.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::address::{HostPort, parse_address};
+use super::compression_stub::Compression;
+use super::producer_config::{Acks, ProducerConfig};
+use crate::error::BuildError;
+
+/// The broker remembers so many batches of a producer for each partition.
+const IN_FLIGHT_IDEMPOTENT_MAX: usize = 5;
+/// In-flight slots are preallocated.
+const IN_FLIGHT_MAX: usize = 1_024;
+/// The protocol's sizes are 32-bit signed; the rest is for a request's own fields.
+const SIZE_MAX: usize = i32::MAX as usize - 64 * 1024;
+/// Lane ids are 32 bits wide, and every loop has a queue with room for all of them.
+const LANES_MAX: usize = 1 << 24;
+const BROKERS_MAX: usize = 1 << 16;
+/// Kafka's own least `metadata.max.idle.ms`.
+const METADATA_IDLE_MIN: Duration = Duration::from_secs(5);
+/// Kafka's times are 64-bit milliseconds; a year is beyond any use and safe to add to any clock.
+pub(super) const TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+impl ProducerConfig {
+    /// Checks every setting, and those that depend on each other. Names are not resolved and
+    /// nothing is opened.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot work, naming the setting as Kafka does, and its range.
+    pub fn validate(&self) -> Result<(), BuildError> {
+        self.bootstrap_addresses()?;
+        self.validate_names()?;
+        self.validate_sizes()?;
+        self.validate_times()?;
+        self.validate_idempotence()?;
+        self.validate_watermarks()?;
+        self.validate_compression()?;
+        self.validate_pool(1)
+    }
+
+    /// The addresses of `bootstrap_servers`, parsed.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::NoBootstrapServers`] if there is none, [`BuildError::InvalidAddress`] for one
+    /// that is not `host:port`.
+    pub fn bootstrap_addresses(&self) -> Result<Vec<HostPort>, BuildError> {
+        if self.bootstrap_servers.is_empty() {
+            return Err(BuildError::NoBootstrapServers);
+        }
+        self.bootstrap_servers.iter().map(|address| parse_address(address)).collect()
+    }
+
+    /// Checks that the pool can hold a largest batch for each of `loops` event loops, and one more
+    /// that is being filled.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::PoolTooSmall`], with the least that works.
+    pub fn validate_pool(&self, loops: usize) -> Result<(), BuildError> {
+        let largest_batch = self.largest_batch();
+        let required = largest_batch.saturating_mul(loops.saturating_add(1));
+        if self.buffer_memory >= required {
+            return Ok(());
+        }
+        let buffer_memory = self.buffer_memory;
+        Err(BuildError::PoolTooSmall { buffer_memory, required, largest_batch, loops })
+    }
+
+    /// What keeps the producer from being idempotent, if anything does.
+    pub(super) fn idempotence_obstacle(&self) -> Option<String> {
+        if self.acks != Acks::All {
+            return Some(format!("acks=all (it is {})", self.acks.code()));
+        }
+        if self.retries == 0 {
+            return Some("retries over 0 (they are 0)".to_owned());
+        }
+        if self.max_in_flight > IN_FLIGHT_IDEMPOTENT_MAX {
+            let window = self.max_in_flight;
+            let name = "max.in.flight.requests.per.connection";
+            return Some(format!("{name} of at most {IN_FLIGHT_IDEMPOTENT_MAX} (it is {window})"));
+        }
+        None
+    }
+
+    fn validate_idempotence(&self) -> Result<(), BuildError> {
+        match (self.enable_idempotence, self.idempotence_obstacle()) {
+            (Some(true), Some(obstacle)) => Err(BuildError::Conflict(format!(
+                "enable.idempotence=true needs {obstacle}: change one of the two"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_names(&self) -> Result<(), BuildError> {
+        if self.client_id.len() > i16::MAX as usize {
+            let value = format!("{}...", self.client_id.chars().take(20).collect::<String>());
+            let reason = format!("at most {} bytes fit the protocol", i16::MAX);
+            return Err(BuildError::InvalidSetting { name: "client.id", value, reason });
+        }
+        let Some(cores) = &self.cores else { return Ok(()) };
+        let repeated = cores.iter().enumerate().any(|(index, core)| cores[..index].contains(core));
+        if cores.is_empty() || repeated {
+            return Err(BuildError::InvalidSetting {
+                name: "tidegate.cores",
+                value: format!("{cores:?}"),
+                reason: "name at least one core, and none twice".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn validate_sizes(&self) -> Result<(), BuildError> {
+        let window = "max.in.flight.requests.per.connection";
+        in_range("retries", self.retries, 0..=i32::MAX as u32)?;
+        in_range(window, self.max_in_flight, 1..=IN_FLIGHT_MAX)?;
+        in_range("batch.size", self.batch_size, 0..=SIZE_MAX)?;
+        in_range("max.request.size", self.max_request_size, 1..=SIZE_MAX)?;
+        in_range("tidegate.request.bytes.max", self.request_bytes_max, 1..=SIZE_MAX)?;
+        in_range("tidegate.lanes.max", self.lanes_max, 1..=LANES_MAX)?;
+        in_range("tidegate.brokers.max", self.brokers_max, 1..=BROKERS_MAX)?;
+        for (name, size) in
+            [("send.buffer.bytes", self.send_buffer), ("receive.buffer.bytes", self.receive_buffer)]
+        {
+            in_range(name, size.unwrap_or(1), 1..=i32::MAX as usize)?;
+        }
+        Ok(())
+    }
+
+    fn validate_times(&self) -> Result<(), BuildError> {
+        let least = Duration::from_millis(1);
+        for (name, time, min) in [
+            ("linger.ms", self.linger, Duration::ZERO),
+            ("request.timeout.ms", self.request_timeout, least),
+            ("delivery.timeout.ms", self.delivery_timeout, least),
+            ("max.block.ms", self.max_block, Duration::ZERO),
+            ("retry.backoff.ms", self.retry_backoff, Duration::ZERO),
+            ("retry.backoff.max.ms", self.retry_backoff_max, Duration::ZERO),
+            ("reconnect.backoff.ms", self.reconnect_backoff, Duration::ZERO),
+            ("reconnect.backoff.max.ms", self.reconnect_backoff_max, Duration::ZERO),
+            ("socket.connection.setup.timeout.ms", self.connection_setup_timeout, least),
+            ("socket.connection.setup.timeout.max.ms", self.connection_setup_timeout_max, least),
+            ("connections.max.idle.ms", self.connections_max_idle, least),
+            ("metadata.max.age.ms", self.metadata_max_age, Duration::ZERO),
+            ("metadata.max.idle.ms", self.metadata_max_idle, METADATA_IDLE_MIN),
+            ("tidegate.metadata.min.refresh.ms", self.metadata_min_refresh, least),
+            ("tidegate.topic.unknown.max.ms", self.topic_unknown_max, Duration::ZERO),
+            ("tidegate.tcp.keepalive.ms", self.tcp_keepalive.unwrap_or(least), least),
+            ("tidegate.close.on.drop.ms", self.close_on_drop, Duration::ZERO),
+        ] {
+            in_time_range(name, time, min, TIME_MAX)?;
+        }
+        let floor_max = Duration::from_millis(100);
+        let floor = self.part_filled_floor;
+        in_time_range("tidegate.part.filled.floor.us", floor, Duration::ZERO, floor_max)?;
+        let least_delivery = self.linger + self.request_timeout;
+        if self.delivery_timeout < least_delivery {
+            return Err(BuildError::Conflict(format!(
+                "delivery.timeout.ms = {:?} is less than linger.ms + request.timeout.ms = {:?}: a \
+                 record could expire before its first attempt was answered",
+                self.delivery_timeout, least_delivery
+            )));
+        }
+        Ok(())
+    }
+
+    fn validate_watermarks(&self) -> Result<(), BuildError> {
+        let Some(high) = self.high_watermark else {
+            return match self.low_watermark {
+                None => Ok(()),
+                Some(low) => Err(BuildError::Conflict(format!(
+                    "tidegate.low.watermark = {low} needs tidegate.high.watermark: the default \
+                     one moves with the free memory and may fall below it"
+                ))),
+            };
+        };
+        in_range("tidegate.high.watermark", high, 1..=self.buffer_memory)?;
+        in_range("tidegate.low.watermark", self.low_watermark.unwrap_or(0), 0..=high)
+    }
+
+    fn validate_compression(&self) -> Result<(), BuildError> {
+        let (codec, built) = match self.compression {
+            Compression::None => return Ok(()),
+            Compression::Gzip { level } => {
+                in_range("compression.gzip.level", level, 1..=9)?;
+                ("gzip", cfg!(feature = "gzip"))
+            }
+            Compression::Snappy => ("snappy", cfg!(feature = "snappy")),
+            Compression::Lz4 { level } => {
+                in_range("compression.lz4.level", level, 1..=17)?;
+                ("lz4", cfg!(feature = "lz4"))
+            }
+            Compression::Zstd { level } => {
+                in_range("compression.zstd.level", level, -131_072..=22)?;
+                ("zstd", cfg!(feature = "zstd"))
+            }
+        };
+        if built { Ok(()) } else { Err(BuildError::CodecNotBuilt { codec }) }
+    }
+}
+
+fn in_range<T: PartialOrd + Display>(
+    name: &'static str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), BuildError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("it must be from {} to {}", range.start(), range.end());
+    Err(BuildError::InvalidSetting { name, value: value.to_string(), reason })
+}
+
+fn in_time_range(
+    name: &'static str,
+    value: Duration,
+    min: Duration,
+    max: Duration,
+) -> Result<(), BuildError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("it must be from {min:?} to {max:?}");
+    Err(BuildError::InvalidSetting { name, value: format!("{value:?}"), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ProducerConfig {
+        ProducerConfig { bootstrap_servers: vec!["kafka:9092".into()], ..Default::default() }
+    }
+
+    /// The message that `change` makes `validate` fail with.
+    fn refused(change: impl FnOnce(&mut ProducerConfig)) -> String {
+        let mut config = config();
+        change(&mut config);
+        config.validate().expect_err("the setting is refused").to_string()
+    }
+
+    #[test]
+    fn defaults_work_once_there_is_a_broker() {
+        assert_eq!(config().validate(), Ok(()));
+        assert!(config().is_idempotent());
+        let error = ProducerConfig::default().validate();
+        assert_eq!(error, Err(BuildError::NoBootstrapServers));
+        assert!(refused(|c| c.bootstrap_servers.push("kafka".into())).contains("\"kafka\""));
+    }
+
+    #[test]
+    fn idempotence_gives_way_unless_it_was_asked_for() {
+        type Change = fn(&mut ProducerConfig);
+        let changes: [(Change, &str); 4] = [
+            (|c| c.acks = Acks::Leader, "acks=all"),
+            (|c| c.acks = Acks::None, "acks=all"),
+            (|c| c.retries = 0, "retries"),
+            (|c| c.max_in_flight = 6, "max.in.flight"),
+        ];
+        for (change, part) in changes {
+            let mut config = config();
+            change(&mut config);
+            assert_eq!(config.validate(), Ok(()));
+            assert!(!config.is_idempotent(), "{part}");
+            config.enable_idempotence = Some(true);
+            let error = config.validate().expect_err("they contradict each other").to_string();
+            assert!(error.contains("enable.idempotence") && error.contains(part), "{error}");
+        }
+        let mut off = config();
+        off.enable_idempotence = Some(false);
+        assert!(off.validate().is_ok() && !off.is_idempotent());
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        assert!(refused(|c| c.max_in_flight = 0).contains("max.in.flight"));
+        assert!(refused(|c| c.batch_size = usize::MAX).contains("batch.size"));
+        assert!(refused(|c| c.lanes_max = 0).contains("tidegate.lanes.max"));
+        assert!(refused(|c| c.linger = Duration::MAX).contains("linger.ms"));
+        assert!(refused(|c| c.request_timeout = Duration::ZERO).contains("request.timeout.ms"));
+        assert!(refused(|c| c.metadata_max_idle = Duration::ZERO).contains("metadata.max.idle.ms"));
+        assert!(refused(|c| c.send_buffer = Some(0)).contains("send.buffer.bytes"));
+        assert!(refused(|c| c.cores = Some(vec![1, 1])).contains("tidegate.cores"));
+        assert!(refused(|c| c.cores = Some(Vec::new())).contains("tidegate.cores"));
+        assert!(refused(|c| c.client_id = "x".repeat(40_000)).contains("client.id"));
+        let gzip = refused(|c| c.compression = Compression::Gzip { level: 0 });
+        assert!(gzip.contains("compression.gzip.level = 0") && gzip.contains("1 to 9"), "{gzip}");
+    }
+
+    #[test]
+    fn settings_that_depend_on_each_other_are_checked() {
+        assert!(refused(|c| c.delivery_timeout = Duration::from_secs(29)).contains("linger.ms"));
+        assert!(refused(|c| c.linger = Duration::from_secs(91)).contains("delivery.timeout.ms"));
+        assert!(refused(|c| c.low_watermark = Some(1)).contains("high.watermark"));
+        assert!(refused(|c| c.high_watermark = Some(c.buffer_memory + 1)).contains("high"));
+        let swapped = refused(|c| (c.low_watermark, c.high_watermark) = (Some(9), Some(8)));
+        assert!(swapped.contains("low.watermark"), "{swapped}");
+        let mut equal = config();
+        (equal.low_watermark, equal.high_watermark) = (Some(8), Some(8));
+        assert_eq!(equal.validate(), Ok(()));
+    }
+
+    #[test]
+    fn the_pool_holds_a_batch_for_each_loop() {
+        let mut config = config();
+        config.buffer_memory = 4 * config.max_request_size;
+        assert_eq!(config.validate_pool(3), Ok(()));
+        let error = config.validate_pool(4);
+        assert!(matches!(error, Err(BuildError::PoolTooSmall { loops: 4, .. })), "{error:?}");
+        config.batch_size = config.buffer_memory;
+        assert!(matches!(config.validate(), Err(BuildError::PoolTooSmall { loops: 1, .. })));
+    }
+}
