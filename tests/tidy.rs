@@ -1,0 +1,181 @@
+//! The rules of the source tree, held by a test: which module may use which, where sockets, clocks,
+//! threads and `unsafe` may stand, how long things may be, and what the repository may hold.
+//!
+//! The tables below are the rules. An exception is an entry there, with its reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+#[path = "tidy/rules.rs"]
+mod rules;
+#[path = "tidy/self_test.rs"]
+mod self_test;
+#[path = "tidy/source.rs"]
+mod source;
+
+use source::Source;
+
+/// The layers: a module uses only those with a lower number, and [`SHARED`].
+const LAYERS: &[(&str, u8)] = &[
+    ("protocol", 0),
+    ("buffer", 0),
+    ("sync", 0),
+    ("policy", 1),
+    ("cluster", 1),
+    ("batch", 2),
+    ("connection", 3),
+    ("shard", 4),
+    ("io", 5),
+    ("producer", 6),
+    ("consumer", 6),
+];
+
+/// Modules that every layer may use, and what they use themselves: errors carry the protocol's
+/// ids and codes, a configuration carries policies.
+const SHARED: &[(&str, &[&str])] =
+    &[("error", &["protocol"]), ("config", &["error", "protocol", "policy"])];
+
+/// Modules that use nothing of the rest: the embedded broker is the client's opposite in every
+/// test, so that sharing code would hide errors; the manual is text.
+const APART: &[&str] = &["embedded", "manual"];
+
+/// Where `unsafe` may stand. `*` stands for the rest of a file's name.
+const UNSAFE_FILES: &[&str] = &[
+    // Segments are handed out as raw parts of one mapping.
+    "src/buffer/arena.rs",
+    // A lock and an owner of their own making, over an UnsafeCell.
+    "src/sync/open_lock.rs",
+    "src/sync/owner.rs",
+    // Completion cells are reached by address and freed by whoever drops the last count.
+    "src/sync/cell*",
+    // System calls that no crate wraps.
+    "src/io/sys*",
+];
+
+/// Folders that may open sockets, read clocks and spawn threads: the drivers, and what is no part
+/// of the client.
+const DRIVERS: &[&str] = &["src/io/", "src/embedded/", "src/bin/", "src/main.rs"];
+
+/// What only they may use, as tokens.
+const DRIVERS_ONLY: &[&str] = &[
+    "std : : net",
+    "Instant : : now",
+    "SystemTime : : now",
+    ". elapsed (",
+    "thread : : spawn",
+    "thread : : scope",
+    "thread : : Builder",
+    "thread : : sleep",
+    "mio : :",
+    "socket2 : :",
+];
+
+/// What stands nowhere.
+const NOWHERE: &[&str] = &["todo !", "unimplemented !", "dbg !"];
+
+const FILE_LINES_MAX: usize = 600;
+const FUNCTION_LINES_MAX: usize = 70;
+const LINE_CHARS_MAX: usize = 100;
+
+/// What the repository's top level holds, dotfiles aside.
+const TOP_LEVEL: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "src",
+    "tests",
+    "benches",
+    "examples",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust source of the repository.
+fn sources() -> Vec<Source> {
+    let mut paths = Vec::new();
+    for folder in ["src", "tests", "benches", "examples"] {
+        collect(&root().join(folder), &mut paths);
+    }
+    paths.sort();
+    assert!(!paths.is_empty(), "no sources below {}", root().display());
+    let read = |path: &String| {
+        let raw = std::fs::read_to_string(root().join(path)).expect("sources are readable UTF-8");
+        Source::new(path, &raw)
+    };
+    paths.iter().map(read).collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<String>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.expect("a listed entry is readable").path();
+        if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let inner = path.strip_prefix(root()).expect("it was found below the root");
+            paths.push(inner.to_string_lossy().replace('\\', "/"));
+        }
+    }
+}
+
+fn check(rule: impl Fn(&Source) -> Vec<String>) {
+    let problems: Vec<String> = sources().iter().flat_map(rule).collect();
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn modules_use_only_layers_below() {
+    check(rules::layers);
+}
+
+#[test]
+fn modules_form_no_cycle() {
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        rules::add_uses(&source, &mut uses);
+    }
+    assert_eq!(rules::cycle(&uses), None);
+}
+
+#[test]
+fn sockets_clocks_and_threads_stay_in_io() {
+    check(rules::drivers);
+}
+
+#[test]
+fn unsafe_stays_in_the_listed_files() {
+    check(rules::unsafe_code);
+}
+
+#[test]
+fn files_functions_and_lines_are_short() {
+    check(rules::sizes);
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    check(rules::leftovers);
+}
+
+#[test]
+fn modules_say_what_they_are_for() {
+    check(rules::module_docs);
+}
+
+#[test]
+fn the_top_level_holds_nothing_else() {
+    let listed = Command::new("git").arg("ls-files").current_dir(root()).output();
+    // A packaged source has no history to ask.
+    let Ok(listed) = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    else {
+        return;
+    };
+    assert_eq!(rules::top_level(&listed), Vec::<String>::new());
+}
