@@ -91,10 +91,8 @@ impl Partitioner for DefaultPartitioner {
 
     fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
         // Nobody asked for stickiness yet: every record had a key.
-        if self.slots.get().is_none() {
-            return;
-        }
-        let slot = self.slot();
+        let Some(slots) = self.slots.get() else { return };
+        let slot = &slots[thread_number() as usize % SLOTS];
         if slot.partition.load(Relaxed) != partition {
             return;
         }
