@@ -162,8 +162,8 @@ unsafe impl<C: Send + Sync, E: Send + Sync> Sync for Counted<C, E> {}
 
 impl<C, E> Counted<C, E> {
     /// # Safety
-    /// `cell` is live, and one count is issued for the new value: added to the cell's number now, or
-    /// at its resolution.
+    /// `cell` is live, and one count is issued for the new value: added to the cell's number now,
+    /// or at its resolution.
     #[inline]
     pub(super) unsafe fn new(cell: NonNull<Cell<C, E>>) -> Self {
         Self(cell)

@@ -17,8 +17,8 @@ const CHUNK_CELLS: usize = if cfg!(loom) { 2 } else { 64 };
 ///
 /// Cells are allocated in chunks that grow on demand and are reused, last freed first; memory is
 /// bounded by the greatest number of cells that were live at once, and in the steady state nothing
-/// is allocated. The store is a shared reference, and every live cell holds one too: handles outlive
-/// the producer, and the last of all gives the memory back.
+/// is allocated. The store is a shared reference, and every live cell holds one too: handles
+/// outlive the producer, and the last of all gives the memory back.
 pub struct CellStore<C, E> {
     inner: Arc<StoreInner<C, E>>,
 }

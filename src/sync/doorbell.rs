@@ -1,7 +1,7 @@
 //! Wake-up suppression: a sender wakes a loop's poller only if the loop sleeps.
 //!
-//! A wake is a system call (270 ns, and 3 µs until the loop runs), a queue entry 11 ns. So the loop
-//! announces its sleep and then looks at its queues again, and a sender pushes and then looks
+//! A wake is a system call (270 ns, and 3 µs until the loop runs), a queue entry 11 ns. So the
+//! loop announces its sleep and then looks at its queues again, and a sender pushes and then looks
 //! whether the loop sleeps. Both put a full fence between their two steps, so at least one of them
 //! sees the other.
 
@@ -12,8 +12,8 @@ use super::loom::{AtomicBool, Ordering, fence};
 /// One event loop's doorbell.
 ///
 /// The loop, before it sleeps: [`prepare_to_sleep`](Self::prepare_to_sleep), a last look at every
-/// queue it serves, sleep only if all were empty, [`awake`](Self::awake) in any case. A sender: push,
-/// then [`ring`](Self::ring).
+/// queue it serves, sleep only if all were empty, [`awake`](Self::awake) in any case. A sender:
+/// push, then [`ring`](Self::ring).
 #[derive(Debug)]
 pub struct Doorbell {
     asleep: CachePadded<AtomicBool>,

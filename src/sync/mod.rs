@@ -1,9 +1,9 @@
 //! Layer 0: the concurrency parts, each small enough to be modelled on its own.
 //!
-//! * [`OpenLock`]: the lock around a lane's open batch. Senders take it; an event loop only tries,
-//!   and otherwise leaves the wish that whoever holds it seals the batch.
-//! * [`CellStore`], [`CellOwner`], [`Handle`]: completion cells, one for each batch. The batch holds
-//!   the owner and resolves it once; every delivery holds a handle.
+//! * [`OpenLock`]: the lock around a lane's open batch. Senders take it; an event loop only
+//!   tries, and otherwise leaves the wish that whoever holds it seals the batch.
+//! * [`CellStore`], [`CellOwner`], [`Handle`]: completion cells, one for each batch. The batch
+//!   holds the owner and resolves it once; every delivery holds a handle.
 //! * [`LaneQueue`] and [`Doorbell`]: "this lane has something" from senders to a loop, and a wake
 //!   only for a loop that sleeps.
 //! * [`wait_until`], [`block_on`]: a thread that waits for what futures wait for.
@@ -13,7 +13,7 @@
 //! [`WakeList`], at the end of a loop's turn. Knows no record, no socket and no clock: a deadline
 //! comes in as a closure.
 //!
-//! Everything that shares memory takes its atomics from [`loom`], so that
+//! Everything that shares memory takes its atomics from `loom.rs`, so that
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib sync::` walks through the interleavings.
 //! `unsafe` is confined to `open_lock.rs` and the cell's files, `cell.rs`, `cell_store.rs` and
 //! `owner.rs`.

@@ -53,8 +53,8 @@ impl<T> OpenLock<T> {
         }
     }
 
-    /// Takes the lock; waits while another thread holds it: a short spin, then asleep. Not fair, not
-    /// reentrant.
+    /// Takes the lock; waits while another thread holds it: a short spin, then asleep. Not fair,
+    /// not reentrant.
     #[inline]
     pub fn lock(&self) -> OpenGuard<'_, T> {
         if self.state.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
@@ -63,16 +63,17 @@ impl<T> OpenLock<T> {
         OpenGuard { lock: self }
     }
 
-    /// Takes the lock if nobody holds it. Otherwise asks the holder to seal and returns `None`: that
-    /// holder, or a thread that takes the lock after it, will call its `seal` after this call
+    /// Takes the lock if nobody holds it. Otherwise asks the holder to seal and returns `None`:
+    /// that holder, or a thread that takes the lock after it, will call its `seal` after this call
     /// began. Never waits.
     #[inline]
     pub fn try_lock_or_want_seal(&self) -> Option<OpenGuard<'_, T>> {
         let mut state = 0;
         loop {
-            // Either way a read-modify-write of the very state that was tested: if the holder leaves
-            // in between, the exchange fails, and the next round gets the lock itself. It exchanges
-            // also when the bit is set already, for else the holder could be past its last look.
+            // Either way a read-modify-write of the very state that was tested: if the holder
+            // leaves in between, the exchange fails, and the next round gets the lock itself. It
+            // exchanges also when the bit is set already, for else the holder could be past its
+            // last look.
             let wanted = if state & LOCKED == 0 { state | LOCKED } else { state | SEAL_WANTED };
             // Acquire for the lock. Release pairs with the clearing of the bit, so that the one who
             // seals sees what was done before the request.
@@ -176,8 +177,8 @@ impl<T> OpenGuard<'_, T> {
         loop {
             let state = self.lock.state.load(Ordering::Relaxed);
             if state & SEAL_WANTED != 0 {
-                // Cleared first: a request that comes while sealing is a new one. Acquire pairs with
-                // the request's release.
+                // Cleared first: a request that comes while sealing is a new one. Acquire pairs
+                // with the request's release.
                 self.lock.state.fetch_and(!SEAL_WANTED, Ordering::Acquire);
                 seal(&mut *self);
                 sealed = true;
@@ -208,8 +209,8 @@ impl<T> Deref for OpenGuard<'_, T> {
 impl<T> DerefMut for OpenGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the guard is the only one and borrowed exclusively, so nobody else reads or writes
-        // the value meanwhile.
+        // SAFETY: the guard is the only one and borrowed exclusively, so nobody else reads or
+        // writes the value meanwhile.
         self.lock.value.with_mut(|value| unsafe { &mut *value })
     }
 }

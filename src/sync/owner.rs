@@ -18,15 +18,15 @@ pub trait Abandon<C>: Sized {
 /// The one who issues a cell's handles and resolves it; lives in the batch.
 ///
 /// Records have indices from 0, in the order of [`issue`](Self::issue) and
-/// [`ForwardTable::forward`]. Dropped unresolved, the cell fails as [`Abandon`]ed and its waiters are
-/// woken at once.
+/// [`ForwardTable::forward`]. Dropped unresolved, the cell fails as [`Abandon`]ed and its waiters
+/// are woken at once.
 pub struct CellOwner<C, E: Abandon<C>> {
     /// Live and unresolved.
     cell: NonNull<Cell<C, E>>,
-    /// Counts given out, those that are dropped included.
-    issued: u32,
+    /// Given out, those that are dropped included. Not more than `issued`.
+    counts: u32,
     /// The next record's index.
-    records: u32,
+    issued: u32,
 }
 
 // SAFETY: the owner gives shared access to `C` and puts an `E` where any thread can read and drop
@@ -39,7 +39,7 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
     /// # Safety
     /// The cell is live and unresolved, and has no other owner.
     pub(super) unsafe fn new(cell: NonNull<Cell<C, E>>) -> Self {
-        Self { cell, issued: 0, records: 0 }
+        Self { cell, counts: 0, issued: 0 }
     }
 
     /// The handle of the next record. `timestamp` is the record's, in milliseconds since the epoch.
@@ -56,7 +56,7 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
     /// How many records have an index, those forwarded to this cell included.
     #[inline]
     pub fn issued(&self) -> u32 {
-        self.records
+        self.issued
     }
 
     /// What the cell is about.
@@ -83,7 +83,7 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
     /// If `table` does not cover exactly the records issued, or names a cell of another store. The
     /// cell fails as abandoned then.
     pub fn forward(self, table: ForwardTable<C, E>, wakes: &mut WakeList) {
-        assert_eq!(table.records(), self.records, "a table covers every record of its cell");
+        assert_eq!(table.records(), self.issued, "a table covers every record of its cell");
         for target in table.targets() {
             if let Target::Cell { cell, .. } = target {
                 assert!(cell.is_beside(self.cell()), "a cell is forwarded within its store");
@@ -94,15 +94,15 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
 
     /// Passes over the indices of `records` records; returns the first.
     pub(super) fn skip(&mut self, records: u32) -> u32 {
-        let first = self.records;
-        self.records = first.checked_add(records).expect("a batch counts its records in 31 bits");
+        let first = self.issued;
+        self.issued = first.checked_add(records).expect("a batch counts its records in 31 bits");
         first
     }
 
-    /// One more count, for a handle or a table's entry. Counts are never more than records.
+    /// One more count, for a handle or a table's entry.
     pub(super) fn count(&mut self) -> Counted<C, E> {
-        self.issued += 1;
-        // SAFETY: the cell is live while it has an owner, and resolution adds `issued`.
+        self.counts += 1;
+        // SAFETY: the cell is live while it has an owner, and resolution adds `counts`.
         unsafe { Counted::new(self.cell) }
     }
 
@@ -111,10 +111,10 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
     }
 
     fn resolve(self, resolution: Resolution<C, E>, wakes: &mut WakeList) {
-        let Self { cell, issued, .. } = self;
+        let Self { cell, counts, .. } = self;
         std::mem::forget(self);
         // SAFETY: the owner is gone, so this is the only time the cell is resolved.
-        unsafe { Cell::resolve(cell, resolution, issued, wakes) };
+        unsafe { Cell::resolve(cell, resolution, counts, wakes) };
     }
 
     fn cell(&self) -> &Cell<C, E> {
@@ -128,7 +128,7 @@ impl<C, E: Abandon<C>> Drop for CellOwner<C, E> {
         let error = E::abandoned(self.context());
         let mut wakes = WakeList::new();
         // SAFETY: `resolve` forgets the owner, so the cell is unresolved and nobody else will.
-        unsafe { Cell::resolve(self.cell, Resolution::Failed(error), self.issued, &mut wakes) };
+        unsafe { Cell::resolve(self.cell, Resolution::Failed(error), self.counts, &mut wakes) };
     }
 }
 
@@ -136,7 +136,7 @@ impl<C: fmt::Debug, E: Abandon<C>> fmt::Debug for CellOwner<C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CellOwner")
             .field("context", self.context())
-            .field("issued", &self.records)
+            .field("issued", &self.issued)
             .finish()
     }
 }

@@ -1,9 +1,10 @@
-//! Who waits for a cell: one list of wakers for each cell, all in storage that is pooled and reused.
+//! Who waits for a cell: one list of wakers for each cell, all in storage that is pooled and
+//! reused.
 //!
 //! A cell holds two words, its [`Phase`]; the wakers are in the slots of a [`WaiterPool`], linked
 //! into a ring for each cell that somebody waits for. A handle remembers the number of its slot. A
-//! slot belongs to its handle until that gives it back, also after the cell has taken the waker out;
-//! so numbers need no generation.
+//! slot belongs to its handle until that gives it back, also after the cell has taken the waker
+//! out; so numbers need no generation.
 //!
 //! No waker is cloned or dropped under the pool's locks: both run a user's code, which may drop a
 //! handle and come back here.
@@ -73,8 +74,8 @@ impl WaiterPool {
     }
 
     /// Registers `waker` with an unresolved cell and notes the slot in `waiter`, or finds that the
-    /// cell is resolved by now and returns `false`. A handle that is registered already, here or with
-    /// a cell that is about to call it, keeps its slot.
+    /// cell is resolved by now and returns `false`. A handle that is registered already, here or
+    /// with a cell that is about to call it, keeps its slot.
     pub(super) fn register(&self, phase: &Phase, waiter: &mut u32, waker: &Waker) -> bool {
         if *waiter != NO_WAITER {
             if self.is_waiting_with(*waiter, waker) {

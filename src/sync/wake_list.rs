@@ -36,9 +36,11 @@ impl WakeList {
         let mut panicked = 0;
         for waker in self.wakers.drain(..) {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                // Dropping the payload could panic once more, out here.
-                std::mem::forget(payload);
                 panicked += 1;
+                // A payload is the user's too: one that panics when it is dropped has to leak what
+                // that panic carries.
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+                dropped.unwrap_or_else(std::mem::forget);
             }
         }
         panicked

@@ -55,8 +55,10 @@ fn with_store(test: impl FnOnce(&Store, &dyn Fn(u32) -> Counting)) {
     assert_eq!(alive.load(Ordering::Relaxed), 0, "contexts and errors left");
 }
 
-/// The outcome as something that can be compared: offset and append time, or the error's name.
-fn outcome(handle: &Delivery) -> Option<Result<(Option<i64>, Option<i64>), u32>> {
+/// An outcome as something that can be compared: offset and append time, or the error's name.
+type Comparable = Result<(Option<i64>, Option<i64>), u32>;
+
+fn outcome(handle: &Delivery) -> Option<Comparable> {
     Some(match handle.try_outcome()? {
         Outcome::Acked { offset, append_time } => Ok((offset, append_time)),
         Outcome::Failed(error) => Err(error.name),
@@ -279,10 +281,17 @@ fn a_waker_may_drop_handles_of_the_same_store() {
 
 #[test]
 fn a_panicking_waker_does_not_stop_the_others() {
+    struct Payload;
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            // Of no size, so that giving this payload up leaks nothing.
+            std::panic::resume_unwind(Box::new(()));
+        }
+    }
     struct Panicking;
     impl Wake for Panicking {
         fn wake(self: Arc<Self>) {
-            panic!("a waker that panics");
+            std::panic::panic_any(Payload);
         }
     }
     with_store(|store, new| {

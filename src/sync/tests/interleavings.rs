@@ -27,12 +27,9 @@ fn a_seal_wanted_during_an_unlock_is_served_or_the_lock_is_had() {
                 }
             })
         };
-        match lock.try_lock_or_want_seal() {
-            Some(mut guard) => {
-                *guard += 1;
-                guard.unlock(|_| unreachable!("nobody else asks"));
-            }
-            None => {}
+        if let Some(mut guard) = lock.try_lock_or_want_seal() {
+            *guard += 1;
+            guard.unlock(|_| unreachable!("nobody else asks"));
         }
         sender.join().expect("the sender does not panic");
         assert_eq!(*lock.lock(), 1);
