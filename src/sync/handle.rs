@@ -1,0 +1,162 @@
+//! The waiting side of a completion cell: what a delivery is made of.
+
+use std::fmt;
+use std::task::{Context, Poll};
+
+use super::cell::{Cell, Counted, Resolution};
+use super::forward::Target;
+use super::waiter_list::NO_WAITER;
+
+/// One record's share in a completion cell: 24 bytes. Dropping it costs one subtraction; it does
+/// not cancel the record. After resolution it keeps the result and the context alive, so that
+/// nothing needs to be cloned.
+pub struct Handle<C, E> {
+    cell: Counted<C, E>,
+    timestamp: i64,
+    index: u32,
+    waiter: u32,
+}
+
+/// How a record ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome<'a, E> {
+    /// It is in the log.
+    Acked {
+        /// Its own offset, unless the broker did not say (acks=0, a duplicate).
+        offset: Option<i64>,
+        /// The broker's time in milliseconds since the epoch, if the topic has log-append time.
+        append_time: Option<i64>,
+    },
+    /// It failed.
+    Failed(&'a E),
+}
+
+impl<E> Clone for Outcome<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Outcome<'_, E> {}
+
+impl<C, E> Handle<C, E> {
+    #[inline]
+    pub(super) fn new(cell: Counted<C, E>, timestamp: i64, index: u32) -> Self {
+        Self { cell, timestamp, index, waiter: NO_WAITER }
+    }
+
+    /// The outcome, or a promise to call the context's waker once it is worth polling again. Only
+    /// the waker of the last poll is called. On a resolved cell this is one load.
+    #[inline]
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome<'_, E>> {
+        let Self { cell, index, waiter, .. } = self;
+        let outcome = loop {
+            match follow(cell, *index) {
+                (_, Some(outcome)) => break outcome,
+                (last, None) => {
+                    if last.waiters().register(last.phase(), waiter, context.waker()) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        };
+        if *waiter != NO_WAITER {
+            cell.waiters().release(std::mem::replace(waiter, NO_WAITER));
+        }
+        Poll::Ready(outcome)
+    }
+
+    /// The outcome, if there is one yet.
+    #[inline]
+    pub fn try_outcome(&self) -> Option<Outcome<'_, E>> {
+        follow(&self.cell, self.index).1
+    }
+
+    /// What the record's cell is about; of the last cell, if it was forwarded.
+    #[inline]
+    pub fn context(&self) -> &C {
+        follow(&self.cell, self.index).0.context()
+    }
+
+    /// The record's offset, once it is in the log and if the broker said.
+    pub fn offset(&self) -> Option<i64> {
+        match self.try_outcome()? {
+            Outcome::Acked { offset, .. } => offset,
+            Outcome::Failed(_) => None,
+        }
+    }
+
+    /// The broker's time for the record in milliseconds since the epoch, once it is in the log and
+    /// if its topic has log-append time.
+    pub fn append_time(&self) -> Option<i64> {
+        match self.try_outcome()? {
+            Outcome::Acked { append_time, .. } => append_time,
+            Outcome::Failed(_) => None,
+        }
+    }
+
+    /// Why the record failed, once it has.
+    pub fn error(&self) -> Option<&E> {
+        match self.try_outcome()? {
+            Outcome::Acked { .. } => None,
+            Outcome::Failed(error) => Some(error),
+        }
+    }
+
+    /// The record's index in the batch that it was first put into.
+    #[inline]
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The record's own timestamp, in milliseconds since the epoch.
+    #[inline]
+    pub fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+}
+
+/// Follows the forwards from record `index` of `cell`: the last cell, and the outcome there. Each
+/// cell on the way is kept alive by the table of the one before it.
+#[inline]
+fn follow<C, E>(mut cell: &Cell<C, E>, mut index: u32) -> (&Cell<C, E>, Option<Outcome<'_, E>>) {
+    loop {
+        let outcome = match cell.resolution() {
+            None | Some(Resolution::None) => None,
+            Some(&Resolution::Acked { base_offset, append_time }) => {
+                let offset = base_offset.map(|base| base.wrapping_add(i64::from(index)));
+                Some(Outcome::Acked { offset, append_time })
+            }
+            Some(Resolution::Failed(error)) => Some(Outcome::Failed(error)),
+            Some(Resolution::Forwarded(table)) => match table.find(index) {
+                (Target::Cell { cell: next, index: start }, place) => {
+                    cell = next;
+                    index = start + place;
+                    continue;
+                }
+                (Target::Failed(error), _) => Some(Outcome::Failed(error)),
+            },
+        };
+        return (cell, outcome);
+    }
+}
+
+impl<C, E> Drop for Handle<C, E> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.waiter != NO_WAITER {
+            self.cell.waiters().release(self.waiter);
+        }
+    }
+}
+
+impl<C: fmt::Debug, E: fmt::Debug> fmt::Debug for Handle<C, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("context", self.context())
+            .field("timestamp", &self.timestamp)
+            .field("index", &self.index)
+            .field("outcome", &self.try_outcome())
+            .finish()
+    }
+}
