@@ -1,9 +1,9 @@
 //! The APIs that this client speaks, in which versions, and how a version is agreed on.
 
 /// The highest Produce version that is agreed on with a broker. Version 13 names topics by id
-/// (KIP-516): it may only be sent where an id is known, its response must be matched by the ids that
-/// were sent, and UNKNOWN_TOPIC_ID has rules of its own. The codec speaks it; the client does not
-/// ask for it.
+/// (KIP-516): it may only be sent where an id is known, its response must be matched by the ids
+/// that were sent, and UNKNOWN_TOPIC_ID has rules of its own. The codec speaks it; the client does
+/// not ask for it.
 pub const PRODUCE_NEGOTIATED_MAX: i16 = 12;
 
 /// An API of Kafka's protocol that this client speaks.

@@ -43,8 +43,8 @@ pub struct ApiVersionsResponse {
 }
 
 impl ApiVersionsResponse {
-    /// Reads a body. An UNSUPPORTED_VERSION answer is in the layout of v0 whatever version was asked
-    /// for (KIP-511), and read so. Panics if this codec does not speak the version.
+    /// Reads a body. An UNSUPPORTED_VERSION answer is in the layout of v0 whatever version was
+    /// asked for (KIP-511), and read so. Panics if this codec does not speak the version.
     pub fn decode(version: i16, body: &[u8]) -> Result<Self, DecodeError> {
         assert!(ApiKey::ApiVersions.versions().contains(version));
         let error = ErrorCode(Reader::new(body, false).i16("error_code")?);

@@ -1,8 +1,8 @@
 //! Cuts the received byte stream of a connection into response frames.
 //!
 //! A frame is a 32-bit size and that many bytes. The size is judged before any memory follows it,
-//! and memory then grows only with the bytes that really arrive: a peer that claims 16 MiB and sends
-//! ten bytes costs nothing.
+//! and memory then grows only with the bytes that really arrive: a peer that claims 16 MiB and
+//! sends ten bytes costs nothing.
 
 use std::ops::Range;
 
@@ -132,8 +132,8 @@ impl FrameDecoder {
         &mut self.buffer[self.end..]
     }
 
-    /// Takes over the first `count` bytes of [`space`](FrameDecoder::space), which were read into it.
-    /// Panics if it is not that long.
+    /// Takes over the first `count` bytes of [`space`](FrameDecoder::space), which were read into
+    /// it. Panics if it is not that long.
     pub fn filled(&mut self, count: usize) {
         assert!(count <= self.buffer.len() - self.end, "more bytes were reported than offered");
         self.end += count;

@@ -22,8 +22,8 @@ const VERSION_IDS_MIN: i16 = 12;
 pub struct MetadataRequest<'a> {
     /// The topics to be told of. The brokers come in any case.
     pub topics: MetadataTopics<'a>,
-    /// Whether the broker may create the topics that do not exist, if it is configured to. Sent from
-    /// v4 on; below, brokers behave as if it were true.
+    /// Whether the broker may create the topics that do not exist, if it is configured to. Sent
+    /// from v4 on; below, brokers behave as if it were true.
     pub allow_auto_topic_creation: bool,
 }
 
@@ -39,8 +39,8 @@ pub enum MetadataTopics<'a> {
 }
 
 impl MetadataRequest<'_> {
-    /// Appends the body. Panics if this codec does not speak the version, or if topics are asked for
-    /// by id below v12.
+    /// Appends the body. Panics if this codec does not speak the version, or if topics are asked
+    /// for by id below v12.
     pub fn encode(&self, version: i16, out: &mut Vec<u8>) {
         assert!(ApiKey::Metadata.versions().contains(version));
         let mut w = Writer::new(out, ApiKey::Metadata.is_flexible(version));

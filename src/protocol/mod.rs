@@ -6,7 +6,7 @@
 //! `frame` cuts what a connection receives into responses, `header` splits those and starts
 //! requests, `api` says which versions there are, and there is one file per API. All of them read
 //! and write through `primitives`. Requests borrow what they are made of; responses own what they
-//! hold, except that a [`ProduceResponse`], which comes once per round trip, is used again and again.
+//! hold. A [`ProduceResponse`], which comes once per round trip, is used again and again.
 
 mod api;
 mod api_versions;

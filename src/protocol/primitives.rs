@@ -1,10 +1,10 @@
 //! The primitive types of Kafka's protocol: a checked reader over received bytes and a writer that
 //! appends to a byte vector.
 //!
-//! An API version is either *classic* (16- and 32-bit length fields) or *flexible* (KIP-482: lengths
-//! as unsigned varints one too large, and a section of tagged fields behind every structure). Both
-//! [`Reader`] and [`Writer`] are told once which of the two they speak; their strings, bytes, arrays
-//! and tagged fields then take that form.
+//! An API version is either *classic* (16- and 32-bit length fields) or *flexible* (KIP-482:
+//! lengths as unsigned varints one too large, and a section of tagged fields behind every
+//! structure). Both [`Reader`] and [`Writer`] are told once which of the two they speak; their
+//! strings, bytes, arrays and tagged fields then take that form.
 //!
 //! Nothing here takes memory because a number on the wire says so: lengths and counts are compared
 //! with the bytes that are really there first.
@@ -230,8 +230,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Hands each tagged field at the end of a structure to `visit`, as its number and a reader of
-    /// exactly its bytes. `visit` returns whether it knows the tag: it must then have read it to the
-    /// end. Unknown tags are passed over. A classic message has none.
+    /// exactly its bytes. `visit` returns whether it knows the tag: it must then have read it to
+    /// the end. Unknown tags are passed over. A classic message has none.
     #[inline]
     pub fn visit_tags(
         &mut self,

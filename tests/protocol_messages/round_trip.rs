@@ -164,8 +164,8 @@ fn check_produce_response(version: i16, theirs: &peer::ProduceResponse, ours: &P
         let start = if version >= 5 { theirs.log_start_offset } else { -1 };
         assert_eq!(ours.log_start_offset, start);
         let leader = &theirs.current_leader;
-        let leader =
-            (leader.leader_id.0 >= 0).then(|| (BrokerId(leader.leader_id.0), leader.leader_epoch));
+        let leader = (leader.leader_id.0 >= 0)
+            .then_some((BrokerId(leader.leader_id.0), leader.leader_epoch));
         assert_eq!(ours.current_leader, leader);
         if version >= 8 {
             assert_eq!(ours.error_message.as_deref(), theirs.error_message.as_deref());
@@ -292,7 +292,10 @@ fn to_peer(response: &MetadataResponse) -> peer::MetadataResponse {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(CASES)
+    })]
 
     #[test]
     fn produce_requests_are_read_by_the_peer(
@@ -301,12 +304,13 @@ proptest! {
         timeout_ms in any::<i32>(),
         topics in topics_to_produce(),
     ) {
-        let lent: Vec<_> =
-            topics.iter().map(|(name, id, records)| (name.as_str(), *id, records.clone())).collect();
+        let lent = topics.iter().map(|(name, id, records)| (name.as_str(), *id, records.clone()));
+        let lent: Vec<_> = lent.collect();
         for version in versions(ApiKey::Produce) {
             let ours = produce(version, transactional_id.as_deref(), acks, timeout_ms, &lent);
             let theirs: peer::ProduceRequest = peer_decode(ours.body(version), version);
-            prop_assert_eq!(theirs.transactional_id.as_ref().map(|id| id.as_str()), transactional_id.as_deref());
+            let id = theirs.transactional_id.as_ref().map(|id| id.as_str());
+            prop_assert_eq!(id, transactional_id.as_deref());
             prop_assert_eq!((theirs.acks, theirs.timeout_ms), (acks, timeout_ms));
             prop_assert_eq!(theirs.topic_data.len(), topics.len());
             for (theirs, (name, id, records)) in theirs.topic_data.iter().zip(&topics) {
@@ -352,12 +356,15 @@ proptest! {
             prop_assert!(all.topics.is_none());
             prop_assert_eq!(all.allow_auto_topic_creation, allow || version < 4);
             let theirs = read(MetadataTopics::Names(&lent)).topics.expect("not null");
-            let theirs: Vec<_> = theirs.iter().map(|t| t.name.as_ref().expect("named").as_str()).collect();
-            prop_assert_eq!(&theirs, &lent);
+            let name = |topic: &peer::metadata_request::MetadataRequestTopic| {
+                topic.name.as_ref().expect("named").to_string()
+            };
+            prop_assert_eq!(theirs.iter().map(name).collect::<Vec<_>>(), &names[..]);
             if version >= 12 {
                 let theirs = read(MetadataTopics::Ids(&ids)).topics.expect("not null");
                 prop_assert!(theirs.iter().all(|topic| topic.name.is_none()));
-                let theirs: Vec<_> = theirs.iter().map(|t| TopicId(*t.topic_id.as_bytes())).collect();
+                let theirs = theirs.iter().map(|t| TopicId(*t.topic_id.as_bytes()));
+                let theirs: Vec<_> = theirs.collect();
                 prop_assert_eq!(&theirs, &ids);
             }
         }
@@ -401,8 +408,9 @@ proptest! {
             let ours = ApiVersionsResponse::decode(version, &bytes).expect("the peer's bytes");
             prop_assert_eq!(ours.error.0, error);
             prop_assert_eq!(ours.throttle_time_ms, if version >= 1 { throttle } else { 0 });
-            let expected: Vec<_> =
-                ranges.iter().map(|(key, (min, max))| (*key, VersionRange::new(*min, *max))).collect();
+            let range =
+                |(key, (min, max)): (&i16, &(i16, i16))| (*key, VersionRange::new(*min, *max));
+            let expected: Vec<_> = ranges.iter().map(range).collect();
             prop_assert_eq!(ours.ranges(), expected);
         }
     }
@@ -428,7 +436,8 @@ proptest! {
         for version in versions(ApiKey::InitProducerId) {
             let bytes = encoded(|out| request.encode(version, out));
             let read: peer::InitProducerIdRequest = peer_decode(&bytes, version);
-            prop_assert_eq!(read.transactional_id.as_ref().map(|id| id.as_str()), transactional_id.as_deref());
+            let id = read.transactional_id.as_ref().map(|id| id.as_str());
+            prop_assert_eq!(id, transactional_id.as_deref());
             prop_assert_eq!(read.transaction_timeout_ms, timeout_ms);
             if version >= 3 {
                 prop_assert_eq!((read.producer_id.0, read.producer_epoch), (producer_id, epoch));
@@ -448,7 +457,7 @@ proptest! {
         for api in ApiKey::ALL {
             for version in versions(api) {
                 decode_any(api, version, &body);
-                drop(split_response(&body, api, version));
+                let _ = split_response(&body, api, version);
             }
         }
     }
