@@ -24,7 +24,8 @@ impl TopicId {
     }
 }
 
-/// What a broker gives out in InitProducerId (KIP-98): the identity under which it checks sequences.
+/// What a broker gives out in InitProducerId (KIP-98): the identity under which it checks
+/// sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProducerIdentity {
     /// The producer id; -1 in a batch without identity.

@@ -1,0 +1,155 @@
+//! The APIs that this client speaks, in which versions, and how a version is agreed on.
+
+/// The highest Produce version that is agreed on with a broker. Version 13 names topics by id
+/// (KIP-516): it may only be sent where an id is known, its response must be matched by the ids
+/// that were sent, and UNKNOWN_TOPIC_ID has rules of its own. The codec speaks it; the client does
+/// not ask for it.
+pub const PRODUCE_NEGOTIATED_MAX: i16 = 12;
+
+/// An API of Kafka's protocol that this client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i16)]
+pub enum ApiKey {
+    /// Writes record batches.
+    Produce = 0,
+    /// Asks for brokers, topics, partitions and leaders.
+    Metadata = 3,
+    /// Asks which APIs the broker speaks, in which versions; the first request of a connection.
+    ApiVersions = 18,
+    /// Asks for a producer id and its epoch (KIP-98).
+    InitProducerId = 22,
+}
+
+/// Versions of one API, both ends included. A range whose `min` is above its `max` is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VersionRange {
+    /// The lowest version.
+    pub min: i16,
+    /// The highest version.
+    pub max: i16,
+}
+
+impl VersionRange {
+    /// The versions from `min` to `max`.
+    pub const fn new(min: i16, max: i16) -> Self {
+        VersionRange { min, max }
+    }
+
+    /// Whether the version is in the range.
+    pub const fn contains(self, version: i16) -> bool {
+        self.min <= version && version <= self.max
+    }
+}
+
+impl std::fmt::Display for VersionRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.min, self.max)
+    }
+}
+
+impl ApiKey {
+    /// Every API, by ascending key.
+    pub const ALL: [ApiKey; 4] =
+        [ApiKey::Produce, ApiKey::Metadata, ApiKey::ApiVersions, ApiKey::InitProducerId];
+
+    /// The key on the wire.
+    pub const fn code(self) -> i16 {
+        self as i16
+    }
+
+    /// The versions that the codec can encode and decode.
+    pub const fn versions(self) -> VersionRange {
+        match self {
+            // v3 is the first with record batches v2; Kafka 4 serves none below.
+            ApiKey::Produce => VersionRange::new(3, 13),
+            // v0 cannot ask for "no topics" and names no controller.
+            ApiKey::Metadata => VersionRange::new(1, 13),
+            ApiKey::ApiVersions => VersionRange::new(0, 4),
+            // v6 is for two-phase commit (KIP-939) and still unstable in Kafka 4.3.
+            ApiKey::InitProducerId => VersionRange::new(0, 5),
+        }
+    }
+
+    /// The versions to agree on with a broker: [`ApiKey::versions`], except that Produce ends at
+    /// [`PRODUCE_NEGOTIATED_MAX`].
+    pub const fn versions_negotiated(self) -> VersionRange {
+        let versions = self.versions();
+        match self {
+            ApiKey::Produce => VersionRange::new(versions.min, PRODUCE_NEGOTIATED_MAX),
+            _ => versions,
+        }
+    }
+
+    /// Whether the version uses compact lengths and tagged fields (KIP-482).
+    pub const fn is_flexible(self, version: i16) -> bool {
+        version
+            >= match self {
+                ApiKey::Produce => 9,
+                ApiKey::Metadata => 9,
+                ApiKey::ApiVersions => 3,
+                ApiKey::InitProducerId => 2,
+            }
+    }
+
+    /// The version of the request's header: 2 (with tagged fields) in flexible versions, else 1.
+    pub const fn request_header_version(self, version: i16) -> i16 {
+        if self.is_flexible(version) { 2 } else { 1 }
+    }
+
+    /// The version of the response's header: 1 (with tagged fields) in flexible versions, else 0.
+    /// ApiVersions always has 0, because the client must be able to read the answer of a broker
+    /// that does not know the version asked for (KIP-511).
+    pub const fn response_header_version(self, version: i16) -> i16 {
+        match self {
+            ApiKey::ApiVersions => 0,
+            _ if self.is_flexible(version) => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// The highest version that both sides speak, if there is any.
+pub fn negotiate(client: VersionRange, broker: VersionRange) -> Option<i16> {
+    let version = client.max.min(broker.max);
+    (client.contains(version) && broker.contains(version)).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_common_version_is_agreed_on() {
+        let range = VersionRange::new;
+        assert_eq!(negotiate(range(3, 12), range(0, 13)), Some(12));
+        assert_eq!(negotiate(range(3, 12), range(0, 5)), Some(5));
+        assert_eq!(negotiate(range(3, 12), range(12, 99)), Some(12));
+        assert_eq!(negotiate(range(3, 12), range(0, 2)), None);
+        assert_eq!(negotiate(range(3, 12), range(13, 14)), None);
+        assert_eq!(negotiate(range(3, 12), range(9, 4)), None, "an empty range has no version");
+        assert_eq!(negotiate(range(0, 4), range(i16::MIN, i16::MAX)), Some(4));
+    }
+
+    #[test]
+    fn produce_by_topic_id_is_spoken_and_not_asked_for() {
+        assert!(ApiKey::Produce.versions().contains(13));
+        let kafka_4_3 = VersionRange::new(0, 13);
+        assert_eq!(negotiate(ApiKey::Produce.versions_negotiated(), kafka_4_3), Some(12));
+        assert_eq!(ApiKey::Metadata.versions_negotiated(), ApiKey::Metadata.versions());
+    }
+
+    #[test]
+    fn headers_follow_the_flexible_versions_except_for_api_versions() {
+        for (api, first) in
+            [(ApiKey::Produce, 9), (ApiKey::Metadata, 9), (ApiKey::InitProducerId, 2)]
+        {
+            assert_eq!(api.request_header_version(first - 1), 1);
+            assert_eq!(api.request_header_version(first), 2);
+            assert_eq!(api.response_header_version(first - 1), 0);
+            assert_eq!(api.response_header_version(first), 1);
+        }
+        assert_eq!(ApiKey::ApiVersions.request_header_version(2), 1);
+        assert_eq!(ApiKey::ApiVersions.request_header_version(3), 2);
+        assert_eq!(ApiKey::ApiVersions.response_header_version(4), 0);
+    }
+}

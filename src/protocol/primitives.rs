@@ -1,0 +1,634 @@
+//! The primitive types of Kafka's protocol: a checked reader over received bytes and a writer that
+//! appends to a byte vector.
+//!
+//! An API version is either *classic* (16- and 32-bit length fields) or *flexible* (KIP-482:
+//! lengths as unsigned varints one too large, and a section of tagged fields behind every
+//! structure). Both [`Reader`] and [`Writer`] are told once which of the two they speak; their
+//! strings, bytes, arrays and tagged fields then take that form.
+//!
+//! Nothing here takes memory because a number on the wire says so: lengths and counts are compared
+//! with the bytes that are really there first.
+
+use super::TopicId;
+
+/// The longest string of the protocol, in bytes: classic lengths have 16 bits. Whoever accepts a
+/// topic, a client id or a transactional id from a user checks it against this.
+pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
+
+/// Received bytes that are no valid message: the peer is broken, hostile, or not a Kafka broker.
+/// The connection they came from cannot be trusted any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid message: {field}: {problem}")]
+pub struct DecodeError {
+    /// The field that was being read, by a name like the protocol guide's.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: DecodeProblem,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeProblem {
+    /// The message ends before the field does.
+    #[error("{needed} bytes are needed and {remaining} remain")]
+    Truncated {
+        /// Bytes that the field takes.
+        needed: usize,
+        /// Bytes that were left.
+        remaining: usize,
+    },
+    /// A varint goes on for more bytes, or holds more bits, than its type has.
+    #[error("a varint is too long")]
+    VarintTooLong,
+    /// A length or a count is negative and not the mark of null.
+    #[error("the length {0} is negative")]
+    NegativeLength(i32),
+    /// Null where the protocol allows none.
+    #[error("null where a value is required")]
+    UnexpectedNull,
+    /// A string's bytes are not UTF-8.
+    #[error("a string is not UTF-8")]
+    InvalidUtf8,
+    /// An array claims more elements than the bytes that are left could hold.
+    #[error("{count} elements cannot be in the {remaining} bytes that remain")]
+    CountTooLarge {
+        /// The claimed number of elements.
+        count: usize,
+        /// Bytes that were left.
+        remaining: usize,
+    },
+    /// A number is outside the range that the field has.
+    #[error("{0} is out of range")]
+    OutOfRange(i64),
+    /// The field or the message ended and bytes were left over.
+    #[error("{0} bytes are left over at the end")]
+    TrailingBytes(usize),
+}
+
+impl DecodeError {
+    /// An error about one field.
+    pub fn new(field: &'static str, problem: DecodeProblem) -> Self {
+        DecodeError { field, problem }
+    }
+}
+
+type Result<T> = std::result::Result<T, DecodeError>;
+
+/// Reads primitives off the front of received bytes. Every method names the field it reads, for the
+/// error; strings and bytes are borrowed from the input.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    flexible: bool,
+}
+
+macro_rules! read_integer {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        $($(#[$doc])*
+        #[inline]
+        pub fn $name(&mut self, field: &'static str) -> Result<$type> {
+            Ok(<$type>::from_be_bytes(self.take_array(field)?))
+        })*
+    };
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of a classic or a flexible message.
+    pub fn new(bytes: &'a [u8], flexible: bool) -> Self {
+        Reader { bytes, flexible }
+    }
+
+    /// Bytes not read yet.
+    pub fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The bytes not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The next `count` bytes as they are.
+    #[inline]
+    pub fn take(&mut self, count: usize, field: &'static str) -> Result<&'a [u8]> {
+        let Some((taken, rest)) = self.bytes.split_at_checked(count) else {
+            return Err(self.truncated(count, field));
+        };
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    read_integer! {
+        /// One signed byte.
+        i8: i8;
+        /// A big-endian 16-bit integer.
+        i16: i16;
+        /// A big-endian 32-bit integer.
+        i32: i32;
+        /// A big-endian unsigned 32-bit integer, as CRCs are.
+        u32: u32;
+        /// A big-endian 64-bit integer.
+        i64: i64;
+    }
+
+    /// One byte; everything but 0 is true, as Kafka reads it.
+    pub fn bool(&mut self, field: &'static str) -> Result<bool> {
+        Ok(self.i8(field)? != 0)
+    }
+
+    /// 16 bytes: a topic's id.
+    pub fn topic_id(&mut self, field: &'static str) -> Result<TopicId> {
+        Ok(TopicId(self.take_array(field)?))
+    }
+
+    /// A port, 32 bits on the wire, of which 0 to 65535 are valid.
+    pub fn port(&mut self, field: &'static str) -> Result<u16> {
+        let port = self.i32(field)?;
+        u16::try_from(port)
+            .map_err(|_| DecodeError::new(field, DecodeProblem::OutOfRange(i64::from(port))))
+    }
+
+    /// An unsigned 32-bit varint, 1 to 5 bytes.
+    #[inline]
+    pub fn uvarint(&mut self, field: &'static str) -> Result<u32> {
+        let value = self.varint_bits(32, field)?;
+        Ok(value as u32)
+    }
+
+    /// A zigzag 32-bit varint, 1 to 5 bytes.
+    #[inline]
+    pub fn varint(&mut self, field: &'static str) -> Result<i32> {
+        let raw = self.uvarint(field)?;
+        Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
+    }
+
+    /// A zigzag 64-bit varint, 1 to 10 bytes.
+    #[inline]
+    pub fn varlong(&mut self, field: &'static str) -> Result<i64> {
+        let raw = self.varint_bits(64, field)?;
+        Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    /// A string that must not be null.
+    pub fn string(&mut self, field: &'static str) -> Result<&'a str> {
+        self.nullable_string(field)?.ok_or(DecodeError::new(field, DecodeProblem::UnexpectedNull))
+    }
+
+    /// A string or null.
+    pub fn nullable_string(&mut self, field: &'static str) -> Result<Option<&'a str>> {
+        let length = if self.flexible {
+            self.compact_length(field)?
+        } else {
+            classic_length(i32::from(self.i16(field)?), field)?
+        };
+        let Some(length) = length else { return Ok(None) };
+        let bytes = self.take(length, field)?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| DecodeError::new(field, DecodeProblem::InvalidUtf8))?;
+        Ok(Some(text))
+    }
+
+    /// Bytes that must not be null.
+    pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8]> {
+        self.nullable_bytes(field)?.ok_or(DecodeError::new(field, DecodeProblem::UnexpectedNull))
+    }
+
+    /// Bytes or null.
+    pub fn nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>> {
+        match self.length_32(field)? {
+            Some(length) => self.take(length, field).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The element count of an array that must not be null. At least `count * element_bytes_min`
+    /// bytes are left when this returns, so memory for `count` elements may be taken.
+    pub fn array(&mut self, field: &'static str, element_bytes_min: usize) -> Result<usize> {
+        self.nullable_array(field, element_bytes_min)?
+            .ok_or(DecodeError::new(field, DecodeProblem::UnexpectedNull))
+    }
+
+    /// The element count of an array, or null; checked as [`Reader::array`] does.
+    pub fn nullable_array(
+        &mut self,
+        field: &'static str,
+        element_bytes_min: usize,
+    ) -> Result<Option<usize>> {
+        let Some(count) = self.length_32(field)? else { return Ok(None) };
+        let remaining = self.remaining();
+        match count.checked_mul(element_bytes_min) {
+            Some(needed) if needed <= remaining => Ok(Some(count)),
+            _ => Err(DecodeError::new(field, DecodeProblem::CountTooLarge { count, remaining })),
+        }
+    }
+
+    /// Passes over the tagged fields at the end of a structure; a classic message has none.
+    #[inline]
+    pub fn skip_tags(&mut self, field: &'static str) -> Result<()> {
+        self.visit_tags(field, |_, _| Ok(false))
+    }
+
+    /// Hands each tagged field at the end of a structure to `visit`, as its number and a reader of
+    /// exactly its bytes. `visit` returns whether it knows the tag: it must then have read it to
+    /// the end. Unknown tags are passed over. A classic message has none.
+    #[inline]
+    pub fn visit_tags(
+        &mut self,
+        field: &'static str,
+        mut visit: impl FnMut(u32, &mut Reader<'a>) -> Result<bool>,
+    ) -> Result<()> {
+        if !self.flexible {
+            return Ok(());
+        }
+        // The count needs no check of its own: each round takes at least two bytes or fails.
+        let count = self.uvarint(field)?;
+        for _ in 0..count {
+            let tag = self.uvarint(field)?;
+            let size = self.uvarint(field)? as usize;
+            let mut content = Reader::new(self.take(size, field)?, true);
+            if visit(tag, &mut content)? {
+                content.finish(field)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends reading: an error if bytes are left over, for then the peer means something else than
+    /// what was understood.
+    pub fn finish(self, field: &'static str) -> Result<()> {
+        match self.remaining() {
+            0 => Ok(()),
+            left => Err(DecodeError::new(field, DecodeProblem::TrailingBytes(left))),
+        }
+    }
+
+    #[inline]
+    fn take_array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N]> {
+        let Some((taken, rest)) = self.bytes.split_first_chunk::<N>() else {
+            return Err(self.truncated(N, field));
+        };
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    /// A little-endian base-128 number of at most `bits` bits.
+    #[inline]
+    fn varint_bits(&mut self, bits: u32, field: &'static str) -> Result<u64> {
+        let mut value = 0u64;
+        let mut shift = 0;
+        loop {
+            let [byte] = self.take_array(field)?;
+            let group = u64::from(byte & 0x7f);
+            // The last group of a full-length varint has fewer than 7 bits of room.
+            if shift + 7 > bits && group >> (bits - shift) != 0 {
+                return Err(DecodeError::new(field, DecodeProblem::VarintTooLong));
+            }
+            value |= group << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+            shift += 7;
+            if shift >= bits {
+                return Err(DecodeError::new(field, DecodeProblem::VarintTooLong));
+            }
+        }
+    }
+
+    fn compact_length(&mut self, field: &'static str) -> Result<Option<usize>> {
+        Ok((self.uvarint(field)? as usize).checked_sub(1))
+    }
+
+    fn length_32(&mut self, field: &'static str) -> Result<Option<usize>> {
+        if self.flexible {
+            self.compact_length(field)
+        } else {
+            classic_length(self.i32(field)?, field)
+        }
+    }
+
+    #[cold]
+    fn truncated(&self, needed: usize, field: &'static str) -> DecodeError {
+        let remaining = self.remaining();
+        DecodeError::new(field, DecodeProblem::Truncated { needed, remaining })
+    }
+}
+
+/// -1 is null; anything below it is nothing at all.
+fn classic_length(length: i32, field: &'static str) -> Result<Option<usize>> {
+    match usize::try_from(length) {
+        Ok(length) => Ok(Some(length)),
+        Err(_) if length == -1 => Ok(None),
+        Err(_) => Err(DecodeError::new(field, DecodeProblem::NegativeLength(length))),
+    }
+}
+
+/// Appends primitives to a byte vector.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    flexible: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer of a classic or a flexible message, behind what `out` holds already.
+    pub fn new(out: &'a mut Vec<u8>, flexible: bool) -> Self {
+        Writer { out, flexible }
+    }
+
+    /// Length of the vector written to, in bytes: where the next primitive will start.
+    pub fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// One signed byte.
+    pub fn i8(&mut self, value: i8) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// A big-endian 16-bit integer.
+    pub fn i16(&mut self, value: i16) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// A big-endian 32-bit integer.
+    pub fn i32(&mut self, value: i32) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// A big-endian 64-bit integer.
+    pub fn i64(&mut self, value: i64) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// One byte, 0 or 1.
+    pub fn bool(&mut self, value: bool) {
+        self.i8(i8::from(value));
+    }
+
+    /// 16 bytes: a topic's id.
+    pub fn topic_id(&mut self, id: TopicId) {
+        self.raw(&id.0);
+    }
+
+    /// An unsigned 32-bit varint.
+    pub fn uvarint(&mut self, value: u32) {
+        self.uvarlong(u64::from(value));
+    }
+
+    /// A zigzag 32-bit varint.
+    pub fn varint(&mut self, value: i32) {
+        self.uvarint(((value << 1) ^ (value >> 31)) as u32);
+    }
+
+    /// A zigzag 64-bit varint.
+    pub fn varlong(&mut self, value: i64) {
+        self.uvarlong(((value << 1) ^ (value >> 63)) as u64);
+    }
+
+    /// A string. Panics over [`STRING_BYTES_MAX`]: names are checked where the user gives them.
+    pub fn string(&mut self, text: &str) {
+        self.nullable_string(Some(text));
+    }
+
+    /// A string or null. Panics as [`Writer::string`] does.
+    pub fn nullable_string(&mut self, text: Option<&str>) {
+        let length = text.map_or(0, str::len);
+        assert!(
+            length <= STRING_BYTES_MAX,
+            "a string of {length} bytes is over the protocol's limit"
+        );
+        match text {
+            Some(_) if self.flexible => self.uvarint(length as u32 + 1),
+            Some(_) => self.i16(length as i16),
+            None if self.flexible => self.uvarint(0),
+            None => self.i16(-1),
+        }
+        self.raw(text.unwrap_or_default().as_bytes());
+    }
+
+    /// The length of bytes that follow, or the count of an array's elements that follow.
+    pub fn length(&mut self, length: usize) {
+        assert!(length < i32::MAX as usize, "a length of {length} is over the protocol's limit");
+        if self.flexible {
+            self.uvarint(length as u32 + 1);
+        } else {
+            self.i32(length as i32);
+        }
+    }
+
+    /// Null in place of bytes or of an array.
+    pub fn null_length(&mut self) {
+        if self.flexible {
+            self.uvarint(0);
+        } else {
+            self.i32(-1);
+        }
+    }
+
+    /// The end of a structure that has no tagged fields; nothing in a classic message.
+    pub fn no_tags(&mut self) {
+        if self.flexible {
+            self.uvarint(0);
+        }
+    }
+
+    fn uvarlong(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.out.push(value as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(flexible: bool, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut Writer::new(&mut out, flexible));
+        out
+    }
+
+    fn problem<T: std::fmt::Debug>(result: Result<T>) -> DecodeProblem {
+        let error = result.expect_err("the input is invalid");
+        assert_eq!(error.field, "f");
+        error.problem
+    }
+
+    #[test]
+    fn integers_are_big_endian_and_come_back() {
+        let bytes = written(false, |w| {
+            w.i8(-2);
+            w.i16(0x0102);
+            w.i32(i32::MIN);
+            w.i64(0x0102_0304_0506_0708);
+            w.bool(true);
+            w.topic_id(TopicId([7; 16]));
+        });
+        assert_eq!(bytes[..7], [0xfe, 1, 2, 0x80, 0, 0, 0]);
+        let mut r = Reader::new(&bytes, false);
+        assert_eq!(r.i8("f"), Ok(-2));
+        assert_eq!(r.i16("f"), Ok(0x0102));
+        assert_eq!(r.i32("f"), Ok(i32::MIN));
+        assert_eq!(r.i64("f"), Ok(0x0102_0304_0506_0708));
+        assert_eq!(r.bool("f"), Ok(true));
+        assert_eq!(r.topic_id("f"), Ok(TopicId([7; 16])));
+        assert_eq!(r.remaining(), 0);
+        assert_eq!(problem(r.i8("f")), DecodeProblem::Truncated { needed: 1, remaining: 0 });
+        assert_eq!(Reader::new(&[0xff; 4], false).u32("f"), Ok(u32::MAX));
+    }
+
+    #[test]
+    fn varints_have_the_documented_bytes_and_come_back() {
+        assert_eq!(written(true, |w| w.uvarint(300)), [0xac, 0x02]);
+        assert_eq!(written(true, |w| w.varint(-1)), [0x01]);
+        assert_eq!(written(true, |w| w.varint(150)), [0xac, 0x02]);
+        assert_eq!(written(true, |w| w.uvarint(u32::MAX)), [0xff, 0xff, 0xff, 0xff, 0x0f]);
+        for value in [0, 1, -1, 63, 64, -64, -65, 8191, i32::MAX, i32::MIN] {
+            let bytes = written(true, |w| w.varint(value));
+            assert_eq!(Reader::new(&bytes, true).varint("f"), Ok(value));
+        }
+        for value in [0, -1, 1 << 35, i64::MAX, i64::MIN] {
+            let bytes = written(true, |w| w.varlong(value));
+            assert_eq!(Reader::new(&bytes, true).varlong("f"), Ok(value));
+        }
+        for value in [0, 127, 128, 16383, 16384, u32::MAX] {
+            let bytes = written(true, |w| w.uvarint(value));
+            assert_eq!(Reader::new(&bytes, true).uvarint("f"), Ok(value));
+            let truncated = &bytes[..bytes.len() - 1];
+            assert!(Reader::new(truncated, true).uvarint("f").is_err());
+        }
+    }
+
+    #[test]
+    fn varints_with_too_many_bytes_or_bits_are_refused() {
+        let too_long = DecodeProblem::VarintTooLong;
+        for bytes in
+            [&[0xff, 0xff, 0xff, 0xff, 0x10][..], &[0x80; 6], &[0x80, 0x80, 0x80, 0x80, 0x80, 0]]
+        {
+            assert_eq!(problem(Reader::new(bytes, true).uvarint("f")), too_long);
+        }
+        let mut eleven = [0x80; 11];
+        assert_eq!(problem(Reader::new(&eleven, true).varlong("f")), too_long);
+        eleven[9] = 0x02;
+        assert_eq!(problem(Reader::new(&eleven, true).varlong("f")), too_long);
+    }
+
+    #[test]
+    fn strings_of_both_encodings() {
+        for flexible in [false, true] {
+            let bytes = written(flexible, |w| {
+                w.string("");
+                w.string("tide");
+                w.nullable_string(None);
+                w.nullable_string(Some("gäte"));
+            });
+            let mut r = Reader::new(&bytes, flexible);
+            assert_eq!(r.string("f"), Ok(""));
+            assert_eq!(r.nullable_string("f"), Ok(Some("tide")));
+            assert_eq!(r.clone().nullable_string("f"), Ok(None));
+            assert_eq!(problem(r.string("f")), DecodeProblem::UnexpectedNull);
+            assert_eq!(r.string("f"), Ok("gäte"));
+            r.finish("f").expect("everything was read");
+        }
+        assert_eq!(written(false, |w| w.string("ab")), [0, 2, b'a', b'b']);
+        assert_eq!(written(true, |w| w.string("ab")), [3, b'a', b'b']);
+    }
+
+    #[test]
+    fn bad_strings_are_refused() {
+        let classic = |bytes: &[u8]| problem(Reader::new(bytes, false).nullable_string("f"));
+        assert_eq!(classic(&[0xff, 0xfe]), DecodeProblem::NegativeLength(-2));
+        assert_eq!(classic(&[0, 1, 0xff]), DecodeProblem::InvalidUtf8);
+        let short = DecodeProblem::Truncated { needed: 0x7fff, remaining: 1 };
+        assert_eq!(classic(&[0x7f, 0xff, b'a']), short);
+        let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, b'a'];
+        let short = DecodeProblem::Truncated { needed: u32::MAX as usize - 1, remaining: 1 };
+        assert_eq!(problem(Reader::new(&huge, true).string("f")), short);
+    }
+
+    #[test]
+    #[should_panic(expected = "over the protocol's limit")]
+    fn a_string_over_the_limit_is_a_programmer_error() {
+        written(true, |w| w.string(&"x".repeat(STRING_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn bytes_of_both_encodings() {
+        for flexible in [false, true] {
+            let bytes = written(flexible, |w| {
+                w.length(3);
+                w.raw(b"abc");
+                w.null_length();
+            });
+            let mut r = Reader::new(&bytes, flexible);
+            assert_eq!(r.bytes("f"), Ok(&b"abc"[..]));
+            assert_eq!(r.clone().nullable_bytes("f"), Ok(None));
+            assert_eq!(problem(r.bytes("f")), DecodeProblem::UnexpectedNull);
+        }
+        let negative = problem(Reader::new(&[0x80, 0, 0, 0], false).nullable_bytes("f"));
+        assert_eq!(negative, DecodeProblem::NegativeLength(i32::MIN));
+    }
+
+    #[test]
+    fn an_array_cannot_claim_more_than_the_bytes_that_are_there() {
+        let bytes = [0, 0, 0, 2, 1, 2, 3, 4];
+        assert_eq!(Reader::new(&bytes, false).array("f", 2), Ok(2));
+        let refused = DecodeProblem::CountTooLarge { count: 2, remaining: 4 };
+        assert_eq!(problem(Reader::new(&bytes, false).array("f", 3)), refused);
+        let count = i32::MAX as usize;
+        let refused = DecodeProblem::CountTooLarge { count, remaining: 0 };
+        assert_eq!(problem(Reader::new(&[0x7f, 0xff, 0xff, 0xff], false).array("f", 1)), refused);
+        let count = u32::MAX as usize - 1;
+        let refused = DecodeProblem::CountTooLarge { count, remaining: 0 };
+        let compact = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        assert_eq!(problem(Reader::new(&compact, true).array("f", usize::MAX)), refused);
+        assert_eq!(Reader::new(&[0], true).nullable_array("f", 1), Ok(None));
+        assert_eq!(problem(Reader::new(&[0], true).array("f", 1)), DecodeProblem::UnexpectedNull);
+    }
+
+    #[test]
+    fn tagged_fields_are_visited_or_passed_over() {
+        let bytes = [2, 0, 2, 9, 9, 5, 1, 7, 0xaa];
+        let mut r = Reader::new(&bytes, true);
+        r.skip_tags("f").expect("unknown tags are passed over");
+        assert_eq!(r.rest(), [0xaa]);
+        let mut seen = Vec::new();
+        let mut r = Reader::new(&bytes, true);
+        r.visit_tags("f", |tag, content| {
+            seen.push((tag, content.take(content.remaining(), "f")?.to_vec()));
+            Ok(true)
+        })
+        .expect("both tags are read to the end");
+        assert_eq!(seen, [(0, vec![9, 9]), (5, vec![7])]);
+        let unread = Reader::new(&bytes, true).visit_tags("f", |_, _| Ok(true));
+        assert_eq!(problem(unread), DecodeProblem::TrailingBytes(2));
+        let mut classic = Reader::new(&bytes, false);
+        classic.skip_tags("f").expect("classic messages have no tags");
+        assert_eq!(classic.remaining(), bytes.len());
+    }
+
+    #[test]
+    fn hostile_tag_sections_are_refused_at_once() {
+        for bytes in [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[1, 0, 5, 1], &[1], &[1, 0]] {
+            assert!(Reader::new(bytes, true).skip_tags("f").is_err());
+        }
+    }
+
+    #[test]
+    fn ports_outside_16_bits_are_refused() {
+        assert_eq!(Reader::new(&65535i32.to_be_bytes(), false).port("f"), Ok(65535));
+        for port in [-1i32, 65536] {
+            let refused = problem(Reader::new(&port.to_be_bytes(), false).port("f"));
+            assert_eq!(refused, DecodeProblem::OutOfRange(i64::from(port)));
+        }
+    }
+}

@@ -1,0 +1,290 @@
+// Writes golden bytes of every message and version that the client speaks, made by Apache Kafka's
+// own classes, and the table of its error codes. tests/protocol_messages.rs holds the same values
+// and compares. Needs a JDK of version 17 or above, Maven and this file:
+//
+//   export JARS=$(mktemp -d)
+//   cat > $JARS/pom.xml <<'POM'
+//   <project xmlns="http://maven.apache.org/POM/4.0.0">
+//     <modelVersion>4.0.0</modelVersion>
+//     <groupId>golden</groupId><artifactId>golden</artifactId><version>1</version>
+//     <packaging>pom</packaging>
+//     <dependencies><dependency>
+//       <groupId>org.apache.kafka</groupId><artifactId>kafka-clients</artifactId>
+//       <version>4.3.0</version>
+//     </dependency></dependencies>
+//   </project>
+//   POM
+//   mvn -q -B -f $JARS/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
+//       -DoutputDirectory=$JARS
+//   cd tests/golden && java -cp "$JARS/*" MessageGolden.java
+//
+// Output, in the current directory: messages.txt with "name version hex" a line, where the name of
+// a header is followed by that of its API and an empty message has "-" for its hex; error_codes.txt
+// with "code name retriable invalidates-metadata" a line.
+
+import java.io.PrintWriter;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.HexFormat;
+import java.util.List;
+import org.apache.kafka.common.Uuid;
+import org.apache.kafka.common.errors.InvalidMetadataException;
+import org.apache.kafka.common.errors.RetriableException;
+import org.apache.kafka.common.message.ApiVersionsRequestData;
+import org.apache.kafka.common.message.ApiVersionsResponseData;
+import org.apache.kafka.common.message.InitProducerIdRequestData;
+import org.apache.kafka.common.message.InitProducerIdResponseData;
+import org.apache.kafka.common.message.MetadataRequestData;
+import org.apache.kafka.common.message.MetadataResponseData;
+import org.apache.kafka.common.message.ProduceRequestData;
+import org.apache.kafka.common.message.ProduceResponseData;
+import org.apache.kafka.common.message.RequestHeaderData;
+import org.apache.kafka.common.message.ResponseHeaderData;
+import org.apache.kafka.common.protocol.ApiKeys;
+import org.apache.kafka.common.protocol.Errors;
+import org.apache.kafka.common.protocol.Message;
+import org.apache.kafka.common.protocol.MessageUtil;
+import org.apache.kafka.common.protocol.types.RawTaggedField;
+import org.apache.kafka.common.record.internal.MemoryRecords;
+
+public class MessageGolden {
+    static final Uuid ID_A = new Uuid(0x0102030405060708L, 0x090a0b0c0d0e0f10L);
+    static final Uuid ID_B = new Uuid(0xf1f2f3f4f5f6f7f8L, 0xf9fafbfcfdfeff00L);
+
+    static PrintWriter out;
+
+    public static void main(String[] args) throws Exception {
+        try (PrintWriter file = new PrintWriter("messages.txt", StandardCharsets.UTF_8)) {
+            out = file;
+            for (short v = 0; v <= 4; v++) apiVersions(v);
+            for (short v = 1; v <= 13; v++) metadata(v);
+            for (short v = 3; v <= 13; v++) produce(v);
+            for (short v = 0; v <= 5; v++) initProducerId(v);
+        }
+        try (PrintWriter file = new PrintWriter("error_codes.txt", StandardCharsets.UTF_8)) {
+            for (Errors error : Errors.values()) {
+                file.println(error.code() + " " + error.name()
+                    + " " + (error.exception() instanceof RetriableException)
+                    + " " + (error.exception() instanceof InvalidMetadataException));
+            }
+        }
+    }
+
+    static void line(String name, short version, Message message) {
+        line(name, version, message, version);
+    }
+
+    static void line(String name, short version, Message message, short layout) {
+        ByteBuffer buffer = MessageUtil.toByteBufferAccessor(message, layout).buffer();
+        byte[] bytes = new byte[buffer.remaining()];
+        buffer.get(bytes);
+        String hex = bytes.length == 0 ? "-" : HexFormat.of().formatHex(bytes);
+        out.println(name + " " + version + " " + hex);
+    }
+
+    static void headers(ApiKeys api, short version) {
+        RequestHeaderData request = new RequestHeaderData().setRequestApiKey(api.id)
+            .setRequestApiVersion(version).setCorrelationId(0x01020304).setClientId("tide-gäte");
+        line("RequestHeader." + api.name, version, request, api.requestHeaderVersion(version));
+        short layout = api.responseHeaderVersion(version);
+        ResponseHeaderData response = new ResponseHeaderData().setCorrelationId(0x01020304);
+        if (layout >= 1) tag(response);
+        line("ResponseHeader." + api.name, version, response, layout);
+    }
+
+    /** A field from the future, which readers must pass over. */
+    static void tag(Message message) {
+        message.unknownTaggedFields().add(new RawTaggedField(77, new byte[] {1, 2, 3}));
+    }
+
+    static void apiVersions(short v) {
+        headers(ApiKeys.API_VERSIONS, v);
+        line("ApiVersionsRequest", v, new ApiVersionsRequestData()
+            .setClientSoftwareName("tidegate").setClientSoftwareVersion("0.1.0"));
+
+        ApiVersionsResponseData response = new ApiVersionsResponseData().setThrottleTimeMs(123456);
+        int[][] ranges = {{22, 0, 5}, {0, 0, 13}, {3, 0, 12}, {18, 0, 4}, {1000, 7, 32767}};
+        for (int[] range : ranges) {
+            ApiVersionsResponseData.ApiVersion entry = new ApiVersionsResponseData.ApiVersion()
+                .setApiKey((short) range[0]).setMinVersion((short) range[1])
+                .setMaxVersion((short) range[2]);
+            if (v >= 3) tag(entry);
+            response.apiKeys().add(entry);
+        }
+        if (v >= 3) {
+            response.supportedFeatures().add(new ApiVersionsResponseData.SupportedFeatureKey()
+                .setName("metadata.version").setMinVersion((short) 1).setMaxVersion((short) 25));
+            response.setFinalizedFeaturesEpoch(99);
+            response.finalizedFeatures().add(new ApiVersionsResponseData.FinalizedFeatureKey()
+                .setName("metadata.version").setMinVersionLevel((short) 20)
+                .setMaxVersionLevel((short) 20));
+            response.setZkMigrationReady(true);
+            tag(response);
+        }
+        line("ApiVersionsResponse", v, response);
+        ApiVersionsResponseData unsupported =
+            new ApiVersionsResponseData().setErrorCode(Errors.UNSUPPORTED_VERSION.code());
+        unsupported.apiKeys().add(new ApiVersionsResponseData.ApiVersion()
+            .setApiKey((short) 18).setMinVersion((short) 0).setMaxVersion((short) 2));
+        line("ApiVersionsResponse.unsupported", v, unsupported, (short) 0);
+    }
+
+    static void metadata(short v) {
+        headers(ApiKeys.METADATA, v);
+        MetadataRequestData all = new MetadataRequestData().setTopics(null);
+        line("MetadataRequest.all", v, all);
+        MetadataRequestData none = new MetadataRequestData().setTopics(List.of());
+        if (v >= 4) none.setAllowAutoTopicCreation(false);
+        line("MetadataRequest.none", v, none);
+        MetadataRequestData names = new MetadataRequestData().setTopics(List.of(
+            new MetadataRequestData.MetadataRequestTopic().setName("orders"),
+            new MetadataRequestData.MetadataRequestTopic().setName("täglich")));
+        if (v >= 4) names.setAllowAutoTopicCreation(false);
+        line("MetadataRequest.names", v, names);
+        if (v >= 12) {
+            MetadataRequestData ids = new MetadataRequestData().setTopics(List.of(
+                new MetadataRequestData.MetadataRequestTopic().setName(null).setTopicId(ID_A),
+                new MetadataRequestData.MetadataRequestTopic().setName(null).setTopicId(ID_B)));
+            ids.setAllowAutoTopicCreation(false);
+            line("MetadataRequest.ids", v, ids);
+        }
+        metadataResponse(v);
+        MetadataResponseData empty = new MetadataResponseData();
+        if (v >= 13) empty.setErrorCode(Errors.REBOOTSTRAP_REQUIRED.code());
+        line("MetadataResponse.empty", v, empty);
+    }
+
+    static void metadataResponse(short v) {
+        boolean flexible = v >= 9;
+        MetadataResponseData response = new MetadataResponseData().setThrottleTimeMs(4321)
+            .setClusterId("MkU3OEVBNTcwNTJENDM2Qk").setControllerId(3);
+        MetadataResponseData.MetadataResponseBroker one =
+            new MetadataResponseData.MetadataResponseBroker()
+                .setNodeId(1).setHost("broker-1.example").setPort(9092).setRack("eu-west-1a");
+        if (flexible) tag(one);
+        response.brokers().add(one);
+        response.brokers().add(new MetadataResponseData.MetadataResponseBroker()
+            .setNodeId(3).setHost("::1").setPort(65535).setRack(null));
+
+        MetadataResponseData.MetadataResponsePartition led =
+            new MetadataResponseData.MetadataResponsePartition()
+                .setPartitionIndex(1).setLeaderId(3).setLeaderEpoch(42)
+                .setReplicaNodes(List.of(3, 1, 2)).setIsrNodes(List.of(3, 1))
+                .setOfflineReplicas(List.of(2));
+        if (flexible) tag(led);
+        MetadataResponseData.MetadataResponsePartition leaderless =
+            new MetadataResponseData.MetadataResponsePartition()
+                .setErrorCode(Errors.LEADER_NOT_AVAILABLE.code()).setPartitionIndex(0)
+                .setLeaderId(-1).setLeaderEpoch(41).setReplicaNodes(List.of(2))
+                .setIsrNodes(List.of()).setOfflineReplicas(List.of(2));
+        MetadataResponseData.MetadataResponseTopic orders =
+            new MetadataResponseData.MetadataResponseTopic().setName("orders").setTopicId(ID_A)
+                .setIsInternal(false).setPartitions(List.of(led, leaderless));
+        MetadataResponseData.MetadataResponseTopic offsets =
+            new MetadataResponseData.MetadataResponseTopic().setName("__consumer_offsets")
+                .setTopicId(ID_B).setIsInternal(true);
+        MetadataResponseData.MetadataResponseTopic unknown =
+            new MetadataResponseData.MetadataResponseTopic().setName(v >= 12 ? null : "gone")
+                .setTopicId(ID_B)
+                .setErrorCode((v >= 12 ? Errors.UNKNOWN_TOPIC_ID
+                    : Errors.UNKNOWN_TOPIC_OR_PARTITION).code());
+        if (v >= 8) orders.setTopicAuthorizedOperations(0x0df8);
+        if (v >= 8 && v <= 10) response.setClusterAuthorizedOperations(0x0264);
+        if (flexible) {
+            tag(orders);
+            tag(response);
+        }
+        response.topics().add(orders);
+        response.topics().add(offsets);
+        response.topics().add(unknown);
+        line("MetadataResponse", v, response);
+    }
+
+    static void produce(short v) {
+        headers(ApiKeys.PRODUCE, v);
+        ProduceRequestData request = new ProduceRequestData().setAcks((short) -1)
+            .setTimeoutMs(30000).setTransactionalId("tx-1");
+        request.topicData().add(new ProduceRequestData.TopicProduceData().setName("orders")
+            .setTopicId(ID_A).setPartitionData(List.of(data(7, 200, 0x5a), data(0, 3, 0xa5))));
+        request.topicData().add(new ProduceRequestData.TopicProduceData().setName("täglich")
+            .setTopicId(ID_B).setPartitionData(List.of(data(1, 300, 0x33))));
+        line("ProduceRequest", v, request);
+        ProduceRequestData one = new ProduceRequestData().setAcks((short) 1).setTimeoutMs(0);
+        one.topicData().add(new ProduceRequestData.TopicProduceData().setName("t")
+            .setTopicId(ID_A).setPartitionData(List.of(data(0, 126, 0x11))));
+        line("ProduceRequest.plain", v, one);
+        produceResponse(v);
+    }
+
+    static ProduceRequestData.PartitionProduceData data(int index, int length, int fill) {
+        byte[] records = new byte[length];
+        Arrays.fill(records, (byte) fill);
+        return new ProduceRequestData.PartitionProduceData().setIndex(index)
+            .setRecords(MemoryRecords.readableRecords(ByteBuffer.wrap(records)));
+    }
+
+    static void produceResponse(short v) {
+        ProduceResponseData.PartitionProduceResponse written =
+            new ProduceResponseData.PartitionProduceResponse().setIndex(7)
+                .setBaseOffset(0x0102030405060708L).setLogAppendTimeMs(1760000000000L)
+                .setLogStartOffset(12345);
+        ProduceResponseData.PartitionProduceResponse moved =
+            new ProduceResponseData.PartitionProduceResponse().setIndex(0)
+                .setErrorCode(Errors.NOT_LEADER_OR_FOLLOWER.code()).setBaseOffset(-1);
+        ProduceResponseData.PartitionProduceResponse invalid =
+            new ProduceResponseData.PartitionProduceResponse().setIndex(1)
+                .setErrorCode(Errors.INVALID_RECORD.code()).setBaseOffset(-1)
+                .setErrorMessage("a record is invalid").setRecordErrors(List.of(
+                    new ProduceResponseData.BatchIndexAndErrorMessage().setBatchIndex(2)
+                        .setBatchIndexErrorMessage("no key"),
+                    new ProduceResponseData.BatchIndexAndErrorMessage().setBatchIndex(5)));
+        ProduceResponseData.TopicProduceResponse orders =
+            new ProduceResponseData.TopicProduceResponse().setName("orders").setTopicId(ID_A)
+                .setPartitionResponses(List.of(written, moved));
+        ProduceResponseData.TopicProduceResponse daily =
+            new ProduceResponseData.TopicProduceResponse().setName("täglich").setTopicId(ID_B)
+                .setPartitionResponses(List.of(invalid));
+        ProduceResponseData response = new ProduceResponseData().setThrottleTimeMs(498);
+        if (v >= 9) {
+            tag(written);
+            tag(orders);
+            tag(invalid.recordErrors().get(0));
+            tag(response);
+        }
+        if (v >= 10) {
+            moved.setCurrentLeader(new ProduceResponseData.LeaderIdAndEpoch()
+                .setLeaderId(3).setLeaderEpoch(43));
+            tag(moved);
+            tag(moved.currentLeader());
+            ProduceResponseData.NodeEndpoint endpoint = new ProduceResponseData.NodeEndpoint()
+                .setNodeId(3).setHost("broker-3.example").setPort(9094).setRack("eu-west-1c");
+            tag(endpoint);
+            response.nodeEndpoints().add(endpoint);
+            response.nodeEndpoints().add(new ProduceResponseData.NodeEndpoint()
+                .setNodeId(4).setHost("10.0.0.4").setPort(9095));
+        }
+        response.responses().add(orders);
+        response.responses().add(daily);
+        line("ProduceResponse", v, response);
+    }
+
+    static void initProducerId(short v) {
+        headers(ApiKeys.INIT_PRODUCER_ID, v);
+        InitProducerIdRequestData plain = new InitProducerIdRequestData()
+            .setTransactionalId(null).setTransactionTimeoutMs(60000);
+        line("InitProducerIdRequest.plain", v, plain);
+        InitProducerIdRequestData request = new InitProducerIdRequestData()
+            .setTransactionalId("tx-1").setTransactionTimeoutMs(Integer.MAX_VALUE);
+        if (v >= 3) request.setProducerId(0x0102030405060708L).setProducerEpoch((short) 9);
+        line("InitProducerIdRequest", v, request);
+
+        InitProducerIdResponseData response = new InitProducerIdResponseData()
+            .setThrottleTimeMs(17).setProducerId(0x0102030405060708L).setProducerEpoch((short) 10);
+        if (v >= 2) tag(response);
+        line("InitProducerIdResponse", v, response);
+        line("InitProducerIdResponse.error", v, new InitProducerIdResponseData()
+            .setErrorCode(Errors.CLUSTER_AUTHORIZATION_FAILED.code()).setProducerId(-1)
+            .setProducerEpoch((short) -1));
+    }
+}
