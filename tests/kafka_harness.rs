@@ -39,6 +39,7 @@ const TESTS: &[Test] = &[
     Test { name: "a_killed_leader_is_replaced_and_returns", run: killed_leader },
     Test { name: "a_stopped_leader_is_replaced_and_goes_on", run: stopped_leader },
     Test { name: "a_terminated_single_node_keeps_its_data", run: restarted_single },
+    Test { name: "without_java_tests_are_ignored_or_fail", run: without_java },
     Test { name: "nothing_is_left_after_a_panic", run: nothing_left_after_panic },
     Test { name: "nothing_is_left_after_an_abort", run: nothing_left_after_abort },
     Test { name: "nothing_is_left_after_a_kill", run: nothing_left_after_kill },
@@ -258,6 +259,26 @@ fn restarted_single(kafka: &Kafka) {
     assert_eq!(cluster.read_back(&topic).len(), 1);
 }
 
+fn without_java(_kafka: &Kafka) {
+    let binary = std::env::current_exe().expect("a running binary has a path");
+    let run = |required: bool| {
+        let mut command = Command::new(&binary);
+        command.env("PATH", "/nonexistent").env_remove("CI").env_remove("TIDEGATE_REQUIRE_KAFKA");
+        if required {
+            command.env("TIDEGATE_REQUIRE_KAFKA", "1");
+        }
+        let output = command.output().expect("this binary can be started again");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (success, text) = run(false);
+    let summary = format!("0 passed; 0 failed; {} ignored", TESTS.len());
+    assert!(success && text.contains(&summary), "{text}");
+    assert!(text.contains("no Kafka: java is not installed"), "{text}");
+    let (success, text) = run(true);
+    let summary = format!("0 passed; {} failed", TESTS.len());
+    assert!(!success && text.contains(&summary), "{text}");
+}
+
 fn nothing_left_after_panic(kafka: &Kafka) {
     let left = panic::catch_unwind(AssertUnwindSafe(|| {
         let cluster = kafka.private_single();
@@ -290,11 +311,14 @@ fn nothing_left_after_kill(_kafka: &Kafka) {
 /// A broker of a dead process ends; its data goes when the next process starts clusters.
 fn assert_gone(pid: u32, folder: &Path) {
     assert!(wait_until(GONE_LIMIT, || kafka::state_of(pid).is_none()), "process {pid} is left");
-    let (mut child, _, _) = start_child(CHILD_IS_KILLED);
+    let (mut child, _, last) = start_child(CHILD_IS_KILLED);
     let gone = !folder.exists();
-    child.kill().expect("the child runs");
-    child.wait().expect("the child can be waited for");
+    // The closed pipe lets this child end in order, and take its own data along.
+    drop(child.stdin.take());
+    let status = child.wait().expect("the child can be waited for");
+    assert!(status.success(), "the child ended with {status}");
     assert!(gone, "{} is left", folder.display());
+    assert!(!last.exists(), "{} is left", last.display());
 }
 
 /// Starts this binary as a child, and waits until it has named its broker and its folder.
@@ -323,9 +347,9 @@ fn child(abort: bool) -> ExitCode {
     if abort {
         std::process::abort();
     }
-    // The parent kills this process, or closes the pipe if it fails itself.
+    // The parent kills this process, or closes the pipe.
     let _ = std::io::stdin().read_line(&mut String::new());
-    ExitCode::FAILURE
+    ExitCode::SUCCESS
 }
 
 /// A record for a batch that begins at offset 0 and has no sequence: the encoder cuts a batch in two

@@ -1,8 +1,10 @@
 //! A Kafka cluster of one or three brokers, and what a test does to its nodes.
 //!
 //! Waits are ten times what was measured on two busy cores. A wait that runs out panics with what
-//! was waited for; a cluster that is dropped by a panic shows the ends of its logs and keeps them.
+//! was waited for; a cluster that is dropped by a panic keeps its logs and leaves their ends to
+//! the runner, which shows them with the failed test.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -274,10 +276,20 @@ impl Cluster {
     }
 }
 
+thread_local! {
+    /// The logs of the clusters that a panic on this thread dropped.
+    static REPORTS: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Takes what clusters that a panic on this thread dropped have left to show.
+pub fn take_reports() -> String {
+    REPORTS.take()
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.report());
+            REPORTS.with_borrow_mut(|reports| reports.push_str(&self.report()));
         }
         for node in &self.nodes {
             node.kill();

@@ -48,9 +48,18 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
       <artifactId>kafka-tools</artifactId>
       <version>@VERSION@</version>
       <exclusions>
-        <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-runtime</artifactId></exclusion>
-        <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-api</artifactId></exclusion>
-        <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-json</artifactId></exclusion>
+        <exclusion>
+          <groupId>org.apache.kafka</groupId>
+          <artifactId>connect-runtime</artifactId>
+        </exclusion>
+        <exclusion>
+          <groupId>org.apache.kafka</groupId>
+          <artifactId>connect-api</artifactId>
+        </exclusion>
+        <exclusion>
+          <groupId>org.apache.kafka</groupId>
+          <artifactId>connect-json</artifactId>
+        </exclusion>
       </exclusions>
     </dependency>
     <dependency>

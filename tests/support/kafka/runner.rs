@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use super::Kafka;
+use super::{Kafka, cluster};
 
 /// A test: its name and what it does with Kafka. It fails by panicking.
 #[derive(Clone, Copy)]
@@ -42,10 +42,11 @@ pub fn run(tests: &[Test]) -> ExitCode {
 
 fn trial(test: Test, kafka: Kafka) -> Trial {
     Trial::test(test.name, move || {
+        // A test before this one may have passed by catching the panic that dropped its cluster.
+        cluster::take_reports();
         let result = panic::catch_unwind(AssertUnwindSafe(|| (test.run)(&kafka)));
         if let Err(payload) = result {
-            // A private cluster has shown its logs when the panic dropped it.
-            eprintln!("{}", kafka.shared_report());
+            eprintln!("{} failed\n{}{}", test.name, cluster::take_reports(), kafka.shared_report());
             panic::resume_unwind(payload);
         }
         Ok(())
@@ -58,9 +59,9 @@ fn without_kafka(test: &Test, reason: &str) -> Trial {
         return Trial::test(test.name, move || Err(Failed::from(reason)));
     }
     let reason = reason.lines().next().unwrap_or_default();
-    // The name keeps its place as the first word, for filters; the reason stands beside it.
-    let name = format!("{} (no Kafka: {reason})", test.name);
-    Trial::test(name, || Ok(())).with_ignored_flag(true)
+    // The reason is shown as the test's kind, so that the name stays what filters go by.
+    let kind = format!("no Kafka: {reason}");
+    Trial::test(test.name, || Ok(())).with_kind(kind).with_ignored_flag(true)
 }
 
 fn is_required() -> bool {
