@@ -184,14 +184,8 @@ pub fn target_folder() -> PathBuf {
 
 /// The text by which this Java names itself; an error where it is missing or too old.
 fn java_id() -> Result<String, String> {
-    for tool in ["java", "javac"] {
-        let found = Command::new(tool).arg("-version").output();
-        if !found.is_ok_and(|output| output.status.success()) {
-            return Err(format!("{tool} is not installed"));
-        }
-    }
     let output = Command::new("java").arg("-version").output();
-    let output = output.map_err(|error| format!("java: {error}"))?;
+    let output = output.map_err(|error| format!("java is not installed ({error})"))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let version = text.split('"').nth(1).unwrap_or_default();
     let major = version.split(['.', '-', '+']).next().and_then(|major| major.parse::<u32>().ok());
@@ -199,6 +193,13 @@ fn java_id() -> Result<String, String> {
         Some(major) if major >= JAVA_VERSION_MIN => Ok(text),
         _ => Err(format!("Kafka {VERSION} needs Java {JAVA_VERSION_MIN}, this is {version:?}")),
     }
+}
+
+/// An error where a program is missing that is needed only until the cache is filled.
+fn require(program: &str, what: &str) -> Result<(), String> {
+    let output = Command::new(program).arg("-version").output();
+    let found = output.is_ok_and(|output| output.status.success());
+    if found { Ok(()) } else { Err(format!("{what} is not installed ({program})")) }
 }
 
 /// The jars in sorted order: the archive of classes holds for this very class path.
@@ -219,10 +220,7 @@ fn jars(root: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// Lets Maven copy the jars into a temporary folder, which gets its name only when complete.
 fn fetch_jars(root: &Path, folder: &Path) -> Result<(), String> {
-    let found = Command::new("mvn").arg("-version").output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        return Err("mvn (Maven) is not installed, and Kafka's jars are not in the cache".into());
-    }
+    require("mvn", "Maven, which fetches Kafka's jars,")?;
     let scratch = tempfile::Builder::new().prefix("fetch-").tempdir_in(root);
     let scratch = scratch.map_err(|error| format!("{}: {error}", root.display()))?;
     let pom = scratch.path().join("pom.xml");
@@ -253,6 +251,7 @@ fn classes(root: &Path, jars: &[PathBuf], java_id: &str) -> Result<PathBuf, Stri
     if folder.exists() {
         return Ok(folder);
     }
+    require("javac", "the Java compiler")?;
     let scratch = tempfile::Builder::new().prefix("javac-").tempdir_in(root);
     let scratch = scratch.map_err(|error| format!("{}: {error}", root.display()))?;
     let output = scratch.path().join("classes");
