@@ -1,0 +1,544 @@
+//! Administration over the wire, 30 to 110 ms where a command-line tool takes a second.
+//!
+//! Each change returns when every running broker shows it, so that a test that goes on does not
+//! depend on which broker it asks. Errors that pass by themselves are tried again; any other
+//! panics in the caller's name.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{
+    AlterClientQuotasRequest, AlterPartitionReassignmentsRequest, BrokerId,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClientQuotasRequest,
+    DescribeConfigsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest, MetadataRequest,
+    MetadataResponse, TopicName,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
+
+use super::cluster::Cluster;
+use super::node::Node;
+use super::wire::Wire;
+
+/// The slowest change measured, a new leader after a SIGSTOP, took 4.6 s.
+const CHANGE_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// What the broker itself waits for the controller.
+const BROKER_LIMIT_MS: i32 = 10_000;
+
+const RESOURCE_TOPIC: i8 = 2;
+const CONFIG_SET: i8 = 0;
+const CONFIG_DELETE: i8 = 1;
+const SOURCE_TOPIC: i8 = 1;
+const PREFERRED: i8 = 0;
+const MATCH_EXACT: i8 = 0;
+const MATCH_DEFAULT: i8 = 1;
+
+/// Why an attempt did not succeed.
+enum Trouble {
+    /// It may the next time.
+    Passing(String),
+    /// It never will.
+    Lasting(String),
+}
+
+/// A partition as one broker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionView {
+    /// Its number in the topic.
+    pub partition: i32,
+    /// The leader, if it has one.
+    pub leader: Option<i32>,
+    /// The epoch of that leadership.
+    pub leader_epoch: i32,
+    /// The brokers that hold it; the first is the preferred leader.
+    pub replicas: Vec<i32>,
+    /// Those of them that are in sync.
+    pub in_sync: Vec<i32>,
+}
+
+impl Cluster {
+    /// Creates a topic and waits until every running broker shows all partitions with a leader
+    /// and a full set of replicas in sync. Even so the first Produce may be answered with
+    /// NOT_LEADER_OR_FOLLOWER for some milliseconds.
+    #[track_caller]
+    pub fn create_topic(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replication: i16,
+        configs: &[(&str, &str)],
+    ) {
+        let mut wanted = CreatableTopic::default();
+        wanted.name = name(topic);
+        wanted.num_partitions = partitions;
+        wanted.replication_factor = replication;
+        wanted.configs = configs.iter().map(|&(name, value)| topic_config(name, value)).collect();
+        let mut request = CreateTopicsRequest::default();
+        request.topics = vec![wanted];
+        request.timeout_ms = BROKER_LIMIT_MS;
+        let mut asked_before = false;
+        insist(&format!("creating topic {topic}"), || {
+            let answer = self.ask_any(2, &request);
+            let again = std::mem::replace(&mut asked_before, true);
+            let result = &first(answer?.topics)?;
+            // The first try may have been carried out though its answer was lost.
+            if again && result.error_code == ResponseError::TopicAlreadyExists.code() {
+                return Ok(());
+            }
+            check(result.error_code, result.error_message.as_ref())
+        });
+        self.wait_for_partitions(topic, partitions);
+    }
+
+    /// Raises the number of partitions and waits until every running broker shows the new ones.
+    #[track_caller]
+    pub fn create_partitions(&self, topic: &str, partitions: i32) {
+        let mut wanted = CreatePartitionsTopic::default();
+        wanted.name = name(topic);
+        wanted.count = partitions;
+        wanted.assignments = None;
+        let mut request = CreatePartitionsRequest::default();
+        request.topics = vec![wanted];
+        request.timeout_ms = BROKER_LIMIT_MS;
+        insist(&format!("raising {topic} to {partitions} partitions"), || {
+            let result = first(self.ask_any(1, &request)?.results)?;
+            check(result.error_code, result.error_message.as_ref())
+        });
+        self.wait_for_partitions(topic, partitions);
+    }
+
+    /// Deletes a topic and waits until no running broker shows it.
+    #[track_caller]
+    pub fn delete_topic(&self, topic: &str) {
+        let mut request = DeleteTopicsRequest::default();
+        request.topic_names = vec![name(topic)];
+        request.timeout_ms = BROKER_LIMIT_MS;
+        let mut asked_before = false;
+        insist(&format!("deleting topic {topic}"), || {
+            let answer = self.ask_any(3, &request);
+            let again = std::mem::replace(&mut asked_before, true);
+            let result = first(answer?.responses)?;
+            if again && result.error_code == ResponseError::UnknownTopicOrPartition.code() {
+                return Ok(());
+            }
+            check(result.error_code, result.error_message.as_ref())
+        });
+        self.wait_everywhere(&format!("topic {topic} to be gone"), |id| {
+            Ok(self.topic_at(id, topic)?.error_code
+                == ResponseError::UnknownTopicOrPartition.code())
+        });
+    }
+
+    /// Sets (`Some`) or resets (`None`) configurations of a topic, and waits until every running
+    /// broker shows them.
+    #[track_caller]
+    pub fn alter_topic_config(&self, topic: &str, configs: &[(&str, Option<&str>)]) {
+        let mut resource = AlterConfigsResource::default();
+        resource.resource_type = RESOURCE_TOPIC;
+        resource.resource_name = text(topic);
+        resource.configs =
+            configs.iter().map(|&(name, value)| config_change(name, value)).collect();
+        let mut request = IncrementalAlterConfigsRequest::default();
+        request.resources = vec![resource];
+        insist(&format!("altering topic {topic}"), || {
+            let result = first(self.ask_any(0, &request)?.responses)?;
+            check(result.error_code, result.error_message.as_ref())
+        });
+        for &(key, value) in configs {
+            self.wait_everywhere(&format!("{key} of topic {topic} to be {value:?}"), |id| {
+                let (shown, own) = self.topic_config_at(id, topic, key)?;
+                Ok(if value.is_some() { shown.as_deref() == value } else { !own })
+            });
+        }
+    }
+
+    /// The value of a topic's configuration that is in force, own or default.
+    #[track_caller]
+    pub fn topic_config(&self, topic: &str, key: &str) -> Option<String> {
+        insist(&format!("{key} of topic {topic}"), || {
+            let id = self.running_broker()?;
+            Ok(self.topic_config_at(id, topic, key)?.0)
+        })
+    }
+
+    /// Sets or removes a quota, as `producer_byte_rate` in bytes per second or
+    /// `request_percentage`, of a client id, or of all client ids without an own one. Brokers
+    /// heed it some milliseconds after they show it.
+    #[track_caller]
+    pub fn set_client_quota(&self, client_id: Option<&str>, key: &str, value: Option<f64>) {
+        let mut entity = EntityData::default();
+        entity.entity_type = text("client-id");
+        entity.entity_name = client_id.map(text);
+        let mut change = OpData::default();
+        change.key = text(key);
+        change.value = value.unwrap_or_default();
+        change.remove = value.is_none();
+        let mut entry = EntryData::default();
+        entry.entity = vec![entity];
+        entry.ops = vec![change];
+        let mut request = AlterClientQuotasRequest::default();
+        request.entries = vec![entry];
+        insist(&format!("setting {key} of client {client_id:?}"), || {
+            let result = first(self.ask_any(0, &request)?.entries)?;
+            check(result.error_code, result.error_message.as_ref())
+        });
+        self.wait_everywhere(&format!("{key} of client {client_id:?} to be {value:?}"), |id| {
+            Ok(self.client_quota_at(id, client_id, key)? == value)
+        });
+    }
+
+    /// Makes a broker the leader of a partition without killing anything: it becomes the first of
+    /// the replicas (in place of the last, if it was none of them), then an election prefers it.
+    #[track_caller]
+    pub fn move_leader(&self, topic: &str, partition: i32, to: i32) {
+        let what = format!("moving the leader of {topic}-{partition} to {to}");
+        let before = insist(&what, || {
+            let id = self.running_broker()?;
+            Ok(self.partition_at(id, topic, partition)?)
+        });
+        let mut replicas = vec![to];
+        replicas.extend(before.replicas.iter().copied().filter(|&id| id != to));
+        replicas.truncate(before.replicas.len());
+        self.reassign(topic, partition, &replicas);
+
+        let mut wanted = TopicPartitions::default();
+        wanted.topic = name(topic);
+        wanted.partitions = vec![partition];
+        let mut request = ElectLeadersRequest::default();
+        request.election_type = PREFERRED;
+        request.topic_partitions = Some(vec![wanted]);
+        request.timeout_ms = BROKER_LIMIT_MS;
+        insist(&what, || {
+            let answer = self.ask_any(1, &request)?;
+            check(answer.error_code, None)?;
+            let result = first(first(answer.replica_election_results)?.partition_result)?;
+            let code = result.error_code;
+            if code == ResponseError::ElectionNotNeeded.code() {
+                return Ok(());
+            }
+            // The broker may have to catch up before it can lead.
+            if code == ResponseError::PreferredLeaderNotAvailable.code() {
+                return Err(Trouble::Passing(format!("{to} cannot lead yet")));
+            }
+            check(code, result.error_message.as_ref())
+        });
+        self.wait_everywhere(&what, |id| {
+            Ok(self.partition_at(id, topic, partition)?.leader == Some(to))
+        });
+    }
+
+    /// Gives a partition these replicas, the preferred leader first, and waits until every
+    /// running broker shows them, and all of them in sync.
+    #[track_caller]
+    pub fn reassign(&self, topic: &str, partition: i32, replicas: &[i32]) {
+        let mut wanted = ReassignablePartition::default();
+        wanted.partition_index = partition;
+        wanted.replicas = Some(replicas.iter().copied().map(BrokerId).collect());
+        let mut in_topic = ReassignableTopic::default();
+        in_topic.name = name(topic);
+        in_topic.partitions = vec![wanted];
+        let mut request = AlterPartitionReassignmentsRequest::default();
+        request.timeout_ms = BROKER_LIMIT_MS;
+        request.topics = vec![in_topic];
+        let what = format!("reassigning {topic}-{partition} to {replicas:?}");
+        insist(&what, || {
+            let answer = self.ask_any(0, &request)?;
+            check(answer.error_code, answer.error_message.as_ref())?;
+            let result = first(first(answer.responses)?.partitions)?;
+            check(result.error_code, result.error_message.as_ref())
+        });
+        self.wait_everywhere(&what, |id| {
+            let view = self.partition_at(id, topic, partition)?;
+            let in_sync = view.replicas.iter().all(|id| view.in_sync.contains(id));
+            Ok(view.replicas == replicas && in_sync)
+        });
+    }
+
+    /// The leader of a partition, as a running broker sees it now.
+    #[track_caller]
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        self.partition(topic, partition).leader
+    }
+
+    /// A partition, as a running broker sees it now.
+    #[track_caller]
+    pub fn partition(&self, topic: &str, partition: i32) -> PartitionView {
+        insist(&format!("{topic}-{partition}"), || {
+            let id = self.running_broker()?;
+            Ok(self.partition_at(id, topic, partition)?)
+        })
+    }
+
+    /// Waits until all running brokers name the same leader, which `accept` agrees to and which
+    /// runs; gives its id.
+    #[track_caller]
+    pub fn wait_for_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        accept: impl Fn(i32) -> bool,
+    ) -> i32 {
+        let mut leader = None;
+        self.wait_everywhere(&format!("a leader of {topic}-{partition}"), |id| {
+            let seen = self.partition_at(id, topic, partition)?.leader;
+            // The first broker asked in a round sets it, the others must agree.
+            if self.running().find_map(|node| node.address().map(|_| node.id())) == Some(id) {
+                leader = seen;
+            }
+            let runs = seen.is_some_and(|seen| self.running().any(|node| node.id() == seen));
+            Ok(seen == leader && runs && seen.is_some_and(&accept))
+        });
+        leader.expect("the wait ends only when every broker names a leader")
+    }
+
+    /// Waits until every replica of every partition is in sync, as all running brokers see it.
+    #[track_caller]
+    pub fn wait_in_sync(&self, topic: &str) {
+        self.wait_everywhere(&format!("all replicas of {topic} to be in sync"), |id| {
+            Ok(self.partitions_at(id, topic)?.iter().all(is_complete))
+        });
+    }
+
+    /// The ids of the brokers that one broker lists.
+    pub(super) fn brokers_listed_by(&self, id: i32) -> io::Result<Vec<i32>> {
+        let answer = self.metadata_at(id, Vec::new())?;
+        Ok(answer.brokers.iter().map(|broker| broker.node_id.0).collect())
+    }
+
+    #[track_caller]
+    fn wait_for_partitions(&self, topic: &str, partitions: i32) {
+        self.wait_everywhere(&format!("{partitions} partitions of {topic}"), |id| {
+            let views = self.partitions_at(id, topic)?;
+            let running = |id: &i32| self.running().any(|node| node.id() == *id);
+            // A broker that a test holds down cannot be in sync.
+            let complete = |view: &PartitionView| {
+                view.leader.is_some()
+                    && view
+                        .replicas
+                        .iter()
+                        .filter(|&id| running(id))
+                        .all(|id| view.in_sync.contains(id))
+            };
+            Ok(i32::try_from(views.len()) == Ok(partitions) && views.iter().all(complete))
+        });
+    }
+
+    /// Asks every running broker, in ascending order, again and again, until all say yes in one
+    /// round.
+    #[track_caller]
+    fn wait_everywhere(&self, what: &str, mut done: impl FnMut(i32) -> io::Result<bool>) {
+        insist(&format!("waiting for {what}"), || {
+            let mut asked = 0;
+            for node in self.running().filter(|node| node.address().is_some()) {
+                asked += 1;
+                if !done(node.id())? {
+                    return Err(Trouble::Passing(format!("not so for broker {}", node.id())));
+                }
+            }
+            if asked == 0 {
+                return Err(Trouble::Lasting("no broker runs".to_owned()));
+            }
+            Ok(())
+        });
+    }
+
+    fn partition_at(&self, id: i32, topic: &str, partition: i32) -> io::Result<PartitionView> {
+        let views = self.partitions_at(id, topic)?;
+        let view = views.into_iter().find(|view| view.partition == partition);
+        view.ok_or_else(|| io::Error::other(format!("{topic} has no partition {partition}")))
+    }
+
+    /// The partitions in ascending order.
+    fn partitions_at(&self, id: i32, topic: &str) -> io::Result<Vec<PartitionView>> {
+        let topic = self.topic_at(id, topic)?;
+        if topic.error_code != 0 {
+            return Err(io::Error::other(describe(topic.error_code)));
+        }
+        let mut views: Vec<PartitionView> = topic.partitions.iter().map(view).collect();
+        views.sort_by_key(|view| view.partition);
+        Ok(views)
+    }
+
+    fn topic_at(&self, id: i32, topic: &str) -> io::Result<MetadataResponseTopic> {
+        let mut wanted = MetadataRequestTopic::default();
+        wanted.name = Some(name(topic));
+        let answer = self.metadata_at(id, vec![wanted])?;
+        answer.topics.into_iter().next().ok_or_else(|| io::Error::other("no topic in the answer"))
+    }
+
+    fn metadata_at(
+        &self,
+        id: i32,
+        topics: Vec<MetadataRequestTopic>,
+    ) -> io::Result<MetadataResponse> {
+        let mut request = MetadataRequest::default();
+        request.topics = Some(topics);
+        request.allow_auto_topic_creation = false;
+        Wire::connect(self.address(id))?.call(9, &request)
+    }
+
+    /// The value, and whether it is the topic's own.
+    fn topic_config_at(
+        &self,
+        id: i32,
+        topic: &str,
+        key: &str,
+    ) -> io::Result<(Option<String>, bool)> {
+        let mut resource = DescribeConfigsResource::default();
+        resource.resource_type = RESOURCE_TOPIC;
+        resource.resource_name = text(topic);
+        resource.configuration_keys = Some(vec![text(key)]);
+        let mut request = DescribeConfigsRequest::default();
+        request.resources = vec![resource];
+        let answer = Wire::connect(self.address(id))?.call(1, &request)?;
+        let config = answer.results.first().and_then(|result| result.configs.first());
+        let config = config.ok_or_else(|| io::Error::other(format!("{topic} has no {key}")))?;
+        let value = config.value.as_ref().map(|value| value.as_str().to_owned());
+        Ok((value, config.config_source == SOURCE_TOPIC))
+    }
+
+    fn client_quota_at(
+        &self,
+        id: i32,
+        client_id: Option<&str>,
+        key: &str,
+    ) -> io::Result<Option<f64>> {
+        let mut component = ComponentData::default();
+        component.entity_type = text("client-id");
+        component.match_type = if client_id.is_some() { MATCH_EXACT } else { MATCH_DEFAULT };
+        component._match = client_id.map(text);
+        let mut request = DescribeClientQuotasRequest::default();
+        request.components = vec![component];
+        request.strict = true;
+        let answer = Wire::connect(self.address(id))?.call(0, &request)?;
+        if answer.error_code != 0 {
+            return Err(io::Error::other(describe(answer.error_code)));
+        }
+        let entries = answer.entries.unwrap_or_default();
+        let value = entries.iter().flat_map(|entry| &entry.values).find(|v| v.key.as_str() == key);
+        Ok(value.map(|value| value.value))
+    }
+
+    fn running_broker(&self) -> Result<i32, Trouble> {
+        let node = self.running().find(|node| node.address().is_some());
+        node.map(Node::id).ok_or_else(|| Trouble::Lasting("no broker runs".to_owned()))
+    }
+
+    /// Asks the first running broker that answers.
+    fn ask_any<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, Trouble> {
+        let mut trouble = Trouble::Lasting("no broker runs".to_owned());
+        for address in self.running().filter_map(Node::address) {
+            match Wire::connect(address).and_then(|mut wire| wire.call(version, request)) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => trouble = error.into(),
+            }
+        }
+        Err(trouble)
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Passing(error.to_string())
+    }
+}
+
+/// Tries until it succeeds, and panics where it cannot.
+#[track_caller]
+fn insist<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Trouble>) -> T {
+    let end = Instant::now() + CHANGE_LIMIT;
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(Trouble::Lasting(reason)) => panic!("{what}: {reason}"),
+            Err(Trouble::Passing(reason)) if Instant::now() >= end => {
+                panic!("{what} took over {CHANGE_LIMIT:?}: {reason}")
+            }
+            Err(Trouble::Passing(_)) => std::thread::sleep(LOOK_AGAIN),
+        }
+    }
+}
+
+fn check(code: i16, message: Option<&StrBytes>) -> Result<(), Trouble> {
+    let Some(error) = ResponseError::try_from_code(code) else {
+        return Ok(());
+    };
+    let reason = match message {
+        Some(message) => format!("{}: {}", describe(code), message.as_str()),
+        None => describe(code),
+    };
+    // Retriable for a client that awaits a topic, but here the topic's name is wrong.
+    let unknown = matches!(error, ResponseError::UnknownTopicOrPartition);
+    if error.is_retriable() && !unknown {
+        Err(Trouble::Passing(reason))
+    } else {
+        Err(Trouble::Lasting(reason))
+    }
+}
+
+fn describe(code: i16) -> String {
+    match ResponseError::try_from_code(code) {
+        Some(error) => format!("error {code} ({error:?})"),
+        None => format!("error {code}"),
+    }
+}
+
+fn first<T>(items: Vec<T>) -> Result<T, Trouble> {
+    let item = items.into_iter().next();
+    item.ok_or_else(|| Trouble::Lasting("the answer names nothing".to_owned()))
+}
+
+fn view(partition: &MetadataResponsePartition) -> PartitionView {
+    let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect();
+    PartitionView {
+        partition: partition.partition_index,
+        leader: Some(partition.leader_id.0).filter(|&id| id >= 0),
+        leader_epoch: partition.leader_epoch,
+        replicas: ids(&partition.replica_nodes),
+        in_sync: ids(&partition.isr_nodes),
+    }
+}
+
+fn is_complete(view: &PartitionView) -> bool {
+    view.leader.is_some() && view.replicas.iter().all(|id| view.in_sync.contains(id))
+}
+
+fn topic_config(key: &str, value: &str) -> CreatableTopicConfig {
+    let mut config = CreatableTopicConfig::default();
+    config.name = text(key);
+    config.value = Some(text(value));
+    config
+}
+
+fn config_change(key: &str, value: Option<&str>) -> AlterableConfig {
+    let mut config = AlterableConfig::default();
+    config.name = text(key);
+    config.config_operation = if value.is_some() { CONFIG_SET } else { CONFIG_DELETE };
+    config.value = value.map(text);
+    config
+}
+
+fn text(value: &str) -> StrBytes {
+    StrBytes::from_string(value.to_owned())
+}
+
+fn name(topic: &str) -> TopicName {
+    TopicName(text(topic))
+}

@@ -1,0 +1,404 @@
+//! A Kafka cluster of one or three brokers, and what a test does to its nodes.
+//!
+//! Waits are ten times what was measured on two busy cores. A wait that runs out panics with what
+//! was waited for; a cluster that is dropped by a panic keeps its logs and leaves their ends to
+//! the runner, which shows them with the failed test.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::jars::{self, Install};
+use super::node::Node;
+use super::pool::Permit;
+use super::ports::PortBlock;
+use super::process;
+
+const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
+
+/// The node id of the controller of a cluster that has brokers 1, 2 and 3.
+const CONTROLLER_ID: i32 = 100;
+
+/// Formatting took up to 4 s, starting four nodes up to 9.6 s.
+const START_LIMIT: Duration = Duration::from_secs(140);
+
+/// How much of each log a failure shows; the whole log is kept in a file.
+const REPORT_LINES: usize = 10;
+
+/// How long a broker may be silent before the controller takes its leaderships away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// 3 s, with a heartbeat every 0.5 s: no false alarms on a busy machine.
+    Steady,
+    /// 1 s, with a heartbeat every 0.2 s: failover within a second, but a busy machine may lose
+    /// live brokers for a moment.
+    Fast,
+}
+
+/// What cluster to start.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    brokers: usize,
+    session: Session,
+    properties: Vec<(String, String)>,
+    java_options: Vec<String>,
+}
+
+impl ClusterConfig {
+    /// One node with id 1 that is broker and controller.
+    pub fn single() -> Self {
+        Self::new(1)
+    }
+
+    /// Brokers 1, 2 and 3, and a controller that tests leave alone. Topics have three replicas,
+    /// of which two must be in sync, unless told.
+    pub fn three() -> Self {
+        Self::new(3)
+    }
+
+    fn new(brokers: usize) -> Self {
+        Self { brokers, session: Session::Steady, properties: Vec::new(), java_options: Vec::new() }
+    }
+
+    /// Replaces the session time-out, which is [`Session::Steady`].
+    pub fn session(mut self, session: Session) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Sets a property of every node, in place of one of the same name.
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        self.properties.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds an option of the nodes' virtual machines.
+    pub fn java_option(mut self, option: String) -> Self {
+        self.java_options.push(option);
+        self
+    }
+}
+
+/// A running cluster. Dropping it kills its processes and removes its data.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    nodes: Vec<Node>,
+    install: Arc<Install>,
+    java_options: Vec<String>,
+    /// Removed after the nodes are dead: fields drop in this order.
+    folder: TempDir,
+    _ports: PortBlock,
+    _permit: Option<Permit>,
+}
+
+impl Cluster {
+    /// Formats, starts and waits until every broker lists every broker. `parent` takes the data.
+    pub fn start(
+        install: &Arc<Install>,
+        parent: &Path,
+        config: &ClusterConfig,
+        permit: Option<Permit>,
+    ) -> Result<Self, String> {
+        let problem = |error: io::Error| format!("cannot start Kafka: {error}");
+        let ports = PortBlock::take().map_err(problem)?;
+        let folder = tempfile::Builder::new().prefix("cluster-").tempdir_in(parent);
+        let folder = folder.map_err(problem)?;
+        let nodes = nodes(config, &ports, folder.path()).map_err(problem)?;
+        let cluster = Self {
+            name: format!("kafka-{}", ports.port(0)),
+            nodes,
+            install: Arc::clone(install),
+            java_options: config.java_options.clone(),
+            folder,
+            _ports: ports,
+            _permit: permit,
+        };
+        cluster.format()?;
+        for node in &cluster.nodes {
+            node.start(install, &config.java_options).map_err(problem)?;
+        }
+        let ready = cluster.wait_listed(&cluster.broker_ids());
+        ready.map_err(|reason| format!("{reason}\n{}", cluster.report()))?;
+        Ok(cluster)
+    }
+
+    /// The addresses of all brokers, also of those that are down, as a client is configured.
+    pub fn bootstrap_servers(&self) -> String {
+        join(self.nodes.iter().filter_map(Node::address))
+    }
+
+    /// The addresses of the brokers that run now.
+    pub fn running_servers(&self) -> String {
+        join(self.running().filter_map(Node::address))
+    }
+
+    /// The ids of all brokers, in ascending order.
+    pub fn broker_ids(&self) -> Vec<i32> {
+        self.nodes.iter().filter(|node| node.address().is_some()).map(Node::id).collect()
+    }
+
+    /// Where a broker listens; the same after a restart.
+    pub fn address(&self, id: i32) -> SocketAddr {
+        self.node(id).address().unwrap_or_else(|| panic!("node {id} is not a broker"))
+    }
+
+    /// The process id of a node, if it has a process.
+    pub fn pid(&self, id: i32) -> Option<u32> {
+        self.node(id).pid()
+    }
+
+    /// The process ids of all nodes that have one.
+    pub fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(Node::pid).collect()
+    }
+
+    /// Where the data directories and the logs are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What a node has printed so far.
+    pub fn log(&self, id: i32) -> PathBuf {
+        self.node(id).log()
+    }
+
+    /// Kills a broker (SIGKILL) and waits until its process is gone.
+    pub fn kill(&self, id: i32) {
+        self.node(id).kill();
+    }
+
+    /// Asks a broker to hand over and end (SIGTERM), and waits until its process is gone.
+    #[track_caller]
+    pub fn terminate(&self, id: i32) {
+        self.node(id).terminate().unwrap_or_else(|error| panic!("terminating {id}: {error}"));
+    }
+
+    /// Stops a broker where it is (SIGSTOP): its port still accepts, nobody answers.
+    #[track_caller]
+    pub fn stop(&self, id: i32) {
+        self.node(id).pause().unwrap_or_else(|error| panic!("stopping {id}: {error}"));
+    }
+
+    /// Lets a stopped broker go on (SIGCONT).
+    #[track_caller]
+    pub fn cont(&self, id: i32) {
+        self.node(id).resume().unwrap_or_else(|error| panic!("continuing {id}: {error}"));
+    }
+
+    /// Starts a killed or terminated broker again, at its old address and with its old data, and
+    /// waits until every running broker lists it. It may not be in sync yet.
+    #[track_caller]
+    pub fn restart(&self, id: i32) {
+        let started = self.node(id).start(&self.install, &self.java_options);
+        started.unwrap_or_else(|error| panic!("restarting {id}: {error}"));
+        self.wait_ready();
+    }
+
+    /// Waits until every running broker answers and lists all running brokers.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        let ids: Vec<i32> =
+            self.running().filter(|node| node.address().is_some()).map(Node::id).collect();
+        assert!(!ids.is_empty(), "no broker of {} runs", self.name);
+        self.wait_listed(&ids).unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    /// The ends of all logs, which are also copied to a folder that stays; the text names it.
+    pub fn report(&self) -> String {
+        let kept = jars::target_folder().join("kafka").join("failed");
+        // Without the copy the ends of the logs are still shown.
+        let _ = std::fs::create_dir_all(&kept);
+        let mut text = String::new();
+        for node in &self.nodes {
+            let file = node.keep_log(&kept, &self.name).map(|path| path.display().to_string());
+            let file = file.unwrap_or_else(|error| format!("not kept: {error}"));
+            let end = process::tail(&node.log(), REPORT_LINES);
+            text.push_str(&format!("--- {} node {} ({file})\n{end}\n", self.name, node.id()));
+        }
+        text
+    }
+
+    /// The brokers and controllers whose processes run and are not stopped.
+    pub(super) fn running(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.is_running())
+    }
+
+    pub(super) fn install(&self) -> &Install {
+        &self.install
+    }
+
+    fn node(&self, id: i32) -> &Node {
+        let node = self.nodes.iter().find(|node| node.id() == id);
+        node.unwrap_or_else(|| panic!("{} has no node {id}", self.name))
+    }
+
+    fn format(&self) -> Result<(), String> {
+        let mut arguments = self.install.tool_arguments("256m");
+        arguments.extend(["FormatNodes".to_owned(), CLUSTER_ID.to_owned()]);
+        arguments.extend(self.nodes.iter().map(|node| node.properties().display().to_string()));
+        let log = self.folder.path().join("format.log");
+        process::run("java", arguments, &log, START_LIMIT)
+    }
+
+    fn wait_listed(&self, ids: &[i32]) -> Result<(), String> {
+        let mut waiting_for = String::new();
+        let listed = process::wait_until(START_LIMIT, || {
+            let view = self.check_listed(ids);
+            let fatal = view.as_ref().is_err_and(|(fatal, _)| *fatal);
+            waiting_for = view.as_ref().err().map(|(_, what)| what.clone()).unwrap_or_default();
+            view.is_ok() || fatal
+        });
+        if listed && waiting_for.is_empty() { Ok(()) } else { Err(waiting_for) }
+    }
+
+    /// Whether each of the brokers lists all of them. An error says whether it is for good.
+    fn check_listed(&self, ids: &[i32]) -> Result<(), (bool, String)> {
+        for node in &self.nodes {
+            if node.has_ended() {
+                return Err((true, format!("node {} of {} has ended", node.id(), self.name)));
+            }
+        }
+        for &id in ids {
+            let listed = self
+                .brokers_listed_by(id)
+                .map_err(|error| (false, format!("broker {id} does not answer: {error}")))?;
+            if !ids.iter().all(|id| listed.contains(id)) {
+                return Err((false, format!("broker {id} lists {listed:?}, not all of {ids:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+thread_local! {
+    /// The logs of the clusters that a panic on this thread dropped.
+    static REPORTS: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Takes what clusters that a panic on this thread dropped have left to show.
+pub fn take_reports() -> String {
+    REPORTS.take()
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            REPORTS.with_borrow_mut(|reports| reports.push_str(&self.report()));
+        }
+        for node in &self.nodes {
+            node.kill();
+        }
+    }
+}
+
+fn join(addresses: impl Iterator<Item = SocketAddr>) -> String {
+    let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    addresses.join(",")
+}
+
+fn nodes(config: &ClusterConfig, ports: &PortBlock, folder: &Path) -> io::Result<Vec<Node>> {
+    let controller_port = ports.port(0);
+    let combined = config.brokers == 1;
+    let controller_id = if combined { 1 } else { CONTROLLER_ID };
+    let mut nodes = Vec::new();
+    if !combined {
+        let mut properties = common(config, CONTROLLER_ID, controller_id, controller_port, folder);
+        set(&mut properties, "process.roles", "controller");
+        let listeners = format!("CONTROLLER://127.0.0.1:{controller_port}");
+        set(&mut properties, "listeners", &listeners);
+        extend(&mut properties, &config.properties);
+        nodes.push(Node::new(
+            CONTROLLER_ID,
+            None,
+            node_folder(folder, CONTROLLER_ID),
+            &properties,
+        )?);
+    }
+    for index in 1..=config.brokers {
+        let index = u16::try_from(index).map_err(io::Error::other)?;
+        let (id, port) = (i32::from(index), ports.port(index));
+        let mut properties = common(config, id, controller_id, controller_port, folder);
+        let clients = format!("PLAINTEXT://127.0.0.1:{port}");
+        set(&mut properties, "advertised.listeners", &clients);
+        set(&mut properties, "inter.broker.listener.name", "PLAINTEXT");
+        if combined {
+            set(&mut properties, "process.roles", "broker,controller");
+            let listeners = format!("{clients},CONTROLLER://127.0.0.1:{controller_port}");
+            set(&mut properties, "listeners", &listeners);
+        } else {
+            set(&mut properties, "process.roles", "broker");
+            set(&mut properties, "listeners", &clients);
+        }
+        extend(&mut properties, &config.properties);
+        nodes.push(Node::new(id, Some(port), node_folder(folder, id), &properties)?);
+    }
+    Ok(nodes)
+}
+
+fn node_folder(folder: &Path, id: i32) -> PathBuf {
+    folder.join(format!("node-{id}"))
+}
+
+/// What all nodes have in common, but for their own id and data directory.
+fn common(
+    config: &ClusterConfig,
+    id: i32,
+    controller_id: i32,
+    controller_port: u16,
+    folder: &Path,
+) -> Vec<(String, String)> {
+    let (replicas, in_sync) = if config.brokers == 1 { ("1", "1") } else { ("3", "2") };
+    let (session_ms, heartbeat_ms) = match config.session {
+        Session::Steady => ("3000", "500"),
+        Session::Fast => ("1000", "200"),
+    };
+    let data = node_folder(folder, id).join("data").display().to_string();
+    let voters = format!("{controller_id}@127.0.0.1:{controller_port}");
+    let id = id.to_string();
+    [
+        ("node.id", id.as_str()),
+        ("controller.quorum.voters", &voters),
+        ("controller.listener.names", "CONTROLLER"),
+        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
+        ("log.dirs", &data),
+        ("default.replication.factor", replicas),
+        ("min.insync.replicas", in_sync),
+        ("offsets.topic.replication.factor", replicas),
+        ("offsets.topic.num.partitions", "1"),
+        ("transaction.state.log.replication.factor", replicas),
+        ("transaction.state.log.min.isr", in_sync),
+        ("transaction.state.log.num.partitions", "1"),
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("broker.heartbeat.interval.ms", heartbeat_ms),
+        ("broker.session.timeout.ms", session_ms),
+        // A leader stays where a test has put it.
+        ("auto.leader.rebalance.enable", "false"),
+        ("replica.fetch.wait.max.ms", "100"),
+        ("replica.lag.time.max.ms", "2000"),
+        ("num.network.threads", "2"),
+        ("num.io.threads", "4"),
+        ("log.cleaner.dedupe.buffer.size", "2097152"),
+        // A quota, once set, throttles after two seconds of traffic instead of ten.
+        ("quota.window.num", "2"),
+        ("quota.window.size.seconds", "1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn set(properties: &mut Vec<(String, String)>, name: &str, value: &str) {
+    properties.retain(|(existing, _)| existing != name);
+    properties.push((name.to_owned(), value.to_owned()));
+}
+
+fn extend(properties: &mut Vec<(String, String)>, more: &[(String, String)]) {
+    for (name, value) in more {
+        set(properties, name, value);
+    }
+}

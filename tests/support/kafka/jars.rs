@@ -1,0 +1,295 @@
+//! The programs: Kafka's jars from Maven, this folder's Java programs compiled against them, and
+//! the logging settings. All of it is made once and kept in `<target>/kafka/<version>/`, shared by
+//! every test binary and every run; nothing is asked of the network when it is there.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::process;
+
+/// The version of Apache Kafka that the tests run against.
+pub const VERSION: &str = "4.3.0";
+
+/// The oldest Java that this Kafka's brokers run on.
+const JAVA_VERSION_MIN: u32 = 17;
+
+/// 13 s measured with an empty Maven repository; the network decides.
+const MAVEN_LIMIT: Duration = Duration::from_secs(600);
+const JAVAC_LIMIT: Duration = Duration::from_secs(60);
+
+/// The Java programs beside this module, by file name.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("FormatNodes.java", include_str!("../java/FormatNodes.java")),
+    ("KeyedProducer.java", include_str!("../java/KeyedProducer.java")),
+    ("ReadBack.java", include_str!("../java/ReadBack.java")),
+];
+
+/// Everything that a broker needs to run. The Connect runtime, half of the size, is left out.
+const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tests</groupId>
+  <artifactId>kafka-jars</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>@VERSION@</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka-tools</artifactId>
+      <version>@VERSION@</version>
+      <exclusions>
+        <exclusion>
+          <groupId>org.apache.kafka</groupId>
+          <artifactId>connect-runtime</artifactId>
+        </exclusion>
+        <exclusion>
+          <groupId>org.apache.kafka</groupId>
+          <artifactId>connect-api</artifactId>
+        </exclusion>
+        <exclusion>
+          <groupId>org.apache.kafka</groupId>
+          <artifactId>connect-json</artifactId>
+        </exclusion>
+      </exclusions>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId>
+      <artifactId>log4j-slf4j-impl</artifactId>
+      <version>2.25.4</version>
+    </dependency>
+  </dependencies>
+</project>
+"#;
+
+const LOGGING: &str = "appender.c.type=Console\n\
+    appender.c.name=C\n\
+    appender.c.target=@TARGET@\n\
+    appender.c.layout.type=PatternLayout\n\
+    appender.c.layout.pattern=[%d] %p %m (%c)%n\n\
+    rootLogger.level=@LEVEL@\n\
+    rootLogger.appenderRef.c.ref=C\n";
+
+/// Kafka and Java, ready to run.
+#[derive(Debug)]
+pub struct Install {
+    root: PathBuf,
+    jars: Vec<PathBuf>,
+    classes: PathBuf,
+    broker_logging: PathBuf,
+    tool_logging: PathBuf,
+    java_id: String,
+    archive: OnceLock<Option<PathBuf>>,
+}
+
+impl Install {
+    /// Finds or makes everything. An error says what is missing on this machine.
+    pub fn prepare() -> Result<Self, String> {
+        let java_id = java_id()?;
+        let root = target_folder().join("kafka").join(VERSION);
+        let problem = |error: io::Error| format!("{}: {error}", root.display());
+        fs::create_dir_all(&root).map_err(problem)?;
+        let lock = File::create(root.join("lock")).map_err(problem)?;
+        lock.lock().map_err(problem)?;
+        let jars = jars(&root)?;
+        let classes = classes(&root, &jars, &java_id)?;
+        let (broker_logging, tool_logging) = logging(&root).map_err(problem)?;
+        let archive = OnceLock::new();
+        Ok(Self { root, jars, classes, broker_logging, tool_logging, java_id, archive })
+    }
+
+    /// The arguments of `java` for a broker, a controller or a class of Kafka: what follows is
+    /// the main class or further options.
+    pub fn broker_arguments(&self, heap: &str) -> Vec<String> {
+        let mut arguments = self.arguments(heap, &self.broker_logging);
+        arguments.extend(["-cp".to_owned(), join_path(&self.jars)]);
+        arguments
+    }
+
+    /// The arguments of `java` for one of this folder's programs, which log errors only, to
+    /// standard error.
+    pub fn tool_arguments(&self, heap: &str) -> Vec<String> {
+        let mut arguments = self.arguments(heap, &self.tool_logging);
+        // The archive of the broker's classes serves a class path that begins with the broker's.
+        let class_path = format!("{}:{}", join_path(&self.jars), self.classes.display());
+        arguments.extend(["-cp".to_owned(), class_path]);
+        arguments
+    }
+
+    fn arguments(&self, heap: &str, logging: &Path) -> Vec<String> {
+        let mut arguments: Vec<String> = [
+            "-Xms64m",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-XX:-UsePerfData",
+            // The virtual machine's own warnings belong in the log, not in a tool's output.
+            "-Xlog:disable",
+            "-Xlog:all=warning:stderr",
+        ]
+        .map(str::to_owned)
+        .into();
+        arguments.push(format!("-Xmx{heap}"));
+        arguments.push(format!("-Dlog4j2.configurationFile={}", logging.display()));
+        if let Some(archive) = self.archive.get().and_then(Option::as_ref) {
+            arguments.push(format!("-XX:SharedArchiveFile={}", archive.display()));
+        }
+        arguments
+    }
+
+    /// Sets the archive of the broker's loaded classes (AppCDS), which more than halves the time
+    /// a node takes to start. `make` is called once for a cache folder, with the file to write;
+    /// where it fails, nodes start without an archive, here and in later runs.
+    pub fn use_archive(&self, make: impl FnOnce(&Path) -> Result<(), String>) {
+        self.archive.get_or_init(|| {
+            let name = format!("broker-{:016x}", hash_of(&(&self.java_id, &self.jars)));
+            let archive = self.root.join(format!("{name}.jsa"));
+            let failed = self.root.join(format!("{name}.failed"));
+            let lock = File::create(self.root.join("archive-lock")).ok()?;
+            lock.lock().ok()?;
+            if archive.exists() {
+                return Some(archive);
+            }
+            if failed.exists() {
+                return None;
+            }
+            let partial = self.root.join(format!("{name}.partial.jsa"));
+            let made = make(&partial).and_then(|()| {
+                fs::rename(&partial, &archive).map_err(|error| format!("no archive: {error}"))
+            });
+            if let Err(reason) = made {
+                eprintln!("kafka: brokers start without a class archive: {reason}");
+                // Without the note the next run only tries again.
+                let _ = fs::write(failed, reason);
+                return None;
+            }
+            Some(archive)
+        });
+    }
+}
+
+/// Cargo's target folder, whichever way it was set.
+pub fn target_folder() -> PathBuf {
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    temporary.parent().expect("cargo's folder for tests lies in the target folder").to_owned()
+}
+
+/// The text by which this Java names itself; an error where it is missing or too old.
+fn java_id() -> Result<String, String> {
+    let output = Command::new("java").arg("-version").output();
+    let output = output.map_err(|error| format!("java is not installed ({error})"))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let version = text.split('"').nth(1).unwrap_or_default();
+    let major = version.split(['.', '-', '+']).next().and_then(|major| major.parse::<u32>().ok());
+    match major {
+        Some(major) if major >= JAVA_VERSION_MIN => Ok(text),
+        _ => Err(format!("Kafka {VERSION} needs Java {JAVA_VERSION_MIN}, this is {version:?}")),
+    }
+}
+
+/// An error where a program is missing that is needed only until the cache is filled.
+fn require(program: &str, what: &str) -> Result<(), String> {
+    let output = Command::new(program).arg("-version").output();
+    let found = output.is_ok_and(|output| output.status.success());
+    if found { Ok(()) } else { Err(format!("{what} is not installed ({program})")) }
+}
+
+/// The jars in sorted order: the archive of classes holds for this very class path.
+fn jars(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let folder = root.join("jars");
+    if !folder.exists() {
+        fetch_jars(root, &folder)?;
+    }
+    let entries =
+        fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut jars: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jar"))
+        .collect();
+    jars.sort();
+    Ok(jars)
+}
+
+/// Lets Maven copy the jars into a temporary folder, which gets its name only when complete.
+fn fetch_jars(root: &Path, folder: &Path) -> Result<(), String> {
+    require("mvn", "Maven, which fetches Kafka's jars,")?;
+    let scratch = tempfile::Builder::new().prefix("fetch-").tempdir_in(root);
+    let scratch = scratch.map_err(|error| format!("{}: {error}", root.display()))?;
+    let pom = scratch.path().join("pom.xml");
+    fs::write(&pom, POM.replace("@VERSION@", VERSION)).map_err(|error| error.to_string())?;
+    let output = scratch.path().join("jars");
+    let log = root.join("maven.log");
+    let fetch = |offline: Option<&str>| {
+        let mut arguments = vec!["-q".to_owned(), "-B".to_owned()];
+        arguments.extend(offline.map(str::to_owned));
+        arguments.extend(["-f".to_owned(), pom.display().to_string()]);
+        arguments.push("dependency:copy-dependencies".to_owned());
+        arguments.push("-DincludeScope=runtime".to_owned());
+        arguments.push(format!("-DoutputDirectory={}", output.display()));
+        process::run("mvn", arguments, &log, MAVEN_LIMIT)
+    };
+    // Maven's own repository may have everything: then no network is needed.
+    fetch(Some("-o")).or_else(|_| fetch(None)).map_err(|error| format!("no jars: {error}"))?;
+    let broker = output.join(format!("kafka_2.13-{VERSION}.jar"));
+    if !broker.exists() {
+        return Err(format!("Maven brought no {}", broker.display()));
+    }
+    fs::rename(&output, folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+/// Compiles this folder's programs, unless the same sources were compiled by the same Java.
+fn classes(root: &Path, jars: &[PathBuf], java_id: &str) -> Result<PathBuf, String> {
+    let folder = root.join(format!("classes-{:016x}", hash_of(&(PROGRAMS, java_id))));
+    if folder.exists() {
+        return Ok(folder);
+    }
+    require("javac", "the Java compiler")?;
+    let scratch = tempfile::Builder::new().prefix("javac-").tempdir_in(root);
+    let scratch = scratch.map_err(|error| format!("{}: {error}", root.display()))?;
+    let output = scratch.path().join("classes");
+    let release = JAVA_VERSION_MIN.to_string();
+    let mut arguments: Vec<String> =
+        ["--release", &release, "-cp", &join_path(jars), "-d"].map(str::to_owned).into();
+    arguments.push(output.display().to_string());
+    for (name, source) in PROGRAMS {
+        let file = scratch.path().join(name);
+        fs::write(&file, source).map_err(|error| error.to_string())?;
+        arguments.push(file.display().to_string());
+    }
+    process::run("javac", arguments, &root.join("javac.log"), JAVAC_LIMIT)?;
+    fs::rename(&output, &folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+fn logging(root: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    let write = |name: &str, level: &str, target: &str| {
+        let file = root.join(name);
+        let text = LOGGING.replace("@LEVEL@", level).replace("@TARGET@", target);
+        // A file that another process's broker may be reading is replaced only when it differs.
+        if fs::read_to_string(&file).ok().as_deref() != Some(text.as_str()) {
+            fs::write(&file, text)?;
+        }
+        Ok::<_, io::Error>(file)
+    };
+    let broker = write("broker-log4j2.properties", "INFO", "SYSTEM_OUT")?;
+    Ok((broker, write("tool-log4j2.properties", "ERROR", "SYSTEM_ERR")?))
+}
+
+fn join_path(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(":")
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
