@@ -120,7 +120,7 @@ impl PageMap {
         Region { page, pages }
     }
 
-    /// Frees the first `pages` pages of `region`, which shrinks by them; returns the first's number.
+    /// Frees the first `pages` pages of `region`, which shrinks by them; returns the first one.
     #[inline]
     pub(super) fn release_front(&mut self, region: &mut Region, pages: u32) -> u32 {
         let page = region.page;

@@ -87,8 +87,8 @@ impl BufferPool {
         &self.shared.report
     }
 
-    /// Opens an account. One for each broker; [`AccountId::LEADERLESS`] and [`AccountId::STASH`] are
-    /// open from the start, producers that share a pool may open more of these kinds.
+    /// Opens an account, one for each broker. [`AccountId::LEADERLESS`] and [`AccountId::STASH`]
+    /// are open from the start; producers that share a pool may open more of these kinds.
     ///
     /// # Errors
     /// [`PoolError::NoAccountLeft`] when `accounts_max` are in use.
@@ -206,8 +206,8 @@ impl BufferPool {
         Ok(WaitTicket { pool: Arc::clone(&self.shared), slot, account })
     }
 
-    /// Makes every ticket ready that waits now, with nothing kept for it: for close, whose flag must
-    /// be set before. Waiters that should go on waiting register again.
+    /// Makes every ticket ready that waits now, with nothing kept for it: for close, whose flag
+    /// must be set before. Waiters that should go on waiting register again.
     pub fn wake_all(&self) {
         let mut state = self.shared.lock();
         let mut left = state.waiters.waiting();
@@ -221,8 +221,8 @@ impl BufferPool {
         }
     }
 
-    /// Takes a contiguous region, in whole chunks, out of the pool until it is dropped. Looks through
-    /// the whole pool: for the start of a loop, not for traffic.
+    /// Takes a contiguous region, in whole chunks, out of the pool until it is dropped. Looks
+    /// through the whole pool: for the start of a loop, not for traffic.
     ///
     /// # Errors
     /// [`PoolError::NoScratch`] if there is no such run of free bytes, or waiters need them.

@@ -44,7 +44,7 @@ struct Queued {
     bytes: usize,
 }
 
-/// Wakers collected under the pool's mutex, called without it. Bounded: whoever fills it comes back.
+/// Wakers collected under the pool's mutex, called without it. Bounded: who fills it comes back.
 #[derive(Default)]
 pub(super) struct Wakes {
     wakers: [Option<Waker>; Wakes::MAX],
