@@ -1,1 +1,35 @@
-//! buffer
+//! Off-heap memory: everything a producer buffers, under one bound.
+//!
+//! A [`BufferPool`] is one anonymous mapping, carved into chunks of 64 KiB that split into 16 and
+//! 4 KiB and merge again. `batch/` takes [`Segment`]s from it to encode records into, sockets are
+//! written from them, and they return when a batch is settled and its deliveries are resolved.
+//! `producer/` asks an account's level before each record and registers as a waiter when it is
+//! told to; `io/` builds the pool and carves each loop's [`Scratch`] from it.
+//!
+//! * The arena: the mapping, and the tokens that own parts of it. All `unsafe` is there.
+//! * Free lists: last in first out (segments still in cache), a buddy system of three sizes.
+//! * Accounts: who holds how much. An account is not writable from the moment it is charged with
+//!   more than its high watermark until it is below its low one, or holds nothing. By default high
+//!   follows what is free, so that one broker may use 8/9 of the pool, and of several one that
+//!   stalls keeps at most 2/3, the next 2/9, never all.
+//! * Waiters: one first-in first-out line. Freed bytes gather for its head.
+//!
+//! Everything that changes is under one mutex per pool, touched once per segment; levels are read
+//! without. Wakers are called without it, on the thread whose release admits the waiter.
+
+mod account;
+mod arena;
+mod free_list;
+mod options;
+mod pool;
+mod segment;
+mod waiters;
+
+#[cfg(test)]
+mod tests;
+
+pub use account::{AccountId, AccountKind, Levels};
+pub use free_list::{CHUNK_BYTES, Class, PAGE_BYTES};
+pub use options::{BufferPoolOptions, Outcome, PoolError, PoolReport};
+pub use pool::{BufferPool, PoolStats, WaitTicket};
+pub use segment::{Scratch, Segment};
