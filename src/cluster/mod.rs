@@ -1,1 +1,11 @@
-//! cluster
+//! Layer 1: what is known of the cluster, and when and whom to ask for more.
+//!
+//! Fed by the metadata loop in `io/` (responses, failures, topics wanted, the time) and by leader
+//! hints from Produce responses. Feeds shards with immutable [`ClusterSnapshot`]s, and the loop with
+//! what to connect to and what to ask.
+
+mod machine;
+mod snapshot;
+
+pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery, UnknownTopic};
+pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};

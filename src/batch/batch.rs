@@ -1,0 +1,334 @@
+//! One record batch: its memory, its header, its completion cell.
+
+use std::sync::Arc;
+
+use super::{Cell, CellHandle};
+use crate::buffer::Segment;
+use crate::error::{Certainty, DeliveryError};
+use crate::protocol::compression::Codec;
+use crate::protocol::records::{self, BATCH_HEADER_LEN, BatchHeader, RecordParts, RecordSize};
+use crate::protocol::{BrokerId, ProducerIdentity};
+use crate::sync::WakeList;
+
+/// A run of encoded bytes in one segment, from the segment's start.
+pub struct Link {
+    segment: Segment,
+    len: usize,
+}
+
+impl Link {
+    /// An empty link over `segment`.
+    pub fn new(segment: Segment) -> Self {
+        Link { segment, len: 0 }
+    }
+
+    /// The bytes written so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.segment[..self.len]
+    }
+
+    fn room(&self) -> usize {
+        self.segment.len() - self.len
+    }
+}
+
+/// What is known about the attempts to send a batch.
+#[derive(Clone, Debug, Default)]
+pub struct BatchState {
+    /// Attempts begun, the one in flight included.
+    pub attempts: u32,
+    /// An attempt was (partly) written and nothing has proved since that the log does not hold it.
+    pub unanswered: bool,
+    /// The broker that was last asked.
+    pub broker: Option<BrokerId>,
+    /// The last thing that went wrong, in words.
+    pub last_problem: Option<Arc<str>>,
+}
+
+/// A record batch, from its first record until its segments return to the pool.
+pub struct Batch {
+    links: Vec<Link>,
+    /// `None` once resolved: a batch that expired in flight keeps its segments, but no cell.
+    cell: Option<Cell>,
+    /// The position of this batch in its lane, from 0; flush waits by it.
+    pub number: u64,
+    /// When the first record was appended, in nanoseconds of the monotonic clock.
+    pub opened_at: u64,
+    /// When its deliveries fail if nothing acknowledged them, same clock.
+    pub deadline: u64,
+    records: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    /// Length on the wire, header included.
+    len: usize,
+    records_crc: Option<u32>,
+    codec: Codec,
+    producer: ProducerIdentity,
+    base_sequence: i32,
+    /// Attempts and their outcomes.
+    pub state: BatchState,
+}
+
+/// What a batch is opened with.
+pub struct Opening {
+    /// The cell that its deliveries resolve through.
+    pub cell: Cell,
+    /// Its position in the lane.
+    pub number: u64,
+    /// Now, in nanoseconds of the monotonic clock.
+    pub opened_at: u64,
+    /// When its deliveries fail, same clock.
+    pub deadline: u64,
+    /// The first record's timestamp, in milliseconds since the epoch.
+    pub base_timestamp: i64,
+}
+
+impl Batch {
+    /// An empty batch whose first link has room for the header.
+    pub fn open(opening: Opening, first: Segment, links_expected: usize) -> Box<Batch> {
+        let mut links = Vec::with_capacity(links_expected);
+        links.push(Link { segment: first, len: BATCH_HEADER_LEN });
+        Box::new(Batch {
+            links,
+            cell: Some(opening.cell),
+            number: opening.number,
+            opened_at: opening.opened_at,
+            deadline: opening.deadline,
+            records: 0,
+            base_timestamp: opening.base_timestamp,
+            max_timestamp: opening.base_timestamp,
+            len: BATCH_HEADER_LEN,
+            records_crc: None,
+            codec: Codec::None,
+            producer: ProducerIdentity::NONE,
+            base_sequence: -1,
+            state: BatchState::default(),
+        })
+    }
+
+    /// The encoded size of `parts` as this batch's next record, or `None` where its timestamp or its
+    /// position cannot be expressed relative to the batch's first.
+    #[inline]
+    pub fn size_of_next(&self, timestamp: i64, parts: &RecordParts<'_>) -> Option<RecordSize> {
+        let delta = timestamp.checked_sub(self.base_timestamp)?;
+        RecordSize::of(self.records, delta, parts)
+    }
+
+    /// Bytes that can be appended without another segment.
+    #[inline]
+    pub fn tail_room(&self) -> usize {
+        self.links.last().map_or(0, Link::room)
+    }
+
+    /// Makes room: the next record is written from `segment` on.
+    pub fn push_segment(&mut self, segment: Segment) {
+        self.links.push(Link::new(segment));
+    }
+
+    /// Appends a record that fits into the last link.
+    #[inline]
+    pub fn append(
+        &mut self,
+        timestamp: i64,
+        size: RecordSize,
+        parts: &RecordParts<'_>,
+    ) -> CellHandle {
+        let delta = timestamp - self.base_timestamp;
+        let link = self.links.last_mut().expect("an open batch has a link: open() pushed it");
+        let start = link.len;
+        let out = &mut link.segment[start..start + size.total];
+        let written = records::encode_contiguous(out, size, self.records, delta, parts);
+        debug_assert_eq!(written, size.total);
+        link.len = start + size.total;
+        self.count_record(timestamp, size)
+    }
+
+    /// Appends a record that spans the links from `first_link` on, which are empty but for the
+    /// first.
+    pub fn append_spanning(
+        &mut self,
+        first_link: usize,
+        timestamp: i64,
+        size: RecordSize,
+        parts: &RecordParts<'_>,
+    ) -> CellHandle {
+        let delta = timestamp - self.base_timestamp;
+        let slices = self.links[first_link..].iter_mut().map(|link| {
+            let start = link.len;
+            &mut link.segment[start..]
+        });
+        records::encode_spanning(slices, size, self.records, delta, parts);
+        let mut left = size.total;
+        for link in &mut self.links[first_link..] {
+            let part = left.min(link.room());
+            link.len += part;
+            left -= part;
+        }
+        assert_eq!(left, 0, "the caller checked that the links hold the record");
+        self.count_record(timestamp, size)
+    }
+
+    #[inline]
+    fn count_record(&mut self, timestamp: i64, size: RecordSize) -> CellHandle {
+        self.records += 1;
+        self.len += size.total;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        let cell = self.cell.as_mut().expect("an open batch is not resolved");
+        cell.issue(timestamp)
+    }
+
+    /// Number of links.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// Records appended.
+    pub fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// Length on the wire in bytes, header included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no record was appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Pool bytes held.
+    pub fn segment_bytes(&self) -> usize {
+        self.links.iter().map(|link| link.segment.len()).sum()
+    }
+
+    /// The first sequence, -1 before the first drain or without identity.
+    pub fn base_sequence(&self) -> i32 {
+        self.base_sequence
+    }
+
+    /// The identity under which it was last numbered.
+    pub fn producer(&self) -> ProducerIdentity {
+        self.producer
+    }
+
+    /// Whether sequences were given.
+    pub fn is_numbered(&self) -> bool {
+        self.base_sequence >= 0
+    }
+
+    /// Whether its deliveries have resolved.
+    pub fn is_resolved(&self) -> bool {
+        self.cell.is_none()
+    }
+
+    /// Gives identity and first sequence; they reach the bytes with the next
+    /// [`write_header`](Batch::write_header).
+    pub fn set_number(&mut self, producer: ProducerIdentity, base_sequence: i32) {
+        self.producer = producer;
+        self.base_sequence = base_sequence;
+    }
+
+    /// Writes the 61 header bytes. The records' CRC is computed the first time and only combined
+    /// afterwards.
+    pub fn write_header(&mut self) {
+        let crc = match self.records_crc {
+            Some(crc) => crc,
+            None => records::records_crc(self.record_slices()),
+        };
+        self.records_crc = Some(crc);
+        let header = BatchHeader {
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer: self.producer,
+            base_sequence: self.base_sequence,
+            record_count: self.records,
+            codec: self.codec,
+            records_len: self.len - BATCH_HEADER_LEN,
+        };
+        let out = self.links[0].segment[..BATCH_HEADER_LEN]
+            .as_mut()
+            .first_chunk_mut::<BATCH_HEADER_LEN>()
+            .expect("the first link begins with the header's bytes");
+        header.write(out, crc);
+    }
+
+    /// Whether the header has been written, that is, whether the batch was drained before.
+    pub fn is_finished(&self) -> bool {
+        self.records_crc.is_some()
+    }
+
+    /// The encoded records, link by link, without the header.
+    pub fn record_slices(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.links.iter().enumerate().map(|(index, link)| {
+            let from = if index == 0 { BATCH_HEADER_LEN } else { 0 };
+            &link.bytes()[from..]
+        })
+    }
+
+    /// Replaces the records by their compressed form, which must be shorter; surplus segments
+    /// return to the pool.
+    pub fn replace_records(&mut self, codec: Codec, compressed: &[u8]) {
+        assert!(compressed.len() < self.len - BATCH_HEADER_LEN, "only a shorter form replaces");
+        let mut rest = compressed;
+        let mut used = 0;
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if rest.is_empty() {
+                break;
+            }
+            let from = if index == 0 { BATCH_HEADER_LEN } else { 0 };
+            let part = rest.len().min(link.segment.len() - from);
+            link.segment[from..from + part].copy_from_slice(&rest[..part]);
+            link.len = from + part;
+            rest = &rest[part..];
+            used = index + 1;
+        }
+        assert!(rest.is_empty(), "a shorter form fits where the longer one was");
+        self.links.truncate(used);
+        if let Some(last) = self.links.last_mut() {
+            let len = last.len;
+            last.segment.shrink_to(len);
+        }
+        self.codec = codec;
+        self.len = BATCH_HEADER_LEN + compressed.len();
+        self.records_crc = None;
+    }
+
+    /// Whether an expiry now would leave it open whether the log holds these records.
+    pub fn certainty(&self) -> Certainty {
+        if self.state.unanswered { Certainty::Unknown } else { Certainty::NotWritten }
+    }
+
+    /// Where its records go.
+    pub fn cell(&self) -> Option<&Cell> {
+        self.cell.as_ref()
+    }
+
+    /// Resolves its deliveries as written from `base_offset` on. Returns false if they had been
+    /// resolved before (the batch expired in flight).
+    pub fn ack(
+        &mut self,
+        base_offset: Option<i64>,
+        append_time: Option<i64>,
+        wakes: &mut WakeList,
+    ) -> bool {
+        match self.cell.take() {
+            Some(cell) => {
+                cell.ack(base_offset, append_time, wakes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Resolves its deliveries as failed. Returns false if they had been resolved before.
+    pub fn fail(&mut self, error: DeliveryError, wakes: &mut WakeList) -> bool {
+        match self.cell.take() {
+            Some(cell) => {
+                cell.fail(error, wakes);
+                true
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Moving stashed records into their lanes, once their topic is known.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::lane::{AppendContext, Lane};
+use super::open::{NeedRoom, Refusal};
+use super::stash::{DrainingRun, StashedRecord};
+use super::{CellHandle, Destination, RecordAccumulator, Stash, TopicLanes};
+use crate::buffer::{AccountId, Segment};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
+use crate::policy::PartitionRequest;
+use crate::protocol::records::RecordParts;
+use crate::sync::{ForwardTable, WakeList};
+
+/// How a call of [`drain_stash`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing is stashed any more: the topic is ready.
+    Empty,
+    /// The budget is used up, and something is left.
+    More,
+    /// The next record needs this room, charged to this account.
+    NoRoom(AccountId, NeedRoom),
+}
+
+/// A run that is partly moved.
+pub struct Draining {
+    run: DrainingRun,
+    table: ForwardTable<Destination, DeliveryError>,
+    moved: u32,
+    /// The record that found no room, to be tried again.
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    partition: u32,
+    timestamp: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// Moves stashed records of `topic` into its lanes, oldest first, up to about `budget` bytes.
+/// `stash` is the topic's, locked. Lanes that must be posted go to `post`.
+pub fn drain_stash(
+    accumulator: &RecordAccumulator,
+    topic: &TopicLanes,
+    stash: &mut Stash,
+    context: &AppendContext<'_>,
+    budget: usize,
+    post: &mut dyn FnMut(&Lane),
+) -> Drained {
+    let mut wakes = WakeList::default();
+    let mut mover = Mover { accumulator, topic, context, post, spare: Vec::new() };
+    let mut left = budget;
+    let outcome = loop {
+        let Some(mut draining) = stash.take_draining() else {
+            topic.set_known(stash);
+            break Drained::Empty;
+        };
+        match mover.move_run(&mut draining, &mut left) {
+            Ok(true) => {
+                draining.run.into_cell().forward(draining.table, &mut wakes);
+                stash.end();
+            }
+            Ok(false) => {
+                stash.put_back(draining);
+                break Drained::More;
+            }
+            Err((account, need)) => {
+                stash.put_back(draining);
+                break Drained::NoRoom(account, need);
+            }
+        }
+    };
+    wakes.wake_all();
+    outcome
+}
+
+impl Draining {
+    /// A run of which nothing has moved yet.
+    pub(super) fn new(run: DrainingRun) -> Self {
+        let table = ForwardTable::new();
+        Draining { run, table, moved: 0, waiting: None }
+    }
+}
+
+struct Mover<'a> {
+    accumulator: &'a RecordAccumulator,
+    topic: &'a TopicLanes,
+    context: &'a AppendContext<'a>,
+    post: &'a mut dyn FnMut(&Lane),
+    spare: Vec<Segment>,
+}
+
+impl Mover<'_> {
+    /// Returns whether the whole run was moved.
+    fn move_run(
+        &mut self,
+        draining: &mut Draining,
+        left: &mut usize,
+    ) -> Result<bool, (AccountId, NeedRoom)> {
+        if let Some(waiting) = draining.waiting.take() {
+            let headers: Vec<_> = waiting.headers();
+            let parts = waiting.parts(&headers);
+            match self.move_record(waiting.partition, waiting.timestamp, &parts) {
+                Ok(handle) => {
+                    draining.table.push(draining.moved, handle);
+                    draining.moved += 1;
+                }
+                Err(need) => {
+                    draining.waiting = Some(waiting);
+                    return Err(need);
+                }
+            }
+        }
+        while let Some(record) = draining.run.next_record() {
+            let parts =
+                RecordParts { key: record.key, value: record.value, headers: &record.headers };
+            *left = left.saturating_sub(super::stashed_len(&parts));
+            match self.partition_of(&record) {
+                Err(error) => draining.table.push_failed(draining.moved, error),
+                Ok(partition) => match self.move_record(partition, record.timestamp, &parts) {
+                    Ok(handle) => draining.table.push(draining.moved, handle),
+                    Err(need) => {
+                        draining.waiting = Some(Waiting::copy(partition, &record));
+                        return Err(need);
+                    }
+                },
+            }
+            draining.moved += 1;
+            if *left == 0 && draining.moved < draining.run.records() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn partition_of(&self, record: &StashedRecord<'_>) -> Result<u32, DeliveryError> {
+        let partitions = self.topic.partitions();
+        let fail = |cause| {
+            let destination = Destination { topic: self.topic.name.clone(), partition: None };
+            destination.error(cause, Certainty::NotWritten)
+        };
+        let chosen = match record.partition {
+            Some(partition) => partition,
+            None => {
+                let request = PartitionRequest {
+                    topic: &self.topic.name,
+                    key: record.key,
+                    value: record.value,
+                    partitions: self.topic,
+                };
+                let partitioner = &self.topic.partitioner;
+                catch_unwind(AssertUnwindSafe(|| partitioner.partition(&request)))
+                    .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
+            }
+        };
+        if chosen >= partitions {
+            let partition = chosen as i32;
+            return Err(fail(DeliveryErrorCause::PartitionOutOfRange { partition, partitions }));
+        }
+        Ok(chosen)
+    }
+
+    fn move_record(
+        &mut self,
+        partition: u32,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<CellHandle, (AccountId, NeedRoom)> {
+        let lane: &Arc<Lane> = self.topic.lane(partition).expect("partition_of() checked it");
+        loop {
+            let appended = lane.append(self.context, timestamp, parts, &mut self.spare);
+            if appended.post {
+                (self.post)(lane);
+            }
+            match appended.result {
+                Ok(handle) => return Ok(handle),
+                Err(Refusal::NeedRoom(need)) => {
+                    let account = lane.account();
+                    self.spare.clear();
+                    if !self.accumulator.pool.is_writable(account)
+                        || !self.accumulator.pool.take_into(account, need.bytes, need.class, &mut self.spare)
+                    {
+                        return Err((account, need));
+                    }
+                }
+                // Only close() marks lanes, and it fails what is still stashed.
+                Err(Refusal::Closed) => {
+                    let destination =
+                        Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
+                    let error =
+                        destination.error(DeliveryErrorCause::Closed, Certainty::NotWritten);
+                    let mut cell = self.context.cells.allocate(destination);
+                    let handle = cell.issue(timestamp);
+                    cell.fail(error, &mut WakeList::default());
+                    return Ok(handle);
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn copy(partition: u32, record: &StashedRecord<'_>) -> Self {
+        Waiting {
+            partition,
+            timestamp: record.timestamp,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record
+                .headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+                .collect(),
+        }
+    }
+
+    fn headers(&self) -> Vec<crate::protocol::records::Header<'_>> {
+        let header = |(key, value): &'_ (String, Option<Vec<u8>>)| (key.as_str(), value.as_deref());
+        let pairs = self.headers.iter().map(header);
+        pairs.map(|(key, value)| crate::protocol::records::Header { key, value }).collect()
+    }
+
+    fn parts<'a>(
+        &'a self,
+        headers: &'a [crate::protocol::records::Header<'a>],
+    ) -> RecordParts<'a> {
+        RecordParts { key: self.key.as_deref(), value: self.value.as_deref(), headers }
+    }
+}

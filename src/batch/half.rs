@@ -1,0 +1,342 @@
+//! One partition as its owning shard sees it: what is in flight, what is sent again, and how
+//! batches are numbered.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Batch, Lane, ResolveWindow, Sequencer, ShardId};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
+use crate::protocol::{BrokerId, ProducerIdentity};
+use crate::sync::WakeList;
+
+/// Who leads a partition, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The leader epoch, -1 where the broker is too old to say.
+    pub epoch: i32,
+}
+
+/// Limits that decide when a lane may be drained.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainRules {
+    /// Batches carry identity and sequences.
+    pub idempotent: bool,
+    /// Batches in flight per lane at the most.
+    pub in_flight_max: u32,
+}
+
+/// Whether a lane can give a batch now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drainable {
+    /// It can.
+    Now,
+    /// Not before this time (nanoseconds, monotonic).
+    At(u64),
+    /// Not before something settles, arrives or is published.
+    Later,
+    /// Not before a new producer id is published.
+    NeedsIdentity,
+}
+
+/// The loop's half of a lane. Exactly one shard has it, always; dropping it fails everything in it.
+pub struct LaneHalf {
+    /// The senders' half.
+    pub lane: Arc<Lane>,
+    /// Who leads the partition; `None` while nobody does.
+    pub leader: Option<Leader>,
+    /// The shard that it will be sent to once nothing is in flight.
+    pub moving_to: Option<ShardId>,
+    /// Nothing is drained before this time, after an error of the partition itself.
+    pub backoff_until: u64,
+    /// Its own partition answered the last attempt with an error: it shares requests with others
+    /// of its kind only.
+    pub suspect: bool,
+    /// Batches to be sent again before any new one, ordered by their number.
+    retries: VecDeque<Box<Batch>>,
+    in_flight: u32,
+    /// Until the first success at a new leader only one batch is in flight: a broker takes any
+    /// first sequence of a producer id that it does not know.
+    proving_leader: bool,
+    sequencer: Sequencer,
+    window: ResolveWindow,
+}
+
+impl LaneHalf {
+    /// The half of a new lane.
+    pub fn new(lane: Arc<Lane>) -> Box<LaneHalf> {
+        Box::new(LaneHalf {
+            lane,
+            leader: None,
+            moving_to: None,
+            backoff_until: 0,
+            suspect: false,
+            retries: VecDeque::new(),
+            in_flight: 0,
+            proving_leader: true,
+            sequencer: Sequencer::default(),
+            window: ResolveWindow::default(),
+        })
+    }
+
+    /// Attempts that have not settled.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Whether a batch waits to be sent, for the first time or again.
+    pub fn has_sealed(&self) -> bool {
+        !self.retries.is_empty() || self.lane.has_sealed()
+    }
+
+    /// Whether a batch waits to be sent again.
+    pub fn has_retries(&self) -> bool {
+        !self.retries.is_empty()
+    }
+
+    /// Length in bytes of the batch that [`LaneHalf::drain`] would give.
+    pub fn next_len(&self) -> Option<usize> {
+        match self.retries.front() {
+            Some(batch) => Some(batch.len()),
+            None => self.lane.peek_sealed_len(),
+        }
+    }
+
+    /// Takes a new leader. A newer epoch cancels the backoff; a new broker is proved first.
+    pub fn lead_by(&mut self, leader: Option<Leader>) {
+        if leader == self.leader {
+            return;
+        }
+        if leader.is_some() {
+            self.backoff_until = 0;
+            self.proving_leader = true;
+        }
+        self.leader = leader;
+    }
+
+    /// Whether [`LaneHalf::drain`] would give a batch.
+    pub fn drainable(&self, now: u64, rules: DrainRules) -> Drainable {
+        if self.moving_to.is_some() || self.leader.is_none() {
+            return Drainable::Later;
+        }
+        if now < self.backoff_until {
+            return Drainable::At(self.backoff_until);
+        }
+        let alone = rules.idempotent && (self.proving_leader || self.sequencer.bump_wanted())
+            || !self.retries.is_empty();
+        let limit = if alone { 1 } else { rules.in_flight_max };
+        if self.in_flight >= limit {
+            return Drainable::Later;
+        }
+        if rules.idempotent && !self.sequencer.has_identity() && !self.has_unanswered() {
+            return Drainable::NeedsIdentity;
+        }
+        Drainable::Now
+    }
+
+    fn has_unanswered(&self) -> bool {
+        self.retries.iter().any(|batch| batch.state.unanswered)
+    }
+
+    /// Takes on a published producer id if the lane has none and nothing of an old one is open.
+    pub fn offer_identity(&mut self, identity: ProducerIdentity) {
+        if !self.sequencer.has_identity() && self.in_flight == 0 && !self.has_unanswered() {
+            self.sequencer.adopt(identity);
+        }
+    }
+
+    /// The next batch to send, numbered but without its header written. Only after
+    /// [`LaneHalf::drainable`] said so. The attempt must end in one of the `settle_*` calls.
+    pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
+        if rules.idempotent && self.sequencer.bump_wanted() && !self.begin_epoch() {
+            let unanswered = self.retries.iter().position(|batch| batch.state.unanswered)?;
+            let batch = self.retries.remove(unanswered)?;
+            return Some(self.begin_attempt(batch));
+        }
+        let mut batch = match self.retries.pop_front() {
+            Some(batch) => batch,
+            None => self.lane.pop_sealed()?,
+        };
+        if rules.idempotent && !batch.is_numbered() {
+            let sequence = self.sequencer.assign(batch.records());
+            batch.set_number(self.sequencer.identity(), sequence);
+        }
+        Some(self.begin_attempt(batch))
+    }
+
+    fn begin_attempt(&mut self, mut batch: Box<Batch>) -> Box<Batch> {
+        batch.state.attempts += 1;
+        self.in_flight += 1;
+        batch
+    }
+
+    /// Begins a new epoch, unless a batch with an unanswered attempt must be asked about first,
+    /// under its old triple. Returns whether new numbers may be given.
+    fn begin_epoch(&mut self) -> bool {
+        if self.has_unanswered() || !self.sequencer.bump() {
+            return false;
+        }
+        for batch in &mut self.retries {
+            batch.set_number(ProducerIdentity::NONE, -1);
+        }
+        true
+    }
+
+    /// An attempt settled with success. `offset` is `None` where the broker did not tell.
+    pub fn settle_acked(
+        &mut self,
+        mut batch: Box<Batch>,
+        offset: Option<i64>,
+        append_time: Option<i64>,
+        wakes: &mut WakeList,
+    ) {
+        self.in_flight -= 1;
+        self.proving_leader = false;
+        self.suspect = false;
+        if batch.ack(offset, append_time, wakes) {
+            self.mark_resolved(batch.number);
+        }
+    }
+
+    /// An attempt settled without success, and the batch is to be sent again. One that was
+    /// resolved meanwhile, because it expired in flight, ends here.
+    pub fn settle_for_retry(&mut self, batch: Box<Batch>) {
+        self.in_flight -= 1;
+        if batch.is_resolved() {
+            return;
+        }
+        let position = self.retries.partition_point(|other| other.number < batch.number);
+        self.retries.insert(position, batch);
+    }
+
+    /// An attempt settled and the batch failed for good. The gap that it leaves in the sequences
+    /// is closed by a new epoch.
+    pub fn settle_failed(
+        &mut self,
+        mut batch: Box<Batch>,
+        error: DeliveryError,
+        wakes: &mut WakeList,
+    ) {
+        self.in_flight -= 1;
+        self.fail(&mut batch, error, wakes);
+    }
+
+    /// Whether a batch is the next that the broker expects: nothing earlier waits for its retry.
+    /// (Answers come in the order of the requests, so nothing earlier is in flight either.)
+    pub fn is_next_expected(&self, batch: &Batch) -> bool {
+        self.retries.front().is_none_or(|first| first.number > batch.number)
+    }
+
+    /// The lane needs a new epoch once its attempts have settled.
+    pub fn want_bump(&mut self) {
+        self.sequencer.want_bump();
+    }
+
+    /// Fails a batch that expired in flight: its request still owns it. No new sequence is given
+    /// until the attempts have settled.
+    pub fn fail_in_flight(
+        &mut self,
+        batch: &mut Batch,
+        error: DeliveryError,
+        wakes: &mut WakeList,
+    ) {
+        self.fail(batch, error, wakes);
+    }
+
+    fn fail(&mut self, batch: &mut Batch, error: DeliveryError, wakes: &mut WakeList) {
+        if batch.is_numbered() {
+            self.sequencer.want_bump();
+        }
+        if batch.fail(error, wakes) {
+            self.mark_resolved(batch.number);
+        }
+    }
+
+    fn mark_resolved(&mut self, number: u64) {
+        if self.window.mark(number) {
+            self.lane.set_resolved(self.window.below());
+        }
+    }
+
+    /// Fails what waits here and has passed its deadline. The open batch, if it is due, is sealed
+    /// first; a sender that holds it seals it and posts the lane.
+    pub fn expire(&mut self, now: u64, cause: &DeliveryErrorCause, wakes: &mut WakeList) -> usize {
+        let mut expired = 0;
+        while self.retries.iter().any(|batch| batch.deadline <= now) {
+            let position = self.retries.iter().position(|batch| batch.deadline <= now);
+            if let Some(batch) = position.and_then(|index| self.retries.remove(index)) {
+                self.fail_waiting(batch, cause, wakes);
+                expired += 1;
+            }
+        }
+        while self.lane.sealed_deadline().is_some_and(|deadline| deadline <= now) {
+            if let Some(batch) = self.lane.pop_sealed() {
+                self.fail_waiting(batch, cause, wakes);
+                expired += 1;
+            }
+        }
+        expired
+    }
+
+    /// Fails everything that waits here, whatever its deadline.
+    pub fn fail_all(&mut self, cause: &DeliveryErrorCause, wakes: &mut WakeList) -> usize {
+        self.expire(u64::MAX, cause, wakes)
+    }
+
+    fn fail_waiting(
+        &mut self,
+        mut batch: Box<Batch>,
+        cause: &DeliveryErrorCause,
+        wakes: &mut WakeList,
+    ) {
+        let error = batch_error(&self.lane, &batch, cause.clone(), batch.certainty());
+        self.fail(&mut batch, error, wakes);
+    }
+
+    /// The earliest deadline of what waits here, sealed or not.
+    pub fn next_deadline(&self, delivery_timeout: u64) -> Option<u64> {
+        let retry = self.retries.iter().map(|batch| batch.deadline).min();
+        let sealed = self.lane.sealed_deadline();
+        let open = self.lane.open_since().map(|since| since.saturating_add(delivery_timeout));
+        [retry, sealed, open].into_iter().flatten().min()
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight == 0 && !self.has_sealed() && self.lane.open_since().is_none()
+    }
+}
+
+/// An error for the records of `batch`, completing a timeout's cause with what went wrong last.
+pub fn batch_error(
+    lane: &Lane,
+    batch: &Batch,
+    cause: DeliveryErrorCause,
+    certainty: Certainty,
+) -> DeliveryError {
+    let cause = match cause {
+        DeliveryErrorCause::TimedOut { after, last } => DeliveryErrorCause::TimedOut {
+            after,
+            last: batch.state.last_problem.clone().or(last),
+        },
+        other => other,
+    };
+    DeliveryError::new(DeliveryFailure {
+        topic: lane.topic.clone(),
+        partition: Some(lane.partition),
+        broker: batch.state.broker,
+        cause,
+        certainty,
+    })
+}
+
+impl Drop for LaneHalf {
+    /// The half is the last that can resolve its batches: a loop that unwinds fails them here.
+    fn drop(&mut self) {
+        let mut wakes = WakeList::default();
+        self.lane.seal(true);
+        self.fail_all(&DeliveryErrorCause::LoopPanicked, &mut wakes);
+        wakes.wake_all();
+    }
+}

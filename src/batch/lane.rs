@@ -1,0 +1,250 @@
+//! One partition as senders see it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_utils::CachePadded;
+
+use super::open::{OpenState, Refusal};
+use super::{Batch, CellHandle, Cells};
+use crate::buffer::{AccountId, Segment};
+use crate::protocol::PartitionId;
+use crate::protocol::records::RecordParts;
+use crate::sync::OpenLock;
+
+/// A lane of one producer, unique while the producer lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u32);
+
+/// The value of `open_since` while the open batch is empty.
+const NOT_OPEN: u64 = u64::MAX;
+
+/// A shard of one producer: its state on one event loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// Where batches get the time they open at; `io/` has the real one, tests their own.
+pub trait MonotonicClock {
+    /// Nanoseconds since an arbitrary start.
+    fn monotonic(&self) -> u64;
+}
+
+/// What an append needs besides the record.
+pub struct AppendContext<'a> {
+    /// A batch is full at this length, in bytes.
+    pub batch_size: usize,
+    /// From a batch's first record until its deliveries fail, in nanoseconds.
+    pub delivery_timeout: u64,
+    /// Where completion cells come from.
+    pub cells: &'a Cells,
+    /// Read once for each opened batch.
+    pub clock: &'a dyn MonotonicClock,
+}
+
+/// What [`Lane::append`] did.
+pub struct Appended {
+    /// The record's delivery, or what is missing.
+    pub result: Result<CellHandle, Refusal>,
+    /// The caller must put the lane's id into its owner's queue.
+    pub post: bool,
+}
+
+/// One partition as a producer's senders see it.
+///
+/// Two locks, always in this order: `open` (encoding) and `fifo` (pointer moves only). No user code
+/// runs and nobody waits for room under either.
+pub struct Lane {
+    /// Names the lane in queues.
+    pub id: LaneId,
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: PartitionId,
+    open: CachePadded<OpenLock<OpenState>>,
+    fifo: Mutex<VecDeque<Box<Batch>>>,
+    /// Sealed batches in `fifo`: lets the loop pass by without the lock.
+    sealed: AtomicUsize,
+    /// The lane's id is in its owner's queue.
+    posted: AtomicBool,
+    owner: AtomicU16,
+    account: AtomicU32,
+    has_leader: AtomicBool,
+    /// When the open batch got its first record; [`NOT_OPEN`] while it is empty.
+    open_since: AtomicU64,
+    /// Every batch with a smaller number is resolved.
+    resolved: AtomicU64,
+}
+
+impl Lane {
+    /// A lane without leader, owned by `owner`.
+    pub fn new(
+        id: LaneId,
+        topic: Arc<str>,
+        partition: PartitionId,
+        owner: ShardId,
+        account: AccountId,
+    ) -> Arc<Lane> {
+        Arc::new(Lane {
+            id,
+            topic,
+            partition,
+            open: CachePadded::new(OpenLock::new(OpenState::default())),
+            fifo: Mutex::new(VecDeque::with_capacity(8)),
+            sealed: AtomicUsize::new(0),
+            posted: AtomicBool::new(false),
+            owner: AtomicU16::new(owner.0),
+            account: AtomicU32::new(u32::from(account.0)),
+            has_leader: AtomicBool::new(false),
+            open_since: AtomicU64::new(NOT_OPEN),
+            resolved: AtomicU64::new(0),
+        })
+    }
+
+    /// Appends one record. On [`Refusal::NeedRoom`] the caller takes segments into `spare`, with no
+    /// lock held, and calls again. Whatever the result, the caller posts the lane if `post` says so.
+    #[inline]
+    pub fn append(
+        &self,
+        context: &AppendContext<'_>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+        spare: &mut Vec<Segment>,
+    ) -> Appended {
+        let mut open = self.open.lock();
+        let mut news = false;
+        let result = open.append(self, context, timestamp, parts, spare, &mut news);
+        open.unlock(|open| news |= open.seal_into(self));
+        Appended { result, post: news && self.mark_posted() }
+    }
+
+    /// Seals the open batch from a caller's thread (flush, close). Returns the number below which
+    /// every batch was opened before, and whether the lane must be posted.
+    pub fn seal(&self, close: bool) -> (u64, bool) {
+        let mut open = self.open.lock();
+        open.closed |= close;
+        let mut sealed = open.seal_into(self);
+        let target = open.next_number;
+        open.unlock(|open| sealed |= open.seal_into(self));
+        (target, sealed && self.mark_posted())
+    }
+
+    /// Seals from the loop, which never waits: if a sender holds the lock, that sender seals when
+    /// it unlocks, and posts. Returns whether a batch was sealed here and now.
+    pub fn try_seal(&self) -> bool {
+        match self.open.try_lock_or_want_seal() {
+            Some(mut open) => {
+                let mut sealed = open.seal_into(self);
+                open.unlock(|open| sealed |= open.seal_into(self));
+                sealed
+            }
+            None => false,
+        }
+    }
+
+    /// When the open batch got its first record, in nanoseconds, monotonic; `None` if it is empty.
+    /// A hint read without the lock, exact once the lane was posted for that batch.
+    pub fn open_since(&self) -> Option<u64> {
+        match self.open_since.load(Ordering::Acquire) {
+            NOT_OPEN => None,
+            since => Some(since),
+        }
+    }
+
+    pub(super) fn set_open_since(&self, since: Option<u64>) {
+        self.open_since.store(since.unwrap_or(NOT_OPEN), Ordering::Release);
+    }
+
+    pub(super) fn push_sealed(&self, batch: Box<Batch>) {
+        let mut fifo = self.lock_fifo();
+        fifo.push_back(batch);
+        self.sealed.store(fifo.len(), Ordering::Release);
+    }
+
+    /// Takes the oldest sealed batch.
+    pub fn pop_sealed(&self) -> Option<Box<Batch>> {
+        if !self.has_sealed() {
+            return None;
+        }
+        let mut fifo = self.lock_fifo();
+        let batch = fifo.pop_front();
+        self.sealed.store(fifo.len(), Ordering::Release);
+        batch
+    }
+
+    /// Length in bytes of the oldest sealed batch.
+    pub fn peek_sealed_len(&self) -> Option<usize> {
+        if !self.has_sealed() {
+            return None;
+        }
+        self.lock_fifo().front().map(|batch| batch.len())
+    }
+
+    /// The earliest deadline among the sealed batches.
+    pub fn sealed_deadline(&self) -> Option<u64> {
+        if !self.has_sealed() {
+            return None;
+        }
+        self.lock_fifo().front().map(|batch| batch.deadline)
+    }
+
+    /// Whether a sealed batch waits.
+    #[inline]
+    pub fn has_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire) > 0
+    }
+
+    fn lock_fifo(&self) -> MutexGuard<'_, VecDeque<Box<Batch>>> {
+        // Nothing that can panic runs under it, so a poisoned FIFO is still whole.
+        self.fifo.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the caller is the one to post the lane.
+    fn mark_posted(&self) -> bool {
+        !self.posted.swap(true, Ordering::SeqCst)
+    }
+
+    /// By the loop, before it looks at the lane.
+    pub fn clear_posted(&self) {
+        self.posted.store(false, Ordering::SeqCst);
+    }
+
+    /// The shard whose queue takes the lane's id.
+    #[inline]
+    pub fn owner(&self) -> ShardId {
+        ShardId(self.owner.load(Ordering::SeqCst))
+    }
+
+    /// By the old owner, before it sends the half.
+    pub fn set_owner(&self, owner: ShardId) {
+        self.owner.store(owner.0, Ordering::SeqCst);
+    }
+
+    /// The account that new segments are charged to.
+    #[inline]
+    pub fn account(&self) -> AccountId {
+        AccountId(self.account.load(Ordering::Relaxed) as u16)
+    }
+
+    /// By the owner: which broker's level counts, and whether the partition has a leader.
+    pub fn set_leader_account(&self, account: AccountId, has_leader: bool) {
+        self.account.store(u32::from(account.0), Ordering::Relaxed);
+        self.has_leader.store(has_leader, Ordering::Relaxed);
+    }
+
+    /// Whether the partition had a leader when metadata was last seen.
+    #[inline]
+    pub fn has_leader(&self) -> bool {
+        self.has_leader.load(Ordering::Relaxed)
+    }
+
+    /// Every batch with a smaller number is resolved.
+    pub fn resolved(&self) -> u64 {
+        self.resolved.load(Ordering::Acquire)
+    }
+
+    /// By the owner.
+    pub(super) fn set_resolved(&self, number: u64) {
+        self.resolved.store(number, Ordering::Release);
+    }
+}

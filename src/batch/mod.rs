@@ -1,0 +1,84 @@
+//! Layer 2: lanes, and the life of a batch: open → sealed → in flight → settled.
+//!
+//! Fed by `producer/` (records to append, in the callers' threads) and by `shard/` (which drains,
+//! retries and resolves). Feeds `connection/` with finished batches and users with resolved
+//! deliveries. Knows no socket, clock or thread: time comes in as nanoseconds.
+//!
+//! * [`Lane`]: one partition as senders see it. Its open batch is under [`OpenLock`], its sealed
+//!   batches in a FIFO of their own.
+//! * [`LaneHalf`]: the same partition as its one owning shard sees it: what is in flight, what
+//!   waits for a retry, identity and sequences. It moves between shards as a message.
+//! * [`Batch`]: a chain of pool segments with one completion cell. It owns its segments, so they
+//!   return to the pool when the last owner (lane, half, or in-flight request) lets go of it, and
+//!   never while the kernel may still read them.
+//! * [`TopicLanes`]: a topic's append-only table of lanes, and the [`Stash`] for records that come
+//!   before the topic is known.
+//!
+//! [`OpenLock`]: crate::sync::OpenLock
+
+mod accumulator;
+#[allow(clippy::module_inception)]
+mod batch;
+mod drain;
+mod flush;
+mod half;
+mod lane;
+mod open;
+mod resolve_window;
+mod sequencer;
+mod stash;
+mod topic;
+
+use std::sync::Arc;
+
+pub use accumulator::{AccumulatorConfig, RecordAccumulator, TooManyLanes};
+pub use batch::{Batch, BatchState, Link};
+pub use drain::{Drained, drain_stash};
+pub use flush::FlushWaiters;
+pub use half::{DrainRules, Drainable, LaneHalf, Leader, batch_error};
+pub use lane::{AppendContext, Appended, Lane, LaneId, MonotonicClock, ShardId};
+pub use open::{NeedRoom, Refusal};
+use resolve_window::ResolveWindow;
+use sequencer::Sequencer;
+pub use stash::{Stash, stashed_len};
+pub use topic::{TopicLanes, TopicState};
+
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
+use crate::protocol::PartitionId;
+use crate::sync::{Abandon, CellOwner, CellStore, Handle};
+
+/// What a completion cell knows about its records: where they go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition; `None` while the topic is not known yet.
+    pub partition: Option<PartitionId>,
+}
+
+/// The cells of one producer.
+pub type Cells = CellStore<Destination, DeliveryError>;
+/// The resolving side of a cell.
+pub type Cell = CellOwner<Destination, DeliveryError>;
+/// The waiting side of a cell: the inside of a `Delivery`.
+pub type CellHandle = Handle<Destination, DeliveryError>;
+
+impl Destination {
+    /// An error for a record on its way here.
+    pub fn error(&self, cause: DeliveryErrorCause, certainty: Certainty) -> DeliveryError {
+        DeliveryError::new(DeliveryFailure {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            broker: None,
+            cause,
+            certainty,
+        })
+    }
+}
+
+impl Abandon<Destination> for DeliveryError {
+    /// A cell dropped unresolved: its loop ended after a panic, so nobody knows what was written.
+    fn abandoned(destination: &Destination) -> Self {
+        destination.error(DeliveryErrorCause::LoopPanicked, Certainty::Unknown)
+    }
+}

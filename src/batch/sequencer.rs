@@ -1,0 +1,117 @@
+//! Identity and sequences of one lane (KIP-98, KIP-360).
+//!
+//! The broker checks (producer id, epoch, sequence) for each partition, so all three belong to the
+//! lane. An epoch bump is local to it: it needs no broker, since the broker takes a higher epoch of
+//! a known id when its first sequence is 0.
+
+use crate::protocol::ProducerIdentity;
+
+/// What a lane's next batch is numbered with.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequencer {
+    identity: ProducerIdentity,
+    /// The next sequence to be given.
+    next: i32,
+    /// A sequence was given that the log will never hold, or that nobody knows the fate of: once
+    /// nothing is in flight the lane begins a new epoch.
+    bump_wanted: bool,
+}
+
+impl Default for Sequencer {
+    fn default() -> Self {
+        Sequencer { identity: ProducerIdentity::NONE, next: 0, bump_wanted: false }
+    }
+}
+
+/// `sequence + count`, from `i32::MAX` on to 0.
+pub fn sequence_after(sequence: i32, count: u32) -> i32 {
+    ((i64::from(sequence) + i64::from(count)) % (1_i64 << 31)) as i32
+}
+
+impl Sequencer {
+    /// The identity that the next batch gets.
+    pub fn identity(&self) -> ProducerIdentity {
+        self.identity
+    }
+
+    /// Whether the lane has an identity.
+    pub fn has_identity(&self) -> bool {
+        self.identity != ProducerIdentity::NONE
+    }
+
+    /// Takes on a producer id; sequences start over.
+    pub fn adopt(&mut self, identity: ProducerIdentity) {
+        *self = Sequencer { identity, next: 0, bump_wanted: false };
+    }
+
+    /// The sequence of a batch of `count` records.
+    pub fn assign(&mut self, count: u32) -> i32 {
+        let sequence = self.next;
+        self.next = sequence_after(sequence, count);
+        sequence
+    }
+
+    /// Nothing is drained until the lane's attempts settle and [`Sequencer::bump`] was called.
+    pub fn want_bump(&mut self) {
+        self.bump_wanted = self.has_identity();
+    }
+
+    /// Whether a new epoch must begin.
+    pub fn bump_wanted(&self) -> bool {
+        self.bump_wanted
+    }
+
+    /// Begins a new epoch at sequence 0. Returns false when the epochs of this id are used up: the
+    /// lane then needs a new producer id, and has none until it [`adopt`](Sequencer::adopt)s one.
+    pub fn bump(&mut self) -> bool {
+        if self.identity.epoch == i16::MAX {
+            self.identity = ProducerIdentity::NONE;
+            self.next = 0;
+            return false;
+        }
+        self.identity.epoch += 1;
+        self.next = 0;
+        self.bump_wanted = false;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(epoch: i16) -> ProducerIdentity {
+        ProducerIdentity { id: 7, epoch }
+    }
+
+    #[test]
+    fn c02_sequences_wrap_to_zero() {
+        assert_eq!(sequence_after(i32::MAX, 1), 0);
+        assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
+        let mut sequencer = Sequencer { identity: identity(0), next: i32::MAX, bump_wanted: false };
+        assert_eq!(sequencer.assign(2), i32::MAX);
+        assert_eq!(sequencer.assign(1), 1);
+    }
+
+    #[test]
+    fn c02_an_exhausted_epoch_asks_for_a_new_id() {
+        let mut sequencer = Sequencer::default();
+        sequencer.adopt(identity(i16::MAX - 1));
+        sequencer.assign(10);
+        sequencer.want_bump();
+        assert!(sequencer.bump());
+        assert_eq!((sequencer.identity().epoch, sequencer.assign(1)), (i16::MAX, 0));
+        sequencer.want_bump();
+        assert!(!sequencer.bump());
+        assert!(!sequencer.has_identity());
+        sequencer.adopt(ProducerIdentity { id: 8, epoch: 0 });
+        assert!(!sequencer.bump_wanted());
+    }
+
+    #[test]
+    fn a_lane_without_identity_never_bumps() {
+        let mut sequencer = Sequencer::default();
+        sequencer.want_bump();
+        assert!(!sequencer.bump_wanted());
+    }
+}

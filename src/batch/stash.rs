@@ -1,0 +1,284 @@
+//! Records of a topic whose partitions are not known yet.
+//!
+//! They wait raw, in pool segments charged to the stash's account. Each run of records has a
+//! completion cell of its own; when the run is drained into the lanes, that cell becomes
+//! `Forwarded` and its deliveries follow the lanes' cells.
+
+use std::collections::VecDeque;
+
+use super::drain::Draining;
+use super::{Cell, CellHandle, Cells, Destination};
+use crate::buffer::Segment;
+use crate::error::{Certainty, DeliveryErrorCause};
+use crate::protocol::records::{Header, RecordParts};
+use crate::sync::WakeList;
+
+/// A run takes no further record once it is this old, so that a run's records expire within this
+/// time of each other. Nanoseconds.
+const RUN_AGE_MAX: u64 = 1_000_000_000;
+
+/// Length of what stands before a record's bytes: total, partition, timestamp, key, value, headers.
+const ENTRY_HEADER: usize = 4 + 4 + 8 + 4 + 4 + 4;
+
+/// The length that stands for null.
+const NULL: u32 = u32::MAX;
+
+/// Records stashed together: they share a completion cell.
+struct Run {
+    segments: Vec<Segment>,
+    len: usize,
+    cell: Cell,
+    opened_at: u64,
+    /// When the last record came, nanoseconds, monotonic: the run expires by it.
+    last_at: u64,
+}
+
+/// The records of one topic that wait for its partitions, oldest first.
+#[derive(Default)]
+pub struct Stash {
+    runs: VecDeque<Run>,
+    /// The run that is being moved into the lanes.
+    draining: Option<Draining>,
+    /// Runs begun, and runs that were drained or failed; flush waits by them.
+    pub begun: u64,
+    /// See `begun`.
+    pub ended: u64,
+    /// Set by `close`: nothing is stashed any more.
+    pub closed: bool,
+}
+
+/// A record as it waited.
+pub struct StashedRecord<'a> {
+    /// The partition that the caller asked for.
+    pub partition: Option<u32>,
+    /// Milliseconds since the epoch.
+    pub timestamp: i64,
+    /// Key, value and headers.
+    pub key: Option<&'a [u8]>,
+    /// See `key`.
+    pub value: Option<&'a [u8]>,
+    /// See `key`.
+    pub headers: Vec<Header<'a>>,
+}
+
+/// A run taken out to be drained.
+pub struct DrainingRun {
+    run: Run,
+    /// Where the next record begins.
+    at: usize,
+    /// Large records are put together here.
+    contiguous: Vec<u8>,
+}
+
+/// Bytes that a record takes in the stash.
+pub fn stashed_len(parts: &RecordParts<'_>) -> usize {
+    let headers: usize =
+        parts.headers.iter().map(|h| 8 + h.key.len() + h.value.map_or(0, <[u8]>::len)).sum();
+    ENTRY_HEADER
+        + parts.key.map_or(0, <[u8]>::len)
+        + parts.value.map_or(0, <[u8]>::len)
+        + headers
+}
+
+impl Stash {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.draining.is_none()
+    }
+
+    /// Bytes that must be taken from the pool before the record can be appended; 0 if it fits.
+    pub fn missing(&self, parts: &RecordParts<'_>, now: u64) -> usize {
+        let needed = stashed_len(parts);
+        match self.runs.back() {
+            Some(run) if run.room() >= needed && now < run.opened_at + RUN_AGE_MAX => 0,
+            _ => needed,
+        }
+    }
+
+    /// Appends a record; `spare` holds what [`Stash::missing`] asked for.
+    pub fn append(
+        &mut self,
+        cells: &Cells,
+        destination: &Destination,
+        record: (Option<u32>, i64, &RecordParts<'_>),
+        spare: &mut Vec<Segment>,
+        now: u64,
+    ) -> CellHandle {
+        let (partition, timestamp, parts) = record;
+        if self.missing(parts, now) > 0 {
+            self.runs.push_back(Run {
+                segments: std::mem::take(spare),
+                len: 0,
+                cell: cells.allocate(destination.clone()),
+                opened_at: now,
+                last_at: now,
+            });
+            self.begun += 1;
+        }
+        let run = self.runs.back_mut().expect("a run was pushed if none had room");
+        run.put(&(stashed_len(parts) as u32).to_le_bytes());
+        run.put(&partition.map_or(NULL, |p| p).to_le_bytes());
+        run.put(&timestamp.to_le_bytes());
+        run.put(&parts.key.map_or(NULL, |k| k.len() as u32).to_le_bytes());
+        run.put(&parts.value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
+        run.put(&(parts.headers.len() as u32).to_le_bytes());
+        for header in parts.headers {
+            run.put(&(header.key.len() as u32).to_le_bytes());
+            run.put(&header.value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
+            run.put(header.key.as_bytes());
+            run.put(header.value.unwrap_or_default());
+        }
+        run.put(parts.key.unwrap_or_default());
+        run.put(parts.value.unwrap_or_default());
+        run.last_at = now;
+        run.cell.issue(timestamp)
+    }
+
+    /// Takes out the run that is being moved, or the oldest. It is given back with
+    /// [`Stash::put_back`] or ended with [`Stash::end`], under the same lock.
+    pub(super) fn take_draining(&mut self) -> Option<Draining> {
+        let oldest = || {
+            let run = self.runs.pop_front()?;
+            Some(Draining::new(DrainingRun { run, at: 0, contiguous: Vec::new() }))
+        };
+        self.draining.take().or_else(oldest)
+    }
+
+    /// A run of which a part is left.
+    pub(super) fn put_back(&mut self, draining: Draining) {
+        self.draining = Some(draining);
+    }
+
+    /// A run was drained.
+    pub fn end(&mut self) {
+        self.ended += 1;
+    }
+
+    /// Fails the runs whose last record came before `came_before`.
+    pub fn fail(
+        &mut self,
+        came_before: u64,
+        destination: &Destination,
+        cause: &DeliveryErrorCause,
+        wakes: &mut WakeList,
+    ) -> usize {
+        let mut failed = 0;
+        while self.runs.front().is_some_and(|run| run.last_at < came_before) {
+            if let Some(run) = self.runs.pop_front() {
+                failed += run.cell.issued() as usize;
+                let error = destination.error(cause.clone(), Certainty::NotWritten);
+                run.cell.fail(error, wakes);
+                self.ended += 1;
+            }
+        }
+        failed
+    }
+
+    /// When the oldest run's last record came, nanoseconds, monotonic.
+    pub fn oldest_at(&self) -> Option<u64> {
+        self.runs.front().map(|run| run.last_at)
+    }
+}
+
+impl Run {
+    fn capacity(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len()).sum()
+    }
+
+    fn room(&self) -> usize {
+        self.capacity() - self.len
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) {
+        let mut start = 0;
+        for segment in &mut self.segments {
+            let end = start + segment.len();
+            if self.len < end && !bytes.is_empty() {
+                let from = self.len - start;
+                let part = bytes.len().min(end - self.len);
+                segment[from..from + part].copy_from_slice(&bytes[..part]);
+                bytes = &bytes[part..];
+                self.len += part;
+            }
+            start = end;
+        }
+        assert!(bytes.is_empty(), "room was checked before");
+    }
+
+    fn copy_out(&self, at: usize, len: usize, out: &mut Vec<u8>) {
+        out.clear();
+        let mut start = 0;
+        for segment in &self.segments {
+            let end = start + segment.len();
+            let from = at.max(start);
+            let to = (at + len).min(end);
+            if from < to {
+                out.extend_from_slice(&segment[from - start..to - start]);
+            }
+            start = end;
+        }
+        debug_assert_eq!(out.len(), len);
+    }
+}
+
+impl DrainingRun {
+    /// The run's cell, through which its deliveries are forwarded.
+    pub fn into_cell(self) -> Cell {
+        self.run.cell
+    }
+
+    /// How many records it holds.
+    pub fn records(&self) -> u32 {
+        self.run.cell.issued()
+    }
+
+    /// The next record, or `None` at the end.
+    pub fn next_record(&mut self) -> Option<StashedRecord<'_>> {
+        if self.at >= self.run.len {
+            return None;
+        }
+        self.run.copy_out(self.at, 4, &mut self.contiguous);
+        let len = u32_at(&self.contiguous, 0) as usize;
+        self.run.copy_out(self.at, len, &mut self.contiguous);
+        self.at += len;
+        Some(parse(&self.contiguous))
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut raw = [0; 4];
+    raw.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(raw)
+}
+
+fn parse(entry: &[u8]) -> StashedRecord<'_> {
+    let partition = u32_at(entry, 4);
+    let mut raw = [0; 8];
+    raw.copy_from_slice(&entry[8..16]);
+    let (key_len, value_len) = (u32_at(entry, 16), u32_at(entry, 20));
+    let mut at = ENTRY_HEADER;
+    let mut take = |len: u32| {
+        let len = if len == NULL { return None } else { len as usize };
+        at += len;
+        Some((at - len, at))
+    };
+    let header_count = u32_at(entry, 24);
+    let mut headers = Vec::with_capacity(header_count as usize);
+    for _ in 0..header_count {
+        let lengths = take(8).map_or(0, |(start, _)| start);
+        let (name_len, data_len) = (u32_at(entry, lengths), u32_at(entry, lengths + 4));
+        let name = take(name_len).map_or(&[][..], |(from, to)| &entry[from..to]);
+        let value = take(data_len).map(|(from, to)| &entry[from..to]);
+        let key = std::str::from_utf8(name).expect("append() copied it from a str");
+        headers.push(Header { key, value });
+    }
+    let key = take(key_len).map(|(from, to)| &entry[from..to]);
+    let value = take(value_len).map(|(from, to)| &entry[from..to]);
+    StashedRecord {
+        partition: (partition != NULL).then_some(partition),
+        timestamp: i64::from_le_bytes(raw),
+        key,
+        value,
+        headers,
+    }
+}

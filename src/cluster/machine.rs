@@ -1,0 +1,352 @@
+//! When to ask for metadata, whom, and for what.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
+use crate::error::DeliveryErrorCause;
+use crate::protocol::{
+    ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
+};
+
+/// Settings of the metadata channel. Times in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct MetadataConfig {
+    /// Where to start, and where to return to when no known broker answers.
+    pub bootstrap: Vec<BrokerAddress>,
+    /// Metadata older than this is asked for again.
+    pub age_max: u64,
+    /// At least this long between two requests.
+    pub interval_min: u64,
+    /// A topic that stays unknown for this long fails what waits for it.
+    pub topic_unknown_max: u64,
+    /// The first wait after every address failed; doubles up to `backoff_max`.
+    pub backoff_min: u64,
+    /// See `backoff_min`.
+    pub backoff_max: u64,
+    /// Whether asking for a topic may create it.
+    pub auto_create: bool,
+    /// Whether a producer id is needed.
+    pub idempotent: bool,
+}
+
+/// What to ask on the connection that is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetadataQuery {
+    /// Metadata of these topics (none: brokers only).
+    Metadata(Vec<Arc<str>>),
+    /// A producer id; the old one, if its epochs are used up.
+    InitProducerId,
+}
+
+/// A topic whose stash must fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownTopic {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Only what came before this time (nanoseconds, monotonic).
+    pub came_before: u64,
+    /// Why.
+    pub cause: DeliveryErrorCause,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    /// Something waits for it since then.
+    waiting_since: Option<u64>,
+    /// What the last response said about it.
+    error: ErrorCode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Down { retry_at: u64 },
+    Connecting,
+    Ready,
+}
+
+/// Decides when to ask for metadata and whom. Pure: the metadata loop feeds and obeys it.
+pub struct MetadataMachine {
+    config: MetadataConfig,
+    snapshot: Arc<ClusterSnapshot>,
+    published: u64,
+    wanted: BTreeMap<Arc<str>, Wanted>,
+    link: Link,
+    candidates: VecDeque<BrokerAddress>,
+    failures: u32,
+    in_flight: Option<MetadataQuery>,
+    refresh_wanted: bool,
+    last_asked: Option<u64>,
+    last_answered: Option<u64>,
+    identity_wanted: bool,
+    identity_retry_at: u64,
+    identity: Option<ProducerIdentity>,
+    last_problem: Option<Arc<str>>,
+    random: u64,
+}
+
+impl MetadataMachine {
+    /// A machine that knows the bootstrap list only. `random` spreads clients over brokers.
+    pub fn new(config: MetadataConfig, random: u64) -> Self {
+        MetadataMachine {
+            identity_wanted: config.idempotent,
+            config,
+            snapshot: Arc::default(),
+            published: 0,
+            wanted: BTreeMap::new(),
+            link: Link::Down { retry_at: 0 },
+            candidates: VecDeque::new(),
+            failures: 0,
+            in_flight: None,
+            refresh_wanted: true,
+            last_asked: None,
+            last_answered: None,
+            identity_retry_at: 0,
+            identity: None,
+            last_problem: None,
+            random: random | 1,
+        }
+    }
+
+    /// The newest picture.
+    pub fn snapshot(&self) -> &Arc<ClusterSnapshot> {
+        &self.snapshot
+    }
+
+    /// The last thing that went wrong, in words.
+    pub fn last_problem(&self) -> Option<&Arc<str>> {
+        self.last_problem.as_ref()
+    }
+
+    /// A record waits for this topic.
+    pub fn handle_wanted(&mut self, now: u64, topic: Arc<str>) {
+        let known = self.snapshot.topics.contains_key(&topic);
+        let entry = self
+            .wanted
+            .entry(topic)
+            .or_insert(Wanted { waiting_since: None, error: ErrorCode::NONE });
+        if !known {
+            entry.waiting_since.get_or_insert(now);
+            self.refresh_wanted = true;
+        }
+    }
+
+    /// An error says that the picture is out of date.
+    pub fn handle_refresh_wanted(&mut self) {
+        self.refresh_wanted = true;
+    }
+
+    /// A lane used up its producer id's epochs.
+    pub fn handle_identity_wanted(&mut self, used_up: ProducerIdentity) {
+        if self.identity.is_some_and(|identity| identity.id == used_up.id) {
+            self.identity = None;
+            self.identity_wanted = true;
+        }
+    }
+
+    /// A Produce response named a leader.
+    pub fn handle_hint(&mut self, hint: &LeaderHint) {
+        if let Some(next) = self.snapshot.hinted(hint) {
+            self.snapshot = Arc::new(next);
+        }
+    }
+
+    /// Whom to connect to, if the channel is down and it is time.
+    pub fn poll_connect(&mut self, now: u64) -> Option<BrokerAddress> {
+        match self.link {
+            Link::Down { retry_at } if retry_at <= now => {}
+            _ => return None,
+        }
+        if self.asks_at(now).is_none_or(|at| at > now) {
+            return None;
+        }
+        if self.candidates.is_empty() {
+            self.fill_candidates();
+        }
+        let address = self.candidates.pop_front()?;
+        self.link = Link::Connecting;
+        Some(address)
+    }
+
+    /// Known brokers first, in random order, then the bootstrap list, with fresh names (KIP-899).
+    fn fill_candidates(&mut self) {
+        let mut known: Vec<_> = self.snapshot.brokers.values().cloned().collect();
+        let mut bootstrap = self.config.bootstrap.clone();
+        self.shuffle(&mut known);
+        self.shuffle(&mut bootstrap);
+        self.candidates.extend(known);
+        self.candidates.extend(bootstrap);
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            items.swap(last, (self.random % (last as u64 + 1)) as usize);
+        }
+    }
+
+    /// The connection is ready for requests.
+    pub fn handle_ready(&mut self) {
+        self.link = Link::Ready;
+        self.failures = 0;
+        self.candidates.clear();
+    }
+
+    /// No connection could be made, or it is gone.
+    pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
+        let was_ready = self.link == Link::Ready;
+        self.last_problem = Some(problem);
+        if self.in_flight.take().is_some() {
+            self.refresh_wanted = true;
+            self.last_asked = None;
+        }
+        let mut wait = 0;
+        if !was_ready && self.candidates.is_empty() {
+            let doubled = self.config.backoff_min.saturating_mul(1 << self.failures.min(16));
+            wait = doubled.min(self.config.backoff_max);
+            self.failures += 1;
+        }
+        self.link = Link::Down { retry_at: now + wait };
+    }
+
+    /// When the next question is due: `Some(time)`, in the past if it is due now.
+    fn asks_at(&self, now: u64) -> Option<u64> {
+        let rate_limit = self.last_asked.map_or(0, |at| at + self.config.interval_min);
+        if self.identity_wanted && self.in_flight.is_none() {
+            return Some(self.identity_retry_at);
+        }
+        let urgent = self.refresh_wanted
+            || self.snapshot.has_leaderless()
+            || self.wanted.values().any(|wanted| wanted.waiting_since.is_some());
+        if urgent || self.last_answered.is_none() {
+            return Some(rate_limit);
+        }
+        let aged = self.last_answered.map(|at| at + self.config.age_max);
+        aged.map(|at| at.max(rate_limit)).or(Some(now))
+    }
+
+    /// What to ask on the connection, if anything is due.
+    pub fn poll_query(&mut self, now: u64) -> Option<MetadataQuery> {
+        if self.link != Link::Ready || self.in_flight.is_some() {
+            return None;
+        }
+        if self.asks_at(now)? > now {
+            return None;
+        }
+        // Metadata first: lanes need leaders before they need an identity.
+        let first = self.last_answered.is_none();
+        let query = if self.identity_wanted && !first && self.identity_retry_at <= now {
+            MetadataQuery::InitProducerId
+        } else {
+            self.refresh_wanted = false;
+            self.last_asked = Some(now);
+            MetadataQuery::Metadata(self.wanted.keys().cloned().collect())
+        };
+        self.in_flight = Some(query.clone());
+        Some(query)
+    }
+
+    /// Whether topics may be created by asking for them.
+    pub fn auto_create(&self) -> bool {
+        self.config.auto_create
+    }
+
+    /// Metadata arrived.
+    pub fn handle_metadata(&mut self, now: u64, response: &MetadataResponse) {
+        self.in_flight = None;
+        self.last_answered = Some(now);
+        if response.error != ErrorCode::NONE {
+            self.last_problem = Some(format!("metadata: {}", response.error).into());
+            self.refresh_wanted = true;
+            return;
+        }
+        if let Some(next) = self.snapshot.merged(response) {
+            self.snapshot = Arc::new(next);
+        }
+        for topic in &response.topics {
+            let Some(wanted) = topic.name.as_deref().and_then(|name| self.wanted.get_mut(name))
+            else {
+                continue;
+            };
+            wanted.error = topic.error;
+        }
+        for (name, wanted) in &mut self.wanted {
+            if self.snapshot.topics.contains_key(name) {
+                wanted.waiting_since = None;
+            }
+        }
+    }
+
+    /// A producer id arrived, or an error instead.
+    pub fn handle_identity(&mut self, now: u64, response: &InitProducerIdResponse) {
+        self.in_flight = None;
+        if response.error == ErrorCode::NONE {
+            self.identity = Some(response.identity);
+            self.identity_wanted = false;
+            return;
+        }
+        self.last_problem = Some(format!("InitProducerId: {}", response.error).into());
+        self.identity_retry_at = now + self.config.interval_min;
+    }
+
+    /// The producer id, once there is one.
+    pub fn identity(&self) -> Option<ProducerIdentity> {
+        self.identity
+    }
+
+    /// The picture, if it changed since the last call.
+    pub fn take_snapshot(&mut self) -> Option<Arc<ClusterSnapshot>> {
+        if self.snapshot.generation == self.published {
+            return None;
+        }
+        self.published = self.snapshot.generation;
+        Some(self.snapshot.clone())
+    }
+
+    /// Topics whose stash must fail now.
+    pub fn poll_unknown(&mut self, now: u64) -> Vec<UnknownTopic> {
+        let limit = self.config.topic_unknown_max;
+        let mut failed = Vec::new();
+        for (topic, wanted) in &mut self.wanted {
+            let fatal = matches!(
+                wanted.error,
+                ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::INVALID_TOPIC_EXCEPTION
+            );
+            let Some(since) = wanted.waiting_since else { continue };
+            if !fatal && now < since.saturating_add(limit) {
+                continue;
+            }
+            let cause = if fatal {
+                DeliveryErrorCause::Broker { code: wanted.error, message: None }
+            } else {
+                let last = match wanted.error {
+                    ErrorCode::NONE => self.last_problem.clone(),
+                    error => Some(error.to_string().into()),
+                };
+                let after = std::time::Duration::from_nanos(limit);
+                DeliveryErrorCause::UnknownTopic { after, last }
+            };
+            let came_before = if fatal { u64::MAX } else { now.saturating_sub(limit) + 1 };
+            failed.push(UnknownTopic { topic: topic.clone(), came_before, cause });
+            wanted.waiting_since = None;
+            wanted.error = ErrorCode::NONE;
+        }
+        failed
+    }
+
+    /// When to call the `poll_*` functions again, nanoseconds, monotonic.
+    pub fn poll_timeout(&self, now: u64) -> Option<u64> {
+        let limit = self.config.topic_unknown_max;
+        let unknown = self.wanted.values().filter_map(|wanted| wanted.waiting_since).min();
+        let unknown = unknown.map(|since| since.saturating_add(limit));
+        let next = match self.link {
+            Link::Down { retry_at } => self.asks_at(now).map(|at| at.max(retry_at)),
+            Link::Connecting => None,
+            Link::Ready if self.in_flight.is_some() => None,
+            Link::Ready => self.asks_at(now),
+        };
+        [unknown, next].into_iter().flatten().min()
+    }
+}

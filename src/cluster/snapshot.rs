@@ -1,0 +1,172 @@
+//! An immutable picture of the cluster.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::protocol::{BrokerId, ErrorCode, MetadataResponse, MetadataTopic, PartitionId, TopicId};
+
+/// Where something listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BrokerAddress {
+    /// A name or an IP address.
+    pub host: Arc<str>,
+    /// A TCP port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for BrokerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            return write!(f, "[{}]:{}", self.host, self.port);
+        }
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A partition, as metadata describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionView {
+    /// Who leads it; `None` while nobody does.
+    pub leader: Option<BrokerId>,
+    /// The leader's epoch, -1 where the broker is too old to say.
+    pub epoch: i32,
+}
+
+/// A topic, as metadata describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicView {
+    /// Its id; zero where the broker is too old to say.
+    pub id: TopicId,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// A leader that a broker named in a Produce response (KIP-951).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Who leads it now.
+    pub leader: BrokerId,
+    /// In which epoch.
+    pub epoch: i32,
+    /// Where it listens, if the response said so.
+    pub address: Option<BrokerAddress>,
+}
+
+/// An immutable picture of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterSnapshot {
+    /// Grows with every change.
+    pub generation: u64,
+    /// The brokers and where they listen.
+    pub brokers: BTreeMap<BrokerId, BrokerAddress>,
+    /// The topics that were asked for and are known.
+    pub topics: HashMap<Arc<str>, TopicView>,
+}
+
+impl ClusterSnapshot {
+    /// A partition's leader.
+    pub fn partition(&self, topic: &str, partition: PartitionId) -> Option<PartitionView> {
+        let index = usize::try_from(partition.0).ok()?;
+        self.topics.get(topic)?.partitions.get(index).copied()
+    }
+
+    /// Whether some partition of a known topic has no leader.
+    pub fn has_leaderless(&self) -> bool {
+        self.topics.values().any(|topic| topic.partitions.iter().any(|p| p.leader.is_none()))
+    }
+
+    /// The picture after `response`, or `None` if nothing changed.
+    pub fn merged(&self, response: &MetadataResponse) -> Option<ClusterSnapshot> {
+        let mut next = self.clone();
+        let brokers: BTreeMap<_, _> = response
+            .brokers
+            .iter()
+            .filter(|broker| broker.id.0 >= 0 && !broker.host.is_empty())
+            .filter_map(|broker| {
+                let port = u16::try_from(broker.port).ok().filter(|&port| port != 0)?;
+                Some((broker.id, BrokerAddress { host: broker.host.as_str().into(), port }))
+            })
+            .collect();
+        if !brokers.is_empty() {
+            next.brokers = brokers;
+        }
+        for topic in &response.topics {
+            let usable = topic.error == ErrorCode::NONE || topic.error == LEADERLESS;
+            if let Some(name) = topic.name.as_deref()
+                && usable
+                && !topic.partitions.is_empty()
+            {
+                let old = next.topics.remove(name);
+                let view = merge_topic(old.as_ref(), topic, &next.brokers);
+                next.topics.insert(name.into(), view);
+            }
+        }
+        self.changed(next)
+    }
+
+    /// The picture after a leader hint, or `None` if it says nothing newer.
+    pub fn hinted(&self, hint: &LeaderHint) -> Option<ClusterSnapshot> {
+        let old = self.partition(&hint.topic, hint.partition)?;
+        let address_known = hint.address.is_some() || self.brokers.contains_key(&hint.leader);
+        if hint.epoch <= old.epoch || !address_known || hint.leader.0 < 0 {
+            return None;
+        }
+        let mut next = self.clone();
+        if let Some(address) = &hint.address {
+            next.brokers.insert(hint.leader, address.clone());
+        }
+        let topic = next.topics.get_mut(&hint.topic)?;
+        let view = PartitionView { leader: Some(hint.leader), epoch: hint.epoch };
+        topic.partitions[hint.partition.0 as usize] = view;
+        self.changed(next)
+    }
+
+    fn changed(&self, mut next: ClusterSnapshot) -> Option<ClusterSnapshot> {
+        if next == *self {
+            return None;
+        }
+        next.generation += 1;
+        Some(next)
+    }
+}
+
+/// What Metadata says of a topic of which some partition has no leader.
+const LEADERLESS: ErrorCode = ErrorCode::LEADER_NOT_AVAILABLE;
+
+fn merge_topic(
+    old: Option<&TopicView>,
+    topic: &MetadataTopic,
+    brokers: &BTreeMap<BrokerId, BrokerAddress>,
+) -> TopicView {
+    let recreated = old.is_some_and(|old| {
+        !old.id.is_zero() && !topic.id.is_zero() && old.id != topic.id
+    });
+    let old = old.filter(|_| !recreated);
+    let mut view = TopicView {
+        id: topic.id,
+        // Partitions never vanish from a topic that was not recreated.
+        partitions: old.map(|old| old.partitions.clone()).unwrap_or_default(),
+    };
+    for partition in &topic.partitions {
+        let Ok(index) = usize::try_from(partition.id.0) else { continue };
+        // A gap in the indexes is a lie: no more partitions than entries in the response.
+        if index >= topic.partitions.len().max(view.partitions.len()) {
+            continue;
+        }
+        if index >= view.partitions.len() {
+            let unknown = PartitionView { leader: None, epoch: -1 };
+            view.partitions.resize(index + 1, unknown);
+        }
+        let known = &mut view.partitions[index];
+        let leader = Some(partition.leader).filter(|leader| brokers.contains_key(leader));
+        // A lower epoch of the same topic is older news, from a broker that lags behind.
+        if partition.leader_epoch >= known.epoch || partition.leader_epoch < 0 {
+            *known = PartitionView { leader, epoch: partition.leader_epoch };
+        }
+    }
+    view
+}

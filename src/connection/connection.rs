@@ -1,0 +1,415 @@
+//! The connection's state: handshake, what is in flight, what was received.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::request::{InFlightBatch, Request, RequestKind};
+use crate::protocol::{
+    ApiKey, ApiVersionsResponse, ErrorCode, FrameDecoder, InitProducerIdResponse,
+    MetadataResponse, NegotiatedVersions, ProduceResponse, RequestHeader, api_versions,
+    decode_response_header,
+};
+
+/// Requests kept for reuse.
+const FREE_REQUESTS_MAX: usize = 16;
+
+/// Correlation ids of acks=0 requests that a broker may still answer by mistake.
+const UNANSWERED_IDS_MAX: usize = 64;
+
+/// What a connection needs to know of the configuration. Times in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct ConnectionConfig {
+    /// Sent with every request.
+    pub client_id: Arc<str>,
+    /// From sending a request to its response.
+    pub request_timeout: u64,
+    /// A broker's throttle time is obeyed up to this.
+    pub throttle_max: u64,
+    /// Responses larger than this close the connection, in bytes.
+    pub response_bytes_max: usize,
+}
+
+/// Why a connection is of no use any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionError(pub Arc<str>);
+
+impl ConnectionError {
+    /// An error in words.
+    pub fn new(text: impl fmt::Display) -> Self {
+        ConnectionError(text.to_string().into())
+    }
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A response, with the request it answers.
+pub enum Incoming {
+    /// Part of the handshake: nothing to do.
+    Pending,
+    /// The handshake is done: requests may be sent.
+    Ready,
+    /// Batches were answered.
+    Produce(Request, ProduceResponse),
+    /// Metadata.
+    Metadata(MetadataResponse),
+    /// A producer id, or why there is none.
+    InitProducerId(InitProducerIdResponse),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Ready,
+}
+
+/// One connection to one broker, without the socket.
+pub struct Connection {
+    config: Arc<ConnectionConfig>,
+    phase: Phase,
+    decoder: FrameDecoder,
+    requests: VecDeque<Request>,
+    /// Requests at the front that are wholly written.
+    written: usize,
+    next_correlation: i32,
+    versions: NegotiatedVersions,
+    free: Vec<Request>,
+    spare_response: ProduceResponse,
+    unanswered_ids: VecDeque<i32>,
+    throttled_until: u64,
+    /// When something was last sent or received, nanoseconds, monotonic.
+    last_activity: u64,
+    last_sent: u64,
+}
+
+impl Connection {
+    /// A connection whose socket has just been connected: ApiVersions is to be written.
+    pub fn new(config: Arc<ConnectionConfig>, now: u64) -> Self {
+        let mut connection = Connection {
+            decoder: FrameDecoder::new(config.response_bytes_max),
+            config,
+            phase: Phase::Handshake,
+            requests: VecDeque::with_capacity(8),
+            written: 0,
+            next_correlation: 0,
+            versions: NegotiatedVersions::default(),
+            free: Vec::new(),
+            spare_response: ProduceResponse::default(),
+            unanswered_ids: VecDeque::new(),
+            throttled_until: 0,
+            last_activity: now,
+            last_sent: 0,
+        };
+        connection.send_api_versions(now, ApiKey::ApiVersions.client_versions().max);
+        connection
+    }
+
+    fn send_api_versions(&mut self, now: u64, version: i16) {
+        self.send_simple(now, RequestKind::ApiVersions, version, |version, out| {
+            api_versions::encode_request(version, out);
+        });
+    }
+
+    /// Whether the handshake is done.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// The version to speak, once ready; `None` if broker and client have none in common.
+    pub fn version(&self, api: ApiKey) -> Option<i16> {
+        self.versions.version(api)
+    }
+
+    /// Requests not settled yet.
+    pub fn in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Requests that are not wholly written.
+    pub fn unwritten(&self) -> usize {
+        self.requests.len() - self.written
+    }
+
+    /// When the last request was sent, nanoseconds, monotonic; 0 before the first.
+    pub fn last_sent(&self) -> u64 {
+        self.last_sent
+    }
+
+    /// When something was last sent or received, same clock.
+    pub fn last_activity(&self) -> u64 {
+        self.last_activity
+    }
+
+    /// Until when the broker wants nothing sent, same clock.
+    pub fn throttled_until(&self) -> u64 {
+        self.throttled_until
+    }
+
+    /// An empty request with the memory of an earlier one.
+    pub fn new_request(&mut self) -> Request {
+        self.free.pop().unwrap_or_default()
+    }
+
+    /// Takes back a settled request for its memory.
+    pub fn recycle(&mut self, mut request: Request) {
+        request.clear();
+        if self.free.len() < FREE_REQUESTS_MAX {
+            self.free.push(request);
+        }
+    }
+
+    /// Takes back a response for its memory.
+    pub fn recycle_response(&mut self, response: ProduceResponse) {
+        self.spare_response = response;
+    }
+
+    /// The correlation id for the next request.
+    pub fn next_correlation(&mut self) -> i32 {
+        let id = self.next_correlation;
+        self.next_correlation = self.next_correlation.wrapping_add(1) & i32::MAX;
+        id
+    }
+
+    /// The client id that requests carry.
+    pub fn client_id(&self) -> &Arc<str> {
+        &self.config.client_id
+    }
+
+    /// Sends a request whose bytes are ready.
+    pub fn send(&mut self, now: u64, mut request: Request) {
+        request.sent_at = now;
+        request.deadline = now.max(self.throttled_until).saturating_add(self.config.request_timeout);
+        self.last_sent = now;
+        self.last_activity = now;
+        self.requests.push_back(request);
+    }
+
+    /// Sends a request without batches; `body` writes what follows the header.
+    pub fn send_simple(
+        &mut self,
+        now: u64,
+        kind: RequestKind,
+        version: i16,
+        body: impl FnOnce(i16, &mut Vec<u8>),
+    ) {
+        let mut request = self.new_request();
+        request.kind = kind;
+        request.version = version;
+        request.correlation = self.next_correlation();
+        request.glue.extend_from_slice(&[0; 4]);
+        RequestHeader {
+            api: kind.api_key(),
+            version,
+            correlation_id: request.correlation,
+            client_id: &self.config.client_id,
+        }
+        .encode(&mut request.glue);
+        body(version, &mut request.glue);
+        let len = (request.glue.len() - 4) as i32;
+        request.glue[..4].copy_from_slice(&len.to_be_bytes());
+        request.wire_len = request.glue.len();
+        self.send(now, request);
+    }
+
+    /// Whether bytes wait to be written.
+    pub fn wants_write(&self) -> bool {
+        self.unwritten() > 0
+    }
+
+    /// The bytes to write next, as far as `out` has room. Returns the number of slices.
+    pub fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+        let mut used = 0;
+        for request in self.requests.iter().skip(self.written) {
+            let (count, ended) = request.slices(&mut out[used..]);
+            used += count;
+            if !ended {
+                break;
+            }
+        }
+        used
+    }
+
+    /// The socket took `bytes`. Requests that get no response settle with their last byte: they
+    /// are appended to `settled`.
+    pub fn handle_written(&mut self, now: u64, mut bytes: usize, settled: &mut Vec<Request>) {
+        self.last_activity = now;
+        while bytes > 0 {
+            let request = &mut self.requests[self.written];
+            bytes = request.add_written(bytes);
+            if !request.is_written() {
+                break;
+            }
+            if request.kind.has_response() {
+                self.written += 1;
+            } else if let Some(request) = self.requests.remove(self.written) {
+                if self.unanswered_ids.len() == UNANSWERED_IDS_MAX {
+                    self.unanswered_ids.pop_front();
+                }
+                self.unanswered_ids.push_back(request.correlation);
+                settled.push(request);
+            }
+        }
+    }
+
+    /// Where received bytes go. Never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.decoder.space()
+    }
+
+    /// `bytes` of [`space`](Connection::space) were filled.
+    pub fn handle_filled(&mut self, now: u64, bytes: usize) {
+        self.last_activity = now;
+        self.decoder.filled(bytes);
+    }
+
+    /// The next response, if a whole one was received. An error means: close.
+    pub fn poll_response(&mut self, now: u64) -> Result<Option<Incoming>, ConnectionError> {
+        loop {
+            let Some(frame) = self.decoder.next_frame().map_err(ConnectionError::new)? else {
+                return Ok(None);
+            };
+            let correlation = peek_correlation(frame)?;
+            if let Some(at) = self.unanswered_ids.iter().position(|&id| id == correlation) {
+                self.unanswered_ids.remove(at);
+                continue;
+            }
+            let expected = match self.requests.front() {
+                Some(request) if self.written > 0 => request.correlation,
+                _ => return Err(ConnectionError::new("the broker answered what was not asked")),
+            };
+            if correlation != expected {
+                return Err(ConnectionError::new(format_args!(
+                    "the broker answered request {correlation} where {expected} was due"
+                )));
+            }
+            let request = self.requests.pop_front().expect("front() was there");
+            self.written -= 1;
+            return self.decode(now, request).map(Some);
+        }
+    }
+
+    fn decode(&mut self, now: u64, request: Request) -> Result<Incoming, ConnectionError> {
+        let (kind, version) = (request.kind, request.version);
+        let frame = self.decoder.frame();
+        let decoded = decode_response_header(kind.api_key(), version, frame)
+            .map_err(|e| ConnectionError::new(format_args!("unreadable response header: {e}")));
+        let body = match decoded {
+            Ok((_, body)) => body,
+            Err(error) => return Err(self.give_up(request, error)),
+        };
+        let unreadable =
+            |e| ConnectionError::new(format_args!("unreadable {kind:?} v{version} response: {e}"));
+        match kind {
+            RequestKind::ApiVersions => {
+                let result = ApiVersionsResponse::decode(version, body).map_err(unreadable);
+                self.recycle(request);
+                result.and_then(|response| self.handle_api_versions(now, version, &response))
+            }
+            RequestKind::Metadata => {
+                let result = MetadataResponse::decode(version, body).map_err(unreadable);
+                self.recycle(request);
+                let response = result?;
+                self.throttle(now, response.throttle_time_ms);
+                Ok(Incoming::Metadata(response))
+            }
+            RequestKind::InitProducerId => {
+                let result = InitProducerIdResponse::decode(version, body).map_err(unreadable);
+                self.recycle(request);
+                let response = result?;
+                self.throttle(now, response.throttle_time_ms);
+                Ok(Incoming::InitProducerId(response))
+            }
+            RequestKind::Produce { .. } => {
+                let mut response = std::mem::take(&mut self.spare_response);
+                match response.decode_into(version, body).map_err(unreadable) {
+                    Ok(()) => {
+                        self.throttle(now, response.throttle_time_ms);
+                        Ok(Incoming::Produce(request, response))
+                    }
+                    Err(error) => Err(self.give_up(request, error)),
+                }
+            }
+        }
+    }
+
+    /// Puts an answered request back among the unsettled: its answer could not be read.
+    fn give_up(&mut self, request: Request, error: ConnectionError) -> ConnectionError {
+        self.requests.push_front(request);
+        self.written += 1;
+        error
+    }
+
+    fn handle_api_versions(
+        &mut self,
+        now: u64,
+        version: i16,
+        response: &ApiVersionsResponse,
+    ) -> Result<Incoming, ConnectionError> {
+        if response.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
+            // The broker does not know this version of ApiVersions itself (KIP-511).
+            self.send_api_versions(now, response.retry_version(version));
+            return Ok(Incoming::Pending);
+        }
+        if response.error != ErrorCode::NONE {
+            return Err(ConnectionError::new(format_args!(
+                "the broker answered ApiVersions with {}",
+                response.error
+            )));
+        }
+        self.throttle(now, response.throttle_time_ms);
+        self.versions = NegotiatedVersions::negotiate(response);
+        self.phase = Phase::Ready;
+        Ok(Incoming::Ready)
+    }
+
+    /// KIP-219: nothing is sent for this long, and the broker reads nothing: it is no timeout.
+    fn throttle(&mut self, now: u64, throttle_time_ms: i32) {
+        if throttle_time_ms <= 0 {
+            return;
+        }
+        let time = (throttle_time_ms as u64 * 1_000_000).min(self.config.throttle_max);
+        self.throttled_until = self.throttled_until.max(now + time);
+        for request in &mut self.requests {
+            request.deadline = request.deadline.saturating_add(time);
+        }
+    }
+
+    /// When [`Connection::handle_timeout`] must be called, nanoseconds, monotonic.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.requests.front().map(|request| request.deadline)
+    }
+
+    /// Checks the deadline of what is in flight.
+    pub fn handle_timeout(&mut self, now: u64) -> Result<(), ConnectionError> {
+        match self.requests.front() {
+            Some(request) if request.deadline <= now => Err(ConnectionError::new(format_args!(
+                "{:?} was not answered within request_timeout = {:?}",
+                request.kind,
+                std::time::Duration::from_nanos(self.config.request_timeout)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The batches in flight, oldest request first.
+    pub fn batches_mut(&mut self) -> impl Iterator<Item = &mut InFlightBatch> {
+        self.requests.iter_mut().flat_map(|request| request.batches.iter_mut())
+    }
+
+    /// The connection is gone: everything that was not answered, oldest first.
+    pub fn into_unsettled(self) -> impl Iterator<Item = Request> {
+        self.requests.into_iter()
+    }
+}
+
+fn peek_correlation(frame: &[u8]) -> Result<i32, ConnectionError> {
+    match frame.first_chunk::<4>() {
+        Some(raw) => Ok(i32::from_be_bytes(*raw)),
+        None => Err(ConnectionError::new("a response without a correlation id")),
+    }
+}

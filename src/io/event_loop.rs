@@ -1,0 +1,514 @@
+//! The thread that drives one shard per producer.
+//!
+//! A turn: read the clock, take messages and posted lanes (bounded), time out, then pack and write
+//! until nothing more goes, do what the shards ask for, wake whoever waits for a delivery, poll,
+//! receive.
+
+use std::io::IoSlice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_queue::SegQueue;
+use mio::{Events, Poll};
+use slab::Slab;
+
+use super::clock::Clock;
+use super::metadata_loop::MetadataMailbox;
+use super::resolver::{Resolved, Resolver};
+use super::socket::{Progress, Socket, SocketOptions};
+use super::sys::Timer;
+use crate::batch::{LaneId, RecordAccumulator};
+use crate::shard::{Action, Control, PortTable, Shard, ShardPort, Token, WakeLoop};
+use crate::sync::Doorbell;
+
+/// Posted lanes taken in one turn and shard.
+const LANES_PER_TURN: usize = 1_024;
+/// Control messages taken in one turn and shard.
+const CONTROL_PER_TURN: usize = 64;
+/// Slices of one vectored write (the system's limit is 1,024).
+const SLICES_MAX: usize = 256;
+/// Writes to one socket in a row.
+const WRITES_MAX: usize = 4;
+/// Reads from one socket in a row.
+const READS_MAX: usize = 16;
+/// Rounds of packing and writing in one turn.
+const ROUNDS_MAX: usize = 4;
+/// Events taken from one poll.
+const EVENTS_MAX: usize = 256;
+/// Waits shorter than this take the timer: poll timeouts are rounded up to milliseconds.
+const TIMER_BELOW: Duration = Duration::from_millis(4);
+
+const WAKE_TOKEN: mio::Token = mio::Token(usize::MAX);
+const TIMER_TOKEN: mio::Token = mio::Token(usize::MAX - 1);
+
+/// What a shard's actions reach.
+pub(super) struct ShardContext {
+    pub ports: Arc<PortTable>,
+    pub metadata: Arc<MetadataMailbox>,
+    pub resolver: Arc<Resolver>,
+    pub sockets: SocketOptions,
+    pub accumulator: Arc<RecordAccumulator>,
+}
+
+/// Set when a shard has ended.
+#[derive(Default)]
+pub(super) struct Ended {
+    flag: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Ended {
+    pub(super) fn set(&self) {
+        *self.flag.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn wait(&self) {
+        let mut flag = self.flag.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*flag {
+            flag = self.changed.wait(flag).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Sets [`Ended`] also when the loop unwinds.
+struct EndOnDrop(Arc<Ended>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// A message to the thread itself, not to one of its shards.
+pub(super) enum LoopMessage {
+    Add {
+        shard: Box<Shard>,
+        port: Arc<ShardPort>,
+        context: Arc<ShardContext>,
+        ended: Arc<Ended>,
+    },
+    Resolved {
+        seat: usize,
+        /// Which shard had that seat.
+        serial: u64,
+        token: Token,
+        result: Resolved,
+    },
+    Stop,
+}
+
+/// Wakes a poll.
+pub(super) struct PollWaker(mio::Waker);
+
+impl PollWaker {
+    pub(super) fn new(poll: &Poll) -> std::io::Result<Self> {
+        mio::Waker::new(poll.registry(), WAKE_TOKEN).map(PollWaker)
+    }
+}
+
+impl WakeLoop for PollWaker {
+    fn wake(&self) {
+        if let Err(error) = self.0.wake() {
+            log::error!("an event loop could not be woken: {error}");
+        }
+    }
+}
+
+/// What other threads see of a loop.
+pub(super) struct LoopShared {
+    pub inbox: SegQueue<LoopMessage>,
+    pub bell: Arc<Doorbell>,
+    pub waker: Arc<PollWaker>,
+}
+
+impl LoopShared {
+    pub(super) fn send(&self, message: LoopMessage) {
+        self.inbox.push(message);
+        if self.bell.ring() {
+            self.waker.wake();
+        }
+    }
+}
+
+struct Seat {
+    shard: Box<Shard>,
+    port: Arc<ShardPort>,
+    context: Arc<ShardContext>,
+    serial: u64,
+    /// By the broker's place in the shard: generation, and the socket's key.
+    sockets: Vec<Option<(u32, usize)>>,
+    _ended: EndOnDrop,
+}
+
+struct SocketEntry {
+    socket: Socket,
+    seat: usize,
+    token: Token,
+}
+
+pub(super) struct EventLoop {
+    poll: Poll,
+    shared: Arc<LoopShared>,
+    clock: Clock,
+    timer: Option<Timer>,
+    seats: Slab<Seat>,
+    sockets: Slab<SocketEntry>,
+    next_serial: u64,
+    tokens: Vec<Token>,
+    stopped: bool,
+}
+
+impl EventLoop {
+    pub(super) fn new(poll: Poll, shared: Arc<LoopShared>) -> Self {
+        let timer = make_timer(&poll);
+        EventLoop {
+            poll,
+            shared,
+            clock: Clock,
+            timer,
+            seats: Slab::new(),
+            sockets: Slab::new(),
+            next_serial: 0,
+            tokens: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// Runs until it is stopped. A panic fails everything that its shards still hold.
+    pub(super) fn run(mut self) {
+        super::mark_own_thread();
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            while !self.stopped {
+                self.turn(&mut events);
+            }
+        }));
+        if result.is_err() {
+            log::error!("an event loop panicked; everything it still held is failed");
+        }
+        // Dropping the seats drops their lanes, which fails what is in them.
+    }
+
+    fn turn(&mut self, events: &mut Events) {
+        let now = self.clock.now();
+        self.receive(now, events);
+        let mut more = self.take_messages(now);
+        let mut next: Option<u64> = None;
+        for key in 0..self.seats.capacity() {
+            if !self.seats.contains(key) {
+                continue;
+            }
+            more |= self.drive(now, key);
+            if let Some(seat) = self.seats.get(key) {
+                next = [next, seat.shard.poll_timeout()].into_iter().flatten().min();
+            }
+        }
+        next = [next, self.check_setup_deadlines(now)].into_iter().flatten().min();
+        self.wait(events, more, now, next);
+    }
+
+    fn take_messages(&mut self, now: u64) -> bool {
+        while let Some(message) = self.shared.inbox.pop() {
+            match message {
+                LoopMessage::Stop => self.stopped = true,
+                LoopMessage::Add { shard, port, context, ended } => {
+                    self.next_serial += 1;
+                    let serial = self.next_serial;
+                    let _ended = EndOnDrop(ended);
+                    let sockets = Vec::new();
+                    self.seats.insert(Seat { shard, port, context, serial, sockets, _ended });
+                }
+                LoopMessage::Resolved { seat, serial, token, result } => {
+                    if self.seats.get(seat).is_some_and(|seat| seat.serial == serial) {
+                        self.handle_resolved(now, seat, token, result);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// One shard's part of a turn. Returns whether more is to be done at once.
+    fn drive(&mut self, now: u64, key: usize) -> bool {
+        let seat = &mut self.seats[key];
+        let mut more = false;
+        for taken in 0.. {
+            if taken == CONTROL_PER_TURN {
+                more = true;
+                break;
+            }
+            match seat.port.pop_control() {
+                Some(message) => seat.shard.handle_control(now, message),
+                None => break,
+            }
+        }
+        let shard = &mut seat.shard;
+        let posted =
+            seat.port.drain_lanes(LANES_PER_TURN, |id| shard.handle_posted(now, LaneId(id)));
+        more |= posted == LANES_PER_TURN;
+        shard.handle_timeout(now);
+        for _ in 0..ROUNDS_MAX {
+            more |= self.seats[key].shard.finish_turn(now);
+            if !self.transmit(now, key) {
+                break;
+            }
+        }
+        while let Some(action) = self.seats[key].shard.poll_action() {
+            self.act(now, key, action);
+        }
+        let seat = &mut self.seats[key];
+        if seat.shard.wakes().wake_all() > 0 {
+            log::error!("a waker panicked");
+        }
+        seat.context.accumulator.flush.notify();
+        if seat.shard.is_stopped() {
+            self.end_seat(key);
+        }
+        more
+    }
+
+    /// Writes what the shard's connections have to write. Returns whether anything was written.
+    fn transmit(&mut self, now: u64, key: usize) -> bool {
+        let mut tokens = std::mem::take(&mut self.tokens);
+        self.seats[key].shard.poll_transmit(&mut tokens);
+        let mut any = false;
+        for token in tokens.drain(..) {
+            any |= self.write(now, key, token);
+        }
+        self.tokens = tokens;
+        any
+    }
+
+    fn write(&mut self, now: u64, key: usize, token: Token) -> bool {
+        let seat = &mut self.seats[key];
+        let Some(socket) = socket_of(&seat.sockets, token) else { return false };
+        let socket = &mut self.sockets[socket].socket;
+        let mut any = false;
+        for _ in 0..WRITES_MAX {
+            if !socket.is_connected() || !socket.writable {
+                return any;
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = seat.shard.slices(token, &mut slices);
+            if used == 0 {
+                return any;
+            }
+            let offered: usize = slices[..used].iter().map(|slice| slice.len()).sum();
+            match socket.write(&slices[..used]) {
+                Ok(None) => return any,
+                Ok(Some(bytes)) => {
+                    any = true;
+                    // The kernel's buffer is full: an event tells when it is not.
+                    socket.writable = bytes == offered;
+                    seat.shard.handle_written(now, token, bytes);
+                }
+                Err(error) => {
+                    self.lose(now, key, token, &error.to_string());
+                    return any;
+                }
+            }
+        }
+        any
+    }
+
+    fn act(&mut self, now: u64, key: usize, action: Action) {
+        let context = &self.seats[key].context;
+        match action {
+            Action::Connect { token, broker, address } => {
+                log::debug!("connecting to broker {broker} at {address}");
+                match Resolver::literal(&address) {
+                    Some(literal) => self.handle_resolved(now, key, token, Ok(vec![literal])),
+                    None => {
+                        let (shared, serial) = (self.shared.clone(), self.seats[key].serial);
+                        context.resolver.resolve(address, move |result| {
+                            let seat = key;
+                            shared.send(LoopMessage::Resolved { seat, serial, token, result });
+                        });
+                    }
+                }
+            }
+            Action::Close(token) => self.forget_socket(key, token),
+            Action::SendLane { shard, half } => {
+                let port = context.ports.port(shard);
+                port.expect("views name shards that exist").send(Control::Lane(half));
+            }
+            Action::RefreshMetadata => context.metadata.refresh(),
+            Action::Hint(hint) => context.metadata.hint(hint),
+            Action::NewIdentity(identity) => context.metadata.new_identity(identity),
+        }
+    }
+
+    fn handle_resolved(&mut self, now: u64, key: usize, token: Token, result: Resolved) {
+        let addresses = match result {
+            Ok(addresses) => addresses,
+            Err(problem) => {
+                self.seats[key].shard.handle_down(now, token, &problem);
+                return;
+            }
+        };
+        let socket = Socket::connect(addresses);
+        let index = self.sockets.insert(SocketEntry { socket, seat: key, token });
+        let seat = &mut self.seats[key];
+        if seat.sockets.len() <= token.broker {
+            seat.sockets.resize(token.broker + 1, None);
+        }
+        seat.sockets[token.broker] = Some((token.generation, index));
+        let options = &seat.context.sockets;
+        let registry = self.poll.registry();
+        let progress =
+            self.sockets[index].socket.try_next(registry, mio::Token(index), options, now);
+        self.progressed(now, index, progress);
+    }
+
+    fn progressed(&mut self, now: u64, index: usize, progress: Progress) {
+        let (key, token) = (self.sockets[index].seat, self.sockets[index].token);
+        match progress {
+            Progress::Connecting | Progress::Unchanged => {}
+            Progress::Connected => self.seats[key].shard.handle_connected(now, token),
+            Progress::Failed(problem) => self.lose(now, key, token, &problem),
+        }
+    }
+
+    fn receive(&mut self, now: u64, events: &Events) {
+        for event in events {
+            let mio::Token(index) = event.token();
+            let Some(entry) = self.sockets.get_mut(index) else { continue };
+            entry.socket.writable |= event.is_writable();
+            let key = entry.seat;
+            let options = &self.seats[key].context.sockets;
+            let registry = self.poll.registry();
+            let progress = entry.socket.handle_event(registry, event.token(), options, now);
+            self.progressed(now, index, progress);
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.read(now, index);
+            }
+        }
+    }
+
+    fn read(&mut self, now: u64, index: usize) {
+        for _ in 0..READS_MAX {
+            let Some(entry) = self.sockets.get_mut(index) else { return };
+            if !entry.socket.is_connected() {
+                return;
+            }
+            let (key, token) = (entry.seat, entry.token);
+            let Some(space) = self.seats[key].shard.space(token) else { return };
+            let room = space.len();
+            match entry.socket.read(space) {
+                Ok(None) => return,
+                Ok(Some(bytes)) => {
+                    self.seats[key].shard.handle_filled(now, token, bytes);
+                    // Close what the shard gave up before it is read again.
+                    while let Some(action) = self.seats[key].shard.poll_action() {
+                        self.act(now, key, action);
+                    }
+                    if bytes < room {
+                        return;
+                    }
+                }
+                Err(error) => return self.lose(now, key, token, &error.to_string()),
+            }
+        }
+        // More may wait in the socket, and no edge will tell: look again next turn.
+        self.reread(index);
+    }
+
+    /// Edge-triggered polls do not report what was there before: registering again does.
+    fn reread(&mut self, index: usize) {
+        if let Some(entry) = self.sockets.get_mut(index) {
+            entry.socket.rearm(self.poll.registry(), mio::Token(index));
+        }
+    }
+
+    fn lose(&mut self, now: u64, key: usize, token: Token, problem: &str) {
+        self.forget_socket(key, token);
+        self.seats[key].shard.handle_down(now, token, problem);
+    }
+
+    fn forget_socket(&mut self, key: usize, token: Token) {
+        let seat = &mut self.seats[key];
+        let Some(index) = socket_of(&seat.sockets, token) else { return };
+        seat.sockets[token.broker] = None;
+        let mut entry = self.sockets.remove(index);
+        entry.socket.close(self.poll.registry());
+    }
+
+    /// Gives up addresses that do not answer. Returns the next deadline.
+    fn check_setup_deadlines(&mut self, now: u64) -> Option<u64> {
+        let mut next = None;
+        for index in 0..self.sockets.capacity() {
+            let Some(entry) = self.sockets.get_mut(index) else { continue };
+            if entry.socket.deadline() <= now {
+                let options = &self.seats[entry.seat].context.sockets;
+                let registry = self.poll.registry();
+                let progress = entry.socket.try_next(registry, mio::Token(index), options, now);
+                self.progressed(now, index, progress);
+            }
+            if let Some(entry) = self.sockets.get(index) {
+                next = [next, Some(entry.socket.deadline())].into_iter().flatten().min();
+            }
+        }
+        next.filter(|&at| at != u64::MAX)
+    }
+
+    fn end_seat(&mut self, key: usize) {
+        let seat = self.seats.remove(key);
+        for (_, index) in seat.sockets.iter().flatten() {
+            let mut entry = self.sockets.remove(*index);
+            entry.socket.close(self.poll.registry());
+        }
+    }
+
+    /// Polls; sleeps only if there is nothing to do and nothing has come since it was announced.
+    fn wait(&mut self, events: &mut Events, more: bool, now: u64, next: Option<u64>) {
+        let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        if more || self.stopped {
+            timeout = Some(Duration::ZERO);
+        }
+        let sleeps = timeout != Some(Duration::ZERO);
+        if sleeps {
+            self.shared.bell.prepare_to_sleep();
+            let news = !self.shared.inbox.is_empty()
+                || self.seats.iter().any(|(_, seat)| seat.port.has_news());
+            if news {
+                timeout = Some(Duration::ZERO);
+            }
+        }
+        if let (Some(timer), Some(short)) = (&self.timer, timeout)
+            && !short.is_zero()
+            && short < TIMER_BELOW
+        {
+            timer.set(short.as_nanos() as u64);
+            timeout = None;
+        }
+        if let Err(error) = self.poll.poll(events, timeout)
+            && error.kind() != std::io::ErrorKind::Interrupted
+        {
+            log::error!("poll failed: {error}");
+        }
+        if sleeps {
+            self.shared.bell.awake();
+        }
+    }
+}
+
+fn socket_of(sockets: &[Option<(u32, usize)>], token: Token) -> Option<usize> {
+    let (generation, index) = (*sockets.get(token.broker)?)?;
+    (generation == token.generation).then_some(index)
+}
+
+#[cfg(target_os = "linux")]
+fn make_timer(poll: &Poll) -> Option<Timer> {
+    let timer = Timer::new().ok()?;
+    let fd = timer.fd();
+    let mut source = mio::unix::SourceFd(&fd);
+    poll.registry().register(&mut source, TIMER_TOKEN, mio::Interest::READABLE).ok()?;
+    Some(timer)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn make_timer(_poll: &Poll) -> Option<Timer> {
+    None
+}

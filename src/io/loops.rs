@@ -1,0 +1,134 @@
+//! Which event loops there are, and where they run.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_queue::SegQueue;
+use mio::Poll;
+
+use super::event_loop::{EventLoop, LoopMessage, LoopShared, PollWaker};
+use super::pinning::{self, Pinning};
+use crate::sync::Doorbell;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    PerBroker,
+    Shared(usize),
+    AllowedCores,
+}
+
+/// The threads that talk to brokers. A value: several producers may share it.
+///
+/// Each loop is one thread, named `tidegate-loop-N`. A broker's connection stays on one loop. The
+/// default is as many loops as brokers, up to the cores that the process may use; further brokers
+/// share. Threads start when a broker needs them, and end when the last producer that uses this
+/// value has closed and the value itself is dropped.
+#[derive(Clone)]
+pub struct EventLoops(Arc<Inner>);
+
+struct Inner {
+    mode: Mode,
+    pinning: Pinning,
+    loops: Mutex<Vec<Arc<LoopHandle>>>,
+}
+
+/// One running loop.
+pub struct LoopHandle {
+    pub(super) shared: Arc<LoopShared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl EventLoops {
+    fn with(mode: Mode, pinning: Pinning) -> Self {
+        EventLoops(Arc::new(Inner { mode, pinning, loops: Mutex::default() }))
+    }
+
+    /// A thread for every broker, however many there are.
+    pub fn per_broker() -> Self {
+        EventLoops::with(Mode::PerBroker, Pinning::Automatic)
+    }
+
+    /// At most `loops` threads; brokers are spread over them. 0 counts as 1.
+    pub fn shared(loops: usize) -> Self {
+        EventLoops::with(Mode::Shared(loops.max(1)), Pinning::Automatic)
+    }
+
+    /// The same, with loop N pinned to the Nth of these cores, beginning again after the last. Core
+    /// numbers are the system's own.
+    pub fn pinned_to(self, cores: impl Into<Vec<usize>>) -> Self {
+        let cores = cores.into();
+        let pinning = if cores.is_empty() { Pinning::Off } else { Pinning::Cores(cores) };
+        EventLoops::with(self.0.mode, pinning)
+    }
+
+    /// The same, without pinning.
+    pub fn unpinned(self) -> Self {
+        EventLoops::with(self.0.mode, Pinning::Off)
+    }
+
+    /// How many loops brokers are spread over at the most.
+    pub(crate) fn loops_max(&self) -> usize {
+        match self.0.mode {
+            Mode::PerBroker => usize::MAX,
+            Mode::Shared(loops) => loops,
+            Mode::AllowedCores => pinning::allowed_cores(),
+        }
+    }
+
+    /// The loop number `index`, started if it is not running.
+    pub(crate) fn start(&self, index: usize) -> io::Result<Arc<LoopHandle>> {
+        let mut loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        while loops.len() <= index {
+            let number = loops.len();
+            loops.push(Arc::new(LoopHandle::start(number, self.0.pinning.clone())?));
+        }
+        Ok(loops[index].clone())
+    }
+}
+
+impl Default for EventLoops {
+    /// As many loops as brokers, up to the cores that the process may use.
+    fn default() -> Self {
+        EventLoops::with(Mode::AllowedCores, Pinning::Automatic)
+    }
+}
+
+impl std::fmt::Debug for EventLoops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("EventLoops");
+        shown.field("mode", &self.0.mode).field("pinning", &self.0.pinning).finish()
+    }
+}
+
+impl LoopHandle {
+    fn start(number: usize, pinning: Pinning) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(PollWaker::new(&poll)?);
+        let bell = Arc::new(Doorbell::new());
+        let shared = Arc::new(LoopShared { inbox: SegQueue::new(), bell, waker });
+        let event_loop = EventLoop::new(poll, shared.clone());
+        let name = format!("tidegate-loop-{number}");
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let core = pinning::pin_current(&pinning, number);
+            event_loop.run();
+            if core.is_some() {
+                pinning::unpin(&pinning);
+            }
+        })?;
+        Ok(LoopHandle { shared, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Drop for LoopHandle {
+    fn drop(&mut self) {
+        self.shared.send(LoopMessage::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Dropped on one of our own threads: it ends by itself, and nobody waits.
+        if let Some(thread) = thread
+            && !super::is_own_thread()
+        {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! The metadata channel: its own thread and connection. Drives the metadata machine, places brokers
+//! on shards, makes lanes for partitions, and publishes views.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_queue::SegQueue;
+use mio::{Events, Poll};
+
+use super::clock::Clock;
+use super::event_loop::{Ended, LoopMessage, PollWaker, ShardContext};
+use super::loops::{EventLoops, LoopHandle};
+use super::resolver::{Resolved, Resolver};
+use super::service::ServiceMailbox;
+use super::socket::{Progress, Socket, SocketOptions};
+use crate::batch::{Destination, RecordAccumulator, ShardId, TopicLanes};
+use crate::buffer::{AccountKind, BufferPool};
+use crate::cluster::{
+    BrokerAddress, ClusterSnapshot, LeaderHint, MetadataConfig, MetadataMachine, MetadataQuery,
+};
+use crate::connection::{Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind};
+use crate::error::DeliveryErrorCause;
+use crate::policy::RetryPolicy;
+use crate::protocol::{
+    ApiKey, BrokerId, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
+};
+use crate::shard::{
+    Control, Placement, PortTable, Shard, ShardConfig, ShardParts, ShardPort, View, WakeLoop,
+};
+use crate::sync::{Doorbell, WakeList};
+
+const WAKE: mio::Token = mio::Token(usize::MAX);
+const SOCKET: mio::Token = mio::Token(0);
+
+enum Message {
+    Wanted(Arc<str>),
+    Refresh,
+    Hint(LeaderHint),
+    NewIdentity(ProducerIdentity),
+    Resolved { attempt: u64, result: Resolved },
+    Stop,
+}
+
+/// How other threads reach the metadata loop.
+pub struct MetadataMailbox {
+    messages: SegQueue<Message>,
+    bell: Doorbell,
+    waker: PollWaker,
+}
+
+impl MetadataMailbox {
+    fn send(&self, message: Message) {
+        self.messages.push(message);
+        if self.bell.ring() {
+            self.waker.wake();
+        }
+    }
+
+    /// A record waits for this topic.
+    pub(crate) fn want(&self, topic: Arc<str>) {
+        self.send(Message::Wanted(topic));
+    }
+
+    pub(super) fn refresh(&self) {
+        self.send(Message::Refresh);
+    }
+
+    pub(super) fn hint(&self, hint: LeaderHint) {
+        self.send(Message::Hint(hint));
+    }
+
+    pub(super) fn new_identity(&self, used_up: ProducerIdentity) {
+        self.send(Message::NewIdentity(used_up));
+    }
+}
+
+/// What a metadata loop is made of.
+pub struct MetadataParts {
+    /// When to ask and whom.
+    pub machine: MetadataConfig,
+    /// For its connection.
+    pub connection: Arc<ConnectionConfig>,
+    /// For every connection of the producer.
+    pub sockets: SocketOptions,
+    /// For every shard.
+    pub shard: Arc<ShardConfig>,
+    /// For every shard.
+    pub retry_policy: Arc<dyn RetryPolicy>,
+    /// Bytes of one largest batch, if batches are compressed.
+    pub scratch_bytes: Option<usize>,
+    /// Lanes, topics, pool.
+    pub accumulator: Arc<RecordAccumulator>,
+    /// Where shards run.
+    pub loops: EventLoops,
+    /// The shards' ports.
+    pub ports: Arc<PortTable>,
+    /// Shards at the most.
+    pub shards_max: usize,
+    /// Brokers at the most.
+    pub brokers_max: usize,
+    /// Empties stashes.
+    pub service: Arc<ServiceMailbox>,
+    /// A seed.
+    pub random: u64,
+}
+
+/// A running metadata loop, and the shards that it started.
+pub struct MetadataHandle {
+    mailbox: Arc<MetadataMailbox>,
+    ports: Arc<PortTable>,
+    shards: Arc<Mutex<Vec<RunningShard>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct RunningShard {
+    /// Keeps the loop alive.
+    _event_loop: Arc<LoopHandle>,
+    ended: Arc<Ended>,
+}
+
+impl MetadataHandle {
+    /// Starts the thread, and shard 0, which owns lanes before their first leader is known.
+    pub fn start(parts: MetadataParts) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = PollWaker::new(&poll)?;
+        let mailbox =
+            Arc::new(MetadataMailbox { messages: SegQueue::new(), bell: Doorbell::new(), waker });
+        let shards = Arc::new(Mutex::new(Vec::new()));
+        let ports = parts.ports.clone();
+        let mut metadata_loop = MetadataLoop::new(parts, poll, mailbox.clone(), shards.clone());
+        metadata_loop.start_shard(0)?;
+        let thread = std::thread::Builder::new().name("tidegate-meta".into()).spawn(move || {
+            super::mark_own_thread();
+            if catch_unwind(AssertUnwindSafe(|| metadata_loop.run())).is_err() {
+                log::error!("the metadata loop panicked: leaders are not followed any more");
+            }
+        })?;
+        Ok(MetadataHandle { mailbox, ports, shards, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Where topics are asked for.
+    pub fn mailbox(&self) -> &Arc<MetadataMailbox> {
+        &self.mailbox
+    }
+
+    /// Ends the thread and the shards; with `wait`, returns when they have ended.
+    pub fn stop(&self, wait: bool) {
+        self.mailbox.send(Message::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && wait
+        {
+            let _ = thread.join();
+        }
+        for port in self.ports.iter() {
+            port.send(Control::Stop);
+        }
+        let shards: Vec<_> = {
+            let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+            shards.drain(..).collect()
+        };
+        if wait {
+            for shard in &shards {
+                shard.ended.wait();
+            }
+        }
+    }
+}
+
+struct MetadataLoop {
+    parts: MetadataParts,
+    poll: Poll,
+    mailbox: Arc<MetadataMailbox>,
+    shards: Arc<Mutex<Vec<RunningShard>>>,
+    clock: Clock,
+    machine: MetadataMachine,
+    resolver: Arc<Resolver>,
+    attempt: u64,
+    /// Whom the present attempt or connection is to.
+    peer: Option<BrokerAddress>,
+    socket: Option<Socket>,
+    connection: Option<Connection>,
+    placements: HashMap<BrokerId, Placement>,
+    published: Option<Arc<View>>,
+    stopped: bool,
+}
+
+impl MetadataLoop {
+    fn new(
+        parts: MetadataParts,
+        poll: Poll,
+        mailbox: Arc<MetadataMailbox>,
+        shards: Arc<Mutex<Vec<RunningShard>>>,
+    ) -> Self {
+        MetadataLoop {
+            machine: MetadataMachine::new(parts.machine.clone(), parts.random),
+            parts,
+            poll,
+            mailbox,
+            shards,
+            clock: Clock,
+            resolver: Arc::default(),
+            attempt: 0,
+            peer: None,
+            socket: None,
+            connection: None,
+            placements: HashMap::new(),
+            published: None,
+            stopped: false,
+        }
+    }
+
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(16);
+        while !self.stopped {
+            self.turn(&mut events);
+        }
+    }
+
+    fn turn(&mut self, events: &mut Events) {
+        let now = self.clock.now();
+        self.receive(now, events);
+        while let Some(message) = self.mailbox.messages.pop() {
+            self.handle(now, message);
+        }
+        self.check_timeouts(now);
+        if let Some(address) = self.machine.poll_connect(now) {
+            self.connect(now, address);
+        }
+        self.ask(now);
+        self.write(now);
+        self.publish(now);
+        self.fail_unknown(now);
+        self.wait(events, now);
+    }
+
+    fn handle(&mut self, now: u64, message: Message) {
+        match message {
+            Message::Wanted(topic) => self.machine.handle_wanted(now, topic),
+            Message::Refresh => self.machine.handle_refresh_wanted(),
+            Message::Hint(hint) => self.machine.handle_hint(&hint),
+            Message::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
+            Message::Resolved { attempt, result } if attempt == self.attempt => {
+                self.handle_resolved(now, result);
+            }
+            Message::Resolved { .. } => {}
+            Message::Stop => self.stopped = true,
+        }
+    }
+
+    fn connect(&mut self, now: u64, address: BrokerAddress) {
+        self.attempt += 1;
+        self.peer = Some(address.clone());
+        match Resolver::literal(&address) {
+            Some(literal) => self.handle_resolved(now, Ok(vec![literal])),
+            None => {
+                let (mailbox, attempt) = (self.mailbox.clone(), self.attempt);
+                self.resolver.resolve(address, move |result| {
+                    mailbox.send(Message::Resolved { attempt, result });
+                });
+            }
+        }
+    }
+
+    fn handle_resolved(&mut self, now: u64, result: Resolved) {
+        match result {
+            Err(problem) => self.lose(now, &problem),
+            Ok(addresses) => {
+                let mut socket = Socket::connect(addresses);
+                let registry = self.poll.registry();
+                let progress = socket.try_next(registry, SOCKET, &self.parts.sockets, now);
+                self.socket = Some(socket);
+                self.progressed(now, progress);
+            }
+        }
+    }
+
+    fn progressed(&mut self, now: u64, progress: Progress) {
+        match progress {
+            Progress::Connecting | Progress::Unchanged => {}
+            Progress::Connected => {
+                self.connection = Some(Connection::new(self.parts.connection.clone(), now));
+            }
+            Progress::Failed(problem) => self.lose(now, &problem),
+        }
+    }
+
+    /// No connection came about, or it is gone.
+    fn lose(&mut self, now: u64, problem: &str) {
+        if let Some(mut socket) = self.socket.take() {
+            socket.close(self.poll.registry());
+        }
+        self.connection = None;
+        let peer = self.peer.take();
+        let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
+        log::warn!("metadata channel: {peer}{problem}");
+        self.machine.handle_down(now, format!("{peer}{problem}").into());
+    }
+
+    fn receive(&mut self, now: u64, events: &Events) {
+        for event in events {
+            if event.token() != SOCKET {
+                continue;
+            }
+            let Some(socket) = &mut self.socket else { continue };
+            socket.writable |= event.is_writable();
+            let registry = self.poll.registry();
+            let progress = socket.handle_event(registry, SOCKET, &self.parts.sockets, now);
+            self.progressed(now, progress);
+            if let Err(error) = self.read(now) {
+                self.lose(now, &error.0);
+            }
+        }
+    }
+
+    fn read(&mut self, now: u64) -> Result<(), ConnectionError> {
+        while let (Some(socket), Some(connection)) = (&mut self.socket, &mut self.connection) {
+            let Some(bytes) = socket.read(connection.space()).map_err(ConnectionError::new)?
+            else {
+                return Ok(());
+            };
+            connection.handle_filled(now, bytes);
+            while let Some(incoming) = connection.poll_response(now)? {
+                match incoming {
+                    Incoming::Ready => {
+                        log::debug!("metadata channel: connected");
+                        self.machine.handle_ready();
+                    }
+                    Incoming::Metadata(response) => self.machine.handle_metadata(now, &response),
+                    Incoming::InitProducerId(response) => {
+                        self.machine.handle_identity(now, &response);
+                    }
+                    Incoming::Pending | Incoming::Produce(..) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_timeouts(&mut self, now: u64) {
+        if let Some(socket) = &mut self.socket
+            && socket.deadline() <= now
+        {
+            let registry = self.poll.registry();
+            let progress = socket.try_next(registry, SOCKET, &self.parts.sockets, now);
+            self.progressed(now, progress);
+        }
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = connection.handle_timeout(now)
+        {
+            self.lose(now, &error.0);
+        }
+    }
+
+    fn ask(&mut self, now: u64) {
+        let Some(connection) = &mut self.connection else { return };
+        if !connection.is_ready() || now < connection.throttled_until() {
+            return;
+        }
+        let Some(query) = self.machine.poll_query(now) else { return };
+        let api = match query {
+            MetadataQuery::Metadata(_) => ApiKey::Metadata,
+            MetadataQuery::InitProducerId => ApiKey::InitProducerId,
+        };
+        let Some(version) = connection.version(api) else {
+            let problem = format!(
+                "the broker does not speak {api:?}{}",
+                if api == ApiKey::InitProducerId {
+                    ": it is too old for an idempotent producer; set enable_idempotence to false"
+                } else {
+                    ""
+                }
+            );
+            return self.lose(now, &problem);
+        };
+        match query {
+            MetadataQuery::Metadata(topics) => {
+                let names: Vec<&str> = topics.iter().map(|name| &**name).collect();
+                let request = MetadataRequest {
+                    topics: MetadataTopics::Names(&names),
+                    allow_auto_topic_creation: self.machine.auto_create(),
+                };
+                connection.send_simple(now, RequestKind::Metadata, version, |version, out| {
+                    request.encode(version, out);
+                });
+            }
+            MetadataQuery::InitProducerId => {
+                let request = InitProducerIdRequest::idempotent();
+                let kind = RequestKind::InitProducerId;
+                connection.send_simple(now, kind, version, |version, out| {
+                    request.encode(version, out);
+                });
+            }
+        }
+    }
+
+    fn write(&mut self, now: u64) {
+        while let (Some(socket), Some(connection)) = (&mut self.socket, &mut self.connection) {
+            if !connection.wants_write() || !socket.writable {
+                return;
+            }
+            let mut slices = [IoSlice::new(&[]); 16];
+            let used = connection.slices(&mut slices);
+            match socket.write(&slices[..used]) {
+                Ok(None) => return,
+                Ok(Some(bytes)) => connection.handle_written(now, bytes, &mut Vec::new()),
+                Err(error) => return self.lose(now, &error.to_string()),
+            }
+        }
+    }
+
+    /// Publishes what changed, to every shard, and makes lanes for new partitions.
+    fn publish(&mut self, now: u64) {
+        let snapshot = self.machine.take_snapshot();
+        let identity = self.machine.identity();
+        let changed = self.published.as_ref().is_none_or(|view| view.identity != identity);
+        if snapshot.is_none() && !changed {
+            return;
+        }
+        let snapshot = self.machine.snapshot().clone();
+        self.place(&snapshot);
+        let view = Arc::new(View {
+            snapshot: snapshot.clone(),
+            placements: self.placements.clone(),
+            identity,
+            last_problem: self.machine.last_problem().cloned(),
+        });
+        self.published = Some(view.clone());
+        for port in self.parts.ports.iter() {
+            port.send(Control::View(view.clone()));
+        }
+        for topic in self.parts.accumulator.topics() {
+            self.grow(now, &topic, &snapshot);
+        }
+    }
+
+    /// Gives every new broker a shard and an account.
+    fn place(&mut self, snapshot: &ClusterSnapshot) {
+        for (&id, address) in &snapshot.brokers {
+            if let Some(placement) = self.placements.get_mut(&id) {
+                placement.address = address.clone();
+                continue;
+            }
+            if self.placements.len() >= self.parts.brokers_max {
+                log::error!("broker {id} is left out: brokers_max is reached");
+                continue;
+            }
+            let pool = &self.parts.accumulator.pool;
+            let account = match pool.open_account(AccountKind::Broker) {
+                Ok(account) => account,
+                Err(error) => {
+                    log::error!("broker {id} is left out: {error}");
+                    continue;
+                }
+            };
+            let shard = self.shard_for(self.placements.len());
+            let placement = Placement { shard, account, address: address.clone() };
+            self.placements.insert(id, placement);
+        }
+    }
+
+    /// The shard for the broker that is the `ordinal`th to be seen.
+    fn shard_for(&mut self, ordinal: usize) -> ShardId {
+        let loops_max = self.parts.loops.loops_max().min(self.parts.shards_max);
+        let index = ordinal % loops_max;
+        let shard = ShardId(index as u16);
+        if self.parts.ports.port(shard).is_some() {
+            return shard;
+        }
+        match self.start_shard(index) {
+            Ok(()) => shard,
+            Err(error) => {
+                log::warn!("no further event loop ({error}): brokers share those there are");
+                ShardId(0)
+            }
+        }
+    }
+
+    fn start_shard(&self, index: usize) -> io::Result<()> {
+        let parts = &self.parts;
+        let pool: &BufferPool = &parts.accumulator.pool;
+        let scratch = match parts.scratch_bytes {
+            Some(bytes) => Some(pool.carve_scratch(bytes).map_err(io::Error::other)?),
+            None => None,
+        };
+        let event_loop = parts.loops.start(index)?;
+        let id = ShardId(index as u16);
+        let shared = &event_loop.shared;
+        let lanes_max = parts.accumulator.config.lanes_max;
+        let port = ShardPort::new(lanes_max, shared.bell.clone(), shared.waker.clone());
+        let shard_parts = ShardParts {
+            config: parts.shard.clone(),
+            retry_policy: parts.retry_policy.clone(),
+            pool: pool.clone(),
+            scratch,
+            random: parts.random.rotate_left(index as u32 + 1),
+        };
+        let ended = Arc::new(Ended::default());
+        let context = ShardContext {
+            ports: parts.ports.clone(),
+            metadata: self.mailbox.clone(),
+            resolver: self.resolver.clone(),
+            sockets: parts.sockets.clone(),
+            accumulator: parts.accumulator.clone(),
+        };
+        shared.send(LoopMessage::Add {
+            shard: Box::new(Shard::new(id, shard_parts)),
+            port: port.clone(),
+            context: Arc::new(context),
+            ended: ended.clone(),
+        });
+        parts.ports.set(id, port);
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.push(RunningShard { _event_loop: event_loop, ended });
+        Ok(())
+    }
+
+    /// Makes lanes for the partitions of `topic` that are new, and lets its senders go to them.
+    fn grow(&self, _now: u64, topic: &TopicLanes, snapshot: &ClusterSnapshot) {
+        let Some(known) = snapshot.topics.get(&topic.name) else { return };
+        let partitions = known.partitions.len() as u32;
+        if partitions > topic.partitions() {
+            let owner = |partition| {
+                let leader = snapshot.partition(&topic.name, partition).and_then(|p| p.leader);
+                let placement = leader.and_then(|leader| self.placements.get(&leader));
+                placement.map_or(ShardId(0), |placement| placement.shard)
+            };
+            match self.parts.accumulator.new_lanes(topic, partitions, owner) {
+                Ok(halves) => {
+                    let lanes: Vec<_> = halves.iter().map(|half| half.lane.clone()).collect();
+                    for half in halves {
+                        let port = self.parts.ports.port(half.lane.owner());
+                        port.expect("placements name shards that exist").send(Control::Lane(half));
+                    }
+                    topic.grow(lanes);
+                }
+                Err(limit) => {
+                    log::error!("topic {}: lanes_max = {} is reached", topic.name, limit.lanes_max);
+                    if topic.partitions() == 0 {
+                        let lanes_max = limit.lanes_max;
+                        self.fail_stash(topic, u64::MAX, &DeliveryErrorCause::TooManyLanes {
+                            lanes_max,
+                        });
+                        return;
+                    }
+                }
+            }
+        }
+        let stash = topic.lock_stash();
+        topic.set_known(&stash);
+        let draining = !stash.is_empty();
+        drop(stash);
+        if draining {
+            if let Some(topic) = self.parts.accumulator.known_topic(&topic.name) {
+                self.parts.service.drain(topic);
+            }
+        }
+    }
+
+    fn fail_unknown(&mut self, now: u64) {
+        for unknown in self.machine.poll_unknown(now) {
+            if let Some(topic) = self.parts.accumulator.known_topic(&unknown.topic) {
+                log::warn!("topic {}: {}", unknown.topic, unknown.cause);
+                self.fail_stash(&topic, unknown.came_before, &unknown.cause);
+                // What came later waits on, with a limit of its own.
+                if !topic.lock_stash().is_empty() {
+                    self.machine.handle_wanted(now, unknown.topic);
+                }
+            }
+        }
+    }
+
+    fn fail_stash(&self, topic: &TopicLanes, came_before: u64, cause: &DeliveryErrorCause) {
+        let destination = Destination { topic: topic.name.clone(), partition: None };
+        let mut wakes = WakeList::new();
+        topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);
+        wakes.wake_all();
+        self.parts.accumulator.flush.notify();
+    }
+
+    fn wait(&mut self, events: &mut Events, now: u64) {
+        let connection = self.connection.as_ref();
+        let machine = match connection {
+            Some(connection) => {
+                let due = self.machine.poll_timeout(now);
+                due.map(|at| at.max(connection.throttled_until()))
+            }
+            None => self.machine.poll_timeout(now),
+        };
+        let setup = self.socket.as_ref().map(Socket::deadline).filter(|&at| at != u64::MAX);
+        let response = connection.and_then(Connection::poll_timeout);
+        let next = [machine, setup, response].into_iter().flatten().min();
+        let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        self.mailbox.bell.prepare_to_sleep();
+        if !self.mailbox.messages.is_empty() || self.stopped {
+            timeout = Some(Duration::ZERO);
+        }
+        if let Err(error) = self.poll.poll(events, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            log::error!("metadata loop: poll failed: {error}");
+        }
+        self.mailbox.bell.awake();
+    }
+}

@@ -1,0 +1,41 @@
+//! Layer 5: the thin drivers. The only place that opens sockets, reads clocks and spawns threads.
+//!
+//! * `event_loop`: the thread that drives one shard per producer: poll, read, write.
+//! * [`EventLoops`]: which threads there are, and where they are pinned.
+//! * `metadata_loop`: the metadata machine's thread and connection; publishes views to shards.
+//! * `service`: the thread that empties stashes once their topic is known.
+//! * `resolver`: the thread that looks names up.
+//! * `clock`, `sys`: time, and the few system calls that no crate wraps.
+
+mod clock;
+mod event_loop;
+mod loops;
+mod metadata_loop;
+mod pinning;
+mod resolver;
+mod service;
+mod socket;
+mod sys;
+
+pub use clock::{Clock, ThreadDeadline};
+pub use loops::{EventLoops, LoopHandle};
+pub use metadata_loop::{MetadataHandle, MetadataParts};
+pub use service::{ServiceHandle, ServiceParts};
+pub use socket::SocketOptions;
+pub use sys::{is_forked_child, watch_forks};
+
+use std::cell::Cell;
+
+thread_local! {
+    static OWN_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the calling thread as one of tidegate's own: waiting for records here would deadlock.
+fn mark_own_thread() {
+    OWN_THREAD.set(true);
+}
+
+/// Whether the calling thread is one of tidegate's own.
+pub fn is_own_thread() -> bool {
+    OWN_THREAD.get()
+}

@@ -1,0 +1,219 @@
+//! The service thread: empties the stashes of topics that have become known. It calls the user's
+//! partitioner, so it is no loop.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use crossbeam_queue::SegQueue;
+
+use super::clock::Clock;
+use crate::batch::{
+    Destination, Drained, NeedRoom, RecordAccumulator, TopicLanes, drain_stash, take_room,
+};
+use crate::buffer::{AccountId, Segment, WaitTicket};
+use crate::error::DeliveryErrorCause;
+use crate::shard::PortTable;
+use crate::sync::WakeList;
+
+/// Bytes moved before another thread may have the stash.
+const BYTES_PER_LOCK: usize = 256 * 1_024;
+
+/// How other threads reach the service thread.
+#[derive(Default)]
+pub struct ServiceMailbox {
+    topics: SegQueue<Arc<TopicLanes>>,
+    stopped: AtomicBool,
+    thread: Mutex<Option<Thread>>,
+}
+
+impl ServiceMailbox {
+    /// Has the topic's stash emptied.
+    pub(super) fn drain(&self, topic: Arc<TopicLanes>) {
+        self.topics.push(topic);
+        self.unpark();
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            thread.unpark();
+        }
+    }
+}
+
+/// What the service thread is made of.
+pub struct ServiceParts {
+    /// Topics, pool.
+    pub accumulator: Arc<RecordAccumulator>,
+    /// Where lanes are posted.
+    pub ports: Arc<PortTable>,
+    /// Its mailbox.
+    pub mailbox: Arc<ServiceMailbox>,
+}
+
+/// A running service thread.
+pub struct ServiceHandle {
+    mailbox: Arc<ServiceMailbox>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ServiceHandle {
+    /// Starts the thread.
+    pub fn start(parts: ServiceParts) -> io::Result<Self> {
+        let mailbox = parts.mailbox.clone();
+        let thread = std::thread::Builder::new().name("tidegate-serv".into()).spawn(move || {
+            super::mark_own_thread();
+            let mut service = Service { parts, jobs: VecDeque::new(), clock: Clock };
+            if catch_unwind(AssertUnwindSafe(|| service.run())).is_err() {
+                log::error!("the service thread panicked: stashed records will time out");
+            }
+        })?;
+        let handle = thread.thread().clone();
+        *mailbox.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        Ok(ServiceHandle { mailbox, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends the thread; with `wait`, returns when it has ended.
+    pub fn stop(&self, wait: bool) {
+        self.mailbox.stopped.store(true, Ordering::SeqCst);
+        self.mailbox.unpark();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && wait
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Job {
+    topic: Arc<TopicLanes>,
+    /// Room that the topic's next record waits for.
+    waits: Option<(WaitTicket, NeedRoom)>,
+    spare: Vec<Segment>,
+}
+
+struct Service {
+    parts: ServiceParts,
+    jobs: VecDeque<Job>,
+    clock: Clock,
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Service {
+    fn run(&mut self) {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        while !self.parts.mailbox.stopped.load(Ordering::SeqCst) {
+            while let Some(topic) = self.parts.mailbox.topics.pop() {
+                if !self.jobs.iter().any(|job| Arc::ptr_eq(&job.topic, &topic)) {
+                    self.jobs.push_back(Job { topic, waits: None, spare: Vec::new() });
+                }
+            }
+            let mut progress = false;
+            for _ in 0..self.jobs.len() {
+                let Some(mut job) = self.jobs.pop_front() else { break };
+                let (done, moved) = self.work(&mut job, &waker);
+                progress |= moved;
+                if !done {
+                    self.jobs.push_back(job);
+                }
+            }
+            if progress || !self.parts.mailbox.topics.is_empty() {
+                continue;
+            }
+            match self.next_expiry() {
+                None => std::thread::park(),
+                Some(at) => {
+                    let wait = at.saturating_sub(self.clock.now()).max(1_000_000);
+                    std::thread::park_timeout(Duration::from_nanos(wait));
+                }
+            }
+        }
+    }
+
+    /// Returns whether the stash is empty, and whether anything was done.
+    fn work(&self, job: &mut Job, waker: &Waker) -> (bool, bool) {
+        self.expire(&job.topic);
+        if let Some((ticket, need)) = &mut job.waits {
+            match ticket.poll(&mut Context::from_waker(waker)) {
+                Poll::Pending => return (false, false),
+                Poll::Ready(()) => {
+                    // Through the ticket, whose pledge keeps the room for it.
+                    let need = *need;
+                    ticket_room(ticket, need, &mut job.spare);
+                    job.waits = None;
+                }
+            }
+        }
+        let accumulator = &self.parts.accumulator;
+        let context = accumulator.append_context(&self.clock);
+        let ports = &self.parts.ports;
+        let mut stash = job.topic.lock_stash();
+        let outcome = drain_stash(
+            accumulator,
+            &job.topic,
+            &mut stash,
+            &context,
+            (BYTES_PER_LOCK, &mut job.spare),
+            &mut |lane| ports.post(lane),
+        );
+        drop(stash);
+        accumulator.flush.notify();
+        match outcome {
+            Drained::Empty => (true, true),
+            Drained::More => (false, true),
+            Drained::NoRoom(account, need) => (false, self.await_room(job, account, need)),
+        }
+    }
+
+    /// Registers for room. Returns whether to try again at once.
+    fn await_room(&self, job: &mut Job, account: AccountId, need: NeedRoom) -> bool {
+        match self.parts.accumulator.pool.wait(account, need.bytes) {
+            Ok(ticket) => {
+                job.waits = Some((ticket, need));
+                true
+            }
+            Err(error) => {
+                // Too many waiters, or a record that never fits: the latter was refused at send.
+                log::warn!("topic {}: {error}", job.topic.name);
+                false
+            }
+        }
+    }
+
+    fn expire(&self, topic: &TopicLanes) {
+        let timeout = self.parts.accumulator.config.delivery_timeout;
+        let Some(came_before) = self.clock.now().checked_sub(timeout) else { return };
+        let destination = Destination { topic: topic.name.clone(), partition: None };
+        let after = Duration::from_nanos(timeout);
+        let cause = DeliveryErrorCause::TimedOut { after, last: Some("no room".into()) };
+        let mut wakes = WakeList::new();
+        topic.lock_stash().fail(came_before, &destination, &cause, &mut wakes);
+        wakes.wake_all();
+    }
+
+    fn next_expiry(&self) -> Option<u64> {
+        let timeout = self.parts.accumulator.config.delivery_timeout;
+        let oldest = self.jobs.iter().filter_map(|job| job.topic.lock_stash().oldest_at()).min();
+        oldest.map(|at| at.saturating_add(timeout))
+    }
+}
+
+fn ticket_room(ticket: &mut WaitTicket, need: NeedRoom, out: &mut Vec<Segment>) {
+    take_room(need, out, |bytes, class| ticket.take(bytes, class), |_, _| false);
+    if out.is_empty() {
+        ticket.take_bytes(need.bytes, out);
+    }
+}

@@ -1,0 +1,102 @@
+//! System calls that no crate of ours wraps. The only `unsafe` of this layer.
+#![allow(unsafe_code)]
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is a fork of one that built a producer.
+#[inline]
+pub fn is_forked_child() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// Arranges that [`is_forked_child`] is true in children of this process.
+pub fn watch_forks() {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        #[cfg(unix)]
+        {
+            extern "C" fn in_child() {
+                FORKED.store(true, Ordering::Relaxed);
+            }
+            // SAFETY: the handler only stores to an atomic, which is async-signal-safe, and it is
+            // a function of this program, which is never unloaded.
+            let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            if result != 0 {
+                log::warn!("pthread_atfork failed ({result}): forks will not be noticed");
+            }
+        }
+    });
+}
+
+/// Wall time in milliseconds since the Unix epoch, to the kernel's tick.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(super) fn wall_coarse_ms() -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec to write to; the clock exists since Linux 2.6.32.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut time) };
+    time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+}
+
+/// Wall time in milliseconds since the Unix epoch.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn wall_coarse_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| time.as_millis() as i64)
+}
+
+/// A timer that a poll can wait for: poll timeouts are whole milliseconds.
+#[cfg(target_os = "linux")]
+pub(super) struct Timer(std::os::fd::OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl Timer {
+    /// A timer that is not running.
+    pub(super) fn new() -> std::io::Result<Self> {
+        use std::os::fd::FromRawFd;
+        // SAFETY: no pointers are passed.
+        let fd = unsafe {
+            libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
+        };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so `fd` is open and nobody else owns it.
+        Ok(Timer(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Makes the descriptor readable once after `nanos`. Each setting replaces the one before and
+    /// clears an expiry that was not read.
+    pub(super) fn set(&self, nanos: u64) {
+        use std::os::fd::AsRawFd;
+        let value = libc::timespec {
+            tv_sec: (nanos / 1_000_000_000) as libc::time_t,
+            tv_nsec: (nanos % 1_000_000_000).max(1) as _,
+        };
+        let once = libc::itimerspec {
+            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: value,
+        };
+        // SAFETY: the descriptor is open, `once` is valid, and no old value is asked for.
+        unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &once, std::ptr::null_mut()) };
+    }
+
+    /// The descriptor, to be registered with a poll.
+    pub(super) fn fd(&self) -> i32 {
+        use std::os::fd::AsRawFd;
+        self.0.as_raw_fd()
+    }
+}
+
+/// Elsewhere poll timeouts of whole milliseconds must do.
+#[cfg(not(target_os = "linux"))]
+pub(super) struct Timer(std::convert::Infallible);
+
+#[cfg(not(target_os = "linux"))]
+impl Timer {
+    pub(super) fn set(&self, _nanos: u64) {}
+}

@@ -1,0 +1,82 @@
+//! One broker as a shard sees it: its connection and the lanes that wait for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::batch::LaneId;
+use crate::buffer::AccountId;
+use crate::cluster::BrokerAddress;
+use crate::connection::Connection;
+use crate::protocol::BrokerId;
+
+/// The state of a broker's connection.
+pub(super) enum Link {
+    /// None, and none is tried before `retry_at` (nanoseconds, monotonic).
+    Down {
+        /// See above.
+        retry_at: u64,
+    },
+    /// The loop is making one.
+    Connecting,
+    /// There is one; it may still be in its handshake.
+    Up(Box<Connection>),
+}
+
+/// One broker as a shard sees it.
+pub(super) struct Broker {
+    pub id: BrokerId,
+    pub address: BrokerAddress,
+    pub account: AccountId,
+    pub link: Link,
+    /// Counts connections, so that news of an old one is not taken for news of the present one.
+    pub generation: u32,
+    /// Attempts to connect that failed since the last success.
+    pub failures: u32,
+    /// Lanes with a sealed batch, in the order they got ready.
+    pub full: VecDeque<LaneId>,
+    /// The same, for lanes whose own partition answered with an error.
+    pub suspect: VecDeque<LaneId>,
+    /// Lanes with a part-filled batch that may go as soon as the connection is idle enough.
+    pub part: VecDeque<LaneId>,
+    /// When part-filled batches may go again, if they were held back by the floor.
+    pub part_at: Option<u64>,
+    /// Why the last connection failed.
+    pub last_problem: Option<Arc<str>>,
+}
+
+impl Broker {
+    pub(super) fn new(id: BrokerId, address: BrokerAddress, account: AccountId) -> Self {
+        Broker {
+            id,
+            address,
+            account,
+            link: Link::Down { retry_at: 0 },
+            generation: 0,
+            failures: 0,
+            full: VecDeque::new(),
+            suspect: VecDeque::new(),
+            part: VecDeque::new(),
+            part_at: None,
+            last_problem: None,
+        }
+    }
+
+    pub(super) fn connection(&self) -> Option<&Connection> {
+        match &self.link {
+            Link::Up(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    pub(super) fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match &mut self.link {
+            Link::Up(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Whether lanes wait for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.full.is_empty() || !self.suspect.is_empty() || !self.part.is_empty()
+    }
+}

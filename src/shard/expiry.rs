@@ -1,0 +1,81 @@
+//! Deadlines: every delivery resolves within `delivery_timeout`, whatever state its lane is in.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::shard::{Shard, TimerKind};
+use crate::batch::LaneId;
+use crate::error::DeliveryErrorCause;
+
+impl Shard {
+    /// Sets the lane's timer for its earliest deadline, unless one is set.
+    pub(super) fn arm_expiry(&mut self, id: LaneId) {
+        let timeout = self.config.delivery_timeout;
+        let Some(entry) = self.lane_mut(id) else { return };
+        if entry.expiry_armed {
+            return;
+        }
+        if let Some(deadline) = entry.half.next_deadline(timeout) {
+            entry.expiry_armed = true;
+            self.timers.push(Reverse((deadline, TimerKind::Expiry, id)));
+        }
+    }
+
+    /// Fails what has passed its deadline, waiting or in flight, and sets the next timer.
+    pub(super) fn expire(&mut self, now: u64, id: LaneId) {
+        let timeout = self.config.delivery_timeout;
+        let Some(entry) = self.lane_mut(id) else { return };
+        entry.expiry_armed = false;
+        let lane = entry.half.lane.clone();
+        let in_flight = entry.half.in_flight() > 0;
+        let leader = entry.half.leader.map(|leader| leader.broker);
+        if lane.open_since().is_some_and(|since| since.saturating_add(timeout) <= now) {
+            // If a sender holds the lane it seals and posts, and the lane is examined again.
+            lane.try_seal();
+        }
+        let cause = self.timed_out(leader);
+        if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+            let expired = entry.half.expire(now, &cause, &mut self.wakes);
+            if expired > 0 {
+                log::warn!("{}-{}: {expired} batches expired", lane.topic, lane.partition);
+            }
+        }
+        let mut next_in_flight = None;
+        if in_flight {
+            for index in 0..self.brokers.capacity() {
+                self.fail_in_flight(index, &cause, now);
+            }
+            next_in_flight = self.earliest_in_flight(id);
+        }
+        let Some(entry) = self.lane_mut(id) else { return };
+        let next = [entry.half.next_deadline(timeout), next_in_flight].into_iter().flatten().min();
+        if let Some(deadline) = next {
+            entry.expiry_armed = true;
+            // A sender may hold the batch that is due; it seals and posts, or the timer looks again.
+            let deadline = deadline.max(now + 1_000_000);
+            self.timers.push(Reverse((deadline, TimerKind::Expiry, id)));
+        }
+        self.examine(now, id);
+    }
+
+    fn timed_out(&self, leader: Option<crate::protocol::BrokerId>) -> DeliveryErrorCause {
+        let broker = leader.and_then(|id| self.broker_index(id)).map(|index| &self.brokers[index]);
+        let last = match broker {
+            Some(broker) => broker.last_problem.clone(),
+            None => self.view.last_problem.clone().or(Some("the partition has no leader".into())),
+        };
+        DeliveryErrorCause::TimedOut {
+            after: Duration::from_nanos(self.config.delivery_timeout),
+            last,
+        }
+    }
+
+    fn earliest_in_flight(&mut self, id: LaneId) -> Option<u64> {
+        let brokers = self.brokers.iter_mut().filter_map(|(_, broker)| broker.connection_mut());
+        brokers
+            .flat_map(|connection| connection.batches_mut())
+            .filter(|entry| entry.lane == id && !entry.batch.is_resolved())
+            .map(|entry| entry.batch.deadline)
+            .min()
+    }
+}

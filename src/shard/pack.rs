@@ -1,0 +1,272 @@
+//! Produce requests out of ready lanes.
+//!
+//! A request holds at most one batch of a lane. Full batches use the connection's whole window. A
+//! part-filled batch goes when fewer than two requests are in flight and the last one left at least
+//! the floor ago: a lone record leaves at once, and a busy lane fills its batches by itself. The
+//! broker answers a connection's requests one after the other, so a third small one would gain
+//! nothing.
+
+use super::broker::Broker;
+use super::shard::Shard;
+use crate::batch::{Batch, LaneId};
+use crate::connection::{InFlightBatch, Request, RequestKind};
+use crate::protocol::compression::Compression;
+use crate::protocol::records::BATCH_HEADER_LEN;
+use crate::protocol::{ApiKey, ProduceEncoder, TopicId};
+
+/// Requests in flight from which on part-filled batches wait for more records.
+const PART_FILLED_IN_FLIGHT: usize = 2;
+
+/// Requests that may wait for the socket; what comes later had better fill its batches.
+const UNWRITTEN_MAX: usize = 2;
+
+/// Lanes whose own partition is in trouble leave at least this many requests to the healthy ones.
+const HEALTHY_WINDOW_MIN: usize = 2;
+
+/// Which queue of a broker a request is filled from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Full,
+    Suspect,
+}
+
+impl Shard {
+    /// Sends what a broker's connection has room for.
+    pub(super) fn pump(&mut self, now: u64, index: usize) {
+        loop {
+            let broker = &self.brokers[index];
+            let Some(connection) = broker.connection() else { return };
+            if !connection.is_ready() || now < connection.throttled_until() {
+                return;
+            }
+            let in_flight = connection.in_flight();
+            let unwritten = connection.unwritten();
+            if in_flight >= self.config.in_flight_max || unwritten >= UNWRITTEN_MAX {
+                return;
+            }
+            let part = self.part_filled_may_go(now, index);
+            let broker = &self.brokers[index];
+            let healthy = !broker.full.is_empty() || part && !broker.part.is_empty();
+            let suspects_may_go = in_flight + HEALTHY_WINDOW_MIN < self.config.in_flight_max
+                || in_flight == 0;
+            let queue = if healthy {
+                Queue::Full
+            } else if !broker.suspect.is_empty() && suspects_may_go {
+                Queue::Suspect
+            } else {
+                return;
+            };
+            if !self.send_request(now, index, queue, part) {
+                return;
+            }
+        }
+    }
+
+    /// Whether part-filled batches may go now; if not, when, as far as that is a matter of time.
+    fn part_filled_may_go(&mut self, now: u64, index: usize) -> bool {
+        let floor = self.config.part_filled_floor;
+        let broker = &mut self.brokers[index];
+        broker.part_at = None;
+        if broker.part.is_empty() {
+            return false;
+        }
+        if self.pool.under_pressure(broker.account) {
+            return true;
+        }
+        let Some(connection) = broker.connection() else { return false };
+        if connection.unwritten() > 0 || connection.in_flight() >= PART_FILLED_IN_FLIGHT {
+            return false;
+        }
+        let may_go_at = connection.last_sent().saturating_add(floor);
+        if now < may_go_at {
+            broker.part_at = Some(may_go_at);
+            return false;
+        }
+        true
+    }
+
+    /// Makes one request of the ready lanes and sends it. Returns false if there was nothing.
+    fn send_request(&mut self, now: u64, index: usize, queue: Queue, part: bool) -> bool {
+        let Some(connection) = self.brokers[index].connection_mut() else { return false };
+        let Some(version) = connection.version(ApiKey::Produce) else {
+            let problem = "the broker speaks no version of Produce that this client knows (3-12)";
+            self.close(now, index, problem);
+            return false;
+        };
+        let mut request = connection.new_request();
+        let mut bytes = 0;
+        self.take_full(now, index, queue, &mut request, &mut bytes);
+        if part && queue == Queue::Full {
+            self.take_part_filled(now, index, &mut request, &mut bytes);
+        }
+        if request.batches.is_empty() {
+            if let Some(connection) = self.brokers[index].connection_mut() {
+                connection.recycle(request);
+            }
+            return false;
+        }
+        self.encode(index, version, &mut request);
+        if let Some(connection) = self.brokers[index].connection_mut() {
+            connection.send(now, request);
+        }
+        true
+    }
+
+    /// Moves one batch of each lane that is ready with a sealed one, in rotation.
+    fn take_full(
+        &mut self,
+        now: u64,
+        index: usize,
+        queue: Queue,
+        request: &mut Request,
+        bytes: &mut usize,
+    ) {
+        let waiting = queue_of(&mut self.brokers[index], queue).len();
+        for _ in 0..waiting {
+            if *bytes >= self.config.request_bytes {
+                return;
+            }
+            let Some(&id) = queue_of(&mut self.brokers[index], queue).front() else { return };
+            if !self.fits(id, *bytes) {
+                return;
+            }
+            queue_of(&mut self.brokers[index], queue).pop_front();
+            if let Some(entry) = self.lane_mut(id) {
+                entry.in_full = false;
+                self.take_batch(now, id, index, request, bytes);
+            }
+        }
+    }
+
+    fn take_part_filled(
+        &mut self,
+        now: u64,
+        index: usize,
+        request: &mut Request,
+        bytes: &mut usize,
+    ) {
+        for _ in 0..self.brokers[index].part.len() {
+            if *bytes >= self.config.request_bytes {
+                return;
+            }
+            let Some(id) = self.brokers[index].part.pop_front() else { return };
+            let Some(entry) = self.lane_mut(id) else { continue };
+            entry.in_part = false;
+            // In `full` as well: it has had its turn, or will have it.
+            if entry.in_full {
+                continue;
+            }
+            // If a sender holds the lane it seals when it is done, and posts.
+            if entry.half.has_sealed() || entry.half.lane.try_seal() {
+                self.take_batch(now, id, index, request, bytes);
+            }
+        }
+    }
+
+    fn fits(&self, id: LaneId, bytes: usize) -> bool {
+        let Some(Some(entry)) = self.lanes.get(id.0 as usize) else { return true };
+        let next = entry.half.next_len().unwrap_or(0);
+        bytes == 0 || bytes + next <= self.config.request_bytes_max
+    }
+
+    /// Drains one batch of a lane into the request and queues the lane again if it has more.
+    fn take_batch(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        index: usize,
+        request: &mut Request,
+        bytes: &mut usize,
+    ) {
+        let rules = self.config.drain_rules();
+        let broker = self.brokers[index].id;
+        let Some(entry) = self.lane_mut(id) else { return };
+        let leads = entry.half.leader.is_some_and(|leader| leader.broker == broker);
+        let drainable = entry.half.drainable(now, rules) == crate::batch::Drainable::Now;
+        if leads
+            && drainable
+            && let Some(mut batch) = entry.half.drain(rules)
+        {
+            batch.state.broker = Some(broker);
+            self.finish(&mut batch);
+            *bytes += batch.len();
+            request.batches.push(InFlightBatch { lane: id, batch });
+        }
+        self.examine(now, id);
+    }
+
+    /// Compresses, the first time, and writes the header. Compression never waits for room: the
+    /// output goes through the loop's scratch and back over its source, if it is smaller.
+    fn finish(&mut self, batch: &mut Batch) {
+        let compression = &self.config.compression;
+        if *compression != Compression::None
+            && !batch.is_finished()
+            && let Some(scratch) = &mut self.scratch
+        {
+            let records_len = batch.len() - BATCH_HEADER_LEN;
+            let compressed = self.compressor.compress(
+                compression,
+                batch.record_slices(),
+                records_len,
+                scratch,
+            );
+            if let Some(len) = compressed {
+                batch.replace_records(compression.codec(), &scratch[..len]);
+            }
+        }
+        batch.write_header();
+    }
+
+    fn encode(&mut self, index: usize, version: i16, request: &mut Request) {
+        let lanes = &self.lanes;
+        let topic_of = |id: LaneId| {
+            let entry = lanes[id.0 as usize].as_ref();
+            let lane = &entry.expect("a lane with a batch in flight stays").half.lane;
+            (&lane.topic, lane.partition)
+        };
+        // Batches of one topic must stand together.
+        request.batches.sort_unstable_by(|a, b| {
+            let ((left, left_partition), (right, right_partition)) =
+                (topic_of(a.lane), topic_of(b.lane));
+            (left.as_ptr(), left_partition).cmp(&(right.as_ptr(), right_partition))
+        });
+        let same_topic = |a: &InFlightBatch, b: &InFlightBatch| {
+            std::ptr::eq(topic_of(a.lane).0.as_ptr(), topic_of(b.lane).0.as_ptr())
+        };
+        let config = &self.config;
+        let Some(connection) = self.brokers[index].connection_mut() else { return };
+        request.kind = RequestKind::Produce { acks: config.acks };
+        request.version = version;
+        request.correlation = connection.next_correlation();
+        let mut encoder = ProduceEncoder::begin(
+            &mut request.glue,
+            version,
+            request.correlation,
+            connection.client_id(),
+            None,
+            config.acks,
+            config.request_timeout_ms,
+            request.batches.chunk_by(same_topic).count(),
+        );
+        for topic in request.batches.chunk_by(same_topic) {
+            encoder.topic(topic_of(topic[0].lane).0, TopicId::ZERO, topic.len());
+            for entry in topic {
+                let partition = topic_of(entry.lane).1;
+                request.splices.push(encoder.partition(partition, entry.batch.len()));
+                encoder.end_partition();
+            }
+            encoder.end_topic();
+        }
+        request.wire_len = encoder.finish();
+    }
+}
+
+fn queue_of(
+    broker: &mut Broker,
+    queue: Queue,
+) -> &mut std::collections::VecDeque<LaneId> {
+    match queue {
+        Queue::Full => &mut broker.full,
+        Queue::Suspect => &mut broker.suspect,
+    }
+}

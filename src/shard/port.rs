@@ -1,0 +1,117 @@
+//! How other threads reach a shard: a queue of lane ids, a queue of control messages, a bell.
+
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_queue::SegQueue;
+
+use super::View;
+use crate::batch::{Lane, LaneHalf, ShardId};
+use crate::error::DeliveryErrorCause;
+use crate::sync::{Doorbell, LaneQueue};
+
+/// A message to a shard; rare, so its queue may allocate.
+pub enum Control {
+    /// A newer picture of the cluster.
+    View(Arc<View>),
+    /// A lane that this shard owns from now on.
+    Lane(Box<LaneHalf>),
+    /// Everything unresolved fails now.
+    FailAll(DeliveryErrorCause),
+    /// The producer is done: the shard ends, and fails what it still has.
+    Stop,
+}
+
+/// Wakes the loop's thread out of its poll.
+pub trait WakeLoop: Send + Sync {
+    /// Makes the current or the next poll return at once.
+    fn wake(&self);
+}
+
+/// The senders' side of a shard.
+pub struct ShardPort {
+    lanes: LaneQueue,
+    control: SegQueue<Control>,
+    bell: Arc<Doorbell>,
+    waker: Arc<dyn WakeLoop>,
+}
+
+impl ShardPort {
+    /// A port for at most `lanes_max` lanes, on the loop that `bell` and `waker` belong to.
+    pub fn new(lanes_max: usize, bell: Arc<Doorbell>, waker: Arc<dyn WakeLoop>) -> Arc<Self> {
+        // A lane can have one stale entry from before it left and came back, besides its own.
+        let lanes = LaneQueue::new(2 * lanes_max);
+        Arc::new(ShardPort { lanes, control: SegQueue::new(), bell, waker })
+    }
+
+    /// Tells the shard to look at a lane whose `posted` flag the caller has set.
+    #[inline]
+    pub fn post(&self, lane: &Lane) {
+        let pushed = self.lanes.push(lane.id.0);
+        assert!(pushed.is_ok(), "a lane is in a queue once, and the queue has room for all");
+        self.ring();
+    }
+
+    /// Sends a control message.
+    pub fn send(&self, message: Control) {
+        self.control.push(message);
+        self.ring();
+    }
+
+    #[inline]
+    fn ring(&self) {
+        if self.bell.ring() {
+            self.waker.wake();
+        }
+    }
+
+    /// By the loop: the next control message.
+    pub fn pop_control(&self) -> Option<Control> {
+        self.control.pop()
+    }
+
+    /// By the loop: hands out at most `max` posted lanes. Returns how many there were.
+    pub fn drain_lanes(&self, max: usize, mut visit: impl FnMut(u32)) -> usize {
+        self.lanes.drain(max, &mut visit)
+    }
+
+    /// By the loop, after it announced its sleep: whether something came meanwhile.
+    pub fn has_news(&self) -> bool {
+        !self.lanes.is_empty() || !self.control.is_empty()
+    }
+}
+
+/// The ports of a producer's shards: append-only, read without a lock.
+pub struct PortTable {
+    ports: Box<[OnceLock<Arc<ShardPort>>]>,
+}
+
+impl PortTable {
+    /// A table for at most `shards_max` shards.
+    pub fn new(shards_max: usize) -> Arc<Self> {
+        Arc::new(PortTable { ports: (0..shards_max).map(|_| OnceLock::new()).collect() })
+    }
+
+    /// Adds a shard's port.
+    pub fn set(&self, shard: ShardId, port: Arc<ShardPort>) {
+        let fresh = self.ports[usize::from(shard.0)].set(port).is_ok();
+        assert!(fresh, "a shard is added once");
+    }
+
+    /// A shard's port, if the shard exists.
+    #[inline]
+    pub fn port(&self, shard: ShardId) -> Option<&Arc<ShardPort>> {
+        self.ports.get(usize::from(shard.0))?.get()
+    }
+
+    /// Posts a lane to its owner.
+    #[inline]
+    pub fn post(&self, lane: &Lane) {
+        let port = self.port(lane.owner());
+        port.expect("a lane's owner is a shard that exists").post(lane);
+    }
+
+    /// Every port.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ShardPort>> {
+        self.ports.iter().filter_map(OnceLock::get)
+    }
+}

@@ -1,0 +1,163 @@
+//! Which lanes may be sent, and when a part-filled batch is sealed.
+
+use std::cmp::Reverse;
+
+use super::broker::Link;
+use super::shard::{Action, Shard, TimerKind, Token};
+use crate::batch::{Drainable, LaneId};
+use crate::connection::Connection;
+
+/// Lanes sealed per turn under pressure.
+const PRESSURE_SEALS_MAX: usize = 64;
+
+/// Lanes whose linger ends in one turn.
+const LINGER_ENDS_MAX: usize = 1_024;
+
+impl Shard {
+    /// Looks at a lane after anything about it changed, and queues it where it can go on.
+    pub(super) fn examine(&mut self, now: u64, id: LaneId) {
+        self.arm_expiry(id);
+        let rules = self.config.drain_rules();
+        let (linger, identity) = (self.config.linger, self.view.identity);
+        let Some(entry) = self.lane_mut(id) else { return };
+        if entry.in_full {
+            return;
+        }
+        let mut drainable = entry.half.drainable(now, rules);
+        if drainable == Drainable::NeedsIdentity
+            && let Some(identity) = identity
+        {
+            entry.half.offer_identity(identity);
+            drainable = entry.half.drainable(now, rules);
+        }
+        match drainable {
+            Drainable::Now => {}
+            Drainable::At(at) => {
+                self.timers.push(Reverse((at, TimerKind::Examine, id)));
+                return;
+            }
+            Drainable::Later => return,
+            Drainable::NeedsIdentity => return,
+        }
+        let broker = entry.half.leader.map(|leader| leader.broker);
+        let Some(index) = broker.and_then(|broker| self.broker_index(broker)) else { return };
+        let Some(entry) = self.lane_mut(id) else { return };
+        if entry.half.has_sealed() {
+            entry.in_full = true;
+            let suspect = entry.half.suspect;
+            let broker = &mut self.brokers[index];
+            let queue = if suspect { &mut broker.suspect } else { &mut broker.full };
+            queue.push_back(id);
+        } else if let Some(since) = entry.half.lane.open_since() {
+            if linger == 0 {
+                if !entry.in_part {
+                    entry.in_part = true;
+                    self.brokers[index].part.push_back(id);
+                }
+            } else if entry.lingers_for != Some(since) {
+                entry.lingers_for = Some(since);
+                self.lingering.push_back((since.saturating_add(linger), id));
+            }
+        } else {
+            return;
+        }
+        self.want_connection(now, index);
+    }
+
+    /// Seals the open batches whose linger is over.
+    pub(super) fn end_lingers(&mut self, now: u64) {
+        for _ in 0..LINGER_ENDS_MAX {
+            match self.lingering.front() {
+                Some(&(due, id)) if due <= now => {
+                    self.lingering.pop_front();
+                    self.end_linger(now, due, id);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn end_linger(&mut self, now: u64, due: u64, id: LaneId) {
+        let linger = self.config.linger;
+        let Some(entry) = self.lane_mut(id) else { return };
+        entry.lingers_for = None;
+        let since = entry.half.lane.open_since();
+        if since.is_none_or(|since| since.saturating_add(linger) > due) {
+            // Sealed meanwhile; a batch opened since then was posted and has its own entry.
+            self.examine(now, id);
+            return;
+        }
+        // If a sender holds the lane it seals the batch itself, and posts.
+        if entry.half.lane.try_seal() {
+            self.examine(now, id);
+        }
+    }
+
+    /// While memory is short, linger is ignored: the oldest lingering batches are sealed, a bounded
+    /// number a turn. Returns whether some are left.
+    pub(super) fn seal_under_pressure(&mut self, now: u64) -> bool {
+        for _ in 0..PRESSURE_SEALS_MAX {
+            let Some(&(due, id)) = self.lingering.front() else { return false };
+            let Some(entry) = self.lane_mut(id) else {
+                self.lingering.pop_front();
+                continue;
+            };
+            let account = entry.half.lane.account();
+            if !self.pool.under_pressure(account) {
+                return false;
+            }
+            self.lingering.pop_front();
+            self.end_linger(now, due, id);
+        }
+        !self.lingering.is_empty()
+    }
+
+    /// Asks the driver for a connection, if there is none and it is time.
+    pub(super) fn want_connection(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        match broker.link {
+            Link::Down { retry_at } if retry_at <= now => {}
+            _ => return,
+        }
+        broker.link = Link::Connecting;
+        broker.generation += 1;
+        let token = Token { broker: index, generation: broker.generation };
+        let (broker, address) = (broker.id, broker.address.clone());
+        self.actions.push_back(Action::Connect { token, broker, address });
+    }
+
+    /// Timeouts of a broker's connection, and connecting again.
+    pub(super) fn check_broker(&mut self, now: u64, index: usize) {
+        let idle_max = self.config.idle_max;
+        let broker = &mut self.brokers[index];
+        let wanted = broker.is_wanted();
+        match &mut broker.link {
+            Link::Down { .. } if wanted => self.want_connection(now, index),
+            Link::Down { .. } | Link::Connecting => {}
+            Link::Up(connection) => {
+                let idle = connection.in_flight() == 0
+                    && connection.last_activity().saturating_add(idle_max) <= now;
+                if let Err(error) = connection.handle_timeout(now) {
+                    self.close(now, index, &error.0);
+                } else if idle && !wanted {
+                    self.close(now, index, "idle");
+                }
+            }
+        }
+    }
+
+    pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {
+        match &broker.link {
+            Link::Down { retry_at } => broker.is_wanted().then_some(*retry_at),
+            Link::Connecting => None,
+            Link::Up(connection) => {
+                let idle = connection.last_activity().saturating_add(self.config.idle_max);
+                let idle = Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());
+                let throttled = Some(connection.throttled_until())
+                    .filter(|&until| until > connection.last_activity() && broker.is_wanted());
+                let deadline = Connection::poll_timeout(connection);
+                [idle, throttled, deadline, broker.part_at].into_iter().flatten().min()
+            }
+        }
+    }
+}

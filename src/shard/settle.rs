@@ -1,0 +1,312 @@
+//! What a response, a written acks=0 request or a lost connection means for each batch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::broker::Link;
+use super::shard::{Action, Shard, Token};
+use super::verdict::{Verdict, verdict};
+use crate::batch::{Batch, LaneId, batch_error};
+use crate::cluster::{BrokerAddress, LeaderHint};
+use crate::connection::{InFlightBatch, Request};
+use crate::error::{Certainty, DeliveryErrorCause};
+use crate::protocol::{ErrorCode, PartitionId, PartitionResponse, ProduceResponse};
+
+/// Responses with more partitions than this are searched through an index.
+const LINEAR_SEARCH_MAX: usize = 16;
+
+impl Shard {
+    /// A Produce request was answered.
+    pub(super) fn handle_produce(
+        &mut self,
+        now: u64,
+        index: usize,
+        mut request: Request,
+        response: ProduceResponse,
+    ) {
+        let answers = Answers::new(&response, request.batches.len());
+        for (position, InFlightBatch { lane, batch }) in request.batches.drain(..).enumerate() {
+            let answer = self.lane_mut(lane).and_then(|entry| {
+                let lane = &entry.half.lane;
+                answers.find(position, &lane.topic, lane.partition)
+            });
+            match answer {
+                Some(answer) => self.settle(now, lane, batch, answer, &response),
+                None => {
+                    let problem = "the broker's response left the partition out";
+                    self.retry(now, lane, batch, problem, true);
+                }
+            }
+        }
+        drop(answers);
+        if let Some(connection) = self.brokers[index].connection_mut() {
+            connection.recycle(request);
+            connection.recycle_response(response);
+        }
+    }
+
+    fn settle(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        answer: &PartitionResponse,
+        response: &ProduceResponse,
+    ) {
+        let verdict = verdict(answer.error);
+        if let Verdict::WrongLeader = verdict {
+            self.hint(id, answer, response);
+        }
+        match verdict {
+            Verdict::Written => {
+                let offset = Some(answer.base_offset).filter(|&offset| offset >= 0);
+                let append_time = Some(answer.log_append_time).filter(|&time| time >= 0);
+                self.acked(now, id, batch, offset, append_time);
+            }
+            Verdict::Duplicate => self.acked(now, id, batch, None, None),
+            Verdict::WrongLeader => {
+                self.actions.push_back(Action::RefreshMetadata);
+                self.retry_after_error(now, id, batch, answer.error);
+            }
+            Verdict::Retry { written } => {
+                batch.state.unanswered |= written;
+                if let Some(entry) = self.lane_mut(id) {
+                    entry.half.suspect = true;
+                }
+                self.retry_after_error(now, id, batch, answer.error);
+            }
+            Verdict::OutOfOrder => {
+                let Some(entry) = self.lane_mut(id) else { return };
+                if entry.half.is_next_expected(&batch) {
+                    // Nothing before it is open, and yet the broker misses something: a real gap.
+                    // It also proves that no earlier attempt was appended.
+                    batch.state.unanswered = false;
+                    entry.half.want_bump();
+                }
+                self.retry_after_error(now, id, batch, answer.error);
+            }
+            Verdict::NewEpoch => {
+                batch.state.unanswered = false;
+                if let Some(entry) = self.lane_mut(id) {
+                    entry.half.want_bump();
+                }
+                self.retry_after_error(now, id, batch, answer.error);
+            }
+            Verdict::Fail => {
+                let message = answer.error_message.as_deref().map(Arc::from);
+                let cause = DeliveryErrorCause::Broker { code: answer.error, message };
+                self.failed(now, id, batch, cause);
+            }
+        }
+    }
+
+    fn acked(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        batch: Box<Batch>,
+        offset: Option<i64>,
+        append_time: Option<i64>,
+    ) {
+        if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+            entry.half.settle_acked(batch, offset, append_time, &mut self.wakes);
+        }
+        self.after_settling(now, id);
+    }
+
+    fn failed(&mut self, now: u64, id: LaneId, batch: Box<Batch>, cause: DeliveryErrorCause) {
+        if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+            let error = batch_error(&entry.half.lane, &batch, cause, batch.certainty());
+            entry.half.settle_failed(batch, error, &mut self.wakes);
+        }
+        self.after_settling(now, id);
+    }
+
+    /// The broker refused the batch; it is sent again after a backoff of its lane.
+    fn retry_after_error(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, code: ErrorCode) {
+        if batch.state.attempts > self.config.retries {
+            let cause = DeliveryErrorCause::Broker { code, message: None };
+            return self.failed(now, id, batch, cause);
+        }
+        let random = self.next_random();
+        let backoff = self.retry_policy.backoff(batch.state.attempts, random);
+        batch.state.last_problem = Some(code.to_string().into());
+        if let Some(entry) = self.lane_mut(id) {
+            let until = now.saturating_add(backoff.as_nanos() as u64);
+            entry.half.backoff_until = entry.half.backoff_until.max(until);
+            entry.half.settle_for_retry(batch);
+        }
+        self.after_settling(now, id);
+    }
+
+    /// The attempt went unanswered, or was never made; the batch is sent again without a backoff of
+    /// its lane.
+    fn retry(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        problem: &str,
+        written: bool,
+    ) {
+        batch.state.unanswered |= written;
+        if batch.state.attempts > self.config.retries {
+            let cause = DeliveryErrorCause::Disconnected(problem.into());
+            return self.failed(now, id, batch, cause);
+        }
+        batch.state.last_problem = Some(problem.into());
+        if let Some(entry) = self.lane_mut(id) {
+            entry.half.settle_for_retry(batch);
+        }
+        self.after_settling(now, id);
+    }
+
+    fn after_settling(&mut self, now: u64, id: LaneId) {
+        if !self.leave_if_settled(id) {
+            self.examine(now, id);
+        }
+    }
+
+    /// KIP-951: the response may name the new leader.
+    fn hint(&mut self, id: LaneId, answer: &PartitionResponse, response: &ProduceResponse) {
+        let Some((leader, epoch)) = answer.current_leader else { return };
+        let Some(entry) = self.lane_mut(id) else { return };
+        let address = response
+            .node_endpoints
+            .iter()
+            .find(|endpoint| endpoint.id == leader && endpoint.port != 0)
+            .map(|endpoint| BrokerAddress {
+                host: endpoint.host.as_str().into(),
+                port: endpoint.port,
+            });
+        let lane = &entry.half.lane;
+        let (topic, partition) = (lane.topic.clone(), lane.partition);
+        let hint = LeaderHint { topic, partition, leader, epoch, address };
+        self.actions.push_back(Action::Hint(hint));
+    }
+
+    /// An acks=0 request was wholly written: that is all its deliveries wait for.
+    pub(super) fn settle_written(&mut self, now: u64, index: usize, mut request: Request) {
+        for InFlightBatch { lane, batch } in request.batches.drain(..) {
+            self.acked(now, lane, batch, None, None);
+        }
+        if let Some(connection) = self.brokers[index].connection_mut() {
+            connection.recycle(request);
+        }
+    }
+
+    /// The shard gives a connection up; the driver closes the socket.
+    pub(super) fn close(&mut self, now: u64, index: usize, problem: &str) {
+        let generation = self.brokers[index].generation;
+        self.actions.push_back(Action::Close(Token { broker: index, generation }));
+        self.disconnect(now, index, problem);
+    }
+
+    /// A connection is gone: everything in flight on it settles here.
+    pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &str) {
+        let (first, longest) = self.config.reconnect_backoff;
+        let broker = &mut self.brokers[index];
+        let was_idle = broker.connection().is_some_and(|connection| connection.in_flight() == 0);
+        let was_ready = broker.connection().is_some_and(|connection| connection.is_ready());
+        broker.failures = if was_ready { 0 } else { broker.failures + 1 };
+        let backoff = match broker.failures {
+            0 => 0,
+            failures => first.saturating_mul(1 << (failures - 1).min(16)).min(longest),
+        };
+        let text: Arc<str> =
+            format!("broker {} at {}: {problem}", broker.id, broker.address).into();
+        let old = std::mem::replace(&mut broker.link, Link::Down { retry_at: now + backoff });
+        // News of the old connection is not taken for news of the next.
+        broker.generation += 1;
+        broker.part_at = None;
+        if was_idle {
+            log::debug!("connection closed: {text}");
+        } else {
+            log::warn!("connection lost: {text}");
+            self.actions.push_back(Action::RefreshMetadata);
+        }
+        self.brokers[index].last_problem = Some(text.clone());
+        let Link::Up(connection) = old else { return };
+        for mut request in connection.into_unsettled() {
+            // A request that the kernel did not take whole cannot have been carried out.
+            let written = request.is_written();
+            for InFlightBatch { lane, batch } in request.batches.drain(..) {
+                self.retry(now, lane, batch, &text, written);
+            }
+        }
+    }
+
+    /// Everything unresolved fails now: the close's timeout has passed.
+    pub(super) fn fail_all(&mut self, cause: &DeliveryErrorCause) {
+        for index in 0..self.brokers.capacity() {
+            self.fail_in_flight(index, cause, u64::MAX);
+        }
+        for entry in self.lanes.iter_mut().flatten() {
+            entry.half.lane.seal(true);
+            entry.half.fail_all(cause, &mut self.wakes);
+        }
+    }
+
+    /// Fails batches in flight whose deadline has passed. Their requests keep their memory.
+    pub(super) fn fail_in_flight(&mut self, index: usize, cause: &DeliveryErrorCause, now: u64) {
+        let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut())
+        else {
+            return;
+        };
+        for InFlightBatch { lane, batch } in connection.batches_mut() {
+            if batch.deadline > now || batch.is_resolved() {
+                continue;
+            }
+            if let Some(Some(entry)) = self.lanes.get_mut(lane.0 as usize) {
+                let half = &mut entry.half;
+                let error = batch_error(&half.lane, batch, cause.clone(), Certainty::Unknown);
+                half.fail_in_flight(batch, error, &mut self.wakes);
+            }
+        }
+    }
+}
+
+/// Finds each batch's answer: usually at the batch's own position.
+struct Answers<'a> {
+    response: &'a ProduceResponse,
+    index: Option<HashMap<(&'a str, PartitionId), usize>>,
+}
+
+impl<'a> Answers<'a> {
+    fn new(response: &'a ProduceResponse, batches: usize) -> Self {
+        let in_order = response.partitions.len() == batches;
+        let large = response.partitions.len() > LINEAR_SEARCH_MAX;
+        let index = (large && !in_order).then(|| index_of(response));
+        Answers { response, index }
+    }
+
+    fn find(
+        &self,
+        position: usize,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Option<&'a PartitionResponse> {
+        let is_it = |answer: &PartitionResponse| {
+            answer.partition == partition && self.response.topic_name(answer) == Some(topic)
+        };
+        let here = self.response.partitions.get(position).filter(|answer| is_it(answer));
+        if here.is_some() {
+            return here;
+        }
+        match &self.index {
+            Some(index) => index.get(&(topic, partition)).map(|&at| &self.response.partitions[at]),
+            None => self.response.partitions.iter().find(|answer| is_it(answer)),
+        }
+    }
+}
+
+/// Where a partition is answered twice, the first answer counts.
+fn index_of(response: &ProduceResponse) -> HashMap<(&str, PartitionId), usize> {
+    let mut index = HashMap::with_capacity(response.partitions.len());
+    for (position, answer) in response.partitions.iter().enumerate() {
+        if let Some(topic) = response.topic_name(answer) {
+            index.entry((topic, answer.partition)).or_insert(position);
+        }
+    }
+    index
+}

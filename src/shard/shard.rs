@@ -1,0 +1,381 @@
+//! The shard's state, and its inputs and outputs.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::broker::{Broker, Link};
+use super::port::Control;
+use super::view::View;
+use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
+use crate::buffer::{BufferPool, Scratch};
+use crate::cluster::{BrokerAddress, LeaderHint};
+use crate::connection::{Connection, ConnectionConfig, Incoming, Request};
+use crate::policy::RetryPolicy;
+use crate::protocol::compression::{Compression, Compressor};
+use crate::protocol::{BrokerId, ProducerIdentity};
+use crate::sync::WakeList;
+
+/// Settings of a shard. Times in nanoseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Acknowledgements: 0, 1 or -1 (all).
+    pub acks: i16,
+    /// Batches carry identity and sequences.
+    pub idempotent: bool,
+    /// Requests in flight on a connection, and batches in flight of a lane.
+    pub in_flight_max: usize,
+    /// How long a part-filled batch waits for more.
+    pub linger: u64,
+    /// From a batch's first record until its deliveries fail.
+    pub delivery_timeout: u64,
+    /// How long the broker may wait for its followers.
+    pub request_timeout_ms: i32,
+    /// On a busy connection, part-filled batches leave at least this long after the last request.
+    pub part_filled_floor: u64,
+    /// A request takes no further batch once it is this long.
+    pub request_bytes: usize,
+    /// A request is never longer than this, unless a single batch is.
+    pub request_bytes_max: usize,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// Waits between attempts to connect: the first, and the longest.
+    pub reconnect_backoff: (u64, u64),
+    /// A connection without traffic is closed after this.
+    pub idle_max: u64,
+    /// How batches are compressed.
+    pub compression: Compression,
+    /// For every connection.
+    pub connection: Arc<ConnectionConfig>,
+}
+
+impl ShardConfig {
+    pub(super) fn drain_rules(&self) -> DrainRules {
+        DrainRules { idempotent: self.idempotent, in_flight_max: self.in_flight_max as u32 }
+    }
+}
+
+/// What a shard is made of.
+pub struct ShardParts {
+    /// Its settings.
+    pub config: Arc<ShardConfig>,
+    /// When a failed batch is sent again.
+    pub retry_policy: Arc<dyn RetryPolicy>,
+    /// Where segments come from.
+    pub pool: BufferPool,
+    /// Room for one largest batch, if batches are compressed.
+    pub scratch: Option<Scratch>,
+    /// A seed for jitter.
+    pub random: u64,
+}
+
+/// A connection of a shard, for its driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The broker's place in the shard.
+    pub broker: usize,
+    /// Which of its connections, counted from 1.
+    pub generation: u32,
+}
+
+/// What the driver must do.
+pub enum Action {
+    /// Connect, and report with `handle_connected` or `handle_down`.
+    Connect {
+        /// The connection to be.
+        token: Token,
+        /// The broker.
+        broker: BrokerId,
+        /// Where it listens.
+        address: BrokerAddress,
+    },
+    /// Close a connection that the shard has given up already.
+    Close(Token),
+    /// Hand a lane to its new owner.
+    SendLane {
+        /// The new owner.
+        shard: ShardId,
+        /// The lane.
+        half: Box<LaneHalf>,
+    },
+    /// Ask for metadata: the picture is out of date.
+    RefreshMetadata,
+    /// Tell the metadata machine of a leader.
+    Hint(LeaderHint),
+    /// Ask for a new producer id: this one's epochs are used up.
+    NewIdentity(ProducerIdentity),
+}
+
+pub(super) struct LaneEntry {
+    pub half: Box<LaneHalf>,
+    /// The lane is in its broker's `full` or `suspect` queue.
+    pub in_full: bool,
+    /// The lane is in its broker's `part` queue.
+    pub in_part: bool,
+    /// The open batch (by its first append) that the lane lingers for.
+    pub lingers_for: Option<u64>,
+    /// A timer for the lane's earliest deadline is set.
+    pub expiry_armed: bool,
+}
+
+impl LaneEntry {
+    pub(super) fn new(half: Box<LaneHalf>) -> Self {
+        let (in_full, in_part) = (false, false);
+        LaneEntry { half, in_full, in_part, lingers_for: None, expiry_armed: false }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TimerKind {
+    /// Look at the lane again: its backoff is over.
+    Examine,
+    /// The lane's earliest deadline.
+    Expiry,
+}
+
+/// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`; a turn is
+/// control messages, posted lanes, bytes received and written, [`Shard::handle_timeout`], then
+/// [`Shard::finish_turn`], then the outputs.
+pub struct Shard {
+    pub(super) id: ShardId,
+    pub(super) config: Arc<ShardConfig>,
+    pub(super) retry_policy: Arc<dyn RetryPolicy>,
+    pub(super) pool: BufferPool,
+    pub(super) compressor: Compressor,
+    pub(super) scratch: Option<Scratch>,
+    pub(super) view: Arc<View>,
+    /// By lane id; ids are dense and small.
+    pub(super) lanes: Vec<Option<LaneEntry>>,
+    pub(super) lane_count: usize,
+    pub(super) brokers: Slab<Broker>,
+    pub(super) by_id: HashMap<BrokerId, usize>,
+    pub(super) timers: BinaryHeap<Reverse<(u64, TimerKind, LaneId)>>,
+    /// Lanes whose open batch lingers, in the order their linger ends.
+    pub(super) lingering: VecDeque<(u64, LaneId)>,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) wakes: WakeList,
+    pub(super) settled: Vec<Request>,
+    pub(super) random: u64,
+    stopped: bool,
+}
+
+impl Shard {
+    /// A shard without lanes.
+    pub fn new(id: ShardId, parts: ShardParts) -> Self {
+        Shard {
+            id,
+            config: parts.config,
+            retry_policy: parts.retry_policy,
+            pool: parts.pool,
+            compressor: Compressor::new(),
+            scratch: parts.scratch,
+            view: Arc::default(),
+            lanes: Vec::new(),
+            lane_count: 0,
+            brokers: Slab::new(),
+            by_id: HashMap::new(),
+            timers: BinaryHeap::new(),
+            lingering: VecDeque::new(),
+            actions: VecDeque::new(),
+            wakes: WakeList::default(),
+            settled: Vec::new(),
+            random: parts.random | 1,
+            stopped: false,
+        }
+    }
+
+    /// A control message.
+    pub fn handle_control(&mut self, now: u64, message: Control) {
+        match message {
+            Control::View(view) => self.handle_view(now, view),
+            Control::Lane(half) => self.handle_lane(now, half),
+            Control::FailAll(cause) => self.fail_all(&cause),
+            Control::Stop => self.stopped = true,
+        }
+    }
+
+    /// Whether the producer is done with this shard.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// A posted lane. An id whose half is not here is dropped: its new owner looks at the lane when
+    /// the half arrives.
+    pub fn handle_posted(&mut self, now: u64, id: LaneId) {
+        if let Some(entry) = self.lane_mut(id) {
+            entry.half.lane.clear_posted();
+            self.examine(now, id);
+        }
+    }
+
+    /// The connection that an [`Action::Connect`] asked for is made.
+    pub fn handle_connected(&mut self, now: u64, token: Token) {
+        let config = self.config.connection.clone();
+        if let Some(broker) = self.broker_of(token) {
+            broker.link = Link::Up(Box::new(Connection::new(config, now)));
+        }
+    }
+
+    /// The connection could not be made, or is gone.
+    pub fn handle_down(&mut self, now: u64, token: Token, problem: &str) {
+        if self.broker_of(token).is_some() {
+            self.disconnect(now, token.broker, problem);
+        }
+    }
+
+    /// Where bytes received on a connection go; `None` if it was given up.
+    pub fn space(&mut self, token: Token) -> Option<&mut [u8]> {
+        Some(self.broker_of(token)?.connection_mut()?.space())
+    }
+
+    /// `bytes` of [`Shard::space`] were filled.
+    pub fn handle_filled(&mut self, now: u64, token: Token, bytes: usize) {
+        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
+            connection.handle_filled(now, bytes);
+            self.take_responses(now, token.broker);
+        }
+    }
+
+    fn take_responses(&mut self, now: u64, index: usize) {
+        loop {
+            let Some(connection) = self.brokers[index].connection_mut() else { return };
+            match connection.poll_response(now) {
+                Ok(None) => return,
+                Ok(Some(Incoming::Ready)) => self.handle_ready(now, index),
+                Ok(Some(Incoming::Produce(request, response))) => {
+                    self.handle_produce(now, index, request, response);
+                }
+                // Shards ask for nothing else.
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    self.close(now, index, &error.0);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_ready(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        log::debug!("connected to broker {} at {}", broker.id, broker.address);
+        broker.failures = 0;
+        broker.last_problem = None;
+        self.pump(now, index);
+    }
+
+    /// Whether a connection has bytes to write.
+    pub fn wants_write(&self, token: Token) -> bool {
+        self.connection_of(token).is_some_and(Connection::wants_write)
+    }
+
+    /// The bytes to write next on a connection. Returns the number of slices.
+    pub fn slices<'a>(&'a self, token: Token, out: &mut [IoSlice<'a>]) -> usize {
+        self.connection_of(token).map_or(0, |connection| connection.slices(out))
+    }
+
+    /// The socket took `bytes`.
+    pub fn handle_written(&mut self, now: u64, token: Token, bytes: usize) {
+        let mut settled = std::mem::take(&mut self.settled);
+        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
+            connection.handle_written(now, bytes, &mut settled);
+        }
+        for request in settled.drain(..) {
+            self.settle_written(now, token.broker, request);
+        }
+        self.settled = settled;
+    }
+
+    /// Deadlines and backoffs that are due.
+    pub fn handle_timeout(&mut self, now: u64) {
+        while let Some(&Reverse((at, kind, id))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            match kind {
+                TimerKind::Examine => self.examine(now, id),
+                TimerKind::Expiry => self.expire(now, id),
+            }
+        }
+        self.end_lingers(now);
+        for index in 0..self.brokers.capacity() {
+            if self.brokers.contains(index) {
+                self.check_broker(now, index);
+            }
+        }
+    }
+
+    /// Sends what can be sent. Returns whether more is to be done at once.
+    pub fn finish_turn(&mut self, now: u64) -> bool {
+        let more = self.seal_under_pressure(now);
+        for index in 0..self.brokers.capacity() {
+            if self.brokers.contains(index) {
+                self.pump(now, index);
+            }
+        }
+        more
+    }
+
+    /// Connections that have bytes to write are appended to `out`.
+    pub fn poll_transmit(&self, out: &mut Vec<Token>) {
+        for (index, broker) in &self.brokers {
+            if broker.connection().is_some_and(Connection::wants_write) {
+                out.push(Token { broker: index, generation: broker.generation });
+            }
+        }
+    }
+
+    /// What the driver must do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Shard::handle_timeout`] must be called, nanoseconds, monotonic.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
+        let linger = self.lingering.front().map(|(at, _)| *at);
+        let brokers = self.brokers.iter().filter_map(|(_, broker)| self.broker_timeout(broker));
+        [timer, linger].into_iter().flatten().chain(brokers).min()
+    }
+
+    /// Wakers of deliveries that resolved: to be called at the end of the turn.
+    pub fn wakes(&mut self) -> &mut WakeList {
+        &mut self.wakes
+    }
+
+    /// Lanes that this shard owns.
+    pub fn lane_count(&self) -> usize {
+        self.lane_count
+    }
+
+    pub(super) fn lane_mut(&mut self, id: LaneId) -> Option<&mut LaneEntry> {
+        self.lanes.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn broker_index(&self, id: BrokerId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    fn broker_of(&mut self, token: Token) -> Option<&mut Broker> {
+        let broker = self.brokers.get_mut(token.broker)?;
+        (broker.generation == token.generation).then_some(broker)
+    }
+
+    fn connection_of(&self, token: Token) -> Option<&Connection> {
+        let broker = self.brokers.get(token.broker)?;
+        if broker.generation != token.generation {
+            return None;
+        }
+        broker.connection()
+    }
+
+    pub(super) fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}

@@ -1,0 +1,73 @@
+//! What an error code in a Produce response means for its batch.
+
+use crate::protocol::ErrorCode;
+
+/// What becomes of a batch whose partition was answered with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is in the log.
+    Written,
+    /// It is in the log already, at an offset that the broker no longer knows.
+    Duplicate,
+    /// The leader is elsewhere: ask for metadata, send again, no backoff once a newer epoch is
+    /// known. Not written.
+    WrongLeader,
+    /// A passing trouble of the partition: send again after a backoff.
+    Retry {
+        /// The broker may have appended the batch nevertheless.
+        written: bool,
+    },
+    /// The sequence is not the next one the broker expects.
+    OutOfOrder,
+    /// The broker does not know the producer id or its epoch: begin a new epoch, send again.
+    NewEpoch,
+    /// It will never be written.
+    Fail,
+}
+
+pub(super) fn verdict(code: ErrorCode) -> Verdict {
+    match code {
+        ErrorCode::NONE => Verdict::Written,
+        ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Duplicate,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER
+        | ErrorCode::FENCED_LEADER_EPOCH
+        | ErrorCode::UNKNOWN_LEADER_EPOCH
+        | ErrorCode::LEADER_NOT_AVAILABLE
+        | ErrorCode::REPLICA_NOT_AVAILABLE
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::UNKNOWN_TOPIC_ID
+        | ErrorCode::KAFKA_STORAGE_ERROR => Verdict::WrongLeader,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Verdict::OutOfOrder,
+        ErrorCode::UNKNOWN_PRODUCER_ID | ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::NewEpoch,
+        ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        | ErrorCode::NETWORK_EXCEPTION => Verdict::Retry { written: true },
+        code if code.is_retriable() => Verdict::Retry { written: false },
+        _ => Verdict::Fail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c11_some_errors_leave_it_open_whether_the_batch_was_written() {
+        for code in [ErrorCode::REQUEST_TIMED_OUT, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND] {
+            assert_eq!(verdict(code), Verdict::Retry { written: true });
+        }
+        assert_eq!(verdict(ErrorCode::NOT_ENOUGH_REPLICAS), Verdict::Retry { written: false });
+    }
+
+    #[test]
+    fn what_no_retry_can_mend_fails() {
+        for code in [
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+            ErrorCode::MESSAGE_TOO_LARGE,
+            ErrorCode::INVALID_RECORD,
+            ErrorCode(9_999),
+        ] {
+            assert_eq!(verdict(code), Verdict::Fail, "{code}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Which broker belongs to which shard, and how lanes follow their leaders.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::broker::Broker;
+use super::shard::{Action, Shard};
+use crate::batch::{LaneHalf, LaneId, Leader, ShardId};
+use crate::buffer::AccountId;
+use crate::cluster::{BrokerAddress, ClusterSnapshot};
+use crate::protocol::{BrokerId, ProducerIdentity};
+
+/// Where a broker's lanes live, and what their memory is charged to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The shard that has the broker's connection.
+    pub shard: ShardId,
+    /// The broker's account in the pool.
+    pub account: AccountId,
+    /// Where it listens. Placements outlive a broker's absence from the snapshot.
+    pub address: BrokerAddress,
+}
+
+/// What the metadata loop publishes to every shard.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The cluster.
+    pub snapshot: Arc<ClusterSnapshot>,
+    /// Every broker that was ever seen.
+    pub placements: HashMap<BrokerId, Placement>,
+    /// The producer id to number batches with.
+    pub identity: Option<ProducerIdentity>,
+    /// What is wrong with the metadata channel, in words, for errors.
+    pub last_problem: Option<Arc<str>>,
+}
+
+impl Shard {
+    /// A newer picture of the cluster.
+    pub fn handle_view(&mut self, now: u64, view: Arc<View>) {
+        self.view = view;
+        self.update_brokers();
+        for index in 0..self.lanes.len() {
+            if self.lanes[index].is_some() {
+                self.follow_leader(now, LaneId(index as u32));
+            }
+        }
+    }
+
+    fn update_brokers(&mut self) {
+        let view = self.view.clone();
+        for (&id, placement) in &view.placements {
+            if placement.shard != self.id {
+                continue;
+            }
+            match self.broker_index(id) {
+                Some(index) => self.brokers[index].address = placement.address.clone(),
+                None => {
+                    let broker = Broker::new(id, placement.address.clone(), placement.account);
+                    let index = self.brokers.insert(broker);
+                    self.by_id.insert(id, index);
+                }
+            }
+        }
+    }
+
+    /// A lane that this shard owns from now on. It is looked at as if it had been posted.
+    pub fn handle_lane(&mut self, now: u64, mut half: Box<LaneHalf>) {
+        half.moving_to = None;
+        let id = half.lane.id;
+        let index = id.0 as usize;
+        if self.lanes.len() <= index {
+            self.lanes.resize_with(index + 1, || None);
+        }
+        assert!(self.lanes[index].is_none(), "a lane has one owner");
+        half.lane.clear_posted();
+        self.lanes[index] = Some(super::shard::LaneEntry::new(half));
+        self.lane_count += 1;
+        self.follow_leader(now, id);
+    }
+
+    /// Applies what the view says of a lane's leader, and looks at the lane again.
+    fn follow_leader(&mut self, now: u64, id: LaneId) {
+        let view = self.view.clone();
+        let Some(entry) = self.lane_mut(id) else { return };
+        let half = &mut entry.half;
+        let lane = half.lane.clone();
+        let old_broker = half.leader.map(|leader| leader.broker);
+        if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition)
+            // A half can arrive before the picture it moved by.
+            && half.leader.is_none_or(|leader| partition.epoch >= leader.epoch)
+        {
+            let leader =
+                partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
+            half.lead_by(leader);
+        }
+        if half.leader.map(|leader| leader.broker) != old_broker {
+            // What the old broker's queues still name is passed over when its turn comes.
+            (entry.in_full, entry.in_part) = (false, false);
+        }
+        match half.leader.and_then(|leader| view.placements.get(&leader.broker)) {
+            Some(placement) => {
+                half.lane.set_leader_account(placement.account, true);
+                half.moving_to = Some(placement.shard).filter(|&shard| shard != self.id);
+            }
+            None => {
+                let account = half.lane.account();
+                half.lane.set_leader_account(account, false);
+            }
+        }
+        if let Some(identity) = view.identity {
+            self.offer_identity(id, identity);
+        }
+        if !self.leave_if_settled(id) {
+            self.examine(now, id);
+        }
+    }
+
+    fn offer_identity(&mut self, id: LaneId, identity: ProducerIdentity) {
+        if let Some(entry) = self.lane_mut(id) {
+            entry.half.offer_identity(identity);
+        }
+    }
+
+    /// Hands a lane over once its attempts have settled. Returns whether it left.
+    pub(super) fn leave_if_settled(&mut self, id: LaneId) -> bool {
+        let Some(entry) = self.lane_mut(id) else { return true };
+        let half = &entry.half;
+        let Some(shard) = half.moving_to.filter(|_| half.in_flight() == 0) else { return false };
+        let Some(entry) = self.lanes[id.0 as usize].take() else { return true };
+        self.lane_count -= 1;
+        // The new owner is named before the half is on its way: a sender that still reads the old
+        // name has appended before, and the new owner looks at the lane when it arrives.
+        entry.half.lane.set_owner(shard);
+        self.actions.push_back(Action::SendLane { shard, half: entry.half });
+        true
+    }
+}
