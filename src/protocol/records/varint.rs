@@ -1,19 +1,19 @@
 //! Zigzag varints as records use them: at most 5 bytes for 32 bits, 10 for 64.
 
 /// The most bytes a 32-bit varint takes.
-pub const VARINT_LEN_MAX: usize = 5;
+pub(super) const VARINT_LEN_MAX: usize = 5;
 /// The most bytes a 64-bit varint takes.
-pub const VARLONG_LEN_MAX: usize = 10;
+pub(super) const VARLONG_LEN_MAX: usize = 10;
 
 /// Maps small magnitudes of either sign to small numbers: 0, -1, 1, -2 become 0, 1, 2, 3.
 #[inline(always)]
-pub const fn zigzag(value: i64) -> u64 {
+pub(super) const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// The inverse of [`zigzag`].
 #[inline(always)]
-pub const fn unzigzag(value: u64) -> i64 {
+pub(super) const fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
@@ -22,20 +22,20 @@ pub const fn unzigzag(value: u64) -> i64 {
 /// With b significant bits that is ceil(b / 7); (9 (b - 1) + 73) / 64 is equal to it for every b
 /// from 1 to 64 and needs no division.
 #[inline(always)]
-pub const fn raw_len(raw: u64) -> usize {
+pub(super) const fn raw_len(raw: u64) -> usize {
     let last_bit = 63 - (raw | 1).leading_zeros() as usize;
     (last_bit * 9 + 73) / 64
 }
 
 /// The bytes that `value` takes as a zigzag varint.
 #[inline(always)]
-pub const fn signed_len(value: i64) -> usize {
+pub(super) const fn signed_len(value: i64) -> usize {
     raw_len(zigzag(value))
 }
 
 /// The bytes that a length takes as a zigzag varint. Lengths are at most `i32::MAX`.
 #[inline(always)]
-pub const fn length_len(length: usize) -> usize {
+pub(super) const fn length_len(length: usize) -> usize {
     raw_len((length as u64) << 1)
 }
 
@@ -45,7 +45,7 @@ pub const fn length_len(length: usize) -> usize {
 ///
 /// If `out` ends before it does.
 #[inline(always)]
-pub fn put_raw(out: &mut [u8], mut at: usize, mut raw: u64) -> usize {
+pub(super) fn put_raw(out: &mut [u8], mut at: usize, mut raw: u64) -> usize {
     // One and two bytes are nearly all there is: lengths below 8,192, deltas of a young batch.
     while raw >= 0x80 {
         out[at] = raw as u8 | 0x80;
@@ -62,7 +62,7 @@ pub fn put_raw(out: &mut [u8], mut at: usize, mut raw: u64) -> usize {
 ///
 /// If `out` ends before it does.
 #[inline(always)]
-pub fn put_signed(out: &mut [u8], at: usize, value: i64) -> usize {
+pub(super) fn put_signed(out: &mut [u8], at: usize, value: i64) -> usize {
     put_raw(out, at, zigzag(value))
 }
 
@@ -72,7 +72,7 @@ pub fn put_signed(out: &mut [u8], at: usize, value: i64) -> usize {
 ///
 /// If `out` ends before it does.
 #[inline(always)]
-pub fn put_length(out: &mut [u8], at: usize, length: usize) -> usize {
+pub(super) fn put_length(out: &mut [u8], at: usize, length: usize) -> usize {
     put_raw(out, at, (length as u64) << 1)
 }
 
@@ -80,7 +80,7 @@ pub fn put_length(out: &mut [u8], at: usize, length: usize) -> usize {
 ///
 /// `None` when `input` ends before the number does, or when it does not fit 32 bits.
 #[inline]
-pub fn take_i32(input: &mut &[u8]) -> Option<i32> {
+pub(super) fn take_i32(input: &mut &[u8]) -> Option<i32> {
     let raw = take_raw(input, VARINT_LEN_MAX)?;
     let raw = u32::try_from(raw).ok()?;
     Some(unzigzag(u64::from(raw)) as i32)
@@ -90,7 +90,7 @@ pub fn take_i32(input: &mut &[u8]) -> Option<i32> {
 ///
 /// `None` when `input` ends before the number does, or when it does not fit 64 bits.
 #[inline]
-pub fn take_i64(input: &mut &[u8]) -> Option<i64> {
+pub(super) fn take_i64(input: &mut &[u8]) -> Option<i64> {
     take_raw(input, VARLONG_LEN_MAX).map(unzigzag)
 }
 
