@@ -47,6 +47,14 @@ pub(super) const fn length_len(length: usize) -> usize {
 #[inline(always)]
 pub(super) fn put_raw(out: &mut [u8], mut at: usize, mut raw: u64) -> usize {
     // One and two bytes are nearly all there is: lengths below 8,192, deltas of a young batch.
+    if raw < 0x80 {
+        out[at] = raw as u8;
+        return at + 1;
+    }
+    if raw < 0x4000 {
+        out[at..at + 2].copy_from_slice(&[raw as u8 | 0x80, (raw >> 7) as u8]);
+        return at + 2;
+    }
     while raw >= 0x80 {
         out[at] = raw as u8 | 0x80;
         at += 1;
