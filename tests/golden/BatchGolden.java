@@ -94,8 +94,9 @@ public class BatchGolden {
     static Batch large() {
         List<String> records = new ArrayList<>(many(30));
         for (int i = 0; i < 12; i++) {
-            records.add((NOW + i) + " 6b657900*" + (i + 1) + " 6f72646572" + "0" + "123456789ab".charAt(i % 11)
-                + "*" + (2000 + 700 * i));
+            char digit = "123456789ab".charAt(i % 11);
+            records.add((NOW + i) + " 6b657900*" + (i + 1) + " 6f726465720" + digit + "*"
+                + (2000 + 700 * i));
         }
         records.addAll(many(30));
         return new Batch("4711 3 100 false", records);
@@ -129,7 +130,8 @@ public class BatchGolden {
         System.out.println("batch " + compression.type().name + " " + batch.identity);
         for (String record : batch.records) {
             String[] words = record.split(" ");
-            builder.append(Long.parseLong(words[0]), bytes(words[1]), bytes(words[2]), headers(words));
+            long timestamp = Long.parseLong(words[0]);
+            builder.append(timestamp, bytes(words[1]), bytes(words[2]), headers(words));
             System.out.println("record " + record);
         }
         ByteBuffer made = builder.build().buffer();

@@ -327,8 +327,9 @@ pub enum DecompressError {
 /// Decompresses `input` into at most `max` bytes; never takes more memory than that for the
 /// result, whatever the input says about itself.
 ///
-/// Reads all that Kafka's clients have written: several gzip members, raw snappy blocks besides the
-/// Java library's framing, LZ4 frames with linked blocks and checksums, zstd frames of unknown size.
+/// Reads all that Kafka's clients have written: several gzip members, raw snappy blocks besides
+/// the Java library's framing, LZ4 frames with linked blocks and checksums, zstd frames of unknown
+/// size.
 ///
 /// # Errors
 ///
