@@ -1,6 +1,7 @@
 //! A record with everything that Kafka lets one have.
 
 use super::payload::Payload;
+use crate::protocol::records::Header;
 
 /// A record to be sent, for callers that need more than a key and a value.
 ///
@@ -15,7 +16,7 @@ use super::payload::Payload;
 pub struct Record<'a> {
     key: Payload<'a>,
     value: Payload<'a>,
-    headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    headers: Vec<Header<'a>>,
     timestamp: Option<i64>,
     partition: Option<u32>,
 }
@@ -46,7 +47,7 @@ impl<'a> Record<'a> {
     where
         V: IntoHeaderValue<'a>,
     {
-        self.headers.push((name, value.into_header_value()));
+        self.headers.push(Header { key: name, value: value.into_header_value() });
         self
     }
 
@@ -76,7 +77,7 @@ impl<'a> Record<'a> {
     }
 
     /// The headers, in order: name, and value or null.
-    pub fn headers(&self) -> &[(&'a str, Option<&'a [u8]>)] {
+    pub fn headers(&self) -> &[Header<'a>] {
         &self.headers
     }
 

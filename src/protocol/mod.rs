@@ -10,6 +10,7 @@
 
 mod api;
 mod api_versions;
+pub mod compression;
 mod error_code;
 mod frame;
 mod header;
@@ -18,6 +19,7 @@ mod init_producer_id;
 mod metadata;
 mod primitives;
 mod produce;
+pub mod records;
 
 pub use api::{ApiKey, PRODUCE_NEGOTIATED_MAX, VersionRange, negotiate};
 pub use api_versions::{ApiVersionsRequest, ApiVersionsResponse};

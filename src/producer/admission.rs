@@ -1,0 +1,243 @@
+//! What happens to a record for which there is no room: the strategy decides, and this acts.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::producer::Shared;
+use crate::batch::{
+    CellHandle, Destination, Drained, NeedRoom, TopicLanes, TopicState, drain_stash, stashed_len,
+    take_room, take_room_through,
+};
+use crate::buffer::{AccountId, Class, Segment};
+use crate::error::SendErrorKind;
+use crate::io::{ThreadDeadline, is_own_thread};
+use crate::policy::{Backoff, Pressure, PressureScope};
+use crate::protocol::records::{RecordParts, single_record_batch_size};
+use crate::sync::wait_until;
+
+/// How much of a stash a sender moves out of its own way.
+const STASH_BYTES_PER_SEND: usize = 64 * 1_024;
+
+/// The refusals of one record so far.
+pub(super) struct Admission<'a> {
+    shared: &'a Shared,
+    record_size: usize,
+    attempt: u32,
+    /// When it was first refused, nanoseconds, monotonic.
+    refused_at: Option<u64>,
+}
+
+/// The strategy's decision, carried out.
+pub(super) enum Admitted {
+    /// There was room: try again.
+    Again,
+    /// The record is dropped.
+    Dropped,
+}
+
+impl<'a> Admission<'a> {
+    pub(super) fn new(shared: &'a Shared, parts: &RecordParts<'_>) -> Self {
+        let record_size = single_record_batch_size(parts);
+        Admission { shared, record_size, attempt: 0, refused_at: None }
+    }
+
+    /// Asks the strategy and obeys. With `need`, room for it is taken into `spare` after a wait.
+    pub(super) fn admit(
+        &mut self,
+        account: AccountId,
+        need: Option<NeedRoom>,
+        spare: &mut Vec<Segment>,
+    ) -> Result<Admitted, SendErrorKind> {
+        if self.shared.accumulator.is_closed() {
+            return Err(SendErrorKind::Closed);
+        }
+        let now = self.shared.clock.now();
+        let refused_at = *self.refused_at.get_or_insert(now);
+        let pressure = self.pressure(account, now - refused_at);
+        self.attempt += 1;
+        let strategy = &self.shared.strategy;
+        let decision = catch_unwind(AssertUnwindSafe(|| strategy.decide(&pressure)))
+            .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
+        match decision {
+            Backoff::Drop => Ok(Admitted::Dropped),
+            Backoff::Park { at_most } if !is_own_thread() => {
+                let left = at_most.saturating_sub(pressure.elapsed);
+                self.park(account, need, spare, left)?;
+                Ok(Admitted::Again)
+            }
+            // Where waiting would stop the loop that makes room.
+            Backoff::Park { .. } | Backoff::Reject => Err(SendErrorKind::Rejected {
+                queued: pressure.charged,
+                high: pressure.high,
+            }),
+        }
+    }
+
+    fn pressure(&self, account: AccountId, elapsed: u64) -> Pressure {
+        let accumulator = &self.shared.accumulator;
+        let pool = &accumulator.pool;
+        let levels = pool.levels(account);
+        let mut pressure = Pressure::new(PressureScope::Pool, self.record_size);
+        pressure.attempt = self.attempt;
+        pressure.elapsed = Duration::from_nanos(elapsed);
+        let scope = match account {
+            AccountId::STASH => PressureScope::Stash,
+            AccountId::LEADERLESS => PressureScope::Leaderless,
+            account => accumulator.broker_of(account).map_or(PressureScope::Pool, |broker| {
+                PressureScope::Broker(broker.0)
+            }),
+        };
+        if levels.writable && account != AccountId::STASH {
+            // The level is fine, the pool is not.
+            pressure.charged = pool.capacity() - pool.free_bytes();
+            pressure.high = pool.capacity();
+            pressure.low = pool.capacity();
+        } else {
+            pressure.scope = scope;
+            pressure.charged = levels.charged;
+            pressure.high = levels.high;
+            pressure.low = levels.low;
+        }
+        pressure
+    }
+
+    /// Holds the calling thread until there is room, the producer is closed, or `at_most` is over.
+    fn park(
+        &self,
+        account: AccountId,
+        need: Option<NeedRoom>,
+        spare: &mut Vec<Segment>,
+        at_most: Duration,
+    ) -> Result<(), SendErrorKind> {
+        let accumulator = &self.shared.accumulator;
+        let bytes = need.map_or(0, |need| need.bytes);
+        let mut ticket = accumulator.pool.wait(account, bytes).map_err(|_| {
+            SendErrorKind::RecordTooLarge { size: bytes, max: accumulator.pool.capacity() }
+        })?;
+        // Registered first, then tested: close() wakes whoever it finds.
+        if accumulator.is_closed() {
+            return Err(SendErrorKind::Closed);
+        }
+        // Loops that sleep over lingering batches must hear that memory is short.
+        self.shared.ports.ring_all();
+        let deadline = ThreadDeadline::after(Some(at_most));
+        let ready = wait_until(|context| ticket.poll(context), || deadline.park());
+        if accumulator.is_closed() {
+            return Err(SendErrorKind::Closed);
+        }
+        match (ready, need) {
+            (None, _) => {
+                let now = self.shared.clock.now();
+                let waited = now - self.refused_at.unwrap_or(now);
+                Err(SendErrorKind::ParkTimedOut { waited: Duration::from_nanos(waited) })
+            }
+            (Some(()), None) => Ok(()),
+            (Some(()), Some(need)) => {
+                take_room_through(&mut ticket, need, spare);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A record whose topic is not ready.
+pub(super) struct Stashing<'a> {
+    pub shared: &'a Shared,
+    pub lanes: &'a Arc<TopicLanes>,
+    pub partition: Option<u32>,
+    pub timestamp: i64,
+}
+
+/// What became of it.
+pub(super) enum Stashed {
+    /// It waits in the stash.
+    Handle(CellHandle),
+    /// The strategy dropped it.
+    Dropped,
+    /// The topic is ready after all.
+    Ready,
+}
+
+impl Stashing<'_> {
+    pub(super) fn stash(
+        &self,
+        admission: &mut Admission<'_>,
+        parts: &RecordParts<'_>,
+        spare: &mut Vec<Segment>,
+    ) -> Result<Stashed, SendErrorKind> {
+        let accumulator = &self.shared.accumulator;
+        let pool = &accumulator.pool;
+        loop {
+            if accumulator.is_closed() {
+                return Err(SendErrorKind::Closed);
+            }
+            if self.help_draining() {
+                return Ok(Stashed::Ready);
+            }
+            let needed = stashed_len(parts);
+            let need = NeedRoom { bytes: needed, class: Class::for_bytes(needed) };
+            match self.try_append(parts, spare) {
+                Some(handle) => return Ok(Stashed::Handle(handle)),
+                None if self.lanes.state() == TopicState::Ready => return Ok(Stashed::Ready),
+                None => {}
+            }
+            spare.clear();
+            if !take_room(pool, AccountId::STASH, need, spare)
+                && let Admitted::Dropped = admission.admit(AccountId::STASH, Some(need), spare)?
+            {
+                return Ok(Stashed::Dropped);
+            }
+        }
+    }
+
+    /// While the stash is being emptied, a sender moves some of it first. Returns whether the topic
+    /// is ready.
+    fn help_draining(&self) -> bool {
+        if self.lanes.state() != TopicState::Draining {
+            return self.lanes.state() == TopicState::Ready;
+        }
+        let accumulator = &self.shared.accumulator;
+        let context = accumulator.append_context(&self.shared.clock);
+        let mut spare = Vec::new();
+        let mut stash = self.lanes.lock_stash();
+        let drained = drain_stash(
+            accumulator,
+            self.lanes,
+            &mut stash,
+            &context,
+            (STASH_BYTES_PER_SEND, &mut spare),
+            &mut |lane| self.shared.ports.post(lane),
+        );
+        drop(stash);
+        drained == Drained::Empty
+    }
+
+    /// Appends behind what is stashed. `None`: room must be taken first, or the topic is ready.
+    fn try_append(
+        &self,
+        parts: &RecordParts<'_>,
+        spare: &mut Vec<Segment>,
+    ) -> Option<CellHandle> {
+        let accumulator = &self.shared.accumulator;
+        let now = self.shared.clock.now();
+        let mut stash = self.lanes.lock_stash();
+        if self.lanes.state() == TopicState::Ready || stash.closed {
+            return None;
+        }
+        let room: usize = spare.iter().map(|segment| segment.len()).sum();
+        if stash.missing(parts, now) > room {
+            return None;
+        }
+        let first = stash.is_empty();
+        let destination = Destination { topic: self.lanes.name.clone(), partition: None };
+        let record = (self.partition, self.timestamp, parts);
+        let handle = stash.append(&accumulator.cells, &destination, record, spare, now);
+        drop(stash);
+        if first {
+            self.shared.metadata.want(self.lanes.name.clone());
+        }
+        Some(handle)
+    }
+}
+

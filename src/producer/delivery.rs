@@ -1,0 +1,168 @@
+//! The completion future of one record.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::batch::CellHandle;
+use crate::error::{DeliveryError, DeliveryErrorCause};
+use crate::io::{ThreadDeadline, is_own_thread};
+use crate::sync::{Outcome, wait_until};
+
+/// What becomes of one record: resolves exactly once, to where it was written or to an error.
+///
+/// A future for any runtime; threads use [`Delivery::wait`]. Dropping it does not cancel the record.
+/// Keeping it costs 24 bytes and, for each batch, one completion cell of 128 bytes; it holds no
+/// buffer memory.
+#[must_use = "a record's error is lost if nobody looks at its delivery"]
+pub struct Delivery {
+    /// `None` once the outcome was given out.
+    handle: Option<CellHandle>,
+}
+
+/// Where a record was written.
+///
+/// Displays as `topic-partition@offset`.
+pub struct RecordMetadata {
+    handle: CellHandle,
+}
+
+impl Delivery {
+    pub(super) fn new(handle: CellHandle) -> Self {
+        Delivery { handle: Some(handle) }
+    }
+
+    /// Blocks the calling thread until the outcome is known, at the latest after
+    /// `delivery_timeout`.
+    ///
+    /// # Errors
+    /// [`DeliveryErrorCause::WaitedOnOwnThread`] on a thread of the producer itself (in a waker),
+    /// where it would wait for ever; otherwise what happened to the record.
+    ///
+    /// # Panics
+    /// If the outcome was taken before, by polling.
+    pub fn wait(mut self) -> Result<RecordMetadata, DeliveryError> {
+        let own = is_own_thread();
+        let deadline = ThreadDeadline::after(own.then_some(Duration::ZERO));
+        match wait_until(|context| self.poll_outcome(context), || deadline.park()) {
+            Some(outcome) => outcome,
+            None => Err(self.own_thread_error()),
+        }
+    }
+
+    /// Blocks for at most `timeout`; `None` if the outcome is not known by then. The delivery can
+    /// be waited for again.
+    ///
+    /// # Panics
+    /// If the outcome was taken before.
+    pub fn wait_timeout(
+        &mut self,
+        timeout: Duration,
+    ) -> Option<Result<RecordMetadata, DeliveryError>> {
+        let timeout = if is_own_thread() { Duration::ZERO } else { timeout };
+        let deadline = ThreadDeadline::after(Some(timeout));
+        wait_until(|context| self.poll_outcome(context), || deadline.park())
+    }
+
+    /// The outcome, if it is known.
+    ///
+    /// # Panics
+    /// If the outcome was taken before.
+    pub fn try_take(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
+        self.handle().try_outcome()?;
+        match self.poll_outcome(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending => None,
+        }
+    }
+
+    fn handle(&self) -> &CellHandle {
+        self.handle.as_ref().expect("a Delivery gives its outcome once")
+    }
+
+    fn poll_outcome(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<RecordMetadata, DeliveryError>> {
+        let handle = self.handle.as_mut().expect("a Delivery gives its outcome once");
+        let error = match handle.poll(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Outcome::Acked { .. }) => None,
+            Poll::Ready(Outcome::Failed(error)) => Some(error.clone()),
+        };
+        let handle = self.handle.take();
+        Poll::Ready(match (error, handle) {
+            (None, Some(handle)) => Ok(RecordMetadata { handle }),
+            (Some(error), _) => Err(error),
+            (None, None) => unreachable!("the handle was polled just now"),
+        })
+    }
+
+    fn own_thread_error(&self) -> DeliveryError {
+        let cause = DeliveryErrorCause::WaitedOnOwnThread;
+        self.handle().context().error(cause, crate::error::Certainty::Unknown)
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<RecordMetadata, DeliveryError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().poll_outcome(context)
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resolved = self.handle.as_ref().is_none_or(|handle| handle.try_outcome().is_some());
+        f.debug_struct("Delivery").field("resolved", &resolved).finish_non_exhaustive()
+    }
+}
+
+impl RecordMetadata {
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.handle.context().topic
+    }
+
+    /// The partition, from 0.
+    pub fn partition(&self) -> i32 {
+        let partition = self.handle.context().partition;
+        partition.expect("a record is written to a partition").0
+    }
+
+    /// The record's offset in its partition. `None` with `acks=0`, and where the broker recognised
+    /// a repeated batch whose offset it no longer knew.
+    pub fn offset(&self) -> Option<i64> {
+        self.handle.offset()
+    }
+
+    /// The record's timestamp in milliseconds since the Unix epoch: the broker's, where the topic
+    /// has `message.timestamp.type=LogAppendTime`, or else its own.
+    pub fn timestamp(&self) -> i64 {
+        self.handle.append_time().unwrap_or_else(|| self.handle.timestamp())
+    }
+}
+
+impl fmt::Display for RecordMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}@", self.topic(), self.partition())?;
+        match self.offset() {
+            Some(offset) => offset.fmt(f),
+            None => f.write_str("?"),
+        }
+    }
+}
+
+impl fmt::Debug for RecordMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordMetadata")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .field("timestamp", &self.timestamp())
+            .finish()
+    }
+}

@@ -1,0 +1,28 @@
+//! Layer 6: what an application holds.
+//!
+//! Fed by the application's threads; feeds lanes (`batch/`) with records and posts them to their
+//! shards. Starts and ends the threads of `io/`.
+//!
+//! * [`ProducerBuilder`] → [`Producer`] → [`Topic`] → [`Delivery`] → [`RecordMetadata`].
+//! * `admission`: what happens to a record for which there is no room.
+//! * `flush`, `close`: waiting for everything that was sent.
+
+mod admission;
+mod builder;
+mod close;
+mod delivery;
+mod flush;
+mod payload;
+#[allow(clippy::module_inception)]
+mod producer;
+mod record;
+mod topic;
+
+pub use builder::ProducerBuilder;
+pub use close::Close;
+pub use delivery::{Delivery, RecordMetadata};
+pub use flush::Flush;
+pub use payload::Payload;
+pub use producer::{BrokerLevels, Memory, Producer};
+pub use record::{IntoHeaderValue, Record};
+pub use topic::Topic;

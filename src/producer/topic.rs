@@ -1,0 +1,324 @@
+//! A topic: where records are sent from.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::admission::{Admission, Admitted};
+use super::delivery::Delivery;
+use super::payload::Payload;
+use super::producer::Shared;
+use super::record::Record;
+use crate::batch::{CellHandle, Lane, Refusal, TopicLanes, TopicState, take_room};
+use crate::buffer::Segment;
+use crate::error::{DeliveryError, SendError, SendErrorKind};
+use crate::io::is_forked_child;
+use crate::policy::{PartitionRequest, PartitionView, Partitions};
+use crate::protocol::records::{RecordParts, single_record_batch_size};
+use crate::sync::SharedFailure;
+
+/// Parts shorter than this together cannot be over any permitted `max_request_size`.
+pub(super) const SURELY_SMALL: usize = 1_024;
+
+thread_local! {
+    /// Where the sending thread's segments wait between the pool and the batch: kept for its memory.
+    static SPARE: Cell<Vec<Segment>> = const { Cell::new(Vec::new()) };
+}
+
+/// A topic of one producer: cheap to clone, shared by any number of threads.
+#[derive(Clone)]
+pub struct Topic {
+    lanes: Arc<TopicLanes>,
+    shared: Arc<Shared>,
+    dropped: Arc<SharedFailure<crate::batch::Destination, DeliveryError>>,
+}
+
+impl Topic {
+    pub(super) fn new(lanes: Arc<TopicLanes>, shared: Arc<Shared>) -> Self {
+        let (destination, error) = shared.accumulator.dropped_error(&lanes.name);
+        let dropped = Arc::new(shared.accumulator.cells.allocate_failed(destination, error));
+        Topic { lanes, shared, dropped }
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &str {
+        &self.lanes.name
+    }
+
+    /// How many partitions the topic is known to have; 0 before the first metadata.
+    pub fn partitions(&self) -> u32 {
+        self.lanes.partitions()
+    }
+
+    /// Sends a record: encodes it into its partition's open batch and returns its completion
+    /// future. Never waits for the network or for metadata; it blocks only where the backoff
+    /// strategy parks the thread for room.
+    ///
+    /// Null, empty and non-empty are three things: `()` and `None` are null, `""` is empty.
+    ///
+    /// # Errors
+    /// [`SendError`]: the record was not accepted and will not be written. Payloads that were
+    /// passed as [`Payload::Shared`] are in the error.
+    pub fn send<'k, 'v>(
+        &self,
+        key: impl Into<Payload<'k>>,
+        value: impl Into<Payload<'v>>,
+    ) -> Result<Delivery, SendError> {
+        let (key, value) = (key.into(), value.into());
+        let parts =
+            RecordParts { key: key.as_option(), value: value.as_option(), headers: &[] };
+        match self.send_parts(None, None, &parts) {
+            Ok(delivery) => Ok(delivery),
+            Err(kind) => Err(self.refuse(kind, key, value)),
+        }
+    }
+
+    /// Sends a record with headers, a timestamp or a partition of its own. As [`Topic::send`].
+    ///
+    /// # Errors
+    /// As [`Topic::send`].
+    pub fn send_record(&self, record: Record<'_>) -> Result<Delivery, SendError> {
+        let parts = RecordParts {
+            key: record.key_payload().as_option(),
+            value: record.value_payload().as_option(),
+            headers: record.headers(),
+        };
+        match self.send_parts(record.partition_index(), record.timestamp_ms(), &parts) {
+            Ok(delivery) => Ok(delivery),
+            Err(kind) => {
+                let (key, value) = record.into_payloads();
+                Err(self.refuse(kind, key, value))
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, kind: SendErrorKind, key: Payload<'_>, value: Payload<'_>) -> SendError {
+        SendError::new(self.lanes.name.clone(), kind)
+            .with_returned(key.into_shared(), value.into_shared())
+    }
+
+    #[inline]
+    fn send_parts(
+        &self,
+        partition: Option<u32>,
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        if is_forked_child() {
+            return Err(SendErrorKind::Forked);
+        }
+        let len = parts.key.map_or(0, <[u8]>::len) + parts.value.map_or(0, <[u8]>::len);
+        if len > SURELY_SMALL || !parts.headers.is_empty() {
+            self.check_size(parts)?;
+        }
+        let timestamp = timestamp.unwrap_or_else(|| self.shared.clock.wall_ms());
+        if self.lanes.state() != TopicState::Ready
+            && let Some(delivery) = self.send_to_stash(partition, timestamp, parts)?
+        {
+            return Ok(delivery);
+        }
+        let partition = self.choose(partition, parts)?;
+        let Some(lane) = self.lanes.lane(partition) else {
+            return Err(self.out_of_range(partition));
+        };
+        let pool = &self.shared.accumulator.pool;
+        if !pool.is_writable(lane.account()) {
+            return self.send_slowly(lane, timestamp, parts);
+        }
+        let context = self.shared.accumulator.append_context(&self.shared.clock);
+        let mut none = Vec::new();
+        let appended = lane.append(&context, timestamp, parts, &mut none);
+        if appended.post {
+            self.shared.ports.post(lane);
+        }
+        match appended.result {
+            Ok(handle) => Ok(self.sent(partition, len, handle)),
+            Err(Refusal::NeedRoom(_)) => self.send_with_room(lane, timestamp, parts),
+            Err(Refusal::Closed) => Err(SendErrorKind::Closed),
+        }
+    }
+
+    #[inline]
+    fn sent(&self, partition: u32, len: usize, handle: CellHandle) -> Delivery {
+        let batch_size = self.shared.accumulator.config.batch_size;
+        // A hook that panics has lost nothing but its own count.
+        let hook = || self.lanes.partitioner.on_appended(partition, len, batch_size);
+        if catch_unwind(AssertUnwindSafe(hook)).is_err() {
+            log::error!("topic {}: the partitioner panicked after an append", self.lanes.name);
+        }
+        Delivery::new(handle)
+    }
+
+    #[inline]
+    fn choose(
+        &self,
+        asked: Option<u32>,
+        parts: &RecordParts<'_>,
+    ) -> Result<u32, SendErrorKind> {
+        if let Some(partition) = asked {
+            return Ok(partition);
+        }
+        let partitions = Partitions::new(&*self.lanes);
+        let request =
+            PartitionRequest::new(&self.lanes.name, parts.key, parts.value, partitions);
+        catch_unwind(AssertUnwindSafe(|| self.lanes.partitioner.partition(&request)))
+            .map_err(|_| SendErrorKind::PolicyPanicked("partitioner"))
+    }
+
+    #[cold]
+    fn out_of_range(&self, partition: u32) -> SendErrorKind {
+        let partitions = self.lanes.partitions();
+        SendErrorKind::PartitionOutOfRange { partition: partition as i32, partitions }
+    }
+
+    #[inline(never)]
+    fn check_size(&self, parts: &RecordParts<'_>) -> Result<(), SendErrorKind> {
+        let max = self.shared.max_request_size;
+        let size = single_record_batch_size(parts);
+        if size > max {
+            return Err(SendErrorKind::RecordTooLarge { size, max });
+        }
+        Ok(())
+    }
+
+    /// The batch needs a segment: takes it, or asks the strategy if there is none.
+    #[cold]
+    #[inline(never)]
+    fn send_with_room(
+        &self,
+        lane: &Arc<Lane>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        self.send_from(Admission::new(&self.shared, parts), lane, timestamp, parts)
+    }
+
+    /// The broker's level is above its high watermark: asks the strategy first.
+    #[cold]
+    #[inline(never)]
+    fn send_slowly(
+        &self,
+        lane: &Arc<Lane>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        if self.shared.accumulator.is_closed() {
+            return Err(SendErrorKind::Closed);
+        }
+        let mut admission = Admission::new(&self.shared, parts);
+        let mut spare = SPARE.take();
+        let admitted = admission.admit(lane.account(), None, &mut spare);
+        keep(spare);
+        match admitted? {
+            Admitted::Dropped => Ok(self.drop_record(timestamp)),
+            Admitted::Again => self.send_from(admission, lane, timestamp, parts),
+        }
+    }
+
+    fn send_from(
+        &self,
+        mut admission: Admission<'_>,
+        lane: &Arc<Lane>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        let mut spare = SPARE.take();
+        let result = self.append_with(&mut admission, lane, timestamp, parts, &mut spare);
+        keep(spare);
+        result
+    }
+
+    fn append_with(
+        &self,
+        admission: &mut Admission<'_>,
+        lane: &Arc<Lane>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+        spare: &mut Vec<Segment>,
+    ) -> Result<Delivery, SendErrorKind> {
+        let shared = &self.shared;
+        let pool = &shared.accumulator.pool;
+        let context = shared.accumulator.append_context(&shared.clock);
+        loop {
+            let appended = lane.append(&context, timestamp, parts, spare);
+            if appended.post {
+                shared.ports.post(lane);
+            }
+            let need = match appended.result {
+                Ok(handle) => {
+                    let len = parts.key.map_or(0, <[u8]>::len) + parts.value.map_or(0, <[u8]>::len);
+                    return Ok(self.sent(lane.partition.0 as u32, len, handle));
+                }
+                Err(Refusal::Closed) => return Err(SendErrorKind::Closed),
+                Err(Refusal::NeedRoom(need)) => need,
+            };
+            // What was taken before was too little for what the batch has become since.
+            spare.clear();
+            let account = lane.account();
+            if take_room(pool, account, need, spare) {
+                if pool.under_pressure(account) {
+                    shared.ports.ring(lane.owner());
+                }
+                continue;
+            }
+            if let Admitted::Dropped = admission.admit(account, Some(need), spare)? {
+                return Ok(self.drop_record(timestamp));
+            }
+        }
+    }
+
+    fn drop_record(&self, timestamp: i64) -> Delivery {
+        self.shared.accumulator.count_dropped();
+        Delivery::new(self.dropped.issue(timestamp))
+    }
+
+    /// The topic's partitions are not known yet, or its stash is being emptied. `None`: it is empty
+    /// now, and the record goes to its lane.
+    #[cold]
+    #[inline(never)]
+    fn send_to_stash(
+        &self,
+        partition: Option<u32>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Option<Delivery>, SendErrorKind> {
+        let mut admission = Admission::new(&self.shared, parts);
+        let mut spare = SPARE.take();
+        let stashing = super::admission::Stashing {
+            shared: &self.shared,
+            lanes: &self.lanes,
+            partition,
+            timestamp,
+        };
+        let result = stashing.stash(&mut admission, parts, &mut spare);
+        keep(spare);
+        match result? {
+            super::admission::Stashed::Handle(handle) => Ok(Some(Delivery::new(handle))),
+            super::admission::Stashed::Dropped => Ok(Some(self.drop_record(timestamp))),
+            super::admission::Stashed::Ready => Ok(None),
+        }
+    }
+
+    /// Whether records without a key would be sent to this partition now: it has a leader, and its
+    /// broker's level is below the watermark.
+    pub fn is_available(&self, partition: u32) -> bool {
+        self.lanes.is_available(partition)
+    }
+}
+
+/// Returns what was not used to the pool and keeps the vector's memory for the next time.
+fn keep(mut spare: Vec<Segment>) {
+    spare.clear();
+    SPARE.set(spare);
+}
+
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topic")
+            .field("name", &self.name())
+            .field("partitions", &self.partitions())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,44 @@
+//! Record batches, format v2 (KIP-98): the bytes a record becomes, and back.
+//!
+//! Fed by `batch/`, which encodes each record once, straight into pool segments
+//! ([`encode_contiguous`], [`encode_spanning`]), and writes the 61-byte header when a batch is
+//! sealed and again whenever its identity or sequence change ([`BatchHeader::write`]). Feeds the
+//! Produce request with finished bytes. [`RecordBatchReader`] is the way back, for the consumer and
+//! for the tests.
+//!
+//! One record: its length, an attributes byte, the differences of its timestamp and offset to the
+//! batch's, its key, value and headers. All numbers but the attributes are zigzag varints; a length
+//! of -1 is null.
+
+mod checksum;
+mod encode;
+mod header;
+mod reader;
+mod size;
+mod varint;
+
+pub use checksum::{combine_crc, records_crc};
+pub use encode::{ScatterWriter, encode_contiguous, encode_spanning};
+pub use header::{BATCH_HEADER_LEN, BatchHeader, TimestampType};
+pub use reader::{BatchError, Headers, Record, RecordBatchReader, Records};
+pub use size::{RecordSize, max_size, single_record_batch_size};
+
+/// A header of a record (KIP-82). Keys may repeat; their order is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The key, never null.
+    pub key: &'a str,
+    /// The value; `None` is null, which is not the same as empty.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What a user gives as a record, borrowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordParts<'a> {
+    /// The key; `None` is null, which is not the same as empty.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is null (a tombstone in a compacted topic).
+    pub value: Option<&'a [u8]>,
+    /// The headers, in order.
+    pub headers: &'a [Header<'a>],
+}
