@@ -1,0 +1,301 @@
+//! From settings to a running producer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::producer::{Producer, Running, Shared};
+use crate::batch::{AccumulatorConfig, RecordAccumulator};
+use crate::buffer::{AccountId, BufferPool, BufferPoolOptions};
+use crate::cluster::{BrokerAddress, MetadataConfig};
+use crate::config::{Acks, ProducerConfig, split_list};
+use crate::connection::ConnectionConfig;
+use crate::error::BuildError;
+use crate::io::{
+    Clock, EventLoops, MetadataHandle, MetadataParts, ServiceHandle, ServiceMailbox, ServiceParts,
+    SocketOptions, watch_forks,
+};
+use crate::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy};
+use crate::protocol::FRAME_SIZE_MAX_DEFAULT;
+use crate::protocol::compression::Compression;
+use crate::shard::{PortTable, ShardConfig};
+
+/// A broker's throttle time is obeyed up to this.
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
+
+/// A request takes no further batch once it is this long, in bytes.
+const REQUEST_BYTES: usize = 1 << 20;
+
+/// Builds a [`Producer`]. Every setting has a method here or a field in [`ProducerConfig`], which
+/// documents units, defaults and costs.
+#[derive(Clone, Debug)]
+pub struct ProducerBuilder {
+    config: ProducerConfig,
+    event_loops: Option<EventLoops>,
+}
+
+impl ProducerBuilder {
+    pub(super) fn new(bootstrap_servers: &str) -> Self {
+        let mut config = ProducerConfig::default();
+        config.bootstrap_servers = split_list(bootstrap_servers).map(str::to_owned).collect();
+        ProducerBuilder { config, event_loops: None }
+    }
+
+    /// A builder that starts from these settings.
+    pub fn from_config(config: ProducerConfig) -> Self {
+        ProducerBuilder { config, event_loops: None }
+    }
+
+    /// Changes any setting, in place.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut ProducerConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// See [`ProducerConfig::client_id`].
+    #[must_use]
+    pub fn client_id(self, client_id: &str) -> Self {
+        self.configure(|config| config.client_id = client_id.to_owned())
+    }
+
+    /// See [`ProducerConfig::acks`].
+    #[must_use]
+    pub fn acks(self, acks: Acks) -> Self {
+        self.configure(|config| config.acks = acks)
+    }
+
+    /// See [`ProducerConfig::enable_idempotence`].
+    #[must_use]
+    pub fn enable_idempotence(self, enable: bool) -> Self {
+        self.configure(|config| config.enable_idempotence = Some(enable))
+    }
+
+    /// See [`ProducerConfig::linger`].
+    #[must_use]
+    pub fn linger(self, linger: Duration) -> Self {
+        self.configure(|config| config.linger = linger)
+    }
+
+    /// See [`ProducerConfig::batch_size`].
+    #[must_use]
+    pub fn batch_size(self, bytes: usize) -> Self {
+        self.configure(|config| config.batch_size = bytes)
+    }
+
+    /// See [`ProducerConfig::buffer_memory`].
+    #[must_use]
+    pub fn buffer_memory(self, bytes: usize) -> Self {
+        self.configure(|config| config.buffer_memory = bytes)
+    }
+
+    /// See [`ProducerConfig::high_watermark`] and [`ProducerConfig::low_watermark`].
+    #[must_use]
+    pub fn watermarks(self, low: usize, high: usize) -> Self {
+        self.configure(|config| {
+            (config.low_watermark, config.high_watermark) = (Some(low), Some(high));
+        })
+    }
+
+    /// See [`ProducerConfig::compression`].
+    #[must_use]
+    pub fn compression(self, compression: Compression) -> Self {
+        self.configure(|config| config.compression = compression)
+    }
+
+    /// See [`ProducerConfig::delivery_timeout`].
+    #[must_use]
+    pub fn delivery_timeout(self, timeout: Duration) -> Self {
+        self.configure(|config| config.delivery_timeout = timeout)
+    }
+
+    /// See [`ProducerConfig::request_timeout`].
+    #[must_use]
+    pub fn request_timeout(self, timeout: Duration) -> Self {
+        self.configure(|config| config.request_timeout = timeout)
+    }
+
+    /// See [`ProducerConfig::allow_auto_create_topics`].
+    #[must_use]
+    pub fn allow_auto_create_topics(self, allow: bool) -> Self {
+        self.configure(|config| config.allow_auto_create_topics = allow)
+    }
+
+    /// Chooses partitions; makes one partitioner for each topic.
+    #[must_use]
+    pub fn partitioner(self, factory: impl PartitionerFactory + 'static) -> Self {
+        self.configure(|config| config.partitioner = Some(Arc::new(factory)))
+    }
+
+    /// Decides what happens when there is no room. Default: park for at most `max_block` (60 s).
+    #[must_use]
+    pub fn backoff(self, strategy: impl BackoffStrategy + 'static) -> Self {
+        self.configure(|config| config.strategy = Some(Arc::new(strategy)))
+    }
+
+    /// Decides when a failed batch is sent again.
+    #[must_use]
+    pub fn retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
+        self.configure(|config| config.retry_policy = Some(Arc::new(policy)))
+    }
+
+    /// The threads to run on. Pass clones of one value to several producers to share its threads;
+    /// it then says itself where they are pinned, and `cores` and `pinning` have no effect.
+    #[must_use]
+    pub fn event_loops(mut self, event_loops: EventLoops) -> Self {
+        self.event_loops = Some(event_loops);
+        self
+    }
+
+    /// Checks the settings, maps the buffer memory and starts the threads. Brokers are not
+    /// contacted before this returns: an unreachable or unknown host is reported by the deliveries
+    /// it affects.
+    ///
+    /// # Errors
+    /// [`BuildError`] says which setting cannot work, and what to change.
+    pub fn build(self) -> Result<Producer, BuildError> {
+        let config = self.config;
+        config.validate()?;
+        let bootstrap = config.bootstrap_addresses()?;
+        let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
+        config.validate_pool(event_loops.loops_min())?;
+        watch_forks();
+        let pool = BufferPool::new(&pool_options(&config))
+            .map_err(|error| system("buffer memory", &error))?;
+        let accumulator = RecordAccumulator::new(accumulator_config(&config), pool);
+        let ports = PortTable::new(config.brokers_max);
+        let mailbox = Arc::new(ServiceMailbox::default());
+        let service = ServiceHandle::start(ServiceParts {
+            accumulator: accumulator.clone(),
+            ports: ports.clone(),
+            mailbox: mailbox.clone(),
+        })
+        .map_err(|error| system("a thread", &error))?;
+        let connection = Arc::new(connection_config(&config));
+        let bootstrap = bootstrap
+            .into_iter()
+            .map(|address| BrokerAddress { host: address.host.into(), port: address.port })
+            .collect();
+        let compressed = config.compression != Compression::None;
+        let started = MetadataHandle::start(MetadataParts {
+            machine: metadata_config(&config, bootstrap),
+            shard: Arc::new(shard_config(&config, connection.clone())),
+            connection,
+            sockets: socket_options(&config),
+            retry_policy: config.retry_policy_in_effect(),
+            scratch_bytes: compressed.then(|| config.largest_batch()),
+            accumulator: accumulator.clone(),
+            loops: event_loops,
+            ports: ports.clone(),
+            shards_max: config.brokers_max,
+            brokers_max: config.brokers_max,
+            service: mailbox,
+            random: crate::policy::random_seed(),
+        });
+        let metadata = match started {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                service.stop(true);
+                return Err(system("a thread or a descriptor", &error));
+            }
+        };
+        let shared = Arc::new(Shared {
+            accumulator,
+            ports,
+            metadata: metadata.mailbox().clone(),
+            strategy: config.strategy_in_effect(),
+            partitioners: config.partitioner_in_effect(),
+            clock: Clock,
+            max_request_size: config.max_request_size,
+        });
+        Ok(Producer::start(Running { shared, metadata, service }, config.close_on_drop))
+    }
+}
+
+fn system(what: &'static str, error: &dyn std::fmt::Display) -> BuildError {
+    BuildError::System { what, reason: error.to_string() }
+}
+
+fn default_loops(config: &ProducerConfig) -> EventLoops {
+    let loops = EventLoops::default();
+    match &config.cores {
+        _ if !config.pinning => loops.unpinned(),
+        Some(cores) => loops.pinned_to(cores.clone()),
+        None => loops,
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn pool_options(config: &ProducerConfig) -> BufferPoolOptions {
+    BufferPoolOptions {
+        bytes: config.buffer_memory,
+        // The two fixed accounts besides the brokers'.
+        accounts_max: config.brokers_max + 2,
+        high: config.high_watermark,
+        low: config.low_watermark,
+        ..BufferPoolOptions::default()
+    }
+}
+
+fn accumulator_config(config: &ProducerConfig) -> AccumulatorConfig {
+    AccumulatorConfig {
+        batch_size: config.batch_size,
+        delivery_timeout: nanos(config.delivery_timeout),
+        lanes_max: config.lanes_max,
+        leaderless_account: AccountId::LEADERLESS,
+        stash_account: AccountId::STASH,
+    }
+}
+
+fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
+    ConnectionConfig {
+        client_id: config.client_id.as_str().into(),
+        request_timeout: nanos(config.request_timeout),
+        throttle_max: nanos(THROTTLE_MAX),
+        response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
+    }
+}
+
+fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> MetadataConfig {
+    MetadataConfig {
+        bootstrap,
+        age_max: nanos(config.metadata_max_age),
+        interval_min: nanos(config.metadata_min_refresh),
+        topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
+        backoff_min: nanos(config.reconnect_backoff),
+        backoff_max: nanos(config.reconnect_backoff_max),
+        auto_create: config.allow_auto_create_topics,
+        idempotent: config.is_idempotent(),
+    }
+}
+
+fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> ShardConfig {
+    ShardConfig {
+        acks: config.acks.code(),
+        idempotent: config.is_idempotent(),
+        in_flight_max: config.max_in_flight,
+        linger: nanos(config.linger),
+        delivery_timeout: nanos(config.delivery_timeout),
+        request_timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
+        part_filled_floor: nanos(config.part_filled_floor),
+        request_bytes: REQUEST_BYTES.min(config.request_bytes_max),
+        request_bytes_max: config.request_bytes_max,
+        retries: config.retries,
+        reconnect_backoff: (nanos(config.reconnect_backoff), nanos(config.reconnect_backoff_max)),
+        idle_max: nanos(config.connections_max_idle),
+        compression: config.compression,
+        connection,
+    }
+}
+
+fn socket_options(config: &ProducerConfig) -> SocketOptions {
+    SocketOptions {
+        send_buffer: config.send_buffer,
+        receive_buffer: config.receive_buffer,
+        keepalive: config.tcp_keepalive,
+        user_timeout: config.request_timeout,
+        setup_timeout: nanos(config.connection_setup_timeout),
+    }
+}

@@ -1,0 +1,119 @@
+//! Waiting until everything that was sent before has resolved.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::producer::Shared;
+use crate::batch::{Lane, TopicLanes};
+use crate::error::FlushError;
+use crate::io::{ThreadDeadline, is_forked_child, is_own_thread};
+use crate::sync::wait_until;
+
+/// Resolves when every record sent before [`Producer::flush`](super::Producer::flush) was called has
+/// resolved, successfully or not. It has begun when it is returned, polled or not.
+#[must_use = "flush() begins at once, but only waiting tells when it is done"]
+pub struct Flush {
+    progress: Progress,
+    refused: Option<FlushError>,
+}
+
+/// What is still to be waited for.
+pub(super) struct Progress {
+    shared: Arc<Shared>,
+    /// Stashes that were not empty: done when `ended` has reached this number of runs.
+    stashes: Vec<(Arc<TopicLanes>, u64)>,
+    /// Lanes, and the batch number below which everything must have resolved.
+    lanes: Vec<(Arc<Lane>, u64)>,
+}
+
+impl Progress {
+    /// Seals every open batch and notes what to wait for. With `close`, nothing more is taken.
+    pub(super) fn begin(shared: &Arc<Shared>, close: bool) -> Self {
+        let mut progress =
+            Progress { shared: shared.clone(), stashes: Vec::new(), lanes: Vec::new() };
+        for topic in shared.accumulator.topics() {
+            let mut stash = topic.lock_stash();
+            stash.closed |= close;
+            if !stash.is_empty() {
+                let target = stash.begun;
+                drop(stash);
+                progress.stashes.push((topic, target));
+            }
+        }
+        // While a stash drains into them, lanes are not marked: its records were accepted.
+        let close = close && progress.stashes.is_empty();
+        progress.seal(shared.accumulator.lanes(), close);
+        progress
+    }
+
+    fn seal(&mut self, lanes: Vec<Arc<Lane>>, close: bool) {
+        for lane in lanes {
+            let (target, post) = lane.seal(close);
+            if post {
+                self.shared.ports.post(&lane);
+            }
+            if lane.resolved() < target {
+                self.lanes.push((lane, target));
+            }
+        }
+    }
+
+    /// Whether everything has resolved; if not, the task is woken when something has.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.shared.accumulator.flush.register(context.waker());
+        if !self.stashes.is_empty() {
+            self.stashes.retain(|(topic, target)| topic.lock_stash().ended < *target);
+            if !self.stashes.is_empty() {
+                return Poll::Pending;
+            }
+            // What was stashed is in the lanes now.
+            let close = self.shared.accumulator.is_closed();
+            let lanes = self.shared.accumulator.lanes();
+            self.seal(lanes, close);
+        }
+        self.lanes.retain(|(lane, target)| lane.resolved() < *target);
+        if self.lanes.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Flush {
+    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
+        if is_forked_child() {
+            let progress =
+                Progress { shared: shared.clone(), stashes: Vec::new(), lanes: Vec::new() };
+            return Flush { progress, refused: Some(FlushError::Forked) };
+        }
+        Flush { progress: Progress::begin(shared, false), refused: None }
+    }
+
+    /// Blocks the calling thread until it is done: at most `delivery_timeout`.
+    ///
+    /// # Errors
+    /// [`FlushError::OwnThread`] in a waker, where it would wait for ever.
+    pub fn wait(mut self) -> Result<(), FlushError> {
+        let timeout = is_own_thread().then_some(Duration::ZERO);
+        let deadline = ThreadDeadline::after(timeout);
+        let done = wait_until(|context| Pin::new(&mut self).poll(context), || deadline.park());
+        done.unwrap_or(Err(FlushError::OwnThread))
+    }
+}
+
+impl Future for Flush {
+    type Output = Result<(), FlushError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(error) = &self.refused {
+            return Poll::Ready(Err(error.clone()));
+        }
+        self.progress.poll(context).map(Ok)
+    }
+}
+
+impl std::fmt::Debug for Flush {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flush").field("lanes", &self.progress.lanes.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,246 @@
+//! The producer itself.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::builder::ProducerBuilder;
+use super::close::Close;
+use super::flush::Flush;
+use super::topic::Topic;
+use crate::batch::RecordAccumulator;
+use crate::config::ProducerConfig;
+use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
+use crate::io::{
+    Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_forked_child, is_own_thread,
+};
+use crate::policy::{BackoffStrategy, PartitionerFactory};
+use crate::shard::PortTable;
+
+/// A topic's name has at most this many bytes (Kafka's `Topic.MAX_NAME_LENGTH`).
+const TOPIC_NAME_MAX: usize = 249;
+
+/// What senders need, and what outlives the producer while a topic is held.
+pub(super) struct Shared {
+    pub accumulator: Arc<RecordAccumulator>,
+    pub ports: Arc<PortTable>,
+    pub metadata: Arc<MetadataMailbox>,
+    pub strategy: Arc<dyn BackoffStrategy>,
+    pub partitioners: Arc<dyn PartitionerFactory>,
+    pub clock: Clock,
+    pub max_request_size: usize,
+}
+
+/// The threads of a producer.
+pub(super) struct Running {
+    pub shared: Arc<Shared>,
+    pub metadata: MetadataHandle,
+    pub service: ServiceHandle,
+}
+
+struct Inner {
+    running: Arc<Running>,
+    close_on_drop: Duration,
+    closing: Mutex<Option<Close>>,
+}
+
+/// A Kafka producer: cheap to clone, shared by any number of threads and topics.
+///
+/// ```no_run
+/// use tidegate::Producer;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let producer = Producer::builder("host1:9092,host2:9092").build()?;
+/// let orders = producer.topic("orders")?;
+/// let delivery = orders.send("customer-42", "...")?;
+/// println!("{}", delivery.wait()?); // orders-3@1742
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropping the last clone closes it, waiting at most `close_on_drop` for what is still on its way.
+/// A [`Topic`] that outlives it gets errors.
+#[derive(Clone)]
+pub struct Producer(Arc<Inner>);
+
+/// Buffer memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// All of it: `buffer_memory`, in whole chunks of 64 KiB.
+    pub capacity: usize,
+    /// What is not taken by queued or in-flight batches, by stashes or for compression.
+    pub free: usize,
+}
+
+/// The level of one broker: bytes queued and in flight for it, and its watermarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerLevels {
+    /// The broker's node id.
+    pub broker: i32,
+    /// Bytes of segments queued or in flight for it.
+    pub charged: usize,
+    /// Above this it is not writable.
+    pub high: usize,
+    /// Below this it is writable again.
+    pub low: usize,
+    /// Whether records for it are taken without asking the backoff strategy.
+    pub writable: bool,
+    /// How often it became not writable.
+    pub times_unwritable: u64,
+    /// How often it became writable again.
+    pub times_writable: u64,
+}
+
+impl Producer {
+    /// A builder with every setting at its default. `bootstrap_servers` is a list such as
+    /// `"host1:9092,host2:9092"`; it is checked by [`ProducerBuilder::build`].
+    pub fn builder(bootstrap_servers: &str) -> ProducerBuilder {
+        ProducerBuilder::new(bootstrap_servers)
+    }
+
+    /// A producer with these settings, on event loops of its own.
+    ///
+    /// # Errors
+    /// [`BuildError`] if the settings cannot work. Brokers are not contacted here.
+    pub fn from_config(config: ProducerConfig) -> Result<Producer, BuildError> {
+        ProducerBuilder::from_config(config).build()
+    }
+
+    pub(super) fn start(running: Running, close_on_drop: Duration) -> Self {
+        let running = Arc::new(running);
+        Producer(Arc::new(Inner { running, close_on_drop, closing: Mutex::default() }))
+    }
+
+    /// A handle to a topic, which need not exist yet: its metadata is asked for, and records sent
+    /// before it is known wait in a stash. All handles to a topic share its partitions.
+    ///
+    /// # Errors
+    /// [`SendErrorKind::InvalidTopic`] if Kafka does not allow the name,
+    /// [`SendErrorKind::Closed`] and [`SendErrorKind::Forked`].
+    pub fn topic(&self, name: &str) -> Result<Topic, SendError> {
+        let refuse = |kind| Err(SendError::new(name.into(), kind));
+        if let Err(reason) = check_topic_name(name) {
+            return refuse(SendErrorKind::InvalidTopic(reason));
+        }
+        if is_forked_child() {
+            return refuse(SendErrorKind::Forked);
+        }
+        let shared = &self.0.running.shared;
+        if shared.accumulator.is_closed() {
+            return refuse(SendErrorKind::Closed);
+        }
+        let lanes = shared.accumulator.topic(name, || shared.partitioners.for_topic(name));
+        if lanes.partitions() == 0 {
+            shared.metadata.mention(lanes.name.clone());
+        }
+        Ok(Topic::new(lanes, shared.clone()))
+    }
+
+    /// Resolves when every record that was sent before this call has resolved. Open batches are
+    /// sealed at once, whatever their linger.
+    pub fn flush(&self) -> Flush {
+        Flush::begin(&self.0.running.shared)
+    }
+
+    /// Closes the producer: nothing is accepted from now on, and what was accepted is delivered, or
+    /// failed with [`DeliveryErrorCause::Closed`](crate::DeliveryErrorCause::Closed) once `timeout`
+    /// has passed. Then the threads end. A second call gives the outcome of the first.
+    pub fn close(&self, timeout: Duration) -> Close {
+        if is_forked_child() {
+            return Close::refused(CloseError::Forked);
+        }
+        let mut closing = self.0.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.get_or_insert_with(|| Close::begin(self.0.running.clone(), timeout)).clone()
+    }
+
+    /// Buffer memory in use.
+    pub fn memory(&self) -> Memory {
+        let pool = &self.0.running.shared.accumulator.pool;
+        Memory { capacity: pool.capacity(), free: pool.free_bytes() }
+    }
+
+    /// The level of every broker that was seen.
+    pub fn broker_levels(&self) -> Vec<BrokerLevels> {
+        let accumulator = &self.0.running.shared.accumulator;
+        let brokers = accumulator.brokers();
+        let levels = brokers.into_iter().map(|(broker, account)| {
+            let levels = accumulator.pool.levels(account);
+            BrokerLevels {
+                broker: broker.0,
+                charged: levels.charged,
+                high: levels.high,
+                low: levels.low,
+                writable: levels.writable,
+                times_unwritable: levels.times_unwritable,
+                times_writable: levels.times_writable,
+            }
+        });
+        levels.collect()
+    }
+
+    /// Records that the backoff strategy dropped.
+    pub fn dropped_records(&self) -> u64 {
+        self.0.running.shared.accumulator.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if is_forked_child() {
+            // The threads are the parent's.
+            return;
+        }
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let close = match closing {
+            Some(close) => close,
+            None => Close::begin(self.running.clone(), self.close_on_drop),
+        };
+        // On one of its own threads it detaches: the closing thread ends the others.
+        if !is_own_thread()
+            && let Err(error) = close.wait()
+        {
+            log::warn!("the producer was dropped: {error}");
+        }
+    }
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("memory", &self.memory()).finish_non_exhaustive()
+    }
+}
+
+/// What Kafka allows as a topic's name.
+fn check_topic_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("it is empty");
+    }
+    if name == "." || name == ".." {
+        return Err("\".\" and \"..\" are not allowed");
+    }
+    if name.len() > TOPIC_NAME_MAX {
+        return Err("it is longer than 249 characters");
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if !name.chars().all(legal) {
+        return Err("only ASCII letters, digits, '.', '_' and '-' are allowed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_follow_kafkas_rule() {
+        for good in ["orders", "a.b_c-D9", "...", &"x".repeat(249)] {
+            assert_eq!(check_topic_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "ä", "a\n", &"x".repeat(250)] {
+            assert!(check_topic_name(bad).is_err(), "{bad}");
+        }
+    }
+}
