@@ -1,5 +1,5 @@
-//! An embedded cluster as a process of its own, so that a benchmark's brokers do not share its cores'
-//! scheduling and memory.
+//! An embedded cluster as a process of its own, so that a benchmark's brokers do not share its
+//! cores' scheduling and memory.
 //!
 //! ```text
 //! embedded_broker [--brokers N] [--topic NAME:PARTITIONS]… [--discard]

@@ -37,8 +37,8 @@ pub(super) struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header from a batch's first bytes. The size is refused when negative, and otherwise
-    /// not checked against anything.
+    /// Reads the header from a batch's first bytes. The size is refused when negative, and
+    /// otherwise not checked against anything.
     pub(super) fn read(bytes: &[u8; HEADER_BYTES]) -> Option<BatchHeader> {
         let length = i32::from_be_bytes(array(bytes, 8));
         Some(BatchHeader {
@@ -61,8 +61,8 @@ impl BatchHeader {
         self.attributes & ATTRIBUTE_CODEC
     }
 
-    /// Refuses what a broker refuses by looking at the header alone. `size` is what the request gave
-    /// as the length of the partition's records, `version` the request's.
+    /// Refuses what a broker refuses by looking at the header alone. `size` is what the request
+    /// gave as the length of the partition's records, `version` the request's.
     pub(super) fn validate(&self, size: usize, version: i16) -> Result<(), Refusal> {
         let invalid = |what: &'static str| Err(Refusal::new(error::INVALID_RECORD, what));
         if self.magic != 2 {
@@ -105,8 +105,8 @@ impl BatchHeader {
     }
 }
 
-/// Checks the CRC of a whole batch and decodes its records once, so that nothing malformed gets into
-/// a log. `bytes` is the batch whose header was read and validated.
+/// Checks the CRC of a whole batch and decodes its records once, so that nothing malformed gets
+/// into a log. `bytes` is the batch whose header was read and validated.
 pub(super) fn validate_contents(header: &BatchHeader, bytes: &Bytes) -> Result<(), Refusal> {
     if crc_fast::crc32_iscsi(&bytes[CRC_COVERS_FROM..]) != header.crc {
         return Err(Refusal::new(error::CORRUPT_MESSAGE, "the CRC-32C does not match"));

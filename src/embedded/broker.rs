@@ -23,8 +23,8 @@ const BACKLOG: i32 = 1024;
 /// How long to leave a listener alone that has just failed.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
-/// A port that belongs to a broker but is not listened on: connecting to it is refused, and no other
-/// socket of this machine gets its number.
+/// A port that belongs to a broker but is not listened on: connecting to it is refused, and no
+/// other socket of this machine gets its number.
 #[derive(Debug)]
 pub(super) struct ReservedPort(Socket);
 

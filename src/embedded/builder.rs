@@ -45,8 +45,8 @@ impl EmbeddedClusterBuilder {
         self
     }
 
-    /// A topic that exists from the start, its partitions led by the brokers in turn: partition 0 by
-    /// broker 1, partition 1 by broker 2, and so on.
+    /// A topic that exists from the start, its partitions led by the brokers in turn: partition 0
+    /// by broker 1, partition 1 by broker 2, and so on.
     ///
     /// # Panics
     ///

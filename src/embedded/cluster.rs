@@ -16,8 +16,9 @@ use super::stats::ClusterStats;
 
 /// A running cluster. Dropping it closes every port and connection and ends every thread.
 ///
-/// Every method takes `&self` and may be called from any thread. Methods that name a broker panic if
-/// the cluster has none of that id; the others say what they do about a topic that does not exist.
+/// Every method takes `&self` and may be called from any thread. Methods that name a broker panic
+/// if the cluster has none of that id; the others say what they do about a topic that does not
+/// exist.
 #[derive(Debug)]
 pub struct EmbeddedCluster {
     shared: Arc<Shared>,
@@ -76,8 +77,8 @@ impl EmbeddedCluster {
         self.node(id).address
     }
 
-    /// Creates a topic with a new topic id, led by the brokers in turn. False if there is one of that
-    /// name.
+    /// Creates a topic with a new topic id, led by the brokers in turn. False if there is one of
+    /// that name.
     ///
     /// # Panics
     ///
@@ -93,8 +94,8 @@ impl EmbeddedCluster {
         self.shared.delete_topic(name)
     }
 
-    /// Raises a topic's count of partitions to `total`; a lower total changes nothing. False if there
-    /// is no such topic.
+    /// Raises a topic's count of partitions to `total`; a lower total changes nothing. False if
+    /// there is no such topic.
     pub fn add_partitions(&self, name: &str, total: i32) -> bool {
         self.shared.add_partitions(name, total)
     }
@@ -121,8 +122,8 @@ impl EmbeddedCluster {
         self.look(topic, partition, |p| p.lead(to)).is_some()
     }
 
-    /// Leaves a partition without leader, in the next leader epoch: LEADER_NOT_AVAILABLE in metadata,
-    /// NOT_LEADER_OR_FOLLOWER everywhere. False if there is no such partition.
+    /// Leaves a partition without leader, in the next leader epoch: LEADER_NOT_AVAILABLE in
+    /// metadata, NOT_LEADER_OR_FOLLOWER everywhere. False if there is no such partition.
     pub fn set_leaderless(&self, topic: &str, partition: i32) -> bool {
         self.look(topic, partition, |p| p.lead(-1)).is_some()
     }
@@ -173,9 +174,9 @@ impl EmbeddedCluster {
         Ok(())
     }
 
-    /// Lets a broker stand still, like a process under SIGSTOP: the system still accepts connections
-    /// and bytes for it, it reads and answers nothing. (A read that is under way may still take what
-    /// comes first.) Nothing happens if it is stopped.
+    /// Lets a broker stand still, like a process under SIGSTOP: the system still accepts
+    /// connections and bytes for it, it reads and answers nothing. (A read that is under way may
+    /// still take what comes first.) Nothing happens if it is stopped.
     pub fn pause_broker(&self, id: i32) {
         if let Life::Running(running) = &*self.life(id) {
             running.gate.pause();
@@ -233,9 +234,10 @@ impl EmbeddedCluster {
         self.shared.faults.clear();
     }
 
-    /// Changes what ApiVersions advertises for an API key, for all brokers and from the next request
-    /// on: any other version is answered by closing the connection. What is advertised beyond the
-    /// implemented versions is closed on as well. An empty range (`min > max`) takes the API away.
+    /// Changes what ApiVersions advertises for an API key, for all brokers and from the next
+    /// request on: any other version is answered by closing the connection. What is advertised
+    /// beyond the implemented versions is closed on as well. An empty range (`min > max`) takes the
+    /// API away.
     pub fn limit_api(&self, api_key: i16, min: i16, max: i16) {
         let advertised = self.shared.advertised.write();
         let mut advertised = advertised.unwrap_or_else(PoisonError::into_inner);

@@ -103,8 +103,9 @@ impl Fault {
         Fault::new(Action::OmitPartition)
     }
 
-    /// A produce request waits this long before it is handled ([`after_append`](Fault::after_append):
-    /// before it is answered). Its connection waits with it, as connections do at real brokers.
+    /// A produce request waits this long before it is handled
+    /// ([`after_append`](Fault::after_append): before it is answered). Its connection waits with
+    /// it, as connections do at real brokers.
     pub fn delay(by: Duration) -> Fault {
         Fault::new(Action::Delay(by))
     }
@@ -186,7 +187,8 @@ impl Fault {
         self
     }
 
-    /// The error message, or the message of each culprit for [`record_errors`](Fault::record_errors).
+    /// The error message, or the message of each culprit for
+    /// [`record_errors`](Fault::record_errors).
     pub fn message(mut self, text: &str) -> Fault {
         self.message = Some(text.to_owned());
         self

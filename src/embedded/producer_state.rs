@@ -1,8 +1,8 @@
 //! What a partition remembers of its idempotent producers (KIP-98).
 //!
-//! The rules are those of Kafka's `ProducerStateManager`: epochs never go back, a new epoch starts at
-//! sequence 0, within an epoch sequences have no gaps, and the last five batches are remembered, so
-//! that a repeated one is answered with its first offset and not written again.
+//! The rules are those of Kafka's `ProducerStateManager`: epochs never go back, a new epoch starts
+//! at sequence 0, within an epoch sequences have no gaps, and the last five batches are remembered,
+//! so that a repeated one is answered with its first offset and not written again.
 
 use std::collections::{HashMap, VecDeque};
 

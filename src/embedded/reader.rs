@@ -7,6 +7,12 @@ use super::gate::Gate;
 
 /// Bytes read at once. As small as this they are still in cache when they are looked at.
 const BUFFER_BYTES: usize = 128 << 10;
+/// From this size on, what is skipped is dropped in the socket.
+#[cfg(target_os = "linux")]
+const UNREAD_BYTES_MIN: usize = 32 << 10;
+/// What is read after such a skip: the next header will be in it, and little that is skipped next.
+#[cfg(target_os = "linux")]
+const HEAD_BYTES: usize = 4 << 10;
 /// A frame's memory grows with what was really received, by this much at least.
 const FRAME_GROWTH_BYTES: usize = 1 << 20;
 
@@ -17,6 +23,8 @@ pub(super) struct Reader<'a> {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    /// The most that the next read takes.
+    read_bytes_max: usize,
     #[cfg(target_os = "linux")]
     unread: Unread,
 }
@@ -29,6 +37,7 @@ impl<'a> Reader<'a> {
             buffer: vec![0; BUFFER_BYTES].into(),
             start: 0,
             end: 0,
+            read_bytes_max: BUFFER_BYTES,
             #[cfg(target_os = "linux")]
             unread: Unread::new(),
         }
@@ -82,7 +91,8 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
             #[cfg(target_os = "linux")]
-            if n >= self.buffer.len() / 2 {
+            if n >= UNREAD_BYTES_MIN {
+                self.read_bytes_max = HEAD_BYTES;
                 n -= received(self.gate, self.unread.drop_from(self.stream, n))?;
                 continue;
             }
@@ -97,7 +107,9 @@ impl<'a> Reader<'a> {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let read = self.stream.read(&mut self.buffer[self.end..]);
+        let until = self.buffer.len().min(self.end + self.read_bytes_max);
+        self.read_bytes_max = BUFFER_BYTES;
+        let read = self.stream.read(&mut self.buffer[self.end..until]);
         self.end += received(self.gate, read)?;
         Ok(())
     }

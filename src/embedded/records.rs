@@ -11,7 +11,8 @@ use super::decompress;
 pub struct EmbeddedRecord {
     /// Its offset in the partition.
     pub offset: i64,
-    /// Milliseconds since the epoch: the producer's, or the broker's in a topic with log append time.
+    /// Milliseconds since the epoch: the producer's, or the broker's in a topic with log append
+    /// time.
     pub timestamp: i64,
     /// The key; `None` is null, which is not the same as empty.
     pub key: Option<Bytes>,

@@ -16,30 +16,36 @@ use kafka_protocol::records::{
 };
 
 /// So long that only a broken test reaches it.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     correlation_id: i32,
 }
 
 /// One batch for one partition.
 #[derive(Clone)]
-pub struct Batch {
-    pub topic: &'static str,
-    pub topic_id: [u8; 16],
-    pub partition: i32,
-    pub bytes: Bytes,
+pub(crate) struct Batch {
+    pub(crate) topic: &'static str,
+    pub(crate) topic_id: [u8; 16],
+    pub(crate) partition: i32,
+    pub(crate) bytes: Bytes,
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("the broker listens");
+        stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         Client { stream, correlation_id: 0 }
     }
 
-    pub fn send<M: Encodable + HeaderVersion>(&mut self, key: ApiKey, version: i16, message: &M) {
+    pub(crate) fn send<M: Encodable + HeaderVersion>(
+        &mut self,
+        key: ApiKey,
+        version: i16,
+        message: &M,
+    ) {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(key as i16)
@@ -58,12 +64,12 @@ impl Client {
     }
 
     /// The next response, which must be the one to the last request.
-    pub fn receive<M: Decodable + HeaderVersion>(&mut self, version: i16) -> io::Result<M> {
+    pub(crate) fn receive<M: Decodable + HeaderVersion>(&mut self, version: i16) -> io::Result<M> {
         let correlation_id = self.correlation_id;
         self.receive_of(correlation_id, version)
     }
 
-    pub fn receive_of<M: Decodable + HeaderVersion>(
+    pub(crate) fn receive_of<M: Decodable + HeaderVersion>(
         &mut self,
         correlation_id: i32,
         version: i16,
@@ -80,7 +86,7 @@ impl Client {
         Ok(message)
     }
 
-    pub fn call<M, R>(&mut self, key: ApiKey, version: i16, message: &M) -> io::Result<R>
+    pub(crate) fn call<M, R>(&mut self, key: ApiKey, version: i16, message: &M) -> io::Result<R>
     where
         M: Encodable + HeaderVersion,
         R: Decodable + HeaderVersion,
@@ -89,19 +95,19 @@ impl Client {
         self.receive(version)
     }
 
-    pub fn send_produce(&mut self, version: i16, acks: i16, batches: &[Batch]) {
+    pub(crate) fn send_produce(&mut self, version: i16, acks: i16, batches: &[Batch]) {
         self.send(ApiKey::Produce, version, &request(version, acks, batches));
     }
 
     /// Sends one batch with acks=all and gives its partition's response.
-    pub fn produce(&mut self, version: i16, batch: &Batch) -> PartitionProduceResponse {
+    pub(crate) fn produce(&mut self, version: i16, batch: &Batch) -> PartitionProduceResponse {
         self.send_produce(version, -1, std::slice::from_ref(batch));
         let response: ProduceResponse = self.receive(version).expect("a response");
         response.responses[0].partition_responses[0].clone()
     }
 
     /// Whether the broker closes the connection, instead of sending anything more.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         match self.stream.read(&mut [0; 1]) {
             Ok(n) => n == 0,
             Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
@@ -127,7 +133,7 @@ fn request(version: i16, acks: i16, batches: &[Batch]) -> ProduceRequest {
 }
 
 /// A batch of the given values, for partition 0 of "t". `producer` is (id, epoch, first sequence).
-pub fn batch(producer: Option<(i64, i16, i32)>, values: &[&'static str]) -> Batch {
+pub(crate) fn batch(producer: Option<(i64, i16, i32)>, values: &[&'static str]) -> Batch {
     let (producer_id, producer_epoch, sequence) = producer.unwrap_or((-1, -1, -1));
     let record = |(i, value): (usize, &&'static str)| Record {
         transactional: false,
@@ -154,7 +160,7 @@ pub fn batch(producer: Option<(i64, i16, i32)>, values: &[&'static str]) -> Batc
 
 impl Batch {
     /// Changes bytes of the batch; `reseal` makes the CRC right again.
-    pub fn altered(mut self, reseal: bool, change: impl FnOnce(&mut Vec<u8>)) -> Batch {
+    pub(crate) fn altered(mut self, reseal: bool, change: impl FnOnce(&mut Vec<u8>)) -> Batch {
         let mut bytes = self.bytes.to_vec();
         change(&mut bytes);
         if reseal {
@@ -165,7 +171,7 @@ impl Batch {
         self
     }
 
-    pub fn to(mut self, topic: &'static str, partition: i32) -> Batch {
+    pub(crate) fn to(mut self, topic: &'static str, partition: i32) -> Batch {
         (self.topic, self.partition) = (topic, partition);
         self
     }

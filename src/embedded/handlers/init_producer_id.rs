@@ -7,8 +7,9 @@ use super::super::log::error;
 use super::super::state::Shared;
 use super::{Broken, Envelope, decode, encode};
 
-/// Gives a new producer id with epoch 0, whatever identity the request brings: without transactional
-/// id that is what Kafka does. There is no transaction coordinator here, and it says so.
+/// Gives a new producer id with epoch 0, whatever identity the request brings: without
+/// transactional id that is what Kafka does. There is no transaction coordinator here, and it says
+/// so.
 pub(crate) fn handle(
     shared: &Shared,
     broker: i32,

@@ -13,8 +13,8 @@ use super::super::log::error;
 use super::super::state::{Shared, Topic, Topics, topic_name_is_valid};
 use super::{Broken, Envelope, decode, encode, text};
 
-/// Answers with what is asked for. A topic that is missing and may be created is created, and said to
-/// be unknown this once, as brokers with KRaft do.
+/// Answers with what is asked for. A topic that is missing and may be created is created, and said
+/// to be unknown this once, as brokers with KRaft do.
 pub(crate) fn handle(
     shared: &Shared,
     broker: i32,
