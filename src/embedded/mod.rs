@@ -1,1 +1,61 @@
-//! embedded
+//! An in-process Kafka cluster: brokers that speak Kafka's protocol over real TCP on the loopback
+//! interface, for tests, examples and benchmarks that have no Kafka at hand.
+//!
+//! ```
+//! use tidegate::embedded::EmbeddedCluster;
+//!
+//! let cluster = EmbeddedCluster::builder().brokers(3).topic("orders", 12).start()?;
+//! let bootstrap = cluster.bootstrap_servers();
+//! // … a producer sends to `bootstrap` …
+//! assert_eq!(cluster.high_watermark("orders", 0), 0);
+//! assert!(cluster.records("orders", 0).is_empty());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Fed by whatever client connects, and by the test that scripts it; feeds nothing in this crate.
+//! It shares no code with the client: requests and responses go through the `kafka-protocol` crate,
+//! and batches through a decoder of its own, so that client and broker do not agree on a mistake.
+//!
+//! # What it is
+//!
+//! It speaks ApiVersions, Metadata, InitProducerId (without transactions) and Produce from version
+//! 3, each up to what Kafka 4.1 has. It is strict where Kafka is: CRC-32C and well-formed records,
+//! one batch a partition, leadership, `acks`, `message.max.bytes`, and the sequences of idempotent
+//! producers. It goes further in two points, which a client must not run into: a request with
+//! leftover bytes ends the connection, and a partition that occurs twice in one is refused. Two
+//! answers differ from Kafka 4: a batch older than the five remembered is DUPLICATE_SEQUENCE_NUMBER
+//! (46) as in Kafka 1.0, so that clients meet that code too, and a duplicate's log append time is
+//! always -1.
+//!
+//! There is no replication: a partition's log moves with its leader, nothing is lost with a broker,
+//! and everything is in memory until the cluster is dropped. What a real cluster does when replicas
+//! are missing is scripted, with [`Fault`].
+//!
+//! # What can be done to it
+//!
+//! Leaders move, brokers stop, pause and come back on the same port, topics are created, deleted
+//! and extended, and scripted [`Fault`]s go wrong at an exact place.
+//! [`EmbeddedCluster::wait_until`] waits for what brokers have seen, so that tests need no sleeps.
+
+mod batch;
+mod broker;
+mod builder;
+mod cluster;
+mod connection;
+mod decompress;
+mod discard;
+mod fault;
+mod gate;
+mod handlers;
+mod log;
+mod producer_state;
+mod reader;
+mod records;
+mod state;
+mod stats;
+
+pub use builder::EmbeddedClusterBuilder;
+pub use cluster::EmbeddedCluster;
+pub use fault::Fault;
+pub use records::EmbeddedRecord;
+pub use stats::{BrokerStats, ClusterStats};

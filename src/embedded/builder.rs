@@ -1,0 +1,114 @@
+//! How an embedded cluster is set up.
+
+use std::io;
+
+use super::cluster::EmbeddedCluster;
+use super::state::{Config, topic_name_is_valid};
+
+/// Settings of an [`EmbeddedCluster`], made by [`EmbeddedCluster::builder`].
+#[derive(Clone, Debug)]
+pub struct EmbeddedClusterBuilder {
+    pub(super) brokers: i32,
+    pub(super) topics: Vec<NewTopic>,
+    pub(super) config: Config,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct NewTopic {
+    pub name: String,
+    pub partitions: i32,
+    pub log_append_time: bool,
+}
+
+impl EmbeddedClusterBuilder {
+    pub(super) fn new() -> EmbeddedClusterBuilder {
+        EmbeddedClusterBuilder {
+            brokers: 1,
+            topics: Vec::new(),
+            config: Config {
+                auto_create_topics: false,
+                default_partitions: 1,
+                discard_payloads: false,
+                message_bytes_max: 1_048_588,
+            },
+        }
+    }
+
+    /// How many brokers, with the ids 1 to `n`. Default: 1.
+    ///
+    /// # Panics
+    ///
+    /// If it is less than 1.
+    pub fn brokers(mut self, n: usize) -> Self {
+        self.brokers = i32::try_from(n).unwrap_or(i32::MAX);
+        assert!(self.brokers > 0, "a cluster has a broker at least");
+        self
+    }
+
+    /// A topic that exists from the start, its partitions led by the brokers in turn: partition 0
+    /// by broker 1, partition 1 by broker 2, and so on.
+    ///
+    /// # Panics
+    ///
+    /// If Kafka would not take the name, or the topic has no partition.
+    pub fn topic(self, name: &str, partitions: i32) -> Self {
+        self.new_topic(name, partitions, false)
+    }
+
+    /// A topic with `message.timestamp.type=LogAppendTime`: its records carry the broker's time.
+    ///
+    /// # Panics
+    ///
+    /// As [`topic`](Self::topic).
+    pub fn topic_with_log_append_time(self, name: &str, partitions: i32) -> Self {
+        self.new_topic(name, partitions, true)
+    }
+
+    fn new_topic(mut self, name: &str, partitions: i32, log_append_time: bool) -> Self {
+        assert!(topic_name_is_valid(name), "{name:?} is no name of a topic");
+        assert!(partitions > 0, "a topic has a partition at least");
+        self.topics.push(NewTopic { name: name.to_owned(), partitions, log_append_time });
+        self
+    }
+
+    /// Whether a metadata request creates the topics it misses, if it allows that. The first answer
+    /// still says UNKNOWN_TOPIC_OR_PARTITION. Default: no.
+    pub fn auto_create_topics(mut self, on: bool) -> Self {
+        self.config.auto_create_topics = on;
+        self
+    }
+
+    /// How many partitions such a topic gets. Default: 1.
+    ///
+    /// # Panics
+    ///
+    /// If it is less than 1.
+    pub fn default_partitions(mut self, n: i32) -> Self {
+        assert!(n > 0, "a topic has a partition at least");
+        self.config.default_partitions = n;
+        self
+    }
+
+    /// For benchmarks: batches are read as far as their headers, offsets and sequences are kept and
+    /// checked, the records are dropped unseen and without CRC check. Default: no.
+    pub fn discard_payloads(mut self, on: bool) -> Self {
+        self.config.discard_payloads = on;
+        self
+    }
+
+    /// `message.max.bytes`: the size of a batch above which it is MESSAGE_TOO_LARGE (10). Default:
+    /// 1,048,588, as Kafka's.
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.message_bytes_max = bytes;
+        self
+    }
+
+    /// Starts the brokers, each on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// If a port, a thread or a file descriptor is not to be had.
+    pub fn start(self) -> io::Result<EmbeddedCluster> {
+        EmbeddedCluster::start(self)
+    }
+}

@@ -1,0 +1,169 @@
+//! One connection: requests in, responses out, strictly in order.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+
+use bytes::Bytes;
+
+use super::discard;
+use super::fault::{Action, Fault};
+use super::gate::Gate;
+use super::handlers::produce::{self, Call};
+use super::handlers::{self, Broken, Envelope, api};
+use super::reader::Reader;
+use super::state::{Node, Shared};
+use super::stats::add;
+
+/// The largest request, as Kafka's `socket.request.max.bytes`.
+const REQUEST_BYTES_MAX: usize = 100 << 20;
+/// Bytes of the size in front of every frame.
+const SIZE_BYTES: usize = 4;
+
+/// Serves a connection until it ends, for whatever reason.
+pub(super) fn serve(shared: &Shared, node: &Node, gate: &Gate, stream: &TcpStream) {
+    let mut reader = Reader::new(stream, gate);
+    let connection = Connection { shared, node, gate, stream };
+    while connection.turn(&mut reader).is_ok() {}
+}
+
+struct Connection<'a> {
+    shared: &'a Shared,
+    node: &'a Node,
+    gate: &'a Gate,
+    stream: &'a TcpStream,
+}
+
+enum Request {
+    Produce(Call),
+    Other(Bytes),
+}
+
+impl Connection<'_> {
+    /// One request from its first byte to its response's last.
+    fn turn(&self, reader: &mut Reader<'_>) -> io::Result<()> {
+        let (size, envelope) = read_envelope(reader)?;
+        self.check_version(&envelope)?;
+        let request = match envelope.api_key {
+            api::PRODUCE if self.shared.config.discard_payloads => {
+                reader.skip(SIZE_BYTES + Envelope::BYTES)?;
+                let left = size - Envelope::BYTES;
+                Request::Produce(discard::read_call(reader, left, envelope.version)?)
+            }
+            key => {
+                reader.skip(SIZE_BYTES)?;
+                let frame = Bytes::from(reader.take_owned(size)?);
+                match key {
+                    api::PRODUCE => Request::Produce(Call::decode(&envelope, frame)?),
+                    _ => Request::Other(frame),
+                }
+            }
+        };
+        self.gate.pass()?;
+        self.node.counters.request(envelope.api_key, envelope.version);
+        self.shared.observers.notify();
+        let response = self.respond(&envelope, &request);
+        if let Ok(Some(response)) = &response {
+            self.gate.pass()?;
+            let mut stream = self.stream;
+            stream.write_all(response)?;
+            add(&self.node.counters.responses, 1);
+        }
+        self.shared.observers.notify();
+        response.map(drop)
+    }
+
+    /// Kafka closes on a version it does not have, except for ApiVersions, which answers.
+    fn check_version(&self, envelope: &Envelope) -> io::Result<()> {
+        let key = envelope.api_key;
+        if key == api::API_VERSIONS {
+            return Ok(());
+        }
+        let advertised = self.shared.advertised.read();
+        let advertised = advertised.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let within = |range: Option<&(i16, i16)>| {
+            range.is_some_and(|(min, max)| (min..=max).contains(&&envelope.version))
+        };
+        match within(advertised.get(&key)) && within(handlers::versions_implemented().get(&key)) {
+            true => Ok(()),
+            false => Err(Broken("an API or a version that is not spoken here").into()),
+        }
+    }
+
+    /// Handles a request with the fault that is scripted for it. `None` is no response.
+    fn respond(&self, envelope: &Envelope, request: &Request) -> io::Result<Option<Vec<u8>>> {
+        let Some(fault) = self.fault(envelope, request) else {
+            return self.handle(envelope, request, 0);
+        };
+        let handle_if = |wanted: bool, throttle_ms: i32| match wanted {
+            true => self.handle(envelope, request, throttle_ms),
+            false => Ok(None),
+        };
+        match fault.action {
+            Action::Delay(by) if fault.after_append => {
+                let response = self.handle(envelope, request, 0);
+                self.shared.observers.notify();
+                self.gate.delay(by)?;
+                response
+            }
+            Action::Delay(by) => {
+                self.gate.delay(by)?;
+                self.handle(envelope, request, 0)
+            }
+            Action::Silence => handle_if(fault.after_append, 0).map(|_| None),
+            Action::Throttle(ms) => handle_if(true, ms),
+            _ => {
+                handle_if(fault.after_append, 0)?;
+                Err(Broken("a scripted fault").into())
+            }
+        }
+    }
+
+    fn fault(&self, envelope: &Envelope, request: &Request) -> Option<Fault> {
+        self.shared.faults.take_request(self.node.id, envelope.api_key, |predicate| match request {
+            Request::Produce(call) => call.contains(self.shared, predicate),
+            Request::Other(_) => false,
+        })
+    }
+
+    fn handle(
+        &self,
+        envelope: &Envelope,
+        request: &Request,
+        throttle_ms: i32,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let (shared, node) = (self.shared, self.node);
+        let response = match (request, envelope.api_key) {
+            (Request::Produce(call), _) => {
+                return Ok(produce::handle(shared, node, envelope, call, throttle_ms)?);
+            }
+            (Request::Other(frame), api::METADATA) => {
+                handlers::metadata::handle(shared, node.id, envelope, frame.clone())
+            }
+            (Request::Other(frame), api::INIT_PRODUCER_ID) => {
+                handlers::init_producer_id::handle(shared, node.id, envelope, frame.clone())
+            }
+            (Request::Other(frame), _) => {
+                handlers::api_versions::handle(shared, envelope, frame.clone())
+            }
+        };
+        Ok(Some(response?))
+    }
+}
+
+fn read_envelope(reader: &mut Reader<'_>) -> io::Result<(usize, Envelope)> {
+    let size = reader.peek(SIZE_BYTES)?;
+    let size = size.first_chunk().map_or(-1, |size| i32::from_be_bytes(*size));
+    let size = usize::try_from(size).unwrap_or(0);
+    if !(Envelope::BYTES..=REQUEST_BYTES_MAX).contains(&size) {
+        return Err(Broken("a frame of a size that no request has").into());
+    }
+    let head = reader.peek(SIZE_BYTES + Envelope::BYTES)?;
+    let envelope = Envelope::read(&head[SIZE_BYTES..]).ok_or(Broken("a request cut short"))?;
+    Ok((size, envelope))
+}
+
+impl From<Broken> for io::Error {
+    fn from(broken: Broken) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, broken.0)
+    }
+}

@@ -1,0 +1,163 @@
+//! One partition: who leads it, its log, its producers.
+
+use bytes::Bytes;
+
+use super::batch::{self, BatchHeader};
+use super::producer_state::{Claim, ProducerStates, Verdict};
+use super::records::{self, EmbeddedRecord};
+
+/// The error codes that the embedded brokers answer with (from Kafka's protocol guide).
+pub(super) mod error {
+    pub(crate) const NONE: i16 = 0;
+    pub(crate) const CORRUPT_MESSAGE: i16 = 2;
+    pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    pub(crate) const LEADER_NOT_AVAILABLE: i16 = 5;
+    pub(crate) const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+    pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
+    pub(crate) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+    pub(crate) const INVALID_TOPIC_EXCEPTION: i16 = 17;
+    pub(crate) const INVALID_REQUIRED_ACKS: i16 = 21;
+    pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
+    pub(crate) const INVALID_REQUEST: i16 = 42;
+    pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    pub(crate) const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
+    pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
+    pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+    pub(crate) const INVALID_RECORD: i16 = 87;
+    pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
+}
+
+/// Why a batch was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub code: i16,
+    pub message: &'static str,
+}
+
+impl Refusal {
+    pub(super) fn new(code: i16, message: &'static str) -> Refusal {
+        Refusal { code, message }
+    }
+}
+
+/// What came of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Appended {
+    pub base_offset: i64,
+    /// -1 unless the topic has log append time.
+    pub append_time: i64,
+    /// It was in the log already and was not written again.
+    pub duplicate: bool,
+}
+
+/// What is taken of a partition's records in a produce request.
+#[derive(Clone, Debug)]
+pub(super) enum Submitted {
+    /// All of it; `None` is null.
+    Whole(Option<Bytes>),
+    /// The first bytes, and the size of all.
+    HeaderOnly { size: usize, header: [u8; batch::HEADER_BYTES] },
+}
+
+impl Submitted {
+    /// The header and the size, once it is clear that there is a header.
+    pub(super) fn header(&self) -> Result<(BatchHeader, usize), Refusal> {
+        const NONE: &str = "a partition's records hold exactly one batch";
+        let none = Refusal::new(error::INVALID_RECORD, NONE);
+        let (size, header) = match self {
+            Submitted::Whole(None) => return Err(none),
+            Submitted::Whole(Some(bytes)) => (bytes.len(), bytes.first_chunk().ok_or(none)?),
+            Submitted::HeaderOnly { size, header } => (*size, header),
+        };
+        Ok((BatchHeader::read(header).ok_or(none)?, size))
+    }
+}
+
+#[derive(Debug)]
+struct StoredBatch {
+    header: BatchHeader,
+    base_offset: i64,
+    append_time: Option<i64>,
+    bytes: Bytes,
+}
+
+/// A partition. Leadership and log are one value under one lock, so that no batch is appended by a
+/// broker that has just lost the lead.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    /// -1 for none.
+    pub leader: i32,
+    pub leader_epoch: i32,
+    offset_next: i64,
+    producers: ProducerStates,
+    batches: Vec<StoredBatch>,
+}
+
+impl Partition {
+    pub(super) fn new(leader: i32) -> Partition {
+        Partition { leader, ..Partition::default() }
+    }
+
+    /// Gives the lead to another broker, or to none (-1), in a new epoch.
+    pub(super) fn lead(&mut self, leader: i32) {
+        self.leader = leader;
+        self.leader_epoch += 1;
+    }
+
+    /// The offset that the next record gets.
+    pub(super) fn high_watermark(&self) -> i64 {
+        self.offset_next
+    }
+
+    /// Appends a batch whose header (and contents, unless discarded) are valid. `append_time` is
+    /// given for topics with log append time.
+    pub(super) fn append(
+        &mut self,
+        header: &BatchHeader,
+        submitted: &Submitted,
+        append_time: Option<i64>,
+    ) -> Result<Appended, Refusal> {
+        let claim = (header.producer_id >= 0).then_some(Claim {
+            producer_id: header.producer_id,
+            epoch: header.producer_epoch,
+            sequence_first: header.base_sequence,
+            records: header.record_count,
+        });
+        if let Some(claim) = &claim
+            && let Verdict::Duplicate { base_offset } = self.producers.check(claim)?
+        {
+            return Ok(Appended { base_offset, append_time: -1, duplicate: true });
+        }
+        let base_offset = self.offset_next;
+        if let Some(claim) = &claim {
+            self.producers.appended(claim, base_offset);
+        }
+        self.offset_next += i64::from(header.record_count);
+        if let Submitted::Whole(Some(bytes)) = submitted {
+            self.batches.push(StoredBatch {
+                header: *header,
+                base_offset,
+                append_time,
+                bytes: bytes.clone(),
+            });
+        }
+        let append_time = append_time.unwrap_or(-1);
+        Ok(Appended { base_offset, append_time, duplicate: false })
+    }
+
+    /// Everything in the log, decoded; empty when payloads are discarded.
+    pub(super) fn records(&self) -> Vec<EmbeddedRecord> {
+        let mut out = Vec::new();
+        for batch in &self.batches {
+            records::decode(
+                &batch.header,
+                &batch.bytes,
+                batch.base_offset,
+                batch.append_time,
+                &mut out,
+            )
+            .expect("batches are decoded once before they are stored");
+        }
+        out
+    }
+}

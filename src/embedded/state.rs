@@ -1,0 +1,201 @@
+//! What the brokers of one embedded cluster share: topics, leaders, identities, configuration.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::fault::Script;
+use super::log::Partition;
+use super::stats::{Counters, Observers};
+
+/// What a builder settled.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub auto_create_topics: bool,
+    pub default_partitions: i32,
+    pub discard_payloads: bool,
+    pub message_bytes_max: usize,
+}
+
+/// A broker as the others know it.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub id: i32,
+    pub address: SocketAddr,
+    /// Listed in metadata and able to lead. A stopped broker stays registered until failed over, as
+    /// one whose session has not timed out.
+    pub registered: AtomicBool,
+    pub counters: Counters,
+}
+
+/// A topic.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub name: String,
+    pub id: [u8; 16],
+    pub log_append_time: bool,
+    pub partitions: Vec<Arc<Mutex<Partition>>>,
+}
+
+impl Topic {
+    /// The partition's state, locked.
+    pub(super) fn partition(&self, index: i32) -> Option<MutexGuard<'_, Partition>> {
+        let partition = self.partitions.get(usize::try_from(index).ok()?)?;
+        Some(partition.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    by_name: BTreeMap<String, Arc<Topic>>,
+    name_of: HashMap<[u8; 16], String>,
+}
+
+impl Topics {
+    pub(super) fn by_name(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn by_id(&self, id: &[u8; 16]) -> Option<&Arc<Topic>> {
+        self.by_name.get(self.name_of.get(id)?)
+    }
+
+    /// All, by name.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.by_name.values()
+    }
+
+    fn insert(&mut self, topic: Topic) {
+        self.name_of.insert(topic.id, topic.name.clone());
+        self.by_name.insert(topic.name.clone(), Arc::new(topic));
+    }
+
+    fn remove(&mut self, name: &str) -> bool {
+        let Some(topic) = self.by_name.remove(name) else { return false };
+        self.name_of.remove(&topic.id);
+        true
+    }
+}
+
+/// The state of one cluster.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub config: Config,
+    pub nodes: Vec<Node>,
+    pub faults: Script,
+    pub observers: Observers,
+    /// API key → the versions that ApiVersions advertises.
+    pub advertised: RwLock<BTreeMap<i16, (i16, i16)>>,
+    topics: RwLock<Topics>,
+    producer_id_next: AtomicI64,
+    topic_id_high: u64,
+    topic_id_next: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, addresses: &[(i32, SocketAddr)]) -> Shared {
+        let node = |&(id, address): &(i32, SocketAddr)| Node {
+            id,
+            address,
+            registered: AtomicBool::new(true),
+            counters: Counters::new(),
+        };
+        Shared {
+            config,
+            nodes: addresses.iter().map(node).collect(),
+            faults: Script::default(),
+            observers: Observers::default(),
+            advertised: RwLock::new(super::handlers::versions_implemented()),
+            topics: RwLock::default(),
+            producer_id_next: AtomicI64::new(1000),
+            topic_id_high: RandomState::new().build_hasher().finish(),
+            topic_id_next: AtomicU64::new(1),
+        }
+    }
+
+    /// The broker with this id.
+    pub(super) fn node(&self, id: i32) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The brokers that metadata lists.
+    pub(super) fn registered(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.registered.load(Ordering::Acquire))
+    }
+
+    /// A producer id that was never given out.
+    pub(super) fn producer_id(&self) -> i64 {
+        self.producer_id_next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Looks at the topics.
+    pub(super) fn topics<R>(&self, look: impl FnOnce(&Topics) -> R) -> R {
+        look(&self.topics.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Creates a topic, its partitions led by the registered brokers in turn. False if there is one
+    /// of that name.
+    pub(super) fn create_topic(&self, name: &str, partitions: i32, log_append_time: bool) -> bool {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if topics.by_name.contains_key(name) {
+            return false;
+        }
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.topic_id_high.to_be_bytes());
+        let low = self.topic_id_next.fetch_add(1, Ordering::Relaxed);
+        id[8..].copy_from_slice(&low.to_be_bytes());
+        let partitions = (0..partitions).map(|index| self.partition(index)).collect();
+        topics.insert(Topic { name: name.to_owned(), id, log_append_time, partitions });
+        true
+    }
+
+    /// Deletes a topic with its log. False if there is none.
+    pub(super) fn delete_topic(&self, name: &str) -> bool {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+    }
+
+    /// Raises the count of partitions to `total`. False if there is no such topic.
+    pub(super) fn add_partitions(&self, name: &str, total: i32) -> bool {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = topics.by_name.get(name) else { return false };
+        let mut partitions = old.partitions.clone();
+        let first = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+        partitions.extend((first..total).map(|index| self.partition(index)));
+        let (id, log_append_time) = (old.id, old.log_append_time);
+        topics.insert(Topic { name: name.to_owned(), id, log_append_time, partitions });
+        true
+    }
+
+    /// Moves the lead of everything `id` leads to the next registered brokers, or to none.
+    pub(super) fn fail_over(&self, id: i32) {
+        if let Some(node) = self.node(id) {
+            node.registered.store(false, Ordering::Release);
+        }
+        let live: Vec<i32> = self.registered().map(|node| node.id).collect();
+        let mut turn = 0;
+        let all: Vec<Arc<Topic>> = self.topics(|topics| topics.all().cloned().collect());
+        for partition in all.iter().flat_map(|topic| &topic.partitions) {
+            let mut partition = partition.lock().unwrap_or_else(PoisonError::into_inner);
+            if partition.leader == id {
+                let leader = live.get(turn % live.len().max(1)).copied().unwrap_or(-1);
+                partition.lead(leader);
+                turn += 1;
+            }
+        }
+    }
+
+    fn partition(&self, index: i32) -> Arc<Mutex<Partition>> {
+        let live: Vec<i32> = self.registered().map(|node| node.id).collect();
+        let turn = usize::try_from(index).unwrap_or(0) % live.len().max(1);
+        Arc::new(Mutex::new(Partition::new(live.get(turn).copied().unwrap_or(-1))))
+    }
+}
+
+/// Whether Kafka takes this as a topic's name.
+pub(super) fn topic_name_is_valid(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !matches!(name, "" | "." | "..") && name.len() <= 249 && name.chars().all(legal)
+}
