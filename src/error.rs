@@ -137,7 +137,9 @@ pub enum SendErrorKind {
     #[error("this process is a fork of the one that built the producer: build a new one here")]
     Forked,
     /// The record cannot fit any request.
-    #[error("its {size} bytes are over max_request_size = {max}: raise it here and max.message.bytes at the topic, or send less")]
+    #[error(
+        "its {size} bytes are over max_request_size = {max}: raise it here and max.message.bytes at the topic, or send less"
+    )]
     RecordTooLarge {
         /// Bytes of the record as a batch of its own.
         size: usize,
@@ -162,20 +164,16 @@ pub enum SendErrorKind {
         high: usize,
     },
     /// No room within the time that [`Backoff::Park`](crate::Backoff::Park) allowed.
-    #[error("no room within {waited:?}: brokers take records slower than they are sent, or not at all")]
+    #[error(
+        "no room within {waited:?}: brokers take records slower than they are sent, or not at all"
+    )]
     ParkTimedOut {
         /// How long the caller was held.
         waited: Duration,
     },
-    /// The producer already has `lanes_max` partitions open.
-    #[error("the producer's limit of {lanes_max} partitions (lanes_max) is reached")]
-    TooManyLanes {
-        /// The limit.
-        lanes_max: usize,
-    },
-    /// A header's key is longer than the format allows, or there are too many headers.
-    #[error("invalid headers: {0}")]
-    InvalidHeaders(&'static str),
+    /// Kafka does not allow the topic's name.
+    #[error("its topic's name is illegal: {0}")]
+    InvalidTopic(&'static str),
     /// The user's partitioner or strategy panicked; only this record is affected.
     #[error("the {0} panicked")]
     PolicyPanicked(&'static str),
@@ -279,6 +277,15 @@ pub enum DeliveryErrorCause {
     /// The user's partitioner panicked on this record.
     #[error("the partitioner panicked")]
     PartitionerPanicked,
+    /// The topic's partitions would exceed the producer's limit.
+    #[error("the producer's limit of {lanes_max} partitions (lanes_max) is reached")]
+    TooManyLanes {
+        /// The limit.
+        lanes_max: usize,
+    },
+    /// `wait` was called in a waker, on a thread of the producer itself.
+    #[error("wait was called on a thread of the producer itself, where it would wait for ever")]
+    WaitedOnOwnThread,
 }
 
 impl DeliveryError {
@@ -354,7 +361,9 @@ pub enum FlushError {
 #[non_exhaustive]
 pub enum CloseError {
     /// The timeout passed; every remaining delivery was resolved with [`DeliveryErrorCause::Closed`].
-    #[error("the timeout of {timeout:?} passed before every record was acknowledged; the rest were failed")]
+    #[error(
+        "the timeout of {timeout:?} passed before every record was acknowledged; the rest were failed"
+    )]
     TimedOut {
         /// The timeout that was given.
         timeout: Duration,

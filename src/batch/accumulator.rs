@@ -9,7 +9,7 @@ use super::{Cells, Destination, FlushWaiters, Lane, LaneHalf, LaneId, ShardId, T
 use crate::buffer::{AccountId, BufferPool};
 use crate::error::{DeliveryError, DeliveryErrorCause};
 use crate::policy::Partitioner;
-use crate::protocol::PartitionId;
+use crate::protocol::{BrokerId, PartitionId};
 
 /// Sizes in bytes, times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ pub struct RecordAccumulator {
     pub dropped: AtomicU64,
     topics: Mutex<HashMap<Arc<str>, Arc<TopicLanes>>>,
     lanes: Mutex<Vec<Arc<Lane>>>,
+    brokers: Mutex<Vec<(BrokerId, AccountId)>>,
     lane_count: AtomicU32,
     closed: AtomicBool,
 }
@@ -62,6 +63,7 @@ impl RecordAccumulator {
             dropped: AtomicU64::new(0),
             topics: Mutex::default(),
             lanes: Mutex::default(),
+            brokers: Mutex::default(),
             lane_count: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         })
@@ -137,6 +139,26 @@ impl RecordAccumulator {
             LaneHalf::new(lane)
         });
         Ok(halves.collect())
+    }
+
+    /// A broker got an account.
+    pub fn add_broker(&self, broker: BrokerId, account: AccountId) {
+        lock(&self.brokers).push((broker, account));
+    }
+
+    /// Every broker that was seen, and its account.
+    pub fn brokers(&self) -> Vec<(BrokerId, AccountId)> {
+        lock(&self.brokers).clone()
+    }
+
+    /// Whose account it is.
+    pub fn broker_of(&self, account: AccountId) -> Option<BrokerId> {
+        lock(&self.brokers).iter().find(|entry| entry.1 == account).map(|entry| entry.0)
+    }
+
+    /// The strategy dropped a record.
+    pub fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether `close` was called.

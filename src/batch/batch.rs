@@ -244,7 +244,9 @@ impl Batch {
             base_sequence: self.base_sequence,
             record_count: self.records,
             codec: self.codec,
+            last_offset_delta: self.records as i32 - 1,
             records_len: self.len - BATCH_HEADER_LEN,
+            ..BatchHeader::default()
         };
         let out = self.links[0].segment[..BATCH_HEADER_LEN]
             .as_mut()
@@ -287,7 +289,7 @@ impl Batch {
         self.links.truncate(used);
         if let Some(last) = self.links.last_mut() {
             let len = last.len;
-            last.segment.shrink_to(len);
+            last.segment.truncate_to(len);
         }
         self.codec = codec;
         self.len = BATCH_HEADER_LEN + compressed.len();

@@ -4,13 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::lane::{AppendContext, Lane};
-use super::open::{NeedRoom, Refusal};
+use super::open::{NeedRoom, Refusal, take_room};
 use super::stash::{DrainingRun, StashedRecord};
 use super::{CellHandle, Destination, RecordAccumulator, Stash, TopicLanes};
 use crate::buffer::{AccountId, Segment};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
-use crate::policy::PartitionRequest;
-use crate::protocol::records::RecordParts;
+use crate::policy::{PartitionRequest, Partitions};
+use crate::protocol::records::{Header, RecordParts};
 use crate::sync::{ForwardTable, WakeList};
 
 /// How a call of [`drain_stash`] ended.
@@ -28,7 +28,6 @@ pub enum Drained {
 pub struct Draining {
     run: DrainingRun,
     table: ForwardTable<Destination, DeliveryError>,
-    moved: u32,
     /// The record that found no room, to be tried again.
     waiting: Option<Waiting>,
 }
@@ -41,18 +40,19 @@ struct Waiting {
     headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// Moves stashed records of `topic` into its lanes, oldest first, up to about `budget` bytes.
+/// Moves stashed records of `topic` into its lanes, oldest first, up to about `budget` bytes, using
+/// the segments in `spare` first.
 /// `stash` is the topic's, locked. Lanes that must be posted go to `post`.
 pub fn drain_stash(
     accumulator: &RecordAccumulator,
     topic: &TopicLanes,
     stash: &mut Stash,
     context: &AppendContext<'_>,
-    budget: usize,
+    (budget, spare): (usize, &mut Vec<Segment>),
     post: &mut dyn FnMut(&Lane),
 ) -> Drained {
     let mut wakes = WakeList::default();
-    let mut mover = Mover { accumulator, topic, context, post, spare: Vec::new() };
+    let mut mover = Mover { accumulator, topic, context, post, spare };
     let mut left = budget;
     let outcome = loop {
         let Some(mut draining) = stash.take_draining() else {
@@ -79,10 +79,17 @@ pub fn drain_stash(
 }
 
 impl Draining {
+    /// What has not moved fails; what has is forwarded.
+    pub(super) fn fail_rest(mut self, error: DeliveryError, wakes: &mut WakeList) {
+        let left = self.run.records() - self.table.records();
+        self.table.fail(left, error);
+        self.run.into_cell().forward(self.table, wakes);
+    }
+
     /// A run of which nothing has moved yet.
     pub(super) fn new(run: DrainingRun) -> Self {
-        let table = ForwardTable::new();
-        Draining { run, table, moved: 0, waiting: None }
+        let table = ForwardTable::with_capacity(run.records() as usize);
+        Draining { run, table, waiting: None }
     }
 }
 
@@ -91,7 +98,7 @@ struct Mover<'a> {
     topic: &'a TopicLanes,
     context: &'a AppendContext<'a>,
     post: &'a mut dyn FnMut(&Lane),
-    spare: Vec<Segment>,
+    spare: &'a mut Vec<Segment>,
 }
 
 impl Mover<'_> {
@@ -106,8 +113,7 @@ impl Mover<'_> {
             let parts = waiting.parts(&headers);
             match self.move_record(waiting.partition, waiting.timestamp, &parts) {
                 Ok(handle) => {
-                    draining.table.push(draining.moved, handle);
-                    draining.moved += 1;
+                    draining.table.forward_handle(handle);
                 }
                 Err(need) => {
                     draining.waiting = Some(waiting);
@@ -120,17 +126,16 @@ impl Mover<'_> {
                 RecordParts { key: record.key, value: record.value, headers: &record.headers };
             *left = left.saturating_sub(super::stashed_len(&parts));
             match self.partition_of(&record) {
-                Err(error) => draining.table.push_failed(draining.moved, error),
+                Err(error) => draining.table.fail(1, error),
                 Ok(partition) => match self.move_record(partition, record.timestamp, &parts) {
-                    Ok(handle) => draining.table.push(draining.moved, handle),
+                    Ok(handle) => draining.table.forward_handle(handle),
                     Err(need) => {
                         draining.waiting = Some(Waiting::copy(partition, &record));
                         return Err(need);
                     }
                 },
             }
-            draining.moved += 1;
-            if *left == 0 && draining.moved < draining.run.records() {
+            if *left == 0 && draining.table.records() < draining.run.records() {
                 return Ok(false);
             }
         }
@@ -146,12 +151,9 @@ impl Mover<'_> {
         let chosen = match record.partition {
             Some(partition) => partition,
             None => {
-                let request = PartitionRequest {
-                    topic: &self.topic.name,
-                    key: record.key,
-                    value: record.value,
-                    partitions: self.topic,
-                };
+                let partitions = Partitions::new(self.topic);
+                let request =
+                    PartitionRequest::new(&self.topic.name, record.key, record.value, partitions);
                 let partitioner = &self.topic.partitioner;
                 catch_unwind(AssertUnwindSafe(|| partitioner.partition(&request)))
                     .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
@@ -172,7 +174,7 @@ impl Mover<'_> {
     ) -> Result<CellHandle, (AccountId, NeedRoom)> {
         let lane: &Arc<Lane> = self.topic.lane(partition).expect("partition_of() checked it");
         loop {
-            let appended = lane.append(self.context, timestamp, parts, &mut self.spare);
+            let appended = lane.append(self.context, timestamp, parts, self.spare);
             if appended.post {
                 (self.post)(lane);
             }
@@ -181,9 +183,8 @@ impl Mover<'_> {
                 Err(Refusal::NeedRoom(need)) => {
                     let account = lane.account();
                     self.spare.clear();
-                    if !self.accumulator.pool.is_writable(account)
-                        || !self.accumulator.pool.take_into(account, need.bytes, need.class, &mut self.spare)
-                    {
+                    let pool = &self.accumulator.pool;
+                    if !pool.is_writable(account) || !take_room(pool, account, need, self.spare) {
                         return Err((account, need));
                     }
                 }
@@ -218,16 +219,11 @@ impl Waiting {
         }
     }
 
-    fn headers(&self) -> Vec<crate::protocol::records::Header<'_>> {
-        let header = |(key, value): &'_ (String, Option<Vec<u8>>)| (key.as_str(), value.as_deref());
-        let pairs = self.headers.iter().map(header);
-        pairs.map(|(key, value)| crate::protocol::records::Header { key, value }).collect()
+    fn headers(&self) -> Vec<Header<'_>> {
+        self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect()
     }
 
-    fn parts<'a>(
-        &'a self,
-        headers: &'a [crate::protocol::records::Header<'a>],
-    ) -> RecordParts<'a> {
+    fn parts<'a>(&'a self, headers: &'a [Header<'a>]) -> RecordParts<'a> {
         RecordParts { key: self.key.as_deref(), value: self.value.as_deref(), headers }
     }
 }

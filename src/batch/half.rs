@@ -316,10 +316,9 @@ pub fn batch_error(
     certainty: Certainty,
 ) -> DeliveryError {
     let cause = match cause {
-        DeliveryErrorCause::TimedOut { after, last } => DeliveryErrorCause::TimedOut {
-            after,
-            last: batch.state.last_problem.clone().or(last),
-        },
+        DeliveryErrorCause::TimedOut { after, last } => {
+            DeliveryErrorCause::TimedOut { after, last: batch.state.last_problem.clone().or(last) }
+        }
         other => other,
     };
     DeliveryError::new(DeliveryFailure {

@@ -1,7 +1,7 @@
 //! One partition as senders see it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
@@ -68,7 +68,7 @@ pub struct Lane {
     /// The lane's id is in its owner's queue.
     posted: AtomicBool,
     owner: AtomicU16,
-    account: AtomicU32,
+    account: AtomicU16,
     has_leader: AtomicBool,
     /// When the open batch got its first record; [`NOT_OPEN`] while it is empty.
     open_since: AtomicU64,
@@ -94,7 +94,7 @@ impl Lane {
             sealed: AtomicUsize::new(0),
             posted: AtomicBool::new(false),
             owner: AtomicU16::new(owner.0),
-            account: AtomicU32::new(u32::from(account.0)),
+            account: AtomicU16::new(account.to_raw()),
             has_leader: AtomicBool::new(false),
             open_since: AtomicU64::new(NOT_OPEN),
             resolved: AtomicU64::new(0),
@@ -223,12 +223,12 @@ impl Lane {
     /// The account that new segments are charged to.
     #[inline]
     pub fn account(&self) -> AccountId {
-        AccountId(self.account.load(Ordering::Relaxed) as u16)
+        AccountId::from_raw(self.account.load(Ordering::Relaxed))
     }
 
     /// By the owner: which broker's level counts, and whether the partition has a leader.
     pub fn set_leader_account(&self, account: AccountId, has_leader: bool) {
-        self.account.store(u32::from(account.0), Ordering::Relaxed);
+        self.account.store(account.to_raw(), Ordering::Relaxed);
         self.has_leader.store(has_leader, Ordering::Relaxed);
     }
 

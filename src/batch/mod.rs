@@ -37,7 +37,7 @@ pub use drain::{Drained, drain_stash};
 pub use flush::FlushWaiters;
 pub use half::{DrainRules, Drainable, LaneHalf, Leader, batch_error};
 pub use lane::{AppendContext, Appended, Lane, LaneId, MonotonicClock, ShardId};
-pub use open::{NeedRoom, Refusal};
+pub use open::{NeedRoom, Refusal, take_room, take_room_through};
 use resolve_window::ResolveWindow;
 use sequencer::Sequencer;
 pub use stash::{Stash, stashed_len};

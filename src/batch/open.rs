@@ -3,8 +3,8 @@
 use super::batch::Opening;
 use super::lane::{AppendContext, Lane};
 use super::{Batch, CellHandle, Destination};
-use crate::buffer::{Class, Segment};
-use crate::protocol::records::{BATCH_HEADER_LEN, RecordParts, RecordSize, max_size};
+use crate::buffer::{AccountId, BufferPool, Class, Segment, WaitTicket};
+use crate::protocol::records::{RecordParts, RecordSize, single_record_batch_size};
 
 /// Under the lane's `open` lock.
 #[derive(Default)]
@@ -25,6 +25,13 @@ pub struct NeedRoom {
     pub bytes: usize,
     /// The class that suits the batch as it grows.
     pub class: Class,
+}
+
+impl NeedRoom {
+    /// Room for `bytes`, best in a segment that holds `suits` bytes.
+    pub fn new(bytes: usize, suits: usize) -> Self {
+        NeedRoom { bytes, class: Class::for_bytes(suits).unwrap_or(Class::Kib64) }
+    }
 }
 
 /// Why nothing was appended.
@@ -78,11 +85,11 @@ impl OpenState {
         if self.closed {
             return Err(Refusal::Closed);
         }
-        let needed = BATCH_HEADER_LEN + max_size(parts);
+        let needed = single_record_batch_size(parts);
         let room: usize = spare.iter().map(|segment| segment.len()).sum();
-        if room < needed || (needed <= Class::Chunk.bytes() && spare[0].len() < needed) {
-            let class = Class::for_bytes(needed.max(self.last_len / 4));
-            return Err(Refusal::NeedRoom(NeedRoom { bytes: needed, class }));
+        if room < needed {
+            let suits = needed.max(self.last_len / 4);
+            return Err(Refusal::NeedRoom(NeedRoom::new(needed, suits)));
         }
         *news = true;
         let opened_at = context.clock.monotonic();
@@ -96,7 +103,7 @@ impl OpenState {
             base_timestamp: timestamp,
         };
         self.next_number += 1;
-        let links_expected = 2 + context.batch_size / Class::Chunk.bytes();
+        let links_expected = 2 + context.batch_size / Class::Kib64.bytes();
         let mut batch = Batch::open(opening, spare.remove(0), links_expected);
         let size = batch
             .size_of_next(timestamp, parts)
@@ -135,7 +142,7 @@ impl OpenState {
     }
 }
 
-/// Continues an open batch with a fresh segment.
+/// Continues an open batch with fresh segments.
 #[cold]
 #[inline(never)]
 fn grow(
@@ -145,20 +152,15 @@ fn grow(
     parts: &RecordParts<'_>,
     spare: &mut Vec<Segment>,
 ) -> Result<CellHandle, Refusal> {
-    let chunk = Class::Chunk.bytes();
-    if size.total <= chunk {
-        if let Some(position) = spare.iter().position(|segment| segment.len() >= size.total) {
-            batch.push_segment(spare.swap_remove(position));
-            return Ok(batch.append(timestamp, size, parts));
-        }
-        // Each further segment as large as all before it together: 4, 4, 16, 16, 64, 64 KiB, …
-        let class = Class::for_bytes(batch.segment_bytes().max(size.total));
-        return Err(Refusal::NeedRoom(NeedRoom { bytes: size.total, class }));
+    if let Some(position) = spare.iter().position(|segment| segment.len() >= size.total) {
+        batch.push_segment(spare.swap_remove(position));
+        return Ok(batch.append(timestamp, size, parts));
     }
     let room: usize = spare.iter().map(|segment| segment.len()).sum();
     if room < size.total {
-        let need = NeedRoom { bytes: size.total, class: Class::Chunk };
-        return Err(Refusal::NeedRoom(need));
+        // Each further segment as large as all before it together: 4, 4, 16, 16, 64, 64 KiB, …
+        let suits = batch.segment_bytes().max(size.total);
+        return Err(Refusal::NeedRoom(NeedRoom::new(size.total, suits)));
     }
     let first = batch.links().len();
     let mut left = size.total;
@@ -168,4 +170,32 @@ fn grow(
         batch.push_segment(segment);
     }
     Ok(batch.append_spanning(first, timestamp, size, parts))
+}
+
+/// Takes the room that an append needs: one segment if there is one that holds it, else several.
+/// Returns false, and takes nothing, if there is not enough.
+pub fn take_room(
+    pool: &BufferPool,
+    account: AccountId,
+    need: NeedRoom,
+    out: &mut Vec<Segment>,
+) -> bool {
+    if need.bytes <= need.class.bytes()
+        && let Some(segment) = pool.take(account, need.bytes, need.class)
+    {
+        out.push(segment);
+        return true;
+    }
+    pool.take_bytes(account, need.bytes, out)
+}
+
+/// The same, of the bytes kept for a ticket that is ready.
+pub fn take_room_through(ticket: &mut WaitTicket, need: NeedRoom, out: &mut Vec<Segment>) -> bool {
+    if need.bytes <= need.class.bytes()
+        && let Some(segment) = ticket.take(need.bytes, need.class)
+    {
+        out.push(segment);
+        return true;
+    }
+    ticket.take_bytes(need.bytes, out)
 }

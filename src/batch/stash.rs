@@ -74,10 +74,7 @@ pub struct DrainingRun {
 pub fn stashed_len(parts: &RecordParts<'_>) -> usize {
     let headers: usize =
         parts.headers.iter().map(|h| 8 + h.key.len() + h.value.map_or(0, <[u8]>::len)).sum();
-    ENTRY_HEADER
-        + parts.key.map_or(0, <[u8]>::len)
-        + parts.value.map_or(0, <[u8]>::len)
-        + headers
+    ENTRY_HEADER + parts.key.map_or(0, <[u8]>::len) + parts.value.map_or(0, <[u8]>::len) + headers
 }
 
 impl Stash {
@@ -154,7 +151,7 @@ impl Stash {
         self.ended += 1;
     }
 
-    /// Fails the runs whose last record came before `came_before`.
+    /// Fails the runs whose last record came before `came_before`; with `u64::MAX` everything.
     pub fn fail(
         &mut self,
         came_before: u64,
@@ -163,6 +160,13 @@ impl Stash {
         wakes: &mut WakeList,
     ) -> usize {
         let mut failed = 0;
+        if came_before == u64::MAX
+            && let Some(draining) = self.draining.take()
+        {
+            let error = destination.error(cause.clone(), Certainty::NotWritten);
+            draining.fail_rest(error, wakes);
+            self.ended += 1;
+        }
         while self.runs.front().is_some_and(|run| run.last_at < came_before) {
             if let Some(run) = self.runs.pop_front() {
                 failed += run.cell.issued() as usize;

@@ -23,6 +23,16 @@ impl AccountId {
     pub const STASH: AccountId = AccountId(1);
 
     #[inline]
+    /// The id as a number, for an atomic to hold.
+    pub fn to_raw(self) -> u16 {
+        self.0
+    }
+
+    /// The id that [`AccountId::to_raw`] gave.
+    pub fn from_raw(raw: u16) -> AccountId {
+        AccountId(raw)
+    }
+
     pub(super) fn index(self) -> usize {
         usize::from(self.0)
     }

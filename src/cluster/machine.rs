@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
 use crate::error::DeliveryErrorCause;
-use crate::protocol::{
-    ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
-};
+use crate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 
 /// Settings of the metadata channel. Times in nanoseconds.
 #[derive(Clone, Debug)]

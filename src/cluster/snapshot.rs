@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::protocol::{BrokerId, ErrorCode, MetadataResponse, MetadataTopic, PartitionId, TopicId};
+use crate::protocol::{BrokerId, ErrorCode, MetadataResponse, PartitionId, TopicId, TopicMetadata};
 
 /// Where something listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,7 +87,7 @@ impl ClusterSnapshot {
             .iter()
             .filter(|broker| broker.id.0 >= 0 && !broker.host.is_empty())
             .filter_map(|broker| {
-                let port = u16::try_from(broker.port).ok().filter(|&port| port != 0)?;
+                let port = Some(broker.port).filter(|&port| port != 0)?;
                 Some((broker.id, BrokerAddress { host: broker.host.as_str().into(), port }))
             })
             .collect();
@@ -139,12 +139,11 @@ const LEADERLESS: ErrorCode = ErrorCode::LEADER_NOT_AVAILABLE;
 
 fn merge_topic(
     old: Option<&TopicView>,
-    topic: &MetadataTopic,
+    topic: &TopicMetadata,
     brokers: &BTreeMap<BrokerId, BrokerAddress>,
 ) -> TopicView {
-    let recreated = old.is_some_and(|old| {
-        !old.id.is_zero() && !topic.id.is_zero() && old.id != topic.id
-    });
+    let recreated =
+        old.is_some_and(|old| !old.id.is_zero() && !topic.id.is_zero() && old.id != topic.id);
     let old = old.filter(|_| !recreated);
     let mut view = TopicView {
         id: topic.id,
@@ -152,7 +151,7 @@ fn merge_topic(
         partitions: old.map(|old| old.partitions.clone()).unwrap_or_default(),
     };
     for partition in &topic.partitions {
-        let Ok(index) = usize::try_from(partition.id.0) else { continue };
+        let Ok(index) = usize::try_from(partition.partition.0) else { continue };
         // A gap in the indexes is a lie: no more partitions than entries in the response.
         if index >= topic.partitions.len().max(view.partitions.len()) {
             continue;
@@ -162,7 +161,7 @@ fn merge_topic(
             view.partitions.resize(index + 1, unknown);
         }
         let known = &mut view.partitions[index];
-        let leader = Some(partition.leader).filter(|leader| brokers.contains_key(leader));
+        let leader = partition.leader.filter(|leader| brokers.contains_key(leader));
         // A lower epoch of the same topic is older news, from a broker that lags behind.
         if partition.leader_epoch >= known.epoch || partition.leader_epoch < 0 {
             *known = PartitionView { leader, epoch: partition.leader_epoch };

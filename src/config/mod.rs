@@ -5,7 +5,6 @@
 //! cannot work before anything is started. Policies are values of `policy/` that it only carries.
 
 mod address;
-mod compression_stub;
 mod producer_config;
 mod properties;
 mod properties_file;
@@ -13,5 +12,5 @@ mod property_parse;
 mod property_table;
 mod validate;
 
-pub use address::{HostPort, parse_address, split_list};
+pub use address::split_list;
 pub use producer_config::{Acks, ProducerConfig};

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compression_stub::Compression;
 use crate::policy::{
     BackoffStrategy, DefaultPartitioners, ExponentialBackoff, ParkSender, PartitionerFactory,
     RetryPolicy,
 };
+use crate::protocol::compression::Compression;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::address::split_list;
-use super::compression_stub::Compression;
 use super::producer_config::ProducerConfig;
 use super::property_parse::Setting;
 use crate::error::BuildError;
 use crate::policy::{DropRecords, RejectRecords};
+use crate::protocol::compression::Compression;
 
 /// A configuration in the making: what depends on several properties is put together at the end,
 /// so that their order does not matter.

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::address::{HostPort, parse_address};
-use super::compression_stub::Compression;
 use super::producer_config::{Acks, ProducerConfig};
 use crate::error::BuildError;
+use crate::protocol::compression::Compression;
 
 /// The broker remembers so many batches of a producer for each partition.
 const IN_FLIGHT_IDEMPOTENT_MAX: usize = 5;

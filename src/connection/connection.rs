@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use super::request::{InFlightBatch, Request, RequestKind};
 use crate::protocol::{
-    ApiKey, ApiVersionsResponse, ErrorCode, FrameDecoder, InitProducerIdResponse,
-    MetadataResponse, NegotiatedVersions, ProduceResponse, RequestHeader, api_versions,
-    decode_response_header,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, DecodeError, ErrorCode, FrameDecoder,
+    InitProducerIdResponse, MetadataResponse, ProduceResponse, encode_request, split_response,
 };
 
 /// Requests kept for reuse.
@@ -17,6 +16,9 @@ const FREE_REQUESTS_MAX: usize = 16;
 
 /// Correlation ids of acks=0 requests that a broker may still answer by mistake.
 const UNANSWERED_IDS_MAX: usize = 64;
+
+/// What this client calls itself (KIP-511).
+const SOFTWARE_NAME: &str = "tidegate";
 
 /// What a connection needs to know of the configuration. Times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -77,7 +79,7 @@ pub struct Connection {
     /// Requests at the front that are wholly written.
     written: usize,
     next_correlation: i32,
-    versions: NegotiatedVersions,
+    versions: [(ApiKey, Option<i16>); 4],
     free: Vec<Request>,
     spare_response: ProduceResponse,
     unanswered_ids: VecDeque<i32>,
@@ -97,7 +99,7 @@ impl Connection {
             requests: VecDeque::with_capacity(8),
             written: 0,
             next_correlation: 0,
-            versions: NegotiatedVersions::default(),
+            versions: ApiKey::ALL.map(|api| (api, None)),
             free: Vec::new(),
             spare_response: ProduceResponse::default(),
             unanswered_ids: VecDeque::new(),
@@ -105,13 +107,17 @@ impl Connection {
             last_activity: now,
             last_sent: 0,
         };
-        connection.send_api_versions(now, ApiKey::ApiVersions.client_versions().max);
+        connection.send_api_versions(now, ApiKey::ApiVersions.versions().max);
         connection
     }
 
     fn send_api_versions(&mut self, now: u64, version: i16) {
         self.send_simple(now, RequestKind::ApiVersions, version, |version, out| {
-            api_versions::encode_request(version, out);
+            let request = ApiVersionsRequest {
+                client_software_name: SOFTWARE_NAME,
+                client_software_version: env!("CARGO_PKG_VERSION"),
+            };
+            request.encode(version, out);
         });
     }
 
@@ -122,7 +128,7 @@ impl Connection {
 
     /// The version to speak, once ready; `None` if broker and client have none in common.
     pub fn version(&self, api: ApiKey) -> Option<i16> {
-        self.versions.version(api)
+        self.versions.iter().find(|entry| entry.0 == api)?.1
     }
 
     /// Requests not settled yet.
@@ -183,7 +189,8 @@ impl Connection {
     /// Sends a request whose bytes are ready.
     pub fn send(&mut self, now: u64, mut request: Request) {
         request.sent_at = now;
-        request.deadline = now.max(self.throttled_until).saturating_add(self.config.request_timeout);
+        request.deadline =
+            now.max(self.throttled_until).saturating_add(self.config.request_timeout);
         self.last_sent = now;
         self.last_activity = now;
         self.requests.push_back(request);
@@ -201,17 +208,11 @@ impl Connection {
         request.kind = kind;
         request.version = version;
         request.correlation = self.next_correlation();
-        request.glue.extend_from_slice(&[0; 4]);
-        RequestHeader {
-            api: kind.api_key(),
-            version,
-            correlation_id: request.correlation,
-            client_id: &self.config.client_id,
-        }
-        .encode(&mut request.glue);
-        body(version, &mut request.glue);
-        let len = (request.glue.len() - 4) as i32;
-        request.glue[..4].copy_from_slice(&len.to_be_bytes());
+        let (api, correlation) = (kind.api_key(), request.correlation);
+        let out = &mut request.glue;
+        encode_request(out, api, version, correlation, &self.config.client_id, |out| {
+            body(version, out);
+        });
         request.wire_len = request.glue.len();
         self.send(now, request);
     }
@@ -278,70 +279,52 @@ impl Connection {
                 self.unanswered_ids.remove(at);
                 continue;
             }
-            let expected = match self.requests.front() {
-                Some(request) if self.written > 0 => request.correlation,
+            let request = match self.requests.front() {
+                Some(request) if self.written > 0 => request,
                 _ => return Err(ConnectionError::new("the broker answered what was not asked")),
             };
-            if correlation != expected {
+            if correlation != request.correlation {
                 return Err(ConnectionError::new(format_args!(
-                    "the broker answered request {correlation} where {expected} was due"
+                    "the broker answered request {correlation} where {} was due",
+                    request.correlation
                 )));
             }
+            // A response that cannot be read leaves its request among the unsettled.
+            let parsed = parse(frame, request, &mut self.spare_response)?;
             let request = self.requests.pop_front().expect("front() was there");
             self.written -= 1;
-            return self.decode(now, request).map(Some);
+            return self.accept(now, request, parsed).map(Some);
         }
     }
 
-    fn decode(&mut self, now: u64, request: Request) -> Result<Incoming, ConnectionError> {
-        let (kind, version) = (request.kind, request.version);
-        let frame = self.decoder.frame();
-        let decoded = decode_response_header(kind.api_key(), version, frame)
-            .map_err(|e| ConnectionError::new(format_args!("unreadable response header: {e}")));
-        let body = match decoded {
-            Ok((_, body)) => body,
-            Err(error) => return Err(self.give_up(request, error)),
-        };
-        let unreadable =
-            |e| ConnectionError::new(format_args!("unreadable {kind:?} v{version} response: {e}"));
-        match kind {
-            RequestKind::ApiVersions => {
-                let result = ApiVersionsResponse::decode(version, body).map_err(unreadable);
+    fn accept(
+        &mut self,
+        now: u64,
+        request: Request,
+        parsed: Parsed,
+    ) -> Result<Incoming, ConnectionError> {
+        match parsed {
+            Parsed::ApiVersions(response) => {
+                let version = request.version;
                 self.recycle(request);
-                result.and_then(|response| self.handle_api_versions(now, version, &response))
+                self.handle_api_versions(now, version, &response)
             }
-            RequestKind::Metadata => {
-                let result = MetadataResponse::decode(version, body).map_err(unreadable);
+            Parsed::Metadata(response) => {
                 self.recycle(request);
-                let response = result?;
                 self.throttle(now, response.throttle_time_ms);
                 Ok(Incoming::Metadata(response))
             }
-            RequestKind::InitProducerId => {
-                let result = InitProducerIdResponse::decode(version, body).map_err(unreadable);
+            Parsed::InitProducerId(response) => {
                 self.recycle(request);
-                let response = result?;
                 self.throttle(now, response.throttle_time_ms);
                 Ok(Incoming::InitProducerId(response))
             }
-            RequestKind::Produce { .. } => {
-                let mut response = std::mem::take(&mut self.spare_response);
-                match response.decode_into(version, body).map_err(unreadable) {
-                    Ok(()) => {
-                        self.throttle(now, response.throttle_time_ms);
-                        Ok(Incoming::Produce(request, response))
-                    }
-                    Err(error) => Err(self.give_up(request, error)),
-                }
+            Parsed::Produce => {
+                let response = std::mem::take(&mut self.spare_response);
+                self.throttle(now, response.throttle_time_ms);
+                Ok(Incoming::Produce(request, response))
             }
         }
-    }
-
-    /// Puts an answered request back among the unsettled: its answer could not be read.
-    fn give_up(&mut self, request: Request, error: ConnectionError) -> ConnectionError {
-        self.requests.push_front(request);
-        self.written += 1;
-        error
     }
 
     fn handle_api_versions(
@@ -352,7 +335,8 @@ impl Connection {
     ) -> Result<Incoming, ConnectionError> {
         if response.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
             // The broker does not know this version of ApiVersions itself (KIP-511).
-            self.send_api_versions(now, response.retry_version(version));
+            let known = response.range(ApiKey::ApiVersions).map_or(0, |range| range.max);
+            self.send_api_versions(now, known.clamp(0, version - 1));
             return Ok(Incoming::Pending);
         }
         if response.error != ErrorCode::NONE {
@@ -362,7 +346,7 @@ impl Connection {
             )));
         }
         self.throttle(now, response.throttle_time_ms);
-        self.versions = NegotiatedVersions::negotiate(response);
+        self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
         self.phase = Phase::Ready;
         Ok(Incoming::Ready)
     }
@@ -405,6 +389,41 @@ impl Connection {
     pub fn into_unsettled(self) -> impl Iterator<Item = Request> {
         self.requests.into_iter()
     }
+}
+
+/// A response's content; that of Produce is in the connection's spare response.
+enum Parsed {
+    ApiVersions(ApiVersionsResponse),
+    Metadata(MetadataResponse),
+    InitProducerId(InitProducerIdResponse),
+    Produce,
+}
+
+fn parse(
+    frame: &[u8],
+    request: &Request,
+    spare: &mut ProduceResponse,
+) -> Result<Parsed, ConnectionError> {
+    let (kind, version) = (request.kind, request.version);
+    let mut read = || -> Result<Parsed, DecodeError> {
+        let (_, body) = split_response(frame, kind.api_key(), version)?;
+        Ok(match kind {
+            RequestKind::ApiVersions => {
+                Parsed::ApiVersions(ApiVersionsResponse::decode(version, body)?)
+            }
+            RequestKind::Metadata => Parsed::Metadata(MetadataResponse::decode(version, body)?),
+            RequestKind::InitProducerId => {
+                Parsed::InitProducerId(InitProducerIdResponse::decode(version, body)?)
+            }
+            RequestKind::Produce { .. } => {
+                spare.decode_into(version, body)?;
+                Parsed::Produce
+            }
+        })
+    };
+    read().map_err(|error| {
+        ConnectionError::new(format_args!("unreadable {kind:?} v{version} response: {error}"))
+    })
 }
 
 fn peek_correlation(frame: &[u8]) -> Result<i32, ConnectionError> {

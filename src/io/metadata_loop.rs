@@ -33,7 +33,6 @@ use crate::shard::{
 };
 use crate::sync::{Doorbell, WakeList};
 
-const WAKE: mio::Token = mio::Token(usize::MAX);
 const SOCKET: mio::Token = mio::Token(0);
 
 enum Message {
@@ -319,8 +318,7 @@ impl MetadataLoop {
 
     fn read(&mut self, now: u64) -> Result<(), ConnectionError> {
         while let (Some(socket), Some(connection)) = (&mut self.socket, &mut self.connection) {
-            let Some(bytes) = socket.read(connection.space()).map_err(ConnectionError::new)?
-            else {
+            let Some(bytes) = socket.read(connection.space()).map_err(ConnectionError::new)? else {
                 return Ok(());
             };
             connection.handle_filled(now, bytes);
@@ -389,7 +387,11 @@ impl MetadataLoop {
                 });
             }
             MetadataQuery::InitProducerId => {
-                let request = InitProducerIdRequest::idempotent();
+                let request = InitProducerIdRequest {
+                    transactional_id: None,
+                    transaction_timeout_ms: i32::MAX,
+                    identity: ProducerIdentity::NONE,
+                };
                 let kind = RequestKind::InitProducerId;
                 connection.send_simple(now, kind, version, |version, out| {
                     request.encode(version, out);
@@ -457,6 +459,7 @@ impl MetadataLoop {
                     continue;
                 }
             };
+            self.parts.accumulator.add_broker(id, account);
             let shard = self.shard_for(self.placements.len());
             let placement = Placement { shard, account, address: address.clone() };
             self.placements.insert(id, placement);
@@ -542,9 +545,11 @@ impl MetadataLoop {
                     log::error!("topic {}: lanes_max = {} is reached", topic.name, limit.lanes_max);
                     if topic.partitions() == 0 {
                         let lanes_max = limit.lanes_max;
-                        self.fail_stash(topic, u64::MAX, &DeliveryErrorCause::TooManyLanes {
-                            lanes_max,
-                        });
+                        self.fail_stash(
+                            topic,
+                            u64::MAX,
+                            &DeliveryErrorCause::TooManyLanes { lanes_max },
+                        );
                         return;
                     }
                 }

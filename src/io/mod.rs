@@ -18,9 +18,9 @@ mod socket;
 mod sys;
 
 pub use clock::{Clock, ThreadDeadline};
-pub use loops::{EventLoops, LoopHandle};
-pub use metadata_loop::{MetadataHandle, MetadataParts};
-pub use service::{ServiceHandle, ServiceParts};
+pub use loops::EventLoops;
+pub use metadata_loop::{MetadataHandle, MetadataMailbox, MetadataParts};
+pub use service::{ServiceHandle, ServiceMailbox, ServiceParts};
 pub use socket::SocketOptions;
 pub use sys::{is_forked_child, watch_forks};
 
@@ -38,4 +38,9 @@ fn mark_own_thread() {
 /// Whether the calling thread is one of tidegate's own.
 pub fn is_own_thread() -> bool {
     OWN_THREAD.get()
+}
+
+/// Runs `job` on a thread of its own, which ends with it.
+pub fn spawn(name: &str, job: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(job).map(drop)
 }

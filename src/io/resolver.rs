@@ -36,12 +36,13 @@ impl Resolver {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         if questions.is_none() {
             let (sender, receiver) = channel::<Question>();
-            let spawned = std::thread::Builder::new().name("tidegate-dns".into()).spawn(move || {
-                super::mark_own_thread();
-                for question in receiver {
-                    (question.reply)(look_up(&question.address));
-                }
-            });
+            let spawned =
+                std::thread::Builder::new().name("tidegate-dns".into()).spawn(move || {
+                    super::mark_own_thread();
+                    for question in receiver {
+                        (question.reply)(look_up(&question.address));
+                    }
+                });
             match spawned {
                 Ok(_) => *questions = Some(sender),
                 Err(error) => return reply(Err(format!("no thread for the resolver: {error}"))),

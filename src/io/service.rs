@@ -14,7 +14,7 @@ use crossbeam_queue::SegQueue;
 
 use super::clock::Clock;
 use crate::batch::{
-    Destination, Drained, NeedRoom, RecordAccumulator, TopicLanes, drain_stash, take_room,
+    Destination, Drained, NeedRoom, RecordAccumulator, TopicLanes, drain_stash, take_room_through,
 };
 use crate::buffer::{AccountId, Segment, WaitTicket};
 use crate::error::DeliveryErrorCause;
@@ -152,7 +152,7 @@ impl Service {
                 Poll::Ready(()) => {
                     // Through the ticket, whose pledge keeps the room for it.
                     let need = *need;
-                    ticket_room(ticket, need, &mut job.spare);
+                    take_room_through(ticket, need, &mut job.spare);
                     job.waits = None;
                 }
             }
@@ -208,12 +208,5 @@ impl Service {
         let timeout = self.parts.accumulator.config.delivery_timeout;
         let oldest = self.jobs.iter().filter_map(|job| job.topic.lock_stash().oldest_at()).min();
         oldest.map(|at| at.saturating_add(timeout))
-    }
-}
-
-fn ticket_room(ticket: &mut WaitTicket, need: NeedRoom, out: &mut Vec<Segment>) {
-    take_room(need, out, |bytes, class| ticket.take(bytes, class), |_, _| false);
-    if out.is_empty() {
-        ticket.take_bytes(need.bytes, out);
     }
 }

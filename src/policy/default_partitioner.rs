@@ -54,7 +54,7 @@ pub struct DefaultPartitioner {
 impl DefaultPartitioner {
     /// A partitioner whose choices differ from process to process.
     pub fn new() -> Self {
-        Self::with_seed(RandomState::new().hash_one(SLOTS))
+        Self::with_seed(random_seed())
     }
 
     /// A partitioner that makes the same choices in every run, for simulations and tests.
@@ -163,6 +163,11 @@ fn make_slots(seed: u64) -> Box<[CachePadded<Slot>; SLOTS]> {
 }
 
 /// The calling thread's number, counted from 0 through the whole process in order of first use.
+/// A seed that differs from call to call and from process to process.
+pub(crate) fn random_seed() -> u64 {
+    RandomState::new().hash_one(SLOTS)
+}
+
 fn thread_number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     thread_local! {

@@ -20,6 +20,7 @@ mod retry;
 pub use backoff::{
     Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, PressureScope, RejectRecords,
 };
+pub(crate) use default_partitioner::random_seed;
 pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners};
 pub use murmur2::murmur2;
 pub use partitioner::{

@@ -9,7 +9,7 @@ use crate::batch::{
     CellHandle, Destination, Drained, NeedRoom, TopicLanes, TopicState, drain_stash, stashed_len,
     take_room, take_room_through,
 };
-use crate::buffer::{AccountId, Class, Segment};
+use crate::buffer::{AccountId, Segment};
 use crate::error::SendErrorKind;
 use crate::io::{ThreadDeadline, is_own_thread};
 use crate::policy::{Backoff, Pressure, PressureScope};
@@ -67,10 +67,9 @@ impl<'a> Admission<'a> {
                 Ok(Admitted::Again)
             }
             // Where waiting would stop the loop that makes room.
-            Backoff::Park { .. } | Backoff::Reject => Err(SendErrorKind::Rejected {
-                queued: pressure.charged,
-                high: pressure.high,
-            }),
+            Backoff::Park { .. } | Backoff::Reject => {
+                Err(SendErrorKind::Rejected { queued: pressure.charged, high: pressure.high })
+            }
         }
     }
 
@@ -84,9 +83,9 @@ impl<'a> Admission<'a> {
         let scope = match account {
             AccountId::STASH => PressureScope::Stash,
             AccountId::LEADERLESS => PressureScope::Leaderless,
-            account => accumulator.broker_of(account).map_or(PressureScope::Pool, |broker| {
-                PressureScope::Broker(broker.0)
-            }),
+            account => accumulator
+                .broker_of(account)
+                .map_or(PressureScope::Pool, |broker| PressureScope::Broker(broker.0)),
         };
         if levels.writable && account != AccountId::STASH {
             // The level is fine, the pool is not.
@@ -176,7 +175,7 @@ impl Stashing<'_> {
                 return Ok(Stashed::Ready);
             }
             let needed = stashed_len(parts);
-            let need = NeedRoom { bytes: needed, class: Class::for_bytes(needed) };
+            let need = NeedRoom::new(needed, needed);
             match self.try_append(parts, spare) {
                 Some(handle) => return Ok(Stashed::Handle(handle)),
                 None if self.lanes.state() == TopicState::Ready => return Ok(Stashed::Ready),
@@ -214,11 +213,7 @@ impl Stashing<'_> {
     }
 
     /// Appends behind what is stashed. `None`: room must be taken first, or the topic is ready.
-    fn try_append(
-        &self,
-        parts: &RecordParts<'_>,
-        spare: &mut Vec<Segment>,
-    ) -> Option<CellHandle> {
+    fn try_append(&self, parts: &RecordParts<'_>, spare: &mut Vec<Segment>) -> Option<CellHandle> {
         let accumulator = &self.shared.accumulator;
         let now = self.shared.clock.now();
         let mut stash = self.lanes.lock_stash();
@@ -240,4 +235,3 @@ impl Stashing<'_> {
         Some(handle)
     }
 }
-

@@ -133,7 +133,7 @@ impl Producer {
         }
         let lanes = shared.accumulator.topic(name, || shared.partitioners.for_topic(name));
         if lanes.partitions() == 0 {
-            shared.metadata.mention(lanes.name.clone());
+            shared.metadata.want(lanes.name.clone());
         }
         Ok(Topic::new(lanes, shared.clone()))
     }

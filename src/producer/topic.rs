@@ -65,8 +65,7 @@ impl Topic {
         value: impl Into<Payload<'v>>,
     ) -> Result<Delivery, SendError> {
         let (key, value) = (key.into(), value.into());
-        let parts =
-            RecordParts { key: key.as_option(), value: value.as_option(), headers: &[] };
+        let parts = RecordParts { key: key.as_option(), value: value.as_option(), headers: &[] };
         match self.send_parts(None, None, &parts) {
             Ok(delivery) => Ok(delivery),
             Err(kind) => Err(self.refuse(kind, key, value)),
@@ -152,17 +151,12 @@ impl Topic {
     }
 
     #[inline]
-    fn choose(
-        &self,
-        asked: Option<u32>,
-        parts: &RecordParts<'_>,
-    ) -> Result<u32, SendErrorKind> {
+    fn choose(&self, asked: Option<u32>, parts: &RecordParts<'_>) -> Result<u32, SendErrorKind> {
         if let Some(partition) = asked {
             return Ok(partition);
         }
         let partitions = Partitions::new(&*self.lanes);
-        let request =
-            PartitionRequest::new(&self.lanes.name, parts.key, parts.value, partitions);
+        let request = PartitionRequest::new(&self.lanes.name, parts.key, parts.value, partitions);
         catch_unwind(AssertUnwindSafe(|| self.lanes.partitioner.partition(&request)))
             .map_err(|_| SendErrorKind::PolicyPanicked("partitioner"))
     }

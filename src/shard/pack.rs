@@ -47,8 +47,8 @@ impl Shard {
             let part = self.part_filled_may_go(now, index);
             let broker = &self.brokers[index];
             let healthy = !broker.full.is_empty() || part && !broker.part.is_empty();
-            let suspects_may_go = in_flight + HEALTHY_WINDOW_MIN < self.config.in_flight_max
-                || in_flight == 0;
+            let suspects_may_go =
+                in_flight + HEALTHY_WINDOW_MIN < self.config.in_flight_max || in_flight == 0;
             let queue = if healthy {
                 Queue::Full
             } else if !broker.suspect.is_empty() && suspects_may_go {
@@ -94,6 +94,7 @@ impl Shard {
             return false;
         };
         let mut request = connection.new_request();
+        self.requests += 1;
         let mut bytes = 0;
         self.take_full(now, index, queue, &mut request, &mut bytes);
         if part && queue == Queue::Full {
@@ -122,6 +123,7 @@ impl Shard {
         bytes: &mut usize,
     ) {
         let waiting = queue_of(&mut self.brokers[index], queue).len();
+        let serial = self.requests;
         for _ in 0..waiting {
             if *bytes >= self.config.request_bytes {
                 return;
@@ -131,10 +133,13 @@ impl Shard {
                 return;
             }
             queue_of(&mut self.brokers[index], queue).pop_front();
-            if let Some(entry) = self.lane_mut(id) {
-                entry.in_full = false;
-                self.take_batch(now, id, index, request, bytes);
+            let Some(entry) = self.lane_mut(id) else { continue };
+            if entry.in_request == serial {
+                queue_of(&mut self.brokers[index], queue).push_front(id);
+                return;
             }
+            entry.in_full = false;
+            self.take_batch(now, id, index, request, bytes);
         }
     }
 
@@ -145,6 +150,7 @@ impl Shard {
         request: &mut Request,
         bytes: &mut usize,
     ) {
+        let serial = self.requests;
         for _ in 0..self.brokers[index].part.len() {
             if *bytes >= self.config.request_bytes {
                 return;
@@ -152,8 +158,12 @@ impl Shard {
             let Some(id) = self.brokers[index].part.pop_front() else { return };
             let Some(entry) = self.lane_mut(id) else { continue };
             entry.in_part = false;
-            // In `full` as well: it has had its turn, or will have it.
-            if entry.in_full {
+            // A sealed batch has gone, or will: the part-filled one behind it takes its own turn.
+            if entry.in_full || entry.in_request == serial {
+                if !entry.in_full {
+                    entry.in_part = true;
+                    self.brokers[index].part.push_back(id);
+                }
                 continue;
             }
             // If a sender holds the lane it seals when it is done, and posts.
@@ -179,7 +189,7 @@ impl Shard {
         bytes: &mut usize,
     ) {
         let rules = self.config.drain_rules();
-        let broker = self.brokers[index].id;
+        let (broker, serial) = (self.brokers[index].id, self.requests);
         let Some(entry) = self.lane_mut(id) else { return };
         let leads = entry.half.leader.is_some_and(|leader| leader.broker == broker);
         let drainable = entry.half.drainable(now, rules) == crate::batch::Drainable::Now;
@@ -188,6 +198,7 @@ impl Shard {
             && let Some(mut batch) = entry.half.drain(rules)
         {
             batch.state.broker = Some(broker);
+            entry.in_request = serial;
             self.finish(&mut batch);
             *bytes += batch.len();
             request.batches.push(InFlightBatch { lane: id, batch });
@@ -204,12 +215,8 @@ impl Shard {
             && let Some(scratch) = &mut self.scratch
         {
             let records_len = batch.len() - BATCH_HEADER_LEN;
-            let compressed = self.compressor.compress(
-                compression,
-                batch.record_slices(),
-                records_len,
-                scratch,
-            );
+            let compressed =
+                self.compressor.compress(compression, batch.record_slices(), records_len, scratch);
             if let Some(len) = compressed {
                 batch.replace_records(compression.codec(), &scratch[..len]);
             }
@@ -261,10 +268,7 @@ impl Shard {
     }
 }
 
-fn queue_of(
-    broker: &mut Broker,
-    queue: Queue,
-) -> &mut std::collections::VecDeque<LaneId> {
+fn queue_of(broker: &mut Broker, queue: Queue) -> &mut std::collections::VecDeque<LaneId> {
     match queue {
         Queue::Full => &mut broker.full,
         Queue::Suspect => &mut broker.suspect,

@@ -57,8 +57,9 @@ impl ShardPort {
         self.ring();
     }
 
+    /// Has the loop take a turn.
     #[inline]
-    fn ring(&self) {
+    pub fn ring(&self) {
         if self.bell.ring() {
             self.waker.wake();
         }
@@ -108,6 +109,20 @@ impl PortTable {
     pub fn post(&self, lane: &Lane) {
         let port = self.port(lane.owner());
         port.expect("a lane's owner is a shard that exists").post(lane);
+    }
+
+    /// Has a shard's loop take a turn.
+    pub fn ring(&self, shard: ShardId) {
+        if let Some(port) = self.port(shard) {
+            port.ring();
+        }
+    }
+
+    /// Has every loop take a turn: memory is short, and sleeping loops hold lingering batches.
+    pub fn ring_all(&self) {
+        for port in self.iter() {
+            port.ring();
+        }
     }
 
     /// Every port.

@@ -152,7 +152,8 @@ impl Shard {
             Link::Connecting => None,
             Link::Up(connection) => {
                 let idle = connection.last_activity().saturating_add(self.config.idle_max);
-                let idle = Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());
+                let idle =
+                    Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());
                 let throttled = Some(connection.throttled_until())
                     .filter(|&until| until > connection.last_activity() && broker.is_wanted());
                 let deadline = Connection::poll_timeout(connection);

@@ -10,7 +10,7 @@ use crate::batch::{Batch, LaneId, batch_error};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
-use crate::protocol::{ErrorCode, PartitionId, PartitionResponse, ProduceResponse};
+use crate::protocol::{ErrorCode, PartitionId, PartitionResponse, ProduceResponse, TopicRef};
 
 /// Responses with more partitions than this are searched through an index.
 const LINEAR_SEARCH_MAX: usize = 16;
@@ -24,12 +24,12 @@ impl Shard {
         mut request: Request,
         response: ProduceResponse,
     ) {
-        let answers = Answers::new(&response, request.batches.len());
+        let mut answers = Answers::new(&response);
         for (position, InFlightBatch { lane, batch }) in request.batches.drain(..).enumerate() {
-            let answer = self.lane_mut(lane).and_then(|entry| {
-                let lane = &entry.half.lane;
-                answers.find(position, &lane.topic, lane.partition)
-            });
+            let named = self.lane_mut(lane).map(|entry| entry.half.lane.clone());
+            let answer = named
+                .as_ref()
+                .and_then(|named| answers.find(position, &named.topic, named.partition));
             match answer {
                 Some(answer) => self.settle(now, lane, batch, answer, &response),
                 None => {
@@ -60,7 +60,7 @@ impl Shard {
         match verdict {
             Verdict::Written => {
                 let offset = Some(answer.base_offset).filter(|&offset| offset >= 0);
-                let append_time = Some(answer.log_append_time).filter(|&time| time >= 0);
+                let append_time = Some(answer.log_append_time_ms).filter(|&time| time >= 0);
                 self.acked(now, id, batch, offset, append_time);
             }
             Verdict::Duplicate => self.acked(now, id, batch, None, None),
@@ -141,14 +141,7 @@ impl Shard {
 
     /// The attempt went unanswered, or was never made; the batch is sent again without a backoff of
     /// its lane.
-    fn retry(
-        &mut self,
-        now: u64,
-        id: LaneId,
-        mut batch: Box<Batch>,
-        problem: &str,
-        written: bool,
-    ) {
+    fn retry(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, problem: &str, written: bool) {
         batch.state.unanswered |= written;
         if batch.state.attempts > self.config.retries {
             let cause = DeliveryErrorCause::Disconnected(problem.into());
@@ -249,8 +242,7 @@ impl Shard {
 
     /// Fails batches in flight whose deadline has passed. Their requests keep their memory.
     pub(super) fn fail_in_flight(&mut self, index: usize, cause: &DeliveryErrorCause, now: u64) {
-        let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut())
-        else {
+        let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut()) else {
             return;
         };
         for InFlightBatch { lane, batch } in connection.batches_mut() {
@@ -268,45 +260,42 @@ impl Shard {
 
 /// Finds each batch's answer: usually at the batch's own position.
 struct Answers<'a> {
-    response: &'a ProduceResponse,
-    index: Option<HashMap<(&'a str, PartitionId), usize>>,
+    answers: Vec<(TopicRef<'a>, &'a PartitionResponse)>,
+    /// Made when a large response is not in the request's order.
+    index: Option<HashMap<(TopicRef<'a>, PartitionId), usize>>,
 }
 
 impl<'a> Answers<'a> {
-    fn new(response: &'a ProduceResponse, batches: usize) -> Self {
-        let in_order = response.partitions.len() == batches;
-        let large = response.partitions.len() > LINEAR_SEARCH_MAX;
-        let index = (large && !in_order).then(|| index_of(response));
-        Answers { response, index }
+    fn new(response: &'a ProduceResponse) -> Self {
+        Answers { answers: response.iter().collect(), index: None }
     }
 
     fn find(
-        &self,
+        &mut self,
         position: usize,
         topic: &str,
         partition: PartitionId,
     ) -> Option<&'a PartitionResponse> {
-        let is_it = |answer: &PartitionResponse| {
-            answer.partition == partition && self.response.topic_name(answer) == Some(topic)
+        let topic = TopicRef::Name(topic);
+        let is_it = |&&(name, answer): &&(TopicRef<'_>, &PartitionResponse)| {
+            answer.partition == partition && name == topic
         };
-        let here = self.response.partitions.get(position).filter(|answer| is_it(answer));
-        if here.is_some() {
-            return here;
+        if let Some((_, answer)) = self.answers.get(position).filter(|entry| is_it(entry)) {
+            return Some(answer);
         }
-        match &self.index {
-            Some(index) => index.get(&(topic, partition)).map(|&at| &self.response.partitions[at]),
-            None => self.response.partitions.iter().find(|answer| is_it(answer)),
+        if self.answers.len() <= LINEAR_SEARCH_MAX {
+            return self.answers.iter().find(is_it).map(|(_, answer)| *answer);
         }
+        let answers = &self.answers;
+        let index = self.index.get_or_insert_with(|| {
+            let mut index = HashMap::with_capacity(answers.len());
+            for (position, (topic, answer)) in answers.iter().enumerate() {
+                // Where a partition is answered twice, the first answer counts.
+                index.entry((*topic, answer.partition)).or_insert(position);
+            }
+            index
+        });
+        let at = *index.get(&(topic, partition))?;
+        Some(self.answers[at].1)
     }
-}
-
-/// Where a partition is answered twice, the first answer counts.
-fn index_of(response: &ProduceResponse) -> HashMap<(&str, PartitionId), usize> {
-    let mut index = HashMap::with_capacity(response.partitions.len());
-    for (position, answer) in response.partitions.iter().enumerate() {
-        if let Some(topic) = response.topic_name(answer) {
-            index.entry((topic, answer.partition)).or_insert(position);
-        }
-    }
-    index
 }

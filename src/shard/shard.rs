@@ -117,14 +117,22 @@ pub(super) struct LaneEntry {
     pub in_part: bool,
     /// The open batch (by its first append) that the lane lingers for.
     pub lingers_for: Option<u64>,
+    /// The last request that took a batch of the lane: a request takes one.
+    pub in_request: u64,
     /// A timer for the lane's earliest deadline is set.
     pub expiry_armed: bool,
 }
 
 impl LaneEntry {
     pub(super) fn new(half: Box<LaneHalf>) -> Self {
-        let (in_full, in_part) = (false, false);
-        LaneEntry { half, in_full, in_part, lingers_for: None, expiry_armed: false }
+        LaneEntry {
+            half,
+            in_full: false,
+            in_part: false,
+            lingers_for: None,
+            in_request: 0,
+            expiry_armed: false,
+        }
     }
 }
 
@@ -159,6 +167,8 @@ pub struct Shard {
     pub(super) wakes: WakeList,
     pub(super) settled: Vec<Request>,
     pub(super) random: u64,
+    /// Requests made so far.
+    pub(super) requests: u64,
     stopped: bool,
 }
 
@@ -183,6 +193,7 @@ impl Shard {
             wakes: WakeList::default(),
             settled: Vec::new(),
             random: parts.random | 1,
+            requests: 0,
             stopped: false,
         }
     }

@@ -80,7 +80,7 @@ impl Shard {
 
     /// Applies what the view says of a lane's leader, and looks at the lane again.
     fn follow_leader(&mut self, now: u64, id: LaneId) {
-        let view = self.view.clone();
+        let (view, own) = (self.view.clone(), self.id);
         let Some(entry) = self.lane_mut(id) else { return };
         let half = &mut entry.half;
         let lane = half.lane.clone();
@@ -89,8 +89,7 @@ impl Shard {
             // A half can arrive before the picture it moved by.
             && half.leader.is_none_or(|leader| partition.epoch >= leader.epoch)
         {
-            let leader =
-                partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
+            let leader = partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
             half.lead_by(leader);
         }
         if half.leader.map(|leader| leader.broker) != old_broker {
@@ -100,7 +99,7 @@ impl Shard {
         match half.leader.and_then(|leader| view.placements.get(&leader.broker)) {
             Some(placement) => {
                 half.lane.set_leader_account(placement.account, true);
-                half.moving_to = Some(placement.shard).filter(|&shard| shard != self.id);
+                half.moving_to = Some(placement.shard).filter(|&shard| shard != own);
             }
             None => {
                 let account = half.lane.account();

@@ -183,6 +183,17 @@ impl<C, E> Counted<C, E> {
         self.0 == cell
     }
 
+    /// The count that `owner` holds, which is forgotten instead of dropped.
+    pub(super) fn move_out<T>(owner: T, count: impl FnOnce(&T) -> &Self) -> Self {
+        let owner = std::mem::ManuallyDrop::new(owner);
+        Self(count(&owner).0)
+    }
+
+    /// Whether both count for the same cell.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     /// Gives the count up without freeing; the cell, if this was the last count and the caller is
     /// to free it.
     #[inline]

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::cell::Counted;
-use super::{Abandon, CellOwner};
+use super::{Abandon, CellOwner, Handle};
 
 /// Says for each record of a cell which record of another cell it became, or why it failed. Filled
 /// in the order of the records, then given to [`CellOwner::forward`].
@@ -65,6 +65,21 @@ impl<C, E> ForwardTable<C, E> {
             self.entries.push(Entry { first: self.records, target });
         }
         self.records += records;
+    }
+
+    /// The next record is what `handle` was issued for; the table takes over its count.
+    pub fn forward_handle(&mut self, handle: Handle<C, E>) {
+        let (cell, index) = handle.into_counted();
+        let continues = self.entries.last().is_some_and(|last| match &last.target {
+            Target::Cell { cell: known, index: start } => {
+                known.is_same(&cell) && start + (self.records - last.first) == index
+            }
+            Target::Failed(_) => false,
+        });
+        if !continues {
+            self.entries.push(Entry { first: self.records, target: Target::Cell { cell, index } });
+        }
+        self.records += 1;
     }
 
     /// The next `records` records fail.

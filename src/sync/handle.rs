@@ -141,12 +141,26 @@ fn follow<C, E>(mut cell: &Cell<C, E>, mut index: u32) -> (&Cell<C, E>, Option<O
     }
 }
 
+impl<C, E> Handle<C, E> {
+    /// Its count and its index, for a table that forwards to them.
+    pub(super) fn into_counted(mut self) -> (Counted<C, E>, u32) {
+        self.forget_waiter();
+        let index = self.index;
+        (Counted::move_out(self, |handle| &handle.cell), index)
+    }
+
+    #[inline]
+    fn forget_waiter(&mut self) {
+        if self.waiter != NO_WAITER {
+            self.cell.waiters().release(std::mem::replace(&mut self.waiter, NO_WAITER));
+        }
+    }
+}
+
 impl<C, E> Drop for Handle<C, E> {
     #[inline]
     fn drop(&mut self) {
-        if self.waiter != NO_WAITER {
-            self.cell.waiters().release(self.waiter);
-        }
+        self.forget_waiter();
     }
 }
 

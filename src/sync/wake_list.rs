@@ -46,7 +46,8 @@ impl WakeList {
         panicked
     }
 
-    pub(super) fn push(&mut self, waker: Waker) {
+    /// Adds a waker.
+    pub fn push(&mut self, waker: Waker) {
         self.wakers.push(waker);
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::compression_stub::Compression;
 use super::super::producer_config::Acks;
 use super::*;
 use crate::policy::{Backoff, Pressure, PressureScope};
+use crate::protocol::compression::Compression;
 
 fn one(name: &str, value: &str) -> Result<ProducerConfig, BuildError> {
     ProducerConfig::from_properties([(name, value)])
