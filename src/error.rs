@@ -2,7 +2,8 @@
 //!
 //! * [`BuildError`]: the configuration cannot work; nothing was started.
 //! * [`SendError`]: a record was not accepted; it is not in any buffer and will never be written.
-//! * [`DeliveryError`]: an accepted record failed; [`DeliveryError::certainty`] says whether it may be in the log.
+//! * [`DeliveryError`]: an accepted record failed; [`DeliveryError::certainty`] says whether it may
+//!   be in the log.
 //! * [`FlushError`], [`CloseError`]: what `flush` and `close` report.
 
 use std::fmt;
@@ -61,7 +62,7 @@ pub enum BuildError {
     #[error("{0}")]
     Conflict(String),
     /// A property name that this client does not know.
-    #[error("unknown property \"{name}\"{}", nearest.map(|n| format!(": did you mean \"{n}\"?")).unwrap_or_default())]
+    #[error("unknown property \"{name}\"{}", did_you_mean(*nearest))]
     UnknownProperty {
         /// The name as it was given.
         name: String,
@@ -138,7 +139,8 @@ pub enum SendErrorKind {
     Forked,
     /// The record cannot fit any request.
     #[error(
-        "its {size} bytes are over max_request_size = {max}: raise it here and max.message.bytes at the topic, or send less"
+        "its {size} bytes are over max_request_size = {max}: raise it here and max.message.bytes \
+         at the topic, or send less"
     )]
     RecordTooLarge {
         /// Bytes of the record as a batch of its own.
@@ -231,7 +233,7 @@ pub(crate) struct DeliveryFailure {
 #[non_exhaustive]
 pub enum DeliveryErrorCause {
     /// The broker answered with an error that a retry cannot mend, or that outlasted the retries.
-    #[error("the broker answered {code}{}", message.as_deref().map(|m| format!(" (\"{m}\")")).unwrap_or_default())]
+    #[error("the broker answered {code}{}", in_its_words(message))]
     Broker {
         /// Kafka's error code.
         code: ErrorCode,
@@ -239,18 +241,23 @@ pub enum DeliveryErrorCause {
         message: Option<Arc<str>>,
     },
     /// `delivery_timeout` passed. `last` is what stood in the way.
-    #[error("not acknowledged within delivery_timeout = {after:?}{}", last.as_deref().map(|l| format!("; last cause: {l}")).unwrap_or_default())]
+    #[error("not acknowledged within delivery_timeout = {after:?}{}", last_cause(last))]
     TimedOut {
         /// The configured `delivery_timeout`.
         after: Duration,
-        /// The last thing that went wrong, in words: a lost connection, an unknown host, an error code.
+        /// The last thing that went wrong, in words: a lost connection, an unknown host, an error
+        /// code.
         last: Option<Arc<str>>,
     },
     /// The connection was lost and no retries are configured.
     #[error("the connection was lost: {0}")]
     Disconnected(Arc<str>),
     /// The topic stayed unknown for `topic_unknown_max`.
-    #[error("the topic does not exist ({after:?} after it was first asked for): create it, or allow auto-creation{}", last.as_deref().map(|l| format!("; last cause: {l}")).unwrap_or_default())]
+    #[error(
+        "the topic does not exist ({after:?} after it was first asked for): create it, or allow \
+         auto-creation{}",
+        last_cause(last)
+    )]
     UnknownTopic {
         /// The time that passed.
         after: Duration,
@@ -360,9 +367,11 @@ pub enum FlushError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// The timeout passed; every remaining delivery was resolved with [`DeliveryErrorCause::Closed`].
+    /// The timeout passed; every remaining delivery was resolved with
+    /// [`DeliveryErrorCause::Closed`].
     #[error(
-        "the timeout of {timeout:?} passed before every record was acknowledged; the rest were failed"
+        "the timeout of {timeout:?} passed before every record was acknowledged; the rest were \
+         failed"
     )]
     TimedOut {
         /// The timeout that was given.
@@ -374,4 +383,16 @@ pub enum CloseError {
     /// The process was forked: the child has none of the producer's threads.
     #[error("this process is a fork of the one that built the producer")]
     Forked,
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!(": did you mean \"{name}\"?")).unwrap_or_default()
+}
+
+fn in_its_words(message: &Option<Arc<str>>) -> String {
+    message.as_deref().map(|words| format!(" (\"{words}\")")).unwrap_or_default()
+}
+
+fn last_cause(last: &Option<Arc<str>>) -> String {
+    last.as_deref().map(|cause| format!("; last cause: {cause}")).unwrap_or_default()
 }

@@ -352,8 +352,8 @@ fn child(abort: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A record for a batch that begins at offset 0 and has no sequence: the encoder cuts a batch in two
-/// where sequences do not ascend with the offsets.
+/// A record for a batch that begins at offset 0 and has no sequence: the encoder cuts a batch in
+/// two where sequences do not ascend with the offsets.
 fn record(offset: i64, timestamp: i64, key: Option<Bytes>, value: Option<Bytes>) -> Record {
     Record {
         transactional: false,

@@ -184,6 +184,7 @@ impl LaneHalf {
     }
 
     /// An attempt settled with success. `offset` is `None` where the broker did not tell.
+    #[expect(clippy::boxed_local, reason = "moving it out of its box would copy it")]
     pub fn settle_acked(
         &mut self,
         mut batch: Box<Batch>,
@@ -212,12 +213,7 @@ impl LaneHalf {
 
     /// An attempt settled and the batch failed for good. The gap that it leaves in the sequences
     /// is closed by a new epoch.
-    pub fn settle_failed(
-        &mut self,
-        mut batch: Box<Batch>,
-        error: DeliveryError,
-        wakes: &mut WakeList,
-    ) {
+    pub fn settle_failed(&mut self, mut batch: Batch, error: DeliveryError, wakes: &mut WakeList) {
         self.in_flight -= 1;
         self.fail(&mut batch, error, wakes);
     }
@@ -266,13 +262,13 @@ impl LaneHalf {
         while self.retries.iter().any(|batch| batch.deadline <= now) {
             let position = self.retries.iter().position(|batch| batch.deadline <= now);
             if let Some(batch) = position.and_then(|index| self.retries.remove(index)) {
-                self.fail_waiting(batch, cause, wakes);
+                self.fail_waiting(*batch, cause, wakes);
                 expired += 1;
             }
         }
         while self.lane.sealed_deadline().is_some_and(|deadline| deadline <= now) {
             if let Some(batch) = self.lane.pop_sealed() {
-                self.fail_waiting(batch, cause, wakes);
+                self.fail_waiting(*batch, cause, wakes);
                 expired += 1;
             }
         }
@@ -284,12 +280,7 @@ impl LaneHalf {
         self.expire(u64::MAX, cause, wakes)
     }
 
-    fn fail_waiting(
-        &mut self,
-        mut batch: Box<Batch>,
-        cause: &DeliveryErrorCause,
-        wakes: &mut WakeList,
-    ) {
+    fn fail_waiting(&mut self, mut batch: Batch, cause: &DeliveryErrorCause, wakes: &mut WakeList) {
         let error = batch_error(&self.lane, &batch, cause.clone(), batch.certainty());
         self.fail(&mut batch, error, wakes);
     }

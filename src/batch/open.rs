@@ -66,7 +66,8 @@ impl OpenState {
             }
             return grow(batch, timestamp, size, parts, spare);
         }
-        // The full batch goes before room for the next is looked for: it may be what holds the room.
+        // The full batch goes before room for the next is looked for: it may be what holds the
+        // room.
         *news |= self.seal_into(lane);
         self.append_to_new(lane, context, timestamp, parts, spare, news)
     }

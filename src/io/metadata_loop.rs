@@ -12,25 +12,20 @@ use crossbeam_queue::SegQueue;
 use mio::{Events, Poll};
 
 use super::clock::Clock;
-use super::event_loop::{Ended, LoopMessage, PollWaker, ShardContext};
+use super::event_loop::{Ended, PollWaker};
 use super::loops::{EventLoops, LoopHandle};
 use super::resolver::{Resolved, Resolver};
 use super::service::ServiceMailbox;
 use super::socket::{Progress, Socket, SocketOptions};
-use crate::batch::{Destination, RecordAccumulator, ShardId, TopicLanes};
-use crate::buffer::{AccountKind, BufferPool};
-use crate::cluster::{
-    BrokerAddress, ClusterSnapshot, LeaderHint, MetadataConfig, MetadataMachine, MetadataQuery,
-};
+use crate::batch::{Destination, RecordAccumulator, TopicLanes};
+use crate::cluster::{BrokerAddress, LeaderHint, MetadataConfig, MetadataMachine, MetadataQuery};
 use crate::connection::{Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind};
 use crate::error::DeliveryErrorCause;
 use crate::policy::RetryPolicy;
 use crate::protocol::{
     ApiKey, BrokerId, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
 };
-use crate::shard::{
-    Control, Placement, PortTable, Shard, ShardConfig, ShardParts, ShardPort, View, WakeLoop,
-};
+use crate::shard::{Control, Placement, PortTable, ShardConfig, View, WakeLoop};
 use crate::sync::{Doorbell, WakeList};
 
 const SOCKET: mio::Token = mio::Token(0);
@@ -115,10 +110,10 @@ pub struct MetadataHandle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct RunningShard {
+pub(super) struct RunningShard {
     /// Keeps the loop alive.
-    _event_loop: Arc<LoopHandle>,
-    ended: Arc<Ended>,
+    pub(super) _event_loop: Arc<LoopHandle>,
+    pub(super) ended: Arc<Ended>,
 }
 
 impl MetadataHandle {
@@ -170,20 +165,20 @@ impl MetadataHandle {
     }
 }
 
-struct MetadataLoop {
-    parts: MetadataParts,
+pub(super) struct MetadataLoop {
+    pub(super) parts: MetadataParts,
     poll: Poll,
-    mailbox: Arc<MetadataMailbox>,
-    shards: Arc<Mutex<Vec<RunningShard>>>,
+    pub(super) mailbox: Arc<MetadataMailbox>,
+    pub(super) shards: Arc<Mutex<Vec<RunningShard>>>,
     clock: Clock,
     machine: MetadataMachine,
-    resolver: Arc<Resolver>,
+    pub(super) resolver: Arc<Resolver>,
     attempt: u64,
     /// Whom the present attempt or connection is to.
     peer: Option<BrokerAddress>,
     socket: Option<Socket>,
     connection: Option<Connection>,
-    placements: HashMap<BrokerId, Placement>,
+    pub(super) placements: HashMap<BrokerId, Placement>,
     published: Option<Arc<View>>,
     stopped: bool,
 }
@@ -232,7 +227,7 @@ impl MetadataLoop {
         }
         self.ask(now);
         self.write(now);
-        self.publish(now);
+        self.publish();
         self.fail_unknown(now);
         self.wait(events, now);
     }
@@ -416,7 +411,7 @@ impl MetadataLoop {
     }
 
     /// Publishes what changed, to every shard, and makes lanes for new partitions.
-    fn publish(&mut self, now: u64) {
+    fn publish(&mut self) {
         let snapshot = self.machine.take_snapshot();
         let identity = self.machine.identity();
         let changed = self.published.as_ref().is_none_or(|view| view.identity != identity);
@@ -436,133 +431,7 @@ impl MetadataLoop {
             port.send(Control::View(view.clone()));
         }
         for topic in self.parts.accumulator.topics() {
-            self.grow(now, &topic, &snapshot);
-        }
-    }
-
-    /// Gives every new broker a shard and an account.
-    fn place(&mut self, snapshot: &ClusterSnapshot) {
-        for (&id, address) in &snapshot.brokers {
-            if let Some(placement) = self.placements.get_mut(&id) {
-                placement.address = address.clone();
-                continue;
-            }
-            if self.placements.len() >= self.parts.brokers_max {
-                log::error!("broker {id} is left out: brokers_max is reached");
-                continue;
-            }
-            let pool = &self.parts.accumulator.pool;
-            let account = match pool.open_account(AccountKind::Broker) {
-                Ok(account) => account,
-                Err(error) => {
-                    log::error!("broker {id} is left out: {error}");
-                    continue;
-                }
-            };
-            self.parts.accumulator.add_broker(id, account);
-            let shard = self.shard_for(self.placements.len());
-            let placement = Placement { shard, account, address: address.clone() };
-            self.placements.insert(id, placement);
-        }
-    }
-
-    /// The shard for the broker that is the `ordinal`th to be seen.
-    fn shard_for(&mut self, ordinal: usize) -> ShardId {
-        let loops_max = self.parts.loops.loops_max().min(self.parts.shards_max);
-        let index = ordinal % loops_max;
-        let shard = ShardId(index as u16);
-        if self.parts.ports.port(shard).is_some() {
-            return shard;
-        }
-        match self.start_shard(index) {
-            Ok(()) => shard,
-            Err(error) => {
-                log::warn!("no further event loop ({error}): brokers share those there are");
-                ShardId(0)
-            }
-        }
-    }
-
-    fn start_shard(&self, index: usize) -> io::Result<()> {
-        let parts = &self.parts;
-        let pool: &BufferPool = &parts.accumulator.pool;
-        let scratch = match parts.scratch_bytes {
-            Some(bytes) => Some(pool.carve_scratch(bytes).map_err(io::Error::other)?),
-            None => None,
-        };
-        let event_loop = parts.loops.start(index)?;
-        let id = ShardId(index as u16);
-        let shared = &event_loop.shared;
-        let lanes_max = parts.accumulator.config.lanes_max;
-        let port = ShardPort::new(lanes_max, shared.bell.clone(), shared.waker.clone());
-        let shard_parts = ShardParts {
-            config: parts.shard.clone(),
-            retry_policy: parts.retry_policy.clone(),
-            pool: pool.clone(),
-            scratch,
-            random: parts.random.rotate_left(index as u32 + 1),
-        };
-        let ended = Arc::new(Ended::default());
-        let context = ShardContext {
-            ports: parts.ports.clone(),
-            metadata: self.mailbox.clone(),
-            resolver: self.resolver.clone(),
-            sockets: parts.sockets.clone(),
-            accumulator: parts.accumulator.clone(),
-        };
-        shared.send(LoopMessage::Add {
-            shard: Box::new(Shard::new(id, shard_parts)),
-            port: port.clone(),
-            context: Arc::new(context),
-            ended: ended.clone(),
-        });
-        parts.ports.set(id, port);
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards.push(RunningShard { _event_loop: event_loop, ended });
-        Ok(())
-    }
-
-    /// Makes lanes for the partitions of `topic` that are new, and lets its senders go to them.
-    fn grow(&self, _now: u64, topic: &TopicLanes, snapshot: &ClusterSnapshot) {
-        let Some(known) = snapshot.topics.get(&topic.name) else { return };
-        let partitions = known.partitions.len() as u32;
-        if partitions > topic.partitions() {
-            let owner = |partition| {
-                let leader = snapshot.partition(&topic.name, partition).and_then(|p| p.leader);
-                let placement = leader.and_then(|leader| self.placements.get(&leader));
-                placement.map_or(ShardId(0), |placement| placement.shard)
-            };
-            match self.parts.accumulator.new_lanes(topic, partitions, owner) {
-                Ok(halves) => {
-                    let lanes: Vec<_> = halves.iter().map(|half| half.lane.clone()).collect();
-                    for half in halves {
-                        let port = self.parts.ports.port(half.lane.owner());
-                        port.expect("placements name shards that exist").send(Control::Lane(half));
-                    }
-                    topic.grow(lanes);
-                }
-                Err(limit) => {
-                    log::error!("topic {}: lanes_max = {} is reached", topic.name, limit.lanes_max);
-                    if topic.partitions() == 0 {
-                        let lanes_max = limit.lanes_max;
-                        self.fail_stash(
-                            topic,
-                            u64::MAX,
-                            &DeliveryErrorCause::TooManyLanes { lanes_max },
-                        );
-                        return;
-                    }
-                }
-            }
-        }
-        let stash = topic.lock_stash();
-        topic.set_known(&stash);
-        let draining = !stash.is_empty();
-        drop(stash);
-        if draining {
-            if let Some(topic) = self.parts.accumulator.known_topic(&topic.name) {
-                self.parts.service.drain(topic);
-            }
+            self.grow(&topic, &snapshot);
         }
     }
 
@@ -579,7 +448,12 @@ impl MetadataLoop {
         }
     }
 
-    fn fail_stash(&self, topic: &TopicLanes, came_before: u64, cause: &DeliveryErrorCause) {
+    pub(super) fn fail_stash(
+        &self,
+        topic: &TopicLanes,
+        came_before: u64,
+        cause: &DeliveryErrorCause,
+    ) {
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let mut wakes = WakeList::new();
         topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);

@@ -3,6 +3,7 @@
 //! * `event_loop`: the thread that drives one shard per producer: poll, read, write.
 //! * [`EventLoops`]: which threads there are, and where they are pinned.
 //! * `metadata_loop`: the metadata machine's thread and connection; publishes views to shards.
+//! * `placement`: which broker runs on which shard.
 //! * `service`: the thread that empties stashes once their topic is known.
 //! * `resolver`: the thread that looks names up.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
@@ -12,6 +13,7 @@ mod event_loop;
 mod loops;
 mod metadata_loop;
 mod pinning;
+mod placement;
 mod resolver;
 mod service;
 mod socket;

@@ -27,7 +27,8 @@ impl Resolver {
         Some(SocketAddr::new(ip, address.port))
     }
 
-    /// Looks a name up; `reply` is called on the resolver's thread, at once if no thread can be had.
+    /// Looks a name up; `reply` is called on the resolver's thread, at once if no thread can be
+    /// had.
     pub(super) fn resolve(
         &self,
         address: BrokerAddress,

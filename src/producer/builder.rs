@@ -35,8 +35,10 @@ pub struct ProducerBuilder {
 
 impl ProducerBuilder {
     pub(super) fn new(bootstrap_servers: &str) -> Self {
-        let mut config = ProducerConfig::default();
-        config.bootstrap_servers = split_list(bootstrap_servers).map(str::to_owned).collect();
+        let config = ProducerConfig {
+            bootstrap_servers: split_list(bootstrap_servers).map(str::to_owned).collect(),
+            ..ProducerConfig::default()
+        };
         ProducerBuilder { config, event_loops: None }
     }
 

@@ -26,10 +26,16 @@ pub struct Close {
 }
 
 #[derive(Default)]
-struct OneShot(Mutex<(Option<Result<(), CloseError>>, Vec<Waker>)>);
+struct OneShot(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Result<(), CloseError>>,
+    wakers: Vec<Waker>,
+}
 
 impl OneShot {
-    fn lock(&self) -> MutexGuard<'_, (Option<Result<(), CloseError>>, Vec<Waker>)> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Each change is one assignment or push.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -37,8 +43,8 @@ impl OneShot {
     fn set(&self, outcome: Result<(), CloseError>) {
         let wakers = {
             let mut state = self.lock();
-            state.0.get_or_insert(outcome);
-            std::mem::take(&mut state.1)
+            state.outcome.get_or_insert(outcome);
+            std::mem::take(&mut state.wakers)
         };
         let mut wakes = WakeList::new();
         for waker in wakers {
@@ -97,11 +103,11 @@ impl Future for Close {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.outcome.lock();
-        match &state.0 {
+        match &state.outcome {
             Some(outcome) => Poll::Ready(outcome.clone()),
             None => {
-                if !state.1.iter().any(|waker| waker.will_wake(context.waker())) {
-                    state.1.push(context.waker().clone());
+                if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                    state.wakers.push(context.waker().clone());
                 }
                 Poll::Pending
             }
@@ -111,7 +117,7 @@ impl Future for Close {
 
 impl std::fmt::Debug for Close {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Close").field("outcome", &self.outcome.lock().0).finish()
+        f.debug_struct("Close").field("outcome", &self.outcome.lock().outcome).finish()
     }
 }
 

@@ -13,9 +13,9 @@ use crate::sync::{Outcome, wait_until};
 
 /// What becomes of one record: resolves exactly once, to where it was written or to an error.
 ///
-/// A future for any runtime; threads use [`Delivery::wait`]. Dropping it does not cancel the record.
-/// Keeping it costs 24 bytes and, for each batch, one completion cell of 128 bytes; it holds no
-/// buffer memory.
+/// A future for any runtime; threads use [`Delivery::wait`]. Dropping it does not cancel the
+/// record. Keeping it costs 24 bytes and, for each batch, one completion cell of 128 bytes; it
+/// holds no buffer memory.
 #[must_use = "a record's error is lost if nobody looks at its delivery"]
 pub struct Delivery {
     /// `None` once the outcome was given out.

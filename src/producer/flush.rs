@@ -12,8 +12,8 @@ use crate::error::FlushError;
 use crate::io::{ThreadDeadline, is_forked_child, is_own_thread};
 use crate::sync::wait_until;
 
-/// Resolves when every record sent before [`Producer::flush`](super::Producer::flush) was called has
-/// resolved, successfully or not. It has begun when it is returned, polled or not.
+/// Resolves when every record sent before [`Producer::flush`](super::Producer::flush) was called
+/// has resolved, successfully or not. It has begun when it is returned, polled or not.
 #[must_use = "flush() begins at once, but only waiting tells when it is done"]
 pub struct Flush {
     progress: Progress,

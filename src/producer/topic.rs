@@ -21,7 +21,8 @@ use crate::sync::SharedFailure;
 pub(super) const SURELY_SMALL: usize = 1_024;
 
 thread_local! {
-    /// Where the sending thread's segments wait between the pool and the batch: kept for its memory.
+    /// Where the sending thread's segments wait between the pool and the batch: kept for its
+    /// memory.
     static SPARE: Cell<Vec<Segment>> = const { Cell::new(Vec::new()) };
 }
 

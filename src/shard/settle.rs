@@ -117,7 +117,7 @@ impl Shard {
     fn failed(&mut self, now: u64, id: LaneId, batch: Box<Batch>, cause: DeliveryErrorCause) {
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             let error = batch_error(&entry.half.lane, &batch, cause, batch.certainty());
-            entry.half.settle_failed(batch, error, &mut self.wakes);
+            entry.half.settle_failed(*batch, error, &mut self.wakes);
         }
         self.after_settling(now, id);
     }
