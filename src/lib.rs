@@ -1,7 +1,7 @@
 //! tidegate: an Apache Kafka producer with pinned event loops and pooled off-heap buffers.
 
-// The codec is whole: what only tests, fuzzers and other roles (a consumer) call is not reached from
-// the public interface, and looks dead to a build in which the layers are private.
+// The codec is whole: what only tests, fuzzers and other roles (a consumer) call is not reached
+// from the public interface, and looks dead to a build in which the layers are private.
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
 #[cfg(not(target_pointer_width = "64"))]

@@ -123,6 +123,7 @@ impl RecordAccumulator {
         owner: impl Fn(PartitionId) -> ShardId,
     ) -> Result<Vec<Box<LaneHalf>>, TooManyLanes> {
         let missing = topic.partitions()..partitions;
+        let nothing_stashed = topic.lock_stash().is_empty();
         let lanes_max = self.config.lanes_max;
         if lock(&self.lanes).len() + missing.len() > lanes_max {
             return Err(TooManyLanes { lanes_max });
@@ -133,7 +134,9 @@ impl RecordAccumulator {
             let account = self.config.leaderless_account;
             let lane = Lane::new(id, topic.name.clone(), partition, owner(partition), account);
             lock(&self.lanes).push(lane.clone());
-            if self.is_closed() {
+            // While a stash waits to be drained into its lanes they take its records; close() marks
+            // them afterwards.
+            if self.is_closed() && nothing_stashed {
                 lane.seal(true);
             }
             LaneHalf::new(lane)

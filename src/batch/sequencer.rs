@@ -15,11 +15,13 @@ pub struct Sequencer {
     /// A sequence was given that the log will never hold, or that nobody knows the fate of: once
     /// nothing is in flight the lane begins a new epoch.
     bump_wanted: bool,
+    /// A producer id whose epochs the lane has used up; it is not taken on again.
+    used_up: Option<i64>,
 }
 
 impl Default for Sequencer {
     fn default() -> Self {
-        Sequencer { identity: ProducerIdentity::NONE, next: 0, bump_wanted: false }
+        Sequencer { identity: ProducerIdentity::NONE, next: 0, bump_wanted: false, used_up: None }
     }
 }
 
@@ -39,9 +41,11 @@ impl Sequencer {
         self.identity != ProducerIdentity::NONE
     }
 
-    /// Takes on a producer id; sequences start over.
+    /// Takes on a producer id; sequences start over. Refuses one that it has used up.
     pub fn adopt(&mut self, identity: ProducerIdentity) {
-        *self = Sequencer { identity, next: 0, bump_wanted: false };
+        if self.used_up != Some(identity.id) {
+            *self = Sequencer { identity, next: 0, bump_wanted: false, used_up: None };
+        }
     }
 
     /// The sequence of a batch of `count` records.
@@ -65,6 +69,7 @@ impl Sequencer {
     /// lane then needs a new producer id, and has none until it [`adopt`](Sequencer::adopt)s one.
     pub fn bump(&mut self) -> bool {
         if self.identity.epoch == i16::MAX {
+            self.used_up = Some(self.identity.id);
             self.identity = ProducerIdentity::NONE;
             self.next = 0;
             return false;
@@ -88,7 +93,8 @@ mod tests {
     fn c02_sequences_wrap_to_zero() {
         assert_eq!(sequence_after(i32::MAX, 1), 0);
         assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
-        let mut sequencer = Sequencer { identity: identity(0), next: i32::MAX, bump_wanted: false };
+        let mut sequencer =
+            Sequencer { identity: identity(0), next: i32::MAX, ..Sequencer::default() };
         assert_eq!(sequencer.assign(2), i32::MAX);
         assert_eq!(sequencer.assign(1), 1);
     }
@@ -104,6 +110,8 @@ mod tests {
         sequencer.want_bump();
         assert!(!sequencer.bump());
         assert!(!sequencer.has_identity());
+        sequencer.adopt(identity(0));
+        assert!(!sequencer.has_identity(), "the used-up id is not taken on again");
         sequencer.adopt(ProducerIdentity { id: 8, epoch: 0 });
         assert!(!sequencer.bump_wanted());
     }

@@ -72,6 +72,8 @@ pub struct MetadataMachine {
     link: Link,
     candidates: VecDeque<BrokerAddress>,
     failures: u32,
+    /// The present connection has answered something.
+    answered: bool,
     in_flight: Option<MetadataQuery>,
     refresh_wanted: bool,
     last_asked: Option<u64>,
@@ -95,6 +97,7 @@ impl MetadataMachine {
             link: Link::Down { retry_at: 0 },
             candidates: VecDeque::new(),
             failures: 0,
+            answered: false,
             in_flight: None,
             refresh_wanted: true,
             last_asked: None,
@@ -188,20 +191,20 @@ impl MetadataMachine {
     /// The connection is ready for requests.
     pub fn handle_ready(&mut self) {
         self.link = Link::Ready;
-        self.failures = 0;
-        self.candidates.clear();
+        self.answered = false;
     }
 
     /// No connection could be made, or it is gone.
     pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
-        let was_ready = self.link == Link::Ready;
+        // A connection that answers nothing is no better than none.
+        let was_useful = self.link == Link::Ready && self.answered;
         self.last_problem = Some(problem);
         if self.in_flight.take().is_some() {
             self.refresh_wanted = true;
             self.last_asked = None;
         }
         let mut wait = 0;
-        if !was_ready && self.candidates.is_empty() {
+        if !was_useful && self.candidates.is_empty() {
             let doubled = self.config.backoff_min.saturating_mul(1 << self.failures.min(16));
             wait = doubled.min(self.config.backoff_max);
             self.failures += 1;
@@ -251,9 +254,26 @@ impl MetadataMachine {
         self.config.auto_create
     }
 
+    fn handle_answer(&mut self) {
+        self.in_flight = None;
+        self.answered = true;
+        self.failures = 0;
+        self.candidates.clear();
+    }
+
+    /// Whether there is a connection to ask on.
+    pub fn is_ready(&self) -> bool {
+        self.link == Link::Ready
+    }
+
+    /// Whether a question is unanswered.
+    pub fn is_asking(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// Metadata arrived.
     pub fn handle_metadata(&mut self, now: u64, response: &MetadataResponse) {
-        self.in_flight = None;
+        self.handle_answer();
         self.last_answered = Some(now);
         if response.error != ErrorCode::NONE {
             self.last_problem = Some(format!("metadata: {}", response.error).into());
@@ -279,7 +299,7 @@ impl MetadataMachine {
 
     /// A producer id arrived, or an error instead.
     pub fn handle_identity(&mut self, now: u64, response: &InitProducerIdResponse) {
-        self.in_flight = None;
+        self.handle_answer();
         if response.error == ErrorCode::NONE {
             self.identity = Some(response.identity);
             self.identity_wanted = false;

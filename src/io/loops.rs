@@ -127,6 +127,10 @@ impl LoopHandle {
 
 impl Drop for LoopHandle {
     fn drop(&mut self) {
+        if super::is_forked_child() {
+            // The thread is the parent's.
+            return;
+        }
         self.shared.send(LoopMessage::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Dropped on one of our own threads: it ends by itself, and nobody waits.

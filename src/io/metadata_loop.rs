@@ -291,7 +291,11 @@ impl MetadataLoop {
         self.connection = None;
         let peer = self.peer.take();
         let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
-        log::warn!("metadata channel: {peer}{problem}");
+        if self.machine.is_asking() || !self.machine.is_ready() {
+            log::warn!("metadata channel: {peer}{problem}");
+        } else {
+            log::debug!("metadata channel: closed while idle: {peer}{problem}");
+        }
         self.machine.handle_down(now, format!("{peer}{problem}").into());
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::batch::CellHandle;
 use crate::error::{DeliveryError, DeliveryErrorCause};
-use crate::io::{ThreadDeadline, is_own_thread};
+use crate::io::{ThreadDeadline, is_forked_child, is_own_thread};
 use crate::sync::{Outcome, wait_until};
 
 /// What becomes of one record: resolves exactly once, to where it was written or to an error.
@@ -44,7 +44,7 @@ impl Delivery {
     /// # Panics
     /// If the outcome was taken before, by polling.
     pub fn wait(mut self) -> Result<RecordMetadata, DeliveryError> {
-        let own = is_own_thread();
+        let own = is_own_thread() || is_forked_child();
         let deadline = ThreadDeadline::after(own.then_some(Duration::ZERO));
         match wait_until(|context| self.poll_outcome(context), || deadline.park()) {
             Some(outcome) => outcome,
@@ -61,7 +61,7 @@ impl Delivery {
         &mut self,
         timeout: Duration,
     ) -> Option<Result<RecordMetadata, DeliveryError>> {
-        let timeout = if is_own_thread() { Duration::ZERO } else { timeout };
+        let timeout = if is_own_thread() || is_forked_child() { Duration::ZERO } else { timeout };
         let deadline = ThreadDeadline::after(Some(timeout));
         wait_until(|context| self.poll_outcome(context), || deadline.park())
     }

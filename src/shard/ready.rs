@@ -33,11 +33,18 @@ impl Shard {
         match drainable {
             Drainable::Now => {}
             Drainable::At(at) => {
-                self.timers.push(Reverse((at, TimerKind::Examine, id)));
+                if entry.examine_at != at {
+                    entry.examine_at = at;
+                    self.timers.push(Reverse((at, TimerKind::Examine, id)));
+                }
                 return;
             }
             Drainable::Later => return,
-            Drainable::NeedsIdentity => return,
+            Drainable::NeedsIdentity => {
+                // None is known yet, or the lane has used up the one that is.
+                self.actions.extend(identity.map(Action::NewIdentity));
+                return;
+            }
         }
         let broker = entry.half.leader.map(|leader| leader.broker);
         let Some(index) = broker.and_then(|broker| self.broker_index(broker)) else { return };
@@ -155,7 +162,7 @@ impl Shard {
                 let idle =
                     Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());
                 let throttled = Some(connection.throttled_until())
-                    .filter(|&until| until > connection.last_activity() && broker.is_wanted());
+                    .filter(|&until| until > self.now && broker.is_wanted());
                 let deadline = Connection::poll_timeout(connection);
                 [idle, throttled, deadline, broker.part_at].into_iter().flatten().min()
             }

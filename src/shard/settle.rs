@@ -76,11 +76,12 @@ impl Shard {
                 self.retry_after_error(now, id, batch, answer.error);
             }
             Verdict::OutOfOrder => {
+                // Had an earlier attempt been appended, it would be among the five batches that the
+                // broker remembers, and this one a duplicate.
+                batch.state.unanswered = false;
                 let Some(entry) = self.lane_mut(id) else { return };
                 if entry.half.is_next_expected(&batch) {
                     // Nothing before it is open, and yet the broker misses something: a real gap.
-                    // It also proves that no earlier attempt was appended.
-                    batch.state.unanswered = false;
                     entry.half.want_bump();
                 }
                 self.retry_after_error(now, id, batch, answer.error);
@@ -201,7 +202,10 @@ impl Shard {
         let broker = &mut self.brokers[index];
         let was_idle = broker.connection().is_some_and(|connection| connection.in_flight() == 0);
         let was_ready = broker.connection().is_some_and(|connection| connection.is_ready());
-        broker.failures = if was_ready { 0 } else { broker.failures + 1 };
+        // One that is closed as soon as it is made counts as a failure, or it would be made again
+        // without end.
+        let lasted = now.saturating_sub(broker.connected_at) >= longest;
+        broker.failures = if was_ready && lasted { 0 } else { broker.failures + 1 };
         let backoff = match broker.failures {
             0 => 0,
             failures => first.saturating_mul(1 << (failures - 1).min(16)).min(longest),

@@ -117,6 +117,8 @@ pub(super) struct LaneEntry {
     pub in_part: bool,
     /// The open batch (by its first append) that the lane lingers for.
     pub lingers_for: Option<u64>,
+    /// A timer for the end of the lane's backoff is set to this time.
+    pub examine_at: u64,
     /// The last request that took a batch of the lane: a request takes one.
     pub in_request: u64,
     /// A timer for the lane's earliest deadline is set.
@@ -130,6 +132,7 @@ impl LaneEntry {
             in_full: false,
             in_part: false,
             lingers_for: None,
+            examine_at: 0,
             in_request: 0,
             expiry_armed: false,
         }
@@ -169,6 +172,8 @@ pub struct Shard {
     pub(super) random: u64,
     /// Requests made so far.
     pub(super) requests: u64,
+    /// The time of the last turn.
+    pub(super) now: u64,
     stopped: bool,
 }
 
@@ -194,6 +199,7 @@ impl Shard {
             settled: Vec::new(),
             random: parts.random | 1,
             requests: 0,
+            now: 0,
             stopped: false,
         }
     }
@@ -226,6 +232,7 @@ impl Shard {
     pub fn handle_connected(&mut self, now: u64, token: Token) {
         let config = self.config.connection.clone();
         if let Some(broker) = self.broker_of(token) {
+            broker.connected_at = now;
             broker.link = Link::Up(Box::new(Connection::new(config, now)));
         }
     }
@@ -272,7 +279,6 @@ impl Shard {
     fn handle_ready(&mut self, now: u64, index: usize) {
         let broker = &mut self.brokers[index];
         log::debug!("connected to broker {} at {}", broker.id, broker.address);
-        broker.failures = 0;
         broker.last_problem = None;
         self.pump(now, index);
     }
@@ -321,6 +327,7 @@ impl Shard {
 
     /// Sends what can be sent. Returns whether more is to be done at once.
     pub fn finish_turn(&mut self, now: u64) -> bool {
+        self.now = now;
         let more = self.seal_under_pressure(now);
         for index in 0..self.brokers.capacity() {
             if self.brokers.contains(index) {
