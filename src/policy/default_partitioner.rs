@@ -162,12 +162,12 @@ fn make_slots(seed: u64) -> Box<[CachePadded<Slot>; SLOTS]> {
     }))
 }
 
-/// The calling thread's number, counted from 0 through the whole process in order of first use.
 /// A seed that differs from call to call and from process to process.
 pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(SLOTS)
 }
 
+/// The calling thread's number, counted from 0 through the whole process in order of first use.
 fn thread_number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     thread_local! {

@@ -71,10 +71,20 @@ impl Delivery {
     /// # Panics
     /// If the outcome was taken before.
     pub fn try_take(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
-        self.handle().try_outcome()?;
-        match self.poll_outcome(&mut Context::from_waker(std::task::Waker::noop())) {
-            Poll::Ready(outcome) => Some(outcome),
-            Poll::Pending => None,
+        let error = match self.handle().try_outcome()? {
+            Outcome::Acked { .. } => None,
+            Outcome::Failed(error) => Some(error.clone()),
+        };
+        Some(self.give(error))
+    }
+
+    /// Gives out an outcome that is known.
+    #[inline]
+    fn give(&mut self, error: Option<DeliveryError>) -> Result<RecordMetadata, DeliveryError> {
+        let handle = self.handle.take().expect("a Delivery gives its outcome once");
+        match error {
+            None => Ok(RecordMetadata { handle }),
+            Some(error) => Err(error),
         }
     }
 
@@ -92,12 +102,7 @@ impl Delivery {
             Poll::Ready(Outcome::Acked { .. }) => None,
             Poll::Ready(Outcome::Failed(error)) => Some(error.clone()),
         };
-        let handle = self.handle.take();
-        Poll::Ready(match (error, handle) {
-            (None, Some(handle)) => Ok(RecordMetadata { handle }),
-            (Some(error), _) => Err(error),
-            (None, None) => unreachable!("the handle was polled just now"),
-        })
+        Poll::Ready(self.give(error))
     }
 
     fn own_thread_error(&self) -> DeliveryError {
