@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_queue::SegQueue;
 
 use super::View;
-use crate::batch::{Lane, LaneHalf, ShardId};
+use crate::batch::{Lane, LaneHalf, LaneId, ShardId};
 use crate::error::DeliveryErrorCause;
 use crate::sync::{Doorbell, LaneQueue};
 
@@ -15,6 +15,8 @@ pub enum Control {
     View(Arc<View>),
     /// A lane that this shard owns from now on.
     Lane(Box<LaneHalf>),
+    /// A posted lane that found the lane queue full.
+    Posted(LaneId),
     /// Everything unresolved fails now.
     FailAll(DeliveryErrorCause),
     /// The producer is done: the shard ends, and fails what it still has.
@@ -38,16 +40,18 @@ pub struct ShardPort {
 impl ShardPort {
     /// A port for at most `lanes_max` lanes, on the loop that `bell` and `waker` belong to.
     pub fn new(lanes_max: usize, bell: Arc<Doorbell>, waker: Arc<dyn WakeLoop>) -> Arc<Self> {
-        // A lane can have one stale entry from before it left and came back, besides its own.
-        let lanes = LaneQueue::new(2 * lanes_max);
+        let lanes = LaneQueue::new(lanes_max);
         Arc::new(ShardPort { lanes, control: SegQueue::new(), bell, waker })
     }
 
     /// Tells the shard to look at a lane whose `posted` flag the caller has set.
     #[inline]
     pub fn post(&self, lane: &Lane) {
-        let pushed = self.lanes.push(lane.id.0);
-        assert!(pushed.is_ok(), "a lane is in a queue once, and the queue has room for all");
+        // A lane is in the queue once, and the queue has room for all; but one that left and came
+        // back may still have a stale entry besides.
+        if let Err(id) = self.lanes.push(lane.id.0) {
+            self.control.push(Control::Posted(LaneId(id)));
+        }
         self.ring();
     }
 

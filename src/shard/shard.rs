@@ -209,6 +209,7 @@ impl Shard {
         match message {
             Control::View(view) => self.handle_view(now, view),
             Control::Lane(half) => self.handle_lane(now, half),
+            Control::Posted(id) => self.handle_posted(now, id),
             Control::FailAll(cause) => self.fail_all(&cause),
             Control::Stop => self.stopped = true,
         }
