@@ -74,7 +74,7 @@ impl Timer {
     pub(super) fn set(&self, nanos: u64) {
         use std::os::fd::AsRawFd;
         let value = libc::timespec {
-            tv_sec: (nanos / 1_000_000_000) as libc::time_t,
+            tv_sec: (nanos / 1_000_000_000) as _,
             tv_nsec: (nanos % 1_000_000_000).max(1) as _,
         };
         let once = libc::itimerspec {
