@@ -56,6 +56,9 @@ pub struct LaneHalf {
     /// Batches to be sent again before any new one, ordered by their number.
     retries: VecDeque<Box<Batch>>,
     in_flight: u32,
+    /// What is in flight was sent to an earlier leader: nothing goes to the present one before all
+    /// of it has settled.
+    settling: bool,
     /// Until the first success at a new leader only one batch is in flight: a broker takes any
     /// first sequence of a producer id that it does not know.
     proving_leader: bool,
@@ -74,6 +77,7 @@ impl LaneHalf {
             suspect: false,
             retries: VecDeque::new(),
             in_flight: 0,
+            settling: false,
             proving_leader: true,
             sequencer: Sequencer::default(),
             window: ResolveWindow::default(),
@@ -112,12 +116,18 @@ impl LaneHalf {
             self.backoff_until = 0;
             self.proving_leader = true;
         }
+        self.settling = self.in_flight > 0;
         self.leader = leader;
+    }
+
+    /// Whether a newer leader is known than the one that was asked by what is in flight.
+    pub fn is_settling(&self) -> bool {
+        self.settling
     }
 
     /// Whether [`LaneHalf::drain`] would give a batch.
     pub fn drainable(&self, now: u64, rules: DrainRules) -> Drainable {
-        if self.moving_to.is_some() || self.leader.is_none() {
+        if self.moving_to.is_some() || self.leader.is_none() || self.settling {
             return Drainable::Later;
         }
         if now < self.backoff_until {
@@ -135,6 +145,11 @@ impl LaneHalf {
         Drainable::Now
     }
 
+    /// The identity whose epochs this lane has used up, while it waits for another.
+    pub fn used_up_identity(&self) -> Option<ProducerIdentity> {
+        self.sequencer.used_up()
+    }
+
     fn has_unanswered(&self) -> bool {
         self.retries.iter().any(|batch| batch.state.unanswered)
     }
@@ -143,6 +158,8 @@ impl LaneHalf {
     pub fn offer_identity(&mut self, identity: ProducerIdentity) {
         if !self.sequencer.has_identity() && self.in_flight == 0 && !self.has_unanswered() {
             self.sequencer.adopt(identity);
+            // A broker takes any first sequence of an id that is new to it.
+            self.proving_leader = true;
         }
     }
 
@@ -174,13 +191,22 @@ impl LaneHalf {
     /// Begins a new epoch, unless a batch with an unanswered attempt must be asked about first,
     /// under its old triple. Returns whether new numbers may be given.
     fn begin_epoch(&mut self) -> bool {
-        if self.has_unanswered() || !self.sequencer.bump() {
+        if self.has_unanswered() {
             return false;
         }
+        let begun = self.sequencer.bump();
+        // Also where the lane must wait for another id first: their numbers are void.
         for batch in &mut self.retries {
             batch.set_number(ProducerIdentity::NONE, -1);
         }
-        true
+        self.proving_leader = true;
+        begun
+    }
+
+    /// One attempt less in flight.
+    fn end_attempt(&mut self) {
+        self.in_flight -= 1;
+        self.settling &= self.in_flight > 0;
     }
 
     /// An attempt settled with success. `offset` is `None` where the broker did not tell.
@@ -191,8 +217,9 @@ impl LaneHalf {
         append_time: Option<i64>,
         wakes: &mut WakeList,
     ) {
-        self.in_flight -= 1;
-        self.proving_leader = false;
+        // A success at an earlier leader says nothing about the present one.
+        self.proving_leader &= self.settling;
+        self.end_attempt();
         self.suspect = false;
         if batch.ack(offset, append_time, wakes) {
             self.mark_resolved(batch.number);
@@ -202,7 +229,7 @@ impl LaneHalf {
     /// An attempt settled without success, and the batch is to be sent again. One that was
     /// resolved meanwhile, because it expired in flight, ends here.
     pub fn settle_for_retry(&mut self, batch: Box<Batch>) {
-        self.in_flight -= 1;
+        self.end_attempt();
         if batch.is_resolved() {
             return;
         }
@@ -218,7 +245,7 @@ impl LaneHalf {
         error: DeliveryError,
         wakes: &mut WakeList,
     ) {
-        self.in_flight -= 1;
+        self.end_attempt();
         self.fail(&mut batch, error, wakes);
     }
 

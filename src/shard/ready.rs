@@ -37,7 +37,12 @@ impl Shard {
                 return;
             }
             Drainable::Later => return,
-            Drainable::NeedsIdentity => return,
+            Drainable::NeedsIdentity => {
+                if let Some(used_up) = entry.half.used_up_identity() {
+                    self.actions.push_back(Action::NewIdentity(used_up));
+                }
+                return;
+            }
         }
         let broker = entry.half.leader.map(|leader| leader.broker);
         let Some(index) = broker.and_then(|broker| self.broker_index(broker)) else { return };
