@@ -46,6 +46,9 @@ pub struct LaneHalf {
     pub lane: Arc<Lane>,
     /// Who leads the partition; `None` while nobody does.
     pub leader: Option<Leader>,
+    /// The generation of the picture that the leader is from. An older one changes nothing: a half
+    /// can reach its new shard before the picture it moved by.
+    pub seen: u64,
     /// The shard that it will be sent to once nothing is in flight.
     pub moving_to: Option<ShardId>,
     /// Nothing is drained before this time, after an error of the partition itself.
@@ -72,6 +75,7 @@ impl LaneHalf {
         Box::new(LaneHalf {
             lane,
             leader: None,
+            seen: 0,
             moving_to: None,
             backoff_until: 0,
             suspect: false,
@@ -258,6 +262,11 @@ impl LaneHalf {
     /// The lane needs a new epoch once its attempts have settled.
     pub fn want_bump(&mut self) {
         self.sequencer.want_bump();
+    }
+
+    /// Whether a new epoch begins once the lane's attempts have settled.
+    pub fn bump_wanted(&self) -> bool {
+        self.sequencer.bump_wanted()
     }
 
     /// Fails a batch that expired in flight: its request still owns it. No new sequence is given

@@ -56,7 +56,10 @@ impl Shard {
             } else {
                 return;
             };
-            if !self.send_request(now, index, queue, part) {
+            let sent = self.send_request(now, index, queue, part);
+            // Queues may name lanes that have moved: then the next queue has its turn.
+            let passed_over = queue == Queue::Full && self.brokers[index].full.is_empty();
+            if !sent && !(passed_over && self.brokers[index].part.is_empty()) {
                 return;
             }
         }

@@ -134,6 +134,11 @@ impl Shard {
     /// Timeouts of a broker's connection, and connecting again.
     pub(super) fn check_broker(&mut self, now: u64, index: usize) {
         let idle_max = self.config.idle_max;
+        if let Link::Down { retry_at } = self.brokers[index].link
+            && retry_at <= now
+        {
+            self.forget_moved_lanes(index);
+        }
         let broker = &mut self.brokers[index];
         let wanted = broker.is_wanted();
         match &mut broker.link {
@@ -151,6 +156,19 @@ impl Shard {
         }
     }
 
+    /// Lanes that moved away wait for this broker no longer: it may never come back.
+    fn forget_moved_lanes(&mut self, index: usize) {
+        let (broker, lanes) = (&mut self.brokers[index], &self.lanes);
+        let id = broker.id;
+        let leads = |lane: &LaneId| {
+            let entry = lanes.get(lane.0 as usize).and_then(Option::as_ref);
+            entry.and_then(|entry| entry.half.leader).is_some_and(|leader| leader.broker == id)
+        };
+        broker.full.retain(leads);
+        broker.suspect.retain(leads);
+        broker.part.retain(leads);
+    }
+
     pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {
         match &broker.link {
             Link::Down { retry_at } => broker.is_wanted().then_some(*retry_at),
@@ -160,7 +178,7 @@ impl Shard {
                 let idle =
                     Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());
                 let throttled = Some(connection.throttled_until())
-                    .filter(|&until| until > connection.last_activity() && broker.is_wanted());
+                    .filter(|&until| until > 0 && broker.is_wanted());
                 let deadline = Connection::poll_timeout(connection);
                 [idle, throttled, deadline, broker.part_at].into_iter().flatten().min()
             }

@@ -14,6 +14,7 @@ use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
 use crate::buffer::{BufferPool, Scratch};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{Connection, ConnectionConfig, Incoming, Request};
+use crate::error::DeliveryErrorCause;
 use crate::policy::RetryPolicy;
 use crate::protocol::compression::{Compression, Compressor};
 use crate::protocol::{BrokerId, ProducerIdentity};
@@ -169,6 +170,8 @@ pub struct Shard {
     pub(super) random: u64,
     /// Requests made so far.
     pub(super) requests: u64,
+    /// Everything unresolved was failed, and so is what still arrives.
+    pub(super) failing: Option<DeliveryErrorCause>,
     stopped: bool,
 }
 
@@ -194,6 +197,7 @@ impl Shard {
             settled: Vec::new(),
             random: parts.random | 1,
             requests: 0,
+            failing: None,
             stopped: false,
         }
     }
