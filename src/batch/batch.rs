@@ -202,6 +202,12 @@ impl Batch {
         self.links.iter().map(|link| link.segment.len()).sum()
     }
 
+    /// Bytes of each segment it holds, in the order of the links.
+    #[cfg(test)]
+    pub fn segment_sizes(&self) -> impl Iterator<Item = usize> {
+        self.links.iter().map(|link| link.segment.len())
+    }
+
     /// The first sequence, -1 before the first drain or without identity.
     pub fn base_sequence(&self) -> i32 {
         self.base_sequence

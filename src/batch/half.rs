@@ -46,6 +46,9 @@ pub struct LaneHalf {
     pub lane: Arc<Lane>,
     /// Who leads the partition; `None` while nobody does.
     pub leader: Option<Leader>,
+    /// The generation of the picture that the leader is from. An older one changes nothing: a half
+    /// can reach its new shard before the picture it moved by.
+    pub seen: u64,
     /// The shard that it will be sent to once nothing is in flight.
     pub moving_to: Option<ShardId>,
     /// Nothing is drained before this time, after an error of the partition itself.
@@ -56,6 +59,9 @@ pub struct LaneHalf {
     /// Batches to be sent again before any new one, ordered by their number.
     retries: VecDeque<Box<Batch>>,
     in_flight: u32,
+    /// What is in flight was sent to an earlier leader: nothing goes to the present one before all
+    /// of it has settled.
+    settling: bool,
     /// Until the first success at a new leader only one batch is in flight: a broker takes any
     /// first sequence of a producer id that it does not know.
     proving_leader: bool,
@@ -69,11 +75,13 @@ impl LaneHalf {
         Box::new(LaneHalf {
             lane,
             leader: None,
+            seen: 0,
             moving_to: None,
             backoff_until: 0,
             suspect: false,
             retries: VecDeque::new(),
             in_flight: 0,
+            settling: false,
             proving_leader: true,
             sequencer: Sequencer::default(),
             window: ResolveWindow::default(),
@@ -112,12 +120,18 @@ impl LaneHalf {
             self.backoff_until = 0;
             self.proving_leader = true;
         }
+        self.settling = self.in_flight > 0;
         self.leader = leader;
+    }
+
+    /// Whether a newer leader is known than the one that was asked by what is in flight.
+    pub fn is_settling(&self) -> bool {
+        self.settling
     }
 
     /// Whether [`LaneHalf::drain`] would give a batch.
     pub fn drainable(&self, now: u64, rules: DrainRules) -> Drainable {
-        if self.moving_to.is_some() || self.leader.is_none() {
+        if self.moving_to.is_some() || self.leader.is_none() || self.settling {
             return Drainable::Later;
         }
         if now < self.backoff_until {
@@ -135,6 +149,11 @@ impl LaneHalf {
         Drainable::Now
     }
 
+    /// The identity whose epochs this lane has used up, while it waits for another.
+    pub fn used_up_identity(&self) -> Option<ProducerIdentity> {
+        self.sequencer.used_up()
+    }
+
     fn has_unanswered(&self) -> bool {
         self.retries.iter().any(|batch| batch.state.unanswered)
     }
@@ -143,6 +162,8 @@ impl LaneHalf {
     pub fn offer_identity(&mut self, identity: ProducerIdentity) {
         if !self.sequencer.has_identity() && self.in_flight == 0 && !self.has_unanswered() {
             self.sequencer.adopt(identity);
+            // A broker takes any first sequence of an id that is new to it.
+            self.proving_leader = true;
         }
     }
 
@@ -174,13 +195,22 @@ impl LaneHalf {
     /// Begins a new epoch, unless a batch with an unanswered attempt must be asked about first,
     /// under its old triple. Returns whether new numbers may be given.
     fn begin_epoch(&mut self) -> bool {
-        if self.has_unanswered() || !self.sequencer.bump() {
+        if self.has_unanswered() {
             return false;
         }
+        let begun = self.sequencer.bump();
+        // Also where the lane must wait for another id first: their numbers are void.
         for batch in &mut self.retries {
             batch.set_number(ProducerIdentity::NONE, -1);
         }
-        true
+        self.proving_leader = true;
+        begun
+    }
+
+    /// One attempt less in flight.
+    fn end_attempt(&mut self) {
+        self.in_flight -= 1;
+        self.settling &= self.in_flight > 0;
     }
 
     /// An attempt settled with success. `offset` is `None` where the broker did not tell.
@@ -192,8 +222,9 @@ impl LaneHalf {
         append_time: Option<i64>,
         wakes: &mut WakeList,
     ) {
-        self.in_flight -= 1;
-        self.proving_leader = false;
+        // A success at an earlier leader says nothing about the present one.
+        self.proving_leader &= self.settling;
+        self.end_attempt();
         self.suspect = false;
         if batch.ack(offset, append_time, wakes) {
             self.mark_resolved(batch.number);
@@ -203,7 +234,7 @@ impl LaneHalf {
     /// An attempt settled without success, and the batch is to be sent again. One that was
     /// resolved meanwhile, because it expired in flight, ends here.
     pub fn settle_for_retry(&mut self, batch: Box<Batch>) {
-        self.in_flight -= 1;
+        self.end_attempt();
         if batch.is_resolved() {
             return;
         }
@@ -214,7 +245,7 @@ impl LaneHalf {
     /// An attempt settled and the batch failed for good. The gap that it leaves in the sequences
     /// is closed by a new epoch.
     pub fn settle_failed(&mut self, mut batch: Batch, error: DeliveryError, wakes: &mut WakeList) {
-        self.in_flight -= 1;
+        self.end_attempt();
         self.fail(&mut batch, error, wakes);
     }
 
@@ -227,6 +258,11 @@ impl LaneHalf {
     /// The lane needs a new epoch once its attempts have settled.
     pub fn want_bump(&mut self) {
         self.sequencer.want_bump();
+    }
+
+    /// Whether a new epoch begins once the lane's attempts have settled.
+    pub fn bump_wanted(&self) -> bool {
+        self.sequencer.bump_wanted()
     }
 
     /// Fails a batch that expired in flight: its request still owns it. No new sequence is given

@@ -202,12 +202,15 @@ impl Lane {
 
     /// Whether the caller is the one to post the lane.
     fn mark_posted(&self) -> bool {
+        // A swap that finds the flag set is still seen by the loop's own swap: see there.
         !self.posted.swap(true, Ordering::SeqCst)
     }
 
     /// By the loop, before it looks at the lane.
     pub fn clear_posted(&self) {
-        self.posted.store(false, Ordering::SeqCst);
+        // A swap, not a store: it reads what the last sender swapped in, so everything that this
+        // sender did before, and did not post because the flag was set, is seen from here on.
+        self.posted.swap(false, Ordering::SeqCst);
     }
 
     /// The shard whose queue takes the lane's id.

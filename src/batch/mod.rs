@@ -27,6 +27,8 @@ mod open;
 mod resolve_window;
 mod sequencer;
 mod stash;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 use std::sync::Arc;

@@ -15,8 +15,8 @@ pub struct Sequencer {
     /// A sequence was given that the log will never hold, or that nobody knows the fate of: once
     /// nothing is in flight the lane begins a new epoch.
     bump_wanted: bool,
-    /// A producer id whose epochs the lane has used up; it is not taken on again.
-    used_up: Option<i64>,
+    /// The identity whose epochs are used up; the lane waits for another id.
+    used_up: Option<ProducerIdentity>,
 }
 
 impl Default for Sequencer {
@@ -41,10 +41,15 @@ impl Sequencer {
         self.identity != ProducerIdentity::NONE
     }
 
-    /// Takes on a producer id; sequences start over. Refuses one that it has used up.
+    /// The identity whose epochs were used up, until another id is adopted.
+    pub fn used_up(&self) -> Option<ProducerIdentity> {
+        self.used_up
+    }
+
+    /// Takes on a producer id; sequences start over. Passes over the one that is used up.
     pub fn adopt(&mut self, identity: ProducerIdentity) {
-        if self.used_up != Some(identity.id) {
-            *self = Sequencer { identity, next: 0, bump_wanted: false, used_up: None };
+        if self.used_up.is_none_or(|used_up| used_up.id != identity.id) {
+            *self = Sequencer { identity, ..Sequencer::default() };
         }
     }
 
@@ -69,7 +74,7 @@ impl Sequencer {
     /// lane then needs a new producer id, and has none until it [`adopt`](Sequencer::adopt)s one.
     pub fn bump(&mut self) -> bool {
         if self.identity.epoch == i16::MAX {
-            self.used_up = Some(self.identity.id);
+            self.used_up = Some(self.identity);
             self.identity = ProducerIdentity::NONE;
             self.next = 0;
             return false;
@@ -93,8 +98,7 @@ mod tests {
     fn c02_sequences_wrap_to_zero() {
         assert_eq!(sequence_after(i32::MAX, 1), 0);
         assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
-        let mut sequencer =
-            Sequencer { identity: identity(0), next: i32::MAX, ..Sequencer::default() };
+        let mut sequencer = Sequencer { next: i32::MAX, ..Sequencer::default() };
         assert_eq!(sequencer.assign(2), i32::MAX);
         assert_eq!(sequencer.assign(1), 1);
     }
@@ -111,7 +115,7 @@ mod tests {
         assert!(!sequencer.bump());
         assert!(!sequencer.has_identity());
         sequencer.adopt(identity(0));
-        assert!(!sequencer.has_identity(), "the used-up id is not taken on again");
+        assert!(!sequencer.has_identity(), "the id that was published before is the one used up");
         sequencer.adopt(ProducerIdentity { id: 8, epoch: 0 });
         assert!(!sequencer.bump_wanted());
     }

@@ -84,6 +84,8 @@ pub struct Connection {
     spare_response: ProduceResponse,
     unanswered_ids: VecDeque<i32>,
     throttled_until: u64,
+    /// Something was answered since the handshake.
+    answered: bool,
     /// When something was last sent or received, nanoseconds, monotonic.
     last_activity: u64,
     last_sent: u64,
@@ -104,6 +106,7 @@ impl Connection {
             spare_response: ProduceResponse::default(),
             unanswered_ids: VecDeque::new(),
             throttled_until: 0,
+            answered: false,
             last_activity: now,
             last_sent: 0,
         };
@@ -149,6 +152,11 @@ impl Connection {
     /// When something was last sent or received, same clock.
     pub fn last_activity(&self) -> u64 {
         self.last_activity
+    }
+
+    /// Whether the broker answered anything after the handshake.
+    pub fn has_answered(&self) -> bool {
+        self.answered
     }
 
     /// Until when the broker wants nothing sent, same clock.
@@ -293,6 +301,7 @@ impl Connection {
             let parsed = parse(frame, request, &mut self.spare_response)?;
             let request = self.requests.pop_front().expect("front() was there");
             self.written -= 1;
+            self.answered = self.phase == Phase::Ready;
             return self.accept(now, request, parsed).map(Some);
         }
     }
@@ -368,8 +377,11 @@ impl Connection {
         self.requests.front().map(|request| request.deadline)
     }
 
-    /// Checks the deadline of what is in flight.
+    /// Ends a throttle that is over, and checks the deadline of what is in flight.
     pub fn handle_timeout(&mut self, now: u64) -> Result<(), ConnectionError> {
+        if self.throttled_until <= now {
+            self.throttled_until = 0;
+        }
         match self.requests.front() {
             Some(request) if request.deadline <= now => Err(ConnectionError::new(format_args!(
                 "{:?} was not answered within request_timeout = {:?}",

@@ -164,9 +164,9 @@ mod tests {
             .partition(7);
         assert_eq!(record.key_payload(), &Payload::Slice(b"k"));
         assert_eq!(record.value_payload(), &Payload::Shared(Bytes::from_static(b"v")));
+        let headers: Vec<_> = record.headers().iter().map(|h| (h.key, h.value)).collect();
         let expected: [(&str, Option<&[u8]>); 4] =
             [("a", Some(b"1")), ("null", None), ("empty", Some(b"")), ("a", Some(b"2"))];
-        let headers: Vec<_> = record.headers().iter().map(|h| (h.key, h.value)).collect();
         assert_eq!(headers, expected);
         assert_eq!((record.timestamp_ms(), record.partition_index()), (Some(-5), Some(7)));
         let (_, value) = record.into_payloads();

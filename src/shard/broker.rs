@@ -30,8 +30,6 @@ pub(super) struct Broker {
     pub link: Link,
     /// Counts connections, so that news of an old one is not taken for news of the present one.
     pub generation: u32,
-    /// When the present connection was made, nanoseconds, monotonic.
-    pub connected_at: u64,
     /// Attempts to connect that failed since the last success.
     pub failures: u32,
     /// Lanes with a sealed batch, in the order they got ready.
@@ -54,7 +52,6 @@ impl Broker {
             account,
             link: Link::Down { retry_at: 0 },
             generation: 0,
-            connected_at: 0,
             failures: 0,
             full: VecDeque::new(),
             suspect: VecDeque::new(),

@@ -56,7 +56,11 @@ impl Shard {
             } else {
                 return;
             };
-            if !self.send_request(now, index, queue, part) {
+            let sent = self.send_request(now, index, queue, part);
+            // Queues may name lanes that have moved: then the next queue has its turn.
+            let broker = &self.brokers[index];
+            let left = !broker.full.is_empty() || !broker.part.is_empty();
+            if !sent && (left || queue == Queue::Suspect) {
                 return;
             }
         }

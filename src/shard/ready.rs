@@ -41,8 +41,9 @@ impl Shard {
             }
             Drainable::Later => return,
             Drainable::NeedsIdentity => {
-                // None is known yet, or the lane has used up the one that is.
-                self.actions.extend(identity.map(Action::NewIdentity));
+                if let Some(used_up) = entry.half.used_up_identity() {
+                    self.actions.push_back(Action::NewIdentity(used_up));
+                }
                 return;
             }
         }
@@ -136,6 +137,11 @@ impl Shard {
     /// Timeouts of a broker's connection, and connecting again.
     pub(super) fn check_broker(&mut self, now: u64, index: usize) {
         let idle_max = self.config.idle_max;
+        if let Link::Down { retry_at } = self.brokers[index].link
+            && retry_at <= now
+        {
+            self.forget_moved_lanes(index);
+        }
         let broker = &mut self.brokers[index];
         let wanted = broker.is_wanted();
         match &mut broker.link {
@@ -151,6 +157,19 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Lanes that moved away wait for this broker no longer: it may never come back.
+    fn forget_moved_lanes(&mut self, index: usize) {
+        let (broker, lanes) = (&mut self.brokers[index], &self.lanes);
+        let id = broker.id;
+        let leads = |lane: &LaneId| {
+            let entry = lanes.get(lane.0 as usize).and_then(Option::as_ref);
+            entry.and_then(|entry| entry.half.leader).is_some_and(|leader| leader.broker == id)
+        };
+        broker.full.retain(leads);
+        broker.suspect.retain(leads);
+        broker.part.retain(leads);
     }
 
     pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {

@@ -8,7 +8,7 @@ use super::shard::{Action, Shard, Token};
 use super::verdict::{Verdict, verdict};
 use crate::batch::{Batch, LaneId, batch_error};
 use crate::cluster::{BrokerAddress, LeaderHint};
-use crate::connection::{InFlightBatch, Request};
+use crate::connection::{Connection, InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
 use crate::protocol::{ErrorCode, PartitionId, PartitionResponse, ProduceResponse, TopicRef};
 
@@ -34,6 +34,7 @@ impl Shard {
                 Some(answer) => self.settle(now, lane, batch, answer, &response),
                 None => {
                     let problem = "the broker's response left the partition out";
+                    self.back_off(now, lane, batch.state.attempts);
                     self.retry(now, lane, batch, problem, true);
                 }
             }
@@ -80,7 +81,7 @@ impl Shard {
                 // broker remembers, and this one a duplicate.
                 batch.state.unanswered = false;
                 let Some(entry) = self.lane_mut(id) else { return };
-                if entry.half.is_next_expected(&batch) {
+                if entry.half.is_next_expected(&batch) || entry.half.bump_wanted() {
                     // Nothing before it is open, and yet the broker misses something: a real gap.
                     entry.half.want_bump();
                 }
@@ -129,15 +130,25 @@ impl Shard {
             let cause = DeliveryErrorCause::Broker { code, message: None };
             return self.failed(now, id, batch, cause);
         }
-        let random = self.next_random();
-        let backoff = self.retry_policy.backoff(batch.state.attempts, random);
         batch.state.last_problem = Some(code.to_string().into());
+        self.back_off(now, id, batch.state.attempts);
         if let Some(entry) = self.lane_mut(id) {
-            let until = now.saturating_add(backoff.as_nanos() as u64);
-            entry.half.backoff_until = entry.half.backoff_until.max(until);
             entry.half.settle_for_retry(batch);
         }
         self.after_settling(now, id);
+    }
+
+    /// Holds a lane back after its `attempts`th attempt failed; not if a newer leader is known
+    /// already than the one that refused.
+    fn back_off(&mut self, now: u64, id: LaneId, attempts: u32) {
+        let random = self.next_random();
+        let backoff = self.retry_policy.backoff(attempts.saturating_sub(1), random);
+        if let Some(entry) = self.lane_mut(id)
+            && !entry.half.is_settling()
+        {
+            let until = now.saturating_add(backoff.as_nanos() as u64);
+            entry.half.backoff_until = entry.half.backoff_until.max(until);
+        }
     }
 
     /// The attempt went unanswered, or was never made; the batch is sent again without a backoff of
@@ -201,11 +212,9 @@ impl Shard {
         let (first, longest) = self.config.reconnect_backoff;
         let broker = &mut self.brokers[index];
         let was_idle = broker.connection().is_some_and(|connection| connection.in_flight() == 0);
-        let was_ready = broker.connection().is_some_and(|connection| connection.is_ready());
-        // One that is closed as soon as it is made counts as a failure, or it would be made again
-        // without end.
-        let lasted = now.saturating_sub(broker.connected_at) >= longest;
-        broker.failures = if was_ready && lasted { 0 } else { broker.failures + 1 };
+        // A peer that only ever shakes hands is not come back to at once, again and again.
+        let was_useful = broker.connection().is_some_and(Connection::has_answered);
+        broker.failures = if was_useful { 0 } else { broker.failures + 1 };
         let backoff = match broker.failures {
             0 => 0,
             failures => first.saturating_mul(1 << (failures - 1).min(16)).min(longest),
@@ -242,6 +251,7 @@ impl Shard {
             entry.half.lane.seal(true);
             entry.half.fail_all(cause, &mut self.wakes);
         }
+        self.failing = Some(cause.clone());
     }
 
     /// Fails batches in flight whose deadline has passed. Their requests keep their memory.

@@ -14,6 +14,7 @@ use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
 use crate::buffer::{BufferPool, Scratch};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{Connection, ConnectionConfig, Incoming, Request};
+use crate::error::DeliveryErrorCause;
 use crate::policy::RetryPolicy;
 use crate::protocol::compression::{Compression, Compressor};
 use crate::protocol::{BrokerId, ProducerIdentity};
@@ -174,6 +175,8 @@ pub struct Shard {
     pub(super) requests: u64,
     /// The time of the last turn.
     pub(super) now: u64,
+    /// Everything unresolved was failed, and so is what still arrives.
+    pub(super) failing: Option<DeliveryErrorCause>,
     stopped: bool,
 }
 
@@ -200,6 +203,7 @@ impl Shard {
             random: parts.random | 1,
             requests: 0,
             now: 0,
+            failing: None,
             stopped: false,
         }
     }
@@ -233,7 +237,6 @@ impl Shard {
     pub fn handle_connected(&mut self, now: u64, token: Token) {
         let config = self.config.connection.clone();
         if let Some(broker) = self.broker_of(token) {
-            broker.connected_at = now;
             broker.link = Link::Up(Box::new(Connection::new(config, now)));
         }
     }

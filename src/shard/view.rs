@@ -75,6 +75,11 @@ impl Shard {
         half.lane.clear_posted();
         self.lanes[index] = Some(super::shard::LaneEntry::new(half));
         self.lane_count += 1;
+        if let (Some(entry), Some(cause)) = (&mut self.lanes[index], &self.failing) {
+            // It was on its way when everything was failed.
+            entry.half.lane.seal(true);
+            entry.half.fail_all(cause, &mut self.wakes);
+        }
         self.follow_leader(now, id);
     }
 
@@ -86,9 +91,9 @@ impl Shard {
         let lane = half.lane.clone();
         let old_broker = half.leader.map(|leader| leader.broker);
         if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition)
-            // A half can arrive before the picture it moved by.
-            && half.leader.is_none_or(|leader| partition.epoch >= leader.epoch)
+            && view.snapshot.generation >= half.seen
         {
+            half.seen = view.snapshot.generation;
             let leader = partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
             half.lead_by(leader);
         }

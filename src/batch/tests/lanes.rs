@@ -1,0 +1,164 @@
+//! Appending, growing and sealing.
+
+use super::*;
+use crate::buffer::Class;
+
+fn classes(batch: &Batch) -> Vec<usize> {
+    batch.segment_sizes().collect()
+}
+
+#[test]
+fn a_batch_grows_by_segments_as_large_as_all_before() {
+    let bench = Bench::new(1 << 22, 1 << 18);
+    let mut half = bench.led_half();
+    while !half.lane.has_sealed() {
+        bench.append(&half.lane, &[7; 1_000]).expect("there is room");
+    }
+    let batch = drain(&mut half);
+    let kib = 1 << 10;
+    assert_eq!(classes(&batch)[..6], [4 * kib, 4 * kib, 16 * kib, 64 * kib, 64 * kib, 64 * kib]);
+    assert!(batch.len() <= 1 << 18);
+    // A lane that filled its last batch starts with a larger segment.
+    half.lane.try_seal();
+    bench.sealed(&half.lane, b"small");
+    ack(&mut half, batch, 0);
+}
+
+#[test]
+fn a_low_traffic_lane_holds_one_small_segment() {
+    let bench = Bench::new(1 << 20, 1 << 18);
+    let half = bench.led_half();
+    drop(bench.append(&half.lane, b"x"));
+    let used = bench.pool().capacity() - bench.pool().free_bytes();
+    assert_eq!(used, Class::Kib4.bytes());
+}
+
+#[test]
+fn segments_return_exactly_when_the_batch_is_dropped() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = bench.led_half();
+    let handle = bench.sealed(&half.lane, b"x");
+    let batch = drain(&mut half);
+    let free = bench.pool().free_bytes();
+    assert!(free < bench.pool().capacity());
+    half.settle_for_retry(batch);
+    assert_eq!(bench.pool().free_bytes(), free);
+    let batch = drain(&mut half);
+    ack(&mut half, batch, 3);
+    bench.assert_all_free();
+    assert_eq!(handle.offset(), Some(3), "a handle pins no segment");
+}
+
+#[test]
+fn records_that_span_segments_stand_beside_small_ones() {
+    let bench = Bench::new(8 << 20, 1 << 20);
+    let mut half = bench.led_half();
+    let large: Vec<u8> = (0..900 << 10).map(|i| (i % 251) as u8).collect();
+    let sent: [&[u8]; 5] = [b"small", &large, b"after", &large, b"last"];
+    let handles: Vec<_> =
+        sent.iter().map(|value| bench.append(&half.lane, value).expect("room")).collect();
+    half.lane.try_seal();
+    let mut received = Vec::new();
+    let mut base = 0;
+    while half.lane.has_sealed() {
+        let mut batch = drain(&mut half);
+        assert!(batch.len() <= 1 << 20);
+        received.extend(values(&mut batch));
+        let records = i64::from(batch.records());
+        ack(&mut half, batch, base);
+        base += records;
+    }
+    assert!(received == sent, "every byte is where it was");
+    let offsets: Vec<_> = handles.iter().map(|handle| handle.offset()).collect();
+    assert_eq!(offsets, [Some(0), Some(1), Some(2), Some(3), Some(4)]);
+    drop(half);
+    bench.assert_all_free();
+}
+
+#[test]
+fn a_record_over_the_batch_size_goes_alone_and_at_once() {
+    let bench = Bench::new(8 << 20, 1 << 14);
+    let mut half = bench.led_half();
+    let large = vec![1; 900 << 10];
+    let handles =
+        [b"a".as_slice(), &large, b"b"].map(|value| bench.append(&half.lane, value).expect("room"));
+    let (mut first, records) = (drain(&mut half), 1);
+    assert_eq!((first.records(), values(&mut first)), (records, vec![b"a".to_vec()]));
+    ack(&mut half, first, 0);
+    let mut second = drain(&mut half);
+    assert!(values(&mut second) == [large]);
+    assert!(!half.lane.has_sealed() && half.lane.open_since().is_some(), "b waits for more");
+    drop(handles);
+}
+
+#[test]
+fn without_room_nothing_is_taken_and_the_full_batch_is_sealed() {
+    let bench = Bench::new(64 << 10, 48 << 10);
+    let mut half = bench.led_half();
+    let mut sent = 0;
+    let refusal = loop {
+        match bench.append(&half.lane, &[0; 3_000]) {
+            Ok(_) => sent += 1,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(matches!(refusal, Refusal::NeedRoom(_)));
+    assert!(half.lane.has_sealed(), "what holds the room can be sent");
+    half.lane.try_seal();
+    let mut received = 0;
+    while half.lane.has_sealed() {
+        let mut batch = drain(&mut half);
+        received += values(&mut batch).len();
+        ack(&mut half, batch, 0);
+    }
+    assert_eq!(received, sent);
+    bench.assert_all_free();
+}
+
+#[test]
+fn a_lane_is_posted_for_the_first_record_and_for_every_seal_but_once_at_a_time() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let half = bench.led_half();
+    let append = |value: &[u8]| {
+        let mut spare = Vec::new();
+        let parts = RecordParts { key: None, value: Some(value), headers: &[] };
+        let first = half.lane.append(&bench.context(), 0, &parts, &mut spare);
+        let Err(Refusal::NeedRoom(need)) = first.result else { return first.post };
+        assert!(take_room(bench.pool(), half.lane.account(), need, &mut spare));
+        first.post | half.lane.append(&bench.context(), 0, &parts, &mut spare).post
+    };
+    assert!(append(b"first"));
+    assert!(!append(b"second"));
+    assert!(!append(&[0; 16_000]), "sealed, but posted already");
+    half.lane.clear_posted();
+    assert!(!append(b"into the open batch") || half.lane.has_sealed());
+    half.lane.clear_posted();
+    let (_, post) = half.lane.seal(false);
+    assert!(post);
+    half.lane.clear_posted();
+    assert_eq!(half.lane.seal(false).1, false, "nothing was open");
+    assert!(append(b"again"));
+}
+
+#[test]
+fn a_timestamp_that_cannot_be_told_by_a_difference_begins_a_batch() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = bench.led_half();
+    for timestamp in [i64::MIN, i64::MAX] {
+        let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
+        bench.append_parts(&half.lane, timestamp, &parts).expect("there is room");
+    }
+    half.lane.try_seal();
+    let first = drain(&mut half);
+    assert_eq!(first.records(), 1);
+    ack(&mut half, first, 0);
+    assert_eq!(drain(&mut half).records(), 1);
+}
+
+#[test]
+fn the_limit_of_lanes_is_an_error() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let (topic, _halves) = bench.topic("t", 100);
+    let refused = bench.accumulator.new_lanes(&topic, 101, |_| ShardId(0));
+    assert_eq!(refused.err(), Some(TooManyLanes { lanes_max: 100 }));
+}

@@ -1,0 +1,225 @@
+//! Records that come before their topic is known.
+
+use super::*;
+use crate::policy::PartitionRequest;
+use crate::protocol::records::Header;
+use crate::sync::Outcome;
+
+fn destination() -> Destination {
+    Destination { topic: "t".into(), partition: None }
+}
+
+/// Stashes one record as a sender does.
+fn stash(
+    bench: &Bench,
+    topic: &TopicLanes,
+    partition: Option<u32>,
+    now: u64,
+    parts: &RecordParts<'_>,
+) -> CellHandle {
+    let mut stash = topic.lock_stash();
+    let mut spare = Vec::new();
+    let missing = stash.missing(parts, now);
+    if missing > 0 {
+        assert!(bench.pool().take_bytes(AccountId::STASH, missing, &mut spare));
+    }
+    let cells = &bench.accumulator.cells;
+    stash.append(cells, &destination(), (partition, 5, parts), &mut spare, now)
+}
+
+fn stash_value(bench: &Bench, topic: &TopicLanes, value: &[u8]) -> CellHandle {
+    stash(bench, topic, None, 0, &RecordParts { key: None, value: Some(value), headers: &[] })
+}
+
+fn drain_all(bench: &Bench, topic: &TopicLanes, budget: usize) -> Drained {
+    let mut stash = topic.lock_stash();
+    let context = bench.context();
+    let mut spare = Vec::new();
+    let budget = (budget, &mut spare);
+    drain_stash(&bench.accumulator, topic, &mut stash, &context, budget, &mut |_| {})
+}
+
+fn unknown(bench: &Bench, partitioner: impl Partitioner + 'static) -> Arc<TopicLanes> {
+    bench.accumulator.topic("t", || Arc::new(partitioner))
+}
+
+fn to_zero(_: &PartitionRequest<'_>) -> u32 {
+    0
+}
+
+/// Seals and acknowledges everything in a lane; its values.
+fn resolve(half: &mut LaneHalf, base: i64) -> Vec<Vec<u8>> {
+    half.lead_by(leader(1, 1));
+    half.offer_identity(identity(7, 0));
+    half.lane.try_seal();
+    let mut all = Vec::new();
+    while half.lane.has_sealed() {
+        let mut batch = drain(half);
+        let offset = base + all.len() as i64;
+        all.extend(values(&mut batch));
+        ack(half, batch, offset);
+    }
+    all
+}
+
+#[test]
+fn a_drained_record_is_what_was_stashed_and_its_delivery_follows_it() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let headers = [Header { key: "h", value: None }, Header { key: "", value: Some(b"") }];
+    let long = vec![9; 100 << 10];
+    let records = [
+        (None, RecordParts { key: Some(b"k"), value: None, headers: &headers }),
+        (Some(1), RecordParts { key: None, value: Some(b""), headers: &[] }),
+        (None, RecordParts { key: Some(b""), value: Some(&long), headers: &[] }),
+    ];
+    let handles =
+        records.each_ref().map(|(partition, parts)| stash(&bench, &topic, *partition, 0, parts));
+    assert_eq!(handles[0].context().partition, None);
+    let mut halves = bench.grow(&topic, 2);
+    assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
+    assert_eq!(topic.state(), TopicState::Ready);
+    let mut read = Vec::new();
+    for half in &mut halves {
+        half.lead_by(leader(1, 1));
+        half.offer_identity(identity(7, 0));
+        half.lane.try_seal();
+        while half.lane.has_sealed() {
+            let mut batch = drain(half);
+            let bytes = wire(&mut batch);
+            let (reader, _) = RecordBatchReader::read(&bytes, 0).expect("it can be read");
+            for record in reader.records().map(|record| record.expect("it can be read")) {
+                let headers: Vec<_> = record
+                    .headers
+                    .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
+                    .collect();
+                assert_eq!(record.timestamp, 5);
+                let key = record.key.map(<[u8]>::to_vec);
+                read.push((half.lane.partition.0, key, record.value.map(<[u8]>::to_vec), headers));
+            }
+            ack(half, batch, read.len() as i64 - 1);
+        }
+    }
+    let header = vec![("h".to_owned(), None), (String::new(), Some(Vec::new()))];
+    assert_eq!(read[0], (0, Some(b"k".to_vec()), None, header));
+    assert!(read[1] == (0, Some(Vec::new()), Some(long), Vec::new()));
+    assert_eq!(read[2], (1, None, Some(Vec::new()), Vec::new()));
+    let offsets = handles.each_ref().map(|handle| handle.offset());
+    assert_eq!(offsets, [Some(0), Some(2), Some(1)]);
+    assert_eq!(handles[1].context().partition, Some(crate::protocol::PartitionId(1)));
+    drop(halves);
+    bench.assert_all_free();
+}
+
+#[test]
+fn draining_stops_at_its_budget_and_goes_on_where_it_stopped() {
+    let bench = Bench::new(4 << 20, 1 << 16);
+    let topic = unknown(&bench, to_zero);
+    let sent: Vec<Vec<u8>> = (0..50).map(|i| vec![i; 500]).collect();
+    let handles: Vec<_> = sent.iter().map(|value| stash_value(&bench, &topic, value)).collect();
+    let mut half = bench.grow(&topic, 1).remove(0);
+    topic.set_known(&topic.lock_stash());
+    assert_eq!(topic.state(), TopicState::Draining);
+    let mut calls = 1;
+    while drain_all(&bench, &topic, 2_000) == Drained::More {
+        assert_eq!(topic.state(), TopicState::Draining);
+        calls += 1;
+    }
+    assert!(calls > 5, "{calls}");
+    assert_eq!(topic.state(), TopicState::Ready);
+    assert!(resolve(&mut half, 0) == sent, "in order, each once");
+    let offsets: Vec<_> = handles.iter().map(|handle| handle.offset()).collect();
+    assert!(offsets == (0..50).map(Some).collect::<Vec<_>>());
+    let stash = topic.lock_stash();
+    assert_eq!(stash.begun, stash.ended);
+}
+
+#[test]
+fn without_room_the_record_waits_and_is_tried_again() {
+    let bench = Bench::new(256 << 10, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let handles: Vec<_> = (0..3).map(|i| stash_value(&bench, &topic, &[i; 100])).collect();
+    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut all = Vec::new();
+    while let Some(segment) = bench.pool().take_one(bench.account, crate::buffer::Class::Kib4) {
+        all.push(segment);
+    }
+    let Drained::NoRoom(account, need) = drain_all(&bench, &topic, usize::MAX) else {
+        panic!("the pool is empty");
+    };
+    assert_eq!(account, bench.account);
+    assert!(need.bytes > 100);
+    assert!(handles.iter().all(|handle| handle.try_outcome().is_none()));
+    drop(all);
+    assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
+    assert_eq!(resolve(&mut half, 10).len(), 3, "none is lost, none doubled");
+    let offsets: Vec<_> = handles.iter().map(|handle| handle.offset()).collect();
+    assert_eq!(offsets, [Some(10), Some(11), Some(12)]);
+}
+
+#[test]
+fn c43_a_partitioner_that_panics_or_lies_fails_its_record_only() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let topic = unknown(&bench, |request: &PartitionRequest<'_>| match request.value {
+        Some(b"panic") => panic!("the test's partitioner panics here"),
+        Some(b"far") => 9,
+        _ => 0,
+    });
+    let handles = [b"good".as_slice(), b"panic", b"far", b"fine"]
+        .map(|value| stash_value(&bench, &topic, value));
+    let mut half = bench.grow(&topic, 1).remove(0);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let drained = drain_all(&bench, &topic, usize::MAX);
+    std::panic::set_hook(hook);
+    assert_eq!(drained, Drained::Empty);
+    assert_eq!(resolve(&mut half, 0), [b"good", b"fine"]);
+    assert_eq!((handles[0].offset(), handles[3].offset()), (Some(0), Some(1)));
+    let cause = |handle: &CellHandle| handle.error().expect("it has failed").cause().clone();
+    assert_eq!(cause(&handles[1]), DeliveryErrorCause::PartitionerPanicked);
+    let far = DeliveryErrorCause::PartitionOutOfRange { partition: 9, partitions: 1 };
+    assert_eq!(cause(&handles[2]), far);
+}
+
+#[test]
+fn c18_only_what_is_old_enough_fails() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
+    let old = stash(&bench, &topic, None, 0, &parts);
+    let beside = stash(&bench, &topic, None, 10, &parts);
+    let young = stash(&bench, &topic, None, 5_000 * MS, &parts);
+    let fail = |came_before| {
+        let mut wakes = WakeList::default();
+        topic.lock_stash().fail(came_before, &destination(), &ANY_ERROR, &mut wakes)
+    };
+    assert_eq!(fail(10), 0, "a run expires by its last record");
+    assert_eq!(fail(11), 2);
+    assert!(matches!(old.try_outcome(), Some(Outcome::Failed(_))) && beside.error().is_some());
+    assert_eq!(old.error().map(|e| e.certainty()), Some(Certainty::NotWritten));
+    assert!(young.try_outcome().is_none());
+    assert_eq!(topic.lock_stash().oldest_at(), Some(5_000 * MS));
+    assert_eq!(fail(u64::MAX), 1);
+    assert!(young.error().is_some());
+    bench.assert_all_free();
+}
+
+#[test]
+fn c46_a_half_drained_run_fails_only_what_has_not_moved() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let handles: Vec<_> = (0..4).map(|i| stash_value(&bench, &topic, &[i; 500])).collect();
+    let mut half = bench.grow(&topic, 1).remove(0);
+    assert_eq!(drain_all(&bench, &topic, 600), Drained::More);
+    let mut wakes = WakeList::default();
+    topic.lock_stash().fail(u64::MAX, &destination(), &ANY_ERROR, &mut wakes);
+    let moved = resolve(&mut half, 0).len();
+    assert!(moved > 0 && moved < 4);
+    for (index, handle) in handles.iter().enumerate() {
+        assert_eq!(handle.offset().is_some(), index < moved);
+        assert_eq!(handle.error().is_some(), index >= moved);
+    }
+    assert!(topic.lock_stash().is_empty());
+    drop(half);
+    bench.assert_all_free();
+}
