@@ -52,6 +52,7 @@ pub fn drain_stash(
     post: &mut dyn FnMut(&Lane),
 ) -> Drained {
     let mut wakes = WakeList::default();
+    let context = &AppendContext { accepted_before: true, ..*context };
     let mut mover = Mover { accumulator, topic, context, post, spare };
     let mut left = budget;
     let outcome = loop {
@@ -188,7 +189,7 @@ impl Mover<'_> {
                         return Err((account, need));
                     }
                 }
-                // Only close() marks lanes, and it fails what is still stashed.
+                // The loop that owned the lane panicked: the half is gone.
                 Err(Refusal::Closed) => {
                     let destination =
                         Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };

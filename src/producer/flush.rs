@@ -43,8 +43,7 @@ impl Progress {
                 progress.stashes.push((topic, target));
             }
         }
-        // While a stash drains into them, lanes are not marked: its records were accepted.
-        let close = close && progress.stashes.is_empty();
+        // What is stashed was accepted, and goes to its lanes although they are marked.
         progress.seal(shared.accumulator.lanes(), close);
         progress
     }
