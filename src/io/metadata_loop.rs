@@ -419,7 +419,12 @@ impl MetadataLoop {
     fn publish(&mut self, now: u64) {
         let snapshot = self.machine.take_snapshot();
         let identity = self.machine.identity();
-        let changed = self.published.as_ref().is_none_or(|view| view.identity != identity);
+        let problem = self.machine.last_problem();
+        let changed = self.published.as_ref().is_none_or(|view| {
+            // Shards name the problem while it keeps them from numbering batches.
+            view.identity != identity
+                || identity.is_none() && view.last_problem.as_ref() != problem
+        });
         if snapshot.is_none() && !changed {
             return;
         }
