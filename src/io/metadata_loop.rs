@@ -239,7 +239,7 @@ impl MetadataLoop {
 
     fn handle(&mut self, now: u64, message: Message) {
         match message {
-            Message::Wanted(topic) => self.machine.handle_wanted(now, topic),
+            Message::Wanted(topic) => self.handle_wanted(now, topic),
             Message::Refresh => self.machine.handle_refresh_wanted(),
             Message::Hint(hint) => self.machine.handle_hint(&hint),
             Message::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
@@ -249,6 +249,16 @@ impl MetadataLoop {
             Message::Resolved { .. } => {}
             Message::Stop => self.stopped = true,
         }
+    }
+
+    fn handle_wanted(&mut self, now: u64, name: Arc<str>) {
+        // A topic that is known and yet has no lanes found their limit reached: again, if need be.
+        if let Some(topic) = self.parts.accumulator.known_topic(&name)
+            && let Some(view) = &self.published
+        {
+            self.grow(now, &topic, &view.snapshot);
+        }
+        self.machine.handle_wanted(now, name);
     }
 
     fn connect(&mut self, now: u64, address: BrokerAddress) {
