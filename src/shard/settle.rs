@@ -1,7 +1,9 @@
 //! What a response, a written acks=0 request or a lost connection means for each batch.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::broker::Link;
 use super::shard::{Action, Shard, Token};
@@ -10,6 +12,7 @@ use crate::batch::{Batch, LaneId, batch_error};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
+use crate::policy::{ExponentialBackoff, RetryPolicy};
 use crate::protocol::{ErrorCode, PartitionId, PartitionResponse, ProduceResponse, TopicRef};
 
 /// Responses with more partitions than this are searched through an index.
@@ -128,15 +131,27 @@ impl Shard {
             let cause = DeliveryErrorCause::Broker { code, message: None };
             return self.failed(now, id, batch, cause);
         }
-        let random = self.next_random();
-        let backoff = self.retry_policy.backoff(batch.state.attempts, random);
+        let backoff = self.retry_backoff(&batch);
         batch.state.last_problem = Some(code.to_string().into());
         if let Some(entry) = self.lane_mut(id) {
-            let until = now.saturating_add(backoff.as_nanos() as u64);
+            let until = now.saturating_add(u64::try_from(backoff.as_nanos()).unwrap_or(u64::MAX));
             entry.half.backoff_until = entry.half.backoff_until.max(until);
             entry.half.settle_for_retry(batch);
         }
         self.after_settling(now, id);
+    }
+
+    /// What the user's policy says, which must not stop the loop.
+    fn retry_backoff(&mut self, batch: &Batch) -> Duration {
+        let random = self.next_random();
+        // The first retry follows the first attempt, with no wait before it.
+        let waits = batch.state.attempts.saturating_sub(1);
+        catch_unwind(AssertUnwindSafe(|| self.retry_policy.backoff(waits, random))).unwrap_or_else(
+            |_| {
+                log::error!("the retry policy panicked: the default one is used");
+                ExponentialBackoff::default().backoff(waits, random)
+            },
+        )
     }
 
     /// The attempt went unanswered, or was never made; the batch is sent again without a backoff of
