@@ -58,6 +58,9 @@ pub fn drain_stash(
     let outcome = loop {
         let Some(mut draining) = stash.take_draining() else {
             topic.set_known(stash);
+            if std::mem::take(&mut stash.flush_wanted) {
+                seal_all(topic, mover.post);
+            }
             break Drained::Empty;
         };
         match mover.move_run(&mut draining, &mut left) {
@@ -77,6 +80,15 @@ pub fn drain_stash(
     };
     wakes.wake_all();
     outcome
+}
+
+/// A flush began while records were stashed: they do not linger, whether it is polled or not.
+fn seal_all(topic: &TopicLanes, post: &mut dyn FnMut(&Lane)) {
+    for lane in topic.lanes() {
+        if lane.seal(false).1 {
+            post(lane);
+        }
+    }
 }
 
 impl Draining {

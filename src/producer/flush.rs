@@ -38,6 +38,7 @@ impl Progress {
             let mut stash = topic.lock_stash();
             stash.closed |= close;
             if !stash.is_empty() {
+                stash.flush_wanted = true;
                 let target = stash.begun;
                 drop(stash);
                 progress.stashes.push((topic, target));
