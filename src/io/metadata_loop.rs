@@ -132,11 +132,13 @@ impl MetadataHandle {
         let ports = parts.ports.clone();
         let mut metadata_loop = MetadataLoop::new(parts, poll, mailbox.clone(), shards.clone());
         metadata_loop.start_shard(0)?;
+        let ended = mailbox.clone();
         let thread = std::thread::Builder::new().name("tidegate-meta".into()).spawn(move || {
             super::mark_own_thread();
             if catch_unwind(AssertUnwindSafe(|| metadata_loop.run())).is_err() {
                 log::error!("the metadata loop panicked: leaders are not followed any more");
             }
+            ended.waker.close();
         })?;
         Ok(MetadataHandle { mailbox, ports, shards, thread: Mutex::new(Some(thread)) })
     }
@@ -432,8 +434,7 @@ impl MetadataLoop {
         let problem = self.machine.last_problem();
         let changed = self.published.as_ref().is_none_or(|view| {
             // Shards name the problem while it keeps them from numbering batches.
-            view.identity != identity
-                || identity.is_none() && view.last_problem.as_ref() != problem
+            view.identity != identity || identity.is_none() && view.last_problem.as_ref() != problem
         });
         if snapshot.is_none() && !changed {
             return;
