@@ -52,11 +52,15 @@ pub fn drain_stash(
     post: &mut dyn FnMut(&Lane),
 ) -> Drained {
     let mut wakes = WakeList::default();
+    let context = &AppendContext { accepted_before: true, ..*context };
     let mut mover = Mover { accumulator, topic, context, post, spare };
     let mut left = budget;
     let outcome = loop {
         let Some(mut draining) = stash.take_draining() else {
             topic.set_known(stash);
+            if std::mem::take(&mut stash.flush_wanted) {
+                seal_all(topic, mover.post);
+            }
             break Drained::Empty;
         };
         match mover.move_run(&mut draining, &mut left) {
@@ -76,6 +80,15 @@ pub fn drain_stash(
     };
     wakes.wake_all();
     outcome
+}
+
+/// A flush began while records were stashed: they do not linger, whether it is polled or not.
+fn seal_all(topic: &TopicLanes, post: &mut dyn FnMut(&Lane)) {
+    for lane in topic.lanes() {
+        if lane.seal(false).1 {
+            post(lane);
+        }
+    }
 }
 
 impl Draining {
@@ -188,7 +201,7 @@ impl Mover<'_> {
                         return Err((account, need));
                     }
                 }
-                // Only close() marks lanes, and it fails what is still stashed.
+                // The loop that owned the lane panicked: the half is gone.
                 Err(Refusal::Closed) => {
                     let destination =
                         Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };

@@ -361,7 +361,7 @@ impl Drop for LaneHalf {
     /// The half is the last that can resolve its batches: a loop that unwinds fails them here.
     fn drop(&mut self) {
         let mut wakes = WakeList::default();
-        self.lane.seal(true);
+        self.lane.end();
         self.fail_all(&DeliveryErrorCause::LoopPanicked, &mut wakes);
         wakes.wake_all();
     }

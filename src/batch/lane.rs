@@ -40,6 +40,9 @@ pub struct AppendContext<'a> {
     pub cells: &'a Cells,
     /// Read once for each opened batch.
     pub clock: &'a dyn MonotonicClock,
+    /// The record was accepted before `close`: it comes from the stash, and a lane that `close` has
+    /// marked takes it all the same.
+    pub accepted_before: bool,
 }
 
 /// What [`Lane::append`] did.
@@ -128,6 +131,17 @@ impl Lane {
         let target = open.next_number;
         open.unlock(|open| sealed |= open.seal_into(self));
         (target, sealed && self.mark_posted())
+    }
+
+    /// Ends the lane: its half is gone, and nothing that is appended would ever be sent.
+    pub(super) fn end(&self) {
+        let mut open = self.open.lock();
+        open.closed = true;
+        open.ended = true;
+        open.seal_into(self);
+        open.unlock(|open| {
+            open.seal_into(self);
+        });
     }
 
     /// Seals from the loop, which never waits: if a sender holds the lock, that sender seals when

@@ -14,6 +14,8 @@ pub struct OpenState {
     pub next_number: u64,
     /// Set by `close`: nothing is appended any more.
     pub closed: bool,
+    /// Set when the lane's half is gone: not even what was accepted before is appended.
+    pub ended: bool,
     /// Length of the last sealed batch: a lane that filled it starts with a larger segment.
     last_len: usize,
 }
@@ -83,7 +85,7 @@ impl OpenState {
         spare: &mut Vec<Segment>,
         news: &mut bool,
     ) -> Result<CellHandle, Refusal> {
-        if self.closed {
+        if self.ended || self.closed && !context.accepted_before {
             return Err(Refusal::Closed);
         }
         let needed = single_record_batch_size(parts);

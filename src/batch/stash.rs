@@ -45,6 +45,8 @@ pub struct Stash {
     pub ended: u64,
     /// Set by `close`: nothing is stashed any more.
     pub closed: bool,
+    /// Set by `flush`: what is stashed goes to its lanes and must not linger there.
+    pub flush_wanted: bool,
 }
 
 /// A record as it waited.

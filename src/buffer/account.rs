@@ -237,7 +237,7 @@ impl Ledger {
             vacant: (0..ids).rev().map(AccountId).collect(),
             brokers: 0,
             closing: 0,
-            stash_cap: capacity / 4,
+            stash_cap: (capacity / 4).max(options.stash_bytes_min).min(capacity),
             high_fixed: options.high.unwrap_or(DYNAMIC),
             low_fixed: options.low.unwrap_or(DYNAMIC),
         };

@@ -16,6 +16,9 @@ pub struct BufferPoolOptions {
     pub high: Option<usize>,
     /// The low watermark of the same accounts, in bytes. Default `None`: half of the high one.
     pub low: Option<usize>,
+    /// The stash may hold a quarter of the pool, and at least this many bytes: one largest record
+    /// must find room in it. Default 0.
+    pub stash_bytes_min: usize,
     /// Ask for transparent huge pages (Linux). Default false.
     pub huge_pages: bool,
     /// Touch every page at once instead of on first use (Linux 5.14 and later). Default false.
@@ -31,6 +34,7 @@ impl Default for BufferPoolOptions {
             accounts_max: 1024,
             high: None,
             low: None,
+            stash_bytes_min: 0,
             huge_pages: false,
             populate: false,
             lock: false,

@@ -6,7 +6,7 @@
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
@@ -99,18 +99,27 @@ pub(super) enum LoopMessage {
     Stop,
 }
 
-/// Wakes a poll.
-pub(super) struct PollWaker(mio::Waker);
+/// Wakes a poll. Topics and producers that are kept after close still hold it: its descriptor goes
+/// with the loop, not with them.
+pub(super) struct PollWaker(RwLock<Option<mio::Waker>>);
 
 impl PollWaker {
     pub(super) fn new(poll: &Poll) -> std::io::Result<Self> {
-        mio::Waker::new(poll.registry(), WAKE_TOKEN).map(PollWaker)
+        let waker = mio::Waker::new(poll.registry(), WAKE_TOKEN)?;
+        Ok(PollWaker(RwLock::new(Some(waker))))
+    }
+
+    /// The loop has ended: there is nobody to wake any more.
+    pub(super) fn close(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 impl WakeLoop for PollWaker {
     fn wake(&self) {
-        if let Err(error) = self.0.wake() {
+        if let Some(waker) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
+            && let Err(error) = waker.wake()
+        {
             log::error!("an event loop could not be woken: {error}");
         }
     }

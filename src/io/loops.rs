@@ -113,10 +113,12 @@ impl LoopHandle {
         let bell = Arc::new(Doorbell::new());
         let shared = Arc::new(LoopShared { inbox: SegQueue::new(), bell, waker });
         let event_loop = EventLoop::new(poll, shared.clone());
+        let ended = shared.clone();
         let name = format!("tidegate-loop-{number}");
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let core = pinning::pin_current(&pinning, number);
             event_loop.run();
+            ended.waker.close();
             if core.is_some() {
                 pinning::unpin(&pinning);
             }

@@ -127,11 +127,13 @@ impl MetadataHandle {
         let ports = parts.ports.clone();
         let mut metadata_loop = MetadataLoop::new(parts, poll, mailbox.clone(), shards.clone());
         metadata_loop.start_shard(0)?;
+        let ended = mailbox.clone();
         let thread = std::thread::Builder::new().name("tidegate-meta".into()).spawn(move || {
             super::mark_own_thread();
             if catch_unwind(AssertUnwindSafe(|| metadata_loop.run())).is_err() {
                 log::error!("the metadata loop panicked: leaders are not followed any more");
             }
+            ended.waker.close();
         })?;
         Ok(MetadataHandle { mailbox, ports, shards, thread: Mutex::new(Some(thread)) })
     }
@@ -234,7 +236,7 @@ impl MetadataLoop {
 
     fn handle(&mut self, now: u64, message: Message) {
         match message {
-            Message::Wanted(topic) => self.machine.handle_wanted(now, topic),
+            Message::Wanted(topic) => self.handle_wanted(now, topic),
             Message::Refresh => self.machine.handle_refresh_wanted(),
             Message::Hint(hint) => self.machine.handle_hint(&hint),
             Message::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
@@ -244,6 +246,16 @@ impl MetadataLoop {
             Message::Resolved { .. } => {}
             Message::Stop => self.stopped = true,
         }
+    }
+
+    fn handle_wanted(&mut self, now: u64, name: Arc<str>) {
+        // A topic that is known and yet has no lanes found their limit reached: again, if need be.
+        if let Some(topic) = self.parts.accumulator.known_topic(&name)
+            && let Some(view) = &self.published
+        {
+            self.grow(&topic, &view.snapshot);
+        }
+        self.machine.handle_wanted(now, name);
     }
 
     fn connect(&mut self, now: u64, address: BrokerAddress) {
@@ -418,7 +430,11 @@ impl MetadataLoop {
     fn publish(&mut self) {
         let snapshot = self.machine.take_snapshot();
         let identity = self.machine.identity();
-        let changed = self.published.as_ref().is_none_or(|view| view.identity != identity);
+        let problem = self.machine.last_problem();
+        let changed = self.published.as_ref().is_none_or(|view| {
+            // Shards name the problem while it keeps them from numbering batches.
+            view.identity != identity || identity.is_none() && view.last_problem.as_ref() != problem
+        });
         if snapshot.is_none() && !changed {
             return;
         }

@@ -9,7 +9,7 @@ use crate::batch::{
     CellHandle, Destination, Drained, NeedRoom, TopicLanes, TopicState, drain_stash, stashed_len,
     take_room, take_room_through,
 };
-use crate::buffer::{AccountId, Segment};
+use crate::buffer::{AccountId, PoolError, Segment};
 use crate::error::SendErrorKind;
 use crate::io::{ThreadDeadline, is_own_thread};
 use crate::policy::{Backoff, Pressure, PressureScope};
@@ -111,8 +111,12 @@ impl<'a> Admission<'a> {
     ) -> Result<(), SendErrorKind> {
         let accumulator = &self.shared.accumulator;
         let bytes = need.map_or(0, |need| need.bytes);
-        let mut ticket = accumulator.pool.wait(account, bytes).map_err(|_| {
-            SendErrorKind::RecordTooLarge { size: bytes, max: accumulator.pool.capacity() }
+        let mut ticket = accumulator.pool.wait(account, bytes).map_err(|error| {
+            let max = match error {
+                PoolError::NeverFits { max, .. } => max,
+                _ => accumulator.pool.capacity(),
+            };
+            SendErrorKind::RecordTooLarge { size: bytes, max }
         })?;
         // Registered first, then tested: close() wakes whoever it finds.
         if accumulator.is_closed() {

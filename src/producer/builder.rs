@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
 use crate::batch::{AccumulatorConfig, RecordAccumulator};
-use crate::buffer::{AccountId, BufferPool, BufferPoolOptions};
+use crate::buffer::{AccountId, BufferPool, BufferPoolOptions, Class};
 use crate::cluster::{BrokerAddress, MetadataConfig};
 use crate::config::{Acks, ProducerConfig, split_list};
 use crate::connection::ConnectionConfig;
@@ -237,6 +237,8 @@ fn pool_options(config: &ProducerConfig) -> BufferPoolOptions {
         accounts_max: config.brokers_max + 2,
         high: config.high_watermark,
         low: config.low_watermark,
+        // The record itself, and what stands before it in the stash, in whole segments.
+        stash_bytes_min: config.max_request_size + Class::Kib64.bytes(),
         ..BufferPoolOptions::default()
     }
 }

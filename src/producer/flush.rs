@@ -38,13 +38,13 @@ impl Progress {
             let mut stash = topic.lock_stash();
             stash.closed |= close;
             if !stash.is_empty() {
+                stash.flush_wanted = true;
                 let target = stash.begun;
                 drop(stash);
                 progress.stashes.push((topic, target));
             }
         }
-        // While a stash drains into them, lanes are not marked: its records were accepted.
-        let close = close && progress.stashes.is_empty();
+        // What is stashed was accepted, and goes to its lanes although they are marked.
         progress.seal(shared.accumulator.lanes(), close);
         progress
     }

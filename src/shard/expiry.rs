@@ -1,6 +1,7 @@
 //! Deadlines: every delivery resolves within `delivery_timeout`, whatever state its lane is in.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::shard::{Shard, TimerKind};
@@ -62,13 +63,20 @@ impl Shard {
     fn timed_out(&self, leader: Option<crate::protocol::BrokerId>) -> DeliveryErrorCause {
         let broker = leader.and_then(|id| self.broker_index(id)).map(|index| &self.brokers[index]);
         let last = match broker {
-            Some(broker) => broker.last_problem.clone(),
+            Some(broker) => broker.last_problem.clone().or_else(|| self.no_identity()),
             None => self.view.last_problem.clone().or(Some("the partition has no leader".into())),
         };
         DeliveryErrorCause::TimedOut {
             after: Duration::from_nanos(self.config.delivery_timeout),
             last,
         }
+    }
+
+    /// Why nothing could be numbered, if that is what stood in the way.
+    fn no_identity(&self) -> Option<Arc<str>> {
+        let missing = self.config.idempotent && self.view.identity.is_none();
+        let problem = || self.view.last_problem.clone().unwrap_or("no producer id yet".into());
+        missing.then(problem)
     }
 
     fn earliest_in_flight(&mut self, id: LaneId) -> Option<u64> {

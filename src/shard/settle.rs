@@ -1,7 +1,9 @@
 //! What a response, a written acks=0 request or a lost connection means for each batch.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::broker::Link;
 use super::shard::{Action, Shard, Token};
@@ -10,6 +12,7 @@ use crate::batch::{Batch, LaneId, batch_error};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{Connection, InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
+use crate::policy::{ExponentialBackoff, RetryPolicy};
 use crate::protocol::{ErrorCode, PartitionId, PartitionResponse, ProduceResponse, TopicRef};
 
 /// Responses with more partitions than this are searched through an index.
@@ -141,14 +144,26 @@ impl Shard {
     /// Holds a lane back after its `attempts`th attempt failed; not if a newer leader is known
     /// already than the one that refused.
     fn back_off(&mut self, now: u64, id: LaneId, attempts: u32) {
-        let random = self.next_random();
-        let backoff = self.retry_policy.backoff(attempts.saturating_sub(1), random);
+        let backoff = self.retry_backoff(attempts);
         if let Some(entry) = self.lane_mut(id)
             && !entry.half.is_settling()
         {
-            let until = now.saturating_add(backoff.as_nanos() as u64);
+            let until = now.saturating_add(u64::try_from(backoff.as_nanos()).unwrap_or(u64::MAX));
             entry.half.backoff_until = entry.half.backoff_until.max(until);
         }
+    }
+
+    /// What the user's policy says, which must not stop the loop.
+    fn retry_backoff(&mut self, attempts: u32) -> Duration {
+        let random = self.next_random();
+        // The first retry follows the first attempt, with no wait before it.
+        let waits = attempts.saturating_sub(1);
+        catch_unwind(AssertUnwindSafe(|| self.retry_policy.backoff(waits, random))).unwrap_or_else(
+            |_| {
+                log::error!("the retry policy panicked: the default one is used");
+                ExponentialBackoff::default().backoff(waits, random)
+            },
+        )
     }
 
     /// The attempt went unanswered, or was never made; the batch is sent again without a backoff of

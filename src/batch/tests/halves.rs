@@ -142,7 +142,7 @@ fn c07_after_a_gap_a_new_epoch_begins_once_nothing_is_in_flight() {
     let bad = drain(&mut half);
     let (b, c) = (drain(&mut half), drain(&mut half));
     let error = batch_error(&half.lane, &bad, ANY_ERROR, Certainty::NotWritten);
-    half.settle_failed(bad, error, &mut WakeList::default());
+    half.settle_failed(*bad, error, &mut WakeList::default());
     assert_eq!(half.drainable(0, RULES), Drainable::Later, "b and c are in flight");
     half.settle_for_retry(b);
     assert_eq!(half.drainable(0, RULES), Drainable::Later, "c is in flight");

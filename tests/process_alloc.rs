@@ -1,0 +1,107 @@
+//! Heap allocations of the whole process in steady state: none per record.
+
+#[path = "support/brokers.rs"]
+mod brokers;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use brokers::Brokers;
+use tidegate::{Delivery, Producer, Topic};
+
+/// Counts what every thread of this process takes from the heap.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static LIVE: AtomicU64 = AtomicU64::new(0);
+
+#[allow(unsafe_code)]
+// SAFETY: every call goes to the system's allocator unchanged; the counters touch no memory of it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE.fetch_add(size as u64, Ordering::Relaxed);
+        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn serves_brokers() {
+    brokers::serve();
+}
+
+const RECORDS: usize = 1_000_000;
+const WINDOW: usize = 10_000;
+
+/// Sends and awaits `RECORDS` records, at most a window of them unresolved.
+fn run(topic: &Topic, window: &mut Vec<Delivery>, keys: bool) {
+    let value = [7_u8; 100];
+    let mut resolved = 0;
+    for n in 0..RECORDS {
+        let key = (n as u32).wrapping_mul(2_654_435_761).to_be_bytes();
+        let key = keys.then_some(&key[..]);
+        window.push(topic.send(key, &value).unwrap());
+        if window.len() == WINDOW {
+            for delivery in window.drain(..) {
+                assert!(delivery.wait().unwrap().offset().is_some());
+                resolved += 1;
+            }
+        }
+    }
+    assert_eq!(resolved, RECORDS);
+}
+
+#[test]
+fn steady_state_allocates_nothing_per_record() {
+    let mut brokers = Brokers::start("serves_brokers", 1, 12, true);
+    let producer = Producer::builder(&brokers.bootstrap_servers)
+        .configure(|config| config.pinning = false)
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    let mut window = Vec::with_capacity(WINDOW);
+    for keys in [false, true] {
+        run(&topic, &mut window, keys);
+        let (before, live_before) = (ALLOCATIONS.load(Ordering::SeqCst), live());
+        let (_, batches_before) = brokers.records_and_batches();
+        run(&topic, &mut window, keys);
+        let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
+        let live_after = live();
+        let (_, batches) = brokers.records_and_batches();
+        let batches = batches - batches_before;
+        println!("keys {keys}: {allocations} allocations, {batches} batches");
+        // 0 per record: far less than one for a hundred of them, and a handful per batch at most.
+        assert!(
+            allocations <= batches * 6 && allocations < RECORDS as u64 / 20,
+            "{allocations} allocations in {batches} batches, keys: {keys}"
+        );
+        assert!(
+            live_after < live_before + 256 * 1_024,
+            "what is live grew from {live_before} to {live_after} bytes"
+        );
+    }
+    producer.close(Duration::from_secs(30)).wait().unwrap();
+}
+
+fn live() -> u64 {
+    LIVE.load(Ordering::SeqCst)
+}

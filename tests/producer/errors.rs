@@ -1,0 +1,254 @@
+//! Mistakes of the user's, each with a typed error that says what to do.
+
+use tidegate::embedded::Fault;
+use tidegate::{Acks, BuildError, Certainty, DeliveryErrorCause, Record, SendErrorKind};
+
+use super::*;
+
+fn says(error: impl std::fmt::Display, words: &[&str]) {
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "{text:?} does not say {word:?}");
+    }
+}
+
+#[test]
+fn an_unknown_topic_is_an_error_after_its_limit() {
+    let cluster = cluster(1, 1);
+    let producer =
+        builder(&cluster).configure(|c| c.topic_unknown_max = millis(300)).build().unwrap();
+    let start = Instant::now();
+    let topic = producer.topic("nowhere").unwrap();
+    let deliveries: Vec<_> = (0..3).map(|_| topic.send("k", "v").unwrap()).collect();
+    for delivery in deliveries {
+        let error = failed(delivery);
+        assert!(matches!(error.cause(), DeliveryErrorCause::UnknownTopic { .. }), "{error}");
+        assert_eq!((error.topic(), error.partition()), ("nowhere", None));
+        assert_eq!(error.certainty(), Certainty::NotWritten);
+        says(&error, &["nowhere", "does not exist", "create it", "not written"]);
+    }
+    assert!(start.elapsed() >= millis(300) && start.elapsed() < secs(10));
+    // Later records have a limit of their own, and a topic that comes into being is found.
+    let start = Instant::now();
+    assert!(matches!(
+        failed(topic.send("k", "v").unwrap()).cause(),
+        DeliveryErrorCause::UnknownTopic { .. }
+    ));
+    assert!(start.elapsed() >= millis(300), "a second record waits its own time");
+    let delivery = topic.send("k", "late").unwrap();
+    cluster.create_topic("nowhere", 2);
+    acked(delivery);
+    acked(topic.send("k", "later").unwrap());
+    assert_eq!(producer.memory().free, producer.memory().capacity);
+}
+
+#[test]
+fn a_topic_is_created_where_both_sides_allow_it() {
+    let start = || {
+        EmbeddedCluster::builder().auto_create_topics(true).default_partitions(3).start().unwrap()
+    };
+    let cluster = start();
+    let producer = builder(&cluster).allow_auto_create_topics(true).build().unwrap();
+    let topic = producer.topic("new").unwrap();
+    assert_eq!(acked(topic.send("k", "v").unwrap()).topic(), "new");
+    assert_eq!(topic.partitions(), 3);
+    // Only one side allows it.
+    let cluster = start();
+    let producer =
+        builder(&cluster).configure(|c| c.topic_unknown_max = millis(200)).build().unwrap();
+    says(failed(producer.topic("new").unwrap().send("k", "v").unwrap()), &["auto-creation"]);
+}
+
+#[test]
+fn a_record_over_the_limit_is_refused_and_handed_back() {
+    let cluster = cluster(1, 1);
+    let producer = builder(&cluster).configure(|c| c.max_request_size = 10_000).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    for known in [false, true] {
+        let big = bytes::Bytes::from(vec![1_u8; 10_000]);
+        let error = topic.send("key", big.clone()).unwrap_err();
+        let SendErrorKind::RecordTooLarge { size, max } = *error.kind() else { panic!("{error}") };
+        assert!(size > 10_000 && max == 10_000);
+        says(&error, &["\"t\"", "max_request_size = 10000", "max.message.bytes"]);
+        assert!(!error.is_retriable());
+        assert_eq!(error.into_record().value.unwrap().as_ptr(), big.as_ptr(), "without a copy");
+        // Headers count too, and so does the key.
+        let text = "h".repeat(9_990);
+        assert!(topic.send_record(Record::new().header("h", &text)).is_err());
+        assert!(topic.send(&text, ()).is_err());
+        if !known {
+            warm(&topic, 1);
+        }
+    }
+    // The largest that is allowed arrives.
+    let mut len = 9_999;
+    while topic.send((), &vec![0_u8; len]).is_err() {
+        len -= 1;
+    }
+    assert!(len > 9_900);
+    close(&producer);
+    assert_eq!(cluster.records("t", 0)[1].value.as_ref().unwrap().len(), len);
+}
+
+#[test]
+fn a_topics_name_is_checked() {
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster);
+    for name in ["", ".", "..", "a b", "ä", &"x".repeat(250)] {
+        let error = producer.topic(name).unwrap_err();
+        assert!(matches!(error.kind(), SendErrorKind::InvalidTopic(_)));
+        says(&error, &["illegal", name]);
+    }
+}
+
+#[test]
+fn a_bootstrap_list_is_checked_for_its_form() {
+    for empty in ["", " ", ",", " , "] {
+        let error = Producer::builder(empty).build().unwrap_err();
+        assert_eq!(error, BuildError::NoBootstrapServers, "{empty:?}");
+        says(error, &["bootstrap", "host:port"]);
+    }
+    for wrong in ["host", "host:", ":9092", "host:x", "host:70000", "ok:1,host", "::1:9092"] {
+        let error = Producer::builder(wrong).build().unwrap_err();
+        assert!(matches!(error, BuildError::InvalidAddress { .. }), "{wrong}: {error}");
+        says(error, &["host:port"]);
+    }
+}
+
+#[test]
+fn an_unresolvable_host_is_named_in_the_deliveries_errors() {
+    let producer = Producer::builder("no-such-host.invalid:9092")
+        .configure(|c| {
+            c.topic_unknown_max = millis(600);
+            c.pinning = false;
+        })
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    let error = failed(topic.send("k", "v").unwrap());
+    assert_eq!(error.certainty(), Certainty::NotWritten);
+    says(&error, &["no-such-host.invalid", "t"]);
+    // One of two that resolves is enough.
+    let cluster = cluster(1, 1);
+    let list = format!("no-such-host.invalid:9092,{}", cluster.bootstrap_servers());
+    let producer = Producer::builder(&list).build().unwrap();
+    acked(producer.topic("t").unwrap().send("k", "v").unwrap());
+}
+
+#[test]
+fn an_unreachable_host_is_named_in_the_deliveries_errors() {
+    let cluster = cluster(1, 1);
+    let address = cluster.address(1);
+    cluster.stop_broker(1);
+    let producer = builder(&cluster)
+        .request_timeout(millis(200))
+        .delivery_timeout(millis(500))
+        .build()
+        .unwrap();
+    let error = failed(producer.topic("t").unwrap().send("k", "v").unwrap());
+    assert_eq!(error.certainty(), Certainty::NotWritten);
+    says(&error, &[&address.to_string()]);
+}
+
+#[test]
+fn a_partition_out_of_range_is_refused() {
+    let cluster = cluster(1, 3);
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    for partition in [3, 4, i32::MAX as u32, u32::MAX] {
+        let error = topic.send_record(to(partition, "v")).unwrap_err();
+        assert!(
+            matches!(error.kind(), SendErrorKind::PartitionOutOfRange { partitions: 3, .. }),
+            "{error}"
+        );
+        says(&error, &["does not exist", "has 3"]);
+    }
+    acked(topic.send_record(to(2, "v")).unwrap());
+}
+
+#[test]
+fn nothing_can_be_sent_after_close() {
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    let unknown = producer.topic("unknown").unwrap();
+    warm(&topic, 1);
+    close(&producer);
+    for topic in [&topic, &unknown] {
+        let owned = bytes::Bytes::from_static(b"owned");
+        let error = topic.send("k", owned.clone()).unwrap_err();
+        assert_eq!(*error.kind(), SendErrorKind::Closed);
+        says(&error, &["closed"]);
+        assert_eq!(error.into_record().value, Some(owned));
+    }
+    assert_eq!(*producer.topic("t").unwrap_err().kind(), SendErrorKind::Closed);
+}
+
+#[test]
+fn contradictions_are_found_before_anything_starts() {
+    let build = |change: &dyn Fn(&mut tidegate::ProducerConfig)| {
+        Producer::builder("localhost:9").configure(change).build().map(drop)
+    };
+    let error = build(&|c| {
+        c.acks = Acks::Leader;
+        c.enable_idempotence = Some(true);
+    })
+    .unwrap_err();
+    assert!(matches!(error, BuildError::Conflict(_)));
+    says(error, &["enable.idempotence", "acks=all", "it is 1"]);
+    let error = build(&|c| c.buffer_memory = 1_500_000).unwrap_err();
+    assert!(matches!(error, BuildError::PoolTooSmall { buffer_memory: 1_500_000, .. }));
+    says(error, &["buffer_memory", "too small", "2097152"]);
+    let error = build(&|c| c.delivery_timeout = secs(10)).unwrap_err();
+    says(error, &["delivery.timeout.ms", "request.timeout.ms"]);
+    let error = build(&|c| c.max_in_flight = 0).unwrap_err();
+    assert!(matches!(error, BuildError::InvalidSetting { .. }));
+    says(error, &["max.in.flight.requests.per.connection"]);
+    let error = build(&|c| c.low_watermark = Some(5)).unwrap_err();
+    says(error, &["high.watermark"]);
+    // Enough for compression too: each loop needs its scratch.
+    let loops = EventLoops::shared(1).unpinned();
+    let tight = Producer::builder("localhost:9")
+        .configure(|c| {
+            c.buffer_memory = 2 << 20;
+            c.compression = tidegate::Compression::Snappy;
+            c.close_on_drop = Duration::ZERO;
+        })
+        .event_loops(loops);
+    tight.build().unwrap();
+}
+
+#[test]
+fn a_producer_has_a_limit_of_partitions() {
+    let cluster = EmbeddedCluster::builder().topic("few", 2).topic("many", 10).start().unwrap();
+    let producer = builder(&cluster).configure(|c| c.lanes_max = 5).build().unwrap();
+    let few = producer.topic("few").unwrap();
+    acked(few.send("k", "v").unwrap());
+    let many = producer.topic("many").unwrap();
+    for _ in 0..3 {
+        let error = failed(many.send("k", "v").unwrap());
+        assert_eq!(*error.cause(), DeliveryErrorCause::TooManyLanes { lanes_max: 5 });
+        says(&error, &["many", "lanes_max", "5"]);
+        acked(few.send("k", "v").unwrap());
+    }
+}
+
+#[test]
+fn a_topic_that_may_not_be_written_fails_at_once() {
+    let cluster = cluster(1, 1);
+    cluster.script(Fault::metadata_error("t", 29).times(1_000_000));
+    let producer = producer(&cluster);
+    let start = Instant::now();
+    let error = failed(producer.topic("t").unwrap().send("k", "v").unwrap());
+    assert!(start.elapsed() < secs(10));
+    let cause = DeliveryErrorCause::Broker {
+        code: tidegate::ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+        message: None,
+    };
+    assert_eq!(*error.cause(), cause);
+    says(&error, &["TOPIC_AUTHORIZATION_FAILED"]);
+    // The permission came meanwhile.
+    cluster.clear_faults();
+    acked(producer.topic("t").unwrap().send("k", "v").unwrap());
+}

@@ -1,0 +1,142 @@
+//! The producer on the embedded broker: what a user sees.
+
+mod backpressure;
+mod compression;
+mod delivery;
+mod errors;
+mod faults;
+mod lifecycle;
+mod metadata;
+mod policies;
+mod stash;
+mod steady;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use tidegate::embedded::{EmbeddedCluster, EmbeddedRecord};
+use tidegate::{
+    Delivery, DeliveryError, EventLoops, Producer, ProducerBuilder, Record, RecordMetadata, Topic,
+};
+
+/// Longer than anything that works takes, also on a busy machine.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A cluster with one topic, `t`.
+fn cluster(brokers: usize, partitions: i32) -> EmbeddedCluster {
+    EmbeddedCluster::builder().brokers(brokers).topic("t", partitions).start().unwrap()
+}
+
+/// Unpinned: tests run side by side.
+fn builder(cluster: &EmbeddedCluster) -> ProducerBuilder {
+    Producer::builder(&cluster.bootstrap_servers()).configure(|config| config.pinning = false)
+}
+
+fn producer(cluster: &EmbeddedCluster) -> Producer {
+    builder(cluster).build().unwrap()
+}
+
+fn close(producer: &Producer) {
+    producer.close(LONG).wait().unwrap();
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// What became of a delivery, which must not take for ever.
+fn outcome(mut delivery: Delivery) -> Result<RecordMetadata, DeliveryError> {
+    delivery.wait_timeout(2 * LONG).expect("every delivery resolves")
+}
+
+fn acked(delivery: Delivery) -> RecordMetadata {
+    outcome(delivery).unwrap()
+}
+
+fn failed(delivery: Delivery) -> DeliveryError {
+    outcome(delivery).expect_err("this delivery must fail")
+}
+
+fn to(partition: u32, value: &str) -> Record<'_> {
+    Record::new().value(value).partition(partition)
+}
+
+/// Sends `value` to `partition` and waits for it, so that the topic is known afterwards.
+fn warm(topic: &Topic, partitions: u32) {
+    for partition in 0..partitions {
+        acked(topic.send_record(to(partition, "warm")).unwrap());
+    }
+}
+
+fn values(records: &[EmbeddedRecord]) -> Vec<String> {
+    let text = |record: &EmbeddedRecord| {
+        String::from_utf8(record.value.clone().expect("no null here").to_vec()).unwrap()
+    };
+    records.iter().map(text).collect()
+}
+
+/// Waits for something that no statistic of the cluster tells.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LONG, "{what}");
+        std::thread::sleep(millis(1));
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// The smallest runtime there is.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let start = Instant::now();
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        assert!(start.elapsed() < 2 * LONG, "the future was never woken");
+        std::thread::park_timeout(LONG);
+    }
+}
+
+#[test]
+fn the_smoke_test() {
+    let cluster = cluster(3, 12);
+    let producer = builder(&cluster).event_loops(EventLoops::shared(2).unpinned()).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let deliveries: Vec<_> =
+        (0..200_000_u32).map(|n| topic.send((), &n.to_be_bytes()).unwrap()).collect();
+    let mut per_partition = [0_u64; 12];
+    for delivery in deliveries {
+        per_partition[acked(delivery).partition() as usize] += 1;
+    }
+    close(&producer);
+    let mut seen: Vec<u32> = Vec::new();
+    for (partition, &count) in per_partition.iter().enumerate() {
+        let records = cluster.records("t", partition as i32);
+        assert_eq!(records.len() as u64, count);
+        let number = |record: &EmbeddedRecord| {
+            u32::from_be_bytes(record.value.as_deref().unwrap().try_into().unwrap())
+        };
+        let numbers: Vec<u32> = records.iter().map(number).collect();
+        assert!(numbers.is_sorted(), "one thread's records keep their order");
+        seen.extend(numbers);
+    }
+    seen.sort_unstable();
+    assert!(seen.iter().copied().eq(0..200_000));
+}

@@ -1,0 +1,318 @@
+//! Leaders move, brokers come and go, partitions are added.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::*;
+
+fn quick(cluster: &EmbeddedCluster) -> ProducerBuilder {
+    builder(cluster).batch_size(2_000).configure(|c| {
+        c.retry_backoff = millis(5);
+        c.retry_backoff_max = millis(50);
+        c.reconnect_backoff = millis(5);
+        c.reconnect_backoff_max = millis(50);
+        c.metadata_min_refresh = millis(10);
+    })
+}
+
+/// Sends from a thread of its own, in turn over `partitions`, until told to stop; then checks that
+/// each record is in the log once and in order.
+fn under_traffic(
+    cluster: &EmbeddedCluster,
+    builder: ProducerBuilder,
+    partitions: u32,
+    disturb: impl FnOnce(&dyn Fn(u32)),
+) {
+    let producer = builder.build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let (stop, sent) = (AtomicBool::new(false), AtomicU32::new(0));
+    let deliveries = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut deliveries = Vec::new();
+            while !stop.load(Ordering::Relaxed) && deliveries.len() < 2_000_000 {
+                let n = deliveries.len() as u32;
+                deliveries.push(topic.send_record(to(n % partitions, &n.to_string())).unwrap());
+                sent.store(n, Ordering::Relaxed);
+                if n.is_multiple_of(64) {
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            }
+            deliveries
+        });
+        let more = |records: u32| {
+            let until = sent.load(Ordering::Relaxed) + records;
+            eventually("the sender goes on", || sent.load(Ordering::Relaxed) > until);
+        };
+        more(1_000);
+        disturb(&more);
+        more(2_000);
+        stop.store(true, Ordering::Relaxed);
+        sender.join().unwrap()
+    });
+    let total = deliveries.len() as u32;
+    let mut offsets = Vec::new();
+    for delivery in deliveries {
+        offsets.push(acked(delivery).offset());
+    }
+    close(&producer);
+    for partition in 0..partitions {
+        let expected: Vec<String> =
+            (partition..total).step_by(partitions as usize).map(|n| n.to_string()).collect();
+        let stored = values(&cluster.records("t", partition as i32));
+        assert_eq!(stored.len(), expected.len(), "partition {partition}: lost or doubled");
+        assert!(stored == expected, "partition {partition} is out of order");
+    }
+    for (n, offset) in offsets.iter().enumerate() {
+        let expected = (n as u32 / partitions) as i64;
+        assert!(offset.is_none_or(|offset| offset == expected));
+    }
+    assert_eq!(producer.memory().free, producer.memory().capacity);
+}
+
+#[test]
+fn leaders_move_while_records_are_sent() {
+    for loops in [EventLoops::per_broker(), EventLoops::shared(1)] {
+        let cluster = cluster(3, 3);
+        let builder = quick(&cluster).event_loops(loops.unpinned());
+        under_traffic(&cluster, builder, 3, |more| {
+            for round in 0..12 {
+                for partition in 0..3 {
+                    assert!(cluster.move_leader("t", partition, 1 + (round + partition) % 3));
+                }
+                more(500);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_leader_swings_without_a_pause() {
+    let cluster = cluster(2, 1);
+    let builder = quick(&cluster).event_loops(EventLoops::per_broker().unpinned());
+    under_traffic(&cluster, builder, 1, |more| {
+        for round in 0..200 {
+            cluster.move_leader("t", 0, 1 + round % 2);
+            more(20);
+        }
+    });
+}
+
+#[test]
+fn leaders_move_while_connections_break() {
+    use tidegate::embedded::Fault;
+    let cluster = cluster(2, 2);
+    let builder = quick(&cluster).event_loops(EventLoops::per_broker().unpinned());
+    under_traffic(&cluster, builder, 2, |more| {
+        for round in 0..20 {
+            cluster.script([
+                Fault::close_after_append(),
+                Fault::produce_error("t", 0, 7).after_append(),
+                Fault::omit_partition().after_append(),
+            ]);
+            cluster.move_leader("t", round % 2, 1 + (round / 2) % 2);
+            more(300);
+        }
+        cluster.clear_faults();
+    });
+}
+
+#[test]
+fn a_leader_hint_is_followed_without_asking() {
+    use tidegate::embedded::Fault;
+    let cluster = cluster(2, 1);
+    let producer = builder(&cluster).configure(|c| c.metadata_min_refresh = secs(20)).build();
+    let producer = producer.unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.move_leader("t", 0, 2);
+    let epoch = cluster.leader_epoch("t", 0).unwrap();
+    cluster.script(Fault::produce_error("t", 0, 6).leader_hint(2, epoch));
+    let start = Instant::now();
+    let at = acked(topic.send((), "moved").unwrap());
+    assert!(start.elapsed() < secs(10), "the hint is enough");
+    assert_eq!(at.offset(), Some(1));
+    assert!(cluster.stats().broker(2).records == 1);
+}
+
+#[test]
+fn a_partition_without_leader_waits_for_one() {
+    let cluster = cluster(2, 2);
+    cluster.set_leaderless("t", 0);
+    let producer = quick(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let mut waiting: Vec<_> =
+        (0..100).map(|n: u32| topic.send_record(to(0, &n.to_string())).unwrap()).collect();
+    // The other partition goes on, and records without a key avoid the one without leader.
+    for _ in 0..100 {
+        acked(topic.send_record(to(1, "fine")).unwrap());
+        assert_eq!(acked(topic.send((), "sticky").unwrap()).partition(), 1);
+    }
+    assert!(!topic.is_available(0) && topic.is_available(1) && !topic.is_available(2));
+    assert!(waiting.iter_mut().all(|delivery| delivery.try_take().is_none()));
+    cluster.move_leader("t", 0, 2);
+    for (n, delivery) in waiting.into_iter().enumerate() {
+        assert_eq!(acked(delivery).offset(), Some(n as i64));
+    }
+    assert!(topic.is_available(0));
+    // And one that loses its leader later.
+    cluster.set_leaderless("t", 0);
+    let late = topic.send_record(to(0, "late")).unwrap();
+    acked(topic.send_record(to(1, "fine")).unwrap());
+    cluster.move_leader("t", 0, 1);
+    acked(late);
+    close(&producer);
+}
+
+#[test]
+fn a_partition_that_stays_without_leader_times_out() {
+    let cluster = cluster(1, 2);
+    cluster.set_leaderless("t", 0);
+    let producer =
+        quick(&cluster).request_timeout(millis(100)).delivery_timeout(millis(300)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let error = failed(topic.send_record(to(0, "v")).unwrap());
+    assert_eq!(error.certainty(), tidegate::Certainty::NotWritten);
+    assert!(error.to_string().contains("no leader"), "{error}");
+    acked(topic.send_record(to(1, "v")).unwrap());
+}
+
+#[test]
+fn added_partitions_get_traffic() {
+    let cluster = cluster(2, 1);
+    let producer = quick(&cluster).configure(|c| c.metadata_max_age = millis(50)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    assert!(topic.send_record(to(3, "v")).is_err());
+    cluster.add_partitions("t", 40);
+    eventually("the producer sees them", || topic.partitions() == 40);
+    let deliveries: Vec<_> =
+        (0..2_000_u32).map(|n| topic.send(&n.to_be_bytes(), "v").unwrap()).collect();
+    let mut counts = [0_u32; 40];
+    deliveries.into_iter().for_each(|d| counts[acked(d).partition() as usize] += 1);
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+}
+
+#[test]
+fn a_broker_is_restarted_and_traffic_returns() {
+    let cluster = cluster(1, 1);
+    let builder = quick(&cluster);
+    under_traffic(&cluster, builder, 1, |more| {
+        for _ in 0..3 {
+            cluster.stop_broker(1);
+            more(300);
+            cluster.restart_broker(1).unwrap();
+            more(1_000);
+        }
+    });
+}
+
+#[test]
+fn a_leader_is_killed_while_records_are_sent() {
+    let cluster = cluster(3, 3);
+    let builder = quick(&cluster);
+    under_traffic(&cluster, builder, 3, |more| {
+        for id in 1..=3 {
+            cluster.kill_broker(id);
+            more(1_000);
+            cluster.restart_broker(id).unwrap();
+            for partition in 0..3 {
+                cluster.move_leader("t", partition, id);
+            }
+            more(1_000);
+        }
+    });
+}
+
+#[test]
+fn the_metadata_brokers_death_is_survived() {
+    // Whichever broker it asked, that one dies: one after the other, all of them.
+    let cluster = cluster(3, 1);
+    let producer = quick(&cluster).configure(|c| c.metadata_max_age = millis(50)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    acked(topic.send((), "before").unwrap());
+    for id in [2, 3] {
+        cluster.kill_broker(id);
+        let name = format!("after{id}");
+        cluster.create_topic(&name, 1);
+        acked(producer.topic(&name).unwrap().send((), "new topic").unwrap());
+        cluster.restart_broker(id).unwrap();
+    }
+    cluster.kill_broker(1);
+    acked(topic.send((), "moved").unwrap());
+    cluster.create_topic("last", 1);
+    acked(producer.topic("last").unwrap().send((), "v").unwrap());
+}
+
+#[test]
+fn all_brokers_come_back() {
+    let cluster = cluster(2, 2);
+    let producer = quick(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    (1..=2).for_each(|id| cluster.stop_broker(id));
+    let deliveries: Vec<_> =
+        (0..100).map(|n: u32| topic.send_record(to(n % 2, &n.to_string())).unwrap()).collect();
+    let new = producer.topic("new").unwrap().send((), "v").unwrap();
+    cluster.create_topic("new", 1);
+    (1..=2).for_each(|id| cluster.restart_broker(id).unwrap());
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    acked(new);
+    close(&producer);
+    for partition in 0..2 {
+        let records = cluster.records("t", partition);
+        assert_eq!(records.len(), 51);
+    }
+}
+
+#[test]
+fn the_last_of_three_addresses_is_enough() {
+    let cluster = cluster(3, 1);
+    cluster.kill_broker(1);
+    cluster.kill_broker(2);
+    let producer = builder(&cluster).build().unwrap();
+    let start = Instant::now();
+    acked(producer.topic("t").unwrap().send((), "v").unwrap());
+    assert!(start.elapsed() < secs(10));
+    assert_eq!(cluster.leader("t", 0), Some(3));
+}
+
+#[test]
+fn a_bootstrap_address_that_hangs_does_not_hold_up_the_others() {
+    let cluster = cluster(3, 1);
+    cluster.move_leader("t", 0, 3);
+    cluster.pause_broker(1);
+    cluster.pause_broker(2);
+    let producer = quick(&cluster).request_timeout(millis(200)).build().unwrap();
+    acked(producer.topic("t").unwrap().send((), "v").unwrap());
+}
+
+#[test]
+fn a_topic_is_deleted_and_made_anew() {
+    let cluster = cluster(1, 1);
+    let producer = quick(&cluster).configure(|c| c.metadata_max_age = millis(50)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.delete_topic("t");
+    let waiting = topic.send((), "waits").unwrap();
+    cluster.create_topic("t", 1);
+    acked(waiting);
+    for _ in 0..10 {
+        acked(topic.send((), "v").unwrap());
+    }
+    close(&producer);
+    assert_eq!(cluster.records("t", 0).len(), 11);
+}
+
+#[test]
+fn old_protocol_versions_are_negotiated() {
+    let cluster = cluster(1, 1);
+    cluster.limit_api(0, 3, 3);
+    cluster.limit_api(3, 1, 4);
+    cluster.limit_api(22, 0, 0);
+    cluster.limit_api(18, 0, 1);
+    let producer = builder(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    for n in 0..10 {
+        assert_eq!(acked(topic.send((), "v").unwrap()).offset(), Some(n));
+    }
+    assert!(cluster.stats().broker(1).api_versions.contains_key(&(0, 3)));
+}

@@ -1,0 +1,198 @@
+//! The user's own policies, well behaved and not.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use tidegate::{
+    Backoff, DeliveryErrorCause, EveryTopic, PartitionRequest, Partitioner, PartitionerFactory,
+    Pressure, PressureScope, SendErrorKind,
+};
+
+use super::*;
+
+#[test]
+fn the_default_partitioner_is_javas() {
+    let cluster = cluster(1, 12);
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    for n in 0..200_u32 {
+        let key = format!("key-{n}");
+        let expected = (tidegate::murmur2(key.as_bytes()) & 0x7fff_ffff) % 12;
+        assert_eq!(acked(topic.send(&key, "v").unwrap()).partition(), expected as i32);
+    }
+    // An empty key is a key.
+    let expected = (tidegate::murmur2(b"") & 0x7fff_ffff) % 12;
+    assert_eq!(acked(topic.send("", "v").unwrap()).partition(), expected as i32);
+}
+
+#[test]
+fn records_without_a_key_stick_and_then_move_on() {
+    let cluster = cluster(1, 8);
+    let producer = builder(&cluster).batch_size(10_000).linger(millis(20)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let deliveries: Vec<_> = (0..4_000).map(|_| topic.send((), &[0_u8; 100]).unwrap()).collect();
+    let partitions: Vec<i32> = deliveries.into_iter().map(|d| acked(d).partition()).collect();
+    let changes = partitions.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!((20..=60).contains(&changes), "{changes} changes for some 40 batches");
+    for partition in 0..8 {
+        assert!(partitions.contains(&partition), "partition {partition} got nothing");
+    }
+}
+
+#[test]
+fn a_partitioner_of_ones_own_for_each_topic() {
+    struct ByTopic;
+    impl PartitionerFactory for ByTopic {
+        fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner> {
+            let fixed = if topic == "a" { 1 } else { 2 };
+            Arc::new(move |request: &PartitionRequest<'_>| {
+                assert_eq!(request.partitions.count(), 3);
+                fixed
+            })
+        }
+    }
+    let cluster = EmbeddedCluster::builder().topic("a", 3).topic("b", 3).start().unwrap();
+    let producer = builder(&cluster).partitioner(ByTopic).build().unwrap();
+    for (name, partition) in [("a", 1), ("b", 2)] {
+        let topic = producer.topic(name).unwrap();
+        for _ in 0..5 {
+            assert_eq!(acked(topic.send("k", "v").unwrap()).partition(), partition);
+        }
+        // A partition that the record names goes before it.
+        assert_eq!(acked(topic.send_record(to(0, "v")).unwrap()).partition(), 0);
+    }
+}
+
+/// Panics on records whose value says so.
+struct Panics(AtomicUsize);
+
+impl Partitioner for Panics {
+    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+        assert_ne!(request.value, Some(&b"panic"[..]), "a panic that belongs to the test");
+        0
+    }
+
+    fn on_appended(&self, _partition: u32, _bytes: usize, _batch_size: usize) {
+        let count = self.0.fetch_add(1, Ordering::Relaxed);
+        assert_ne!(count, 2, "a panic that belongs to the test");
+    }
+}
+
+#[test]
+fn a_partitioner_that_panics_fails_its_record_only() {
+    let cluster = cluster(1, 1);
+    cluster.pause_broker(1);
+    let factory = EveryTopic::new(Panics(AtomicUsize::new(0)));
+    let producer = builder(&cluster).partitioner(factory).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    // In the stash it is the service thread that meets the panic.
+    let (before, stashed) = (topic.send((), "a").unwrap(), topic.send((), "panic").unwrap());
+    let behind = topic.send((), "b").unwrap();
+    cluster.resume_broker(1);
+    acked(before);
+    let error = failed(stashed);
+    assert_eq!(*error.cause(), DeliveryErrorCause::PartitionerPanicked);
+    acked(behind);
+    // And here the sender.
+    eventually("the topic is ready", || topic.send((), "panic").is_err());
+    let error = topic.send((), "panic").unwrap_err();
+    assert_eq!(*error.kind(), SendErrorKind::PolicyPanicked("partitioner"));
+    // One of these panics in the hook: the record is appended all the same.
+    for _ in 0..6 {
+        acked(topic.send((), "c").unwrap());
+    }
+    close(&producer);
+    assert_eq!(values(&cluster.records("t", 0)), ["a", "b", "c", "c", "c", "c", "c", "c"]);
+}
+
+#[test]
+fn a_partitioner_that_names_no_partition_fails_its_record() {
+    let cluster = cluster(1, 2);
+    let wrong = |request: &PartitionRequest<'_>| match request.value {
+        Some(b"wrong") => 7,
+        _ => 1,
+    };
+    let producer = builder(&cluster).partitioner(EveryTopic::new(wrong)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    acked(topic.send((), "right").unwrap());
+    let error = topic.send((), "wrong").unwrap_err();
+    let kind = SendErrorKind::PartitionOutOfRange { partition: 7, partitions: 2 };
+    assert_eq!(*error.kind(), kind);
+}
+
+#[test]
+fn a_strategy_of_ones_own_is_told_what_it_needs() {
+    let cluster = cluster(1, 1);
+    let asked = Arc::new(AtomicU32::new(0));
+    let seen = asked.clone();
+    let strategy = move |pressure: &Pressure| {
+        assert_eq!(pressure.scope, PressureScope::Broker(1));
+        assert!(pressure.charged >= pressure.high && pressure.low < pressure.high);
+        assert!(pressure.record_size > 1_000 && pressure.record_size < 1_200);
+        match seen.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                assert_eq!((pressure.attempt, pressure.elapsed), (0, Duration::ZERO));
+                Backoff::Drop
+            }
+            1 => Backoff::Reject,
+            2 => panic!("a panic that belongs to the test"),
+            _ => Backoff::Park { at_most: millis(30) },
+        }
+    };
+    let producer = builder(&cluster).backoff(strategy).watermarks(50_000, 200_000).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.pause_broker(1);
+    let value = [0_u8; 1_000];
+    let mut deliveries = Vec::new();
+    let rejected = loop {
+        match topic.send((), &value) {
+            Ok(delivery) => deliveries.push(delivery),
+            Err(error) => break error,
+        }
+    };
+    let dropped = deliveries.pop().unwrap();
+    assert_eq!(*failed(dropped).cause(), DeliveryErrorCause::Dropped);
+    assert_eq!(producer.dropped_records(), 1);
+    assert!(matches!(rejected.kind(), SendErrorKind::Rejected { .. }), "{rejected}");
+    let error = topic.send((), &value).unwrap_err();
+    assert_eq!(*error.kind(), SendErrorKind::PolicyPanicked("backoff strategy"));
+    let error = topic.send((), &value).unwrap_err();
+    assert!(matches!(error.kind(), SendErrorKind::ParkTimedOut { .. }), "{error}");
+    assert!(asked.load(Ordering::SeqCst) >= 4);
+    cluster.resume_broker(1);
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+}
+
+#[test]
+fn a_retry_policy_of_ones_own_sets_the_pace() {
+    use tidegate::embedded::Fault;
+    let cluster = cluster(1, 1);
+    let asked = Arc::new(AtomicU32::new(0));
+    let seen = asked.clone();
+    let policy = move |attempt: u32, _random: u64| {
+        seen.fetch_max(attempt + 1, Ordering::SeqCst);
+        millis(60)
+    };
+    let producer = builder(&cluster).retry_policy(policy).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.script(Fault::produce_error("t", 0, 19).times(3));
+    let start = Instant::now();
+    acked(topic.send((), "v").unwrap());
+    assert!(start.elapsed() >= millis(180) && start.elapsed() < secs(10));
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_retry_policy_that_panics_does_not_end_the_producer() {
+    use tidegate::embedded::Fault;
+    let cluster = cluster(1, 1);
+    let policy = |_attempt: u32, _random: u64| -> Duration { panic!("belongs to the test") };
+    let producer = builder(&cluster).retry_policy(policy).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.script(Fault::produce_error("t", 0, 19));
+    drop(outcome(topic.send((), "v").unwrap()));
+    acked(topic.send((), "after").unwrap());
+}

@@ -1,0 +1,179 @@
+//! Records sent before their topic is known.
+
+use tidegate::{Certainty, DeliveryErrorCause, Record};
+
+use super::*;
+
+/// A producer whose topic stays unknown until the broker is resumed.
+fn held(brokers: usize, partitions: i32) -> (EmbeddedCluster, Producer, Topic) {
+    let cluster = cluster(brokers, partitions);
+    (1..=brokers as i32).for_each(|id| cluster.pause_broker(id));
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    (cluster, producer, topic)
+}
+
+#[test]
+fn records_wait_for_their_topic_in_order() {
+    let (cluster, producer, topic) = held(2, 3);
+    let deliveries: Vec<_> =
+        (0..3_000_u32).map(|n| topic.send_record(to(n % 3, &n.to_string())).unwrap()).collect();
+    assert_eq!(topic.partitions(), 0);
+    (1..=2).for_each(|id| cluster.resume_broker(id));
+    // While the stash empties, more come, behind it.
+    let mut n = 3_000;
+    while topic.partitions() == 0 || n < 6_000 {
+        drop(topic.send_record(to(n % 3, &n.to_string())).unwrap());
+        n += 1;
+    }
+    for (at, delivery) in deliveries.into_iter().enumerate() {
+        let metadata = acked(delivery);
+        assert_eq!((metadata.partition(), metadata.offset()), (at as i32 % 3, Some(at as i64 / 3)));
+    }
+    close(&producer);
+    for partition in 0..3 {
+        let expected: Vec<String> =
+            (0..n).filter(|n| n % 3 == partition).map(|n| n.to_string()).collect();
+        assert_eq!(values(&cluster.records("t", partition as i32)), expected);
+    }
+    assert_eq!(producer.memory().free, producer.memory().capacity);
+}
+
+#[test]
+fn stashed_records_keep_all_that_they_have() {
+    let (cluster, producer, topic) = held(1, 2);
+    let big = vec![b'b'; 900 * 1_024];
+    let full = Record::new().key("").value(()).header("h", "x").header("n", ()).timestamp(77);
+    let deliveries = vec![
+        topic.send_record(full.partition(1)).unwrap(),
+        topic.send((), &big).unwrap(),
+        topic.send("key", &big).unwrap(),
+        topic.send((), ()).unwrap(),
+    ];
+    cluster.resume_broker(1);
+    let at: Vec<_> = deliveries.into_iter().map(acked).collect();
+    let stored = |at: &RecordMetadata| {
+        cluster.records("t", at.partition()).swap_remove(at.offset().unwrap() as usize)
+    };
+    let first = stored(&at[0]);
+    assert_eq!((at[0].partition(), first.timestamp, at[0].timestamp()), (1, 77, 77));
+    assert_eq!((first.key.as_deref(), first.value.as_deref()), (Some(&b""[..]), None));
+    assert_eq!(first.headers.len(), 2);
+    assert!(stored(&at[1]).value.as_deref() == Some(&big[..]));
+    assert_eq!(stored(&at[2]).key.as_deref(), Some(&b"key"[..]));
+    assert_eq!((stored(&at[3]).key, stored(&at[3]).value), (None, None));
+    close(&producer);
+}
+
+#[test]
+fn a_stash_takes_many_big_records() {
+    let (cluster, producer, topic) = held(1, 4);
+    // 14 MiB, which is most of a quarter of 64 MiB.
+    let big = |n: u8| vec![n; 900 * 1_024];
+    let deliveries: Vec<_> = (0..16_u8).map(|n| topic.send((), &big(n)).unwrap()).collect();
+    cluster.resume_broker(1);
+    for (n, delivery) in deliveries.into_iter().enumerate() {
+        let at = acked(delivery);
+        let record = &cluster.records("t", at.partition())[at.offset().unwrap() as usize];
+        assert!(record.value.as_deref() == Some(&big(n as u8)[..]));
+    }
+    close(&producer);
+}
+
+#[test]
+fn a_partition_out_of_range_fails_that_record_only() {
+    let (cluster, producer, topic) = held(1, 2);
+    let good = topic.send_record(to(1, "good")).unwrap();
+    let bad = topic.send_record(to(2, "bad")).unwrap();
+    let behind = topic.send_record(to(0, "behind")).unwrap();
+    cluster.resume_broker(1);
+    let error = failed(bad);
+    let cause = DeliveryErrorCause::PartitionOutOfRange { partition: 2, partitions: 2 };
+    assert_eq!((error.cause(), error.certainty()), (&cause, Certainty::NotWritten));
+    acked(good);
+    acked(behind);
+    close(&producer);
+    assert_eq!(values(&cluster.records("t", 0)), ["behind"]);
+}
+
+#[test]
+fn a_stash_is_flushed_and_closed_like_everything_else() {
+    let (cluster, producer, topic) = held(1, 2);
+    let mut deliveries: Vec<_> = (0..100_u8).map(|n| topic.send(&[n], "v").unwrap()).collect();
+    let flush = producer.flush();
+    let resumer = std::thread::scope(|scope| {
+        let flusher = scope.spawn(|| flush.wait());
+        cluster.resume_broker(1);
+        flusher.join().unwrap()
+    });
+    resumer.unwrap();
+    assert!(deliveries.iter_mut().all(|delivery| delivery.try_take().is_some()));
+
+    let (cluster, producer, topic) = held(1, 2);
+    let mut deliveries: Vec<_> = (0..100_u8).map(|n| topic.send(&[n], "v").unwrap()).collect();
+    let closing = producer.close(LONG);
+    assert!(topic.send("k", "too late").is_err());
+    drop(topic);
+    cluster.resume_broker(1);
+    closing.wait().unwrap();
+    assert!(deliveries.iter_mut().all(|delivery| delivery.try_take().unwrap().is_ok()));
+    assert_eq!(cluster.stats().records(), 100);
+}
+
+#[test]
+fn close_fails_what_is_left_in_a_stash() {
+    let (_cluster, producer, topic) = held(1, 2);
+    let deliveries: Vec<_> = (0..100_u8).map(|n| topic.send(&[n], "v").unwrap()).collect();
+    let start = Instant::now();
+    producer.close(millis(100)).wait().unwrap_err();
+    assert!(start.elapsed() < secs(9));
+    for delivery in deliveries {
+        let error = failed(delivery);
+        assert_eq!(*error.cause(), DeliveryErrorCause::Closed);
+        assert_eq!(error.certainty(), Certainty::NotWritten);
+    }
+    assert_eq!(producer.memory().free, producer.memory().capacity);
+}
+
+#[test]
+fn a_stash_does_not_take_the_whole_pool() {
+    let cluster = cluster(1, 1);
+    cluster.pause_broker(1);
+    let producer = builder(&cluster).backoff(tidegate::RejectRecords).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let value = vec![0_u8; 10_000];
+    let mut deliveries = Vec::new();
+    let error = loop {
+        match topic.send((), &value) {
+            Ok(delivery) => deliveries.push(delivery),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_retriable(), "{error}");
+    let memory = producer.memory();
+    let used = memory.capacity - memory.free;
+    assert!(used <= memory.capacity / 4 + 65_536, "{used} bytes of {}", memory.capacity);
+    assert!(deliveries.len() * 10_000 > memory.capacity / 8, "{} records", deliveries.len());
+    cluster.resume_broker(1);
+    let count = deliveries.len();
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert_eq!(cluster.records("t", 0).len(), count);
+    acked(topic.send((), &value).unwrap());
+}
+
+#[test]
+fn close_refuses_records_for_ready_topics_while_a_stash_waits() {
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let unknown = producer.topic("later").unwrap();
+    let delivery = unknown.send("k", "accepted").unwrap();
+    let closing = producer.close(LONG);
+    assert!(topic.send((), "too late").is_err());
+    assert!(unknown.send((), "too late").is_err());
+    cluster.create_topic("later", 1);
+    closing.wait().unwrap();
+    acked(delivery);
+    assert_eq!(values(&cluster.records("later", 0)), ["accepted"]);
+}
