@@ -67,22 +67,22 @@
 //!   clone, and one is enough for a process; [`ProducerBuilder`] and [`ProducerConfig`] say how it
 //!   is set up. Building one contacts no broker.
 //! * **Topic.** A [`Topic`] is where records are sent from, by any number of threads. It need not
-//!   exist yet: [`Topic::send`] never waits for the network. What is wrong with a record at once (too
-//!   large, no such partition, producer closed) is a [`SendError`]; everything later is the
+//!   exist yet: [`Topic::send`] never waits for the network. What is wrong with a record at once
+//!   (too large, no such partition, producer closed) is a [`SendError`]; everything later is the
 //!   delivery's.
-//! * **Delivery.** A [`Delivery`] resolves exactly once, at the latest after `delivery_timeout`: to
-//!   [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker and cause and
-//!   says whether the record may have been written ([`Certainty`]). Dropping it cancels nothing.
-//!   Keeping it holds no buffer memory.
-//! * **Watermarks and strategy.** Everything that waits is in one pool of `buffer_memory` bytes, and
-//!   every broker has a level in it. A broker whose level goes over its high watermark takes no
-//!   records until it is below the low one. What then happens to a record is what the
+//! * **Delivery.** A [`Delivery`] resolves exactly once, at the latest after `delivery_timeout`:
+//!   to [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker and
+//!   cause and says whether the record may have been written ([`Certainty`]). Dropping it cancels
+//!   nothing. Keeping it holds no buffer memory.
+//! * **Watermarks and strategy.** Everything that waits is in one pool of `buffer_memory` bytes,
+//!   and every broker has a level in it. A broker whose level goes over its high watermark takes
+//!   no records until it is below the low one. What then happens to a record is what the
 //!   [`BackoffStrategy`] decides: [`ParkSender`] holds the thread, up to a limit (the default),
 //!   [`DropRecords`] drops and counts, [`RejectRecords`] gives an error that hands shared payloads
 //!   back. [`Producer::memory`] and [`Producer::broker_levels`] show the state.
 //! * **Event loops.** Threads that talk to brokers, pinned to cores where one stays free.
-//!   [`EventLoops`] is a value: one thread for each broker, or a number of them, for one producer or
-//!   shared by several.
+//!   [`EventLoops`] is a value: one thread for each broker, or a number of them, for one producer
+//!   or shared by several.
 //!
 //! # From `send` to the acknowledgement
 //!
@@ -92,29 +92,30 @@
 //!    its *lane*: the partition as this producer sees it. If its broker is over its watermark,
 //!    `src/producer/admission.rs` asks the strategy.
 //! 2. `src/batch/lane.rs`, `src/batch/open.rs`: under the lane's lock the record is encoded, once,
-//!    into the lane's open batch, which lies in segments of the pool (`src/buffer/`). The sender gets
-//!    a handle of the batch's completion cell (`src/sync/cell.rs`); that is the [`Delivery`].
-//! 3. `src/shard/port.rs`: the first record of a batch, and a full batch, put the lane's id into the
-//!    queue of the event loop that owns it. No record ever crosses a queue.
-//! 4. `src/io/event_loop.rs`: the loop's turn. It takes posted lanes and hands them to the *shard*,
-//!    this producer's state on the loop.
+//!    into the lane's open batch, which lies in segments of the pool (`src/buffer/`). The sender
+//!    gets a handle of the batch's completion cell (`src/sync/cell.rs`); that is the [`Delivery`].
+//! 3. `src/shard/port.rs`: the first record of a batch, and a full batch, put the lane's id into
+//!    the queue of the event loop that owns it. No record ever crosses a queue.
+//! 4. `src/io/event_loop.rs`: the loop's turn. It takes posted lanes and hands them to the
+//!    *shard*, this producer's state on the loop.
 //! 5. `src/shard/ready.rs` says which lanes may be sent, `src/shard/pack.rs` puts a batch of each
-//!    into a Produce request, after `src/batch/half.rs` numbered it. The loop writes it to the socket
-//!    straight from the segments.
+//!    into a Produce request, after `src/batch/half.rs` numbered it. The loop writes it to the
+//!    socket straight from the segments.
 //! 6. `src/connection/connection.rs` matches a response to its request, `src/shard/settle.rs` says
 //!    what it means for each batch: written, to be sent again, or failed.
 //! 7. The batch's cell resolves, once for all its records; its segments return to the pool; the
 //!    loop calls the wakers of whoever awaits a delivery, at the end of its turn.
 //!
-//! Meanwhile `src/io/metadata_loop.rs`, on a thread and a connection of its own, follows the leaders
-//! of partitions and publishes them to the shards. Each folder's `mod.rs` opens with what it is for,
-//! what feeds it and what it feeds. [`manual`] has the rest: architecture, invariants, memory.
+//! Meanwhile `src/io/metadata_loop.rs`, on a thread and a connection of its own, follows the
+//! leaders of partitions and publishes them to the shards. Each folder's `mod.rs` opens with what
+//! it is for, what feeds it and what it feeds. [`manual`] has the rest: architecture, invariants,
+//! memory.
 //!
 //! # Extending
 //!
 //! [`Partitioner`] (through a [`PartitionerFactory`], one for each topic), [`BackoffStrategy`] and
-//! [`RetryPolicy`] are traits; closures are accepted too. They return decisions and are told all that
-//! they need.
+//! [`RetryPolicy`] are traits; closures are accepted too. They return decisions and are told all
+//! that they need.
 //!
 //! # Features
 //!

@@ -158,7 +158,7 @@ fn grow(
     }
     let room: usize = spare.iter().map(|segment| segment.len()).sum();
     if room < size.total {
-        // Each further segment at least as large as all before it together: 4, 4, 16, 64, 64 KiB, …
+        // Each further segment at least as large as all before it: 4, 4, 16, 64, 64 KiB, …
         let suits = batch.segment_bytes().max(size.total);
         return Err(Refusal::NeedRoom(NeedRoom::new(size.total, suits)));
     }
