@@ -151,7 +151,7 @@ pub struct ProducerConfig {
     /// `close` instead to choose, and to hear of failures. `tidegate.close.on.drop.ms`.
     pub close_on_drop: Duration,
     /// Partitions that a producer may use in all; further ones are refused with an error. Default:
-    /// 65,536. Each event loop keeps a queue of twice so many ids, 16 bytes each.
+    /// 65,536. Each event loop keeps a queue of so many ids, 16 bytes each.
     /// `tidegate.lanes.max`.
     pub lanes_max: usize,
     /// Brokers that a producer may know in all. Default: 1,024. Each costs an account and a
