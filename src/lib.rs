@@ -70,10 +70,10 @@
 //!   exist yet: [`Topic::send`] never waits for the network. What is wrong with a record at once
 //!   (too large, no such partition, producer closed) is a [`SendError`]; everything later is the
 //!   delivery's.
-//! * **Delivery.** A [`Delivery`] resolves exactly once, at the latest after `delivery_timeout`:
-//!   to [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker and
-//!   cause and says whether the record may have been written ([`Certainty`]). Dropping it cancels
-//!   nothing. Keeping it holds no buffer memory.
+//! * **Delivery.** A [`Delivery`] resolves exactly once, within `delivery_timeout` of entering its
+//!   batch: to [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker
+//!   and cause and says whether the record may have been written ([`Certainty`]). Dropping it
+//!   cancels nothing. Keeping it holds no buffer memory.
 //! * **Watermarks and strategy.** Everything that waits is in one pool of `buffer_memory` bytes,
 //!   and every broker has a level in it. A broker whose level goes over its high watermark takes
 //!   no records until it is below the low one. What then happens to a record is what the
