@@ -266,6 +266,8 @@ mod tests {
         };
         let accumulator = RecordAccumulator::new(config, pool);
         let topic = accumulator.topic("orders", || DefaultPartitioners.for_topic("orders"));
+        let halves = accumulator.new_lanes(&topic, 1, |_| ShardId(0)).expect("one lane");
+        topic.grow(halves.iter().map(|half| half.lane.clone()));
         let parts = RecordParts { value: Some(b"v"), ..RecordParts::default() };
         let mut spare = Vec::new();
         let need = NeedRoom::new(stashed_len(&parts), stashed_len(&parts));
@@ -274,8 +276,6 @@ mod tests {
         let mut stash = topic.lock_stash();
         let record = (None, 0, &parts);
         let handle = stash.append(&accumulator.cells, &destination, record, &mut spare, 5);
-        let halves = accumulator.new_lanes(&topic, 1, |_| ShardId(0)).expect("one lane");
-        topic.grow(halves.iter().map(|half| half.lane.clone()));
 
         // Nothing is left for the lane's first batch.
         let pool = &accumulator.pool;
