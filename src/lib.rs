@@ -1,4 +1,136 @@
-//! tidegate: an Apache Kafka producer with pinned event loops and pooled off-heap buffers.
+//! An Apache Kafka producer for processes that must send a lot of records without giving up their
+//! latency, their memory budget or their cores: pinned event loops, pooled off-heap buffers, and a
+//! completion future for every record.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use tidegate::{Producer, Record};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let producer = Producer::builder("host1:9092,host2:9092")
+//!     .client_id("shop")
+//!     .linger(Duration::from_millis(2))
+//!     .build()?;
+//! let orders = producer.topic("orders")?;
+//!
+//! // A key and a value. The delivery is a future for any runtime; threads call `wait`.
+//! let delivery = orders.send("customer-42", "2 pairs of shoes")?;
+//! println!("{}", delivery.wait()?); // orders-3@1742: topic, partition, offset
+//!
+//! // Headers, a timestamp, a partition; no key.
+//! let record = Record::new().value("restock").header("source", "shelf 7").partition(0);
+//! match orders.send_record(record)?.wait() {
+//!     Ok(at) => println!("{at}"),
+//!     Err(error) => eprintln!("{error} (may it be in the log: {:?})", error.certainty()),
+//! }
+//!
+//! producer.flush().wait()?; // everything sent so far has resolved
+//! producer.close(Duration::from_secs(10)).wait()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With the feature `embedded`, brokers run in the same process. This example runs as a test:
+//!
+//! ```
+//! # #[cfg(feature = "embedded")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use tidegate::Producer;
+//! use tidegate::embedded::EmbeddedCluster;
+//!
+//! let cluster = EmbeddedCluster::builder().brokers(2).topic("orders", 1).start()?;
+//! let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+//! let orders = producer.topic("orders")?;
+//!
+//! let deliveries = (0..100)
+//!     .map(|n| orders.send("customer-42", &format!("order {n}")))
+//!     .collect::<Result<Vec<_>, _>>()?;
+//! for (n, delivery) in deliveries.into_iter().enumerate() {
+//!     assert_eq!(delivery.wait()?.offset(), Some(n as i64));
+//! }
+//! producer.close(Duration::from_secs(10)).wait()?;
+//!
+//! let records = cluster.records("orders", 0);
+//! assert_eq!(records[99].value.as_deref(), Some(&b"order 99"[..]));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "embedded"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Five things to know
+//!
+//! * **Producer.** A [`Producer`] has the threads, the connections and the memory. It is cheap to
+//!   clone, and one is enough for a process; [`ProducerBuilder`] and [`ProducerConfig`] say how it
+//!   is set up. Building one contacts no broker.
+//! * **Topic.** A [`Topic`] is where records are sent from, by any number of threads. It need not
+//!   exist yet: [`Topic::send`] never waits for the network. What is wrong with a record at once
+//!   (too large, no such partition, producer closed) is a [`SendError`]; everything later is the
+//!   delivery's.
+//! * **Delivery.** A [`Delivery`] resolves exactly once, within `delivery_timeout` of entering its
+//!   batch: to [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker
+//!   and cause and says whether the record may have been written ([`Certainty`]). Dropping it
+//!   cancels nothing. Keeping it holds no buffer memory.
+//! * **Watermarks and strategy.** Everything that waits is in one pool of `buffer_memory` bytes,
+//!   and every broker has a level in it. A broker whose level goes over its high watermark takes
+//!   no records until it is below the low one. What then happens to a record is what the
+//!   [`BackoffStrategy`] decides: [`ParkSender`] holds the thread, up to a limit (the default),
+//!   [`DropRecords`] drops and counts, [`RejectRecords`] gives an error that hands shared payloads
+//!   back. [`Producer::memory`] and [`Producer::broker_levels`] show the state.
+//! * **Event loops.** Threads that talk to brokers, pinned to cores where one stays free.
+//!   [`EventLoops`] is a value: one thread for each broker, or a number of them, for one producer
+//!   or shared by several.
+//!
+//! # From `send` to the acknowledgement
+//!
+//! The way of a record through the source, in the order of reading:
+//!
+//! 1. `src/producer/topic.rs`: [`Topic::send`] asks the [`Partitioner`] for a partition and finds
+//!    its *lane*: the partition as this producer sees it. If its broker is over its watermark,
+//!    `src/producer/admission.rs` asks the strategy.
+//! 2. `src/batch/lane.rs`, `src/batch/open.rs`: under the lane's lock the record is encoded, once,
+//!    into the lane's open batch, which lies in segments of the pool (`src/buffer/`). The sender
+//!    gets a handle of the batch's completion cell (`src/sync/cell.rs`); that is the [`Delivery`].
+//! 3. `src/shard/port.rs`: the first record of a batch, and a full batch, put the lane's id into
+//!    the queue of the event loop that owns it. No record ever crosses a queue.
+//! 4. `src/io/event_loop.rs`: the loop's turn. It takes posted lanes and hands them to the
+//!    *shard*, this producer's state on the loop.
+//! 5. `src/shard/ready.rs` says which lanes may be sent, `src/shard/pack.rs` puts a batch of each
+//!    into a Produce request, after `src/batch/half.rs` numbered it. The loop writes it to the
+//!    socket straight from the segments.
+//! 6. `src/connection/connection.rs` matches a response to its request, `src/shard/settle.rs` says
+//!    what it means for each batch: written, to be sent again, or failed.
+//! 7. The batch's cell resolves, once for all its records; its segments return to the pool; the
+//!    loop calls the wakers of whoever awaits a delivery, at the end of its turn.
+//!
+//! Meanwhile `src/io/metadata_loop.rs`, on a thread and a connection of its own, follows the
+//! leaders of partitions and publishes them to the shards. Each folder's `mod.rs` opens with what
+//! it is for, what feeds it and what it feeds. [`manual`] has the rest: architecture, invariants,
+//! memory.
+//!
+//! # Extending
+//!
+//! [`Partitioner`] (through a [`PartitionerFactory`], one for each topic), [`BackoffStrategy`] and
+//! [`RetryPolicy`] are traits; closures are accepted too. They return decisions and are told all
+//! that they need.
+//!
+//! # Features
+//!
+//! | feature | default | what |
+//! |---|---|---|
+//! | `gzip`, `snappy`, `lz4` | yes | compression, without a C compiler |
+//! | `zstd` | no | compression; needs a C compiler |
+//! | `embedded` | no | brokers in the process, for tests and examples |
+//! | `internals` | no | opens the inner layers to this crate's own tests; no promise of stability |
+//!
+//! The target must be 64-bit. Messages go to the `log` crate.
+
+// The codec is whole: what only tests, fuzzers and other roles (a consumer) call is not reached
+// from the public interface, and looks dead to a build in which the layers are private.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
 // The codec is whole: what only tests, fuzzers and other roles (a consumer) call is not reached
 // from the public interface, and looks dead to a build in which the layers are private.
@@ -55,6 +187,8 @@ mod io;
 mod policy;
 mod producer;
 
+pub mod manual;
+
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
@@ -76,3 +210,8 @@ pub use producer::{
 pub use protocol::ErrorCode;
 pub use protocol::compression::Compression;
 pub use protocol::records::Header;
+
+// The code in the README must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::lane::{AppendContext, Lane};
 use super::open::{NeedRoom, Refusal, take_room};
-use super::stash::{DrainingRun, StashedRecord};
+use super::stash::{DrainingRun, Run, StashedRecord};
 use super::{CellHandle, Destination, RecordAccumulator, Stash, TopicLanes};
 use crate::buffer::{AccountId, Segment};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
@@ -92,9 +92,18 @@ fn seal_all(topic: &TopicLanes, post: &mut dyn FnMut(&Lane)) {
 }
 
 impl Draining {
+    pub(super) fn run(&self) -> &Run {
+        self.run.run()
+    }
+
+    /// Records that have not moved yet.
+    pub(super) fn records_left(&self) -> u32 {
+        self.run.records() - self.table.records()
+    }
+
     /// What has not moved fails; what has is forwarded.
     pub(super) fn fail_rest(mut self, error: DeliveryError, wakes: &mut WakeList) {
-        let left = self.run.records() - self.table.records();
+        let left = self.records_left();
         self.table.fail(left, error);
         self.run.into_cell().forward(self.table, wakes);
     }
@@ -238,5 +247,66 @@ impl Waiting {
 
     fn parts<'a>(&'a self, headers: &'a [Header<'a>]) -> RecordParts<'a> {
         RecordParts { key: self.key.as_deref(), value: self.value.as_deref(), headers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{AccumulatorConfig, MonotonicClock, NeedRoom, ShardId, stashed_len};
+    use crate::buffer::{BufferPool, BufferPoolOptions};
+    use crate::policy::{DefaultPartitioners, PartitionerFactory};
+    use crate::sync::Outcome;
+
+    struct Noon;
+
+    impl MonotonicClock for Noon {
+        fn monotonic(&self) -> u64 {
+            12
+        }
+    }
+
+    #[test]
+    fn a_run_that_finds_no_room_expires() {
+        let options = BufferPoolOptions { bytes: 256 << 10, ..BufferPoolOptions::default() };
+        let pool = BufferPool::new(&options).expect("a small mapping");
+        let config = AccumulatorConfig {
+            batch_size: 4_096,
+            delivery_timeout: 100,
+            lanes_max: 1,
+            leaderless_account: AccountId::LEADERLESS,
+            stash_account: AccountId::STASH,
+        };
+        let accumulator = RecordAccumulator::new(config, pool);
+        let topic = accumulator.topic("orders", || DefaultPartitioners.for_topic("orders"));
+        let halves = accumulator.new_lanes(&topic, 1, |_| ShardId(0)).expect("one lane");
+        topic.grow(halves.iter().map(|half| half.lane.clone()));
+        let parts = RecordParts { value: Some(b"v"), ..RecordParts::default() };
+        let mut spare = Vec::new();
+        let need = NeedRoom::new(stashed_len(&parts), stashed_len(&parts));
+        assert!(take_room(&accumulator.pool, AccountId::STASH, need, &mut spare));
+        let destination = Destination { topic: topic.name.clone(), partition: None };
+        let mut stash = topic.lock_stash();
+        let record = (None, 0, &parts);
+        let handle = stash.append(&accumulator.cells, &destination, record, &mut spare, 5);
+
+        // Nothing is left for the lane's first batch.
+        let pool = &accumulator.pool;
+        let mut rest = Vec::new();
+        assert!(pool.take_bytes(AccountId::LEADERLESS, pool.free_bytes(), &mut rest));
+        let context = accumulator.append_context(&Noon);
+        let budget = (usize::MAX, &mut spare);
+        let drained = drain_stash(&accumulator, &topic, &mut stash, &context, budget, &mut |_| ());
+        assert!(matches!(drained, Drained::NoRoom(..)), "{drained:?}");
+        assert_eq!(stash.oldest_at(), Some(5));
+
+        let mut wakes = WakeList::default();
+        let cause = DeliveryErrorCause::Dropped;
+        assert_eq!(stash.fail(5, &destination, &cause, &mut wakes), 0, "not due yet");
+        assert!(handle.try_outcome().is_none());
+        assert_eq!(stash.fail(6, &destination, &cause, &mut wakes), 1);
+        assert!(matches!(handle.try_outcome(), Some(Outcome::Failed(_))));
+        assert!(stash.is_empty());
+        assert_eq!(stash.begun, stash.ended, "flush waits by them");
     }
 }

@@ -161,7 +161,7 @@ fn grow(
     }
     let room: usize = spare.iter().map(|segment| segment.len()).sum();
     if room < size.total {
-        // Each further segment as large as all before it together: 4, 4, 16, 16, 64, 64 KiB, …
+        // Each further segment at least as large as all before it: 4, 4, 16, 64, 64 KiB, …
         let suits = batch.segment_bytes().max(size.total);
         return Err(Refusal::NeedRoom(NeedRoom::new(size.total, suits)));
     }

@@ -24,7 +24,7 @@ const ENTRY_HEADER: usize = 4 + 4 + 8 + 4 + 4 + 4;
 const NULL: u32 = u32::MAX;
 
 /// Records stashed together: they share a completion cell.
-struct Run {
+pub(super) struct Run {
     segments: Vec<Segment>,
     len: usize,
     cell: Cell,
@@ -162,14 +162,17 @@ impl Stash {
         wakes: &mut WakeList,
     ) -> usize {
         let mut failed = 0;
-        if came_before == u64::MAX
+        let due = |run: &Run| came_before == u64::MAX || run.last_at < came_before;
+        // A run that is partly moved may have found no room for a long time.
+        if self.draining.as_ref().is_some_and(|draining| due(draining.run()))
             && let Some(draining) = self.draining.take()
         {
+            failed += draining.records_left() as usize;
             let error = destination.error(cause.clone(), Certainty::NotWritten);
             draining.fail_rest(error, wakes);
             self.ended += 1;
         }
-        while self.runs.front().is_some_and(|run| run.last_at < came_before) {
+        while self.runs.front().is_some_and(due) {
             if let Some(run) = self.runs.pop_front() {
                 failed += run.cell.issued() as usize;
                 let error = destination.error(cause.clone(), Certainty::NotWritten);
@@ -182,7 +185,8 @@ impl Stash {
 
     /// When the oldest run's last record came, nanoseconds, monotonic.
     pub fn oldest_at(&self) -> Option<u64> {
-        self.runs.front().map(|run| run.last_at)
+        let draining = self.draining.as_ref().map(|draining| draining.run().last_at);
+        draining.or_else(|| self.runs.front().map(|run| run.last_at))
     }
 }
 
@@ -228,6 +232,10 @@ impl Run {
 }
 
 impl DrainingRun {
+    pub(super) fn run(&self) -> &Run {
+        &self.run
+    }
+
     /// The run's cell, through which its deliveries are forwarded.
     pub fn into_cell(self) -> Cell {
         self.run.cell

@@ -79,6 +79,8 @@ pub struct MetadataMachine {
     last_asked: Option<u64>,
     last_answered: Option<u64>,
     identity_wanted: bool,
+    /// The last question was for a producer id.
+    asked_identity: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
     last_problem: Option<Arc<str>>,
@@ -102,6 +104,7 @@ impl MetadataMachine {
             refresh_wanted: true,
             last_asked: None,
             last_answered: None,
+            asked_identity: false,
             identity_retry_at: 0,
             identity: None,
             last_problem: None,
@@ -158,7 +161,7 @@ impl MetadataMachine {
             Link::Down { retry_at } if retry_at <= now => {}
             _ => return None,
         }
-        if self.asks_at(now).is_none_or(|at| at > now) {
+        if self.asks_at() > now {
             return None;
         }
         if self.candidates.is_empty() {
@@ -212,20 +215,27 @@ impl MetadataMachine {
         self.link = Link::Down { retry_at: now + wait };
     }
 
-    /// When the next question is due: `Some(time)`, in the past if it is due now.
-    fn asks_at(&self, now: u64) -> Option<u64> {
+    /// When the next question is due, in the past if it is due now.
+    fn asks_at(&self) -> u64 {
+        let metadata = self.metadata_at();
+        self.identity_at().map_or(metadata, |at| at.min(metadata))
+    }
+
+    /// When metadata is to be asked for.
+    fn metadata_at(&self) -> u64 {
         let rate_limit = self.last_asked.map_or(0, |at| at + self.config.interval_min);
-        if self.identity_wanted && self.in_flight.is_none() {
-            return Some(self.identity_retry_at);
-        }
         let urgent = self.refresh_wanted
             || self.snapshot.has_leaderless()
             || self.wanted.values().any(|wanted| wanted.waiting_since.is_some());
-        if urgent || self.last_answered.is_none() {
-            return Some(rate_limit);
+        match self.last_answered {
+            Some(at) if !urgent => (at + self.config.age_max).max(rate_limit),
+            _ => rate_limit,
         }
-        let aged = self.last_answered.map(|at| at + self.config.age_max);
-        aged.map(|at| at.max(rate_limit)).or(Some(now))
+    }
+
+    /// When a producer id is to be asked for. Lanes need leaders before they need one.
+    fn identity_at(&self) -> Option<u64> {
+        (self.identity_wanted && self.last_answered.is_some()).then_some(self.identity_retry_at)
     }
 
     /// What to ask on the connection, if anything is due.
@@ -233,17 +243,20 @@ impl MetadataMachine {
         if self.link != Link::Ready || self.in_flight.is_some() {
             return None;
         }
-        if self.asks_at(now)? > now {
-            return None;
-        }
-        // Metadata first: lanes need leaders before they need an identity.
-        let first = self.last_answered.is_none();
-        let query = if self.identity_wanted && !first && self.identity_retry_at <= now {
+        let metadata = self.metadata_at() <= now;
+        let identity = self.identity_at().is_some_and(|at| at <= now);
+        // In turn, if both are due: a producer id that is refused again and again must not keep the
+        // picture from being refreshed, nor the other way round.
+        let query = if identity && !(metadata && self.asked_identity) {
+            self.asked_identity = true;
             MetadataQuery::InitProducerId
-        } else {
+        } else if metadata {
+            self.asked_identity = false;
             self.refresh_wanted = false;
             self.last_asked = Some(now);
             MetadataQuery::Metadata(self.wanted.keys().cloned().collect())
+        } else {
+            return None;
         };
         self.in_flight = Some(query.clone());
         Some(query)
@@ -354,17 +367,68 @@ impl MetadataMachine {
         failed
     }
 
-    /// When to call the `poll_*` functions again, nanoseconds, monotonic.
+    /// When to call the `poll_*` functions again, nanoseconds, monotonic; not in the past.
     pub fn poll_timeout(&self, now: u64) -> Option<u64> {
         let limit = self.config.topic_unknown_max;
         let unknown = self.wanted.values().filter_map(|wanted| wanted.waiting_since).min();
         let unknown = unknown.map(|since| since.saturating_add(limit));
         let next = match self.link {
-            Link::Down { retry_at } => self.asks_at(now).map(|at| at.max(retry_at)),
+            Link::Down { retry_at } => Some(self.asks_at().max(retry_at)),
             Link::Connecting => None,
             Link::Ready if self.in_flight.is_some() => None,
-            Link::Ready => self.asks_at(now),
+            Link::Ready => Some(self.asks_at()),
         };
-        [unknown, next].into_iter().flatten().min()
+        [unknown, next].into_iter().flatten().min().map(|at| at.max(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
+        let mut machine = MetadataMachine::new(
+            MetadataConfig {
+                bootstrap: vec![BrokerAddress { host: "host".into(), port: 9092 }],
+                age_max: 1_000_000,
+                interval_min: 100,
+                topic_unknown_max: 100_000,
+                backoff_min: 50,
+                backoff_max: 200,
+                auto_create: false,
+                idempotent: true,
+            },
+            1,
+        );
+        assert!(machine.poll_connect(0).is_some());
+        machine.handle_ready();
+        let nothing = MetadataQuery::Metadata(Vec::new());
+        assert_eq!(machine.poll_query(0), Some(nothing), "lanes need leaders first");
+        machine.handle_metadata(1, &MetadataResponse::default());
+        machine.handle_wanted(1, "orders".into());
+        let refused = InitProducerIdResponse {
+            throttle_time_ms: 0,
+            error: ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            identity: ProducerIdentity::NONE,
+        };
+        let mut asked = Vec::new();
+        for now in 1..1_000 {
+            match machine.poll_query(now) {
+                Some(MetadataQuery::InitProducerId) => {
+                    asked.push("id");
+                    machine.handle_identity(now, &refused);
+                }
+                Some(MetadataQuery::Metadata(topics)) => {
+                    asked.push("topics");
+                    assert_eq!(topics.len(), 1);
+                    machine.handle_metadata(now, &MetadataResponse::default());
+                }
+                None => {}
+            }
+        }
+        let topics = asked.iter().filter(|asked| **asked == "topics").count();
+        let ids = asked.len() - topics;
+        assert!((8..=10).contains(&topics) && (8..=10).contains(&ids), "{asked:?}");
     }
 }

@@ -64,8 +64,8 @@ pub struct ProducerConfig {
     /// `delivery_timeout`, which is the better limit to change. `retries`.
     pub retries: u32,
     /// Requests on their way on one connection. Default: 5, from 1 to 1,024; with idempotence at
-    /// most 5. Each costs a slot of a few hundred bytes. Lower it to 1 only for brokers before 0.11
-    /// that must keep the order through retries. `max.in.flight.requests.per.connection`.
+    /// most 5. Each costs a slot of a few hundred bytes. Without idempotence only 1 keeps the order
+    /// through retries. `max.in.flight.requests.per.connection`.
     pub max_in_flight: usize,
     /// How long a batch may wait for more records. Default: 0 (Java: 5 ms): a lone record leaves at
     /// once, and a busy partition fills its batches anyway. Raise it to some milliseconds for
@@ -107,10 +107,11 @@ pub struct ProducerConfig {
     /// broker that is back is used at once. Raise it where thousands of producers share a cluster.
     /// `reconnect.backoff.max.ms`.
     pub reconnect_backoff_max: Duration,
-    /// How long a connection may take to open. Default: 10 s, doubled with every failure in a row.
+    /// How long each address of a broker may take to accept a connection. Default: 10 s.
     /// `socket.connection.setup.timeout.ms`.
     pub connection_setup_timeout: Duration,
-    /// The largest that the former grows to. Default: 30 s.
+    /// Accepted and checked for the sake of Kafka's configurations, without effect yet: the former
+    /// does not grow. Default: 30 s.
     /// `socket.connection.setup.timeout.max.ms`.
     pub connection_setup_timeout_max: Duration,
     /// A connection unused for so long is closed. Default: 9 min, a little under the brokers' own
@@ -119,7 +120,8 @@ pub struct ProducerConfig {
     /// Metadata is asked for again at this age, errors or not. Default: 5 min. Lower it to notice
     /// new partitions sooner. `metadata.max.age.ms`.
     pub metadata_max_age: Duration,
-    /// A topic that was not used for so long is no longer asked for. Default: 5 min, at least 5 s.
+    /// Accepted and checked for the sake of Kafka's configurations, without effect yet: every topic
+    /// that was used is asked for until the producer closes. Default: 5 min, at least 5 s.
     /// `metadata.max.idle.ms`.
     pub metadata_max_idle: Duration,
     /// The least time between two metadata requests, and their interval while a partition has no

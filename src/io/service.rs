@@ -200,8 +200,11 @@ impl Service {
         let after = Duration::from_nanos(timeout);
         let cause = DeliveryErrorCause::TimedOut { after, last: Some("no room".into()) };
         let mut wakes = WakeList::new();
-        topic.lock_stash().fail(came_before, &destination, &cause, &mut wakes);
+        let failed = topic.lock_stash().fail(came_before, &destination, &cause, &mut wakes);
         wakes.wake_all();
+        if failed > 0 {
+            self.parts.accumulator.flush.notify();
+        }
     }
 
     fn next_expiry(&self) -> Option<u64> {

@@ -8,8 +8,10 @@
 //! * [`BackoffStrategy`] says what happens to a record for which there is no room.
 //! * [`RetryPolicy`] says how long a failed attempt waits before the next.
 //!
-//! Fed by `producer/` (records, pressure) and `shard/` and `connection/` (failed attempts); feeds
-//! its decisions back to them. Policies run on the sending thread, never under a lane's lock.
+//! Fed by `producer/` (records, pressure), `batch/` (stashed records) and `shard/` (failed
+//! attempts); feeds its decisions back to them. Partitioners and strategies run on the sending
+//! thread, never under a lane's lock; the partitioner also on the service thread, for records that
+//! were stashed. The retry policy runs on the event loop: it must be quick and must not panic.
 
 mod backoff;
 mod default_partitioner;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 /// convert, `()` is null, and an `Option` is null when it is `None`. Null and empty are different
 /// things to Kafka: a null value deletes its key in a compacted topic.
 ///
-/// A borrowed payload is encoded before `send` returns. A shared one may instead be referenced
-/// until it is written, which saves the copy of a large value.
+/// A payload is encoded before `send` returns, a shared one too: nothing of it is referenced later.
+/// What sharing is for is getting it back from the error of a record that was not accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// No key, or no value: length -1 in Kafka's format.

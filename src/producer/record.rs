@@ -5,8 +5,15 @@ use crate::protocol::records::Header;
 
 /// A record to be sent, for callers that need more than a key and a value.
 ///
-/// ```text
-/// topic.send_record(Record::new().key("customer-42").value(body).header("trace", id))?;
+/// ```no_run
+/// # fn send(topic: &tidegate::Topic, id: &[u8]) -> Result<(), tidegate::SendError> {
+/// use tidegate::Record;
+///
+/// let record = Record::new().key("customer-42").value("paid").header("trace", id);
+/// let delivery = topic.send_record(record)?;
+/// # drop(delivery);
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// Everything is optional: without a key the partitioner spreads, without a value it is null (a

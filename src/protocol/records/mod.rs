@@ -3,8 +3,8 @@
 //! Fed by `batch/`, which encodes each record once, straight into pool segments
 //! ([`encode_contiguous`], [`encode_spanning`]), and writes the 61-byte header when a batch is
 //! sealed and again whenever its identity or sequence change ([`BatchHeader::write`]). Feeds the
-//! Produce request with finished bytes. [`RecordBatchReader`] is the way back, for the consumer and
-//! for the tests.
+//! Produce request with finished bytes. [`RecordBatchReader`] is the way back; the
+//! producer does not need it, tests do.
 //!
 //! One record: its length, an attributes byte, the differences of its timestamp and offset to the
 //! batch's, its key, value and headers. All numbers but the attributes are zigzag varints; a length
