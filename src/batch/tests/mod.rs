@@ -66,6 +66,7 @@ impl Bench {
     }
 
     /// A topic of so many partitions, and its lanes' halves.
+    #[expect(clippy::vec_box, reason = "halves live in boxes")]
     pub fn topic(&self, name: &str, partitions: u32) -> (Arc<TopicLanes>, Vec<Box<LaneHalf>>) {
         let first: Arc<dyn Partitioner> = Arc::new(|_: &crate::policy::PartitionRequest<'_>| 0);
         let topic = self.accumulator.topic(name, || first);
@@ -73,6 +74,7 @@ impl Bench {
         (topic, halves)
     }
 
+    #[expect(clippy::vec_box, reason = "halves live in boxes")]
     pub fn grow(&self, topic: &TopicLanes, partitions: u32) -> Vec<Box<LaneHalf>> {
         let halves = self.accumulator.new_lanes(topic, partitions, |_| ShardId(0));
         let halves = halves.expect("the test stays below lanes_max");
