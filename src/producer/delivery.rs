@@ -70,12 +70,14 @@ impl Delivery {
     ///
     /// # Panics
     /// If the outcome was taken before.
+    #[inline]
     pub fn try_take(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
-        self.handle().try_outcome()?;
-        match self.poll_outcome(&mut Context::from_waker(std::task::Waker::noop())) {
-            Poll::Ready(outcome) => Some(outcome),
-            Poll::Pending => None,
-        }
+        let error = match self.handle().try_outcome()? {
+            Outcome::Acked { .. } => None,
+            Outcome::Failed(error) => Some(error.clone()),
+        };
+        let handle = self.handle.take();
+        Some(give_out(handle, error))
     }
 
     fn handle(&self) -> &CellHandle {
@@ -92,17 +94,25 @@ impl Delivery {
             Poll::Ready(Outcome::Acked { .. }) => None,
             Poll::Ready(Outcome::Failed(error)) => Some(error.clone()),
         };
-        let handle = self.handle.take();
-        Poll::Ready(match (error, handle) {
-            (None, Some(handle)) => Ok(RecordMetadata { handle }),
-            (Some(error), _) => Err(error),
-            (None, None) => unreachable!("the handle was polled just now"),
-        })
+        Poll::Ready(give_out(self.handle.take(), error))
     }
 
     fn own_thread_error(&self) -> DeliveryError {
         let cause = DeliveryErrorCause::WaitedOnOwnThread;
         self.handle().context().error(cause, crate::error::Certainty::Unknown)
+    }
+}
+
+/// The outcome of a resolved delivery, whose handle goes with it.
+#[inline]
+fn give_out(
+    handle: Option<CellHandle>,
+    error: Option<DeliveryError>,
+) -> Result<RecordMetadata, DeliveryError> {
+    match (error, handle) {
+        (None, Some(handle)) => Ok(RecordMetadata { handle }),
+        (Some(error), _) => Err(error),
+        (None, None) => unreachable!("the handle was looked at just now"),
     }
 }
 
