@@ -38,9 +38,10 @@ settings:
   --partitions P   (12)
   --threads T      sending threads (1)
   --spread S       sticky: no key, the client chooses; random: a random partition for each record
-  --backlog N      tidegate: deliveries that a thread keeps at most before it waits (262,144)
+  --backlog N      tidegate: deliveries that a thread keeps at most before it waits (131,072)
   --call N         rdkafka-batch: messages of one call (1,000)
-  --set NAME=VALUE another setting of librdkafka; may be repeated";
+  --set NAME=VALUE another setting of librdkafka; may be repeated
+  --set-tidegate NAME=VALUE another of tidegate's, as in a properties file";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -54,6 +54,7 @@ pub struct Settings {
     pub backlog: usize,
     pub call: usize,
     pub set: Vec<(String, String)>,
+    pub set_tidegate: Vec<(String, String)>,
 }
 
 impl Default for Settings {
@@ -68,9 +69,10 @@ impl Default for Settings {
             partitions: 12,
             threads: 1,
             spread: Spread::Sticky,
-            backlog: 1 << 18,
+            backlog: 1 << 17,
             call: 1_000,
             set: Vec::new(),
+            set_tidegate: Vec::new(),
         }
     }
 }
@@ -110,10 +112,8 @@ impl Settings {
                     _ => return Err("--spread is sticky or random".into()),
                 }
             }
-            "--set" => {
-                let (name, value) = value.split_once('=').ok_or("--set takes NAME=VALUE")?;
-                self.set.push((name.to_owned(), value.to_owned()));
-            }
+            "--set" => self.set.push(pair(flag, value)?),
+            "--set-tidegate" => self.set_tidegate.push(pair(flag, value)?),
             _ => return Err(format!("{flag} is unknown")),
         }
         Ok(())
@@ -136,8 +136,10 @@ impl Settings {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect();
-        for (name, value) in &self.set {
-            arguments.extend(["--set".to_owned(), format!("{name}={value}")]);
+        for (flag, pairs) in [("--set", &self.set), ("--set-tidegate", &self.set_tidegate)] {
+            for (name, value) in pairs {
+                arguments.extend([flag.to_owned(), format!("{name}={value}")]);
+            }
         }
         arguments
     }
@@ -153,6 +155,11 @@ impl Settings {
         let mut random = Random::new(1);
         (0..self.value_size).map(|_| random.next() as u8).collect()
     }
+}
+
+fn pair(flag: &str, value: &str) -> Result<(String, String), String> {
+    let (name, value) = value.split_once('=').ok_or_else(|| format!("{flag} takes NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn number<N: std::str::FromStr>(flag: &str, value: &str) -> Result<N, String> {

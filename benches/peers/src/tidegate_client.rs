@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
 
-use tidegate::{Delivery, Producer, Record, SendError, Topic};
+use tidegate::{Delivery, Producer, ProducerConfig, Record, SendError, Topic};
 
 use crate::measure::{Measured, Stopwatch};
 use crate::settings::{BUFFER_BYTES, Random, Settings, Spread, TOPIC};
@@ -12,7 +12,12 @@ use crate::settings::{BUFFER_BYTES, Random, Settings, Spread, TOPIC};
 const LOOK_EVERY: u64 = 256;
 
 pub fn run(settings: &Settings, bootstrap: &str) -> Result<Measured, Box<dyn Error>> {
-    let producer = Producer::builder(bootstrap).buffer_memory(BUFFER_BYTES).build()?;
+    let mut properties = vec![
+        ("bootstrap.servers".to_owned(), bootstrap.to_owned()),
+        ("buffer.memory".to_owned(), BUFFER_BYTES.to_string()),
+    ];
+    properties.extend(settings.set_tidegate.iter().cloned());
+    let producer = Producer::from_config(ProducerConfig::from_properties(properties)?)?;
     let topic = producer.topic(TOPIC)?;
     for partition in 0..settings.partitions as u32 {
         topic.send_record(Record::new().value("warm-up").partition(partition))?.wait()?;
