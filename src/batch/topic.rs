@@ -38,6 +38,7 @@ pub struct TopicLanes {
     pool: BufferPool,
 }
 
+#[inline]
 fn chunk_of(index: usize) -> (usize, usize) {
     let position = index + FIRST_CHUNK;
     let chunk = (position.ilog2() - FIRST_CHUNK.ilog2()) as usize;

@@ -167,21 +167,23 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(SLOTS)
 }
 
+thread_local! {
+    static NUMBER: Cell<u32> = const { Cell::new(NONE) };
+}
+
 /// The calling thread's number, counted from 0 through the whole process in order of first use.
+#[inline]
 fn thread_number() -> u32 {
+    let known = NUMBER.get();
+    if known == NONE { number_thread() } else { known }
+}
+
+#[cold]
+fn number_thread() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    thread_local! {
-        static NUMBER: Cell<u32> = const { Cell::new(NONE) };
-    }
-    NUMBER.with(|number| {
-        let known = number.get();
-        if known != NONE {
-            return known;
-        }
-        let new = NEXT.fetch_add(1, Relaxed) & (EXHAUSTED - 1);
-        number.set(new);
-        new
-    })
+    let new = NEXT.fetch_add(1, Relaxed) & (EXHAUSTED - 1);
+    NUMBER.set(new);
+    new
 }
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ impl Delivery {
     ///
     /// # Panics
     /// If the outcome was taken before.
+    #[inline]
     pub fn try_take(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
         let error = match self.handle().try_outcome()? {
             Outcome::Acked { .. } => None,
