@@ -4,6 +4,7 @@ mod backpressure;
 mod compression;
 mod delivery;
 mod errors;
+mod extremes;
 mod faults;
 mod lifecycle;
 mod metadata;
