@@ -1,6 +1,7 @@
 //! The producer on the embedded broker: what a user sees.
 
 mod backpressure;
+mod chaos;
 mod compression;
 mod delivery;
 mod errors;
