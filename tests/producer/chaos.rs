@@ -93,6 +93,7 @@ fn check(seed: u64, cluster: &EmbeddedCluster, sent: Vec<Vec<Sent>>, must_succee
             assert_eq!(before, None, "seed {seed}: {value:?} is there twice");
         }
     }
+    let (mut resolved, mut unknown, mut not_written) = (0, 0, 0);
     for sent in sent {
         let mut last = [None; PARTITIONS as usize];
         for Sent { value, partition, delivery } in sent {
@@ -103,6 +104,7 @@ fn check(seed: u64, cluster: &EmbeddedCluster, sent: Vec<Vec<Sent>>, must_succee
                 assert!(*last < Some(offset), "seed {seed}: {value:?} was overtaken");
                 *last = Some(offset);
             }
+            resolved += 1;
             match outcome(delivery) {
                 Ok(metadata) => {
                     assert!(found.is_some(), "seed {seed}: {value:?} is lost: {metadata}");
@@ -113,12 +115,21 @@ fn check(seed: u64, cluster: &EmbeddedCluster, sent: Vec<Vec<Sent>>, must_succee
                 Err(error) => {
                     assert!(!must_succeed, "seed {seed}: {error}");
                     let written = found.is_some();
+                    match error.certainty() {
+                        Certainty::Unknown => unknown += 1,
+                        Certainty::NotWritten => not_written += 1,
+                    }
                     let allowed = error.certainty() == Certainty::Unknown || !written;
                     assert!(allowed, "seed {seed}: {value:?} is in the log: {error}");
                 }
             }
         }
     }
+    let duplicates = cluster.stats().duplicates();
+    println!(
+        "seed {seed}: {resolved} resolved, {unknown} unknown, {not_written} not written, \
+         {duplicates} repeated batches"
+    );
 }
 
 /// A second and a half of chaos. With `hurried`, records may expire on the way.
