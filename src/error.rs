@@ -293,6 +293,9 @@ pub enum DeliveryErrorCause {
     /// `wait` was called in a waker, on a thread of the producer itself.
     #[error("wait was called on a thread of the producer itself, where it would wait for ever")]
     WaitedOnOwnThread,
+    /// `wait` was called in a fork's child, which has none of the producer's threads.
+    #[error("this process is a fork of the one that sent the record, and will not hear of it")]
+    Forked,
 }
 
 impl DeliveryError {

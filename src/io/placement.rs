@@ -60,6 +60,10 @@ impl MetadataLoop {
         let parts = &self.parts;
         let pool: &BufferPool = &parts.accumulator.pool;
         let scratch = match parts.scratch_bytes {
+            // Records need room too: what loops compress in stays below half of the pool.
+            Some(bytes) if index > 0 && (index + 1) * bytes > pool.capacity() / 2 => {
+                return Err(io::Error::other("buffer_memory is too small to compress on more"));
+            }
             Some(bytes) => Some(pool.carve_scratch(bytes).map_err(io::Error::other)?),
             None => None,
         };

@@ -39,17 +39,19 @@ impl Delivery {
     ///
     /// # Errors
     /// [`DeliveryErrorCause::WaitedOnOwnThread`] on a thread of the producer itself (in a waker),
-    /// where it would wait for ever; otherwise what happened to the record.
+    /// where it would wait for ever, and [`DeliveryErrorCause::Forked`] in a fork's child; otherwise
+    /// what happened to the record.
     ///
     /// # Panics
     /// If the outcome was taken before, by polling.
     pub fn wait(mut self) -> Result<RecordMetadata, DeliveryError> {
-        let own = is_own_thread() || is_forked_child();
-        let deadline = ThreadDeadline::after(own.then_some(Duration::ZERO));
-        match wait_until(|context| self.poll_outcome(context), || deadline.park()) {
-            Some(outcome) => outcome,
-            None => Err(self.own_thread_error()),
-        }
+        let refused = refusal();
+        let deadline = ThreadDeadline::after(refused.is_some().then_some(Duration::ZERO));
+        let outcome = wait_until(|context| self.poll_outcome(context), || deadline.park());
+        outcome.unwrap_or_else(|| {
+            let cause = refused.expect("only a wait that was refused has a deadline");
+            Err(self.handle().context().error(cause, crate::error::Certainty::Unknown))
+        })
     }
 
     /// Blocks for at most `timeout`; `None` if the outcome is not known by then. The delivery can
@@ -61,7 +63,7 @@ impl Delivery {
         &mut self,
         timeout: Duration,
     ) -> Option<Result<RecordMetadata, DeliveryError>> {
-        let timeout = if is_own_thread() || is_forked_child() { Duration::ZERO } else { timeout };
+        let timeout = if refusal().is_some() { Duration::ZERO } else { timeout };
         let deadline = ThreadDeadline::after(Some(timeout));
         wait_until(|context| self.poll_outcome(context), || deadline.park())
     }
@@ -105,10 +107,16 @@ impl Delivery {
         };
         Poll::Ready(self.give(error))
     }
+}
 
-    fn own_thread_error(&self) -> DeliveryError {
-        let cause = DeliveryErrorCause::WaitedOnOwnThread;
-        self.handle().context().error(cause, crate::error::Certainty::Unknown)
+/// Why the calling thread must not wait.
+fn refusal() -> Option<DeliveryErrorCause> {
+    if is_own_thread() {
+        Some(DeliveryErrorCause::WaitedOnOwnThread)
+    } else if is_forked_child() {
+        Some(DeliveryErrorCause::Forked)
+    } else {
+        None
     }
 }
 

@@ -1,9 +1,11 @@
 //! The producer on the embedded broker: what a user sees.
 
 mod backpressure;
+mod chaos;
 mod compression;
 mod delivery;
 mod errors;
+mod extremes;
 mod faults;
 mod lifecycle;
 mod metadata;
