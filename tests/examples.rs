@@ -1,0 +1,294 @@
+//! The examples as a user starts them: as processes, judged by what they print and how they end.
+//!
+//! `cargo test` builds the examples; `cargo test --test examples` alone does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+use tidegate::embedded::{EmbeddedCluster, Fault};
+
+/// A command that runs an example, which lies beside the folder of the tests.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().expect("a test knows where it lies");
+    let profile = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+    let mut path: PathBuf = profile.join("examples").join(name);
+    path.set_extension(std::env::consts::EXE_EXTENSION);
+    assert!(path.exists(), "{} is missing: run `cargo build --examples`", path.display());
+    Command::new(path)
+}
+
+fn run(name: &str, arguments: &[&str]) -> Output {
+    example(name).args(arguments).output().expect("the example was found just now")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("examples print UTF-8")
+}
+
+/// A running example that does not outlive its test.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(name: &str, arguments: &[&str]) -> Running {
+        let mut child = example(name)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the example was found just now");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped"));
+        Running { child, lines }
+    }
+
+    /// The next line, as soon as it is written; `None` at the end.
+    fn next_event(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        let length = self.lines.read_line(&mut line).expect("the pipe can be read");
+        (length > 0).then(|| serde_json::from_str(&line).expect("each line is JSON"))
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args([name, &id]).status();
+        assert!(status.expect("kill can be run").success());
+    }
+
+    /// The remaining events, after which it must end with status 0.
+    fn finish(mut self) -> Vec<Value> {
+        let rest = std::iter::from_fn(|| self.next_event()).collect();
+        let status = self.child.wait().expect("it is our child");
+        assert_eq!(status.code(), Some(0));
+        rest
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn name(event: &Value) -> &str {
+    event["name"].as_str().expect("each event has a name")
+}
+
+fn events(output: &Output) -> Vec<Value> {
+    let lines = text(&output.stdout);
+    lines.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+/// The events between `startup_complete` and the two at the end, and the last of those.
+fn records_and_data(mut events: Vec<Value>) -> (Vec<Value>, Value) {
+    let data = events.pop().expect("there are events");
+    assert_eq!(name(&data), "tool_data");
+    assert_eq!(name(&events.pop().expect("there are more")), "shutdown_complete");
+    assert_eq!(name(&events.remove(0)), "startup_complete");
+    (events, data)
+}
+
+#[test]
+fn quickstart_sends_reads_back_and_says_how_fast() {
+    let output = run("quickstart", &["--records", "20000"]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert_eq!(stderr, "", "no progress bar where nobody sees it");
+    let line = |start: &str| stdout.lines().find(|line| line.starts_with(start));
+    let rate = line("rate").expect("it says how fast it was");
+    assert!(rate.contains("records/s") && rate.contains("MB/s"), "{rate}");
+    assert!(rate.contains("20,000 records") && rate.contains("all acknowledged"), "{rate}");
+    assert!(line("latency").is_some_and(|line| line.contains("p99.9")), "{stdout}");
+    let read_back = line("read back").expect("it says what it found");
+    assert!(read_back.contains("20,000 records: each present once"), "{read_back}");
+}
+
+#[test]
+fn quickstart_sends_to_other_brokers_too() {
+    let cluster = EmbeddedCluster::builder().topic("orders", 3).start().unwrap();
+    let bootstrap = format!("--bootstrap-server={}", cluster.bootstrap_servers());
+    let output = run("quickstart", &["--count", "999", "--topic", "orders", &bootstrap]);
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", text(&output.stderr));
+    assert!(stdout.contains("read back   skipped"), "{stdout}");
+    assert_eq!(cluster.stats().records(), 999);
+}
+
+#[test]
+fn quickstart_fails_with_its_records() {
+    const INVALID_RECORD: i16 = 87;
+    let cluster = EmbeddedCluster::builder().topic("orders", 3).start().unwrap();
+    cluster.script([Fault::produce_error_anywhere(INVALID_RECORD)]);
+    let servers = cluster.bootstrap_servers();
+    let arguments = ["--count", "9", "--topic", "orders", "--bootstrap-server", &servers];
+    let output = run("quickstart", &arguments);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("INVALID_RECORD"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn unknown_flags_are_errors_with_usage() {
+    for (example, usage) in
+        [("quickstart", "quickstart [--records"), ("verifiable_producer", "--topic TOPIC")]
+    {
+        let output = run(example, &["--thruput", "5"]);
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("\"--thruput\"") && stderr.contains(usage), "{stderr}");
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn verifiable_producer_accounts_for_each_record() {
+    let output = run(
+        "verifiable_producer",
+        &[
+            "--topic",
+            "numbers",
+            "--max-messages",
+            "500",
+            "--acks",
+            "-1",
+            "--repeating-keys=3",
+            "--value-prefix",
+            "7",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (records, data) = records_and_data(events(&output));
+    assert_eq!(records.len(), 500);
+    assert_eq!((&data["sent"], &data["acked"]), (&500.into(), &500.into()));
+    assert_eq!(data["target_throughput"], -1);
+    assert!(data["avg_throughput"].as_f64().is_some_and(|average| average > 0.0), "{data}");
+
+    let mut values = BTreeSet::new();
+    let mut offsets: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for record in &records {
+        assert_eq!(name(record), "producer_send_success");
+        assert_eq!(record["topic"], "numbers");
+        let value = record["value"].as_str().and_then(|value| value.strip_prefix("7."));
+        let value: u32 = value.and_then(|value| value.parse().ok()).expect("values are 7.N");
+        assert_eq!(record["key"], (value % 3).to_string());
+        values.insert(value);
+        let number = |field: &str| record[field].as_i64().expect("it is a number");
+        offsets.entry(number("partition")).or_default().push(number("offset"));
+    }
+    assert_eq!(values, (0..500).collect());
+    for (partition, offsets) in offsets {
+        let expected: Vec<i64> = (0..).take(offsets.len()).collect();
+        assert_eq!(offsets, expected, "partition {partition}");
+    }
+}
+
+#[test]
+fn verifiable_producer_keeps_to_its_throughput() {
+    let flags = ["--topic", "numbers", "--max-messages", "101", "--throughput", "200"];
+    let output = run("verifiable_producer", &flags);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (records, data) = records_and_data(events(&output));
+    assert_eq!((records.len(), &data["target_throughput"]), (101, &200.into()));
+    // 100 intervals of 5 ms; on a busy machine it may take ten times as long, but never less.
+    let average = data["avg_throughput"].as_f64().expect("it is a number");
+    assert!((20.0..=202.0).contains(&average), "{data}");
+}
+
+#[cfg(unix)]
+#[test]
+fn verifiable_producer_ends_gracefully_when_asked_to() {
+    for signal in ["-TERM", "-INT"] {
+        let mut running = Running::start("verifiable_producer", &["--throughput", "1000"]);
+        assert_eq!(running.next_event().as_ref().map(name), Some("startup_complete"));
+        for _ in 0..10 {
+            // Lines come while it runs, not when some buffer is full.
+            assert_eq!(running.next_event().as_ref().map(name), Some("producer_send_success"));
+        }
+        running.signal(signal);
+        let mut rest = running.finish();
+        rest.insert(0, serde_json::json!({ "name": "startup_complete" }));
+        let (records, data) = records_and_data(rest);
+        assert!(records.iter().all(|record| name(record) == "producer_send_success"));
+        assert_eq!(data["sent"], data["acked"], "{data}");
+        assert_eq!(data["acked"], 10 + records.len());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn verifiable_producer_prints_past_a_broker_that_stands_still() {
+    let cluster = EmbeddedCluster::builder().brokers(2).topic("numbers", 2).start().unwrap();
+    let servers = cluster.address(1).to_string();
+    let flags =
+        ["--topic", "numbers", "--throughput", "500", "--repeating-keys", "8", "--acks", "-1"];
+    let mut running = Running::start(
+        "verifiable_producer",
+        &[&flags[..], &["--bootstrap-server", &servers]].concat(),
+    );
+    let mut partitions = BTreeSet::new();
+    while partitions.len() < 2 {
+        let event = running.next_event().expect("it runs until it is stopped");
+        partitions.extend(event["partition"].as_i64());
+    }
+    let stopped = 1;
+    cluster.pause_broker(cluster.leader("numbers", stopped).expect("it has a leader"));
+    // What the paused broker had answered may still come: so many more cannot.
+    let mut healthy = 0;
+    while healthy < 300 {
+        let event = running.next_event().expect("it runs until it is stopped");
+        assert_eq!(name(&event), "producer_send_success");
+        healthy += usize::from(event["partition"] != stopped);
+    }
+    cluster.resume_broker(cluster.leader("numbers", stopped).expect("it has a leader"));
+    running.signal("-TERM");
+    let rest = running.finish();
+    let data = rest.last().expect("it prints what it did");
+    assert_eq!(data["sent"], data["acked"], "{data}");
+    assert_eq!(data["acked"], cluster.stats().records());
+}
+
+#[test]
+fn verifiable_producer_says_what_failed_and_goes_on() {
+    let cluster = EmbeddedCluster::builder().start().unwrap();
+    let servers = cluster.bootstrap_servers();
+    let file = properties("tidegate.topic.unknown.max.ms=300\n");
+    let path = file.path().to_str().expect("temporary paths are UTF-8");
+    let mut flags = vec!["--bootstrap-server", &servers, "--topic", "missing"];
+    flags.extend(["--max-messages", "2", "--command-config", path]);
+    let output = run("verifiable_producer", &flags);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (records, data) = records_and_data(events(&output));
+    assert_eq!((&data["sent"], &data["acked"]), (&2.into(), &0.into()));
+    assert_eq!(records.len(), 2);
+    for (value, record) in records.iter().enumerate() {
+        assert_eq!(name(record), "producer_send_error");
+        assert_eq!((&record["topic"], &record["key"]), (&"missing".into(), &Value::Null));
+        assert_eq!(record["value"], value.to_string());
+        assert_eq!(record["exception"], "tidegate::DeliveryError");
+        let message = record["message"].as_str().expect("it is text");
+        assert!(message.contains("does not exist"), "{message}");
+    }
+}
+
+#[test]
+fn misspelt_properties_name_the_nearest() {
+    let file = properties("acks=all\nlinger.mz=5\n");
+    let path = file.path().to_str().expect("temporary paths are UTF-8");
+    for flag in ["--producer.config", "--command-config"] {
+        let output = run("verifiable_producer", &["--topic", "numbers", flag, path]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("\"linger.ms\""), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "", "nothing was started");
+    }
+}
+
+fn properties(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    file.write_all(text.as_bytes()).expect("it can be written");
+    file
+}
