@@ -38,8 +38,8 @@ pub fn latency(acknowledged: &[Vec<Acknowledged>]) {
     );
     println!(
         "            from send until its thread saw the delivery resolved, looking in the order of \
-         sending,\n            at full speed: mostly time spent queued, as each of {THREADS} threads \
-         keeps up to {} records\n            on their way. Send at a steady rate to see how long a \
+         sending,\n            at full speed: mostly time spent queued, as each of {THREADS} \
+         threads keeps up to {} records\n            on their way. Send at a steady rate to see how long a \
          lone record takes.",
         HumanCount(UNRESOLVED_MAX as u64)
     );

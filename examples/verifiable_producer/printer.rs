@@ -138,8 +138,15 @@ impl<W: Write> Printer<W> {
         let average = acked as f64 / ran.as_secs_f64().max(1e-3);
         writeln!(
             self.lines.out,
-            r#"{{"timestamp":{},"name":"tool_data","sent":{sent},"acked":{acked},"target_throughput":{target},"avg_throughput":{average:?}}}"#,
-            now_ms()
+            concat!(
+                r#"{{"timestamp":{},"name":"tool_data","sent":{},"acked":{},"#,
+                r#""target_throughput":{},"avg_throughput":{:?}}}"#
+            ),
+            now_ms(),
+            sent,
+            acked,
+            target,
+            average
         )?;
         self.lines.out.flush()
     }
@@ -171,7 +178,10 @@ impl<W: Write> Lines<W> {
         self.acked += 1;
         writeln!(
             self.out,
-            r#"{{"timestamp":{},"name":"producer_send_success","key":{},"value":{},"offset":{},"topic":{},"partition":{}}}"#,
+            concat!(
+                r#"{{"timestamp":{},"name":"producer_send_success","key":{},"value":{},"#,
+                r#""offset":{},"topic":{},"partition":{}}}"#
+            ),
             now_ms(),
             json!(key),
             json!(value),
@@ -192,7 +202,10 @@ impl<W: Write> Lines<W> {
     ) -> io::Result<()> {
         writeln!(
             self.out,
-            r#"{{"timestamp":{},"name":"producer_send_error","topic":{},"key":{},"value":{},"exception":{},"message":{}}}"#,
+            concat!(
+                r#"{{"timestamp":{},"name":"producer_send_error","topic":{},"key":{},"value":{},"#,
+                r#""exception":{},"message":{}}}"#
+            ),
             now_ms(),
             json!(topic),
             json!(key),

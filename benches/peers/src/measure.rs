@@ -20,7 +20,8 @@ pub struct Measured {
 impl Measured {
     pub fn line(&self) -> String {
         format!(
-            "records_per_second={:.0} cpu_ns={:.1} cpu_system_ns={:.1} peak_kib={} acked={} errors={}",
+            "records_per_second={:.0} cpu_ns={:.1} cpu_system_ns={:.1} peak_kib={} acked={} \
+             errors={}",
             self.per_second, self.cpu, self.cpu_system, self.peak_kib, self.acked, self.errors
         )
     }
