@@ -101,7 +101,7 @@ fn run(settings: &Settings) -> Result<(), Failure> {
 
     report::rate(settings, elapsed);
     report::latency(&acknowledged);
-    report::producer(&producer);
+    report::producer(&producer, cluster.is_some());
     producer.close(Duration::from_secs(10)).wait()?;
 
     match &cluster {

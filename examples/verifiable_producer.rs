@@ -5,8 +5,8 @@
 //! verifiable_producer --bootstrap-server localhost:9092 --topic numbers --max-messages 1000
 //! ```
 //!
-//! Flags and lines are those of `org.apache.kafka.tools.VerifiableProducer` in Kafka 4.3, with these
-//! differences: without `--bootstrap-server` it runs embedded brokers, so that it works with no
+//! Flags and lines are those of `org.apache.kafka.tools.VerifiableProducer` in Kafka 4.3. Two
+//! things differ: without `--bootstrap-server` it runs embedded brokers, so that it works with no
 //! Kafka at hand; and records are retried until `delivery.timeout.ms`, where Kafka's tool sets
 //! `retries` to 0 (put `retries=0` into the properties file for that).
 //!

@@ -36,17 +36,17 @@ pub fn latency(acknowledged: &[Vec<Acknowledged>]) {
         at(0.999),
         at(1.0)
     );
+    let backlog = HumanCount(UNRESOLVED_MAX as u64);
+    println!("            From send until its thread, which looks in order, saw it resolved. This");
     println!(
-        "            from send until its thread saw the delivery resolved, looking in the order of \
-         sending,\n            at full speed: mostly time spent queued, as each of {THREADS} threads \
-         keeps up to {} records\n            on their way. Send at a steady rate to see how long a \
-         lone record takes.",
-        HumanCount(UNRESOLVED_MAX as u64)
+        "            is at full speed: {THREADS} threads keep up to {backlog} records each on their"
     );
+    println!("            way, which mostly wait for one another. A lone record is far quicker.");
 }
 
-/// Memory, and each broker's levels as the producer sees them.
-pub fn producer(producer: &Producer) {
+/// Memory, and each broker's levels as the producer sees them. `embedded` brokers are in the same
+/// process.
+pub fn producer(producer: &Producer, embedded: bool) {
     let memory = producer.memory();
     let taken = memory.capacity - memory.free;
     println!(
@@ -55,10 +55,8 @@ pub fn producer(producer: &Producer) {
         BinaryBytes(memory.capacity as u64)
     );
     if let Some((now, most)) = resident() {
-        println!(
-            "            process: {now} resident, {most} at the most, embedded brokers with their \
-             records included"
-        );
+        let of = if embedded { ", the brokers and every record in them included" } else { "" };
+        println!("            process: {now} resident, {most} at the most{of}");
     }
     for levels in producer.broker_levels() {
         println!(
