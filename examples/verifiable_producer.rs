@@ -64,7 +64,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let stop = stop_on_signals()?;
     let mut config = options.config()?;
     let cluster = match config.bootstrap_servers.is_empty() {
-        true => Some(EmbeddedCluster::builder().brokers(3).start()?),
+        true => Some(embedded_cluster(&options.topic)?),
         false => None,
     };
     if let Some(cluster) = &cluster {
@@ -76,9 +76,6 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let close_timeout = config.delivery_timeout;
     let producer = Producer::from_config(config)?;
     let topic = producer.topic(&options.topic)?;
-    if let Some(cluster) = &cluster {
-        cluster.create_topic(&options.topic, PARTITIONS);
-    }
 
     let start = Instant::now();
     let mut printer = Printer::new(&options.topic, std::io::stdout());
@@ -105,6 +102,17 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     producer.close(close_timeout).wait()?;
     printer.shutdown_complete(sent, options.throughput, start.elapsed())?;
     Ok(())
+}
+
+/// Three brokers with the topic, unless its name is one that the producer will refuse.
+fn embedded_cluster(topic: &str) -> Result<EmbeddedCluster, std::io::Error> {
+    let cluster = EmbeddedCluster::builder().brokers(3);
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let refused = topic.is_empty() || topic.len() > 249 || topic == "." || topic == "..";
+    match !refused && topic.bytes().all(legal) {
+        true => cluster.topic(topic, PARTITIONS).start(),
+        false => cluster.start(),
+    }
 }
 
 /// A flag that becomes true with the first SIGTERM or SIGINT. The second one ends the process.
