@@ -214,6 +214,8 @@ fn verifiable_producer_ends_gracefully_when_asked_to() {
             assert_eq!(running.next_event().as_ref().map(name), Some("producer_send_success"));
         }
         running.signal(signal);
+        // As timeout(1) does: the second one must not cut the first one short.
+        running.signal(signal);
         let mut rest = running.finish();
         rest.insert(0, serde_json::json!({ "name": "startup_complete" }));
         let (records, data) = records_and_data(rest);
