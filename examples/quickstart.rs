@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,11 +38,12 @@ quickstart [--records N] [--value-size BYTES] [--bootstrap-server HOST:PORT[,…
   --value-size BYTES  the size of each value; default 100, at least 16
   --bootstrap-server  a real cluster to send to; default: three brokers within this process,
                       which keep every record in memory
-  --topic NAME        the topic; default quickstart";
+  --topic NAME        the topic in the real cluster; default quickstart";
 
 /// The sending threads.
 const THREADS: u32 = 2;
-/// Partitions of the topic on the embedded brokers.
+/// The topic, and its partitions on the embedded brokers.
+const TOPIC: &str = "quickstart";
 const PARTITIONS: i32 = 12;
 /// A thread sends no further record while so many of its deliveries are unresolved. More of them
 /// fill larger batches and wait longer: this trades latency for throughput.
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
 fn run(settings: &Settings) -> Result<(), Failure> {
     let cluster = match settings.bootstrap_servers {
         Some(_) => None,
-        None => Some(EmbeddedCluster::builder().brokers(3).start()?),
+        None => Some(EmbeddedCluster::builder().brokers(3).topic(TOPIC, PARTITIONS).start()?),
     };
     let bootstrap_servers = match (&settings.bootstrap_servers, &cluster) {
         (None, Some(cluster)) => cluster.bootstrap_servers(),
@@ -91,27 +92,28 @@ fn run(settings: &Settings) -> Result<(), Failure> {
     // A producer and its topics are made once, and shared by every thread.
     let producer = Producer::builder(&bootstrap_servers).allow_auto_create_topics(true).build()?;
     let topic = producer.topic(&settings.topic)?;
-    if let Some(cluster) = &cluster {
-        cluster.create_topic(&settings.topic, PARTITIONS);
-    }
 
+    let mut out = std::io::stdout().lock();
     let start = Instant::now();
     let acknowledged = send_from_all_threads(&topic, settings)?;
     let elapsed = start.elapsed();
 
-    report::rate(settings, elapsed);
-    report::latency(&acknowledged);
-    report::producer(&producer);
+    report::rate(&mut out, settings, elapsed)?;
+    report::latency(&mut out, &acknowledged)?;
+    report::producer(&mut out, &producer, cluster.is_some())?;
     producer.close(Duration::from_secs(10)).wait()?;
 
     match &cluster {
         Some(cluster) => {
-            report::brokers(&cluster.stats());
-            read_back::check(cluster, &settings.topic, &acknowledged)?;
+            report::brokers(&mut out, &cluster.stats())?;
+            read_back::check(cluster, TOPIC, &acknowledged)?;
             let records = HumanCount(settings.records.into());
-            println!("read back   {records} records: each present once, where it was acknowledged");
+            writeln!(
+                out,
+                "read back   {records} records: each present once, where it was acknowledged"
+            )?;
         }
-        None => println!("read back   skipped: this example reads embedded brokers only"),
+        None => writeln!(out, "read back   skipped: this example reads embedded brokers only")?,
     }
     Ok(())
 }
@@ -249,9 +251,12 @@ fn settings() -> Result<Settings, String> {
     if value_size < numbered::SIZE_MIN {
         return Err(format!("--value-size {value_size}: at least {}", numbered::SIZE_MIN));
     }
+    if flags.text("--topic").is_some() && flags.text("--bootstrap-server").is_none() {
+        return Err("--topic: give --bootstrap-server as well".to_owned());
+    }
     Ok(Settings {
         bootstrap_servers: flags.text("--bootstrap-server").map(str::to_owned),
-        topic: flags.text("--topic").unwrap_or("quickstart").to_owned(),
+        topic: flags.text("--topic").unwrap_or(TOPIC).to_owned(),
         records: records.unwrap_or(1_000_000),
         value_size,
     })

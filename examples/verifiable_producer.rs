@@ -5,12 +5,12 @@
 //! verifiable_producer --bootstrap-server localhost:9092 --topic numbers --max-messages 1000
 //! ```
 //!
-//! Flags and lines are those of `org.apache.kafka.tools.VerifiableProducer` in Kafka 4.3, with
-//! these differences: without `--bootstrap-server` it runs embedded brokers, so that it works with
-//! no Kafka at hand; and records are retried until `delivery.timeout.ms`, where Kafka's tool sets
+//! Flags and lines are those of `org.apache.kafka.tools.VerifiableProducer` in Kafka 4.3. Two
+//! things differ: without `--bootstrap-server` it runs embedded brokers, so that it works with no
+//! Kafka at hand; and records are retried until `delivery.timeout.ms`, where Kafka's tool sets
 //! `retries` to 0 (put `retries=0` into the properties file for that).
 //!
-//! SIGTERM and SIGINT end it once everything that was sent is resolved; a second one at once.
+//! SIGTERM and SIGINT end it once everything that was sent is resolved.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -64,7 +64,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let stop = stop_on_signals()?;
     let mut config = options.config()?;
     let cluster = match config.bootstrap_servers.is_empty() {
-        true => Some(EmbeddedCluster::builder().brokers(3).start()?),
+        true => Some(embedded_cluster(&options.topic)?),
         false => None,
     };
     if let Some(cluster) = &cluster {
@@ -76,9 +76,6 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let close_timeout = config.delivery_timeout;
     let producer = Producer::from_config(config)?;
     let topic = producer.topic(&options.topic)?;
-    if let Some(cluster) = &cluster {
-        cluster.create_topic(&options.topic, PARTITIONS);
-    }
 
     let start = Instant::now();
     let mut printer = Printer::new(&options.topic, std::io::stdout());
@@ -107,11 +104,22 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A flag that becomes true with the first SIGTERM or SIGINT. The second one ends the process.
+/// Three brokers with the topic, unless its name is one that the producer will refuse.
+fn embedded_cluster(topic: &str) -> Result<EmbeddedCluster, std::io::Error> {
+    let cluster = EmbeddedCluster::builder().brokers(3);
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let refused = topic.is_empty() || topic.len() > 249 || topic == "." || topic == "..";
+    match !refused && topic.bytes().all(legal) {
+        true => cluster.topic(topic, PARTITIONS).start(),
+        false => cluster.start(),
+    }
+}
+
+/// A flag that becomes true with the first SIGTERM or SIGINT. Further ones do nothing: whoever ends
+/// a whole group of processes, as timeout(1) does, often sends two.
 fn stop_on_signals() -> Result<Arc<AtomicBool>, std::io::Error> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
         flag::register(signal, stop.clone())?;
     }
     Ok(stop)

@@ -3,9 +3,9 @@
 //! `cargo test` builds the examples; `cargo test --test examples` alone does not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use tidegate::embedded::{EmbeddedCluster, Fault};
@@ -26,54 +26,6 @@ fn run(name: &str, arguments: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("examples print UTF-8")
-}
-
-/// A running example that does not outlive its test.
-struct Running {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn start(name: &str, arguments: &[&str]) -> Running {
-        let mut child = example(name)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the example was found just now");
-        let lines = BufReader::new(child.stdout.take().expect("it is piped"));
-        Running { child, lines }
-    }
-
-    /// The next line, as soon as it is written; `None` at the end.
-    fn next_event(&mut self) -> Option<Value> {
-        let mut line = String::new();
-        let length = self.lines.read_line(&mut line).expect("the pipe can be read");
-        (length > 0).then(|| serde_json::from_str(&line).expect("each line is JSON"))
-    }
-
-    #[cfg(unix)]
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill").args([name, &id]).status();
-        assert!(status.expect("kill can be run").success());
-    }
-
-    /// The remaining events, after which it must end with status 0.
-    fn finish(mut self) -> Vec<Value> {
-        let rest = std::iter::from_fn(|| self.next_event()).collect();
-        let status = self.child.wait().expect("it is our child");
-        assert_eq!(status.code(), Some(0));
-        rest
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }
 
 fn name(event: &Value) -> &str {
@@ -169,7 +121,7 @@ fn verifiable_producer_accounts_for_each_record() {
     assert!(data["avg_throughput"].as_f64().is_some_and(|average| average > 0.0), "{data}");
 
     let mut values = BTreeSet::new();
-    let mut offsets: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    let mut lines: BTreeMap<i64, Vec<(i64, u32)>> = BTreeMap::new();
     for record in &records {
         assert_eq!(name(record), "producer_send_success");
         assert_eq!(record["topic"], "numbers");
@@ -178,12 +130,16 @@ fn verifiable_producer_accounts_for_each_record() {
         assert_eq!(record["key"], (value % 3).to_string());
         values.insert(value);
         let number = |field: &str| record[field].as_i64().expect("it is a number");
-        offsets.entry(number("partition")).or_default().push(number("offset"));
+        lines.entry(number("partition")).or_default().push((number("offset"), value));
     }
     assert_eq!(values, (0..500).collect());
-    for (partition, offsets) in offsets {
-        let expected: Vec<i64> = (0..).take(offsets.len()).collect();
-        assert_eq!(offsets, expected, "partition {partition}");
+    // A partition's lines come in the order of its log, which is the order of sending.
+    for (partition, lines) in lines {
+        assert!(
+            lines.iter().map(|line| line.0).eq(0..lines.len() as i64),
+            "{partition}: {lines:?}"
+        );
+        assert!(lines.is_sorted_by_key(|line| line.1), "{partition}: {lines:?}");
     }
 }
 
@@ -197,59 +153,6 @@ fn verifiable_producer_keeps_to_its_throughput() {
     // 100 intervals of 5 ms; on a busy machine it may take ten times as long, but never less.
     let average = data["avg_throughput"].as_f64().expect("it is a number");
     assert!((20.0..=202.0).contains(&average), "{data}");
-}
-
-#[cfg(unix)]
-#[test]
-fn verifiable_producer_ends_gracefully_when_asked_to() {
-    for signal in ["-TERM", "-INT"] {
-        let mut running = Running::start("verifiable_producer", &["--throughput", "1000"]);
-        assert_eq!(running.next_event().as_ref().map(name), Some("startup_complete"));
-        for _ in 0..10 {
-            // Lines come while it runs, not when some buffer is full.
-            assert_eq!(running.next_event().as_ref().map(name), Some("producer_send_success"));
-        }
-        running.signal(signal);
-        let mut rest = running.finish();
-        rest.insert(0, serde_json::json!({ "name": "startup_complete" }));
-        let (records, data) = records_and_data(rest);
-        assert!(records.iter().all(|record| name(record) == "producer_send_success"));
-        assert_eq!(data["sent"], data["acked"], "{data}");
-        assert_eq!(data["acked"], 10 + records.len());
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn verifiable_producer_prints_past_a_broker_that_stands_still() {
-    let cluster = EmbeddedCluster::builder().brokers(2).topic("numbers", 2).start().unwrap();
-    let servers = cluster.address(1).to_string();
-    let flags =
-        ["--topic", "numbers", "--throughput", "500", "--repeating-keys", "8", "--acks", "-1"];
-    let mut running = Running::start(
-        "verifiable_producer",
-        &[&flags[..], &["--bootstrap-server", &servers]].concat(),
-    );
-    let mut partitions = BTreeSet::new();
-    while partitions.len() < 2 {
-        let event = running.next_event().expect("it runs until it is stopped");
-        partitions.extend(event["partition"].as_i64());
-    }
-    let stopped = 1;
-    cluster.pause_broker(cluster.leader("numbers", stopped).expect("it has a leader"));
-    // What the paused broker had answered may still come: so many more cannot.
-    let mut healthy = 0;
-    while healthy < 300 {
-        let event = running.next_event().expect("it runs until it is stopped");
-        assert_eq!(name(&event), "producer_send_success");
-        healthy += usize::from(event["partition"] != stopped);
-    }
-    cluster.resume_broker(cluster.leader("numbers", stopped).expect("it has a leader"));
-    running.signal("-TERM");
-    let rest = running.finish();
-    let data = rest.last().expect("it prints what it did");
-    assert_eq!(data["sent"], data["acked"], "{data}");
-    assert_eq!(data["acked"], cluster.stats().records());
 }
 
 #[test]
@@ -291,4 +194,117 @@ fn properties(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     file.write_all(text.as_bytes()).expect("it can be written");
     file
+}
+
+/// What needs signals.
+#[cfg(unix)]
+mod signals {
+    use std::collections::BTreeSet;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, ChildStdout, Command, Stdio};
+
+    use serde_json::Value;
+    use tidegate::embedded::EmbeddedCluster;
+
+    use super::{example, name, records_and_data};
+
+    /// A running example that does not outlive its test.
+    struct Running {
+        child: Child,
+        lines: BufReader<ChildStdout>,
+    }
+
+    impl Running {
+        fn start(name: &str, arguments: &[&str]) -> Running {
+            let mut child = example(name)
+                .args(arguments)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the example was found just now");
+            let lines = BufReader::new(child.stdout.take().expect("it is piped"));
+            Running { child, lines }
+        }
+
+        /// The next line, as soon as it is written; `None` at the end.
+        fn next_event(&mut self) -> Option<Value> {
+            let mut line = String::new();
+            let length = self.lines.read_line(&mut line).expect("the pipe can be read");
+            (length > 0).then(|| serde_json::from_str(&line).expect("each line is JSON"))
+        }
+
+        fn signal(&self, name: &str) {
+            let id = self.child.id().to_string();
+            let status = Command::new("kill").args([name, &id]).status();
+            assert!(status.expect("kill can be run").success());
+        }
+
+        /// The remaining events, after which it must end with status 0.
+        fn finish(mut self) -> Vec<Value> {
+            let rest = std::iter::from_fn(|| self.next_event()).collect();
+            let status = self.child.wait().expect("it is our child");
+            assert_eq!(status.code(), Some(0));
+            rest
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+
+    #[test]
+    fn verifiable_producer_ends_gracefully_when_asked_to() {
+        for signal in ["-TERM", "-INT"] {
+            let mut running = Running::start("verifiable_producer", &["--throughput", "1000"]);
+            assert_eq!(running.next_event().as_ref().map(name), Some("startup_complete"));
+            for _ in 0..10 {
+                // Lines come while it runs, not when some buffer is full.
+                assert_eq!(running.next_event().as_ref().map(name), Some("producer_send_success"));
+            }
+            running.signal(signal);
+            // As timeout(1) does: the second one must not cut the first one short.
+            running.signal(signal);
+            let mut rest = running.finish();
+            rest.insert(0, serde_json::json!({ "name": "startup_complete" }));
+            let (records, data) = records_and_data(rest);
+            assert!(records.iter().all(|record| name(record) == "producer_send_success"));
+            assert_eq!(data["sent"], data["acked"], "{data}");
+            assert_eq!(data["acked"], 10 + records.len());
+        }
+    }
+
+    #[test]
+    fn verifiable_producer_prints_past_a_broker_that_stands_still() {
+        let cluster = EmbeddedCluster::builder().brokers(2).topic("numbers", 2).start().unwrap();
+        let servers = cluster.address(1).to_string();
+        let flags =
+            ["--topic", "numbers", "--throughput", "500", "--repeating-keys", "8", "--acks", "-1"];
+        let mut running = Running::start(
+            "verifiable_producer",
+            &[&flags[..], &["--bootstrap-server", &servers]].concat(),
+        );
+        let mut partitions = BTreeSet::new();
+        while partitions.len() < 2 {
+            let event = running.next_event().expect("it runs until it is stopped");
+            partitions.extend(event["partition"].as_i64());
+        }
+        let stopped = 1;
+        cluster.pause_broker(cluster.leader("numbers", stopped).expect("it has a leader"));
+        // What the paused broker had answered may still come: so many more cannot.
+        let mut healthy = 0;
+        while healthy < 300 {
+            let event = running.next_event().expect("it runs until it is stopped");
+            assert_eq!(name(&event), "producer_send_success");
+            healthy += usize::from(event["partition"] != stopped);
+        }
+        cluster.resume_broker(cluster.leader("numbers", stopped).expect("it has a leader"));
+        running.signal("-TERM");
+        let rest = running.finish();
+        let data = rest.last().expect("it prints what it did");
+        assert_eq!(data["sent"], data["acked"], "{data}");
+        assert_eq!(data["acked"], cluster.stats().records());
+    }
 }

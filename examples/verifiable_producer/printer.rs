@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate::{Delivery, DeliveryError, RecordMetadata};
 
 use super::Sent;
@@ -114,8 +114,13 @@ impl<W: Write> Printer<W> {
             return self.lines.outcome(&self.topic, &oldest, outcome);
         }
         self.unresolved.push_front(oldest);
+        // Newest first: what comes before a resolved record in its partition is then found
+        // resolved as well, and lines keep the order of each partition.
+        let newest_first = self.unresolved.iter_mut().rev();
+        let outcomes: Vec<_> = newest_first.map(|record| record.delivery.try_take()).collect();
+        let mut oldest_first = outcomes.into_iter().rev();
         let mut result = Ok(());
-        self.unresolved.retain_mut(|record| match record.delivery.try_take() {
+        self.unresolved.retain(|record| match oldest_first.next().flatten() {
             None => true,
             Some(outcome) => {
                 if result.is_ok() {
@@ -128,68 +133,52 @@ impl<W: Write> Printer<W> {
     }
 
     pub fn startup_complete(&mut self) -> io::Result<()> {
-        self.lines.event("startup_complete")
+        self.lines.print("startup_complete", &[])?;
+        self.lines.out.flush()
     }
 
     /// The last two lines, in the order of Kafka's tool.
     pub fn shutdown_complete(&mut self, sent: u64, target: i32, ran: Duration) -> io::Result<()> {
-        self.lines.event("shutdown_complete")?;
+        self.lines.print("shutdown_complete", &[])?;
         let acked = self.lines.acked;
-        let average = acked as f64 / ran.as_secs_f64().max(1e-3);
-        writeln!(
-            self.lines.out,
-            concat!(
-                r#"{{"timestamp":{},"name":"tool_data","sent":{},"acked":{},"#,
-                r#""target_throughput":{},"avg_throughput":{:?}}}"#
-            ),
-            now_ms(),
-            sent,
-            acked,
-            target,
-            average
-        )?;
+        let fields = [
+            ("sent", json!(sent)),
+            ("acked", json!(acked)),
+            ("target_throughput", json!(target)),
+            ("avg_throughput", json!(acked as f64 / ran.as_secs_f64().max(1e-3))),
+        ];
+        self.lines.print("tool_data", &fields)?;
         self.lines.out.flush()
     }
 }
 
 impl<W: Write> Lines<W> {
-    fn event(&mut self, name: &str) -> io::Result<()> {
-        writeln!(self.out, r#"{{"timestamp":{},"name":"{name}"}}"#, now_ms())?;
-        self.out.flush()
-    }
-
     fn outcome(
         &mut self,
         topic: &str,
         record: &Unresolved,
         outcome: Result<RecordMetadata, DeliveryError>,
     ) -> io::Result<()> {
-        let (key, value) = (record.key.as_deref(), record.value.as_str());
         match outcome {
-            Ok(metadata) => self.success(key, value, &metadata),
+            Ok(metadata) => self.success(record, &metadata),
             Err(error) => {
                 let failure = ("tidegate::DeliveryError", error.to_string());
-                self.failure(topic, key, value, failure)
+                self.failure(topic, record.key.as_deref(), &record.value, failure)
             }
         }
     }
 
-    fn success(&mut self, key: Option<&str>, value: &str, at: &RecordMetadata) -> io::Result<()> {
+    fn success(&mut self, record: &Unresolved, at: &RecordMetadata) -> io::Result<()> {
         self.acked += 1;
-        writeln!(
-            self.out,
-            concat!(
-                r#"{{"timestamp":{},"name":"producer_send_success","key":{},"value":{},"#,
-                r#""offset":{},"topic":{},"partition":{}}}"#
-            ),
-            now_ms(),
-            json!(key),
-            json!(value),
+        let fields = [
+            ("key", json!(record.key)),
+            ("value", json!(record.value)),
             // -1 is Kafka's word for an offset that is not known, as with acks=0.
-            at.offset().unwrap_or(-1),
-            json!(at.topic()),
-            at.partition()
-        )
+            ("offset", json!(at.offset().unwrap_or(-1))),
+            ("topic", json!(at.topic())),
+            ("partition", json!(at.partition())),
+        ];
+        self.print("producer_send_success", &fields)
     }
 
     /// `failure` is the error's type and its message.
@@ -200,18 +189,22 @@ impl<W: Write> Lines<W> {
         value: &str,
         failure: (&str, String),
     ) -> io::Result<()> {
-        writeln!(
-            self.out,
-            concat!(
-                r#"{{"timestamp":{},"name":"producer_send_error","topic":{},"key":{},"value":{},"#,
-                r#""exception":{},"message":{}}}"#
-            ),
-            now_ms(),
-            json!(topic),
-            json!(key),
-            json!(value),
-            json!(failure.0),
-            json!(failure.1)
-        )
+        let fields = [
+            ("topic", json!(topic)),
+            ("key", json!(key)),
+            ("value", json!(value)),
+            ("exception", json!(failure.0)),
+            ("message", json!(failure.1)),
+        ];
+        self.print("producer_send_error", &fields)
+    }
+
+    /// Prints a line by hand, because a JSON object of `serde_json` sorts its fields.
+    fn print(&mut self, name: &str, fields: &[(&str, Value)]) -> io::Result<()> {
+        write!(self.out, r#"{{"timestamp":{},"name":"{name}""#, now_ms())?;
+        for (field, value) in fields {
+            write!(self.out, r#","{field}":{value}"#)?;
+        }
+        self.out.write_all(b"}\n")
     }
 }
