@@ -255,7 +255,7 @@ fn a_parked_sender_does_not_hold_up_senders_to_other_brokers() {
 fn a_paused_broker_that_comes_back_after_its_timeout_doubles_nothing() {
     let all = paused(1, |builder| builder.request_timeout(millis(200)).batch_size(5_000));
     let deliveries: Vec<_> =
-        (0..2_000).map(|n: u32| all.topic.send((), &n.to_string()).unwrap()).collect();
+        (0..2_000).map(|n: u32| all.topic.send((), n.to_string()).unwrap()).collect();
     eventually("the request times out", || {
         all.cluster.stats().broker(1).connections_accepted > 0
             && deliveries.len() == 2_000

@@ -41,7 +41,8 @@ fn disturb(cluster: &EmbeddedCluster, random: &mut Random) {
         5 => cluster.script(Fault::close_after_append().broker(broker)),
         6 => cluster.script(Fault::close_before_response().broker(broker)),
         7 => cluster.script(Fault::omit_partition().partition("t", partition).after_append()),
-        8 => cluster.script(Fault::silence().broker(broker)),
+        8 if random.below(2) == 0 => cluster.script(Fault::silence().broker(broker)),
+        8 => cluster.script(Fault::silence().broker(broker).after_append()),
         9 => cluster.script(Fault::delay(pause).broker(broker).after_append()),
         10 => {
             cluster.pause_broker(broker);

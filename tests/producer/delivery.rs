@@ -214,7 +214,7 @@ fn two_handles_to_a_topic_share_its_partitions() {
     let (first, second) = (producer.topic("t").unwrap(), producer.clone().topic("t").unwrap());
     for n in 0..100 {
         let topic = if n % 2 == 0 { &first } else { &second };
-        drop(topic.send((), &n.to_string()).unwrap());
+        drop(topic.send((), n.to_string()).unwrap());
     }
     close(&producer);
     let expected: Vec<String> = (0..100).map(|n| n.to_string()).collect();
@@ -424,7 +424,7 @@ fn sizes_around_segments_and_batches_read_back() {
     let fill =
         |n: usize, size: usize| -> Vec<u8> { (0..size).map(|i| (i * 31 + n) as u8).collect() };
     for (n, &size) in sizes.iter().enumerate() {
-        drop(topic.send((), &fill(n, size)).unwrap());
+        drop(topic.send((), fill(n, size)).unwrap());
     }
     close(&producer);
     let records = cluster.records("t", 0);

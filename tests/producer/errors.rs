@@ -82,7 +82,7 @@ fn a_record_over_the_limit_is_refused_and_handed_back() {
     }
     // The largest that is allowed arrives.
     let mut len = 9_999;
-    while topic.send((), &vec![0_u8; len]).is_err() {
+    while topic.send((), vec![0_u8; len]).is_err() {
         len -= 1;
     }
     assert!(len > 9_900);

@@ -164,7 +164,7 @@ fn a_batch_too_large_for_the_broker_fails_with_its_code() {
         EmbeddedCluster::builder().topic("t", 1).message_bytes_max(10_000).start().unwrap();
     let producer = producer(&cluster);
     let topic = producer.topic("t").unwrap();
-    let error = failed(topic.send((), &vec![0_u8; 20_000]).unwrap());
+    let error = failed(topic.send((), vec![0_u8; 20_000]).unwrap());
     let DeliveryErrorCause::Broker { code, .. } = error.cause() else { panic!("{error}") };
     assert_eq!(*code, ErrorCode::MESSAGE_TOO_LARGE);
     acked(topic.send((), "small").unwrap());
@@ -356,7 +356,7 @@ fn acks_of_none_survive_a_lost_connection() {
     warm(&topic, 1);
     cluster.script(Fault::produce_error("t", 0, 6));
     for n in 0..20 {
-        drop(outcome(topic.send((), &n.to_string()).unwrap()));
+        drop(outcome(topic.send((), n.to_string()).unwrap()));
     }
     // An acks=0 error closes the connection at real brokers; whatever happens, it goes on.
     eventually("records arrive again", || {

@@ -100,7 +100,7 @@ fn a_dropped_delivery_does_not_cancel_its_record() {
     let producer = producer(&cluster);
     let topic = producer.topic("t").unwrap();
     for n in 0..1_000 {
-        let mut delivery = topic.send((), &n.to_string()).unwrap();
+        let mut delivery = topic.send((), n.to_string()).unwrap();
         if n % 3 == 0 {
             // Also one that was polled, and whose waker is registered.
             drop(delivery.wait_timeout(Duration::ZERO));

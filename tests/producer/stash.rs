@@ -70,7 +70,7 @@ fn a_stash_takes_many_big_records() {
     let (cluster, producer, topic) = held(1, 4);
     // 14 MiB, which is most of a quarter of 64 MiB.
     let big = |n: u8| vec![n; 900 * 1_024];
-    let deliveries: Vec<_> = (0..16_u8).map(|n| topic.send((), &big(n)).unwrap()).collect();
+    let deliveries: Vec<_> = (0..16_u8).map(|n| topic.send((), big(n)).unwrap()).collect();
     cluster.resume_broker(1);
     for (n, delivery) in deliveries.into_iter().enumerate() {
         let at = acked(delivery);
