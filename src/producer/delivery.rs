@@ -39,8 +39,8 @@ impl Delivery {
     ///
     /// # Errors
     /// [`DeliveryErrorCause::WaitedOnOwnThread`] on a thread of the producer itself (in a waker),
-    /// where it would wait for ever, and [`DeliveryErrorCause::Forked`] in a fork's child; otherwise
-    /// what happened to the record.
+    /// where it would wait for ever, [`DeliveryErrorCause::Forked`] in a fork's child, or else what
+    /// happened to the record.
     ///
     /// # Panics
     /// If the outcome was taken before, by polling.

@@ -1,5 +1,5 @@
-//! Everything at once, by seeded chance: leaders move, connections break, brokers stand still or are
-//! gone, answers are errors or missing. Whatever happens, deliveries tell the truth.
+//! Everything at once, by seeded chance: leaders move, connections break, brokers stand still or
+//! are gone, answers are errors or missing. Whatever happens, deliveries tell the truth.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
