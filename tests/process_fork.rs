@@ -1,5 +1,4 @@
-//! A fork's child has none of the producer's threads: everything errs there, and the parent goes
-//! on.
+//! A fork's child has none of the producer's threads: it gets errors, and the parent goes on.
 
 #![cfg(unix)]
 #![allow(unsafe_code)]

@@ -37,9 +37,10 @@ impl Delivery {
     /// Blocks the calling thread until the outcome is known, at the latest after
     /// `delivery_timeout`.
     ///
-    /// # Errors [`DeliveryErrorCause::WaitedOnOwnThread`] on a thread of the producer itself (in a
-    /// waker), where it would wait for ever, and [`DeliveryErrorCause::Forked`] in a fork's child;
-    /// otherwise what happened to the record.
+    /// # Errors
+    /// [`DeliveryErrorCause::WaitedOnOwnThread`] on a thread of the producer itself (in a waker),
+    /// where it would wait for ever, [`DeliveryErrorCause::Forked`] in a fork's child, or else what
+    /// happened to the record.
     ///
     /// # Panics
     /// If the outcome was taken before, by polling.

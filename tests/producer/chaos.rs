@@ -1,7 +1,7 @@
 //! Everything at once, by seeded chance: leaders move, connections break, brokers stand still or
 //! are gone, answers are errors or missing. Whatever happens, deliveries tell the truth.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate::embedded::Fault;
@@ -41,7 +41,8 @@ fn disturb(cluster: &EmbeddedCluster, random: &mut Random) {
         5 => cluster.script(Fault::close_after_append().broker(broker)),
         6 => cluster.script(Fault::close_before_response().broker(broker)),
         7 => cluster.script(Fault::omit_partition().partition("t", partition).after_append()),
-        8 => cluster.script(Fault::silence().broker(broker)),
+        8 if random.below(2) == 0 => cluster.script(Fault::silence().broker(broker)),
+        8 => cluster.script(Fault::silence().broker(broker).after_append()),
         9 => cluster.script(Fault::delay(pause).broker(broker).after_append()),
         10 => {
             cluster.pause_broker(broker);
@@ -133,9 +134,13 @@ fn check(seed: u64, cluster: &EmbeddedCluster, sent: Vec<Vec<Sent>>, must_succee
 }
 
 /// A second and a half of chaos. With `hurried`, records may expire on the way.
-fn chaos(seed: u64, hurried: bool, change: impl FnOnce(ProducerBuilder) -> ProducerBuilder) {
-    let cluster = cluster(BROKERS as usize, PARTITIONS as i32);
-    let quick = builder(&cluster).request_timeout(millis(150)).configure(|c| {
+fn disturbed(
+    seed: u64,
+    cluster: &EmbeddedCluster,
+    hurried: bool,
+    change: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
+) -> (Producer, Vec<Vec<Sent>>) {
+    let quick = builder(cluster).request_timeout(millis(150)).configure(|c| {
         c.retry_backoff = millis(3);
         c.retry_backoff_max = millis(30);
         c.reconnect_backoff = millis(3);
@@ -156,7 +161,7 @@ fn chaos(seed: u64, hurried: bool, change: impl FnOnce(ProducerBuilder) -> Produ
         let mut random = Random(seed | 1);
         let start = Instant::now();
         while start.elapsed() < millis(1_500) {
-            disturb(&cluster, &mut random);
+            disturb(cluster, &mut random);
             std::thread::sleep(Duration::from_micros(random.below(8_000)));
         }
         cluster.clear_faults();
@@ -164,6 +169,12 @@ fn chaos(seed: u64, hurried: bool, change: impl FnOnce(ProducerBuilder) -> Produ
         senders.into_iter().map(|sender| sender.join().unwrap()).collect()
     });
     close(&producer);
+    (producer, sent)
+}
+
+fn chaos(seed: u64, hurried: bool, change: impl FnOnce(ProducerBuilder) -> ProducerBuilder) {
+    let cluster = cluster(BROKERS as usize, PARTITIONS as i32);
+    let (producer, sent) = disturbed(seed, &cluster, hurried, change);
     check(seed, &cluster, sent, !hurried);
     assert_eq!(producer.memory().free, producer.memory().capacity, "seed {seed}");
 }
@@ -199,4 +210,30 @@ fn nor_when_memory_is_short() {
 #[test]
 fn nor_when_records_expire_on_the_way() {
     chaos(seed(55), true, |builder| builder.batch_size(1_000));
+}
+
+#[test]
+fn without_idempotence_deliveries_tell_the_truth_as_well() {
+    let seed = seed(66);
+    let cluster = cluster(BROKERS as usize, PARTITIONS as i32);
+    let (producer, sent) = disturbed(seed, &cluster, true, |builder| {
+        builder.batch_size(1_000).acks(tidegate::Acks::Leader)
+    });
+    let logs: Vec<Vec<String>> =
+        (0..PARTITIONS as i32).map(|p| values(&cluster.records("t", p))).collect();
+    let written: HashSet<&str> = logs.iter().flatten().map(String::as_str).collect();
+    for Sent { value, partition, delivery } in sent.into_iter().flatten() {
+        match outcome(delivery) {
+            Ok(metadata) => {
+                let offset = metadata.offset().expect("a leader's answer has one") as usize;
+                assert_eq!(logs[partition as usize][offset], value, "seed {seed}: {metadata}");
+            }
+            Err(error) => {
+                let written = written.contains(value.as_str());
+                let allowed = error.certainty() == Certainty::Unknown || !written;
+                assert!(allowed, "seed {seed}: {value:?} is in the log: {error}");
+            }
+        }
+    }
+    assert_eq!(producer.memory().free, producer.memory().capacity, "seed {seed}");
 }

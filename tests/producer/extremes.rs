@@ -1,7 +1,7 @@
 //! Values and situations that nobody means, and that must do no harm.
 
 use tidegate::embedded::Fault;
-use tidegate::{Certainty, Compression, DeliveryErrorCause, ParkSender, RejectRecords};
+use tidegate::{Acks, Certainty, Compression, DeliveryErrorCause, ParkSender, RejectRecords};
 
 use super::*;
 
@@ -313,4 +313,102 @@ fn a_close_while_brokers_are_away_does_not_wait_for_their_backoff() {
     assert!(start.elapsed() < secs(8));
     acked(kept);
     assert_eq!(*failed(gone).cause(), DeliveryErrorCause::Closed);
+}
+
+#[test]
+fn the_lowest_watermarks_there_are() {
+    let cluster = cluster(1, 3);
+    let producer = builder(&cluster).watermarks(0, 1).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let topic = &topic;
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    drop(topic.send_record(to(thread, "v")).unwrap());
+                }
+            });
+        }
+    });
+    close(&producer);
+    assert_eq!(cluster.stats().records(), 600);
+}
+
+#[test]
+fn a_name_with_several_addresses_is_tried_for_all_of_them() {
+    // It is ::1 too on most systems, where nobody listens.
+    let cluster = cluster(1, 1);
+    let list = format!("localhost:{}", cluster.address(1).port());
+    let producer = Producer::builder(&list).build().unwrap();
+    acked(producer.topic("t").unwrap().send((), "v").unwrap());
+}
+
+#[test]
+fn acks_of_none_resolve_while_the_broker_stands_still() {
+    let cluster = cluster(1, 2);
+    let producer = builder(&cluster)
+        .acks(Acks::None)
+        .buffer_memory(16 << 20)
+        .request_timeout(millis(300))
+        .delivery_timeout(millis(500))
+        .backoff(RejectRecords)
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    cluster.pause_broker(1);
+    let big = "x".repeat(100_000);
+    let mut deliveries = Vec::new();
+    // More than the system's buffers take.
+    while deliveries.len() < 2_000 {
+        match topic.send_record(to(deliveries.len() as u32 % 2, &big)) {
+            Ok(delivery) => deliveries.push(delivery),
+            Err(_) => break,
+        }
+    }
+    let (mut good, mut bad) = (0, 0);
+    for delivery in deliveries {
+        match outcome(delivery) {
+            Ok(at) => {
+                assert_eq!(at.offset(), None);
+                good += 1;
+            }
+            Err(error) => {
+                let timed_out = matches!(error.cause(), DeliveryErrorCause::TimedOut { .. });
+                assert!(timed_out, "{error}");
+                bad += 1;
+            }
+        }
+    }
+    assert!(good > 0 && bad > 0, "{good} written, {bad} not");
+    cluster.resume_broker(1);
+    eventually("it goes on", || {
+        topic.send((), "after").is_ok_and(|delivery| outcome(delivery).is_ok())
+    });
+    eventually("room comes back", || producer.memory().free == producer.memory().capacity);
+    close(&producer);
+}
+
+#[test]
+fn a_strategy_may_ask_the_producer() {
+    let cluster = cluster(1, 1);
+    let slot = Arc::new(std::sync::OnceLock::<Producer>::new());
+    let asked = slot.clone();
+    let strategy = move |_: &tidegate::Pressure| {
+        let producer = asked.get().unwrap();
+        assert!(!producer.broker_levels().is_empty() && producer.memory().capacity > 0);
+        drop(producer.topic("t").unwrap());
+        tidegate::Backoff::Drop
+    };
+    let producer = builder(&cluster).backoff(strategy).watermarks(0, 10_000).build().unwrap();
+    // The strategy holds a clone: it is closed by hand below.
+    assert!(slot.set(producer.clone()).is_ok());
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.pause_broker(1);
+    while producer.dropped_records() == 0 {
+        drop(topic.send((), "v").unwrap());
+    }
+    cluster.resume_broker(1);
+    close(&producer);
 }

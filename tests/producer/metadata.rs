@@ -316,3 +316,55 @@ fn old_protocol_versions_are_negotiated() {
     }
     assert!(cluster.stats().broker(1).api_versions.contains_key(&(0, 3)));
 }
+
+#[test]
+fn a_move_waits_for_what_is_in_flight_at_the_old_leader() {
+    use tidegate::embedded::Fault;
+    for after_append in [true, false] {
+        let cluster = cluster(2, 1);
+        let producer = quick(&cluster)
+            .batch_size(0)
+            .event_loops(EventLoops::per_broker().unpinned())
+            .configure(|c| c.metadata_max_age = millis(20))
+            .build()
+            .unwrap();
+        let topic = producer.topic("t").unwrap();
+        warm(&topic, 1);
+        let fault = Fault::delay(millis(300)).broker(1);
+        cluster.script(if after_append { fault.after_append() } else { fault });
+        let requests = cluster.stats().broker(1).produce_requests;
+        let slow: Vec<_> = (0..3).map(|n: u32| topic.send((), n.to_string()).unwrap()).collect();
+        let arrived =
+            |stats: &tidegate::embedded::ClusterStats| stats.broker(1).produce_requests > requests;
+        assert!(cluster.wait_until(LONG, arrived));
+        cluster.move_leader("t", 0, 2);
+        let asked = cluster.stats().requests_of(3);
+        assert!(cluster.wait_until(LONG, |stats| stats.requests_of(3) > asked + 2));
+        let behind: Vec<_> = (3..6).map(|n: u32| topic.send((), n.to_string()).unwrap()).collect();
+        for (n, delivery) in slow.into_iter().chain(behind).enumerate() {
+            assert_eq!(acked(delivery).offset(), Some(n as i64 + 1));
+        }
+        assert_eq!(values(&cluster.records("t", 0))[1..], ["0", "1", "2", "3", "4", "5"]);
+    }
+}
+
+#[test]
+fn a_leader_that_knows_nothing_of_the_producer_is_proved_by_one_batch() {
+    use tidegate::embedded::Fault;
+    // It takes any first sequence: were five on their way, the second would be taken for the first.
+    for fault in [Fault::produce_error("t", 0, 19), Fault::omit_partition()] {
+        let cluster = cluster(1, 1);
+        cluster.pause_broker(1);
+        let producer = quick(&cluster).batch_size(0).build().unwrap();
+        let topic = producer.topic("t").unwrap();
+        cluster.script(fault);
+        let deliveries: Vec<_> =
+            (0..30).map(|n: u32| topic.send((), n.to_string()).unwrap()).collect();
+        cluster.resume_broker(1);
+        for (n, delivery) in deliveries.into_iter().enumerate() {
+            assert_eq!(acked(delivery).offset(), Some(n as i64));
+        }
+        let expected: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+        assert_eq!(values(&cluster.records("t", 0)), expected);
+    }
+}

@@ -177,3 +177,27 @@ fn close_refuses_records_for_ready_topics_while_a_stash_waits() {
     acked(delivery);
     assert_eq!(values(&cluster.records("later", 0)), ["accepted"]);
 }
+
+#[test]
+fn a_stash_that_finds_no_room_keeps_its_deadline() {
+    use tidegate::embedded::Fault;
+    let cluster = cluster(1, 1);
+    cluster.pause_broker(1);
+    cluster.script(Fault::silence().times(1_000_000));
+    let producer = builder(&cluster)
+        .watermarks(50_000, 100_000)
+        .request_timeout(millis(300))
+        .delivery_timeout(millis(500))
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    let start = Instant::now();
+    let value = vec![0_u8; 10_000];
+    let deliveries: Vec<_> = (0..300).map(|_| topic.send((), &value).unwrap()).collect();
+    cluster.resume_broker(1);
+    for delivery in deliveries {
+        let error = failed(delivery);
+        assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
+    }
+    assert!(start.elapsed() < secs(5), "it took {:?}", start.elapsed());
+}

@@ -7,8 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use tidegate::embedded::EmbeddedCluster;
 
-/// Tells the child what to serve: brokers, partitions of the topic `t`, whether to discard
-/// payloads.
+/// Tells the child what to serve: brokers, partitions of the topic `t`, and whether to discard.
 const SPEC: &str = "TIDEGATE_TEST_BROKERS";
 
 /// Brokers in another process. Dropping it ends them.
