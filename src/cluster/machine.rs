@@ -73,6 +73,8 @@ pub struct MetadataMachine {
     candidates: VecDeque<BrokerAddress>,
     failures: u32,
     in_flight: Option<MetadataQuery>,
+    /// The present connection has answered something.
+    answered: bool,
     refresh_wanted: bool,
     last_asked: Option<u64>,
     last_answered: Option<u64>,
@@ -96,6 +98,7 @@ impl MetadataMachine {
             candidates: VecDeque::new(),
             failures: 0,
             in_flight: None,
+            answered: false,
             refresh_wanted: true,
             last_asked: None,
             last_answered: None,
@@ -155,7 +158,7 @@ impl MetadataMachine {
             Link::Down { retry_at } if retry_at <= now => {}
             _ => return None,
         }
-        if self.asks_at(now).is_none_or(|at| at > now) {
+        if self.asks_at(now) > now {
             return None;
         }
         if self.candidates.is_empty() {
@@ -188,20 +191,28 @@ impl MetadataMachine {
     /// The connection is ready for requests.
     pub fn handle_ready(&mut self) {
         self.link = Link::Ready;
+        self.answered = false;
+    }
+
+    /// The connection is of use: the next time one is needed, the search starts over.
+    fn handle_answer(&mut self) {
+        self.in_flight = None;
+        self.answered = true;
         self.failures = 0;
         self.candidates.clear();
     }
 
     /// No connection could be made, or it is gone.
     pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
-        let was_ready = self.link == Link::Ready;
+        // A peer that only shakes hands counts as one that could not be reached.
+        let was_useful = self.link == Link::Ready && self.answered;
         self.last_problem = Some(problem);
         if self.in_flight.take().is_some() {
             self.refresh_wanted = true;
             self.last_asked = None;
         }
         let mut wait = 0;
-        if !was_ready && self.candidates.is_empty() {
+        if !was_useful && self.candidates.is_empty() {
             let doubled = self.config.backoff_min.saturating_mul(1 << self.failures.min(16));
             wait = doubled.min(self.config.backoff_max);
             self.failures += 1;
@@ -209,20 +220,28 @@ impl MetadataMachine {
         self.link = Link::Down { retry_at: now + wait };
     }
 
-    /// When the next question is due: `Some(time)`, in the past if it is due now.
-    fn asks_at(&self, now: u64) -> Option<u64> {
+    /// When the next question is due, in the past if it is due now.
+    fn asks_at(&self, now: u64) -> u64 {
+        let metadata = self.asks_metadata_at(now);
+        self.asks_identity_at().map_or(metadata, |identity| identity.min(metadata))
+    }
+
+    /// Metadata comes first: lanes need leaders before they need an identity.
+    fn asks_identity_at(&self) -> Option<u64> {
+        let wanted = self.identity_wanted && self.last_answered.is_some();
+        wanted.then_some(self.identity_retry_at)
+    }
+
+    fn asks_metadata_at(&self, now: u64) -> u64 {
         let rate_limit = self.last_asked.map_or(0, |at| at + self.config.interval_min);
-        if self.identity_wanted && self.in_flight.is_none() {
-            return Some(self.identity_retry_at);
-        }
         let urgent = self.refresh_wanted
             || self.snapshot.has_leaderless()
             || self.wanted.values().any(|wanted| wanted.waiting_since.is_some());
         if urgent || self.last_answered.is_none() {
-            return Some(rate_limit);
+            return rate_limit;
         }
         let aged = self.last_answered.map(|at| at + self.config.age_max);
-        aged.map(|at| at.max(rate_limit)).or(Some(now))
+        aged.map_or(now, |at| at.max(rate_limit))
     }
 
     /// What to ask on the connection, if anything is due.
@@ -230,12 +249,12 @@ impl MetadataMachine {
         if self.link != Link::Ready || self.in_flight.is_some() {
             return None;
         }
-        if self.asks_at(now)? > now {
+        if self.asks_at(now) > now {
             return None;
         }
-        // Metadata first: lanes need leaders before they need an identity.
-        let first = self.last_answered.is_none();
-        let query = if self.identity_wanted && !first && self.identity_retry_at <= now {
+        // What is due for longer goes first, so that neither can starve the other.
+        let metadata_at = self.asks_metadata_at(now);
+        let query = if self.asks_identity_at().is_some_and(|at| at < metadata_at) {
             MetadataQuery::InitProducerId
         } else {
             self.refresh_wanted = false;
@@ -253,7 +272,7 @@ impl MetadataMachine {
 
     /// Metadata arrived.
     pub fn handle_metadata(&mut self, now: u64, response: &MetadataResponse) {
-        self.in_flight = None;
+        self.handle_answer();
         self.last_answered = Some(now);
         if response.error != ErrorCode::NONE {
             self.last_problem = Some(format!("metadata: {}", response.error).into());
@@ -279,7 +298,7 @@ impl MetadataMachine {
 
     /// A producer id arrived, or an error instead.
     pub fn handle_identity(&mut self, now: u64, response: &InitProducerIdResponse) {
-        self.in_flight = None;
+        self.handle_answer();
         if response.error == ErrorCode::NONE {
             self.identity = Some(response.identity);
             self.identity_wanted = false;
@@ -340,10 +359,10 @@ impl MetadataMachine {
         let unknown = self.wanted.values().filter_map(|wanted| wanted.waiting_since).min();
         let unknown = unknown.map(|since| since.saturating_add(limit));
         let next = match self.link {
-            Link::Down { retry_at } => self.asks_at(now).map(|at| at.max(retry_at)),
+            Link::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
             Link::Connecting => None,
             Link::Ready if self.in_flight.is_some() => None,
-            Link::Ready => self.asks_at(now),
+            Link::Ready => Some(self.asks_at(now)),
         };
         [unknown, next].into_iter().flatten().min()
     }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::*;
 use crate::buffer::{AccountId, AccountKind, BufferPool, BufferPoolOptions, Segment};
 use crate::policy::Partitioner;
-use crate::protocol::{BrokerId, ProducerIdentity};
 use crate::protocol::records::{RecordBatchReader, RecordParts};
+use crate::protocol::{BrokerId, ProducerIdentity};
 use crate::sync::WakeList;
 
 pub(super) const MS: u64 = 1_000_000;
