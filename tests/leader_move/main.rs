@@ -231,3 +231,73 @@ fn a_move_between_brokers_of_one_shard_waits_for_the_old_leader_too() {
     world.run_for(5 * SECOND);
     assert_exactly_once(&world, &sent);
 }
+
+/// How often something happened.
+fn count(world: &World, is_it: impl Fn(&Event) -> bool) -> usize {
+    world.events.iter().filter(|(_, event)| is_it(event)).count()
+}
+
+#[test]
+fn a_refused_batch_waits_100_ms_the_first_time() {
+    const NOT_ENOUGH_REPLICAS: i16 = 19;
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.partitions.get_mut(&0).expect("it is there").refuses_once =
+        Some(NOT_ENOUGH_REPLICAS);
+    send_many(&mut world, &mut sent, 1, 0);
+    world.run_for(SECOND);
+    let attempts: Vec<_> = world.events.iter().filter(|(_, event)| received_by(1)(event)).collect();
+    let [_, (first, _), (second, _)] = attempts[..] else { panic!("{attempts:?}") };
+    let wait = (second - first) / MS;
+    assert!((80..=125).contains(&wait), "{wait} ms");
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn a_broker_that_closes_on_every_request_is_not_hammered() {
+    let mut world = ready(&Settings::default());
+    world.model.moods.insert(1, Mood::Closing);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 3, 0);
+    world.run_for(SECOND);
+    let closed = count(&world, |event| matches!(event, Event::Closed { broker: 1 }));
+    assert!((5..=25).contains(&closed), "{closed} times");
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn c22_a_partition_that_responses_leave_out_is_retried_with_a_backoff() {
+    let mut world = ready(&Settings::default());
+    world.model.moods.insert(1, Mood::Forgetful);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 3, 0);
+    world.run_for(2 * SECOND);
+    let attempts = count(&world, received_by(1));
+    assert!((3..=10).contains(&attempts), "{attempts} attempts");
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(2 * SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn c19_a_recreated_topic_is_followed_though_its_epochs_start_over() {
+    let mut world = ready(&Settings::default());
+    let mut before = Vec::new();
+    for _ in 0..6 {
+        send_many(&mut world, &mut before, 1, 10 * MS);
+        world.model.move_leader(0, 1);
+    }
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    world.model.recreate(2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    assert_eq!(world.lane(0).owner(), ShardId(0));
+    let after = world.send(0, "after");
+    world.run_for(SECOND);
+    assert_eq!(world.model.partitions[&0].log, ["after"]);
+    assert_eq!(after.offset(), Some(0));
+}

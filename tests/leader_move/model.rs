@@ -37,6 +37,10 @@ pub enum Mood {
     Mute,
     /// It refuses connections.
     Dead,
+    /// It appends, but its answers leave every partition out.
+    Forgetful,
+    /// It closes the connection on every Produce request, without doing anything.
+    Closing,
 }
 
 /// A batch's sequences, and where it went.
@@ -58,6 +62,8 @@ pub struct Partition {
     /// The values, by offset.
     pub log: Vec<String>,
     producers: HashMap<i64, ProducerState>,
+    /// The next batch is refused with this error.
+    pub refuses_once: Option<i16>,
 }
 
 /// What a broker did with one partition's batch.
@@ -70,6 +76,7 @@ pub struct Received {
 }
 
 pub struct Model {
+    topic_id: [u8; 16],
     pub partitions: BTreeMap<i32, Partition>,
     pub moods: BTreeMap<i32, Mood>,
     /// Whether NOT_LEADER names the new leader (KIP-951).
@@ -82,9 +89,11 @@ impl Model {
         let partition = |index: i32| {
             let leader = 1 + index % brokers;
             let log = Vec::new();
-            (index, Partition { leader, epoch: 1, log, producers: HashMap::new() })
+            let producers = HashMap::new();
+            (index, Partition { leader, epoch: 1, log, producers, refuses_once: None })
         };
         Model {
+            topic_id: [1; 16],
             partitions: (0..partitions).map(partition).collect(),
             moods: (1..=brokers).map(|id| (id, Mood::Well)).collect(),
             hints: false,
@@ -96,6 +105,17 @@ impl Model {
         let partition = self.partitions.get_mut(&partition).expect("the test names a partition");
         partition.leader = to;
         partition.epoch += 1;
+    }
+
+    /// The topic is deleted and made again: another id, empty logs, epochs from the start.
+    pub fn recreate(&mut self, leader: i32) {
+        self.topic_id[0] += 1;
+        for partition in self.partitions.values_mut() {
+            partition.leader = leader;
+            partition.epoch = 0;
+            partition.log.clear();
+            partition.producers.clear();
+        }
     }
 
     /// What any broker says of the cluster.
@@ -120,7 +140,7 @@ impl Model {
         let topic = tide::TopicMetadata {
             error: tide::ErrorCode::NONE,
             name: Some(TOPIC.to_owned()),
-            id: tide::TopicId([1; 16]),
+            id: tide::TopicId(self.topic_id),
             is_internal: false,
             partitions: partitions.collect(),
         };
@@ -147,7 +167,11 @@ impl Model {
                 assert!(!body.has_remaining(), "nothing stands behind the request");
                 let request = request.expect("the request can be read");
                 let (response, received) = self.produce(broker, request);
-                let answers = mood == Mood::Well;
+                let answers = matches!(mood, Mood::Well | Mood::Forgetful);
+                let response = match mood {
+                    Mood::Forgetful => ProduceResponse::default(),
+                    _ => response,
+                };
                 let frame = answers.then(|| respond(api, version, correlation, &response));
                 (frame, received)
             }
@@ -210,6 +234,9 @@ impl Partition {
             .collect();
         if broker != self.leader {
             return (values, Err(NOT_LEADER));
+        }
+        if let Some(error) = self.refuses_once.take() {
+            return (values, Err(error));
         }
         let header = reader.header();
         let offset = self.log.len() as i64;

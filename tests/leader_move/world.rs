@@ -388,6 +388,11 @@ impl World {
             }
             let frame: Vec<u8> = wire.inbound.drain(..end).skip(4).collect();
             let broker = wire.broker;
+            // The first two bytes are the API's key; that of Produce is 0.
+            if self.model.moods[&broker] == Mood::Closing && frame[..2] == [0, 0] {
+                self.note(Event::Closed { broker });
+                return self.cut(broker);
+            }
             let (response, received) = self.model.handle(broker, &frame);
             let partitions: Vec<_> = received.iter().map(|received| received.partition).collect();
             for &partition in &partitions {
