@@ -243,6 +243,7 @@ impl LaneHalf {
 
     /// An attempt settled and the batch failed for good. The gap that it leaves in the sequences
     /// is closed by a new epoch.
+    #[expect(clippy::boxed_local, reason = "the batch ends here, with its memory")]
     pub fn settle_failed(
         &mut self,
         mut batch: Box<Batch>,
@@ -372,6 +373,8 @@ impl Drop for LaneHalf {
         let mut wakes = WakeList::default();
         self.lane.seal(true);
         self.fail_all(&DeliveryErrorCause::LoopPanicked, &mut wakes);
+        // What was in flight fails as its requests are dropped: flush waits for nothing here.
+        self.lane.set_resolved(u64::MAX);
         wakes.wake_all();
     }
 }
