@@ -23,13 +23,16 @@ pub enum TopicState {
 const FIRST_CHUNK: usize = 16;
 const CHUNKS: usize = 20;
 
+/// Lanes by their offset, each set once.
+type Chunk = Box<[OnceLock<Arc<Lane>>]>;
+
 /// A topic as a producer's senders see it.
 pub struct TopicLanes {
     /// The topic's name.
     pub name: Arc<str>,
     /// Chooses partitions for this topic.
     pub partitioner: Arc<dyn Partitioner>,
-    chunks: [OnceLock<Box<[OnceLock<Arc<Lane>>]>>; CHUNKS],
+    chunks: [OnceLock<Chunk>; CHUNKS],
     count: AtomicU32,
     state: AtomicU8,
     stash: Mutex<Stash>,

@@ -58,8 +58,9 @@ impl Shard {
             };
             let sent = self.send_request(now, index, queue, part);
             // Queues may name lanes that have moved: then the next queue has its turn.
-            let passed_over = queue == Queue::Full && self.brokers[index].full.is_empty();
-            if !sent && !(passed_over && self.brokers[index].part.is_empty()) {
+            let broker = &self.brokers[index];
+            let passed_over = queue == Queue::Full && broker.full.is_empty();
+            if !(sent || passed_over && broker.part.is_empty()) {
                 return;
             }
         }

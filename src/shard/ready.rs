@@ -33,7 +33,11 @@ impl Shard {
         match drainable {
             Drainable::Now => {}
             Drainable::At(at) => {
-                self.timers.push(Reverse((at, TimerKind::Examine, id)));
+                // One timer per backoff, however often senders post the lane meanwhile.
+                if entry.backoff_armed != at {
+                    entry.backoff_armed = at;
+                    self.timers.push(Reverse((at, TimerKind::Examine, id)));
+                }
                 return;
             }
             Drainable::Later => return,

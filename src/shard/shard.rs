@@ -122,6 +122,8 @@ pub(super) struct LaneEntry {
     pub in_request: u64,
     /// A timer for the lane's earliest deadline is set.
     pub expiry_armed: bool,
+    /// The end of a backoff for which a timer is set.
+    pub backoff_armed: u64,
 }
 
 impl LaneEntry {
@@ -133,6 +135,7 @@ impl LaneEntry {
             lingers_for: None,
             in_request: 0,
             expiry_armed: false,
+            backoff_armed: 0,
         }
     }
 }
