@@ -301,3 +301,22 @@ fn c19_a_recreated_topic_is_followed_though_its_epochs_start_over() {
     assert_eq!(world.model.partitions[&0].log, ["after"]);
     assert_eq!(after.offset(), Some(0));
 }
+
+#[test]
+fn c17_acknowledgements_of_the_old_leader_do_not_open_the_new_one() {
+    for (shards, idempotent) in [(1, true), (1, false), (2, true), (2, false)] {
+        let settings = Settings { shards, idempotent, batch_size: 256, ..Settings::default() };
+        let mut world = World::ready(&settings);
+        let mut sent = Vec::new();
+        send_many(&mut world, &mut sent, 1, 10 * MS);
+        // Broker 1 has appended several batches when the move is known, and tells of it later.
+        world.slow.insert(1, 20 * MS);
+        send_many(&mut world, &mut sent, 60, MS / 10);
+        world.model.move_leader(0, 2);
+        world.machine.handle_refresh_wanted();
+        send_many(&mut world, &mut sent, 60, MS);
+        world.run_for(SECOND);
+        assert!(world.when(received_by(2)).is_some());
+        assert_exactly_once(&world, &sent);
+    }
+}

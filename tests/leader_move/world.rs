@@ -80,6 +80,8 @@ enum Answer {
 pub struct World {
     clock: VirtualClock,
     pub model: Model,
+    /// Brokers that answer later than others, and after how long.
+    pub slow: BTreeMap<i32, u64>,
     pub events: Vec<(u64, Event)>,
     accumulator: Arc<RecordAccumulator>,
     topic: Arc<TopicLanes>,
@@ -101,6 +103,7 @@ pub struct Settings {
     pub partitions: i32,
     pub request_timeout: u64,
     pub batch_size: usize,
+    pub idempotent: bool,
 }
 
 impl Default for Settings {
@@ -111,6 +114,7 @@ impl Default for Settings {
             partitions: 1,
             request_timeout: 30 * SECOND,
             batch_size: 1 << 14,
+            idempotent: true,
         }
     }
 }
@@ -140,6 +144,7 @@ impl World {
         World {
             clock: VirtualClock::default(),
             model: Model::new(settings.brokers, settings.partitions),
+            slow: BTreeMap::new(),
             events: Vec::new(),
             shards: shards.collect(),
             accumulator,
@@ -400,7 +405,8 @@ impl World {
             }
             let wire = self.wires.get_mut(&key).expect("it was there");
             wire.unanswered.push_back(partitions);
-            wire.outbound.extend(response.map(|bytes| (now + LATENCY, bytes)));
+            let latency = self.slow.get(&broker).copied().unwrap_or(LATENCY);
+            wire.outbound.extend(response.map(|bytes| (now + latency, bytes)));
             received.into_iter().for_each(|received| self.note(Event::Received(received)));
         }
     }
@@ -513,7 +519,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
     };
     let config = ShardConfig {
         acks: -1,
-        idempotent: true,
+        idempotent: settings.idempotent,
         in_flight_max: 5,
         linger: 0,
         delivery_timeout: 120 * SECOND,
