@@ -6,6 +6,7 @@ mod model;
 mod world;
 
 use model::Mood;
+use tidegate::Certainty;
 use tidegate::batch::{CellHandle, ShardId};
 use world::{Event, MS, SECOND, Settings, World};
 
@@ -319,4 +320,45 @@ fn c17_acknowledgements_of_the_old_leader_do_not_open_the_new_one() {
         assert!(world.when(received_by(2)).is_some());
         assert_exactly_once(&world, &sent);
     }
+}
+
+fn certainties(handles: &[CellHandle]) -> Vec<Option<Certainty>> {
+    handles.iter().map(|handle| handle.error().map(|error| error.certainty())).collect()
+}
+
+#[test]
+fn c46_without_any_broker_every_delivery_fails_in_time_as_not_written() {
+    let mut world = ready(&Settings::default());
+    world.kill(1);
+    world.kill(2);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 20, SECOND);
+    world.run_for(99 * SECOND);
+    assert!(sent.iter().all(|handle| handle.try_outcome().is_none()));
+    world.run_for(21 * SECOND);
+    assert_eq!(certainties(&sent), [Some(Certainty::NotWritten); 20]);
+    drop(sent);
+    world.finish();
+}
+
+#[test]
+fn c09_after_an_expiry_in_flight_the_lane_goes_on_in_a_new_epoch() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 2, 10 * MS);
+    world.model.moods.insert(1, Mood::Mute);
+    let lost = [world.send(0, "r2")];
+    world.run_for(121 * SECOND);
+    assert_eq!(certainties(&lost), [Some(Certainty::Unknown)]);
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(31 * SECOND);
+    // It was written after all, as the error said it might; what follows comes behind it, once.
+    sent.extend(lost);
+    send_many(&mut world, &mut sent, 10, MS);
+    world.run_for(SECOND);
+    let expected: Vec<_> = (0..sent.len()).map(|index| format!("r{index}")).collect();
+    assert_eq!(world.model.partitions[&0].log, expected);
+    assert!(sent[3..].iter().all(|handle| handle.offset().is_some()));
+    drop(sent);
+    world.finish();
 }
