@@ -363,6 +363,8 @@ impl Drop for LaneHalf {
         let mut wakes = WakeList::default();
         self.lane.end();
         self.fail_all(&DeliveryErrorCause::LoopPanicked, &mut wakes);
+        // What was in flight fails as its requests are dropped: flush waits for nothing here.
+        self.lane.set_resolved(u64::MAX);
         wakes.wake_all();
     }
 }

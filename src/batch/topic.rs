@@ -23,6 +23,7 @@ pub enum TopicState {
 const FIRST_CHUNK: usize = 16;
 const CHUNKS: usize = 20;
 
+/// Lanes by their offset, each set once.
 type Chunk = Box<[OnceLock<Arc<Lane>>]>;
 
 /// A topic as a producer's senders see it.

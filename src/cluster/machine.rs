@@ -72,15 +72,13 @@ pub struct MetadataMachine {
     link: Link,
     candidates: VecDeque<BrokerAddress>,
     failures: u32,
+    in_flight: Option<MetadataQuery>,
     /// The present connection has answered something.
     answered: bool,
-    in_flight: Option<MetadataQuery>,
     refresh_wanted: bool,
     last_asked: Option<u64>,
     last_answered: Option<u64>,
     identity_wanted: bool,
-    /// The last question was for a producer id.
-    asked_identity: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
     last_problem: Option<Arc<str>>,
@@ -99,12 +97,11 @@ impl MetadataMachine {
             link: Link::Down { retry_at: 0 },
             candidates: VecDeque::new(),
             failures: 0,
-            answered: false,
             in_flight: None,
+            answered: false,
             refresh_wanted: true,
             last_asked: None,
             last_answered: None,
-            asked_identity: false,
             identity_retry_at: 0,
             identity: None,
             last_problem: None,
@@ -161,7 +158,7 @@ impl MetadataMachine {
             Link::Down { retry_at } if retry_at <= now => {}
             _ => return None,
         }
-        if self.asks_at() > now {
+        if self.asks_at(now) > now {
             return None;
         }
         if self.candidates.is_empty() {
@@ -197,9 +194,17 @@ impl MetadataMachine {
         self.answered = false;
     }
 
+    /// The connection is of use: the next time one is needed, the search starts over.
+    fn handle_answer(&mut self) {
+        self.in_flight = None;
+        self.answered = true;
+        self.failures = 0;
+        self.candidates.clear();
+    }
+
     /// No connection could be made, or it is gone.
     pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
-        // A connection that answers nothing is no better than none.
+        // A peer that only shakes hands counts as one that could not be reached.
         let was_useful = self.link == Link::Ready && self.answered;
         self.last_problem = Some(problem);
         if self.in_flight.take().is_some() {
@@ -216,26 +221,27 @@ impl MetadataMachine {
     }
 
     /// When the next question is due, in the past if it is due now.
-    fn asks_at(&self) -> u64 {
-        let metadata = self.metadata_at();
-        self.identity_at().map_or(metadata, |at| at.min(metadata))
+    fn asks_at(&self, now: u64) -> u64 {
+        let metadata = self.asks_metadata_at(now);
+        self.asks_identity_at().map_or(metadata, |identity| identity.min(metadata))
     }
 
-    /// When metadata is to be asked for.
-    fn metadata_at(&self) -> u64 {
+    /// Metadata comes first: lanes need leaders before they need an identity.
+    fn asks_identity_at(&self) -> Option<u64> {
+        let wanted = self.identity_wanted && self.last_answered.is_some();
+        wanted.then_some(self.identity_retry_at)
+    }
+
+    fn asks_metadata_at(&self, now: u64) -> u64 {
         let rate_limit = self.last_asked.map_or(0, |at| at + self.config.interval_min);
         let urgent = self.refresh_wanted
             || self.snapshot.has_leaderless()
             || self.wanted.values().any(|wanted| wanted.waiting_since.is_some());
-        match self.last_answered {
-            Some(at) if !urgent => (at + self.config.age_max).max(rate_limit),
-            _ => rate_limit,
+        if urgent || self.last_answered.is_none() {
+            return rate_limit;
         }
-    }
-
-    /// When a producer id is to be asked for. Lanes need leaders before they need one.
-    fn identity_at(&self) -> Option<u64> {
-        (self.identity_wanted && self.last_answered.is_some()).then_some(self.identity_retry_at)
+        let aged = self.last_answered.map(|at| at + self.config.age_max);
+        aged.map_or(now, |at| at.max(rate_limit))
     }
 
     /// What to ask on the connection, if anything is due.
@@ -243,20 +249,17 @@ impl MetadataMachine {
         if self.link != Link::Ready || self.in_flight.is_some() {
             return None;
         }
-        let metadata = self.metadata_at() <= now;
-        let identity = self.identity_at().is_some_and(|at| at <= now);
-        // In turn, if both are due: a producer id that is refused again and again must not keep the
-        // picture from being refreshed, nor the other way round.
-        let query = if identity && !(metadata && self.asked_identity) {
-            self.asked_identity = true;
+        if self.asks_at(now) > now {
+            return None;
+        }
+        // What is due for longer goes first, so that neither can starve the other.
+        let metadata_at = self.asks_metadata_at(now);
+        let query = if self.asks_identity_at().is_some_and(|at| at < metadata_at) {
             MetadataQuery::InitProducerId
-        } else if metadata {
-            self.asked_identity = false;
+        } else {
             self.refresh_wanted = false;
             self.last_asked = Some(now);
             MetadataQuery::Metadata(self.wanted.keys().cloned().collect())
-        } else {
-            return None;
         };
         self.in_flight = Some(query.clone());
         Some(query)
@@ -265,13 +268,6 @@ impl MetadataMachine {
     /// Whether topics may be created by asking for them.
     pub fn auto_create(&self) -> bool {
         self.config.auto_create
-    }
-
-    fn handle_answer(&mut self) {
-        self.in_flight = None;
-        self.answered = true;
-        self.failures = 0;
-        self.candidates.clear();
     }
 
     /// Whether there is a connection to ask on.
@@ -367,68 +363,17 @@ impl MetadataMachine {
         failed
     }
 
-    /// When to call the `poll_*` functions again, nanoseconds, monotonic; not in the past.
+    /// When to call the `poll_*` functions again, nanoseconds, monotonic.
     pub fn poll_timeout(&self, now: u64) -> Option<u64> {
         let limit = self.config.topic_unknown_max;
         let unknown = self.wanted.values().filter_map(|wanted| wanted.waiting_since).min();
         let unknown = unknown.map(|since| since.saturating_add(limit));
         let next = match self.link {
-            Link::Down { retry_at } => Some(self.asks_at().max(retry_at)),
+            Link::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
             Link::Connecting => None,
             Link::Ready if self.in_flight.is_some() => None,
-            Link::Ready => Some(self.asks_at()),
+            Link::Ready => Some(self.asks_at(now)),
         };
-        [unknown, next].into_iter().flatten().min().map(|at| at.max(now))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
-        let mut machine = MetadataMachine::new(
-            MetadataConfig {
-                bootstrap: vec![BrokerAddress { host: "host".into(), port: 9092 }],
-                age_max: 1_000_000,
-                interval_min: 100,
-                topic_unknown_max: 100_000,
-                backoff_min: 50,
-                backoff_max: 200,
-                auto_create: false,
-                idempotent: true,
-            },
-            1,
-        );
-        assert!(machine.poll_connect(0).is_some());
-        machine.handle_ready();
-        let nothing = MetadataQuery::Metadata(Vec::new());
-        assert_eq!(machine.poll_query(0), Some(nothing), "lanes need leaders first");
-        machine.handle_metadata(1, &MetadataResponse::default());
-        machine.handle_wanted(1, "orders".into());
-        let refused = InitProducerIdResponse {
-            throttle_time_ms: 0,
-            error: ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
-            identity: ProducerIdentity::NONE,
-        };
-        let mut asked = Vec::new();
-        for now in 1..1_000 {
-            match machine.poll_query(now) {
-                Some(MetadataQuery::InitProducerId) => {
-                    asked.push("id");
-                    machine.handle_identity(now, &refused);
-                }
-                Some(MetadataQuery::Metadata(topics)) => {
-                    asked.push("topics");
-                    assert_eq!(topics.len(), 1);
-                    machine.handle_metadata(now, &MetadataResponse::default());
-                }
-                None => {}
-            }
-        }
-        let topics = asked.iter().filter(|asked| **asked == "topics").count();
-        let ids = asked.len() - topics;
-        assert!((8..=10).contains(&topics) && (8..=10).contains(&ids), "{asked:?}");
+        [unknown, next].into_iter().flatten().min()
     }
 }

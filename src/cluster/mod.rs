@@ -6,6 +6,8 @@
 
 mod machine;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery, UnknownTopic};
 pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};

@@ -102,7 +102,10 @@ impl ClusterSnapshot {
             {
                 let old = next.topics.remove(name);
                 let view = merge_topic(old.as_ref(), topic, &next.brokers);
-                next.topics.insert(name.into(), view);
+                // Indexes that make no sense leave a topic without partitions: it stays unknown.
+                if !view.partitions.is_empty() {
+                    next.topics.insert(name.into(), view);
+                }
             }
         }
         self.changed(next)
@@ -146,7 +149,8 @@ fn merge_topic(
         old.is_some_and(|old| !old.id.is_zero() && !topic.id.is_zero() && old.id != topic.id);
     let old = old.filter(|_| !recreated);
     let mut view = TopicView {
-        id: topic.id,
+        // An older broker that does not tell the id does not take it away.
+        id: if topic.id.is_zero() { old.map_or(topic.id, |old| old.id) } else { topic.id },
         // Partitions never vanish from a topic that was not recreated.
         partitions: old.map(|old| old.partitions.clone()).unwrap_or_default(),
     };

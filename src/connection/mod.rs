@@ -19,6 +19,8 @@
 #[allow(clippy::module_inception)]
 mod connection;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Connection, ConnectionConfig, ConnectionError, Incoming};
 pub use request::{InFlightBatch, Request, RequestKind};

@@ -72,12 +72,19 @@ impl Ended {
     }
 }
 
-/// Sets [`Ended`] also when the loop unwinds.
-struct EndOnDrop(Arc<Ended>);
+/// Ends a seat when its shard was dropped, also when the loop unwinds: what is still sent there
+/// fails, whoever flushes looks again, and [`Ended`] is set.
+struct EndOnDrop {
+    port: Arc<ShardPort>,
+    accumulator: Arc<RecordAccumulator>,
+    ended: Arc<Ended>,
+}
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.set();
+        self.port.close();
+        self.accumulator.flush.notify();
+        self.ended.set();
     }
 }
 
@@ -148,6 +155,7 @@ struct Seat {
     serial: u64,
     /// By the broker's place in the shard: generation, and the socket's key.
     sockets: Vec<Option<(u32, usize)>>,
+    /// Dropped after the shard.
     _ended: EndOnDrop,
 }
 
@@ -225,7 +233,8 @@ impl EventLoop {
                 LoopMessage::Add { shard, port, context, ended } => {
                     self.next_serial += 1;
                     let serial = self.next_serial;
-                    let _ended = EndOnDrop(ended);
+                    let accumulator = context.accumulator.clone();
+                    let _ended = EndOnDrop { port: port.clone(), accumulator, ended };
                     let sockets = Vec::new();
                     self.seats.insert(Seat { shard, port, context, serial, sockets, _ended });
                 }

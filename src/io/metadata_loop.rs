@@ -461,8 +461,9 @@ impl MetadataLoop {
                 log::warn!("topic {}: {}", unknown.topic, unknown.cause);
                 self.fail_stash(&topic, unknown.came_before, &unknown.cause);
                 // What came later waits on, with a limit of its own.
-                if !topic.lock_stash().is_empty() {
-                    self.machine.handle_wanted(now, unknown.topic);
+                let oldest_at = topic.lock_stash().oldest_at();
+                if let Some(oldest_at) = oldest_at {
+                    self.machine.handle_wanted(oldest_at.min(now), unknown.topic);
                 }
             }
         }

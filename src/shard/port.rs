@@ -1,5 +1,6 @@
 //! How other threads reach a shard: a queue of lane ids, a queue of control messages, a bell.
 
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
@@ -33,6 +34,8 @@ pub trait WakeLoop: Send + Sync {
 pub struct ShardPort {
     lanes: LaneQueue,
     control: SegQueue<Control>,
+    /// The shard has ended: nobody takes messages any more.
+    closed: AtomicBool,
     bell: Arc<Doorbell>,
     waker: Arc<dyn WakeLoop>,
 }
@@ -41,7 +44,8 @@ impl ShardPort {
     /// A port for at most `lanes_max` lanes, on the loop that `bell` and `waker` belong to.
     pub fn new(lanes_max: usize, bell: Arc<Doorbell>, waker: Arc<dyn WakeLoop>) -> Arc<Self> {
         let lanes = LaneQueue::new(lanes_max);
-        Arc::new(ShardPort { lanes, control: SegQueue::new(), bell, waker })
+        let closed = AtomicBool::new(false);
+        Arc::new(ShardPort { lanes, control: SegQueue::new(), closed, bell, waker })
     }
 
     /// Tells the shard to look at a lane whose `posted` flag the caller has set.
@@ -55,10 +59,28 @@ impl ShardPort {
         self.ring();
     }
 
-    /// Sends a control message.
+    /// Sends a control message. Once the shard has ended it is dropped, and with it a lane's half,
+    /// which fails what is in it.
     pub fn send(&self, message: Control) {
         self.control.push(message);
-        self.ring();
+        // Either this sees the flag, or `close` sees the message.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) {
+            self.discard();
+        } else {
+            self.ring();
+        }
+    }
+
+    /// The shard has ended: drops what was sent to it, now and from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.discard();
+    }
+
+    fn discard(&self) {
+        while self.control.pop().is_some() {}
     }
 
     /// Has the loop take a turn.
@@ -132,5 +154,37 @@ impl PortTable {
     /// Every port.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ShardPort>> {
         self.ports.iter().filter_map(OnceLock::get)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::AccountId;
+    use crate::protocol::PartitionId;
+
+    struct NoWaker;
+
+    impl WakeLoop for NoWaker {
+        fn wake(&self) {}
+    }
+
+    fn half() -> Box<LaneHalf> {
+        let id = crate::batch::LaneId(0);
+        let account = AccountId::LEADERLESS;
+        LaneHalf::new(Lane::new(id, "t".into(), PartitionId(0), ShardId(0), account))
+    }
+
+    #[test]
+    fn c46_a_half_sent_to_a_shard_that_has_ended_fails_what_is_in_it() {
+        let port = ShardPort::new(4, Arc::new(Doorbell::new()), Arc::new(NoWaker));
+        let (before, after) = (half(), half());
+        let lanes = [before.lane.clone(), after.lane.clone()];
+        port.send(Control::Lane(before));
+        assert_eq!(lanes[0].resolved(), 0);
+        port.close();
+        port.send(Control::Lane(after));
+        assert_eq!(lanes.each_ref().map(|lane| lane.resolved()), [u64::MAX; 2]);
+        assert!(port.pop_control().is_none());
     }
 }

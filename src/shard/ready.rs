@@ -33,8 +33,9 @@ impl Shard {
         match drainable {
             Drainable::Now => {}
             Drainable::At(at) => {
-                if entry.examine_at != at {
-                    entry.examine_at = at;
+                // One timer per backoff, however often senders post the lane meanwhile.
+                if entry.backoff_armed != at {
+                    entry.backoff_armed = at;
                     self.timers.push(Reverse((at, TimerKind::Examine, id)));
                 }
                 return;

@@ -118,12 +118,12 @@ pub(super) struct LaneEntry {
     pub in_part: bool,
     /// The open batch (by its first append) that the lane lingers for.
     pub lingers_for: Option<u64>,
-    /// A timer for the end of the lane's backoff is set to this time.
-    pub examine_at: u64,
     /// The last request that took a batch of the lane: a request takes one.
     pub in_request: u64,
     /// A timer for the lane's earliest deadline is set.
     pub expiry_armed: bool,
+    /// The end of a backoff for which a timer is set.
+    pub backoff_armed: u64,
 }
 
 impl LaneEntry {
@@ -133,9 +133,9 @@ impl LaneEntry {
             in_full: false,
             in_part: false,
             lingers_for: None,
-            examine_at: 0,
             in_request: 0,
             expiry_armed: false,
+            backoff_armed: 0,
         }
     }
 }

@@ -328,6 +328,7 @@ fn c46_a_dropped_half_fails_what_waits_in_it_the_open_batch_too() {
         assert_eq!(error.cause(), &DeliveryErrorCause::LoopPanicked);
     }
     assert!(matches!(bench.append(&lane, b"late"), Err(Refusal::Closed)));
+    assert_eq!(lane.resolved(), u64::MAX, "flush waits for nothing here");
     bench.assert_all_free();
 }
 

@@ -1,0 +1,381 @@
+//! When metadata is asked for, of whom, and what is believed.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::error::DeliveryErrorCause;
+use crate::protocol::{
+    BrokerId, BrokerMetadata, ErrorCode, InitProducerIdResponse, MetadataResponse, PartitionId,
+    PartitionMetadata, ProducerIdentity, TopicId, TopicMetadata,
+};
+
+const MS: u64 = 1_000_000;
+const LIMIT: u64 = 30_000 * MS;
+const AGE: u64 = 300_000 * MS;
+
+fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
+    let address = |host: &&str| BrokerAddress { host: (*host).into(), port: 9092 };
+    let config = MetadataConfig {
+        bootstrap: bootstrap.iter().map(address).collect(),
+        age_max: AGE,
+        interval_min: 100 * MS,
+        topic_unknown_max: LIMIT,
+        backoff_min: 50 * MS,
+        backoff_max: 200 * MS,
+        auto_create: true,
+        idempotent,
+    };
+    MetadataMachine::new(config, 42)
+}
+
+fn topic(name: &str, partitions: &[(i32, Option<i32>, i32)]) -> TopicMetadata {
+    let partition = |&(index, leader, epoch): &(i32, Option<i32>, i32)| PartitionMetadata {
+        error: ErrorCode::NONE,
+        partition: PartitionId(index),
+        leader: leader.map(BrokerId),
+        leader_epoch: epoch,
+        replicas: Vec::new(),
+        isr: Vec::new(),
+    };
+    TopicMetadata {
+        error: ErrorCode::NONE,
+        name: Some(name.to_owned()),
+        id: TopicId([1; 16]),
+        is_internal: false,
+        partitions: partitions.iter().map(partition).collect(),
+    }
+}
+
+fn metadata(brokers: &[i32], topics: Vec<TopicMetadata>) -> MetadataResponse {
+    let broker = |&id: &i32| BrokerMetadata {
+        id: BrokerId(id),
+        host: format!("broker{id}"),
+        port: 9092,
+        rack: None,
+    };
+    let brokers = brokers.iter().map(broker).collect();
+    MetadataResponse { brokers, topics, ..Default::default() }
+}
+
+fn query(names: &[&str]) -> Option<MetadataQuery> {
+    Some(MetadataQuery::Metadata(names.iter().map(|&name| name.into()).collect()))
+}
+
+/// A machine that is connected and has the topic "t" with these partitions.
+fn informed(partitions: &[(i32, Option<i32>, i32)]) -> MetadataMachine {
+    let mut machine = machine(&["boot"], false);
+    machine.handle_wanted(0, "t".into());
+    machine.poll_connect(0).expect("it has somewhere to go");
+    machine.handle_ready();
+    assert_eq!(machine.poll_query(0), query(&["t"]));
+    machine.handle_metadata(0, &metadata(&[1, 2], vec![topic("t", partitions)]));
+    machine
+}
+
+fn leader_of(machine: &MetadataMachine, partition: i32) -> (Option<i32>, i32) {
+    let view = machine.snapshot().partition("t", PartitionId(partition)).expect("it is known");
+    (view.leader.map(|leader| leader.0), view.epoch)
+}
+
+#[test]
+fn every_bootstrap_address_is_tried_before_the_first_wait() {
+    let mut machine = machine(&["a", "b", "c"], false);
+    let mut now = 0;
+    for wait in [50, 100, 200, 200] {
+        let mut tried = Vec::new();
+        for _ in 0..3 {
+            tried.push(machine.poll_connect(now).expect("one is left").host);
+            assert_eq!(machine.poll_connect(now), None, "one at a time");
+            machine.handle_down(now, "refused".into());
+        }
+        tried.sort();
+        assert_eq!(tried, ["a", "b", "c"].map(Arc::<str>::from));
+        assert_eq!(machine.poll_connect(now), None);
+        assert_eq!(machine.poll_timeout(now), Some(now + wait * MS));
+        now += wait * MS;
+    }
+    assert_eq!(machine.last_problem().map(|problem| &**problem), Some("refused"));
+}
+
+#[test]
+fn c23_a_lost_broker_is_replaced_by_a_known_one_and_then_by_the_bootstrap_list() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    machine.handle_refresh_wanted();
+    machine.handle_down(200 * MS, "gone".into());
+    let mut tried = Vec::new();
+    while let Some(address) = machine.poll_connect(200 * MS) {
+        tried.push(address.host.to_string());
+        machine.handle_down(200 * MS, "refused".into());
+    }
+    assert_eq!(tried.len(), 3);
+    assert!(tried[..2].iter().all(|host| host.starts_with("broker")), "{tried:?}");
+    assert_eq!(tried[2], "boot");
+}
+
+#[test]
+fn a_peer_that_only_shakes_hands_is_not_asked_in_a_hot_loop() {
+    let mut machine = machine(&["a"], false);
+    machine.poll_connect(0).expect("it has somewhere to go");
+    machine.handle_ready();
+    assert!(machine.poll_query(0).is_some());
+    machine.handle_down(0, "closed".into());
+    assert_eq!(machine.poll_connect(0), None);
+    assert_eq!(machine.poll_timeout(0), Some(50 * MS));
+    machine.poll_connect(50 * MS).expect("after the wait");
+    machine.handle_ready();
+    assert!(machine.poll_query(50 * MS).is_some(), "the lost question is asked again");
+    machine.handle_metadata(50 * MS, &metadata(&[1], Vec::new()));
+    machine.handle_refresh_wanted();
+    machine.handle_down(60 * MS, "closed".into());
+    assert!(machine.poll_connect(150 * MS).is_some(), "it answered: no wait");
+}
+
+#[test]
+fn asks_by_age_on_demand_and_not_more_often_than_the_interval() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    assert_eq!(machine.poll_timeout(0), Some(AGE));
+    assert_eq!(machine.poll_query(AGE - 1), None);
+    assert_eq!(machine.poll_query(AGE), query(&["t"]));
+    assert_eq!(machine.poll_query(AGE), None, "one at a time");
+    machine.handle_metadata(AGE, &metadata(&[1, 2], Vec::new()));
+    machine.handle_refresh_wanted();
+    assert_eq!(machine.poll_query(AGE + 99 * MS), None);
+    assert_eq!(machine.poll_timeout(AGE), Some(AGE + 100 * MS));
+    assert!(machine.poll_query(AGE + 100 * MS).is_some());
+    // What is wanted while a question is on its way is asked after it.
+    machine.handle_wanted(AGE + 150 * MS, "new".into());
+    machine.handle_metadata(AGE + 160 * MS, &metadata(&[1, 2], Vec::new()));
+    assert_eq!(machine.poll_query(AGE + 200 * MS), query(&["new", "t"]));
+}
+
+#[test]
+fn a_partition_without_leader_is_asked_about_every_100_ms() {
+    let mut machine = informed(&[(0, Some(1), 1), (1, None, 3)]);
+    for round in 1..5 {
+        let now = round * 100 * MS;
+        assert_eq!(machine.poll_timeout(now), Some(now));
+        assert!(machine.poll_query(now).is_some());
+        machine.handle_metadata(now, &metadata(&[1], Vec::new()));
+    }
+    let led = topic("t", &[(1, Some(1), 4)]);
+    machine.handle_metadata(500 * MS, &metadata(&[1], vec![led]));
+    assert_eq!(machine.poll_timeout(500 * MS), Some(500 * MS + AGE));
+}
+
+#[test]
+fn c18_an_unknown_topic_fails_after_its_limit_and_not_before() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    machine.handle_wanted(10, "ghost".into());
+    let mut ghost = topic("ghost", &[]);
+    ghost.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    machine.handle_metadata(10, &metadata(&[1], vec![ghost]));
+    assert_eq!(machine.poll_unknown(LIMIT + 9), []);
+    let failed = machine.poll_unknown(LIMIT + 10);
+    let [UnknownTopic { topic, came_before, cause }] = &failed[..] else { panic!("{failed:?}") };
+    assert_eq!((&**topic, *came_before), ("ghost", 11));
+    let DeliveryErrorCause::UnknownTopic { last: Some(last), .. } = cause else {
+        panic!("{cause:?}");
+    };
+    assert!(last.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{last}");
+    assert_eq!(machine.poll_unknown(2 * LIMIT), [], "told once");
+}
+
+#[test]
+fn a_topic_that_may_not_be_seen_fails_at_once() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    machine.handle_wanted(10, "secret".into());
+    let mut secret = topic("secret", &[]);
+    secret.error = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+    machine.handle_metadata(20, &metadata(&[1], vec![secret]));
+    let failed = machine.poll_unknown(20);
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].came_before, u64::MAX);
+    let code = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+    assert_eq!(failed[0].cause, DeliveryErrorCause::Broker { code, message: None });
+}
+
+#[test]
+fn c16_older_epochs_are_ignored_and_c13_nothing_known_vanishes() {
+    let mut machine = informed(&[(0, Some(1), 5), (1, Some(2), 5)]);
+    let stale = topic("t", &[(0, Some(2), 4), (1, Some(1), 6)]);
+    machine.handle_metadata(1, &metadata(&[1, 2], vec![stale]));
+    assert_eq!((leader_of(&machine, 0), leader_of(&machine, 1)), ((Some(1), 5), (Some(1), 6)));
+    let mut gone = topic("t", &[]);
+    gone.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    machine.handle_metadata(2, &metadata(&[1, 2], vec![gone]));
+    machine.handle_metadata(3, &metadata(&[], vec![topic("t", &[(0, Some(1), 7)])]));
+    assert_eq!((leader_of(&machine, 0), leader_of(&machine, 1)), ((Some(1), 7), (Some(1), 6)));
+    assert_eq!(machine.snapshot().brokers.len(), 2);
+}
+
+#[test]
+fn c19_a_recreated_topic_starts_over_even_if_a_broker_between_tells_no_id() {
+    let mut machine = informed(&[(0, Some(1), 50)]);
+    let mut without_id = topic("t", &[(0, Some(1), 50)]);
+    without_id.id = TopicId::ZERO;
+    machine.handle_metadata(1, &metadata(&[1, 2], vec![without_id]));
+    let mut recreated = topic("t", &[(0, Some(2), 0)]);
+    recreated.id = TopicId([2; 16]);
+    machine.handle_metadata(2, &metadata(&[1, 2], vec![recreated]));
+    assert_eq!(leader_of(&machine, 0), (Some(2), 0));
+}
+
+#[test]
+fn c15_a_hint_counts_if_it_is_newer_and_says_where() {
+    let mut machine = informed(&[(0, Some(1), 5)]);
+    let before = machine.take_snapshot().expect("there is news");
+    let mut hint = LeaderHint {
+        topic: "t".into(),
+        partition: PartitionId(0),
+        leader: BrokerId(9),
+        epoch: 6,
+        address: None,
+    };
+    machine.handle_hint(&hint);
+    assert!(machine.take_snapshot().is_none(), "nobody knows where 9 is");
+    hint.address = Some(BrokerAddress { host: "nine".into(), port: 1 });
+    machine.handle_hint(&hint);
+    let after = machine.take_snapshot().expect("there is news");
+    assert!(after.generation > before.generation);
+    assert_eq!(leader_of(&machine, 0), (Some(9), 6));
+    assert_eq!(after.brokers[&BrokerId(9)].to_string(), "nine:1");
+    for (epoch, partition) in [(6, 0), (5, 0), (7, 1), (7, -1)] {
+        machine.handle_hint(&LeaderHint {
+            leader: BrokerId(1),
+            epoch,
+            partition: PartitionId(partition),
+            ..hint.clone()
+        });
+        assert!(machine.take_snapshot().is_none(), "epoch {epoch} of partition {partition}");
+    }
+}
+
+#[test]
+fn lies_are_not_believed() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    let lies = vec![
+        topic("t", &[(0, Some(77), 2), (i32::MAX, Some(1), 1), (-1, Some(1), 1)]),
+        topic("far", &[(1_000_000, Some(1), 1)]),
+    ];
+    let mut response = metadata(&[1, 2, -5], lies);
+    response.brokers.push(BrokerMetadata {
+        id: BrokerId(3),
+        host: String::new(),
+        port: 1,
+        rack: None,
+    });
+    machine.handle_metadata(1, &response);
+    assert_eq!(leader_of(&machine, 0), (None, 2), "a leader nobody can reach is none");
+    let snapshot = machine.snapshot();
+    assert_eq!(snapshot.topics["t"].partitions.len(), 1);
+    assert!(!snapshot.topics.contains_key("far"), "a topic without partitions is not known");
+    let brokers: Vec<_> = snapshot.brokers.keys().map(|id| id.0).collect();
+    assert_eq!(brokers, [1, 2]);
+}
+
+#[test]
+fn what_changes_nothing_is_not_published() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    assert!(machine.take_snapshot().is_some());
+    machine.handle_metadata(1, &metadata(&[1, 2], vec![topic("t", &[(0, Some(1), 1)])]));
+    assert!(machine.take_snapshot().is_none());
+}
+
+fn identity(id: i64, error: ErrorCode) -> InitProducerIdResponse {
+    let identity = ProducerIdentity { id, epoch: 0 };
+    InitProducerIdResponse { throttle_time_ms: 0, error, identity }
+}
+
+#[test]
+fn an_identity_that_is_refused_does_not_keep_metadata_from_being_asked() {
+    let mut machine = machine(&["a"], true);
+    machine.handle_wanted(0, "t".into());
+    machine.poll_connect(0).expect("it has somewhere to go");
+    machine.handle_ready();
+    assert_eq!(machine.poll_query(0), query(&["t"]), "metadata comes first");
+    machine.handle_metadata(0, &metadata(&[1], Vec::new()));
+    let mut asked = (0, 0);
+    for tick in 0..100 {
+        let now = tick * 10 * MS;
+        match machine.poll_query(now) {
+            Some(MetadataQuery::InitProducerId) => {
+                asked.0 += 1;
+                let refused = identity(-1, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+                machine.handle_identity(now, &refused);
+            }
+            Some(MetadataQuery::Metadata(_)) => {
+                asked.1 += 1;
+                machine.handle_metadata(now, &metadata(&[1], Vec::new()));
+            }
+            None => {}
+        }
+    }
+    assert!(asked.0 >= 9 && asked.1 >= 9, "{asked:?}");
+    assert!(asked.0 <= 11 && asked.1 <= 11, "{asked:?}");
+    assert!(machine.last_problem().is_some_and(|p| p.contains("CLUSTER_AUTHORIZATION_FAILED")));
+}
+
+#[test]
+fn c02_a_used_up_identity_is_replaced_once() {
+    let mut machine = machine(&["a"], true);
+    machine.poll_connect(0).expect("it has somewhere to go");
+    machine.handle_ready();
+    assert!(machine.poll_query(0).is_some());
+    machine.handle_metadata(0, &metadata(&[1], Vec::new()));
+    assert_eq!(machine.poll_query(0), Some(MetadataQuery::InitProducerId));
+    machine.handle_identity(0, &identity(7, ErrorCode::NONE));
+    let first = machine.identity().expect("it was granted");
+    machine.handle_identity_wanted(ProducerIdentity { id: 6, epoch: i16::MAX });
+    assert_eq!(machine.identity(), Some(first), "that one was replaced before");
+    machine.handle_identity_wanted(ProducerIdentity { id: 7, epoch: i16::MAX });
+    assert_eq!(machine.identity(), None);
+    assert_eq!(machine.poll_query(1), Some(MetadataQuery::InitProducerId));
+    machine.handle_identity(1, &identity(8, ErrorCode::NONE));
+    assert_eq!(machine.identity().map(|identity| identity.id), Some(8));
+}
+
+#[test]
+fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
+    let mut machine = MetadataMachine::new(
+        MetadataConfig {
+            bootstrap: vec![BrokerAddress { host: "host".into(), port: 9092 }],
+            age_max: 1_000_000,
+            interval_min: 100,
+            topic_unknown_max: 100_000,
+            backoff_min: 50,
+            backoff_max: 200,
+            auto_create: false,
+            idempotent: true,
+        },
+        1,
+    );
+    assert!(machine.poll_connect(0).is_some());
+    machine.handle_ready();
+    let nothing = MetadataQuery::Metadata(Vec::new());
+    assert_eq!(machine.poll_query(0), Some(nothing), "lanes need leaders first");
+    machine.handle_metadata(1, &MetadataResponse::default());
+    machine.handle_wanted(1, "orders".into());
+    let refused = InitProducerIdResponse {
+        throttle_time_ms: 0,
+        error: ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+        identity: ProducerIdentity::NONE,
+    };
+    let mut asked = Vec::new();
+    for now in 1..1_000 {
+        match machine.poll_query(now) {
+            Some(MetadataQuery::InitProducerId) => {
+                asked.push("id");
+                machine.handle_identity(now, &refused);
+            }
+            Some(MetadataQuery::Metadata(topics)) => {
+                asked.push("topics");
+                assert_eq!(topics.len(), 1);
+                machine.handle_metadata(now, &MetadataResponse::default());
+            }
+            None => {}
+        }
+    }
+    let topics = asked.iter().filter(|asked| **asked == "topics").count();
+    let ids = asked.len() - topics;
+    assert!((8..=10).contains(&topics) && (8..=10).contains(&ids), "{asked:?}");
+}

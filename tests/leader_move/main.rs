@@ -1,0 +1,364 @@
+//! Two shards and the metadata machine through a leader move, on a virtual clock. Whatever a test
+//! does here, `World` also checks in passing that the batches of a partition are with one broker at
+//! a time, and that nobody spins.
+
+mod model;
+mod world;
+
+use model::Mood;
+use tidegate::Certainty;
+use tidegate::batch::{CellHandle, ShardId};
+use world::{Event, MS, SECOND, Settings, World};
+
+/// Sends so many records, named by their order, one every `gap`.
+fn send_many(world: &mut World, sent: &mut Vec<CellHandle>, count: usize, gap: u64) {
+    for _ in 0..count {
+        sent.push(world.send(0, &format!("r{}", sent.len())));
+        if gap > 0 {
+            world.run_for(gap);
+        }
+    }
+}
+
+/// Each record is in the log once, in the order of the sends, and where its delivery says.
+fn assert_exactly_once(world: &World, sent: &[CellHandle]) {
+    let expected: Vec<_> = (0..sent.len()).map(|index| format!("r{index}")).collect();
+    assert_eq!(world.model.partitions[&0].log, expected);
+    for (index, handle) in sent.iter().enumerate() {
+        assert_eq!(handle.offset(), Some(index as i64), "{:?}", handle.error());
+    }
+}
+
+fn received_by(broker: i32) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::Received(received) if received.broker == broker)
+}
+
+/// Partition 0 starts at broker 1, on shard 1; broker 2 is on shard 0.
+fn ready(settings: &Settings) -> World {
+    let world = World::ready(settings);
+    assert_eq!(world.lane(0).owner(), ShardId(1));
+    world
+}
+
+#[test]
+fn records_sent_before_during_and_after_a_move_arrive_once_and_in_order() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 50, MS / 3);
+    world.model.move_leader(0, 2);
+    send_many(&mut world, &mut sent, 50, MS / 3);
+    world.run_for(2 * SECOND);
+    assert_eq!(world.lane(0).owner(), ShardId(0), "the new leader's shard owns the lane");
+    send_many(&mut world, &mut sent, 50, MS / 3);
+    world.run_for(SECOND);
+    assert_exactly_once(&world, &sent);
+    let moves = world.events.iter().filter(|(_, event)| matches!(event, Event::LaneSent { .. }));
+    let moves: Vec<_> = moves.collect();
+    assert!(
+        matches!(
+            moves[..],
+            [(_, Event::LaneSent { .. }), (_, Event::LaneSent { from: 1, to: 0, .. })]
+        ),
+        "first to the leader's shard, then after the leader: {moves:?}"
+    );
+    assert_eq!(world.lane_counts(), [1, 0]);
+    drop(sent);
+    world.finish();
+}
+
+#[test]
+fn c15_a_leader_hint_is_applied_at_once() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.hints = true;
+    world.metadata_is_silent = true;
+    world.model.move_leader(0, 2);
+    let moved_at = world.now();
+    send_many(&mut world, &mut sent, 3, 0);
+    world.run_for(SECOND);
+    assert!(world.when(|event| matches!(event, Event::Hinted)).is_some());
+    let arrived = world.when(received_by(2)).expect("the hint was followed");
+    // One round trip to the old leader, one for the handshake with the new one; no backoff.
+    assert!(arrived - moved_at < 10 * MS, "{} ms", (arrived - moved_at) / MS);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn without_a_hint_metadata_finds_the_leader_within_the_refresh_interval() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.move_leader(0, 2);
+    let moved_at = world.now();
+    send_many(&mut world, &mut sent, 1, 0);
+    world.run_for(SECOND);
+    let arrived = world.when(received_by(2)).expect("it arrived");
+    assert!(arrived - moved_at < 150 * MS, "{} ms", (arrived - moved_at) / MS);
+    assert_exactly_once(&world, &sent);
+}
+
+fn through_a_broken_leader(mood: Mood) {
+    let settings = Settings { request_timeout: 5 * SECOND, ..Settings::default() };
+    let mut world = ready(&settings);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 5, 5 * MS);
+    world.model.moods.insert(1, mood);
+    let asked_at = world.now();
+    send_many(&mut world, &mut sent, 20, MS);
+    world.model.move_leader(0, 2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(4 * SECOND);
+    assert_eq!(world.when(received_by(2)), None, "the old leader may still append");
+    assert!(sent[5].try_outcome().is_none());
+    // Senders go on meanwhile, to the owner that still has the lane.
+    send_many(&mut world, &mut sent, 5, MS);
+    world.run_for(3 * SECOND);
+    let arrived = world.when(received_by(2)).expect("it goes on at the new leader");
+    let held = arrived - asked_at;
+    assert!(held >= settings.request_timeout);
+    assert!(held < settings.request_timeout + 100 * MS, "held for {} ms", held / MS);
+    let closed = world.when(|event| matches!(event, Event::Closed { broker: 1 }));
+    assert!(closed.is_some_and(|closed| closed <= arrived));
+    assert_exactly_once(&world, &sent);
+    drop(sent);
+    world.finish();
+}
+
+#[test]
+fn c17_a_hung_old_leader_holds_its_lane_for_the_request_timeout_at_most() {
+    through_a_broken_leader(Mood::Hung);
+}
+
+#[test]
+fn c11_what_a_mute_old_leader_appended_is_not_doubled_at_the_new_one() {
+    through_a_broken_leader(Mood::Mute);
+}
+
+#[test]
+fn a_lost_connection_retries_what_was_in_flight_in_order() {
+    let mut world = ready(&Settings { batch_size: 256, ..Settings::default() });
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    for mood in [Mood::Hung, Mood::Mute, Mood::Hung] {
+        world.model.moods.insert(1, mood);
+        send_many(&mut world, &mut sent, 100, MS / 10);
+        world.model.moods.insert(1, Mood::Well);
+        world.cut(1);
+        send_many(&mut world, &mut sent, 20, MS / 10);
+    }
+    world.run_for(2 * SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn the_old_leader_dies_and_the_lane_moves_while_the_connection_is_in_backoff() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.moods.insert(1, Mood::Mute);
+    send_many(&mut world, &mut sent, 10, MS);
+    world.model.move_leader(0, 2);
+    let died_at = world.now();
+    world.kill(1);
+    world.run_for(SECOND);
+    let arrived = world.when(received_by(2)).expect("it goes on at the new leader");
+    assert!(arrived - died_at < 120 * MS, "{} ms", (arrived - died_at) / MS);
+    assert_exactly_once(&world, &sent);
+    // The dead broker is not wanted any more, so nobody keeps connecting to it.
+    let attempts = |world: &World| {
+        let to_dead = |event: &Event| matches!(event, Event::Refused { broker: 1 });
+        world.events.iter().filter(|(_, event)| to_dead(event)).count()
+    };
+    let before = attempts(&world);
+    send_many(&mut world, &mut sent, 10, 100 * MS);
+    world.run_for(10 * SECOND);
+    assert_eq!(attempts(&world), before);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn an_id_that_reaches_a_shard_without_the_lane_is_dropped() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.move_leader(0, 2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    assert_eq!(world.lane(0).owner(), ShardId(0));
+    // A sender that read the old owner just before the lane left.
+    world.post_to(1, 0);
+    world.run_for(SECOND);
+    send_many(&mut world, &mut sent, 3, MS);
+    world.post_to(1, 0);
+    send_many(&mut world, &mut sent, 3, MS);
+    world.run_for(SECOND);
+    assert_eq!(world.lane_counts(), [1, 0]);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn leaders_that_swing_lose_double_and_reorder_nothing() {
+    for hints in [false, true] {
+        let mut world = ready(&Settings { batch_size: 512, ..Settings::default() });
+        world.model.hints = hints;
+        let mut sent = Vec::new();
+        for round in 0..40 {
+            send_many(&mut world, &mut sent, 25, MS / 2);
+            world.model.move_leader(0, 1 + (round + 1) % 2);
+            if round % 3 == 0 {
+                world.machine.handle_refresh_wanted();
+            }
+            if round % 5 == 0 {
+                world.cut(1 + round % 2);
+            }
+        }
+        world.run_for(5 * SECOND);
+        assert_exactly_once(&world, &sent);
+        drop(sent);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_move_between_brokers_of_one_shard_waits_for_the_old_leader_too() {
+    let mut world = World::ready(&Settings { shards: 1, ..Settings::default() });
+    let mut sent = Vec::new();
+    for round in 0..20 {
+        send_many(&mut world, &mut sent, 20, MS / 2);
+        world.model.move_leader(0, 1 + (round + 1) % 2);
+        world.machine.handle_refresh_wanted();
+    }
+    world.run_for(5 * SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+/// How often something happened.
+fn count(world: &World, is_it: impl Fn(&Event) -> bool) -> usize {
+    world.events.iter().filter(|(_, event)| is_it(event)).count()
+}
+
+#[test]
+fn a_refused_batch_waits_100_ms_the_first_time() {
+    const NOT_ENOUGH_REPLICAS: i16 = 19;
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.partitions.get_mut(&0).expect("it is there").refuses_once =
+        Some(NOT_ENOUGH_REPLICAS);
+    send_many(&mut world, &mut sent, 1, 0);
+    world.run_for(SECOND);
+    let attempts: Vec<_> = world.events.iter().filter(|(_, event)| received_by(1)(event)).collect();
+    let [_, (first, _), (second, _)] = attempts[..] else { panic!("{attempts:?}") };
+    let wait = (second - first) / MS;
+    assert!((80..=125).contains(&wait), "{wait} ms");
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn a_broker_that_closes_on_every_request_is_not_hammered() {
+    let mut world = ready(&Settings::default());
+    world.model.moods.insert(1, Mood::Closing);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 3, 0);
+    world.run_for(SECOND);
+    let closed = count(&world, |event| matches!(event, Event::Closed { broker: 1 }));
+    assert!((5..=25).contains(&closed), "{closed} times");
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn c22_a_partition_that_responses_leave_out_is_retried_with_a_backoff() {
+    let mut world = ready(&Settings::default());
+    world.model.moods.insert(1, Mood::Forgetful);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 3, 0);
+    world.run_for(2 * SECOND);
+    let attempts = count(&world, received_by(1));
+    assert!((3..=10).contains(&attempts), "{attempts} attempts");
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(2 * SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn c19_a_recreated_topic_is_followed_though_its_epochs_start_over() {
+    let mut world = ready(&Settings::default());
+    let mut before = Vec::new();
+    for _ in 0..6 {
+        send_many(&mut world, &mut before, 1, 10 * MS);
+        world.model.move_leader(0, 1);
+    }
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    world.model.recreate(2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    assert_eq!(world.lane(0).owner(), ShardId(0));
+    let after = world.send(0, "after");
+    world.run_for(SECOND);
+    assert_eq!(world.model.partitions[&0].log, ["after"]);
+    assert_eq!(after.offset(), Some(0));
+}
+
+#[test]
+fn c17_acknowledgements_of_the_old_leader_do_not_open_the_new_one() {
+    for (shards, idempotent) in [(1, true), (1, false), (2, true), (2, false)] {
+        let settings = Settings { shards, idempotent, batch_size: 256, ..Settings::default() };
+        let mut world = World::ready(&settings);
+        let mut sent = Vec::new();
+        send_many(&mut world, &mut sent, 1, 10 * MS);
+        // Broker 1 has appended several batches when the move is known, and tells of it later.
+        world.slow.insert(1, 20 * MS);
+        send_many(&mut world, &mut sent, 60, MS / 10);
+        world.model.move_leader(0, 2);
+        world.machine.handle_refresh_wanted();
+        send_many(&mut world, &mut sent, 60, MS);
+        world.run_for(SECOND);
+        assert!(world.when(received_by(2)).is_some());
+        assert_exactly_once(&world, &sent);
+    }
+}
+
+fn certainties(handles: &[CellHandle]) -> Vec<Option<Certainty>> {
+    handles.iter().map(|handle| handle.error().map(|error| error.certainty())).collect()
+}
+
+#[test]
+fn c46_without_any_broker_every_delivery_fails_in_time_as_not_written() {
+    let mut world = ready(&Settings::default());
+    world.kill(1);
+    world.kill(2);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 20, SECOND);
+    world.run_for(99 * SECOND);
+    assert!(sent.iter().all(|handle| handle.try_outcome().is_none()));
+    world.run_for(21 * SECOND);
+    assert_eq!(certainties(&sent), [Some(Certainty::NotWritten); 20]);
+    drop(sent);
+    world.finish();
+}
+
+#[test]
+fn c09_after_an_expiry_in_flight_the_lane_goes_on_in_a_new_epoch() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 2, 10 * MS);
+    world.model.moods.insert(1, Mood::Mute);
+    let lost = [world.send(0, "r2")];
+    world.run_for(121 * SECOND);
+    assert_eq!(certainties(&lost), [Some(Certainty::Unknown)]);
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(31 * SECOND);
+    // It was written after all, as the error said it might; what follows comes behind it, once.
+    sent.extend(lost);
+    send_many(&mut world, &mut sent, 10, MS);
+    world.run_for(SECOND);
+    let expected: Vec<_> = (0..sent.len()).map(|index| format!("r{index}")).collect();
+    assert_eq!(world.model.partitions[&0].log, expected);
+    assert!(sent[3..].iter().all(|handle| handle.offset().is_some()));
+    drop(sent);
+    world.finish();
+}

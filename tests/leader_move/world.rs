@@ -1,0 +1,544 @@
+//! Drives real shards, real lanes and the real metadata machine against the model, on a clock that
+//! jumps from one event to the next. No thread, no socket, no real time.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::batch::{
+    AccumulatorConfig, CellHandle, Lane, LaneId, MonotonicClock, RecordAccumulator, Refusal,
+    ShardId, TopicLanes, take_room,
+};
+use tidegate::buffer::{AccountId, AccountKind, BufferPool, BufferPoolOptions};
+use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, MetadataQuery};
+use tidegate::connection::ConnectionConfig;
+use tidegate::protocol::records::RecordParts;
+use tidegate::protocol::{
+    BrokerId, ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
+};
+use tidegate::shard::{
+    Action, Control, Placement, PortTable, Shard, ShardConfig, ShardParts, ShardPort, Token, View,
+    WakeLoop,
+};
+use tidegate::sync::Doorbell;
+use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
+
+use crate::model::{Model, Mood, Received, TOPIC};
+
+pub const MS: u64 = 1_000_000;
+pub const SECOND: u64 = 1_000 * MS;
+/// From a request's last byte to its response's first.
+const LATENCY: u64 = 2 * MS;
+/// Turns without the clock moving: more means that somebody asks to be called for nothing.
+const TURNS_AT_ONCE_MAX: u32 = 1_000;
+
+#[derive(Default)]
+struct VirtualClock(Cell<u64>);
+
+impl MonotonicClock for VirtualClock {
+    fn monotonic(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Shards are called in every turn anyway.
+struct NoWaker;
+
+impl WakeLoop for NoWaker {
+    fn wake(&self) {}
+}
+
+/// One connection, between a shard and a broker.
+struct Wire {
+    broker: i32,
+    /// What the client wrote and the broker did not take yet: less than a whole frame.
+    inbound: Vec<u8>,
+    outbound: VecDeque<(u64, Vec<u8>)>,
+    /// Partitions in requests that are not answered.
+    unanswered: VecDeque<Vec<i32>>,
+}
+
+/// Something that happened, and when.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Received(Received),
+    LaneSent { from: usize, to: usize },
+    Refused { broker: i32 },
+    Hinted,
+    Closed { broker: i32 },
+}
+
+/// A question of the metadata machine, with its answer on the way.
+enum Answer {
+    Metadata(MetadataResponse),
+    Identity(InitProducerIdResponse),
+}
+
+/// A producer with `shards` shards, and its cluster.
+pub struct World {
+    clock: VirtualClock,
+    pub model: Model,
+    /// Brokers that answer later than others, and after how long.
+    pub slow: BTreeMap<i32, u64>,
+    pub events: Vec<(u64, Event)>,
+    accumulator: Arc<RecordAccumulator>,
+    topic: Arc<TopicLanes>,
+    ports: Arc<PortTable>,
+    shards: Vec<Shard>,
+    wires: BTreeMap<(usize, usize, u32), Wire>,
+    pub machine: MetadataMachine,
+    answer: Option<(u64, Answer)>,
+    /// Questions of the metadata machine go unanswered.
+    pub metadata_is_silent: bool,
+    placements: HashMap<BrokerId, Placement>,
+    published: (u64, Option<ProducerIdentity>),
+}
+
+/// What a test may want otherwise.
+pub struct Settings {
+    pub shards: usize,
+    pub brokers: i32,
+    pub partitions: i32,
+    pub request_timeout: u64,
+    pub batch_size: usize,
+    pub idempotent: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            shards: 2,
+            brokers: 2,
+            partitions: 1,
+            request_timeout: 30 * SECOND,
+            batch_size: 1 << 14,
+            idempotent: true,
+        }
+    }
+}
+
+impl World {
+    pub fn new(settings: &Settings) -> World {
+        let options = BufferPoolOptions { bytes: 16 << 20, ..Default::default() };
+        let pool = BufferPool::new(&options).expect("the system gives a test some memory");
+        let config = AccumulatorConfig {
+            batch_size: settings.batch_size,
+            delivery_timeout: 120 * SECOND,
+            lanes_max: 64,
+            leaderless_account: AccountId::LEADERLESS,
+            stash_account: AccountId::STASH,
+        };
+        let accumulator = RecordAccumulator::new(config, pool);
+        let to_zero: Arc<dyn Partitioner> = Arc::new(|_: &PartitionRequest<'_>| 0);
+        let topic = accumulator.topic(TOPIC, || to_zero);
+        let ports = PortTable::new(settings.shards);
+        let shards = (0..settings.shards).map(|index| {
+            let id = ShardId(index as u16);
+            ports.set(id, ShardPort::new(64, Arc::new(Doorbell::new()), Arc::new(NoWaker)));
+            Shard::new(id, shard_parts(settings, &accumulator.pool))
+        });
+        let mut machine = MetadataMachine::new(metadata_config(), 1);
+        machine.handle_wanted(0, TOPIC.into());
+        World {
+            clock: VirtualClock::default(),
+            model: Model::new(settings.brokers, settings.partitions),
+            slow: BTreeMap::new(),
+            events: Vec::new(),
+            shards: shards.collect(),
+            accumulator,
+            topic,
+            ports,
+            wires: BTreeMap::new(),
+            machine,
+            answer: None,
+            metadata_is_silent: false,
+            placements: HashMap::new(),
+            published: (0, None),
+        }
+    }
+
+    /// A world in which the lanes are there and have their leaders.
+    pub fn ready(settings: &Settings) -> World {
+        let mut world = World::new(settings);
+        world.run_for(SECOND);
+        assert_eq!(world.topic.partitions(), settings.partitions as u32);
+        world
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.0.get()
+    }
+
+    pub fn lane(&self, partition: i32) -> &Arc<Lane> {
+        self.topic.lane(partition as u32).expect("the topic is known")
+    }
+
+    /// Sends one record as `Topic::send` does.
+    pub fn send(&self, partition: i32, value: &str) -> CellHandle {
+        let lane = self.lane(partition);
+        let parts = RecordParts { key: None, value: Some(value.as_bytes()), headers: &[] };
+        let context = self.accumulator.append_context(&self.clock);
+        let mut spare = Vec::new();
+        loop {
+            let appended = lane.append(&context, 0, &parts, &mut spare);
+            if appended.post {
+                self.ports.post(lane);
+            }
+            match appended.result {
+                Ok(handle) => return handle,
+                Err(Refusal::NeedRoom(need)) => {
+                    spare.clear();
+                    let pool = &self.accumulator.pool;
+                    assert!(take_room(pool, lane.account(), need, &mut spare));
+                }
+                Err(Refusal::Closed) => panic!("nobody closed the lane"),
+            }
+        }
+    }
+
+    /// Posts a lane's id to a shard that need not be its owner.
+    pub fn post_to(&self, shard: u16, partition: i32) {
+        let port = self.ports.port(ShardId(shard)).expect("the shard exists");
+        port.post(self.lane(partition));
+    }
+
+    /// Lets everything happen that happens within `time`.
+    pub fn run_for(&mut self, time: u64) {
+        let end = self.now() + time;
+        let mut turns = 0;
+        loop {
+            self.turn();
+            let next = self.next_event().unwrap_or(u64::MAX).max(self.now());
+            turns = if next == self.now() { turns + 1 } else { 0 };
+            assert!(turns < TURNS_AT_ONCE_MAX, "something asks to be called for nothing");
+            if next > end {
+                self.clock.0.set(end);
+                return;
+            }
+            self.clock.0.set(next);
+        }
+    }
+
+    /// When the first occurrence of an event was.
+    pub fn when(&self, is_it: impl Fn(&Event) -> bool) -> Option<u64> {
+        self.events.iter().find(|(_, event)| is_it(event)).map(|(at, _)| *at)
+    }
+
+    fn note(&mut self, event: Event) {
+        self.events.push((self.now(), event));
+    }
+
+    fn next_event(&self) -> Option<u64> {
+        let unpublished = self.picture() != self.published;
+        if unpublished || self.ports.iter().any(|port| port.has_news()) {
+            return Some(self.now());
+        }
+        let shards = self.shards.iter().filter_map(Shard::poll_timeout);
+        let answers = self.wires.values().filter_map(|wire| Some(wire.outbound.front()?.0));
+        let machine = self.machine.poll_timeout(self.now());
+        let answer = self.answer.as_ref().map(|(at, _)| *at);
+        shards.chain(answers).chain(machine).chain(answer).min()
+    }
+
+    /// Everybody has a turn at the present time.
+    fn turn(&mut self) {
+        self.drive_metadata();
+        for index in 0..self.shards.len() {
+            self.drive_shard(index);
+        }
+    }
+
+    fn drive_metadata(&mut self) {
+        let now = self.now();
+        if let Some((_, answer)) = self.answer.take_if(|(at, _)| *at <= now) {
+            match answer {
+                Answer::Metadata(response) => self.machine.handle_metadata(now, &response),
+                Answer::Identity(response) => self.machine.handle_identity(now, &response),
+            }
+        }
+        if self.machine.poll_connect(now).is_some() {
+            self.machine.handle_ready();
+        }
+        if let Some(query) = self.machine.poll_query(now)
+            && !self.metadata_is_silent
+        {
+            let answer = match query {
+                MetadataQuery::Metadata(_) => Answer::Metadata(self.model.metadata()),
+                MetadataQuery::InitProducerId => Answer::Identity(InitProducerIdResponse {
+                    throttle_time_ms: 0,
+                    error: ErrorCode::NONE,
+                    identity: ProducerIdentity { id: 77, epoch: 0 },
+                }),
+            };
+            self.answer = Some((now + LATENCY, answer));
+        }
+        self.publish();
+    }
+
+    /// What a view is made of: news is published when it changes.
+    fn picture(&self) -> (u64, Option<ProducerIdentity>) {
+        (self.machine.snapshot().generation, self.machine.identity())
+    }
+
+    /// As the metadata loop does: places brokers, makes lanes, sends views.
+    fn publish(&mut self) {
+        let snapshot = self.machine.snapshot().clone();
+        let state = self.picture();
+        if state == self.published {
+            return;
+        }
+        self.published = state;
+        for (&id, address) in &snapshot.brokers {
+            let shard = ShardId((id.0 as usize % self.shards.len()) as u16);
+            let pool = &self.accumulator.pool;
+            let open = || pool.open_account(AccountKind::Broker).expect("brokers are few");
+            self.placements.entry(id).or_insert_with(|| Placement {
+                shard,
+                account: open(),
+                address: address.clone(),
+            });
+        }
+        let view = Arc::new(View {
+            snapshot: snapshot.clone(),
+            placements: self.placements.clone(),
+            identity: state.1,
+            last_problem: None,
+        });
+        for port in self.ports.iter() {
+            port.send(Control::View(view.clone()));
+        }
+        let Some(known) = snapshot.topics.get(TOPIC) else { return };
+        let partitions = known.partitions.len() as u32;
+        let halves = self.accumulator.new_lanes(&self.topic, partitions, |_| ShardId(0));
+        let halves = halves.expect("the model has few partitions");
+        self.topic.grow(halves.iter().map(|half| half.lane.clone()));
+        for half in halves {
+            self.ports.port(ShardId(0)).expect("shard 0 exists").send(Control::Lane(half));
+        }
+    }
+
+    /// One turn of a shard, in the order of the real loop.
+    fn drive_shard(&mut self, index: usize) {
+        let now = self.now();
+        self.deliver_responses(index);
+        let port = self.ports.port(ShardId(index as u16)).expect("the shard exists").clone();
+        let shard = &mut self.shards[index];
+        while let Some(message) = port.pop_control() {
+            shard.handle_control(now, message);
+        }
+        port.drain_lanes(1_024, |id| shard.handle_posted(now, LaneId(id)));
+        shard.handle_timeout(now);
+        loop {
+            self.shards[index].finish_turn(now);
+            if !self.transmit(index) & !self.act(index) {
+                break;
+            }
+        }
+        self.shards[index].wakes().wake_all();
+    }
+
+    fn deliver_responses(&mut self, index: usize) {
+        let now = self.now();
+        let keys: Vec<_> = self.wires.keys().filter(|key| key.0 == index).copied().collect();
+        for key in keys {
+            while let Some(wire) = self.wires.get_mut(&key)
+                && let Some((_, mut bytes)) = wire.outbound.pop_front_if(|(at, _)| *at <= now)
+            {
+                wire.unanswered.pop_front();
+                let token = Token { broker: key.1, generation: key.2 };
+                while !bytes.is_empty() {
+                    let Some(space) = self.shards[index].space(token) else { break };
+                    let part = space.len().min(bytes.len());
+                    space[..part].copy_from_slice(&bytes[..part]);
+                    bytes.drain(..part);
+                    self.shards[index].handle_filled(now, token, part);
+                }
+                self.act(index);
+            }
+        }
+    }
+
+    /// Carries what the shard's connections have to write to their brokers.
+    fn transmit(&mut self, index: usize) -> bool {
+        let now = self.now();
+        let mut tokens = Vec::new();
+        self.shards[index].poll_transmit(&mut tokens);
+        let any = !tokens.is_empty();
+        for token in tokens {
+            let mut bytes = Vec::new();
+            {
+                let mut slices = [IoSlice::new(&[]); 64];
+                let used = self.shards[index].slices(token, &mut slices);
+                slices[..used].iter().for_each(|slice| bytes.extend_from_slice(slice));
+            }
+            self.shards[index].handle_written(now, token, bytes.len());
+            let key = (index, token.broker, token.generation);
+            let wire = self.wires.get_mut(&key).expect("only open connections write");
+            wire.inbound.extend_from_slice(&bytes);
+            self.serve(key);
+        }
+        any
+    }
+
+    /// The broker takes the whole frames that it has received.
+    fn serve(&mut self, key: (usize, usize, u32)) {
+        let now = self.now();
+        while let Some(wire) = self.wires.get_mut(&key) {
+            let Some(size) = wire.inbound.first_chunk::<4>() else { return };
+            let end = 4 + u32::from_be_bytes(*size) as usize;
+            if wire.inbound.len() < end {
+                return;
+            }
+            let frame: Vec<u8> = wire.inbound.drain(..end).skip(4).collect();
+            let broker = wire.broker;
+            // The first two bytes are the API's key; that of Produce is 0.
+            if self.model.moods[&broker] == Mood::Closing && frame[..2] == [0, 0] {
+                self.note(Event::Closed { broker });
+                return self.cut(broker);
+            }
+            let (response, received) = self.model.handle(broker, &frame);
+            let partitions: Vec<_> = received.iter().map(|received| received.partition).collect();
+            for &partition in &partitions {
+                self.assert_settled_elsewhere(broker, partition);
+            }
+            let wire = self.wires.get_mut(&key).expect("it was there");
+            wire.unanswered.push_back(partitions);
+            let latency = self.slow.get(&broker).copied().unwrap_or(LATENCY);
+            wire.outbound.extend(response.map(|bytes| (now + latency, bytes)));
+            received.into_iter().for_each(|received| self.note(Event::Received(received)));
+        }
+    }
+
+    /// What holds always: a partition's batches are with one broker at a time (rule 17).
+    fn assert_settled_elsewhere(&self, broker: i32, partition: i32) {
+        let elsewhere = self.wires.values().find(|wire| {
+            let asked = wire.unanswered.iter().flatten().any(|&other| other == partition);
+            wire.broker != broker && asked
+        });
+        if let Some(wire) = elsewhere {
+            panic!("partition {partition} is sent to {broker} and unsettled at {}", wire.broker);
+        }
+    }
+
+    /// Does what the shard asks for, as the real loop does.
+    fn act(&mut self, index: usize) -> bool {
+        let now = self.now();
+        let mut any = false;
+        while let Some(action) = self.shards[index].poll_action() {
+            any = true;
+            match action {
+                Action::Connect { token, broker, .. }
+                    if self.model.moods[&broker.0] == Mood::Dead =>
+                {
+                    self.note(Event::Refused { broker: broker.0 });
+                    self.shards[index].handle_down(now, token, "connection refused");
+                }
+                Action::Connect { token, broker, .. } => {
+                    let wire = Wire {
+                        broker: broker.0,
+                        inbound: Vec::new(),
+                        outbound: VecDeque::new(),
+                        unanswered: VecDeque::new(),
+                    };
+                    self.wires.insert((index, token.broker, token.generation), wire);
+                    self.shards[index].handle_connected(now, token);
+                }
+                Action::Close(token) => {
+                    let wire = self.wires.remove(&(index, token.broker, token.generation));
+                    let broker = wire.expect("it was open").broker;
+                    self.note(Event::Closed { broker });
+                }
+                Action::SendLane { shard, half } => {
+                    self.note(Event::LaneSent { from: index, to: usize::from(shard.0) });
+                    let port = self.ports.port(shard).expect("views name shards that exist");
+                    port.send(Control::Lane(half));
+                }
+                Action::RefreshMetadata => self.machine.handle_refresh_wanted(),
+                Action::Hint(hint) => {
+                    self.note(Event::Hinted);
+                    self.machine.handle_hint(&hint);
+                }
+                Action::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
+            }
+        }
+        any
+    }
+
+    /// The broker closes every connection that it has, and refuses others.
+    pub fn kill(&mut self, broker: i32) {
+        self.model.moods.insert(broker, Mood::Dead);
+        self.cut(broker);
+    }
+
+    /// The broker closes every connection that it has.
+    pub fn cut(&mut self, broker: i32) {
+        let now = self.now();
+        let keys = self.wires.iter().filter(|(_, wire)| wire.broker == broker);
+        let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
+        for key in keys {
+            self.wires.remove(&key);
+            let token = Token { broker: key.1, generation: key.2 };
+            self.shards[key.0].handle_down(now, token, "the broker closed the connection");
+        }
+    }
+
+    /// Lanes that each shard owns.
+    pub fn lane_counts(&self) -> Vec<usize> {
+        self.shards.iter().map(Shard::lane_count).collect()
+    }
+
+    /// Ends the producer; afterwards nothing of the pool is in use.
+    pub fn finish(self) {
+        let pool = self.accumulator.pool.clone();
+        drop(self);
+        pool.assert_all_free();
+    }
+}
+
+fn metadata_config() -> MetadataConfig {
+    MetadataConfig {
+        bootstrap: vec![BrokerAddress { host: "10.0.0.1".into(), port: 9092 }],
+        age_max: 300 * SECOND,
+        interval_min: 100 * MS,
+        topic_unknown_max: 30 * SECOND,
+        backoff_min: 50 * MS,
+        backoff_max: 200 * MS,
+        auto_create: true,
+        idempotent: true,
+    }
+}
+
+fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
+    let connection = ConnectionConfig {
+        client_id: "simulated".into(),
+        request_timeout: settings.request_timeout,
+        throttle_max: 60 * SECOND,
+        response_bytes_max: 1 << 20,
+    };
+    let config = ShardConfig {
+        acks: -1,
+        idempotent: settings.idempotent,
+        in_flight_max: 5,
+        linger: 0,
+        delivery_timeout: 120 * SECOND,
+        request_timeout_ms: (settings.request_timeout / MS) as i32,
+        part_filled_floor: MS / 10,
+        request_bytes: 1 << 20,
+        request_bytes_max: 8 << 20,
+        retries: u32::MAX,
+        reconnect_backoff: (50 * MS, 200 * MS),
+        idle_max: 540 * SECOND,
+        compression: Compression::None,
+        connection: Arc::new(connection),
+    };
+    let backoff = ExponentialBackoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    ShardParts {
+        config: Arc::new(config),
+        retry_policy: Arc::new(backoff),
+        pool: pool.clone(),
+        scratch: None,
+        random: 1,
+    }
+}
