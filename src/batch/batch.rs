@@ -106,8 +106,8 @@ impl Batch {
         })
     }
 
-    /// The encoded size of `parts` as this batch's next record, or `None` where its timestamp or its
-    /// position cannot be expressed relative to the batch's first.
+    /// The encoded size of `parts` as this batch's next record, or `None` where its timestamp or
+    /// its position cannot be expressed relative to the batch's first.
     #[inline]
     pub fn size_of_next(&self, timestamp: i64, parts: &RecordParts<'_>) -> Option<RecordSize> {
         let delta = timestamp.checked_sub(self.base_timestamp)?;

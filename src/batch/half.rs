@@ -214,6 +214,7 @@ impl LaneHalf {
     }
 
     /// An attempt settled with success. `offset` is `None` where the broker did not tell.
+    #[expect(clippy::boxed_local, reason = "the batch ends here, with its memory")]
     pub fn settle_acked(
         &mut self,
         mut batch: Box<Batch>,
@@ -243,7 +244,6 @@ impl LaneHalf {
 
     /// An attempt settled and the batch failed for good. The gap that it leaves in the sequences
     /// is closed by a new epoch.
-    #[expect(clippy::boxed_local, reason = "the batch ends here, with its memory")]
     pub fn settle_failed(
         &mut self,
         mut batch: Box<Batch>,

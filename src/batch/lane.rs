@@ -102,7 +102,8 @@ impl Lane {
     }
 
     /// Appends one record. On [`Refusal::NeedRoom`] the caller takes segments into `spare`, with no
-    /// lock held, and calls again. Whatever the result, the caller posts the lane if `post` says so.
+    /// lock held, and calls again. Whatever the result, the caller posts the lane if `post` says
+    /// so.
     #[inline]
     pub fn append(
         &self,

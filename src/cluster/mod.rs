@@ -1,8 +1,8 @@
 //! Layer 1: what is known of the cluster, and when and whom to ask for more.
 //!
 //! Fed by the metadata loop in `io/` (responses, failures, topics wanted, the time) and by leader
-//! hints from Produce responses. Feeds shards with immutable [`ClusterSnapshot`]s, and the loop with
-//! what to connect to and what to ask.
+//! hints from Produce responses. Feeds shards with immutable [`ClusterSnapshot`]s, and the loop
+//! with what to connect to and what to ask.
 
 mod machine;
 mod snapshot;

@@ -1,16 +1,16 @@
 //! Layer 3: one connection to one broker, without the socket.
 //!
-//! Fed by `shard/` and by the metadata machine's driver: requests to send, bytes that were received,
-//! how many bytes were written, the time. Feeds them with bytes to write (as slices of the requests'
-//! own memory) and with decoded responses.
+//! Fed by `shard/` and by the metadata machine's driver: requests to send, bytes that were
+//! received, how many bytes were written, the time. Feeds them with bytes to write (as slices of
+//! the requests' own memory) and with decoded responses.
 //!
 //! Calling order of a [`Connection`]: after [`Connection::new`] it has an ApiVersions request to
 //! write. Whenever it [`wants_write`](Connection::wants_write), write its
 //! [`slices`](Connection::slices) and report with [`handle_written`](Connection::handle_written).
 //! Read into [`space`](Connection::space), report with [`handle_filled`](Connection::handle_filled)
 //! and take responses with [`poll_response`](Connection::poll_response) until there is none. Call
-//! [`handle_timeout`](Connection::handle_timeout) at [`poll_timeout`](Connection::poll_timeout). After
-//! any error, or when the socket is gone, take what is unsettled with
+//! [`handle_timeout`](Connection::handle_timeout) at [`poll_timeout`](Connection::poll_timeout).
+//! After any error, or when the socket is gone, take what is unsettled with
 //! [`into_unsettled`](Connection::into_unsettled).
 //!
 //! A broker answers the requests of a connection in their order, so what is in flight is a FIFO. A
