@@ -68,8 +68,7 @@ impl OpenState {
             }
             return grow(batch, timestamp, size, parts, spare);
         }
-        // The full batch goes before room for the next is looked for: it may be what holds the
-        // room.
+        // The full batch goes before room for the next is looked for: it may hold that room.
         *news |= self.seal_into(lane);
         self.append_to_new(lane, context, timestamp, parts, spare, news)
     }

@@ -52,8 +52,7 @@ impl Shard {
         let next = [entry.half.next_deadline(timeout), next_in_flight].into_iter().flatten().min();
         if let Some(deadline) = next {
             entry.expiry_armed = true;
-            // A sender may hold the batch that is due: it seals and posts, or the timer comes
-            // again.
+            // A sender may hold the batch that is due: it seals and posts, or the timer repeats.
             let deadline = deadline.max(now + 1_000_000);
             self.timers.push(Reverse((deadline, TimerKind::Expiry, id)));
         }
