@@ -206,7 +206,9 @@ impl Mover<'_> {
                     let account = lane.account();
                     self.spare.clear();
                     let pool = &self.accumulator.pool;
-                    if !pool.is_writable(account) || !take_room(pool, account, need, self.spare) {
+                    // The level is not asked: what is stashed is in memory already, and one broker
+                    // that stalls would hold up the records behind for all others.
+                    if !take_room(pool, account, need, self.spare) {
                         return Err((account, need));
                     }
                 }

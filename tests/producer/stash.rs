@@ -201,3 +201,25 @@ fn a_stash_that_finds_no_room_keeps_its_deadline() {
     }
     assert!(start.elapsed() < secs(5), "it took {:?}", start.elapsed());
 }
+
+#[test]
+fn a_broker_that_stalls_does_not_hold_up_a_new_topics_other_partitions() {
+    let cluster =
+        EmbeddedCluster::builder().brokers(2).topic("t", 2).topic("new", 2).start().unwrap();
+    let producer = builder(&cluster)
+        .watermarks(50_000, 100_000)
+        .request_timeout(millis(300))
+        .backoff(tidegate::RejectRecords)
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    cluster.pause_broker(1);
+    while topic.send_record(to(0, &"x".repeat(10_000))).is_ok() {}
+    let new = producer.topic("new").unwrap();
+    let first = new.send_record(to(0, "for the one that stalls")).unwrap();
+    acked(new.send_record(to(1, "for the other")).unwrap());
+    acked(new.send_record(to(1, "for the other")).unwrap());
+    cluster.resume_broker(1);
+    acked(first);
+}
