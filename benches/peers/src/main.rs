@@ -1,5 +1,5 @@
-//! tidegate measured against librdkafka on one machine: each client in a process of its own, against
-//! an embedded broker in another process that answers everything and keeps nothing.
+//! tidegate measured against librdkafka on one machine: each client in a process of its own,
+//! against an embedded broker in another process that answers everything and keeps nothing.
 //!
 //! ```text
 //! tidegate-peers compare [--rounds 3] [--clients A,B,…] [settings]
