@@ -19,11 +19,10 @@ pub struct Measured {
 
 impl Measured {
     pub fn line(&self) -> String {
-        format!(
-            "records_per_second={:.0} cpu_ns={:.1} cpu_system_ns={:.1} peak_kib={} acked={} \
-             errors={}",
-            self.per_second, self.cpu, self.cpu_system, self.peak_kib, self.acked, self.errors
-        )
+        let Measured { per_second, cpu, cpu_system, peak_kib, acked, errors } = self;
+        let times = format!("cpu_ns={cpu:.1} cpu_system_ns={cpu_system:.1}");
+        let counts = format!("peak_kib={peak_kib} acked={acked} errors={errors}");
+        format!("records_per_second={per_second:.0} {times} {counts}")
     }
 
     pub fn parse(line: &str) -> Option<Measured> {
