@@ -10,14 +10,6 @@ use crate::protocol::records::{self, BATCH_HEADER_LEN, BatchHeader, RecordParts,
 use crate::protocol::{BrokerId, ProducerIdentity};
 use crate::sync::WakeList;
 
-/// Shorter records, in bytes, are left to the processor's own prefetching: asking costs more.
-const PREFETCH_MIN: usize = 512;
-
-/// How far behind the last record the memory for the next ones is prefetched, and how much of it
-/// at most, in bytes. Nearer lines were prefetched after an earlier record.
-const PREFETCH_FROM: usize = 256;
-const PREFETCH_MAX: usize = 2_048;
-
 /// A run of encoded bytes in one segment, from the segment's start.
 pub struct Link {
     segment: Segment,
@@ -148,12 +140,6 @@ impl Batch {
         let written = records::encode_contiguous(out, size, self.records, delta, parts);
         debug_assert_eq!(written, size.total);
         link.len = start + size.total;
-        if size.total >= PREFETCH_MIN {
-            // The next record is likely as long as this one. Without this, the unlocking that
-            // follows it waits for each of its lines to arrive from memory.
-            let next = link.len + PREFETCH_FROM;
-            link.segment.prefetch_write(next..next + size.total.min(PREFETCH_MAX));
-        }
         self.count_record(timestamp, size)
     }
 

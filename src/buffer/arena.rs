@@ -8,7 +8,6 @@
 
 #![allow(unsafe_code)]
 
-use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::free_list::{CHUNK_BYTES, PAGE_BYTES, PAGES_PER_CHUNK};
@@ -84,40 +83,7 @@ impl Arena {
             std::slice::from_raw_parts_mut(self.base.as_ptr().add(region.start()), region.bytes())
         }
     }
-
-    /// Starts to fetch the cache lines of `bytes` of `region`, to be written soon. A hint: ranges
-    /// beyond the region's end are cut.
-    #[inline(always)]
-    pub(super) fn prefetch_write(&self, region: &Region, bytes: Range<usize>) {
-        let slice = self.slice(region);
-        let end = bytes.end.min(slice.len());
-        let mut at = bytes.start;
-        while at < end {
-            prefetch_line(&slice[at]);
-            at += CACHE_LINE;
-        }
-    }
 }
-
-/// Bytes of a cache line, on the machines where lines are prefetched.
-const CACHE_LINE: usize = 64;
-
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline(always)]
-fn prefetch_line(byte: &u8) {
-    // SAFETY: the instruction changes no memory, register or flag, and never faults.
-    unsafe {
-        std::arch::asm!(
-            "prefetchw [{}]",
-            in(reg) std::ptr::from_ref(byte),
-            options(nostack, preserves_flags, readonly)
-        );
-    }
-}
-
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
-#[inline(always)]
-fn prefetch_line(_byte: &u8) {}
 
 /// Which pages are free: the one truth about who owns what, and the check behind every region.
 pub(super) struct PageMap {

@@ -1,7 +1,7 @@
 //! What a pool hands out: segments to encode into, and scratches for a loop's own use.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::account::AccountId;
@@ -39,13 +39,6 @@ impl Segment {
     #[inline]
     pub fn account(&self) -> AccountId {
         self.account
-    }
-
-    /// Starts to fetch what is going to be written next into the cache, so that the writes do not
-    /// wait for it. A hint: what lies beyond the end is left out.
-    #[inline(always)]
-    pub fn prefetch_write(&self, bytes: Range<usize>) {
-        self.pool.arena.prefetch_write(&self.region, bytes);
     }
 
     /// Keeps the smallest class that holds the first `bytes` bytes, and returns the rest of the

@@ -19,11 +19,8 @@ pub fn run(settings: &Settings, bootstrap: &str) -> Result<Measured, Box<dyn Err
     properties.extend(settings.set_tidegate.iter().cloned());
     let producer = Producer::from_config(ProducerConfig::from_properties(properties)?)?;
     let topic = producer.topic(TOPIC)?;
-    let warm_up: Result<Vec<_>, _> = (0..settings.partitions as u32)
-        .map(|partition| topic.send_record(Record::new().value("warm-up").partition(partition)))
-        .collect();
-    for delivery in warm_up? {
-        delivery.wait()?;
+    for partition in 0..settings.partitions as u32 {
+        topic.send_record(Record::new().value("warm-up").partition(partition))?.wait()?;
     }
     let stopwatch = Stopwatch::start();
     let (acked, errors) = std::thread::scope(|scope| {
