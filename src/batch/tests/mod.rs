@@ -1,5 +1,4 @@
 //! Tests of lanes and batches on a clock that only the test moves.
-#![expect(clippy::vec_box, reason = "a half moves between shards in its box")]
 
 mod bytes;
 mod halves;
