@@ -11,10 +11,14 @@ mod failover;
 mod logger;
 #[path = "real_kafka/main_job.rs"]
 mod main_job;
+#[path = "real_kafka/many_partitions.rs"]
+mod many_partitions;
 #[path = "real_kafka/oracle.rs"]
 mod oracle;
 #[path = "real_kafka/records.rs"]
 mod records;
+#[path = "real_kafka/stalled.rs"]
+mod stalled;
 #[path = "real_kafka/streams.rs"]
 mod streams;
 
@@ -34,6 +38,9 @@ const TESTS: &[Test] = &[
     Test { name: "a_topic_is_created_where_that_is_allowed", run: main_job::auto_creation },
     Test { name: "a_killed_leader_costs_nothing_acknowledged", run: failover::killed_leader },
     Test { name: "each_broker_in_turn_may_be_killed", run: failover::each_broker_in_turn },
+    Test { name: "all_brokers_stand_still_and_go_on", run: stalled::all_brokers },
+    Test { name: "one_broker_of_three_stands_still", run: stalled::one_broker },
+    Test { name: "nobody_waits_for_linger_under_pressure", run: many_partitions::steady },
 ];
 
 fn main() -> ExitCode {

@@ -29,7 +29,6 @@ pub struct Streams {
 /// What one stream has done so far.
 #[derive(Default)]
 struct Progress {
-    sent: AtomicU64,
     acked: AtomicU64,
     dropped: AtomicU64,
     /// The last acknowledgement, and the longest time between two of them.
@@ -54,8 +53,8 @@ impl Streams {
             let (into, out) = sync_channel(HELD_MAX);
             let own = Arc::new(Progress::default());
             let topic = producer.topic(topic).expect("a legal name");
-            let (stop, sending, collecting) = (stop.clone(), own.clone(), own.clone());
-            let send = move || send_until(&stop, &topic, run, partition, pause, &into, &sending);
+            let (stop, collecting) = (stop.clone(), own.clone());
+            let send = move || send_until(&stop, &topic, run, partition, pause, &into);
             senders.push(thread::spawn(send));
             collectors.push(thread::spawn(move || collect(&out, &collecting)));
             progress.push(own);
@@ -65,14 +64,6 @@ impl Streams {
 
     pub fn acked(&self, partition: usize) -> u64 {
         self.progress[partition].acked.load(Ordering::Relaxed)
-    }
-
-    pub fn acked_in_all(&self) -> u64 {
-        (0..self.progress.len()).map(|partition| self.acked(partition)).sum()
-    }
-
-    pub fn dropped(&self) -> u64 {
-        self.progress.iter().map(|own| own.dropped.load(Ordering::Relaxed)).sum()
     }
 
     /// Waits until each of these partitions has acknowledged `more` from now on.
@@ -137,7 +128,6 @@ fn send_until(
     partition: u32,
     pause: Duration,
     into: &SyncSender<Delivery>,
-    progress: &Progress,
 ) {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -148,7 +138,6 @@ fn send_until(
             return;
         }
         number += 1;
-        progress.sent.store(u64::from(number), Ordering::Relaxed);
         if number.is_multiple_of(1_000) && !pause.is_zero() {
             thread::sleep(pause);
         }
