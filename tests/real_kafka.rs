@@ -3,10 +3,10 @@
 //! `TIDEGATE_KAFKA_RECORDS` sets the number of records of each codec's run, `TIDEGATE_LOG=1` shows
 //! the producer's warnings.
 
-#[path = "support/kafka/mod.rs"]
-mod kafka;
 #[path = "real_kafka/failover.rs"]
 mod failover;
+#[path = "support/kafka/mod.rs"]
+mod kafka;
 #[path = "real_kafka/logger.rs"]
 mod logger;
 #[path = "real_kafka/main_job.rs"]
