@@ -171,3 +171,28 @@ pub fn auto_creation(kafka: &Kafka) {
     assert_eq!(cluster.read_back(&name).len(), 1_000);
     producer.close(LIMIT).wait().expect("nothing is left");
 }
+
+/// Prints how fast small records are acknowledged; the figure depends on the machine.
+pub fn rate_of_small_records(kafka: &Kafka) {
+    const COUNT: usize = 1_000_000;
+    let cluster = kafka.shared_three();
+    let name = unique_topic("rate");
+    cluster.create_topic(&name, PARTITIONS as i32, 3, &[]);
+    let producer = Producer::builder(&cluster.bootstrap_servers()).build().expect("it builds");
+    let topic = producer.topic(&name).expect("a legal name");
+    topic.send((), "warm").expect("there is room").wait().expect("acknowledged");
+    let value = [7_u8; 100];
+    let start = Instant::now();
+    let sent: Vec<Delivery> =
+        (0..COUNT).map(|_| topic.send((), &value).expect("there is room")).collect();
+    for mut delivery in sent {
+        let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");
+        outcome.expect("a healthy cluster acknowledges");
+    }
+    let took = start.elapsed();
+    let rate = COUNT as f64 / took.as_secs_f64();
+    println!("{COUNT} records of 100 bytes acknowledged in {took:.2?} ({rate:.0}/s)");
+    producer.close(LIMIT).wait().expect("everything is acknowledged");
+    let memory = producer.memory();
+    assert_eq!(memory.free, memory.capacity, "every segment is back");
+}
