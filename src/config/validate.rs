@@ -185,7 +185,10 @@ impl ProducerConfig {
         let (codec, built) = match self.compression {
             Compression::None => return Ok(()),
             Compression::Gzip { level } => {
-                in_range("compression.gzip.level", level, 1..=9)?;
+                // -1 is Kafka's default, the library's own choice, and what `gzip()` gives.
+                if level != -1 {
+                    in_range("compression.gzip.level", level, 1..=9)?;
+                }
                 ("gzip", cfg!(feature = "gzip"))
             }
             Compression::Snappy => ("snappy", cfg!(feature = "snappy")),
@@ -288,6 +291,15 @@ mod tests {
         assert!(refused(|c| c.client_id = "x".repeat(40_000)).contains("client.id"));
         let gzip = refused(|c| c.compression = Compression::Gzip { level: 0 });
         assert!(gzip.contains("compression.gzip.level = 0") && gzip.contains("1 to 9"), "{gzip}");
+    }
+
+    #[test]
+    fn every_codec_is_accepted_at_its_default_level() {
+        let gzip = Compression::gzip();
+        for compression in [gzip, Compression::lz4(), Compression::zstd(), Compression::snappy()] {
+            let config = ProducerConfig { compression, ..config() };
+            assert_eq!(config.validate(), Ok(()), "{compression:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,50 @@
+//! The producer against real Apache Kafka, judged by Java's own clients.
+//!
+//! `TIDEGATE_KAFKA_RECORDS` sets the number of records of each codec's run, `TIDEGATE_LOG=1` shows
+//! the producer's warnings.
+
+#[path = "real_kafka/failover.rs"]
+mod failover;
+#[path = "support/kafka/mod.rs"]
+mod kafka;
+#[path = "real_kafka/logger.rs"]
+mod logger;
+#[path = "real_kafka/main_job.rs"]
+mod main_job;
+#[path = "real_kafka/many_partitions.rs"]
+mod many_partitions;
+#[path = "real_kafka/oracle.rs"]
+mod oracle;
+#[path = "real_kafka/records.rs"]
+mod records;
+#[path = "real_kafka/stalled.rs"]
+mod stalled;
+#[path = "real_kafka/streams.rs"]
+mod streams;
+
+use std::process::ExitCode;
+
+use kafka::Test;
+
+const TESTS: &[Test] = &[
+    Test { name: "the_oracle_sees_every_fault", run: oracle::sees_every_fault },
+    Test { name: "records_of_every_kind_come_back_uncompressed", run: main_job::uncompressed },
+    Test { name: "records_of_every_kind_come_back_from_gzip", run: main_job::gzip },
+    Test { name: "records_of_every_kind_come_back_from_snappy", run: main_job::snappy },
+    Test { name: "records_of_every_kind_come_back_from_lz4", run: main_job::lz4 },
+    Test { name: "records_of_every_kind_come_back_from_zstd", run: main_job::zstd },
+    Test { name: "small_records_are_acknowledged_quickly", run: main_job::rate_of_small_records },
+    Test { name: "keys_go_where_java_sends_them", run: main_job::keys_as_java },
+    Test { name: "an_unknown_topic_is_an_error_after_the_limit", run: main_job::unknown_topic },
+    Test { name: "a_topic_is_created_where_that_is_allowed", run: main_job::auto_creation },
+    Test { name: "a_killed_leader_costs_nothing_acknowledged", run: failover::killed_leader },
+    Test { name: "each_broker_in_turn_may_be_killed", run: failover::each_broker_in_turn },
+    Test { name: "all_brokers_stand_still_and_go_on", run: stalled::all_brokers },
+    Test { name: "one_broker_of_three_stands_still", run: stalled::one_broker },
+    Test { name: "nobody_waits_for_linger_under_pressure", run: many_partitions::steady },
+];
+
+fn main() -> ExitCode {
+    logger::install();
+    kafka::run(TESTS)
+}

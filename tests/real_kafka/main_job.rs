@@ -1,0 +1,198 @@
+//! Records of every kind out and back, keys as Java's producer places them, and unknown topics.
+
+use std::time::{Duration, Instant};
+
+use tidegate::{Compression, Delivery, DeliveryErrorCause, Producer, Topic};
+
+use crate::kafka::{ClusterConfig, Kafka, unique_topic};
+use crate::records;
+
+const PARTITIONS: u32 = 12;
+const SENDERS: u64 = 2;
+
+/// Ten times what a run took on two busy cores.
+const LIMIT: Duration = Duration::from_secs(120);
+
+pub fn uncompressed(kafka: &Kafka) {
+    everything(kafka, Compression::None, 1_000_000);
+}
+
+pub fn gzip(kafka: &Kafka) {
+    everything(kafka, Compression::gzip(), 100_000);
+}
+
+pub fn snappy(kafka: &Kafka) {
+    everything(kafka, Compression::snappy(), 100_000);
+}
+
+pub fn lz4(kafka: &Kafka) {
+    everything(kafka, Compression::lz4(), 100_000);
+}
+
+pub fn zstd(kafka: &Kafka) {
+    everything(kafka, Compression::zstd(), 100_000);
+}
+
+/// What a record's acknowledgement said, at the place where the record must be.
+#[derive(Clone, Copy)]
+struct Acknowledged {
+    id: u64,
+    timestamp: i64,
+}
+
+fn everything(kafka: &Kafka, compression: Compression, default: u64) {
+    let asked = std::env::var("TIDEGATE_KAFKA_RECORDS").ok();
+    let count = asked.map_or(default, |text| text.parse().expect("a number of records"));
+    let cluster = kafka.shared_three();
+    let topic = unique_topic("everything");
+    cluster.create_topic(&topic, PARTITIONS as i32, 3, &[]);
+    let seed = u64::from(compression.codec().id());
+    let builder = Producer::builder(&cluster.bootstrap_servers());
+    let producer = builder.compression(compression).build().expect("the settings work");
+    let start = Instant::now();
+    let log = send_all(&producer.topic(&topic).expect("a legal name"), seed, count);
+    let took = start.elapsed();
+    producer.close(LIMIT).wait().expect("every record is acknowledged already");
+
+    let mut next = [0_usize; PARTITIONS as usize];
+    let start = Instant::now();
+    let read = cluster.read_back_each(&topic, |record| {
+        let partition = record.partition as usize;
+        assert_eq!(record.offset, next[partition] as i64, "a gap in partition {partition}");
+        next[partition] += 1;
+        let acknowledged = log[partition].get(record.offset as usize).copied().flatten();
+        let acknowledged = acknowledged.expect("nothing was acknowledged at this offset");
+        let made = records::make(seed, acknowledged.id, PARTITIONS);
+        made.assert_read(acknowledged.id, &record, acknowledged.timestamp);
+    });
+    assert_eq!(read, count);
+    println!(
+        "{:?}: {count} records acknowledged in {took:.2?} ({:.0}/s), read back in {:.2?}",
+        compression.codec(),
+        count as f64 / took.as_secs_f64(),
+        start.elapsed()
+    );
+}
+
+/// Sends from several threads, awaits everything, and gives each partition's acknowledgements by
+/// offset.
+fn send_all(topic: &Topic, seed: u64, count: u64) -> Vec<Vec<Option<Acknowledged>>> {
+    let senders: Vec<Vec<(u64, Delivery)>> = std::thread::scope(|scope| {
+        let send = |first: u64| {
+            let ids = (first..count).step_by(SENDERS as usize);
+            let send = |id| records::make(seed, id, PARTITIONS).send(topic);
+            ids.map(|id| (id, send(id).expect("there is room within a minute"))).collect()
+        };
+        let threads: Vec<_> = (0..SENDERS).map(|first| scope.spawn(move || send(first))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no sender panics")).collect()
+    });
+    let mut log = vec![Vec::new(); PARTITIONS as usize];
+    for (id, mut delivery) in senders.into_iter().flatten() {
+        let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");
+        let at = outcome.expect("a healthy cluster acknowledges");
+        let offset = at.offset().expect("acks=all gives offsets") as usize;
+        let partition: &mut Vec<Option<Acknowledged>> = &mut log[at.partition() as usize];
+        if partition.len() <= offset {
+            partition.resize(offset + 1, None);
+        }
+        let before = partition[offset].replace(Acknowledged { id, timestamp: at.timestamp() });
+        assert!(before.is_none(), "{at} was acknowledged twice");
+    }
+    log
+}
+
+pub fn keys_as_java(kafka: &Kafka) {
+    let cluster = kafka.shared_three();
+    let topic = unique_topic("keys");
+    cluster.create_topic(&topic, 17, 3, &[]);
+    let mut random = records::Random::new(7);
+    let keys: Vec<Vec<u8>> = (0..10_000)
+        .map(|_| (0..1 + random.below(40)).map(|_| random.next() as u8).collect())
+        .collect();
+    let by_java = cluster.java_partitions(&topic, &keys);
+    let producer = Producer::builder(&cluster.bootstrap_servers()).build().expect("it builds");
+    let handle = producer.topic(&topic).expect("a legal name");
+    let sent = keys.iter().map(|key| handle.send(key, "tidegate").expect("there is room"));
+    let sent: Vec<Delivery> = sent.collect();
+    for ((delivery, key), java) in sent.into_iter().zip(&keys).zip(&by_java) {
+        let at = delivery.wait().expect("acknowledged");
+        assert_eq!(at.partition(), *java, "key {key:02x?}");
+    }
+    let mut places = std::collections::HashMap::new();
+    let read = cluster.read_back_each(&topic, |record| {
+        let key = record.key.expect("every record has a key").to_vec();
+        let before = places.insert(key, record.partition);
+        assert!(before.is_none_or(|before| before == record.partition), "one key, two partitions");
+    });
+    assert_eq!(read, 20_000);
+    producer.close(LIMIT).wait().expect("everything is acknowledged");
+}
+
+pub fn unknown_topic(kafka: &Kafka) {
+    const UNKNOWN_MAX: Duration = Duration::from_secs(2);
+    let cluster = kafka.shared_three();
+    let builder = Producer::builder(&cluster.bootstrap_servers());
+    let producer = builder.configure(|config| config.topic_unknown_max = UNKNOWN_MAX).build();
+    let producer = producer.expect("the settings work");
+    let name = unique_topic("never-created");
+    let topic = producer.topic(&name).expect("a legal name");
+    let start = Instant::now();
+    let mut delivery = topic.send("key", "value").expect("an unknown topic has a stash");
+    let outcome = delivery.wait_timeout(UNKNOWN_MAX * 10).expect("resolved within the limit");
+    let took = start.elapsed();
+    let error = outcome.expect_err("the topic does not exist");
+    assert!(matches!(error.cause(), DeliveryErrorCause::UnknownTopic { .. }), "{error}");
+    assert_eq!(error.topic(), name);
+    assert!(error.to_string().contains("create it"), "{error}");
+    assert!(took >= UNKNOWN_MAX, "failed after {took:?} already");
+    // A topic that comes into being later is found.
+    cluster.create_topic(&name, 1, 3, &[]);
+    let mut delivery = topic.send("key", "value").expect("there is room");
+    let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");
+    assert_eq!(outcome.expect("acknowledged").to_string(), format!("{name}-0@0"));
+    producer.close(LIMIT).wait().expect("nothing is left");
+}
+
+pub fn auto_creation(kafka: &Kafka) {
+    let config = ClusterConfig::single().property("auto.create.topics.enable", "true");
+    let config = config.property("num.partitions", "3");
+    let cluster = kafka.start(&config);
+    let builder = Producer::builder(&cluster.bootstrap_servers());
+    let producer = builder.allow_auto_create_topics(true).build().expect("the settings work");
+    let name = unique_topic("made-by-asking");
+    let topic = producer.topic(&name).expect("a legal name");
+    let sent: Vec<Delivery> = (0..1_000_u32)
+        .map(|number| topic.send(&number.to_be_bytes(), "value").expect("there is room"))
+        .collect();
+    for mut delivery in sent {
+        let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");
+        outcome.expect("the topic was created");
+    }
+    assert_eq!(cluster.read_back(&name).len(), 1_000);
+    producer.close(LIMIT).wait().expect("nothing is left");
+}
+
+/// Prints how fast small records are acknowledged; the figure depends on the machine.
+pub fn rate_of_small_records(kafka: &Kafka) {
+    const COUNT: usize = 1_000_000;
+    let cluster = kafka.shared_three();
+    let name = unique_topic("rate");
+    cluster.create_topic(&name, PARTITIONS as i32, 3, &[]);
+    let producer = Producer::builder(&cluster.bootstrap_servers()).build().expect("it builds");
+    let topic = producer.topic(&name).expect("a legal name");
+    topic.send((), "warm").expect("there is room").wait().expect("acknowledged");
+    let value = [7_u8; 100];
+    let start = Instant::now();
+    let sent: Vec<Delivery> =
+        (0..COUNT).map(|_| topic.send((), &value).expect("there is room")).collect();
+    for mut delivery in sent {
+        let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");
+        outcome.expect("a healthy cluster acknowledges");
+    }
+    let took = start.elapsed();
+    let rate = COUNT as f64 / took.as_secs_f64();
+    println!("{COUNT} records of 100 bytes acknowledged in {took:.2?} ({rate:.0}/s)");
+    producer.close(LIMIT).wait().expect("everything is acknowledged");
+    let memory = producer.memory();
+    assert_eq!(memory.free, memory.capacity, "every segment is back");
+}
