@@ -242,6 +242,9 @@ impl Shard {
         broker.part_at = None;
         if was_idle {
             log::debug!("connection closed: {text}");
+        } else if broker.failures > 1 {
+            // A broker that stays down is tried five times a second: one warning is enough.
+            log::debug!("still not connected: {text}");
         } else {
             log::warn!("connection lost: {text}");
             self.actions.push_back(Action::RefreshMetadata);
