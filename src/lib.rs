@@ -131,9 +131,6 @@
 // The codec is whole: what only tests, fuzzers and other roles (a consumer) call is not reached
 // from the public interface, and looks dead to a build in which the layers are private.
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
-// The codec is whole: what only tests, fuzzers and other roles (a consumer) call is not reached
-// from the public interface, and looks dead to a build in which the layers are private.
-#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("tidegate needs a 64-bit target: its arena is addressed with 64-bit pointers");

@@ -8,7 +8,7 @@ use super::lane::{AppendContext, MonotonicClock};
 use super::{Cells, Destination, FlushWaiters, Lane, LaneHalf, LaneId, ShardId, TopicLanes};
 use crate::buffer::{AccountId, BufferPool};
 use crate::error::{DeliveryError, DeliveryErrorCause};
-use crate::policy::Partitioner;
+use crate::policy::Chooser;
 use crate::protocol::{BrokerId, PartitionId};
 
 /// Sizes in bytes, times in nanoseconds.
@@ -82,17 +82,17 @@ impl RecordAccumulator {
     }
 
     /// The topic of this name, made with `partitioner` at its first mention.
-    pub fn topic(
+    pub fn topic<P: Into<Chooser>>(
         &self,
         name: &str,
-        partitioner: impl FnOnce() -> Arc<dyn Partitioner>,
+        partitioner: impl FnOnce() -> P,
     ) -> Arc<TopicLanes> {
         let mut topics = lock(&self.topics);
         if let Some(topic) = topics.get(name) {
             return topic.clone();
         }
         let name: Arc<str> = name.into();
-        let topic = TopicLanes::new(name.clone(), partitioner(), self.pool.clone());
+        let topic = TopicLanes::new(name.clone(), partitioner().into(), self.pool.clone());
         if self.is_closed() {
             topic.lock_stash().closed = true;
         }
@@ -117,6 +117,7 @@ impl RecordAccumulator {
 
     /// Lanes for the partitions that a topic has not got yet, owned by `owner`. The caller sends
     /// the halves there and then publishes the lanes with [`TopicLanes::grow`].
+    #[allow(clippy::vec_box, reason = "a half moves between shards in its box")]
     pub fn new_lanes(
         &self,
         topic: &TopicLanes,

@@ -1,6 +1,5 @@
 //! Moving stashed records into their lanes, once their topic is known.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::lane::{AppendContext, Lane};
@@ -9,7 +8,6 @@ use super::stash::{DrainingRun, Run, StashedRecord};
 use super::{CellHandle, Destination, RecordAccumulator, Stash, TopicLanes};
 use crate::buffer::{AccountId, Segment};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
-use crate::policy::{PartitionRequest, Partitions};
 use crate::protocol::records::{Header, RecordParts};
 use crate::sync::{ForwardTable, WakeList};
 
@@ -173,11 +171,9 @@ impl Mover<'_> {
         let chosen = match record.partition {
             Some(partition) => partition,
             None => {
-                let partitions = Partitions::new(self.topic);
-                let request =
-                    PartitionRequest::new(&self.topic.name, record.key, record.value, partitions);
-                let partitioner = &self.topic.partitioner;
-                catch_unwind(AssertUnwindSafe(|| partitioner.partition(&request)))
+                let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
+                chooser
+                    .partition(name, record.key, record.value, self.topic)
                     .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
             }
         };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Lane, Stash};
 use crate::buffer::BufferPool;
-use crate::policy::{PartitionView, Partitioner};
+use crate::policy::{Chooser, PartitionView};
 
 /// Whether senders go to the lanes or to the stash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct TopicLanes {
     /// The topic's name.
     pub name: Arc<str>,
     /// Chooses partitions for this topic.
-    pub partitioner: Arc<dyn Partitioner>,
+    pub partitioner: Chooser,
     chunks: [OnceLock<Chunk>; CHUNKS],
     count: AtomicU32,
     state: AtomicU8,
@@ -48,7 +48,7 @@ fn chunk_of(index: usize) -> (usize, usize) {
 
 impl TopicLanes {
     /// A topic of which only the name is known.
-    pub fn new(name: Arc<str>, partitioner: Arc<dyn Partitioner>, pool: BufferPool) -> Arc<Self> {
+    pub fn new(name: Arc<str>, partitioner: Chooser, pool: BufferPool) -> Arc<Self> {
         Arc::new(TopicLanes {
             name,
             partitioner,

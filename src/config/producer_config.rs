@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::{
-    BackoffStrategy, DefaultPartitioners, ExponentialBackoff, ParkSender, PartitionerFactory,
-    RetryPolicy,
+    BackoffStrategy, ExponentialBackoff, ParkSender, PartitionerFactory, RetryPolicy,
 };
 use crate::protocol::compression::Compression;
 
@@ -244,11 +243,6 @@ impl ProducerConfig {
     /// Bytes of the largest batch there can be: the pool and each loop need room for one.
     pub fn largest_batch(&self) -> usize {
         self.batch_size.max(self.max_request_size)
-    }
-
-    /// The partitioner in effect.
-    pub fn partitioner_in_effect(&self) -> Arc<dyn PartitionerFactory> {
-        self.partitioner.clone().unwrap_or_else(|| Arc::new(DefaultPartitioners))
     }
 
     /// The strategy in effect.

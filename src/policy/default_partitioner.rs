@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
-use super::{PartitionRequest, Partitioner, PartitionerFactory, Partitions, murmur2};
+use super::{
+    PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions, murmur2,
+};
 
 /// Threads that stick to partitions of their own; further ones share. A power of two.
 const SLOTS: usize = 64;
@@ -62,6 +64,39 @@ impl DefaultPartitioner {
         DefaultPartitioner { slots: OnceLock::new(), seed }
     }
 
+    /// What [`Partitioner::partition`] does, for callers that know their view of the partitions.
+    #[inline]
+    pub(crate) fn choose<V: PartitionView>(&self, key: Option<&[u8]>, view: &V) -> u32 {
+        if let Some(key) = key {
+            return (murmur2(key) & 0x7fff_ffff) % view.count().max(1);
+        }
+        let slot = self.slot();
+        let sticky = slot.partition.load(Relaxed);
+        // Exhausted and unset ones are out of every range, so never available.
+        if sticky < EXHAUSTED && view.is_available(sticky) {
+            return sticky;
+        }
+        choose(slot, Partitions::new(view), sticky)
+    }
+
+    /// What [`Partitioner::on_appended`] does.
+    #[inline]
+    pub(crate) fn count_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
+        // Nobody asked for stickiness yet: every record had a key.
+        let Some(slots) = self.slots.get() else { return };
+        let slot = &slots[thread_number() as usize % SLOTS];
+        if slot.partition.load(Relaxed) != partition {
+            return;
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let total = slot.bytes.load(Relaxed).saturating_add(bytes);
+        slot.bytes.store(total, Relaxed);
+        if total as usize >= batch_size {
+            slot.partition.store(partition | EXHAUSTED, Relaxed);
+        }
+    }
+
+    #[inline]
     fn slot(&self) -> &Slot {
         let slots = self.slots.get_or_init(|| make_slots(self.seed));
         &slots[thread_number() as usize % SLOTS]
@@ -76,32 +111,11 @@ impl Default for DefaultPartitioner {
 
 impl Partitioner for DefaultPartitioner {
     fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
-        let partitions = request.partitions;
-        if let Some(key) = request.key {
-            return (murmur2(key) & 0x7fff_ffff) % partitions.count().max(1);
-        }
-        let slot = self.slot();
-        let sticky = slot.partition.load(Relaxed);
-        // Exhausted and unset ones are out of every range, so never available.
-        if sticky < EXHAUSTED && partitions.is_available(sticky) {
-            return sticky;
-        }
-        choose(slot, partitions, sticky)
+        self.choose(request.key, &request.partitions)
     }
 
     fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
-        // Nobody asked for stickiness yet: every record had a key.
-        let Some(slots) = self.slots.get() else { return };
-        let slot = &slots[thread_number() as usize % SLOTS];
-        if slot.partition.load(Relaxed) != partition {
-            return;
-        }
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let total = slot.bytes.load(Relaxed).saturating_add(bytes);
-        slot.bytes.store(total, Relaxed);
-        if total as usize >= batch_size {
-            slot.partition.store(partition | EXHAUSTED, Relaxed);
-        }
+        self.count_appended(partition, bytes, batch_size);
     }
 }
 

@@ -14,6 +14,7 @@
 //! were stashed. The retry policy runs on the event loop: it must be quick and must not panic.
 
 mod backoff;
+mod chooser;
 mod default_partitioner;
 mod murmur2;
 mod partitioner;
@@ -22,6 +23,7 @@ mod retry;
 pub use backoff::{
     Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, PressureScope, RejectRecords,
 };
+pub use chooser::Chooser;
 pub(crate) use default_partitioner::random_seed;
 pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners};
 pub use murmur2::murmur2;

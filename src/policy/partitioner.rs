@@ -39,6 +39,16 @@ impl<'a> Partitions<'a> {
     }
 }
 
+impl PartitionView for Partitions<'_> {
+    fn count(&self) -> u32 {
+        self.view.count()
+    }
+
+    fn is_available(&self, partition: u32) -> bool {
+        self.view.is_available(partition)
+    }
+}
+
 impl fmt::Debug for Partitions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Partitions").field("count", &self.count()).finish_non_exhaustive()

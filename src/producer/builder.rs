@@ -205,7 +205,7 @@ impl ProducerBuilder {
             ports,
             metadata: metadata.mailbox().clone(),
             strategy: config.strategy_in_effect(),
-            partitioners: config.partitioner_in_effect(),
+            partitioners: config.partitioner.clone(),
             clock: Clock,
             max_request_size: config.max_request_size,
         });

@@ -14,7 +14,7 @@ use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
 use crate::io::{
     Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_forked_child, is_own_thread,
 };
-use crate::policy::{BackoffStrategy, PartitionerFactory};
+use crate::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
 use crate::shard::PortTable;
 
 /// A topic's name has at most this many bytes (Kafka's `Topic.MAX_NAME_LENGTH`).
@@ -26,7 +26,8 @@ pub(super) struct Shared {
     pub ports: Arc<PortTable>,
     pub metadata: Arc<MetadataMailbox>,
     pub strategy: Arc<dyn BackoffStrategy>,
-    pub partitioners: Arc<dyn PartitionerFactory>,
+    /// `None`: the default.
+    pub partitioners: Option<Arc<dyn PartitionerFactory>>,
     pub clock: Clock,
     pub max_request_size: usize,
 }
@@ -131,7 +132,10 @@ impl Producer {
         if shared.accumulator.is_closed() {
             return refuse(SendErrorKind::Closed);
         }
-        let lanes = shared.accumulator.topic(name, || shared.partitioners.for_topic(name));
+        let lanes = shared.accumulator.topic(name, || match &shared.partitioners {
+            None => Chooser::Default(DefaultPartitioner::new()),
+            Some(factory) => Chooser::Own(factory.for_topic(name)),
+        });
         if lanes.partitions() == 0 {
             shared.metadata.want(lanes.name.clone());
         }

@@ -1,7 +1,6 @@
 //! A topic: where records are sent from.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::admission::{Admission, Admitted};
@@ -13,7 +12,7 @@ use crate::batch::{CellHandle, Lane, Refusal, TopicLanes, TopicState, take_room}
 use crate::buffer::Segment;
 use crate::error::{DeliveryError, SendError, SendErrorKind};
 use crate::io::is_forked_child;
-use crate::policy::{PartitionRequest, PartitionView, Partitions};
+use crate::policy::PartitionView;
 use crate::protocol::records::{RecordParts, single_record_batch_size};
 use crate::sync::SharedFailure;
 
@@ -143,11 +142,7 @@ impl Topic {
     #[inline]
     fn sent(&self, partition: u32, len: usize, handle: CellHandle) -> Delivery {
         let batch_size = self.shared.accumulator.config.batch_size;
-        // A hook that panics has lost nothing but its own count.
-        let hook = || self.lanes.partitioner.on_appended(partition, len, batch_size);
-        if catch_unwind(AssertUnwindSafe(hook)).is_err() {
-            log::error!("topic {}: the partitioner panicked after an append", self.lanes.name);
-        }
+        self.lanes.partitioner.on_appended(&self.lanes.name, partition, len, batch_size);
         Delivery::new(handle)
     }
 
@@ -156,9 +151,9 @@ impl Topic {
         if let Some(partition) = asked {
             return Ok(partition);
         }
-        let partitions = Partitions::new(&*self.lanes);
-        let request = PartitionRequest::new(&self.lanes.name, parts.key, parts.value, partitions);
-        catch_unwind(AssertUnwindSafe(|| self.lanes.partitioner.partition(&request)))
+        let (name, chooser) = (&self.lanes.name, &self.lanes.partitioner);
+        chooser
+            .partition(name, parts.key, parts.value, &*self.lanes)
             .map_err(|_| SendErrorKind::PolicyPanicked("partitioner"))
     }
 

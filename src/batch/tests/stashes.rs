@@ -40,7 +40,7 @@ fn drain_all(bench: &Bench, topic: &TopicLanes, budget: usize) -> Drained {
 }
 
 fn unknown(bench: &Bench, partitioner: impl Partitioner + 'static) -> Arc<TopicLanes> {
-    bench.accumulator.topic("t", || Arc::new(partitioner))
+    bench.accumulator.topic("t", || Arc::new(partitioner) as Arc<dyn Partitioner>)
 }
 
 fn to_zero(_: &PartitionRequest<'_>) -> u32 {

@@ -1,0 +1,66 @@
+//! A topic's partitioner as the send path calls it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::{DefaultPartitioner, PartitionRequest, PartitionView, Partitioner, Partitions};
+
+/// A topic's partitioner. The default one is called directly, and is trusted not to panic; a user's
+/// is behind a pointer and a guard.
+pub enum Chooser {
+    /// The default.
+    Default(DefaultPartitioner),
+    /// The user's own.
+    Own(Arc<dyn Partitioner>),
+}
+
+/// The user's partitioner panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionerPanicked;
+
+impl Chooser {
+    /// The partition of a record.
+    ///
+    /// # Errors
+    /// [`PartitionerPanicked`], which costs this record only.
+    #[inline]
+    pub fn partition<V: PartitionView>(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        view: &V,
+    ) -> Result<u32, PartitionerPanicked> {
+        match self {
+            Chooser::Default(partitioner) => Ok(partitioner.choose(key, view)),
+            Chooser::Own(partitioner) => {
+                let request = PartitionRequest::new(topic, key, value, Partitions::new(view));
+                catch_unwind(AssertUnwindSafe(|| partitioner.partition(&request)))
+                    .map_err(|_| PartitionerPanicked)
+            }
+        }
+    }
+
+    /// A record was appended; called outside of any lock.
+    #[inline]
+    pub fn on_appended(&self, topic: &str, partition: u32, bytes: usize, batch_size: usize) {
+        match self {
+            Chooser::Default(partitioner) => {
+                partitioner.count_appended(partition, bytes, batch_size);
+            }
+            Chooser::Own(partitioner) => {
+                let hook = || partitioner.on_appended(partition, bytes, batch_size);
+                // A hook that panics has lost nothing but its own count.
+                if catch_unwind(AssertUnwindSafe(hook)).is_err() {
+                    log::error!("topic {topic}: the partitioner panicked after an append");
+                }
+            }
+        }
+    }
+}
+
+impl From<Arc<dyn Partitioner>> for Chooser {
+    fn from(partitioner: Arc<dyn Partitioner>) -> Self {
+        Chooser::Own(partitioner)
+    }
+}
