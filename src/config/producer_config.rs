@@ -174,8 +174,8 @@ pub struct ProducerConfig {
     /// stay free for others. Turn it off on machines shared with other busy processes.
     /// `tidegate.pinning`.
     pub pinning: bool,
-    /// Who chooses partitions. Default: `None`, a [`DefaultPartitioner`](crate::DefaultPartitioner) for
-    /// each topic. In code only.
+    /// Who chooses partitions. Default: `None`, a
+    /// [`DefaultPartitioner`](crate::DefaultPartitioner) for each topic. In code only.
     pub partitioner: Option<Arc<dyn PartitionerFactory>>,
     /// What happens to a record without room. Default: `None`: [`ParkSender`] for `max_block`.
     /// `tidegate.backoff.strategy`: `park`, `drop` or `reject`.
