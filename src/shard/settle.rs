@@ -242,11 +242,12 @@ impl Shard {
         broker.part_at = None;
         if was_idle {
             log::debug!("connection closed: {text}");
-        } else if broker.failures > 1 {
-            // A broker that stays down is tried five times a second: one warning is enough.
-            log::debug!("still not connected: {text}");
         } else {
-            log::warn!("connection lost: {text}");
+            // A broker that stays down is tried five times a second: one warning is enough. But
+            // each failure asks for metadata: until the cluster has elected other leaders, what it
+            // answers is no news.
+            let level = if broker.failures > 1 { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "not connected: {text}");
             self.actions.push_back(Action::RefreshMetadata);
         }
         self.brokers[index].last_problem = Some(text.clone());

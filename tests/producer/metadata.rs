@@ -223,6 +223,24 @@ fn a_leader_is_killed_while_records_are_sent() {
 }
 
 #[test]
+fn a_leader_elected_long_after_the_old_one_died_is_found() {
+    let cluster = cluster(2, 2);
+    let producer = quick(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    let metadata = |stats: &tidegate::embedded::ClusterStats| stats.requests_of(3);
+    let before = metadata(&cluster.stats());
+    let dead = cluster.leader("t", 0).unwrap();
+    cluster.stop_broker(dead);
+    let delivery = topic.send_record(to(0, "after the death")).unwrap();
+    // Metadata goes on naming the dead leader until there is an election, and is asked again.
+    assert!(cluster.wait_until(secs(30), |stats| metadata(stats) >= before + 10));
+    cluster.fail_over(dead);
+    acked(delivery);
+    close(&producer);
+}
+
+#[test]
 fn the_metadata_brokers_death_is_survived() {
     // Whichever broker it asked, that one dies: one after the other, all of them.
     let cluster = cluster(3, 1);
