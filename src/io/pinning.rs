@@ -41,10 +41,12 @@ pub(super) fn pin_current(pinning: &Pinning, index: usize) -> Option<usize> {
         return Some(core);
     }
     log::warn!("event loop {index} could not be pinned to core {core}");
+    unpin(pinning);
     None
 }
 
-/// A loop that [`pin_current`] pinned automatically has ended: its core is free for another.
+/// A loop that [`pin_current`] was to pin automatically has ended, or could not be pinned: its core
+/// is free for another.
 pub(super) fn unpin(pinning: &Pinning) {
     if *pinning == Pinning::Automatic {
         PINNED.fetch_sub(1, Ordering::Relaxed);
