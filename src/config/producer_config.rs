@@ -259,11 +259,6 @@ impl ProducerConfig {
         };
         self.retry_policy.clone().unwrap_or_else(exponential)
     }
-
-    /// How long to wait before a broker is connected to again.
-    pub fn reconnect_policy(&self) -> ExponentialBackoff {
-        ExponentialBackoff::new(self.reconnect_backoff, self.reconnect_backoff_max)
-    }
 }
 
 impl fmt::Debug for ProducerConfig {

@@ -67,11 +67,6 @@ impl EventLoops {
         EventLoops::with(self.0.mode, Pinning::Off)
     }
 
-    /// How many loops there are at the least, once brokers are known.
-    pub(crate) fn loops_min(&self) -> usize {
-        1
-    }
-
     /// How many loops brokers are spread over at the most.
     pub(crate) fn loops_max(&self) -> usize {
         match self.0.mode {

@@ -159,7 +159,6 @@ impl ProducerBuilder {
         config.validate()?;
         let bootstrap = config.bootstrap_addresses()?;
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
-        config.validate_pool(event_loops.loops_min())?;
         watch_forks();
         let pool = BufferPool::new(&pool_options(&config))
             .map_err(|error| system("buffer memory", &error))?;

@@ -6,7 +6,7 @@
 //! deadline, and wakers to call at the end of the turn. Pure: a test drives several shards on a
 //! virtual clock.
 //!
-//! * [`view`](self): which broker belongs to which shard, and how a lane moves.
+//! * `view`: which broker belongs to which shard, and how a lane moves.
 //! * `ready`: which lanes may be sent, and when a part-filled batch is sealed.
 //! * `pack`: Produce requests out of ready lanes.
 //! * `settle`: what a response, a lost connection or a deadline means for each batch.
