@@ -6,6 +6,7 @@
 //! deadline, and wakers to call at the end of the turn. Pure: a test drives several shards on a
 //! virtual clock.
 //!
+//! * `publisher`: what the metadata thread does for shards: places brokers, makes lanes, publishes.
 //! * `view`: which broker belongs to which shard, and how a lane moves.
 //! * `ready`: which lanes may be sent, and when a part-filled batch is sealed.
 //! * `pack`: Produce requests out of ready lanes.
@@ -15,6 +16,7 @@ mod broker;
 mod expiry;
 mod pack;
 mod port;
+mod publisher;
 mod ready;
 mod settle;
 #[allow(clippy::module_inception)]
@@ -23,5 +25,6 @@ mod verdict;
 mod view;
 
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
+pub use publisher::{Publisher, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};
 pub use view::{Placement, View};

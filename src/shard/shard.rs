@@ -8,7 +8,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::broker::{Broker, Link};
-use super::port::Control;
+use super::port::{Control, ShardPort};
 use super::view::View;
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
 use crate::buffer::{BufferPool, Scratch};
@@ -19,6 +19,11 @@ use crate::policy::RetryPolicy;
 use crate::protocol::compression::{Compression, Compressor};
 use crate::protocol::{BrokerId, ProducerIdentity};
 use crate::sync::WakeList;
+
+/// Posted lanes taken in one turn.
+const LANES_PER_TURN: usize = 1_024;
+/// Control messages taken in one turn.
+const CONTROL_PER_TURN: usize = 64;
 
 /// Settings of a shard. Times in nanoseconds, sizes in bytes.
 #[derive(Clone, Debug)]
@@ -148,9 +153,9 @@ pub(super) enum TimerKind {
     Expiry,
 }
 
-/// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`; a turn is
-/// control messages, posted lanes, bytes received and written, [`Shard::handle_timeout`], then
-/// [`Shard::finish_turn`], then the outputs.
+/// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`; a turn is bytes
+/// received, [`Shard::begin_turn`], then [`Shard::finish_turn`] and bytes written until nothing
+/// more goes, then the outputs.
 pub struct Shard {
     pub(super) id: ShardId,
     pub(super) config: Arc<ShardConfig>,
@@ -208,8 +213,24 @@ impl Shard {
         }
     }
 
+    /// Takes what was sent to the shard's port, a bounded number a turn, and what is due. Returns
+    /// whether more waits.
+    pub fn begin_turn(&mut self, now: u64, port: &ShardPort) -> bool {
+        let mut more = true;
+        for _ in 0..CONTROL_PER_TURN {
+            let Some(message) = port.pop_control() else {
+                more = false;
+                break;
+            };
+            self.handle_control(now, message);
+        }
+        let posted = port.drain_lanes(LANES_PER_TURN, |id| self.handle_posted(now, LaneId(id)));
+        self.handle_timeout(now);
+        more || posted == LANES_PER_TURN
+    }
+
     /// A control message.
-    pub fn handle_control(&mut self, now: u64, message: Control) {
+    fn handle_control(&mut self, now: u64, message: Control) {
         match message {
             Control::View(view) => self.handle_view(now, view),
             Control::Lane(half) => self.handle_lane(now, half),
@@ -226,7 +247,7 @@ impl Shard {
 
     /// A posted lane. An id whose half is not here is dropped: its new owner looks at the lane when
     /// the half arrives.
-    pub fn handle_posted(&mut self, now: u64, id: LaneId) {
+    fn handle_posted(&mut self, now: u64, id: LaneId) {
         if let Some(entry) = self.lane_mut(id) {
             entry.half.lane.clear_posted();
             self.examine(now, id);
@@ -310,7 +331,7 @@ impl Shard {
     }
 
     /// Deadlines and backoffs that are due.
-    pub fn handle_timeout(&mut self, now: u64) {
+    fn handle_timeout(&mut self, now: u64) {
         while let Some(&Reverse((at, kind, id))) = self.timers.peek() {
             if at > now {
                 break;
@@ -355,7 +376,7 @@ impl Shard {
         self.actions.pop_front()
     }
 
-    /// When [`Shard::handle_timeout`] must be called, nanoseconds, monotonic.
+    /// When the next turn must be, nanoseconds, monotonic.
     pub fn poll_timeout(&self) -> Option<u64> {
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
         let linger = self.lingering.front().map(|(at, _)| *at);

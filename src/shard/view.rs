@@ -24,6 +24,8 @@ pub struct Placement {
 /// What the metadata loop publishes to every shard.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// Counts views. A lane goes by no older one than it has seen.
+    pub generation: u64,
     /// The cluster.
     pub snapshot: Arc<ClusterSnapshot>,
     /// Every broker that was ever seen.
@@ -90,10 +92,13 @@ impl Shard {
         let half = &mut entry.half;
         let lane = half.lane.clone();
         let old_broker = half.leader.map(|leader| leader.broker);
-        if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition)
-            && view.snapshot.generation >= half.seen
-        {
-            half.seen = view.snapshot.generation;
+        if view.generation < half.seen {
+            // It is here ahead of the view that it moved by.
+            self.examine(now, id);
+            return;
+        }
+        half.seen = view.generation;
+        if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition) {
             let leader = partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
             half.lead_by(leader);
         }
@@ -112,16 +117,10 @@ impl Shard {
             }
         }
         if let Some(identity) = view.identity {
-            self.offer_identity(id, identity);
+            half.offer_identity(identity);
         }
         if !self.leave_if_settled(id) {
             self.examine(now, id);
-        }
-    }
-
-    fn offer_identity(&mut self, id: LaneId, identity: ProducerIdentity) {
-        if let Some(entry) = self.lane_mut(id) {
-            entry.half.offer_identity(identity);
         }
     }
 
