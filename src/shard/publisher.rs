@@ -1,7 +1,7 @@
 //! What the metadata thread does for shards: it gives brokers a shard, topics their lanes, and
 //! every shard a view of the cluster.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct Publisher {
     ports: Arc<PortTable>,
     shards_max: usize,
     brokers_max: usize,
-    placements: HashMap<BrokerId, Placement>,
+    placements: BTreeMap<BrokerId, Placement>,
     published: Option<Arc<View>>,
 }
 
@@ -42,7 +42,7 @@ impl Publisher {
         shards_max: usize,
         brokers_max: usize,
     ) -> Self {
-        let placements = HashMap::new();
+        let placements = BTreeMap::new();
         Publisher { accumulator, ports, shards_max, brokers_max, placements, published: None }
     }
 

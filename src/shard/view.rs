@@ -1,6 +1,6 @@
 //! Which broker belongs to which shard, and how lanes follow their leaders.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::broker::Broker;
@@ -29,7 +29,7 @@ pub struct View {
     /// The cluster.
     pub snapshot: Arc<ClusterSnapshot>,
     /// Every broker that was ever seen.
-    pub placements: HashMap<BrokerId, Placement>,
+    pub placements: BTreeMap<BrokerId, Placement>,
     /// The producer id to number batches with.
     pub identity: Option<ProducerIdentity>,
     /// What is wrong with the metadata channel, in words, for errors.
