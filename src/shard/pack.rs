@@ -34,7 +34,10 @@ impl Shard {
     /// Sends what a broker's connection has room for.
     pub(super) fn pump(&mut self, now: u64, index: usize) {
         loop {
-            let broker = &self.brokers[index];
+            let broker = &mut self.brokers[index];
+            // What holds part-filled batches back is found out again below, or it is no matter of
+            // time: the past must not stay the next deadline.
+            broker.part_at = None;
             let Some(connection) = broker.connection() else { return };
             if !connection.is_ready() || now < connection.throttled_until() {
                 return;
@@ -70,7 +73,6 @@ impl Shard {
     fn part_filled_may_go(&mut self, now: u64, index: usize) -> bool {
         let floor = self.config.part_filled_floor;
         let broker = &mut self.brokers[index];
-        broker.part_at = None;
         if broker.part.is_empty() {
             return false;
         }
