@@ -69,6 +69,9 @@ impl Shard {
             }
             Verdict::Duplicate => self.acked(now, id, batch, None, None),
             Verdict::WrongLeader => {
+                // A leader that is deposed while it waits for its followers answers like this too,
+                // and one of them may have the batch.
+                batch.state.unanswered = true;
                 self.actions.push_back(Action::RefreshMetadata);
                 self.retry_after_error(now, id, batch, answer.error);
             }

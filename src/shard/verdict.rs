@@ -10,7 +10,7 @@ pub(super) enum Verdict {
     /// It is in the log already, at an offset that the broker no longer knows.
     Duplicate,
     /// The leader is elsewhere: ask for metadata, send again, no backoff once a newer epoch is
-    /// known. Not written.
+    /// known. The broker may have appended the batch before it ceased to lead.
     WrongLeader,
     /// A passing trouble of the partition: send again after a backoff.
     Retry {
