@@ -81,6 +81,12 @@ pub struct MetadataMachine {
     identity_wanted: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
+    /// Producer ids received so far.
+    identity_ordinal: u64,
+    identity_denied: Option<ErrorCode>,
+    identity_problem: Option<Arc<str>>,
+    /// A broker said that what is known of the brokers is of no use (KIP-1102).
+    rebootstrap: bool,
     last_problem: Option<Arc<str>>,
     random: u64,
 }
@@ -104,6 +110,10 @@ impl MetadataMachine {
             last_answered: None,
             identity_retry_at: 0,
             identity: None,
+            identity_ordinal: 0,
+            identity_denied: None,
+            identity_problem: None,
+            rebootstrap: false,
             last_problem: None,
             random: random | 1,
         }
@@ -114,9 +124,9 @@ impl MetadataMachine {
         &self.snapshot
     }
 
-    /// The last thing that went wrong, in words.
+    /// What is wrong, in words; `None` once all is well again.
     pub fn last_problem(&self) -> Option<&Arc<str>> {
-        self.last_problem.as_ref()
+        self.last_problem.as_ref().or(self.identity_problem.as_ref())
     }
 
     /// A record waits for this topic.
@@ -172,6 +182,9 @@ impl MetadataMachine {
     /// Known brokers first, in random order, then the bootstrap list, with fresh names (KIP-899).
     fn fill_candidates(&mut self) {
         let mut known: Vec<_> = self.snapshot.brokers.values().cloned().collect();
+        if self.rebootstrap {
+            known.clear();
+        }
         let mut bootstrap = self.config.bootstrap.clone();
         self.shuffle(&mut known);
         self.shuffle(&mut bootstrap);
@@ -284,11 +297,13 @@ impl MetadataMachine {
     pub fn handle_metadata(&mut self, now: u64, response: &MetadataResponse) {
         self.handle_answer();
         self.last_answered = Some(now);
+        self.rebootstrap = response.error == ErrorCode::REBOOTSTRAP_REQUIRED;
         if response.error != ErrorCode::NONE {
             self.last_problem = Some(format!("metadata: {}", response.error).into());
             self.refresh_wanted = true;
             return;
         }
+        self.last_problem = None;
         if let Some(next) = self.snapshot.merged(response) {
             self.snapshot = Arc::new(next);
         }
@@ -309,18 +324,44 @@ impl MetadataMachine {
     /// A producer id arrived, or an error instead.
     pub fn handle_identity(&mut self, now: u64, response: &InitProducerIdResponse) {
         self.handle_answer();
+        self.identity_denied = None;
+        self.identity_problem = None;
         if response.error == ErrorCode::NONE {
             self.identity = Some(response.identity);
+            self.identity_ordinal += 1;
             self.identity_wanted = false;
             return;
         }
-        self.last_problem = Some(format!("InitProducerId: {}", response.error).into());
+        if matches!(
+            response.error,
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+                | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        ) {
+            self.identity_denied = Some(response.error);
+        }
+        self.identity_problem = Some(format!("InitProducerId: {}", response.error).into());
         self.identity_retry_at = now + self.config.interval_min;
     }
 
     /// The producer id, once there is one.
     pub fn identity(&self) -> Option<ProducerIdentity> {
         self.identity
+    }
+
+    /// Which of the producer ids that it was given the present one is, from 1 on.
+    pub fn identity_ordinal(&self) -> u64 {
+        self.identity_ordinal
+    }
+
+    /// Why the producer may not have an id, if a broker said so. It is asked for again.
+    pub fn identity_denied(&self) -> Option<ErrorCode> {
+        self.identity_denied
+    }
+
+    /// Whether the present connection must be closed, and the bootstrap list gone through: the
+    /// broker says that it does not belong to the cluster any more.
+    pub fn wants_rebootstrap(&self) -> bool {
+        self.rebootstrap && self.link == Link::Ready && self.in_flight.is_none() && self.answered
     }
 
     /// The picture, if it changed since the last call.

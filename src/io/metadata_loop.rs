@@ -224,6 +224,9 @@ impl MetadataLoop {
             self.handle(now, message);
         }
         self.check_timeouts(now);
+        if self.machine.wants_rebootstrap() {
+            self.lose(now, "the broker asks to go back to the bootstrap servers");
+        }
         if let Some(address) = self.machine.poll_connect(now) {
             self.connect(now, address);
         }
@@ -433,7 +436,9 @@ impl MetadataLoop {
         let problem = self.machine.last_problem();
         let changed = self.published.as_ref().is_none_or(|view| {
             // Shards name the problem while it keeps them from numbering batches.
-            view.identity != identity || identity.is_none() && view.last_problem.as_ref() != problem
+            view.identity != identity
+                || view.identity_denied != self.machine.identity_denied()
+                || identity.is_none() && view.last_problem.as_ref() != problem
         });
         if snapshot.is_none() && !changed {
             return;
@@ -444,6 +449,8 @@ impl MetadataLoop {
             snapshot: snapshot.clone(),
             placements: self.placements.clone(),
             identity,
+            identity_ordinal: self.machine.identity_ordinal(),
+            identity_denied: self.machine.identity_denied(),
             last_problem: self.machine.last_problem().cloned(),
         });
         self.published = Some(view.clone());

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use super::event_loop::{Ended, LoopMessage, ShardContext};
 use super::metadata_loop::{MetadataLoop, RunningShard};
 use crate::batch::{ShardId, TopicLanes};
-use crate::buffer::{AccountKind, BufferPool};
+use crate::buffer::{AccountKind, BufferPool, ScratchSlot};
 use crate::cluster::ClusterSnapshot;
 use crate::error::DeliveryErrorCause;
 use crate::shard::{Control, Placement, Shard, ShardParts, ShardPort};
@@ -64,7 +64,10 @@ impl MetadataLoop {
             Some(bytes) if index > 0 && (index + 1) * bytes > pool.capacity() / 2 => {
                 return Err(io::Error::other("buffer_memory is too small to compress on more"));
             }
-            Some(bytes) => Some(pool.carve_scratch(bytes).map_err(io::Error::other)?),
+            Some(bytes) => {
+                let scratch = pool.carve_scratch(bytes).map_err(io::Error::other)?;
+                Some(ScratchSlot::new(scratch))
+            }
             None => None,
         };
         let event_loop = parts.loops.start(index)?;

@@ -11,11 +11,13 @@
 //! * `pack`: Produce requests out of ready lanes.
 //! * `settle`: what a response, a lost connection or a deadline means for each batch.
 
+mod answers;
 mod broker;
 mod expiry;
 mod pack;
 mod port;
 mod ready;
+mod refused;
 mod settle;
 #[allow(clippy::module_inception)]
 mod shard;

@@ -6,6 +6,8 @@ use super::broker::Link;
 use super::shard::{Action, Shard, TimerKind, Token};
 use crate::batch::{Drainable, LaneId};
 use crate::connection::Connection;
+use crate::error::DeliveryErrorCause;
+use crate::protocol::ErrorCode;
 
 /// Lanes sealed per turn under pressure.
 const PRESSURE_SEALS_MAX: usize = 64;
@@ -18,7 +20,8 @@ impl Shard {
     pub(super) fn examine(&mut self, now: u64, id: LaneId) {
         self.arm_expiry(id);
         let rules = self.config.drain_rules();
-        let (linger, identity) = (self.config.linger, self.view.identity);
+        let linger = self.config.linger;
+        let (identity, ordinal) = (self.view.identity, self.view.identity_ordinal);
         let Some(entry) = self.lane_mut(id) else { return };
         if entry.in_full {
             return;
@@ -27,7 +30,7 @@ impl Shard {
         if drainable == Drainable::NeedsIdentity
             && let Some(identity) = identity
         {
-            entry.half.offer_identity(identity);
+            entry.half.offer_identity(identity, ordinal);
             drainable = entry.half.drainable(now, rules);
         }
         match drainable {
@@ -44,6 +47,9 @@ impl Shard {
             Drainable::NeedsIdentity => {
                 if let Some(used_up) = entry.half.used_up_identity() {
                     self.actions.push_back(Action::NewIdentity(used_up));
+                }
+                if let Some(code) = self.view.identity_denied {
+                    self.fail_denied(id, code);
                 }
                 return;
             }
@@ -65,12 +71,33 @@ impl Shard {
                 }
             } else if entry.lingers_for != Some(since) {
                 entry.lingers_for = Some(since);
-                self.lingering.push_back((since.saturating_add(linger), id));
+                self.add_lingering(since.saturating_add(linger), id);
             }
         } else {
             return;
         }
         self.want_connection(now, index);
+    }
+
+    /// Nearly always the last: a batch is posted when it opens. A lane that comes from another shard
+    /// may be due before others.
+    fn add_lingering(&mut self, due: u64, id: LaneId) {
+        let mut at = self.lingering.len();
+        while at > 0 && self.lingering[at - 1].0 > due {
+            at -= 1;
+        }
+        self.lingering.insert(at, (due, id));
+    }
+
+    /// The producer may not have an id, so nothing of the lane can be written: what waits fails now,
+    /// with the broker's reason. Later records are tried again, as the id is asked for again.
+    fn fail_denied(&mut self, id: LaneId, code: ErrorCode) {
+        let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return };
+        // A sender that holds the lane seals it, and posts.
+        entry.half.lane.try_seal();
+        let message = Some("the producer id of an idempotent producer was refused".into());
+        let cause = DeliveryErrorCause::Broker { code, message };
+        entry.half.fail_all(&cause, &mut self.wakes);
     }
 
     /// Seals the open batches whose linger is over.

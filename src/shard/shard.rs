@@ -11,7 +11,7 @@ use super::broker::{Broker, Link};
 use super::port::Control;
 use super::view::View;
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
-use crate::buffer::{BufferPool, Scratch};
+use crate::buffer::{BufferPool, ScratchSlot};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{Connection, ConnectionConfig, Incoming, Request};
 use crate::error::DeliveryErrorCause;
@@ -68,7 +68,7 @@ pub struct ShardParts {
     /// Where segments come from.
     pub pool: BufferPool,
     /// Room for one largest batch, if batches are compressed.
-    pub scratch: Option<Scratch>,
+    pub scratch: Option<ScratchSlot>,
     /// A seed for jitter.
     pub random: u64,
 }
@@ -157,7 +157,7 @@ pub struct Shard {
     pub(super) retry_policy: Arc<dyn RetryPolicy>,
     pub(super) pool: BufferPool,
     pub(super) compressor: Compressor,
-    pub(super) scratch: Option<Scratch>,
+    pub(super) scratch: Option<ScratchSlot>,
     pub(super) view: Arc<View>,
     /// By lane id; ids are dense and small.
     pub(super) lanes: Vec<Option<LaneEntry>>,

@@ -304,6 +304,8 @@ impl World {
             snapshot: snapshot.clone(),
             placements: self.placements.clone(),
             identity: state.1,
+            identity_ordinal: self.metadata.identity_ordinal(),
+            identity_denied: self.metadata.identity_denied(),
             last_problem: None,
         });
         for port in self.ports.iter() {
