@@ -304,8 +304,8 @@ impl World {
             snapshot: snapshot.clone(),
             placements: self.placements.clone(),
             identity: state.1,
-            identity_ordinal: self.metadata.identity_ordinal(),
-            identity_denied: self.metadata.identity_denied(),
+            identity_ordinal: self.machine.identity_ordinal(),
+            identity_denied: self.machine.identity_denied(),
             last_problem: None,
         });
         for port in self.ports.iter() {

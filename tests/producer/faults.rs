@@ -317,7 +317,7 @@ fn a_producer_id_is_asked_for_until_there_is_one() {
     cluster.script([
         Fault::init_producer_id_error(15).times(2),
         Fault::close_before_response().api(22),
-        Fault::init_producer_id_error(31),
+        Fault::init_producer_id_error(14),
     ]);
     let producer = quick(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();

@@ -10,6 +10,7 @@ mod faults;
 mod lifecycle;
 mod metadata;
 mod policies;
+mod recovery;
 mod stash;
 mod steady;
 
