@@ -56,8 +56,9 @@ struct Wanted {
     error: ErrorCode,
 }
 
+/// The state of the metadata channel: the machine's one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
+enum ChannelState {
     Down { retry_at: u64 },
     Connecting,
     Ready,
@@ -69,7 +70,7 @@ pub struct MetadataMachine {
     snapshot: Arc<ClusterSnapshot>,
     published: u64,
     wanted: BTreeMap<Arc<str>, Wanted>,
-    link: Link,
+    channel: ChannelState,
     candidates: VecDeque<BrokerAddress>,
     failures: u32,
     in_flight: Option<MetadataQuery>,
@@ -100,7 +101,7 @@ impl MetadataMachine {
             snapshot: Arc::default(),
             published: 0,
             wanted: BTreeMap::new(),
-            link: Link::Down { retry_at: 0 },
+            channel: ChannelState::Down { retry_at: 0 },
             candidates: VecDeque::new(),
             failures: 0,
             in_flight: None,
@@ -164,8 +165,8 @@ impl MetadataMachine {
 
     /// Whom to connect to, if the channel is down and it is time.
     pub fn poll_connect(&mut self, now: u64) -> Option<BrokerAddress> {
-        match self.link {
-            Link::Down { retry_at } if retry_at <= now => {}
+        match self.channel {
+            ChannelState::Down { retry_at } if retry_at <= now => {}
             _ => return None,
         }
         if self.asks_at(now) > now {
@@ -175,7 +176,7 @@ impl MetadataMachine {
             self.fill_candidates();
         }
         let address = self.candidates.pop_front()?;
-        self.link = Link::Connecting;
+        self.channel = ChannelState::Connecting;
         Some(address)
     }
 
@@ -203,7 +204,7 @@ impl MetadataMachine {
 
     /// The connection is ready for requests.
     pub fn handle_ready(&mut self) {
-        self.link = Link::Ready;
+        self.channel = ChannelState::Ready;
         self.answered = false;
     }
 
@@ -218,7 +219,7 @@ impl MetadataMachine {
     /// No connection could be made, or it is gone.
     pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
         // A peer that only shakes hands counts as one that could not be reached.
-        let was_useful = self.link == Link::Ready && self.answered;
+        let was_useful = self.channel == ChannelState::Ready && self.answered;
         self.last_problem = Some(problem);
         if self.in_flight.take().is_some() {
             self.refresh_wanted = true;
@@ -230,7 +231,7 @@ impl MetadataMachine {
             wait = doubled.min(self.config.backoff_max);
             self.failures += 1;
         }
-        self.link = Link::Down { retry_at: now + wait };
+        self.channel = ChannelState::Down { retry_at: now + wait };
     }
 
     /// When the next question is due, in the past if it is due now.
@@ -259,7 +260,7 @@ impl MetadataMachine {
 
     /// What to ask on the connection, if anything is due.
     pub fn poll_query(&mut self, now: u64) -> Option<MetadataQuery> {
-        if self.link != Link::Ready || self.in_flight.is_some() {
+        if self.channel != ChannelState::Ready || self.in_flight.is_some() {
             return None;
         }
         if self.asks_at(now) > now {
@@ -285,7 +286,7 @@ impl MetadataMachine {
 
     /// Whether there is a connection to ask on.
     pub fn is_ready(&self) -> bool {
-        self.link == Link::Ready
+        self.channel == ChannelState::Ready
     }
 
     /// Whether a question is unanswered.
@@ -409,11 +410,11 @@ impl MetadataMachine {
         let limit = self.config.topic_unknown_max;
         let unknown = self.wanted.values().filter_map(|wanted| wanted.waiting_since).min();
         let unknown = unknown.map(|since| since.saturating_add(limit));
-        let next = match self.link {
-            Link::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
-            Link::Connecting => None,
-            Link::Ready if self.in_flight.is_some() => None,
-            Link::Ready => Some(self.asks_at(now)),
+        let next = match self.channel {
+            ChannelState::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
+            ChannelState::Connecting => None,
+            ChannelState::Ready if self.in_flight.is_some() => None,
+            ChannelState::Ready => Some(self.asks_at(now)),
         };
         [unknown, next].into_iter().flatten().min()
     }

@@ -1,8 +1,13 @@
 //! The thread that drives one shard per producer.
 //!
-//! A turn: read the clock, take messages and posted lanes (bounded), time out, then pack and write
-//! until nothing more goes, do what the shards ask for, wake whoever waits for a delivery, poll,
-//! receive.
+//! A turn ([`EventLoop::turn`]): read the clock; receive from the sockets that the last poll named;
+//! take messages to the loop; drive each shard; poll, asleep if there is nothing to do.
+//!
+//! Driving a shard ([`EventLoop::drive`]): hand it control messages and posted lanes (bounded), and
+//! let it time out; then [`Shard::finish_turn`] packs requests and [`EventLoop::transmit`] writes
+//! what its connections hold (`Shard::poll_transmit` names them, `Shard::slices` lends the bytes),
+//! in turns until nothing more goes; then do what the shard asks for ([`EventLoop::act`]), and wake
+//! whoever waits for a delivery.
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::broker::Link;
+use super::broker::Connectivity;
 use super::shard::{Action, Shard, TimerKind, Token};
 use crate::batch::{Drainable, LaneId};
 use crate::connection::Connection;
@@ -151,11 +151,11 @@ impl Shard {
     /// Asks the driver for a connection, if there is none and it is time.
     pub(super) fn want_connection(&mut self, now: u64, index: usize) {
         let broker = &mut self.brokers[index];
-        match broker.link {
-            Link::Down { retry_at } if retry_at <= now => {}
+        match broker.connectivity {
+            Connectivity::Down { retry_at } if retry_at <= now => {}
             _ => return,
         }
-        broker.link = Link::Connecting;
+        broker.connectivity = Connectivity::Connecting;
         broker.generation += 1;
         let token = Token { broker: index, generation: broker.generation };
         let (broker, address) = (broker.id, broker.address.clone());
@@ -165,17 +165,17 @@ impl Shard {
     /// Timeouts of a broker's connection, and connecting again.
     pub(super) fn check_broker(&mut self, now: u64, index: usize) {
         let idle_max = self.config.idle_max;
-        if let Link::Down { retry_at } = self.brokers[index].link
+        if let Connectivity::Down { retry_at } = self.brokers[index].connectivity
             && retry_at <= now
         {
             self.forget_moved_lanes(index);
         }
         let broker = &mut self.brokers[index];
         let wanted = broker.is_wanted();
-        match &mut broker.link {
-            Link::Down { .. } if wanted => self.want_connection(now, index),
-            Link::Down { .. } | Link::Connecting => {}
-            Link::Up(connection) => {
+        match &mut broker.connectivity {
+            Connectivity::Down { .. } if wanted => self.want_connection(now, index),
+            Connectivity::Down { .. } | Connectivity::Connecting => {}
+            Connectivity::Up(connection) => {
                 let idle = connection.in_flight() == 0
                     && connection.last_activity().saturating_add(idle_max) <= now;
                 if let Err(error) = connection.handle_timeout(now) {
@@ -201,10 +201,10 @@ impl Shard {
     }
 
     pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {
-        match &broker.link {
-            Link::Down { retry_at } => broker.is_wanted().then_some(*retry_at),
-            Link::Connecting => None,
-            Link::Up(connection) => {
+        match &broker.connectivity {
+            Connectivity::Down { retry_at } => broker.is_wanted().then_some(*retry_at),
+            Connectivity::Connecting => None,
+            Connectivity::Up(connection) => {
                 let idle = connection.last_activity().saturating_add(self.config.idle_max);
                 let idle =
                     Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());

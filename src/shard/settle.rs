@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::Answers;
-use super::broker::Link;
+use super::broker::Connectivity;
 use super::refused::answer_cause;
 use super::shard::{Action, Shard, Token};
 use super::verdict::{Verdict, verdict};
@@ -249,7 +249,10 @@ impl Shard {
         };
         let text: Arc<str> =
             format!("broker {} at {}: {problem}", broker.id, broker.address).into();
-        let old = std::mem::replace(&mut broker.link, Link::Down { retry_at: now + backoff });
+        let old = std::mem::replace(
+            &mut broker.connectivity,
+            Connectivity::Down { retry_at: now + backoff },
+        );
         // News of the old connection is not taken for news of the next.
         broker.generation += 1;
         broker.part_at = None;
@@ -264,7 +267,7 @@ impl Shard {
             self.actions.push_back(Action::RefreshMetadata);
         }
         self.brokers[index].last_problem = Some(text.clone());
-        let Link::Up(connection) = old else { return };
+        let Connectivity::Up(connection) = old else { return };
         for mut request in connection.into_unsettled() {
             // A request that the kernel did not take whole cannot have been carried out.
             let written = request.is_written();

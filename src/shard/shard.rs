@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::broker::{Broker, Link};
+use super::broker::{Broker, Connectivity};
 use super::port::Control;
 use super::view::View;
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
@@ -148,9 +148,25 @@ pub(super) enum TimerKind {
     Expiry,
 }
 
-/// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`; a turn is
-/// control messages, posted lanes, bytes received and written, [`Shard::handle_timeout`], then
-/// [`Shard::finish_turn`], then the outputs.
+/// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`.
+///
+/// The calls of a turn, in this order (`io/event_loop.rs` makes them; a test with a virtual clock
+/// makes the same):
+///
+/// 1. For each socket that has news: [`Shard::handle_connected`] or [`Shard::handle_down`]; then
+///    [`Shard::space`], the read into it and [`Shard::handle_filled`], which settles the batches
+///    of every response that is complete.
+/// 2. [`Shard::handle_control`] for each message, [`Shard::handle_posted`] for each lane id:
+///    `examine` sorts the lane into its broker's queues, or sets a timer for it.
+/// 3. [`Shard::handle_timeout`]: deadlines, backoffs, lingers, connections.
+/// 4. [`Shard::finish_turn`]: `pump` packs queued lanes' batches into requests, as many as each
+///    connection's window takes, and puts them into the connection's slots.
+/// 5. [`Shard::poll_transmit`] names the connections with bytes to write. For each,
+///    [`Shard::slices`] lends those bytes (headers, and batches right in their segments), the
+///    driver writes, and [`Shard::handle_written`] tells how many went. What was written makes
+///    room for more: 4 and 5 repeat until nothing goes any more.
+/// 6. [`Shard::poll_action`] until it is empty, [`Shard::wakes`], and [`Shard::poll_timeout`]: when
+///    the next turn is due if nothing else happens.
 pub struct Shard {
     pub(super) id: ShardId,
     pub(super) config: Arc<ShardConfig>,
@@ -237,7 +253,7 @@ impl Shard {
     pub fn handle_connected(&mut self, now: u64, token: Token) {
         let config = self.config.connection.clone();
         if let Some(broker) = self.broker_of(token) {
-            broker.link = Link::Up(Box::new(Connection::new(config, now)));
+            broker.connectivity = Connectivity::Up(Box::new(Connection::new(config, now)));
         }
     }
 
