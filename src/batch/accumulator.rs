@@ -1,6 +1,6 @@
 //! What all lanes of a producer share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,7 +45,7 @@ pub struct RecordAccumulator {
     pub flush: FlushWaiters,
     /// Records that the backoff strategy dropped.
     pub dropped: AtomicU64,
-    topics: Mutex<HashMap<Arc<str>, Arc<TopicLanes>>>,
+    topics: Mutex<BTreeMap<Arc<str>, Arc<TopicLanes>>>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     brokers: Mutex<Vec<(BrokerId, AccountId)>>,
     lane_count: AtomicU32,
@@ -105,7 +105,7 @@ impl RecordAccumulator {
         lock(&self.topics).get(name).cloned()
     }
 
-    /// Every topic.
+    /// Every topic, in the order of the names.
     pub fn topics(&self) -> Vec<Arc<TopicLanes>> {
         lock(&self.topics).values().cloned().collect()
     }

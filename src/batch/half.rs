@@ -46,8 +46,8 @@ pub struct LaneHalf {
     pub lane: Arc<Lane>,
     /// Who leads the partition; `None` while nobody does.
     pub leader: Option<Leader>,
-    /// The generation of the picture that the leader is from. An older one changes nothing: a half
-    /// can reach its new shard before the picture it moved by.
+    /// The generation of the view that it last went by. An older one changes nothing: a half can
+    /// reach its new shard before the view it moved by.
     pub seen: u64,
     /// The shard that it will be sent to once nothing is in flight.
     pub moving_to: Option<ShardId>,

@@ -362,7 +362,10 @@ impl MetadataMachine {
     /// Whether the present connection must be closed, and the bootstrap list gone through: the
     /// broker says that it does not belong to the cluster any more.
     pub fn wants_rebootstrap(&self) -> bool {
-        self.rebootstrap && self.link == Link::Ready && self.in_flight.is_none() && self.answered
+        self.rebootstrap
+            && self.channel == ChannelState::Ready
+            && self.in_flight.is_none()
+            && self.answered
     }
 
     /// The picture, if it changed since the last call.

@@ -23,14 +23,10 @@ use super::metadata_loop::MetadataMailbox;
 use super::resolver::{Resolved, Resolver};
 use super::socket::{Progress, Socket, SocketOptions};
 use super::sys::Timer;
-use crate::batch::{LaneId, RecordAccumulator};
+use crate::batch::RecordAccumulator;
 use crate::shard::{Action, Control, PortTable, Shard, ShardPort, Token, WakeLoop};
 use crate::sync::Doorbell;
 
-/// Posted lanes taken in one turn and shard.
-const LANES_PER_TURN: usize = 1_024;
-/// Control messages taken in one turn and shard.
-const CONTROL_PER_TURN: usize = 64;
 /// Slices of one vectored write (the system's limit is 1,024).
 const SLICES_MAX: usize = 256;
 /// Writes to one socket in a row.
@@ -256,22 +252,7 @@ impl EventLoop {
     /// One shard's part of a turn. Returns whether more is to be done at once.
     fn drive(&mut self, now: u64, key: usize) -> bool {
         let seat = &mut self.seats[key];
-        let mut more = false;
-        for taken in 0.. {
-            if taken == CONTROL_PER_TURN {
-                more = true;
-                break;
-            }
-            match seat.port.pop_control() {
-                Some(message) => seat.shard.handle_control(now, message),
-                None => break,
-            }
-        }
-        let shard = &mut seat.shard;
-        let posted =
-            seat.port.drain_lanes(LANES_PER_TURN, |id| shard.handle_posted(now, LaneId(id)));
-        more |= posted == LANES_PER_TURN;
-        shard.handle_timeout(now);
+        let mut more = seat.shard.begin_turn(now, &seat.port);
         for _ in 0..ROUNDS_MAX {
             more |= self.seats[key].shard.finish_turn(now);
             if !self.transmit(now, key) {

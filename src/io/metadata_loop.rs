@@ -1,7 +1,6 @@
-//! The metadata channel: its own thread and connection. Drives the metadata machine, places brokers
-//! on shards, makes lanes for partitions, and publishes views.
+//! The metadata channel: its own thread and connection. Drives the metadata machine and the
+//! publisher, which tells shards what the machine learns.
 
-use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,21 +11,21 @@ use crossbeam_queue::SegQueue;
 use mio::{Events, Poll};
 
 use super::clock::Clock;
-use super::event_loop::{Ended, PollWaker};
-use super::loops::{EventLoops, LoopHandle};
+use super::event_loop::PollWaker;
+use super::loops::EventLoops;
 use super::resolver::{Resolved, Resolver};
 use super::service::ServiceMailbox;
+use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketOptions};
-use crate::batch::{Destination, RecordAccumulator, TopicLanes};
+use crate::batch::{RecordAccumulator, ShardId};
 use crate::cluster::{BrokerAddress, LeaderHint, MetadataConfig, MetadataMachine, MetadataQuery};
 use crate::connection::{Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind};
-use crate::error::DeliveryErrorCause;
 use crate::policy::RetryPolicy;
 use crate::protocol::{
-    ApiKey, BrokerId, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
+    ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
 };
-use crate::shard::{Control, Placement, PortTable, ShardConfig, View, WakeLoop};
-use crate::sync::{Doorbell, WakeList};
+use crate::shard::{Control, PortTable, Publisher, ShardConfig, ShardHost, WakeLoop};
+use crate::sync::Doorbell;
 
 const SOCKET: mio::Token = mio::Token(0);
 
@@ -110,12 +109,6 @@ pub struct MetadataHandle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-pub(super) struct RunningShard {
-    /// Keeps the loop alive.
-    pub(super) _event_loop: Arc<LoopHandle>,
-    pub(super) ended: Arc<Ended>,
-}
-
 impl MetadataHandle {
     /// Starts the thread, and shard 0, which owns lanes before their first leader is known.
     pub fn start(parts: MetadataParts) -> io::Result<Self> {
@@ -126,7 +119,7 @@ impl MetadataHandle {
         let shards = Arc::new(Mutex::new(Vec::new()));
         let ports = parts.ports.clone();
         let mut metadata_loop = MetadataLoop::new(parts, poll, mailbox.clone(), shards.clone());
-        metadata_loop.start_shard(0)?;
+        metadata_loop.host.start_shard(ShardId(0))?;
         let ended = mailbox.clone();
         let thread = std::thread::Builder::new().name("tidegate-meta".into()).spawn(move || {
             super::mark_own_thread();
@@ -167,21 +160,20 @@ impl MetadataHandle {
     }
 }
 
-pub(super) struct MetadataLoop {
-    pub(super) parts: MetadataParts,
+struct MetadataLoop {
+    parts: Arc<MetadataParts>,
     poll: Poll,
-    pub(super) mailbox: Arc<MetadataMailbox>,
-    pub(super) shards: Arc<Mutex<Vec<RunningShard>>>,
+    mailbox: Arc<MetadataMailbox>,
     clock: Clock,
     machine: MetadataMachine,
-    pub(super) resolver: Arc<Resolver>,
+    publisher: Publisher,
+    host: LoopHost,
+    resolver: Arc<Resolver>,
     attempt: u64,
     /// Whom the present attempt or connection is to.
     peer: Option<BrokerAddress>,
     socket: Option<Socket>,
     connection: Option<Connection>,
-    pub(super) placements: HashMap<BrokerId, Placement>,
-    published: Option<Arc<View>>,
     stopped: bool,
 }
 
@@ -192,20 +184,29 @@ impl MetadataLoop {
         mailbox: Arc<MetadataMailbox>,
         shards: Arc<Mutex<Vec<RunningShard>>>,
     ) -> Self {
+        let parts = Arc::new(parts);
+        let resolver: Arc<Resolver> = Arc::default();
+        let shards_max = parts.loops.loops_max().min(parts.shards_max);
+        let (accumulator, ports) = (parts.accumulator.clone(), parts.ports.clone());
+        let host = LoopHost {
+            parts: parts.clone(),
+            mailbox: mailbox.clone(),
+            resolver: resolver.clone(),
+            shards,
+        };
         MetadataLoop {
             machine: MetadataMachine::new(parts.machine.clone(), parts.random),
+            publisher: Publisher::new(accumulator, ports, shards_max, parts.brokers_max),
+            host,
             parts,
             poll,
             mailbox,
-            shards,
             clock: Clock,
-            resolver: Arc::default(),
+            resolver,
             attempt: 0,
             peer: None,
             socket: None,
             connection: None,
-            placements: HashMap::new(),
-            published: None,
             stopped: false,
         }
     }
@@ -232,14 +233,16 @@ impl MetadataLoop {
         }
         self.ask(now);
         self.write(now);
-        self.publish();
-        self.fail_unknown(now);
+        self.publisher.publish(&mut self.machine, &mut self.host);
+        self.publisher.fail_unknown(now, &mut self.machine);
         self.wait(events, now);
     }
 
     fn handle(&mut self, now: u64, message: Message) {
         match message {
-            Message::Wanted(topic) => self.handle_wanted(now, topic),
+            Message::Wanted(topic) => {
+                self.publisher.handle_wanted(now, topic, &mut self.machine, &mut self.host);
+            }
             Message::Refresh => self.machine.handle_refresh_wanted(),
             Message::Hint(hint) => self.machine.handle_hint(&hint),
             Message::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
@@ -249,16 +252,6 @@ impl MetadataLoop {
             Message::Resolved { .. } => {}
             Message::Stop => self.stopped = true,
         }
-    }
-
-    fn handle_wanted(&mut self, now: u64, name: Arc<str>) {
-        // A topic that is known and yet has no lanes found their limit reached: again, if need be.
-        if let Some(topic) = self.parts.accumulator.known_topic(&name)
-            && let Some(view) = &self.published
-        {
-            self.grow(&topic, &view.snapshot);
-        }
-        self.machine.handle_wanted(now, name);
     }
 
     fn connect(&mut self, now: u64, address: BrokerAddress) {
@@ -427,66 +420,6 @@ impl MetadataLoop {
                 Err(error) => return self.lose(now, &error.to_string()),
             }
         }
-    }
-
-    /// Publishes what changed, to every shard, and makes lanes for new partitions.
-    fn publish(&mut self) {
-        let snapshot = self.machine.take_snapshot();
-        let identity = self.machine.identity();
-        let problem = self.machine.last_problem();
-        let changed = self.published.as_ref().is_none_or(|view| {
-            // Shards name the problem while it keeps them from numbering batches.
-            view.identity != identity
-                || view.identity_denied != self.machine.identity_denied()
-                || identity.is_none() && view.last_problem.as_ref() != problem
-        });
-        if snapshot.is_none() && !changed {
-            return;
-        }
-        let snapshot = self.machine.snapshot().clone();
-        self.place(&snapshot);
-        let view = Arc::new(View {
-            snapshot: snapshot.clone(),
-            placements: self.placements.clone(),
-            identity,
-            identity_ordinal: self.machine.identity_ordinal(),
-            identity_denied: self.machine.identity_denied(),
-            last_problem: self.machine.last_problem().cloned(),
-        });
-        self.published = Some(view.clone());
-        for port in self.parts.ports.iter() {
-            port.send(Control::View(view.clone()));
-        }
-        for topic in self.parts.accumulator.topics() {
-            self.grow(&topic, &snapshot);
-        }
-    }
-
-    fn fail_unknown(&mut self, now: u64) {
-        for unknown in self.machine.poll_unknown(now) {
-            if let Some(topic) = self.parts.accumulator.known_topic(&unknown.topic) {
-                log::warn!("topic {}: {}", unknown.topic, unknown.cause);
-                self.fail_stash(&topic, unknown.came_before, &unknown.cause);
-                // What came later waits on, with a limit of its own.
-                let oldest_at = topic.lock_stash().oldest_at();
-                if let Some(oldest_at) = oldest_at {
-                    self.machine.handle_wanted(oldest_at.min(now), unknown.topic);
-                }
-            }
-        }
-    }
-
-    pub(super) fn fail_stash(
-        &self,
-        topic: &TopicLanes,
-        came_before: u64,
-        cause: &DeliveryErrorCause,
-    ) {
-        let destination = Destination { topic: topic.name.clone(), partition: None };
-        let mut wakes = WakeList::new();
-        topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);
-        wakes.wake_all();
-        self.parts.accumulator.flush.notify();
     }
 
     fn wait(&mut self, events: &mut Events, now: u64) {

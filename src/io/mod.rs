@@ -2,8 +2,8 @@
 //!
 //! * `event_loop`: the thread that drives one shard per producer: poll, read, write.
 //! * [`EventLoops`]: which threads there are, and where they are pinned.
-//! * `metadata_loop`: the metadata machine's thread and connection; publishes views to shards.
-//! * `placement`: which broker runs on which shard.
+//! * `metadata_loop`: the metadata machine's thread and connection.
+//! * `shard_host`: starts shards on event loops.
 //! * `service`: the thread that empties stashes once their topic is known.
 //! * `resolver`: the thread that looks names up.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
@@ -13,9 +13,9 @@ mod event_loop;
 mod loops;
 mod metadata_loop;
 mod pinning;
-mod placement;
 mod resolver;
 mod service;
+mod shard_host;
 mod socket;
 mod sys;
 

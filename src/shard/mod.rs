@@ -16,6 +16,7 @@
 //! * `broker`: a broker as a shard sees it: its connection, and the lanes queued for it.
 //! * `port`: the shard's inbox, which any thread may put lane ids and messages into.
 //! * `shard`: the state, and the calls that the loop makes.
+//! * `publisher`: what the metadata thread does for shards: places brokers, makes lanes, publishes.
 //! * `view`: which broker belongs to which shard, and how a lane moves.
 //! * `ready`: which lanes may be sent, and when a part-filled batch is sealed.
 //! * `pack`: Produce requests out of ready lanes.
@@ -29,6 +30,7 @@ mod broker;
 mod expiry;
 mod pack;
 mod port;
+mod publisher;
 mod ready;
 mod refused;
 mod settle;
@@ -38,5 +40,6 @@ mod verdict;
 mod view;
 
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
+pub use publisher::{Publisher, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};
 pub use view::{Placement, View};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::broker::{Broker, Connectivity};
-use super::port::Control;
+use super::port::{Control, ShardPort};
 use super::view::View;
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
 use crate::buffer::{BufferPool, ScratchSlot};
@@ -19,6 +19,11 @@ use crate::policy::RetryPolicy;
 use crate::protocol::compression::{Compression, Compressor};
 use crate::protocol::{BrokerId, ProducerIdentity};
 use crate::sync::WakeList;
+
+/// Posted lanes taken in one turn.
+const LANES_PER_TURN: usize = 1_024;
+/// Control messages taken in one turn.
+const CONTROL_PER_TURN: usize = 64;
 
 /// Settings of a shard. Times in nanoseconds, sizes in bytes.
 #[derive(Clone, Debug)]
@@ -156,16 +161,16 @@ pub(super) enum TimerKind {
 /// 1. For each socket that has news: [`Shard::handle_connected`] or [`Shard::handle_down`]; then
 ///    [`Shard::space`], the read into it and [`Shard::handle_filled`], which settles the batches
 ///    of every response that is complete.
-/// 2. [`Shard::handle_control`] for each message, [`Shard::handle_posted`] for each lane id:
-///    `examine` sorts the lane into its broker's queues, or sets a timer for it.
-/// 3. [`Shard::handle_timeout`]: deadlines, backoffs, lingers, connections.
-/// 4. [`Shard::finish_turn`]: `pump` packs queued lanes' batches into requests, as many as each
+/// 2. [`Shard::begin_turn`]: `handle_control` for each message, `handle_posted` for each lane id
+///    (`examine` sorts the lane into its broker's queues, or sets a timer for it), and
+///    `handle_timeout`: deadlines, backoffs, lingers, connections.
+/// 3. [`Shard::finish_turn`]: `pump` packs queued lanes' batches into requests, as many as each
 ///    connection's window takes, and puts them into the connection's slots.
-/// 5. [`Shard::poll_transmit`] names the connections with bytes to write. For each,
+/// 4. [`Shard::poll_transmit`] names the connections with bytes to write. For each,
 ///    [`Shard::slices`] lends those bytes (headers, and batches right in their segments), the
 ///    driver writes, and [`Shard::handle_written`] tells how many went. What was written makes
-///    room for more: 4 and 5 repeat until nothing goes any more.
-/// 6. [`Shard::poll_action`] until it is empty, [`Shard::wakes`], and [`Shard::poll_timeout`]: when
+///    room for more: 3 and 4 repeat until nothing goes any more.
+/// 5. [`Shard::poll_action`] until it is empty, [`Shard::wakes`], and [`Shard::poll_timeout`]: when
 ///    the next turn is due if nothing else happens.
 pub struct Shard {
     pub(super) id: ShardId,
@@ -224,8 +229,24 @@ impl Shard {
         }
     }
 
+    /// Takes what was sent to the shard's port, a bounded number a turn, and what is due. Returns
+    /// whether more waits.
+    pub fn begin_turn(&mut self, now: u64, port: &ShardPort) -> bool {
+        let mut more = true;
+        for _ in 0..CONTROL_PER_TURN {
+            let Some(message) = port.pop_control() else {
+                more = false;
+                break;
+            };
+            self.handle_control(now, message);
+        }
+        let posted = port.drain_lanes(LANES_PER_TURN, |id| self.handle_posted(now, LaneId(id)));
+        self.handle_timeout(now);
+        more || posted == LANES_PER_TURN
+    }
+
     /// A control message.
-    pub fn handle_control(&mut self, now: u64, message: Control) {
+    fn handle_control(&mut self, now: u64, message: Control) {
         match message {
             Control::View(view) => self.handle_view(now, view),
             Control::Lane(half) => self.handle_lane(now, half),
@@ -242,7 +263,7 @@ impl Shard {
 
     /// A posted lane. An id whose half is not here is dropped: its new owner looks at the lane when
     /// the half arrives.
-    pub fn handle_posted(&mut self, now: u64, id: LaneId) {
+    fn handle_posted(&mut self, now: u64, id: LaneId) {
         if let Some(entry) = self.lane_mut(id) {
             entry.half.lane.clear_posted();
             self.examine(now, id);
@@ -326,7 +347,7 @@ impl Shard {
     }
 
     /// Deadlines and backoffs that are due.
-    pub fn handle_timeout(&mut self, now: u64) {
+    fn handle_timeout(&mut self, now: u64) {
         while let Some(&Reverse((at, kind, id))) = self.timers.peek() {
             if at > now {
                 break;
@@ -371,7 +392,7 @@ impl Shard {
         self.actions.pop_front()
     }
 
-    /// When [`Shard::handle_timeout`] must be called, nanoseconds, monotonic.
+    /// When the next turn must be, nanoseconds, monotonic.
     pub fn poll_timeout(&self) -> Option<u64> {
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
         let linger = self.lingering.front().map(|(at, _)| *at);

@@ -1,6 +1,6 @@
 //! Which broker belongs to which shard, and how lanes follow their leaders.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::broker::Broker;
@@ -24,10 +24,12 @@ pub struct Placement {
 /// What the metadata loop publishes to every shard.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// Counts views. A lane goes by no older one than it has seen.
+    pub generation: u64,
     /// The cluster.
     pub snapshot: Arc<ClusterSnapshot>,
     /// Every broker that was ever seen.
-    pub placements: HashMap<BrokerId, Placement>,
+    pub placements: BTreeMap<BrokerId, Placement>,
     /// The producer id to number batches with.
     pub identity: Option<ProducerIdentity>,
     /// Which of the ids that the producer was given that is, from 1 on.
@@ -94,10 +96,13 @@ impl Shard {
         let half = &mut entry.half;
         let lane = half.lane.clone();
         let old_broker = half.leader.map(|leader| leader.broker);
-        if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition)
-            && view.snapshot.generation >= half.seen
-        {
-            half.seen = view.snapshot.generation;
+        if view.generation < half.seen {
+            // It is here ahead of the view that it moved by.
+            self.examine(now, id);
+            return;
+        }
+        half.seen = view.generation;
+        if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition) {
             let leader = partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
             if let Some(topic) = view.snapshot.topics.get(&lane.topic) {
                 half.belong_to(topic.id);

@@ -33,10 +33,10 @@ fn received_by(broker: i32) -> impl Fn(&Event) -> bool {
     move |event| matches!(event, Event::Received(received) if received.broker == broker)
 }
 
-/// Partition 0 starts at broker 1, on shard 1; broker 2 is on shard 0.
+/// Partition 0 starts at broker 1, on shard 0; broker 2 is on shard 1.
 fn ready(settings: &Settings) -> World {
     let world = World::ready(settings);
-    assert_eq!(world.lane(0).owner(), ShardId(1));
+    assert_eq!(world.lane(0).owner(), ShardId(0));
     world
 }
 
@@ -48,20 +48,14 @@ fn records_sent_before_during_and_after_a_move_arrive_once_and_in_order() {
     world.model.move_leader(0, 2);
     send_many(&mut world, &mut sent, 50, MS / 3);
     world.run_for(2 * SECOND);
-    assert_eq!(world.lane(0).owner(), ShardId(0), "the new leader's shard owns the lane");
+    assert_eq!(world.lane(0).owner(), ShardId(1), "the new leader's shard owns the lane");
     send_many(&mut world, &mut sent, 50, MS / 3);
     world.run_for(SECOND);
     assert_exactly_once(&world, &sent);
     let moves = world.events.iter().filter(|(_, event)| matches!(event, Event::LaneSent { .. }));
     let moves: Vec<_> = moves.collect();
-    assert!(
-        matches!(
-            moves[..],
-            [(_, Event::LaneSent { .. }), (_, Event::LaneSent { from: 1, to: 0, .. })]
-        ),
-        "first to the leader's shard, then after the leader: {moves:?}"
-    );
-    assert_eq!(world.lane_counts(), [1, 0]);
+    assert!(matches!(moves[..], [(_, Event::LaneSent { from: 0, to: 1 })]), "{moves:?}");
+    assert_eq!(world.lane_counts(), [0, 1]);
     drop(sent);
     world.finish();
 }
@@ -185,15 +179,15 @@ fn an_id_that_reaches_a_shard_without_the_lane_is_dropped() {
     world.model.move_leader(0, 2);
     world.machine.handle_refresh_wanted();
     world.run_for(SECOND);
-    assert_eq!(world.lane(0).owner(), ShardId(0));
+    assert_eq!(world.lane(0).owner(), ShardId(1));
     // A sender that read the old owner just before the lane left.
-    world.post_to(1, 0);
+    world.post_to(0, 0);
     world.run_for(SECOND);
     send_many(&mut world, &mut sent, 3, MS);
-    world.post_to(1, 0);
+    world.post_to(0, 0);
     send_many(&mut world, &mut sent, 3, MS);
     world.run_for(SECOND);
-    assert_eq!(world.lane_counts(), [1, 0]);
+    assert_eq!(world.lane_counts(), [0, 1]);
     assert_exactly_once(&world, &sent);
 }
 
@@ -296,7 +290,7 @@ fn c19_a_recreated_topic_is_followed_though_its_epochs_start_over() {
     world.model.recreate(2);
     world.machine.handle_refresh_wanted();
     world.run_for(SECOND);
-    assert_eq!(world.lane(0).owner(), ShardId(0));
+    assert_eq!(world.lane(0).owner(), ShardId(1));
     let after = world.send(0, "after");
     world.run_for(SECOND);
     assert_eq!(world.model.partitions[&0].log, ["after"]);

@@ -2,25 +2,23 @@
 //! jumps from one event to the next. No thread, no socket, no real time.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::batch::{
-    AccumulatorConfig, CellHandle, Lane, LaneId, MonotonicClock, RecordAccumulator, Refusal,
-    ShardId, TopicLanes, take_room,
+    AccumulatorConfig, CellHandle, Lane, MonotonicClock, RecordAccumulator, Refusal, ShardId,
+    TopicLanes, take_room,
 };
-use tidegate::buffer::{AccountId, AccountKind, BufferPool, BufferPoolOptions};
+use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, MetadataQuery};
 use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
-use tidegate::protocol::{
-    BrokerId, ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
-};
+use tidegate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 use tidegate::shard::{
-    Action, Control, Placement, PortTable, Shard, ShardConfig, ShardParts, ShardPort, Token, View,
-    WakeLoop,
+    Action, Control, PortTable, Publisher, Shard, ShardConfig, ShardHost, ShardParts, ShardPort,
+    Token, WakeLoop,
 };
 use tidegate::sync::Doorbell;
 use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
@@ -48,6 +46,19 @@ struct NoWaker;
 
 impl WakeLoop for NoWaker {
     fn wake(&self) {}
+}
+
+/// Every shard is there from the start, and nothing is stashed.
+struct AllThere;
+
+impl ShardHost for AllThere {
+    fn start_shard(&mut self, shard: ShardId) -> std::io::Result<()> {
+        unreachable!("{shard:?} is there already");
+    }
+
+    fn drain_stash(&mut self, topic: Arc<TopicLanes>) {
+        unreachable!("nothing is stashed for {}", topic.name);
+    }
 }
 
 /// One connection, between a shard and a broker.
@@ -92,7 +103,7 @@ pub struct World {
     answer: Option<(u64, Answer)>,
     /// Questions of the metadata machine go unanswered.
     pub metadata_is_silent: bool,
-    placements: HashMap<BrokerId, Placement>,
+    publisher: Publisher,
     published: (u64, Option<ProducerIdentity>),
 }
 
@@ -139,6 +150,7 @@ impl World {
             ports.set(id, ShardPort::new(64, Arc::new(Doorbell::new()), Arc::new(NoWaker)));
             Shard::new(id, shard_parts(settings, &accumulator.pool))
         });
+        let publisher = Publisher::new(accumulator.clone(), ports.clone(), settings.shards, 16);
         let mut machine = MetadataMachine::new(metadata_config(), 1);
         machine.handle_wanted(0, TOPIC.into());
         World {
@@ -152,9 +164,9 @@ impl World {
             ports,
             wires: BTreeMap::new(),
             machine,
+            publisher,
             answer: None,
             metadata_is_silent: false,
-            placements: HashMap::new(),
             published: (0, None),
         }
     }
@@ -274,7 +286,8 @@ impl World {
             };
             self.answer = Some((now + LATENCY, answer));
         }
-        self.publish();
+        self.published = self.picture();
+        self.publisher.publish(&mut self.machine, &mut AllThere);
     }
 
     /// What a view is made of: news is published when it changes.
@@ -282,56 +295,12 @@ impl World {
         (self.machine.snapshot().generation, self.machine.identity())
     }
 
-    /// As the metadata loop does: places brokers, makes lanes, sends views.
-    fn publish(&mut self) {
-        let snapshot = self.machine.snapshot().clone();
-        let state = self.picture();
-        if state == self.published {
-            return;
-        }
-        self.published = state;
-        for (&id, address) in &snapshot.brokers {
-            let shard = ShardId((id.0 as usize % self.shards.len()) as u16);
-            let pool = &self.accumulator.pool;
-            let open = || pool.open_account(AccountKind::Broker).expect("brokers are few");
-            self.placements.entry(id).or_insert_with(|| Placement {
-                shard,
-                account: open(),
-                address: address.clone(),
-            });
-        }
-        let view = Arc::new(View {
-            snapshot: snapshot.clone(),
-            placements: self.placements.clone(),
-            identity: state.1,
-            identity_ordinal: self.machine.identity_ordinal(),
-            identity_denied: self.machine.identity_denied(),
-            last_problem: None,
-        });
-        for port in self.ports.iter() {
-            port.send(Control::View(view.clone()));
-        }
-        let Some(known) = snapshot.topics.get(TOPIC) else { return };
-        let partitions = known.partitions.len() as u32;
-        let halves = self.accumulator.new_lanes(&self.topic, partitions, |_| ShardId(0));
-        let halves = halves.expect("the model has few partitions");
-        self.topic.grow(halves.iter().map(|half| half.lane.clone()));
-        for half in halves {
-            self.ports.port(ShardId(0)).expect("shard 0 exists").send(Control::Lane(half));
-        }
-    }
-
     /// One turn of a shard, in the order of the real loop.
     fn drive_shard(&mut self, index: usize) {
         let now = self.now();
         self.deliver_responses(index);
         let port = self.ports.port(ShardId(index as u16)).expect("the shard exists").clone();
-        let shard = &mut self.shards[index];
-        while let Some(message) = port.pop_control() {
-            shard.handle_control(now, message);
-        }
-        port.drain_lanes(1_024, |id| shard.handle_posted(now, LaneId(id)));
-        shard.handle_timeout(now);
+        self.shards[index].begin_turn(now, &port);
         loop {
             self.shards[index].finish_turn(now);
             if !self.transmit(index) & !self.act(index) {

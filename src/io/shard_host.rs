@@ -1,0 +1,81 @@
+//! Starts shards on event loops, and has stashes emptied, for the metadata loop's publisher.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::event_loop::{Ended, LoopMessage, ShardContext};
+use super::loops::LoopHandle;
+use super::metadata_loop::{MetadataMailbox, MetadataParts};
+use super::resolver::Resolver;
+use crate::batch::{ShardId, TopicLanes};
+use crate::buffer::ScratchSlot;
+use crate::shard::{Shard, ShardHost, ShardParts, ShardPort};
+
+/// A shard, and the loop that drives it.
+pub(super) struct RunningShard {
+    /// Keeps the loop alive.
+    _event_loop: Arc<LoopHandle>,
+    pub(super) ended: Arc<Ended>,
+}
+
+/// Where a producer's shards run.
+pub(super) struct LoopHost {
+    pub(super) parts: Arc<MetadataParts>,
+    pub(super) mailbox: Arc<MetadataMailbox>,
+    pub(super) resolver: Arc<Resolver>,
+    /// Those that were started.
+    pub(super) shards: Arc<Mutex<Vec<RunningShard>>>,
+}
+
+impl ShardHost for LoopHost {
+    /// On the loop of the same number.
+    fn start_shard(&mut self, id: ShardId) -> io::Result<()> {
+        let parts = &self.parts;
+        let index = usize::from(id.0);
+        let pool = &parts.accumulator.pool;
+        let scratch = match parts.scratch_bytes {
+            // Records need room too: what loops compress in stays below half of the pool.
+            Some(bytes) if index > 0 && (index + 1) * bytes > pool.capacity() / 2 => {
+                return Err(io::Error::other("buffer_memory is too small to compress on more"));
+            }
+            Some(bytes) => {
+                let scratch = pool.carve_scratch(bytes).map_err(io::Error::other)?;
+                Some(ScratchSlot::new(scratch))
+            }
+            None => None,
+        };
+        let event_loop = parts.loops.start(index)?;
+        let shared = &event_loop.shared;
+        let lanes_max = parts.accumulator.config.lanes_max;
+        let port = ShardPort::new(lanes_max, shared.bell.clone(), shared.waker.clone());
+        let shard_parts = ShardParts {
+            config: parts.shard.clone(),
+            retry_policy: parts.retry_policy.clone(),
+            pool: pool.clone(),
+            scratch,
+            random: parts.random.rotate_left(index as u32 + 1),
+        };
+        let ended = Arc::new(Ended::default());
+        let context = ShardContext {
+            ports: parts.ports.clone(),
+            metadata: self.mailbox.clone(),
+            resolver: self.resolver.clone(),
+            sockets: parts.sockets.clone(),
+            accumulator: parts.accumulator.clone(),
+        };
+        shared.send(LoopMessage::Add {
+            shard: Box::new(Shard::new(id, shard_parts)),
+            port: port.clone(),
+            context: Arc::new(context),
+            ended: ended.clone(),
+        });
+        parts.ports.set(id, port);
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.push(RunningShard { _event_loop: event_loop, ended });
+        Ok(())
+    }
+
+    fn drain_stash(&mut self, topic: Arc<TopicLanes>) {
+        self.parts.service.drain(topic);
+    }
+}

@@ -1,0 +1,203 @@
+//! What the metadata thread does for shards: it gives brokers a shard, topics their lanes, and
+//! every shard a view of the cluster.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::port::{Control, PortTable};
+use super::view::{Placement, View};
+use crate::batch::{Destination, RecordAccumulator, ShardId, TopicLanes};
+use crate::buffer::AccountKind;
+use crate::cluster::{ClusterSnapshot, MetadataMachine};
+use crate::error::DeliveryErrorCause;
+use crate::protocol::BrokerId;
+use crate::sync::WakeList;
+
+/// What a [`Publisher`] needs done by somebody who has threads.
+pub trait ShardHost {
+    /// Starts a shard: when this returns, its port is in the table.
+    fn start_shard(&mut self, shard: ShardId) -> io::Result<()>;
+    /// The topic's lanes are there: what is stashed for it goes to them.
+    fn drain_stash(&mut self, topic: Arc<TopicLanes>);
+}
+
+/// Places brokers on shards, makes lanes for partitions, and publishes views. Fed with the metadata
+/// machine's news, by its driver.
+pub struct Publisher {
+    accumulator: Arc<RecordAccumulator>,
+    ports: Arc<PortTable>,
+    shards_max: usize,
+    brokers_max: usize,
+    placements: BTreeMap<BrokerId, Placement>,
+    published: Option<Arc<View>>,
+}
+
+impl Publisher {
+    /// One that has published nothing. Brokers are spread over `shards_max` shards, of which number
+    /// 0 is there already; brokers above `brokers_max` are left out.
+    pub fn new(
+        accumulator: Arc<RecordAccumulator>,
+        ports: Arc<PortTable>,
+        shards_max: usize,
+        brokers_max: usize,
+    ) -> Self {
+        let placements = BTreeMap::new();
+        Publisher { accumulator, ports, shards_max, brokers_max, placements, published: None }
+    }
+
+    /// A record waits for the topic.
+    pub fn handle_wanted(
+        &mut self,
+        now: u64,
+        name: Arc<str>,
+        machine: &mut MetadataMachine,
+        host: &mut dyn ShardHost,
+    ) {
+        // A topic that is known and yet has no lanes found their limit reached: again, if need be.
+        if let Some(topic) = self.accumulator.known_topic(&name)
+            && let Some(view) = self.published.clone()
+        {
+            self.grow(&topic, &view.snapshot, host);
+        }
+        machine.handle_wanted(now, name);
+    }
+
+    /// Publishes what changed, to every shard, and makes lanes for new partitions.
+    pub fn publish(&mut self, machine: &mut MetadataMachine, host: &mut dyn ShardHost) {
+        let snapshot = machine.take_snapshot();
+        let identity = machine.identity();
+        let problem = machine.last_problem();
+        let changed = self.published.as_ref().is_none_or(|view| {
+            // Shards name the problem while it keeps them from numbering batches; else it is enough
+            // that they know of one.
+            view.identity != identity
+                || view.identity_denied != machine.identity_denied()
+                || view.last_problem.is_some() != problem.is_some()
+                || identity.is_none() && view.last_problem.as_ref() != problem
+        });
+        if snapshot.is_none() && !changed {
+            return;
+        }
+        let snapshot = machine.snapshot().clone();
+        self.place(&snapshot, host);
+        let view = Arc::new(View {
+            generation: self.published.as_ref().map_or(0, |view| view.generation) + 1,
+            snapshot: snapshot.clone(),
+            placements: self.placements.clone(),
+            identity,
+            identity_ordinal: machine.identity_ordinal(),
+            identity_denied: machine.identity_denied(),
+            last_problem: machine.last_problem().cloned(),
+        });
+        self.published = Some(view.clone());
+        for port in self.ports.iter() {
+            port.send(Control::View(view.clone()));
+        }
+        for topic in self.accumulator.topics() {
+            self.grow(&topic, &snapshot, host);
+        }
+    }
+
+    /// Fails what waits for topics that stayed unknown for too long.
+    pub fn fail_unknown(&mut self, now: u64, machine: &mut MetadataMachine) {
+        for unknown in machine.poll_unknown(now) {
+            if let Some(topic) = self.accumulator.known_topic(&unknown.topic) {
+                log::warn!("topic {}: {}", unknown.topic, unknown.cause);
+                self.fail_stash(&topic, unknown.came_before, &unknown.cause);
+                // What came later waits on, with a limit of its own.
+                let oldest_at = topic.lock_stash().oldest_at();
+                if let Some(oldest_at) = oldest_at {
+                    machine.handle_wanted(oldest_at.min(now), unknown.topic);
+                }
+            }
+        }
+    }
+
+    /// Gives every new broker a shard and an account.
+    fn place(&mut self, snapshot: &ClusterSnapshot, host: &mut dyn ShardHost) {
+        for (&id, address) in &snapshot.brokers {
+            if let Some(placement) = self.placements.get_mut(&id) {
+                placement.address = address.clone();
+                continue;
+            }
+            if self.placements.len() >= self.brokers_max {
+                log::error!("broker {id} is left out: brokers_max is reached");
+                continue;
+            }
+            let account = match self.accumulator.pool.open_account(AccountKind::Broker) {
+                Ok(account) => account,
+                Err(error) => {
+                    log::error!("broker {id} is left out: {error}");
+                    continue;
+                }
+            };
+            self.accumulator.add_broker(id, account);
+            let shard = self.shard_for(self.placements.len(), host);
+            let placement = Placement { shard, account, address: address.clone() };
+            self.placements.insert(id, placement);
+        }
+    }
+
+    /// The shard for the broker that is the `ordinal`th to be seen.
+    fn shard_for(&self, ordinal: usize, host: &mut dyn ShardHost) -> ShardId {
+        let shard = ShardId((ordinal % self.shards_max) as u16);
+        if self.ports.port(shard).is_some() {
+            return shard;
+        }
+        match host.start_shard(shard) {
+            Ok(()) => shard,
+            Err(error) => {
+                log::warn!("no further event loop ({error}): brokers share those there are");
+                ShardId(0)
+            }
+        }
+    }
+
+    /// Makes lanes for the partitions of `topic` that are new, and lets its senders go to them.
+    fn grow(&self, topic: &TopicLanes, snapshot: &ClusterSnapshot, host: &mut dyn ShardHost) {
+        let Some(known) = snapshot.topics.get(&topic.name) else { return };
+        let partitions = known.partitions.len() as u32;
+        if partitions > topic.partitions() {
+            let owner = |partition| {
+                let leader = snapshot.partition(&topic.name, partition).and_then(|p| p.leader);
+                let placement = leader.and_then(|leader| self.placements.get(&leader));
+                placement.map_or(ShardId(0), |placement| placement.shard)
+            };
+            match self.accumulator.new_lanes(topic, partitions, owner) {
+                Ok(halves) => {
+                    let lanes: Vec<_> = halves.iter().map(|half| half.lane.clone()).collect();
+                    for half in halves {
+                        let port = self.ports.port(half.lane.owner());
+                        port.expect("placements name shards that exist").send(Control::Lane(half));
+                    }
+                    topic.grow(lanes);
+                }
+                Err(limit) => {
+                    log::error!("topic {}: lanes_max = {} is reached", topic.name, limit.lanes_max);
+                    if topic.partitions() == 0 {
+                        let lanes_max = limit.lanes_max;
+                        let cause = DeliveryErrorCause::TooManyLanes { lanes_max };
+                        self.fail_stash(topic, u64::MAX, &cause);
+                        return;
+                    }
+                }
+            }
+        }
+        let stash = topic.lock_stash();
+        topic.set_known(&stash);
+        let draining = !stash.is_empty();
+        drop(stash);
+        if draining && let Some(topic) = self.accumulator.known_topic(&topic.name) {
+            host.drain_stash(topic);
+        }
+    }
+
+    fn fail_stash(&self, topic: &TopicLanes, came_before: u64, cause: &DeliveryErrorCause) {
+        let destination = Destination { topic: topic.name.clone(), partition: None };
+        let mut wakes = WakeList::new();
+        topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);
+        wakes.wake_all();
+        self.accumulator.flush.notify();
+    }
+}
