@@ -2,6 +2,8 @@
 
 #[path = "support/kafka/mod.rs"]
 mod kafka;
+#[path = "support/proxy/mod.rs"]
+mod proxy;
 
 use std::io::{BufRead, BufReader};
 use std::panic::{self, AssertUnwindSafe};
@@ -21,6 +23,7 @@ use kafka_protocol::records::{
     Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
     RecordBatchEncoder, RecordEncodeOptions, TimestampType as BatchTimestampType,
 };
+use proxy::Proxy;
 
 /// Hidden arguments: this binary as the child that starts a broker and then dies.
 const CHILD_ABORTS: &str = "--child-that-aborts";
@@ -42,6 +45,7 @@ const TESTS: &[Test] = &[
     Test { name: "a_killed_leader_is_replaced_and_returns", run: killed_leader },
     Test { name: "a_stopped_leader_is_replaced_and_goes_on", run: stopped_leader },
     Test { name: "a_terminated_single_node_keeps_its_data", run: restarted_single },
+    Test { name: "brokers_behind_proxies_advertise_them", run: behind_proxies },
     Test { name: "without_java_tests_are_ignored_or_fail", run: without_java },
     Test { name: "nothing_is_left_after_a_panic", run: nothing_left_after_panic },
     Test { name: "nothing_is_left_after_an_abort", run: nothing_left_after_abort },
@@ -260,6 +264,45 @@ fn restarted_single(kafka: &Kafka) {
     cluster.restart(1);
     cluster.wait_for_leader(&topic, 0, |leader| leader == 1);
     assert_eq!(cluster.read_back(&topic).len(), 1);
+}
+
+fn behind_proxies(kafka: &Kafka) {
+    let proxies = [Proxy::start(), Proxy::start(), Proxy::start()];
+    let ports = proxies.each_ref().map(|proxy| proxy.address().port());
+    let cluster = kafka.start(&ClusterConfig::three().behind(&ports));
+    for (id, proxy) in (1..).zip(&proxies) {
+        proxy.forward_to(cluster.proxied_address(id));
+    }
+    let topic = unique_topic("proxied");
+    cluster.create_topic(&topic, 3, 3, &[]);
+
+    let bootstrap = proxies[2].address().to_string();
+    let producer = tidegate::Producer::builder(&bootstrap)
+        .configure(|config| config.pinning = false)
+        .build()
+        .expect("an address is all it needs");
+    let to = producer.topic(&topic).expect("the name is legal");
+    for proxy in &proxies {
+        proxy.script(|frame| match frame.answers(proxy::api::PRODUCE) && frame.nth == 2 {
+            true => proxy::Act::CutAt(0),
+            false => proxy::Act::Pass,
+        });
+    }
+    for n in 0..30_u32 {
+        let record = tidegate::Record::new().value("v").partition(n % 3);
+        let delivery = to.send_record(record).expect("there is room");
+        delivery.wait().expect("a lost acknowledgement is asked for again");
+    }
+    let records = cluster.read_back(&topic);
+    assert_eq!(records.len(), 30, "each once");
+    for (id, proxy) in (1..).zip(&proxies) {
+        let seen = proxy.seen();
+        assert!(
+            seen.requests_of(proxy::api::PRODUCE) >= 11 && seen.accepted >= 2,
+            "{id}: {seen:?}"
+        );
+    }
+    drop(producer);
 }
 
 fn without_java(_kafka: &Kafka) {

@@ -385,13 +385,16 @@ impl EventLoop {
             let registry = self.poll.registry();
             let progress = entry.socket.handle_event(registry, event.token(), options, now);
             self.progressed(now, index, progress);
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
-                self.read(now, index);
+            let ended = event.is_read_closed() || event.is_error();
+            if event.is_readable() || ended {
+                self.read(now, index, ended);
             }
         }
     }
 
-    fn read(&mut self, now: u64, index: usize) {
+    /// Reads what is there. With `ended` the event told of the stream's end as well, which no other
+    /// event will tell of: a short read may have its last bytes.
+    fn read(&mut self, now: u64, index: usize, ended: bool) {
         for _ in 0..READS_MAX {
             let Some(entry) = self.sockets.get_mut(index) else { return };
             if !entry.socket.is_connected() {
@@ -408,7 +411,7 @@ impl EventLoop {
                     while let Some(action) = self.seats[key].shard.poll_action() {
                         self.act(now, key, action);
                     }
-                    if bytes < room {
+                    if bytes < room && !ended {
                         return;
                     }
                 }
