@@ -303,6 +303,14 @@ impl DeliveryError {
         DeliveryError(Arc::new(failure))
     }
 
+    /// The same error of records of which something else is certain.
+    pub(crate) fn with_certainty(&self, certainty: Certainty) -> Self {
+        if self.0.certainty == certainty {
+            return self.clone();
+        }
+        DeliveryError::new(DeliveryFailure { certainty, ..DeliveryFailure::clone(&self.0) })
+    }
+
     /// The record's topic.
     pub fn topic(&self) -> &str {
         &self.0.topic

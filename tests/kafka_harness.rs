@@ -2,6 +2,8 @@
 
 #[path = "support/kafka/mod.rs"]
 mod kafka;
+#[path = "support/proxy/mod.rs"]
+mod proxy;
 
 use std::io::{BufRead, BufReader};
 use std::panic::{self, AssertUnwindSafe};
@@ -21,13 +23,17 @@ use kafka_protocol::records::{
     Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
     RecordBatchEncoder, RecordEncodeOptions, TimestampType as BatchTimestampType,
 };
+use proxy::Proxy;
 
 /// Hidden arguments: this binary as the child that starts a broker and then dies.
 const CHILD_ABORTS: &str = "--child-that-aborts";
 const CHILD_IS_KILLED: &str = "--child-that-is-killed";
 
 /// Killing a broker took 0.2 s.
-const GONE_LIMIT: Duration = Duration::from_secs(10);
+const GONE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Brokers on a slow disk were seen to stand still for ten seconds.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 const TESTS: &[Test] = &[
     Test { name: "records_come_back_as_they_were_produced", run: records_come_back },
@@ -39,6 +45,7 @@ const TESTS: &[Test] = &[
     Test { name: "a_killed_leader_is_replaced_and_returns", run: killed_leader },
     Test { name: "a_stopped_leader_is_replaced_and_goes_on", run: stopped_leader },
     Test { name: "a_terminated_single_node_keeps_its_data", run: restarted_single },
+    Test { name: "brokers_behind_proxies_advertise_them", run: behind_proxies },
     Test { name: "without_java_tests_are_ignored_or_fail", run: without_java },
     Test { name: "nothing_is_left_after_a_panic", run: nothing_left_after_panic },
     Test { name: "nothing_is_left_after_an_abort", run: nothing_left_after_abort },
@@ -165,7 +172,7 @@ fn quota(kafka: &Kafka) {
     cluster.set_client_quota(Some(client), "producer_byte_rate", Some(1_000.0));
     let mut wire = Wire::connect_as(cluster.address(1), client).expect("the broker listens");
     let request = produce_request(&topic, 0, &[record(0, 0, None, Some(vec![0; 5_000].into()))]);
-    let throttled = wait_until(Duration::from_secs(60), || {
+    let throttled = wait_until(PATIENCE, || {
         let answer = wire.call(9, &request).expect("the broker answers");
         answer.throttle_time_ms > 0
     });
@@ -257,6 +264,45 @@ fn restarted_single(kafka: &Kafka) {
     cluster.restart(1);
     cluster.wait_for_leader(&topic, 0, |leader| leader == 1);
     assert_eq!(cluster.read_back(&topic).len(), 1);
+}
+
+fn behind_proxies(kafka: &Kafka) {
+    let proxies = [Proxy::start(), Proxy::start(), Proxy::start()];
+    let ports = proxies.each_ref().map(|proxy| proxy.address().port());
+    let cluster = kafka.start(&ClusterConfig::three().behind(&ports));
+    for (id, proxy) in (1..).zip(&proxies) {
+        proxy.forward_to(cluster.proxied_address(id));
+    }
+    let topic = unique_topic("proxied");
+    cluster.create_topic(&topic, 3, 3, &[]);
+
+    let bootstrap = proxies[2].address().to_string();
+    let producer = tidegate::Producer::builder(&bootstrap)
+        .configure(|config| config.pinning = false)
+        .build()
+        .expect("an address is all it needs");
+    let to = producer.topic(&topic).expect("the name is legal");
+    for proxy in &proxies {
+        proxy.script(|frame| match frame.answers(proxy::api::PRODUCE) && frame.nth == 2 {
+            true => proxy::Act::CutAt(0),
+            false => proxy::Act::Pass,
+        });
+    }
+    for n in 0..30_u32 {
+        let record = tidegate::Record::new().value("v").partition(n % 3);
+        let delivery = to.send_record(record).expect("there is room");
+        delivery.wait().expect("a lost acknowledgement is asked for again");
+    }
+    let records = cluster.read_back(&topic);
+    assert_eq!(records.len(), 30, "each once");
+    for (id, proxy) in (1..).zip(&proxies) {
+        let seen = proxy.seen();
+        assert!(
+            seen.requests_of(proxy::api::PRODUCE) >= 11 && seen.accepted >= 2,
+            "{id}: {seen:?}"
+        );
+    }
+    drop(producer);
 }
 
 fn without_java(_kafka: &Kafka) {
@@ -393,7 +439,7 @@ fn produce_request(topic: &str, partition: i32, records: &[Record]) -> ProduceRe
 fn produce(cluster: &Cluster, topic: &str, partition: i32, records: &[Record]) {
     let request = produce_request(topic, partition, records);
     let mut last = 0;
-    let done = wait_until(Duration::from_secs(60), || {
+    let done = wait_until(PATIENCE, || {
         let Some(leader) = cluster.leader(topic, partition) else {
             return false;
         };
@@ -407,7 +453,7 @@ fn produce(cluster: &Cluster, topic: &str, partition: i32, records: &[Record]) {
         assert!(last == 0 || retriable, "producing to {topic}-{partition}: error {last}");
         last == 0
     });
-    assert!(done, "producing to {topic}-{partition}: error {last} for a minute");
+    assert!(done, "producing to {topic}-{partition}: error {last} for {PATIENCE:?}");
 }
 
 fn text(value: &str) -> StrBytes {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate::embedded::EmbeddedCluster;
 use tidegate::{CloseError, Delivery, DeliveryErrorCause, FlushError, Producer, SendErrorKind};
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 /// What the child found: 0 if all is as it should be, else the number of what is not.
 fn in_the_child(producer: Producer, topic: tidegate::Topic, pending: Delivery) -> i32 {

@@ -8,25 +8,39 @@ mod brokers;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidegate::{Acks, EventLoops, Producer};
 
 use brokers::Brokers;
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
+
+/// In the flags of a thread: it has ended, and only the kernel is still busy with it. Joining a
+/// thread does not wait for that.
+const PF_EXITING: u64 = 4;
+
+fn is_exiting(task: &Path) -> bool {
+    let Ok(stat) = fs::read_to_string(task.join("stat")) else { return true };
+    // The name, in parentheses, may contain anything; the flags are the seventh field after it.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+    let flags = fields.split_whitespace().nth(6).and_then(|flags| flags.parse::<u64>().ok());
+    flags.expect("the kernel tells a thread's flags") & PF_EXITING != 0
+}
 
 /// Names of this process's threads that the library started, and where each may run.
 fn threads() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for task in fs::read_dir("/proc/self/task").unwrap() {
         // A thread may end between the listing and the reading.
-        let Ok(status) = fs::read_to_string(task.unwrap().path().join("status")) else { continue };
+        let task = task.unwrap().path();
+        let Ok(status) = fs::read_to_string(task.join("status")) else { continue };
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.unwrap_or_default().trim().to_owned()
         };
-        if field("Name:").starts_with("tidegate") {
+        if field("Name:").starts_with("tidegate") && !is_exiting(&task) {
             found.push((field("Name:"), field("Cpus_allowed_list:")));
         }
     }

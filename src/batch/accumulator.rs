@@ -77,7 +77,7 @@ impl RecordAccumulator {
             delivery_timeout: self.config.delivery_timeout,
             cells: &self.cells,
             clock,
-            accepted_before: false,
+            accepted_at: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pieces::Pieces;
 use super::{Cell, CellHandle};
 use crate::buffer::Segment;
 use crate::error::{Certainty, DeliveryError};
@@ -27,6 +28,11 @@ impl Link {
         &self.segment[..self.len]
     }
 
+    /// The same, to be changed in place.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.segment[..self.len]
+    }
+
     fn room(&self) -> usize {
         self.segment.len() - self.len
     }
@@ -39,6 +45,9 @@ pub struct BatchState {
     pub attempts: u32,
     /// An attempt was (partly) written and nothing has proved since that the log does not hold it.
     pub unanswered: bool,
+    /// The lane's leader (by [`LaneHalf`](super::LaneHalf)'s count of them) that refused it last:
+    /// that leader's log does not hold it.
+    pub refused_by: Option<u32>,
     /// The broker that was last asked.
     pub broker: Option<BrokerId>,
     /// The last thing that went wrong, in words.
@@ -47,24 +56,26 @@ pub struct BatchState {
 
 /// A record batch, from its first record until its segments return to the pool.
 pub struct Batch {
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     /// `None` once resolved: a batch that expired in flight keeps its segments, but no cell.
-    cell: Option<Cell>,
+    pub(super) cell: Option<Cell>,
     /// The position of this batch in its lane, from 0; flush waits by it.
     pub number: u64,
     /// When the first record was appended, in nanoseconds of the monotonic clock.
     pub opened_at: u64,
     /// When its deliveries fail if nothing acknowledged them, same clock.
     pub deadline: u64,
-    records: u32,
-    base_timestamp: i64,
-    max_timestamp: i64,
+    pub(super) records: u32,
+    pub(super) base_timestamp: i64,
+    pub(super) max_timestamp: i64,
     /// Length on the wire, header included.
-    len: usize,
-    records_crc: Option<u32>,
-    codec: Codec,
+    pub(super) len: usize,
+    pub(super) records_crc: Option<u32>,
+    pub(super) codec: Codec,
     producer: ProducerIdentity,
-    base_sequence: i32,
+    pub(super) base_sequence: i32,
+    /// Set once the batch could not be sent as one. What is above is about its present piece then.
+    pub(super) pieces: Option<Box<Pieces>>,
     /// Attempts and their outcomes.
     pub state: BatchState,
 }
@@ -102,6 +113,7 @@ impl Batch {
             codec: Codec::None,
             producer: ProducerIdentity::NONE,
             base_sequence: -1,
+            pieces: None,
             state: BatchState::default(),
         })
     }
@@ -254,23 +266,37 @@ impl Batch {
             records_len: self.len - BATCH_HEADER_LEN,
             ..BatchHeader::default()
         };
-        let out = self.links[0].segment[..BATCH_HEADER_LEN]
-            .as_mut()
+        let first = match self.pieces.as_mut().and_then(|pieces| pieces.unpacked.as_mut()) {
+            Some(scratch) => &mut scratch[..],
+            None => &mut self.links[0].segment[..],
+        };
+        let out = first
             .first_chunk_mut::<BATCH_HEADER_LEN>()
             .expect("the first link begins with the header's bytes");
         header.write(out, crc);
     }
 
-    /// Whether the header has been written, that is, whether the batch was drained before.
+    /// Whether it was drained before, so that its bytes stay as they are.
     pub fn is_finished(&self) -> bool {
-        self.records_crc.is_some()
+        self.records_crc.is_some() || self.is_in_pieces()
     }
 
-    /// The encoded records, link by link, without the header.
+    /// What goes over the wire, slice by slice, the header included.
+    pub fn wire_slices(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let unpacked = self.pieces.as_ref().and_then(|pieces| pieces.unpacked.as_deref());
+        let mut left = self.len;
+        unpacked.into_iter().chain(self.links.iter().map(Link::bytes)).map(move |bytes| {
+            let bytes = &bytes[..bytes.len().min(left)];
+            left -= bytes.len();
+            bytes
+        })
+    }
+
+    /// The encoded records, slice by slice, without the header.
     pub fn record_slices(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        self.links.iter().enumerate().map(|(index, link)| {
+        self.wire_slices().enumerate().map(|(index, bytes)| {
             let from = if index == 0 { BATCH_HEADER_LEN } else { 0 };
-            &link.bytes()[from..]
+            &bytes[from..]
         })
     }
 
@@ -329,7 +355,8 @@ impl Batch {
         }
     }
 
-    /// Resolves its deliveries as failed. Returns false if they had been resolved before.
+    /// Resolves its deliveries as failed, those of its present piece if it is in pieces. Returns
+    /// false if they had been resolved before.
     pub fn fail(&mut self, error: DeliveryError, wakes: &mut WakeList) -> bool {
         match self.cell.take() {
             Some(cell) => {

@@ -50,8 +50,7 @@ pub fn drain_stash(
     post: &mut dyn FnMut(&Lane),
 ) -> Drained {
     let mut wakes = WakeList::default();
-    let context = &AppendContext { accepted_before: true, ..*context };
-    let mut mover = Mover { accumulator, topic, context, post, spare };
+    let mut mover = Mover { accumulator, topic, context: *context, post, spare };
     let mut left = budget;
     let outcome = loop {
         let Some(mut draining) = stash.take_draining() else {
@@ -116,7 +115,7 @@ impl Draining {
 struct Mover<'a> {
     accumulator: &'a RecordAccumulator,
     topic: &'a TopicLanes,
-    context: &'a AppendContext<'a>,
+    context: AppendContext<'a>,
     post: &'a mut dyn FnMut(&Lane),
     spare: &'a mut Vec<Segment>,
 }
@@ -128,6 +127,7 @@ impl Mover<'_> {
         draining: &mut Draining,
         left: &mut usize,
     ) -> Result<bool, (AccountId, NeedRoom)> {
+        self.context.accepted_at = Some(draining.run().last_at());
         if let Some(waiting) = draining.waiting.take() {
             let headers: Vec<_> = waiting.headers();
             let parts = waiting.parts(&headers);
@@ -192,7 +192,7 @@ impl Mover<'_> {
     ) -> Result<CellHandle, (AccountId, NeedRoom)> {
         let lane: &Arc<Lane> = self.topic.lane(partition).expect("partition_of() checked it");
         loop {
-            let appended = lane.append(self.context, timestamp, parts, self.spare);
+            let appended = lane.append(&self.context, timestamp, parts, self.spare);
             if appended.post {
                 (self.post)(lane);
             }

@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Batch, Lane, ResolveWindow, Sequencer, ShardId};
+use super::{Batch, BatchState, Lane, ResolveWindow, Sequencer, ShardId};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
-use crate::protocol::{BrokerId, ProducerIdentity};
+use crate::protocol::{BrokerId, ProducerIdentity, TopicId};
 use crate::sync::WakeList;
 
 /// Who leads a partition, as far as is known.
@@ -65,6 +65,12 @@ pub struct LaneHalf {
     /// Until the first success at a new leader only one batch is in flight: a broker takes any
     /// first sequence of a producer id that it does not know.
     proving_leader: bool,
+    /// Counts the leaders that the lane has had.
+    leader_ordinal: u32,
+    /// The topic that the partition is of, by its id; zero where brokers are too old to say.
+    topic_id: TopicId,
+    /// The highest offset that was acknowledged, -1 before the first.
+    last_acked: i64,
     sequencer: Sequencer,
     window: ResolveWindow,
 }
@@ -83,6 +89,9 @@ impl LaneHalf {
             in_flight: 0,
             settling: false,
             proving_leader: true,
+            leader_ordinal: 0,
+            topic_id: TopicId::ZERO,
+            last_acked: -1,
             sequencer: Sequencer::default(),
             window: ResolveWindow::default(),
         })
@@ -122,6 +131,34 @@ impl LaneHalf {
         }
         self.settling = self.in_flight > 0;
         self.leader = leader;
+        self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
+    }
+
+    /// Takes the topic's id. Another one is that of another topic of the same name: its log knows
+    /// none of this lane's sequences, so they start over (in a new epoch: an attempt that is still
+    /// on its way to the old topic must not pass for one at the new).
+    pub fn belong_to(&mut self, topic_id: TopicId) {
+        if topic_id.is_zero() || topic_id == self.topic_id {
+            return;
+        }
+        if !self.topic_id.is_zero() {
+            self.last_acked = -1;
+            self.proving_leader = true;
+            self.settling = self.in_flight > 0;
+            self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
+            self.sequencer.want_bump();
+        }
+        self.topic_id = topic_id;
+    }
+
+    /// The topic's id; zero where brokers are too old to say.
+    pub fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// The highest offset that was acknowledged, -1 before the first.
+    pub fn last_acked(&self) -> i64 {
+        self.last_acked
     }
 
     /// Whether a newer leader is known than the one that was asked by what is in flight.
@@ -158,22 +195,32 @@ impl LaneHalf {
         self.retries.iter().any(|batch| batch.state.unanswered)
     }
 
-    /// Takes on a published producer id if the lane has none and nothing of an old one is open.
-    pub fn offer_identity(&mut self, identity: ProducerIdentity) {
-        if !self.sequencer.has_identity() && self.in_flight == 0 && !self.has_unanswered() {
-            self.sequencer.adopt(identity);
-            // A broker takes any first sequence of an id that is new to it.
-            self.proving_leader = true;
+    /// Takes on the `ordinal`th producer id that was published, if it is newer than the lane's and
+    /// nothing of the old one is open.
+    pub fn offer_identity(&mut self, identity: ProducerIdentity, ordinal: u64) {
+        if !self.sequencer.is_newer(ordinal) || self.in_flight > 0 || self.has_unanswered() {
+            return;
         }
+        if self.sequencer.has_identity() && !self.retries.is_empty() {
+            return;
+        }
+        self.sequencer.adopt(identity, ordinal);
+        // A broker takes any first sequence of an id that is new to it.
+        self.proving_leader = true;
     }
 
     /// The next batch to send, numbered but without its header written. Only after
     /// [`LaneHalf::drainable`] said so. The attempt must end in one of the `settle_*` calls.
     pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
-        if rules.idempotent && self.sequencer.bump_wanted() && !self.begin_epoch() {
-            let unanswered = self.retries.iter().position(|batch| batch.state.unanswered)?;
-            let batch = self.retries.remove(unanswered)?;
-            return Some(self.begin_attempt(batch));
+        if rules.idempotent && self.sequencer.bump_wanted() {
+            if self.has_unanswered() {
+                let open = self.next_to_ask()?;
+                let batch = self.retries.remove(open)?;
+                return Some(self.begin_attempt(batch));
+            }
+            if !self.begin_epoch() {
+                return None;
+            }
         }
         let mut batch = match self.retries.pop_front() {
             Some(batch) => batch,
@@ -192,12 +239,17 @@ impl LaneHalf {
         batch
     }
 
-    /// Begins a new epoch, unless a batch with an unanswered attempt must be asked about first,
-    /// under its old triple. Returns whether new numbers may be given.
+    /// Before a new epoch, what the log may hold already is asked for under its old triple. First
+    /// the lowest that this leader may have, or may take: a leader that knows nothing of the
+    /// producer takes a later one too, and order would be lost.
+    fn next_to_ask(&self) -> Option<usize> {
+        let leader = Some(self.leader_ordinal);
+        let is_open = |state: &BatchState| state.unanswered || state.refused_by != leader;
+        self.retries.iter().position(|batch| is_open(&batch.state))
+    }
+
+    /// Begins a new epoch. Returns whether new numbers may be given.
     fn begin_epoch(&mut self) -> bool {
-        if self.has_unanswered() {
-            return false;
-        }
         let begun = self.sequencer.bump();
         // Also where the lane must wait for another id first: their numbers are void.
         for batch in &mut self.retries {
@@ -214,7 +266,6 @@ impl LaneHalf {
     }
 
     /// An attempt settled with success. `offset` is `None` where the broker did not tell.
-    #[expect(clippy::boxed_local, reason = "moving it out of its box would copy it")]
     pub fn settle_acked(
         &mut self,
         mut batch: Box<Batch>,
@@ -226,7 +277,20 @@ impl LaneHalf {
         self.proving_leader &= self.settling;
         self.end_attempt();
         self.suspect = false;
+        if let Some(offset) = offset {
+            let last = offset.saturating_add(i64::from(batch.records()) - 1);
+            self.last_acked = self.last_acked.max(last);
+        }
         if batch.ack(offset, append_time, wakes) {
+            self.go_on(batch, wakes);
+        }
+    }
+
+    /// What was sent of a batch is resolved: its next piece waits for its turn, if it has any.
+    fn go_on(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
+        if batch.next_piece(wakes) {
+            self.insert_retry(batch);
+        } else {
             self.mark_resolved(batch.number);
         }
     }
@@ -235,18 +299,76 @@ impl LaneHalf {
     /// resolved meanwhile, because it expired in flight, ends here.
     pub fn settle_for_retry(&mut self, batch: Box<Batch>) {
         self.end_attempt();
-        if batch.is_resolved() {
-            return;
+        if !batch.is_resolved() {
+            self.insert_retry(batch);
         }
+    }
+
+    /// The same, where the leader's answer was an error.
+    pub fn settle_refused(&mut self, mut batch: Box<Batch>) {
+        if !self.settling {
+            batch.state.refused_by = Some(self.leader_ordinal);
+        }
+        self.settle_for_retry(batch);
+    }
+
+    fn insert_retry(&mut self, batch: Box<Batch>) {
         let position = self.retries.partition_point(|other| other.number < batch.number);
         self.retries.insert(position, batch);
     }
 
-    /// An attempt settled and the batch failed for good. The gap that it leaves in the sequences
-    /// is closed by a new epoch.
-    pub fn settle_failed(&mut self, mut batch: Batch, error: DeliveryError, wakes: &mut WakeList) {
+    /// An attempt settled, and what was sent failed for good: the batch, or its present piece. The
+    /// gap that it leaves in the sequences is closed by a new epoch.
+    pub fn settle_failed(
+        &mut self,
+        mut batch: Box<Batch>,
+        error: DeliveryError,
+        wakes: &mut WakeList,
+    ) {
         self.end_attempt();
-        self.fail(&mut batch, error, wakes);
+        if batch.is_numbered() {
+            self.sequencer.want_bump();
+        }
+        if batch.fail(error, wakes) {
+            self.go_on(batch, wakes);
+        }
+    }
+
+    /// An attempt settled: the batch was too large, and is sent again in two parts. That is no
+    /// retry, and the parts together have the batch's sequences.
+    pub fn settle_too_large(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
+        self.end_attempt();
+        if batch.is_resolved() {
+            return;
+        }
+        batch.split(wakes);
+        batch.state.attempts -= 1;
+        self.insert_retry(batch);
+    }
+
+    /// An attempt settled: the broker refused the batch because of some of its records (KIP-467).
+    /// They fail, each with its error; the others are sent again, in a new epoch, because their
+    /// number has changed.
+    pub fn settle_without(
+        &mut self,
+        mut batch: Box<Batch>,
+        culprits: &[(u32, DeliveryError)],
+        wakes: &mut WakeList,
+    ) {
+        self.end_attempt();
+        if batch.is_numbered() {
+            self.sequencer.want_bump();
+        }
+        if batch.is_resolved() {
+            return;
+        }
+        if batch.remove(culprits, wakes) {
+            batch.state.attempts -= 1;
+            batch.state.refused_by = Some(self.leader_ordinal);
+            self.insert_retry(batch);
+        } else {
+            self.go_on(batch, wakes);
+        }
     }
 
     /// Whether a batch is the next that the broker expects: nothing earlier waits for its retry.
@@ -265,7 +387,7 @@ impl LaneHalf {
         self.sequencer.bump_wanted()
     }
 
-    /// Fails a batch that expired in flight: its request still owns it. No new sequence is given
+    /// Fails a batch that expired in flight, whole: its request still owns it. No new sequence is given
     /// until the attempts have settled.
     pub fn fail_in_flight(
         &mut self,
@@ -280,7 +402,9 @@ impl LaneHalf {
         if batch.is_numbered() {
             self.sequencer.want_bump();
         }
+        let unsent = error.with_certainty(Certainty::NotWritten);
         if batch.fail(error, wakes) {
+            batch.fail_waiting_pieces(&unsent, wakes);
             self.mark_resolved(batch.number);
         }
     }

@@ -31,6 +31,7 @@ pub trait MonotonicClock {
 }
 
 /// What an append needs besides the record.
+#[derive(Clone, Copy)]
 pub struct AppendContext<'a> {
     /// A batch is full at this length, in bytes.
     pub batch_size: usize,
@@ -40,9 +41,9 @@ pub struct AppendContext<'a> {
     pub cells: &'a Cells,
     /// Read once for each opened batch.
     pub clock: &'a dyn MonotonicClock,
-    /// The record was accepted before `close`: it comes from the stash, and a lane that `close` has
-    /// marked takes it all the same.
-    pub accepted_before: bool,
+    /// The record comes from the stash, where it has been since then (nanoseconds, monotonic): its
+    /// deadline runs from there, and a lane that `close` has marked takes it all the same.
+    pub accepted_at: Option<u64>,
 }
 
 /// What [`Lane::append`] did.

@@ -24,6 +24,7 @@ mod flush;
 mod half;
 mod lane;
 mod open;
+mod pieces;
 mod resolve_window;
 mod sequencer;
 mod stash;
@@ -40,8 +41,9 @@ pub use flush::FlushWaiters;
 pub use half::{DrainRules, Drainable, LaneHalf, Leader, batch_error};
 pub use lane::{AppendContext, Appended, Lane, LaneId, MonotonicClock, ShardId};
 pub use open::{NeedRoom, Refusal, take_room, take_room_through};
+pub use pieces::NotUnpacked;
 use resolve_window::ResolveWindow;
-use sequencer::Sequencer;
+use sequencer::{Sequencer, sequence_after};
 pub use stash::{Stash, stashed_len};
 pub use topic::{TopicLanes, TopicState};
 

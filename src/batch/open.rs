@@ -84,7 +84,7 @@ impl OpenState {
         spare: &mut Vec<Segment>,
         news: &mut bool,
     ) -> Result<CellHandle, Refusal> {
-        if self.ended || self.closed && !context.accepted_before {
+        if self.ended || self.closed && context.accepted_at.is_none() {
             return Err(Refusal::Closed);
         }
         let needed = single_record_batch_size(parts);
@@ -94,7 +94,7 @@ impl OpenState {
             return Err(Refusal::NeedRoom(NeedRoom::new(needed, suits)));
         }
         *news = true;
-        let opened_at = context.clock.monotonic();
+        let opened_at = context.accepted_at.unwrap_or_else(|| context.clock.monotonic());
         let destination =
             Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
         let opening = Opening {

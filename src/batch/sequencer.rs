@@ -10,6 +10,8 @@ use crate::protocol::ProducerIdentity;
 #[derive(Clone, Copy, Debug)]
 pub struct Sequencer {
     identity: ProducerIdentity,
+    /// Which of the ids that the producer was given: the first is 1, 0 is none.
+    ordinal: u64,
     /// The next sequence to be given.
     next: i32,
     /// A sequence was given that the log will never hold, or that nobody knows the fate of: once
@@ -21,7 +23,13 @@ pub struct Sequencer {
 
 impl Default for Sequencer {
     fn default() -> Self {
-        Sequencer { identity: ProducerIdentity::NONE, next: 0, bump_wanted: false, used_up: None }
+        Sequencer {
+            identity: ProducerIdentity::NONE,
+            ordinal: 0,
+            next: 0,
+            bump_wanted: false,
+            used_up: None,
+        }
     }
 }
 
@@ -46,11 +54,15 @@ impl Sequencer {
         self.used_up
     }
 
-    /// Takes on a producer id; sequences start over. Passes over the one that is used up.
-    pub fn adopt(&mut self, identity: ProducerIdentity) {
-        if self.used_up.is_none_or(|used_up| used_up.id != identity.id) {
-            *self = Sequencer { identity, ..Sequencer::default() };
-        }
+    /// Whether a producer id came after the one that it has. (A lane may meet older news at the
+    /// shard it moves to; an id that was left is never taken on again: its sequences are used.)
+    pub fn is_newer(&self, ordinal: u64) -> bool {
+        ordinal > self.ordinal
+    }
+
+    /// Takes on a producer id, the `ordinal`th that the producer was given; sequences start over.
+    pub fn adopt(&mut self, identity: ProducerIdentity, ordinal: u64) {
+        *self = Sequencer { identity, ordinal, ..Sequencer::default() };
     }
 
     /// The sequence of a batch of `count` records.
@@ -106,7 +118,7 @@ mod tests {
     #[test]
     fn c02_an_exhausted_epoch_asks_for_a_new_id() {
         let mut sequencer = Sequencer::default();
-        sequencer.adopt(identity(i16::MAX - 1));
+        sequencer.adopt(identity(i16::MAX - 1), 1);
         sequencer.assign(10);
         sequencer.want_bump();
         assert!(sequencer.bump());
@@ -114,9 +126,9 @@ mod tests {
         sequencer.want_bump();
         assert!(!sequencer.bump());
         assert!(!sequencer.has_identity());
-        sequencer.adopt(identity(0));
-        assert!(!sequencer.has_identity(), "the id that was published before is the one used up");
-        sequencer.adopt(ProducerIdentity { id: 8, epoch: 0 });
+        assert!(!sequencer.is_newer(1), "the id that was published before is the one used up");
+        assert!(sequencer.is_newer(2));
+        sequencer.adopt(ProducerIdentity { id: 8, epoch: 0 }, 2);
         assert!(!sequencer.bump_wanted());
     }
 

@@ -191,6 +191,11 @@ impl Stash {
 }
 
 impl Run {
+    /// When its last record came, nanoseconds, monotonic.
+    pub(super) fn last_at(&self) -> u64 {
+        self.last_at
+    }
+
     fn capacity(&self) -> usize {
         self.segments.iter().map(|segment| segment.len()).sum()
     }

@@ -22,6 +22,7 @@ mod arena;
 mod free_list;
 mod options;
 mod pool;
+mod scratch;
 mod segment;
 mod waiters;
 
@@ -32,4 +33,5 @@ pub use account::{AccountId, AccountKind, Levels};
 pub use free_list::{CHUNK_BYTES, Class, PAGE_BYTES};
 pub use options::{BufferPoolOptions, Outcome, PoolError, PoolReport};
 pub use pool::{BufferPool, PoolStats, WaitTicket};
-pub use segment::{Scratch, Segment};
+pub use scratch::{LentScratch, Scratch, ScratchSlot};
+pub use segment::Segment;

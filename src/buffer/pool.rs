@@ -9,7 +9,8 @@ use super::account::{AccountId, AccountKind, AccountTable, Ledger, Levels};
 use super::arena::{Arena, Region};
 use super::free_list::{CHUNK_BYTES, Class, FreeLists, PAGE_BYTES, page_ceil};
 use super::options::{BufferPoolOptions, PoolError, PoolReport};
-use super::segment::{Scratch, Segment};
+use super::scratch::Scratch;
+use super::segment::Segment;
 use super::waiters::{Waiters, Wakes};
 
 /// Segments that [`BufferPool::release_all`] returns under one lock.

@@ -1,4 +1,4 @@
-//! What a pool hands out: segments to encode into, and scratches for a loop's own use.
+//! What a pool hands out to encode into.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -84,40 +84,5 @@ impl fmt::Debug for Segment {
             .field("bytes", &self.region.bytes())
             .field("account", &self.account)
             .finish_non_exhaustive()
-    }
-}
-
-/// A contiguous part of the pool that belongs to no account: a loop's room to compress into.
-/// Returned on drop.
-pub struct Scratch {
-    pub(super) pool: Arc<PoolShared>,
-    pub(super) region: Region,
-}
-
-impl Deref for Scratch {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        self.pool.arena.slice(&self.region)
-    }
-}
-
-impl DerefMut for Scratch {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        self.pool.arena.slice_mut(&mut self.region)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        self.pool.release_scratch(self.region.take());
-    }
-}
-
-impl fmt::Debug for Scratch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scratch").field("bytes", &self.region.bytes()).finish_non_exhaustive()
     }
 }

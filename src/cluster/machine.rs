@@ -56,8 +56,9 @@ struct Wanted {
     error: ErrorCode,
 }
 
+/// The state of the metadata channel: the machine's one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
+enum ChannelState {
     Down { retry_at: u64 },
     Connecting,
     Ready,
@@ -69,7 +70,7 @@ pub struct MetadataMachine {
     snapshot: Arc<ClusterSnapshot>,
     published: u64,
     wanted: BTreeMap<Arc<str>, Wanted>,
-    link: Link,
+    channel: ChannelState,
     candidates: VecDeque<BrokerAddress>,
     failures: u32,
     in_flight: Option<MetadataQuery>,
@@ -81,6 +82,12 @@ pub struct MetadataMachine {
     identity_wanted: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
+    /// Producer ids received so far.
+    identity_ordinal: u64,
+    identity_denied: Option<ErrorCode>,
+    identity_problem: Option<Arc<str>>,
+    /// A broker said that what is known of the brokers is of no use (KIP-1102).
+    rebootstrap: bool,
     last_problem: Option<Arc<str>>,
     random: u64,
 }
@@ -94,7 +101,7 @@ impl MetadataMachine {
             snapshot: Arc::default(),
             published: 0,
             wanted: BTreeMap::new(),
-            link: Link::Down { retry_at: 0 },
+            channel: ChannelState::Down { retry_at: 0 },
             candidates: VecDeque::new(),
             failures: 0,
             in_flight: None,
@@ -104,6 +111,10 @@ impl MetadataMachine {
             last_answered: None,
             identity_retry_at: 0,
             identity: None,
+            identity_ordinal: 0,
+            identity_denied: None,
+            identity_problem: None,
+            rebootstrap: false,
             last_problem: None,
             random: random | 1,
         }
@@ -114,9 +125,9 @@ impl MetadataMachine {
         &self.snapshot
     }
 
-    /// The last thing that went wrong, in words.
+    /// What is wrong, in words; `None` once all is well again.
     pub fn last_problem(&self) -> Option<&Arc<str>> {
-        self.last_problem.as_ref()
+        self.last_problem.as_ref().or(self.identity_problem.as_ref())
     }
 
     /// A record waits for this topic.
@@ -154,8 +165,8 @@ impl MetadataMachine {
 
     /// Whom to connect to, if the channel is down and it is time.
     pub fn poll_connect(&mut self, now: u64) -> Option<BrokerAddress> {
-        match self.link {
-            Link::Down { retry_at } if retry_at <= now => {}
+        match self.channel {
+            ChannelState::Down { retry_at } if retry_at <= now => {}
             _ => return None,
         }
         if self.asks_at(now) > now {
@@ -165,13 +176,16 @@ impl MetadataMachine {
             self.fill_candidates();
         }
         let address = self.candidates.pop_front()?;
-        self.link = Link::Connecting;
+        self.channel = ChannelState::Connecting;
         Some(address)
     }
 
     /// Known brokers first, in random order, then the bootstrap list, with fresh names (KIP-899).
     fn fill_candidates(&mut self) {
         let mut known: Vec<_> = self.snapshot.brokers.values().cloned().collect();
+        if self.rebootstrap {
+            known.clear();
+        }
         let mut bootstrap = self.config.bootstrap.clone();
         self.shuffle(&mut known);
         self.shuffle(&mut bootstrap);
@@ -190,7 +204,7 @@ impl MetadataMachine {
 
     /// The connection is ready for requests.
     pub fn handle_ready(&mut self) {
-        self.link = Link::Ready;
+        self.channel = ChannelState::Ready;
         self.answered = false;
     }
 
@@ -205,7 +219,7 @@ impl MetadataMachine {
     /// No connection could be made, or it is gone.
     pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
         // A peer that only shakes hands counts as one that could not be reached.
-        let was_useful = self.link == Link::Ready && self.answered;
+        let was_useful = self.channel == ChannelState::Ready && self.answered;
         self.last_problem = Some(problem);
         if self.in_flight.take().is_some() {
             self.refresh_wanted = true;
@@ -217,7 +231,7 @@ impl MetadataMachine {
             wait = doubled.min(self.config.backoff_max);
             self.failures += 1;
         }
-        self.link = Link::Down { retry_at: now + wait };
+        self.channel = ChannelState::Down { retry_at: now + wait };
     }
 
     /// When the next question is due, in the past if it is due now.
@@ -246,7 +260,7 @@ impl MetadataMachine {
 
     /// What to ask on the connection, if anything is due.
     pub fn poll_query(&mut self, now: u64) -> Option<MetadataQuery> {
-        if self.link != Link::Ready || self.in_flight.is_some() {
+        if self.channel != ChannelState::Ready || self.in_flight.is_some() {
             return None;
         }
         if self.asks_at(now) > now {
@@ -272,7 +286,7 @@ impl MetadataMachine {
 
     /// Whether there is a connection to ask on.
     pub fn is_ready(&self) -> bool {
-        self.link == Link::Ready
+        self.channel == ChannelState::Ready
     }
 
     /// Whether a question is unanswered.
@@ -284,11 +298,13 @@ impl MetadataMachine {
     pub fn handle_metadata(&mut self, now: u64, response: &MetadataResponse) {
         self.handle_answer();
         self.last_answered = Some(now);
+        self.rebootstrap = response.error == ErrorCode::REBOOTSTRAP_REQUIRED;
         if response.error != ErrorCode::NONE {
             self.last_problem = Some(format!("metadata: {}", response.error).into());
             self.refresh_wanted = true;
             return;
         }
+        self.last_problem = None;
         if let Some(next) = self.snapshot.merged(response) {
             self.snapshot = Arc::new(next);
         }
@@ -309,18 +325,47 @@ impl MetadataMachine {
     /// A producer id arrived, or an error instead.
     pub fn handle_identity(&mut self, now: u64, response: &InitProducerIdResponse) {
         self.handle_answer();
+        self.identity_denied = None;
+        self.identity_problem = None;
         if response.error == ErrorCode::NONE {
             self.identity = Some(response.identity);
+            self.identity_ordinal += 1;
             self.identity_wanted = false;
             return;
         }
-        self.last_problem = Some(format!("InitProducerId: {}", response.error).into());
+        if matches!(
+            response.error,
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+                | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        ) {
+            self.identity_denied = Some(response.error);
+        }
+        self.identity_problem = Some(format!("InitProducerId: {}", response.error).into());
         self.identity_retry_at = now + self.config.interval_min;
     }
 
     /// The producer id, once there is one.
     pub fn identity(&self) -> Option<ProducerIdentity> {
         self.identity
+    }
+
+    /// Which of the producer ids that it was given the present one is, from 1 on.
+    pub fn identity_ordinal(&self) -> u64 {
+        self.identity_ordinal
+    }
+
+    /// Why the producer may not have an id, if a broker said so. It is asked for again.
+    pub fn identity_denied(&self) -> Option<ErrorCode> {
+        self.identity_denied
+    }
+
+    /// Whether the present connection must be closed, and the bootstrap list gone through: the
+    /// broker says that it does not belong to the cluster any more.
+    pub fn wants_rebootstrap(&self) -> bool {
+        self.rebootstrap
+            && self.channel == ChannelState::Ready
+            && self.in_flight.is_none()
+            && self.answered
     }
 
     /// The picture, if it changed since the last call.
@@ -368,11 +413,11 @@ impl MetadataMachine {
         let limit = self.config.topic_unknown_max;
         let unknown = self.wanted.values().filter_map(|wanted| wanted.waiting_since).min();
         let unknown = unknown.map(|since| since.saturating_add(limit));
-        let next = match self.link {
-            Link::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
-            Link::Connecting => None,
-            Link::Ready if self.in_flight.is_some() => None,
-            Link::Ready => Some(self.asks_at(now)),
+        let next = match self.channel {
+            ChannelState::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
+            ChannelState::Connecting => None,
+            ChannelState::Ready if self.in_flight.is_some() => None,
+            ChannelState::Ready => Some(self.asks_at(now)),
         };
         [unknown, next].into_iter().flatten().min()
     }

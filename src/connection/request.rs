@@ -3,12 +3,14 @@
 use std::io::IoSlice;
 
 use crate::batch::{Batch, LaneId};
-use crate::protocol::ApiKey;
+use crate::protocol::{ApiKey, TopicId};
 
 /// A batch that is being sent, and where it came from.
 pub struct InFlightBatch {
     /// The lane that gave it.
     pub lane: LaneId,
+    /// The topic's id when it was sent; zero where it is not known.
+    pub topic_id: TopicId,
     /// The batch, owned until its attempt settles.
     pub batch: Box<Batch>,
 }
@@ -135,8 +137,8 @@ impl Request {
                 return (used, false);
             }
             from = splice;
-            for link in entry.batch.links() {
-                if !push(link.bytes()) {
+            for bytes in entry.batch.wire_slices() {
+                if !push(bytes) {
                     return (used, false);
                 }
             }

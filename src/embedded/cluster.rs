@@ -77,6 +77,13 @@ impl EmbeddedCluster {
         self.node(id).address
     }
 
+    /// What clients are told to be a broker's address (`advertised.listeners`), in place of
+    /// [`address`](Self::address), from the next response on: that of a proxy in front of it, one
+    /// that is wrong.
+    pub fn advertise(&self, id: i32, address: SocketAddr) {
+        self.node(id).advertise(address);
+    }
+
     /// Creates a topic with a new topic id, led by the brokers in turn. False if there is one of
     /// that name.
     ///

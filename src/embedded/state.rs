@@ -25,10 +25,24 @@ pub(super) struct Config {
 pub(super) struct Node {
     pub id: i32,
     pub address: SocketAddr,
+    /// Where clients are told to find it.
+    pub advertised: Mutex<SocketAddr>,
     /// Listed in metadata and able to lead. A stopped broker stays registered until failed over, as
     /// one whose session has not timed out.
     pub registered: AtomicBool,
     pub counters: Counters,
+}
+
+impl Node {
+    /// Where clients are told to find it.
+    pub(super) fn advertised(&self) -> SocketAddr {
+        *self.advertised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells clients another address from now on.
+    pub(super) fn advertise(&self, address: SocketAddr) {
+        *self.advertised.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
 }
 
 /// A topic.
@@ -100,6 +114,7 @@ impl Shared {
         let node = |&(id, address): &(i32, SocketAddr)| Node {
             id,
             address,
+            advertised: Mutex::new(address),
             registered: AtomicBool::new(true),
             counters: Counters::new(),
         };

@@ -1,8 +1,13 @@
 //! The thread that drives one shard per producer.
 //!
-//! A turn: read the clock, take messages and posted lanes (bounded), time out, then pack and write
-//! until nothing more goes, do what the shards ask for, wake whoever waits for a delivery, poll,
-//! receive.
+//! A turn ([`EventLoop::turn`]): read the clock; receive from the sockets that the last poll named;
+//! take messages to the loop; drive each shard; poll, asleep if there is nothing to do.
+//!
+//! Driving a shard ([`EventLoop::drive`]): hand it control messages and posted lanes (bounded), and
+//! let it time out; then [`Shard::finish_turn`] packs requests and [`EventLoop::transmit`] writes
+//! what its connections hold (`Shard::poll_transmit` names them, `Shard::slices` lends the bytes),
+//! in turns until nothing more goes; then do what the shard asks for ([`EventLoop::act`]), and wake
+//! whoever waits for a delivery.
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -380,13 +385,16 @@ impl EventLoop {
             let registry = self.poll.registry();
             let progress = entry.socket.handle_event(registry, event.token(), options, now);
             self.progressed(now, index, progress);
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
-                self.read(now, index);
+            let ended = event.is_read_closed() || event.is_error();
+            if event.is_readable() || ended {
+                self.read(now, index, ended);
             }
         }
     }
 
-    fn read(&mut self, now: u64, index: usize) {
+    /// Reads what is there. With `ended` the event told of the stream's end as well, which no other
+    /// event will tell of: a short read may have its last bytes.
+    fn read(&mut self, now: u64, index: usize, ended: bool) {
         for _ in 0..READS_MAX {
             let Some(entry) = self.sockets.get_mut(index) else { return };
             if !entry.socket.is_connected() {
@@ -403,7 +411,7 @@ impl EventLoop {
                     while let Some(action) = self.seats[key].shard.poll_action() {
                         self.act(now, key, action);
                     }
-                    if bytes < room {
+                    if bytes < room && !ended {
                         return;
                     }
                 }

@@ -225,6 +225,9 @@ impl MetadataLoop {
             self.handle(now, message);
         }
         self.check_timeouts(now);
+        if self.machine.wants_rebootstrap() {
+            self.lose(now, "the broker asks to go back to the bootstrap servers");
+        }
         if let Some(address) = self.machine.poll_connect(now) {
             self.connect(now, address);
         }

@@ -8,6 +8,7 @@ use super::loops::LoopHandle;
 use super::metadata_loop::{MetadataMailbox, MetadataParts};
 use super::resolver::Resolver;
 use crate::batch::{ShardId, TopicLanes};
+use crate::buffer::ScratchSlot;
 use crate::shard::{Shard, ShardHost, ShardParts, ShardPort};
 
 /// A shard, and the loop that drives it.
@@ -37,7 +38,10 @@ impl ShardHost for LoopHost {
             Some(bytes) if index > 0 && (index + 1) * bytes > pool.capacity() / 2 => {
                 return Err(io::Error::other("buffer_memory is too small to compress on more"));
             }
-            Some(bytes) => Some(pool.carve_scratch(bytes).map_err(io::Error::other)?),
+            Some(bytes) => {
+                let scratch = pool.carve_scratch(bytes).map_err(io::Error::other)?;
+                Some(ScratchSlot::new(scratch))
+            }
             None => None,
         };
         let event_loop = parts.loops.start(index)?;

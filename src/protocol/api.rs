@@ -1,11 +1,5 @@
 //! The APIs that this client speaks, in which versions, and how a version is agreed on.
 
-/// The highest Produce version that is agreed on with a broker. Version 13 names topics by id
-/// (KIP-516): it may only be sent where an id is known, its response must be matched by the ids
-/// that were sent, and UNKNOWN_TOPIC_ID has rules of its own. The codec speaks it; the client does
-/// not ask for it.
-pub const PRODUCE_NEGOTIATED_MAX: i16 = 12;
-
 /// An API of Kafka's protocol that this client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i16)]
@@ -70,16 +64,6 @@ impl ApiKey {
         }
     }
 
-    /// The versions to agree on with a broker: [`ApiKey::versions`], except that Produce ends at
-    /// [`PRODUCE_NEGOTIATED_MAX`].
-    pub const fn versions_negotiated(self) -> VersionRange {
-        let versions = self.versions();
-        match self {
-            ApiKey::Produce => VersionRange::new(versions.min, PRODUCE_NEGOTIATED_MAX),
-            _ => versions,
-        }
-    }
-
     /// Whether the version uses compact lengths and tagged fields (KIP-482).
     pub const fn is_flexible(self, version: i16) -> bool {
         version
@@ -131,11 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn produce_by_topic_id_is_spoken_and_not_asked_for() {
-        assert!(ApiKey::Produce.versions().contains(13));
+    fn kafka_4_3_is_spoken_to_in_its_highest_version_of_produce() {
         let kafka_4_3 = VersionRange::new(0, 13);
-        assert_eq!(negotiate(ApiKey::Produce.versions_negotiated(), kafka_4_3), Some(12));
-        assert_eq!(ApiKey::Metadata.versions_negotiated(), ApiKey::Metadata.versions());
+        assert_eq!(negotiate(ApiKey::Produce.versions(), kafka_4_3), Some(13));
     }
 
     #[test]

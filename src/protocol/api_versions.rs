@@ -62,10 +62,10 @@ impl ApiVersionsResponse {
         Some(self.ranges[at].1)
     }
 
-    /// The version to use of an API, out of [`ApiKey::versions_negotiated`]; none if there is no
+    /// The version to use of an API, out of [`ApiKey::versions`]; none if there is no
     /// common one.
     pub fn negotiate(&self, api: ApiKey) -> Option<i16> {
-        negotiate(api.versions_negotiated(), self.range(api)?)
+        negotiate(api.versions(), self.range(api)?)
     }
 
     /// Every entry, by ascending key.

@@ -21,7 +21,7 @@ mod primitives;
 mod produce;
 pub mod records;
 
-pub use api::{ApiKey, PRODUCE_NEGOTIATED_MAX, VersionRange, negotiate};
+pub use api::{ApiKey, VersionRange, negotiate};
 pub use api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 pub use error_code::ErrorCode;
 pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder, FrameError, PeerHint};
@@ -33,4 +33,7 @@ pub use metadata::{
     TopicMetadata,
 };
 pub use primitives::{DecodeError, DecodeProblem, Reader, STRING_BYTES_MAX, Writer};
-pub use produce::{NodeEndpoint, PartitionResponse, ProduceEncoder, ProduceResponse, TopicRef};
+pub use produce::{
+    NodeEndpoint, PartitionResponse, ProduceEncoder, ProduceResponse, TopicRef,
+    VERSION_TOPIC_IDS_MIN,
+};

@@ -25,7 +25,7 @@ const ENDPOINT_BYTES_MIN: usize = 4 + 1 + 4 + 1 + 1;
 const PARTITIONS_KEPT: usize = 1 << 14;
 
 /// The first version that names topics by id (KIP-516) instead of by name.
-const VERSION_TOPIC_IDS_MIN: i16 = 13;
+pub const VERSION_TOPIC_IDS_MIN: i16 = 13;
 
 /// Writes the glue of one Produce request.
 ///

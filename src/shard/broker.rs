@@ -9,8 +9,8 @@ use crate::cluster::BrokerAddress;
 use crate::connection::Connection;
 use crate::protocol::BrokerId;
 
-/// The state of a broker's connection.
-pub(super) enum Link {
+/// Whether there is a connection to a broker.
+pub(super) enum Connectivity {
     /// None, and none is tried before `retry_at` (nanoseconds, monotonic).
     Down {
         /// See above.
@@ -27,7 +27,7 @@ pub(super) struct Broker {
     pub id: BrokerId,
     pub address: BrokerAddress,
     pub account: AccountId,
-    pub link: Link,
+    pub connectivity: Connectivity,
     /// Counts connections, so that news of an old one is not taken for news of the present one.
     pub generation: u32,
     /// Attempts to connect that failed since the last success.
@@ -50,7 +50,7 @@ impl Broker {
             id,
             address,
             account,
-            link: Link::Down { retry_at: 0 },
+            connectivity: Connectivity::Down { retry_at: 0 },
             generation: 0,
             failures: 0,
             full: VecDeque::new(),
@@ -62,15 +62,15 @@ impl Broker {
     }
 
     pub(super) fn connection(&self) -> Option<&Connection> {
-        match &self.link {
-            Link::Up(connection) => Some(connection),
+        match &self.connectivity {
+            Connectivity::Up(connection) => Some(connection),
             _ => None,
         }
     }
 
     pub(super) fn connection_mut(&mut self) -> Option<&mut Connection> {
-        match &mut self.link {
-            Link::Up(connection) => Some(connection),
+        match &mut self.connectivity {
+            Connectivity::Up(connection) => Some(connection),
             _ => None,
         }
     }

@@ -6,18 +6,33 @@
 //! deadline, and wakers to call at the end of the turn. Pure: a test drives several shards on a
 //! virtual clock.
 //!
+//! How a posted lane becomes bytes on a socket: `handle_posted` puts it into one of its broker's
+//! queues (`ready`). At the end of the turn the loop calls `finish_turn`; that calls `pump` for
+//! each broker, which moves batches out of queued lanes into a request (`pack`) and the request
+//! into a slot of the broker's [`Connection`]. The loop then asks `poll_transmit` which connections
+//! have something to write, borrows the bytes with `slices`, writes them, and reports with
+//! `handle_written`. The doc of [`Shard`] lists all calls of a turn in their order.
+//!
+//! * `broker`: a broker as a shard sees it: its connection, and the lanes queued for it.
+//! * `port`: the shard's inbox, which any thread may put lane ids and messages into.
+//! * `shard`: the state, and the calls that the loop makes.
 //! * `publisher`: what the metadata thread does for shards: places brokers, makes lanes, publishes.
 //! * `view`: which broker belongs to which shard, and how a lane moves.
 //! * `ready`: which lanes may be sent, and when a part-filled batch is sealed.
 //! * `pack`: Produce requests out of ready lanes.
-//! * `settle`: what a response, a lost connection or a deadline means for each batch.
+//! * `settle`, `verdict`: what a response or a lost connection means for each batch.
+//! * `expiry`: what a deadline means for it.
+//!
+//! [`Connection`]: crate::connection::Connection
 
+mod answers;
 mod broker;
 mod expiry;
 mod pack;
 mod port;
 mod publisher;
 mod ready;
+mod refused;
 mod settle;
 #[allow(clippy::module_inception)]
 mod shard;

@@ -12,7 +12,7 @@ use crate::batch::{Batch, LaneId};
 use crate::connection::{InFlightBatch, Request, RequestKind};
 use crate::protocol::compression::Compression;
 use crate::protocol::records::BATCH_HEADER_LEN;
-use crate::protocol::{ApiKey, ProduceEncoder, TopicId};
+use crate::protocol::{ApiKey, ProduceEncoder, VERSION_TOPIC_IDS_MIN};
 
 /// Requests in flight from which on part-filled batches wait for more records.
 const PART_FILLED_IN_FLIGHT: usize = 2;
@@ -95,7 +95,7 @@ impl Shard {
     fn send_request(&mut self, now: u64, index: usize, queue: Queue, part: bool) -> bool {
         let Some(connection) = self.brokers[index].connection_mut() else { return false };
         let Some(version) = connection.version(ApiKey::Produce) else {
-            let problem = "the broker speaks no version of Produce that this client knows (3-12)";
+            let problem = "the broker speaks no version of Produce that this client knows (3-13)";
             self.close(now, index, problem);
             return false;
         };
@@ -112,7 +112,10 @@ impl Shard {
             }
             return false;
         }
-        self.encode(index, version, &mut request);
+        // A topic whose id is not known can only be named.
+        let named = request.batches.iter().any(|entry| entry.topic_id.is_zero());
+        let version_max = if named { VERSION_TOPIC_IDS_MIN - 1 } else { version };
+        self.encode(index, version.min(version_max), &mut request);
         if let Some(connection) = self.brokers[index].connection_mut() {
             connection.send(now, request);
         }
@@ -205,9 +208,10 @@ impl Shard {
         {
             batch.state.broker = Some(broker);
             entry.in_request = serial;
+            let topic_id = entry.half.topic_id();
             self.finish(&mut batch);
             *bytes += batch.len();
-            request.batches.push(InFlightBatch { lane: id, batch });
+            request.batches.push(InFlightBatch { lane: id, topic_id, batch });
         }
         self.examine(now, id);
     }
@@ -218,14 +222,17 @@ impl Shard {
         let compression = &self.config.compression;
         if *compression != Compression::None
             && !batch.is_finished()
-            && let Some(scratch) = &mut self.scratch
+            && let Some(slot) = &self.scratch
         {
+            let (compressor, codec) = (&mut self.compressor, compression.codec());
             let records_len = batch.len() - BATCH_HEADER_LEN;
-            let compressed =
-                self.compressor.compress(compression, batch.record_slices(), records_len, scratch);
-            if let Some(len) = compressed {
-                batch.replace_records(compression.codec(), &scratch[..len]);
-            }
+            // While the scratch is lent, batches go plain.
+            slot.with(|scratch| {
+                let records = batch.record_slices();
+                if let Some(len) = compressor.compress(compression, records, records_len, scratch) {
+                    batch.replace_records(codec, &scratch[..len]);
+                }
+            });
         }
         batch.write_header();
     }
@@ -241,10 +248,12 @@ impl Shard {
         request.batches.sort_unstable_by(|a, b| {
             let ((left, left_partition), (right, right_partition)) =
                 (topic_of(a.lane), topic_of(b.lane));
-            (left.as_ptr(), left_partition).cmp(&(right.as_ptr(), right_partition))
+            let left = (left.as_ptr(), a.topic_id, left_partition);
+            left.cmp(&(right.as_ptr(), b.topic_id, right_partition))
         });
         let same_topic = |a: &InFlightBatch, b: &InFlightBatch| {
-            std::ptr::eq(topic_of(a.lane).0.as_ptr(), topic_of(b.lane).0.as_ptr())
+            a.topic_id == b.topic_id
+                && std::ptr::eq(topic_of(a.lane).0.as_ptr(), topic_of(b.lane).0.as_ptr())
         };
         let config = &self.config;
         let Some(connection) = self.brokers[index].connection_mut() else { return };
@@ -262,7 +271,7 @@ impl Shard {
             request.batches.chunk_by(same_topic).count(),
         );
         for topic in request.batches.chunk_by(same_topic) {
-            encoder.topic(topic_of(topic[0].lane).0, TopicId::ZERO, topic.len());
+            encoder.topic(topic_of(topic[0].lane).0, topic[0].topic_id, topic.len());
             for entry in topic {
                 let partition = topic_of(entry.lane).1;
                 request.splices.push(encoder.partition(partition, entry.batch.len()));

@@ -69,8 +69,12 @@ impl Publisher {
         let identity = machine.identity();
         let problem = machine.last_problem();
         let changed = self.published.as_ref().is_none_or(|view| {
-            // Shards name the problem while it keeps them from numbering batches.
-            view.identity != identity || identity.is_none() && view.last_problem.as_ref() != problem
+            // Shards name the problem while it keeps them from numbering batches; else it is enough
+            // that they know of one.
+            view.identity != identity
+                || view.identity_denied != machine.identity_denied()
+                || view.last_problem.is_some() != problem.is_some()
+                || identity.is_none() && view.last_problem.as_ref() != problem
         });
         if snapshot.is_none() && !changed {
             return;
@@ -82,6 +86,8 @@ impl Publisher {
             snapshot: snapshot.clone(),
             placements: self.placements.clone(),
             identity,
+            identity_ordinal: machine.identity_ordinal(),
+            identity_denied: machine.identity_denied(),
             last_problem: machine.last_problem().cloned(),
         });
         self.published = Some(view.clone());

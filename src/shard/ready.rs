@@ -2,10 +2,12 @@
 
 use std::cmp::Reverse;
 
-use super::broker::Link;
+use super::broker::Connectivity;
 use super::shard::{Action, Shard, TimerKind, Token};
 use crate::batch::{Drainable, LaneId};
 use crate::connection::Connection;
+use crate::error::DeliveryErrorCause;
+use crate::protocol::ErrorCode;
 
 /// Lanes sealed per turn under pressure.
 const PRESSURE_SEALS_MAX: usize = 64;
@@ -18,7 +20,8 @@ impl Shard {
     pub(super) fn examine(&mut self, now: u64, id: LaneId) {
         self.arm_expiry(id);
         let rules = self.config.drain_rules();
-        let (linger, identity) = (self.config.linger, self.view.identity);
+        let linger = self.config.linger;
+        let (identity, ordinal) = (self.view.identity, self.view.identity_ordinal);
         let Some(entry) = self.lane_mut(id) else { return };
         if entry.in_full {
             return;
@@ -27,7 +30,7 @@ impl Shard {
         if drainable == Drainable::NeedsIdentity
             && let Some(identity) = identity
         {
-            entry.half.offer_identity(identity);
+            entry.half.offer_identity(identity, ordinal);
             drainable = entry.half.drainable(now, rules);
         }
         match drainable {
@@ -44,6 +47,9 @@ impl Shard {
             Drainable::NeedsIdentity => {
                 if let Some(used_up) = entry.half.used_up_identity() {
                     self.actions.push_back(Action::NewIdentity(used_up));
+                }
+                if let Some(code) = self.view.identity_denied {
+                    self.fail_denied(id, code);
                 }
                 return;
             }
@@ -65,12 +71,33 @@ impl Shard {
                 }
             } else if entry.lingers_for != Some(since) {
                 entry.lingers_for = Some(since);
-                self.lingering.push_back((since.saturating_add(linger), id));
+                self.add_lingering(since.saturating_add(linger), id);
             }
         } else {
             return;
         }
         self.want_connection(now, index);
+    }
+
+    /// Nearly always the last: a batch is posted when it opens. A lane that comes from another shard
+    /// may be due before others.
+    fn add_lingering(&mut self, due: u64, id: LaneId) {
+        let mut at = self.lingering.len();
+        while at > 0 && self.lingering[at - 1].0 > due {
+            at -= 1;
+        }
+        self.lingering.insert(at, (due, id));
+    }
+
+    /// The producer may not have an id, so nothing of the lane can be written: what waits fails now,
+    /// with the broker's reason. Later records are tried again, as the id is asked for again.
+    fn fail_denied(&mut self, id: LaneId, code: ErrorCode) {
+        let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return };
+        // A sender that holds the lane seals it, and posts.
+        entry.half.lane.try_seal();
+        let message = Some("the producer id of an idempotent producer was refused".into());
+        let cause = DeliveryErrorCause::Broker { code, message };
+        entry.half.fail_all(&cause, &mut self.wakes);
     }
 
     /// Seals the open batches whose linger is over.
@@ -124,11 +151,11 @@ impl Shard {
     /// Asks the driver for a connection, if there is none and it is time.
     pub(super) fn want_connection(&mut self, now: u64, index: usize) {
         let broker = &mut self.brokers[index];
-        match broker.link {
-            Link::Down { retry_at } if retry_at <= now => {}
+        match broker.connectivity {
+            Connectivity::Down { retry_at } if retry_at <= now => {}
             _ => return,
         }
-        broker.link = Link::Connecting;
+        broker.connectivity = Connectivity::Connecting;
         broker.generation += 1;
         let token = Token { broker: index, generation: broker.generation };
         let (broker, address) = (broker.id, broker.address.clone());
@@ -138,17 +165,17 @@ impl Shard {
     /// Timeouts of a broker's connection, and connecting again.
     pub(super) fn check_broker(&mut self, now: u64, index: usize) {
         let idle_max = self.config.idle_max;
-        if let Link::Down { retry_at } = self.brokers[index].link
+        if let Connectivity::Down { retry_at } = self.brokers[index].connectivity
             && retry_at <= now
         {
             self.forget_moved_lanes(index);
         }
         let broker = &mut self.brokers[index];
         let wanted = broker.is_wanted();
-        match &mut broker.link {
-            Link::Down { .. } if wanted => self.want_connection(now, index),
-            Link::Down { .. } | Link::Connecting => {}
-            Link::Up(connection) => {
+        match &mut broker.connectivity {
+            Connectivity::Down { .. } if wanted => self.want_connection(now, index),
+            Connectivity::Down { .. } | Connectivity::Connecting => {}
+            Connectivity::Up(connection) => {
                 let idle = connection.in_flight() == 0
                     && connection.last_activity().saturating_add(idle_max) <= now;
                 if let Err(error) = connection.handle_timeout(now) {
@@ -174,10 +201,10 @@ impl Shard {
     }
 
     pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {
-        match &broker.link {
-            Link::Down { retry_at } => broker.is_wanted().then_some(*retry_at),
-            Link::Connecting => None,
-            Link::Up(connection) => {
+        match &broker.connectivity {
+            Connectivity::Down { retry_at } => broker.is_wanted().then_some(*retry_at),
+            Connectivity::Connecting => None,
+            Connectivity::Up(connection) => {
                 let idle = connection.last_activity().saturating_add(self.config.idle_max);
                 let idle =
                     Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());

@@ -1,11 +1,12 @@
 //! What a response, a written acks=0 request or a lost connection means for each batch.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::broker::Link;
+use super::answers::Answers;
+use super::broker::Connectivity;
+use super::refused::answer_cause;
 use super::shard::{Action, Shard, Token};
 use super::verdict::{Verdict, verdict};
 use crate::batch::{Batch, LaneId, batch_error};
@@ -13,10 +14,9 @@ use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{Connection, InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
 use crate::policy::{ExponentialBackoff, RetryPolicy};
-use crate::protocol::{ErrorCode, PartitionId, PartitionResponse, ProduceResponse, TopicRef};
-
-/// Responses with more partitions than this are searched through an index.
-const LINEAR_SEARCH_MAX: usize = 16;
+use crate::protocol::{
+    ErrorCode, PartitionResponse, ProduceResponse, TopicRef, VERSION_TOPIC_IDS_MIN,
+};
 
 impl Shard {
     /// A Produce request was answered.
@@ -28,11 +28,17 @@ impl Shard {
         response: ProduceResponse,
     ) {
         let mut answers = Answers::new(&response);
-        for (position, InFlightBatch { lane, batch }) in request.batches.drain(..).enumerate() {
+        let by_id = request.version >= VERSION_TOPIC_IDS_MIN;
+        for (position, InFlightBatch { lane, topic_id, batch }) in
+            request.batches.drain(..).enumerate()
+        {
             let named = self.lane_mut(lane).map(|entry| entry.half.lane.clone());
-            let answer = named
-                .as_ref()
-                .and_then(|named| answers.find(position, &named.topic, named.partition));
+            // As the request named it, whatever the topic's id is by now.
+            let answer = named.as_ref().and_then(|named| {
+                let topic =
+                    if by_id { TopicRef::Id(topic_id) } else { TopicRef::Name(&named.topic) };
+                answers.find(position, topic, named.partition)
+            });
             match answer {
                 Some(answer) => self.settle(now, lane, batch, answer, &response),
                 None => {
@@ -93,18 +99,13 @@ impl Shard {
                 }
                 self.retry_after_error(now, id, batch, answer.error);
             }
-            Verdict::NewEpoch => {
-                batch.state.unanswered = false;
-                if let Some(entry) = self.lane_mut(id) {
-                    entry.half.want_bump();
-                }
-                self.retry_after_error(now, id, batch, answer.error);
+            Verdict::UnknownProducer => self.settle_unknown_producer(now, id, batch, answer),
+            Verdict::StaleEpoch => {
+                let cause = answer_cause(answer);
+                self.bump_or_fail(now, id, batch, answer.error, cause);
             }
-            Verdict::Fail => {
-                let message = answer.error_message.as_deref().map(Arc::from);
-                let cause = DeliveryErrorCause::Broker { code: answer.error, message };
-                self.failed(now, id, batch, cause);
-            }
+            Verdict::TooLarge => self.settle_too_large(now, id, batch, answer),
+            Verdict::Fail => self.settle_refused_for_good(now, id, batch, answer),
         }
     }
 
@@ -122,16 +123,28 @@ impl Shard {
         self.after_settling(now, id);
     }
 
-    fn failed(&mut self, now: u64, id: LaneId, batch: Box<Batch>, cause: DeliveryErrorCause) {
+    pub(super) fn failed(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        batch: Box<Batch>,
+        cause: DeliveryErrorCause,
+    ) {
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             let error = batch_error(&entry.half.lane, &batch, cause, batch.certainty());
-            entry.half.settle_failed(*batch, error, &mut self.wakes);
+            entry.half.settle_failed(batch, error, &mut self.wakes);
         }
         self.after_settling(now, id);
     }
 
     /// The broker refused the batch; it is sent again after a backoff of its lane.
-    fn retry_after_error(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, code: ErrorCode) {
+    pub(super) fn retry_after_error(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        code: ErrorCode,
+    ) {
         if batch.state.attempts > self.config.retries {
             let cause = DeliveryErrorCause::Broker { code, message: None };
             return self.failed(now, id, batch, cause);
@@ -139,14 +152,14 @@ impl Shard {
         batch.state.last_problem = Some(code.to_string().into());
         self.back_off(now, id, batch.state.attempts);
         if let Some(entry) = self.lane_mut(id) {
-            entry.half.settle_for_retry(batch);
+            entry.half.settle_refused(batch);
         }
         self.after_settling(now, id);
     }
 
     /// Holds a lane back after its `attempts`th attempt failed; not if a newer leader is known
     /// already than the one that refused.
-    fn back_off(&mut self, now: u64, id: LaneId, attempts: u32) {
+    pub(super) fn back_off(&mut self, now: u64, id: LaneId, attempts: u32) {
         let backoff = self.retry_backoff(attempts);
         if let Some(entry) = self.lane_mut(id)
             && !entry.half.is_settling()
@@ -184,7 +197,7 @@ impl Shard {
         self.after_settling(now, id);
     }
 
-    fn after_settling(&mut self, now: u64, id: LaneId) {
+    pub(super) fn after_settling(&mut self, now: u64, id: LaneId) {
         if !self.leave_if_settled(id) {
             self.examine(now, id);
         }
@@ -210,7 +223,7 @@ impl Shard {
 
     /// An acks=0 request was wholly written: that is all its deliveries wait for.
     pub(super) fn settle_written(&mut self, now: u64, index: usize, mut request: Request) {
-        for InFlightBatch { lane, batch } in request.batches.drain(..) {
+        for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
             self.acked(now, lane, batch, None, None);
         }
         if let Some(connection) = self.brokers[index].connection_mut() {
@@ -239,7 +252,10 @@ impl Shard {
         };
         let text: Arc<str> =
             format!("broker {} at {}: {problem}", broker.id, broker.address).into();
-        let old = std::mem::replace(&mut broker.link, Link::Down { retry_at: now + backoff });
+        let old = std::mem::replace(
+            &mut broker.connectivity,
+            Connectivity::Down { retry_at: now + backoff },
+        );
         // News of the old connection is not taken for news of the next.
         broker.generation += 1;
         broker.part_at = None;
@@ -254,11 +270,11 @@ impl Shard {
             self.actions.push_back(Action::RefreshMetadata);
         }
         self.brokers[index].last_problem = Some(text.clone());
-        let Link::Up(connection) = old else { return };
+        let Connectivity::Up(connection) = old else { return };
         for mut request in connection.into_unsettled() {
             // A request that the kernel did not take whole cannot have been carried out.
             let written = request.is_written();
-            for InFlightBatch { lane, batch } in request.batches.drain(..) {
+            for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
                 self.retry(now, lane, batch, &text, written);
             }
         }
@@ -281,7 +297,7 @@ impl Shard {
         let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut()) else {
             return;
         };
-        for InFlightBatch { lane, batch } in connection.batches_mut() {
+        for InFlightBatch { lane, batch, .. } in connection.batches_mut() {
             if batch.deadline > now || batch.is_resolved() {
                 continue;
             }
@@ -291,47 +307,5 @@ impl Shard {
                 half.fail_in_flight(batch, error, &mut self.wakes);
             }
         }
-    }
-}
-
-/// Finds each batch's answer: usually at the batch's own position.
-struct Answers<'a> {
-    answers: Vec<(TopicRef<'a>, &'a PartitionResponse)>,
-    /// Made when a large response is not in the request's order.
-    index: Option<HashMap<(TopicRef<'a>, PartitionId), usize>>,
-}
-
-impl<'a> Answers<'a> {
-    fn new(response: &'a ProduceResponse) -> Self {
-        Answers { answers: response.iter().collect(), index: None }
-    }
-
-    fn find(
-        &mut self,
-        position: usize,
-        topic: &str,
-        partition: PartitionId,
-    ) -> Option<&'a PartitionResponse> {
-        let topic = TopicRef::Name(topic);
-        let is_it = |&&(name, answer): &&(TopicRef<'_>, &PartitionResponse)| {
-            answer.partition == partition && name == topic
-        };
-        if let Some((_, answer)) = self.answers.get(position).filter(|entry| is_it(entry)) {
-            return Some(answer);
-        }
-        if self.answers.len() <= LINEAR_SEARCH_MAX {
-            return self.answers.iter().find(is_it).map(|(_, answer)| *answer);
-        }
-        let answers = &self.answers;
-        let index = self.index.get_or_insert_with(|| {
-            let mut index = HashMap::with_capacity(answers.len());
-            for (position, (topic, answer)) in answers.iter().enumerate() {
-                // Where a partition is answered twice, the first answer counts.
-                index.entry((*topic, answer.partition)).or_insert(position);
-            }
-            index
-        });
-        let at = *index.get(&(topic, partition))?;
-        Some(self.answers[at].1)
     }
 }

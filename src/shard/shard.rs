@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::broker::{Broker, Link};
+use super::broker::{Broker, Connectivity};
 use super::port::{Control, ShardPort};
 use super::view::View;
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
-use crate::buffer::{BufferPool, Scratch};
+use crate::buffer::{BufferPool, ScratchSlot};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{Connection, ConnectionConfig, Incoming, Request};
 use crate::error::DeliveryErrorCause;
@@ -73,7 +73,7 @@ pub struct ShardParts {
     /// Where segments come from.
     pub pool: BufferPool,
     /// Room for one largest batch, if batches are compressed.
-    pub scratch: Option<Scratch>,
+    pub scratch: Option<ScratchSlot>,
     /// A seed for jitter.
     pub random: u64,
 }
@@ -153,16 +153,32 @@ pub(super) enum TimerKind {
     Expiry,
 }
 
-/// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`; a turn is bytes
-/// received, [`Shard::begin_turn`], then [`Shard::finish_turn`] and bytes written until nothing
-/// more goes, then the outputs.
+/// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`.
+///
+/// The calls of a turn, in this order (`io/event_loop.rs` makes them; a test with a virtual clock
+/// makes the same):
+///
+/// 1. For each socket that has news: [`Shard::handle_connected`] or [`Shard::handle_down`]; then
+///    [`Shard::space`], the read into it and [`Shard::handle_filled`], which settles the batches
+///    of every response that is complete.
+/// 2. [`Shard::begin_turn`]: `handle_control` for each message, `handle_posted` for each lane id
+///    (`examine` sorts the lane into its broker's queues, or sets a timer for it), and
+///    `handle_timeout`: deadlines, backoffs, lingers, connections.
+/// 3. [`Shard::finish_turn`]: `pump` packs queued lanes' batches into requests, as many as each
+///    connection's window takes, and puts them into the connection's slots.
+/// 4. [`Shard::poll_transmit`] names the connections with bytes to write. For each,
+///    [`Shard::slices`] lends those bytes (headers, and batches right in their segments), the
+///    driver writes, and [`Shard::handle_written`] tells how many went. What was written makes
+///    room for more: 3 and 4 repeat until nothing goes any more.
+/// 5. [`Shard::poll_action`] until it is empty, [`Shard::wakes`], and [`Shard::poll_timeout`]: when
+///    the next turn is due if nothing else happens.
 pub struct Shard {
     pub(super) id: ShardId,
     pub(super) config: Arc<ShardConfig>,
     pub(super) retry_policy: Arc<dyn RetryPolicy>,
     pub(super) pool: BufferPool,
     pub(super) compressor: Compressor,
-    pub(super) scratch: Option<Scratch>,
+    pub(super) scratch: Option<ScratchSlot>,
     pub(super) view: Arc<View>,
     /// By lane id; ids are dense and small.
     pub(super) lanes: Vec<Option<LaneEntry>>,
@@ -258,7 +274,7 @@ impl Shard {
     pub fn handle_connected(&mut self, now: u64, token: Token) {
         let config = self.config.connection.clone();
         if let Some(broker) = self.broker_of(token) {
-            broker.link = Link::Up(Box::new(Connection::new(config, now)));
+            broker.connectivity = Connectivity::Up(Box::new(Connection::new(config, now)));
         }
     }
 

@@ -19,8 +19,12 @@ pub(super) enum Verdict {
     },
     /// The sequence is not the next one the broker expects.
     OutOfOrder,
-    /// The broker does not know the producer id or its epoch: begin a new epoch, send again.
-    NewEpoch,
+    /// The broker has forgotten the producer: begin a new epoch, send again.
+    UnknownProducer,
+    /// The broker knows a later epoch of the producer: begin a new one, send again.
+    StaleEpoch,
+    /// It is longer than the topic allows: split it, send the parts.
+    TooLarge,
     /// It will never be written.
     Fail,
 }
@@ -38,7 +42,9 @@ pub(super) fn verdict(code: ErrorCode) -> Verdict {
         | ErrorCode::UNKNOWN_TOPIC_ID
         | ErrorCode::KAFKA_STORAGE_ERROR => Verdict::WrongLeader,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Verdict::OutOfOrder,
-        ErrorCode::UNKNOWN_PRODUCER_ID | ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::NewEpoch,
+        ErrorCode::UNKNOWN_PRODUCER_ID => Verdict::UnknownProducer,
+        ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::StaleEpoch,
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::TooLarge,
         ErrorCode::REQUEST_TIMED_OUT
         | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
         | ErrorCode::NETWORK_EXCEPTION => Verdict::Retry { written: true },
@@ -61,12 +67,9 @@ mod tests {
 
     #[test]
     fn what_no_retry_can_mend_fails() {
-        for code in [
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED,
-            ErrorCode::MESSAGE_TOO_LARGE,
-            ErrorCode::INVALID_RECORD,
-            ErrorCode(9_999),
-        ] {
+        for code in
+            [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::INVALID_RECORD, ErrorCode(9_999)]
+        {
             assert_eq!(verdict(code), Verdict::Fail, "{code}");
         }
     }

@@ -8,7 +8,7 @@ use super::shard::{Action, Shard};
 use crate::batch::{LaneHalf, LaneId, Leader, ShardId};
 use crate::buffer::AccountId;
 use crate::cluster::{BrokerAddress, ClusterSnapshot};
-use crate::protocol::{BrokerId, ProducerIdentity};
+use crate::protocol::{BrokerId, ErrorCode, ProducerIdentity};
 
 /// Where a broker's lanes live, and what their memory is charged to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub struct View {
     pub placements: BTreeMap<BrokerId, Placement>,
     /// The producer id to number batches with.
     pub identity: Option<ProducerIdentity>,
+    /// Which of the ids that the producer was given that is, from 1 on.
+    pub identity_ordinal: u64,
+    /// Why the producer may not have an id, until it is given one.
+    pub identity_denied: Option<ErrorCode>,
     /// What is wrong with the metadata channel, in words, for errors.
     pub last_problem: Option<Arc<str>>,
 }
@@ -100,6 +104,9 @@ impl Shard {
         half.seen = view.generation;
         if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition) {
             let leader = partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
+            if let Some(topic) = view.snapshot.topics.get(&lane.topic) {
+                half.belong_to(topic.id);
+            }
             half.lead_by(leader);
         }
         if half.leader.map(|leader| leader.broker) != old_broker {
@@ -117,7 +124,7 @@ impl Shard {
             }
         }
         if let Some(identity) = view.identity {
-            half.offer_identity(identity);
+            half.offer_identity(identity, view.identity_ordinal);
         }
         if !self.leave_if_settled(id) {
             self.examine(now, id);

@@ -137,6 +137,11 @@ impl<C, E> Cell<C, E> {
         &self.phase
     }
 
+    /// The store it lives in.
+    pub(super) fn store(&self) -> &Arc<StoreInner<C, E>> {
+        &self.live().store
+    }
+
     /// Whether both live in the same store.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.live().store, &other.live().store)

@@ -35,15 +35,13 @@ impl<C, E> CellStore<C, E> {
     where
         E: super::Abandon<C>,
     {
-        let cell = self.occupied(context);
-        // SAFETY: the cell is new, so this is its only owner.
-        unsafe { CellOwner::new(cell) }
+        self.inner.clone().allocate(context)
     }
 
     /// A cell that has failed already and still gives out handles, for records that are dropped
     /// before they reach a batch.
     pub fn allocate_failed(&self, context: C, error: E) -> SharedFailure<C, E> {
-        let cell = self.occupied(context);
+        let cell = self.inner.clone().occupied(context);
         let mut nobody = super::WakeList::new();
         // SAFETY: the cell is new and resolved only here. The one count issued is the returned
         // value's.
@@ -52,13 +50,6 @@ impl<C, E> CellStore<C, E> {
             super::cell::Counted::new(cell)
         };
         SharedFailure::new(count)
-    }
-
-    fn occupied(&self, context: C) -> NonNull<Cell<C, E>> {
-        let cell = lock(&self.inner.cells).take();
-        // SAFETY: a cell from the free list is free, and no longer known to the list.
-        unsafe { Cell::occupy(cell, context, self.inner.clone()) };
-        cell
     }
 
     /// Live cells, all cells, waiter slots in use.
@@ -102,6 +93,22 @@ pub(super) struct StoreInner<C, E> {
 }
 
 impl<C, E> StoreInner<C, E> {
+    pub(super) fn allocate(self: Arc<Self>, context: C) -> CellOwner<C, E>
+    where
+        E: super::Abandon<C>,
+    {
+        let cell = self.occupied(context);
+        // SAFETY: the cell is new, so this is its only owner.
+        unsafe { CellOwner::new(cell) }
+    }
+
+    fn occupied(self: Arc<Self>, context: C) -> NonNull<Cell<C, E>> {
+        let cell = lock(&self.cells).take();
+        // SAFETY: a cell from the free list is free, and no longer known to the list.
+        unsafe { Cell::occupy(cell, context, self) };
+        cell
+    }
+
     /// # Safety
     /// The cell is one of this store's, holds neither context nor result, and only the caller knows
     /// of it.

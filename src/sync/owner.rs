@@ -65,6 +65,14 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
         self.cell().context()
     }
 
+    /// A pending cell of the same store and about the same, for records that part from this one's.
+    pub fn sibling(&self) -> CellOwner<C, E>
+    where
+        C: Clone,
+    {
+        self.cell().store().clone().allocate(self.context().clone())
+    }
+
     /// The batch was written. `base_offset` is its first record's, unless the broker did not say
     /// (acks=0, a duplicate); `append_time` the broker's, in milliseconds since the epoch, if the
     /// topic has log-append time.

@@ -16,7 +16,7 @@ use kafka_protocol::records::{
 };
 
 /// So long that only a broken test reaches it.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,

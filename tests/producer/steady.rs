@@ -1,6 +1,13 @@
-//! Many partitions, little memory: nobody waits for linger, and large records are not starved.
+//! Many partitions, little memory, many handles: nobody waits for linger, large records are not
+//! starved, and what the user keeps holds nothing up.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tidegate::{BackoffStrategy, ParkSender, Pressure};
 
 use super::*;
+
+const MIB: usize = 1 << 20;
 
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
@@ -9,36 +16,49 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// Random keys over far more partitions than there is memory for open batches.
+/// Makes the topic known although batches linger for ever.
+fn warm_flushed(producer: &Producer, topic: &Topic) {
+    let first = topic.send((), "warm").unwrap();
+    producer.flush().wait().unwrap();
+    acked(first);
+}
+
+/// Random keys over 5,000 partitions: there is room for less than two small segments for each, and
+/// no batch gets full. A batch that lingered would hold its memory for ten minutes.
 fn nobody_waits_for_linger(brokers: usize) {
-    const PARTITIONS: i32 = 3_000;
+    const PARTITIONS: i32 = 5_000;
+    const ROUNDS: usize = 20;
+    const RECORDS: usize = 60_000;
     let cluster = EmbeddedCluster::builder()
         .brokers(brokers)
         .topic("t", PARTITIONS)
         .discard_payloads(true)
         .start()
         .unwrap();
-    let producer = builder(&cluster).linger(secs(10)).buffer_memory(8 << 20).build().unwrap();
+    let producer = lingering(&cluster).buffer_memory(32 * MIB).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    let first = topic.send((), "warm").unwrap();
-    producer.flush().wait().unwrap();
-    acked(first);
-    let start = Instant::now();
+    warm_flushed(&producer, &topic);
     let mut state = 1_234_567;
-    let mut longest = Duration::ZERO;
     let mut deliveries = Vec::new();
-    for _ in 0..60_000 {
-        let key = random(&mut state).to_be_bytes();
-        let before = Instant::now();
-        deliveries.push(topic.send(&key, &[0_u8; 100]).unwrap());
-        longest = longest.max(before.elapsed());
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        for _ in 0..RECORDS {
+            let key = random(&mut state).to_be_bytes();
+            deliveries.push(topic.send(&key, &[0_u8; 100]).unwrap());
+        }
+        rounds.push(start.elapsed());
+        assert!(start.elapsed() < LONG, "the senders wait for linger: {rounds:.2?}");
     }
-    assert!(longest < secs(5), "one send was held for {longest:?}");
+    println!("{brokers} brokers, {RECORDS} records in {rounds:.2?}");
+    let stored = cluster.stats().records();
+    assert!(stored > (ROUNDS * RECORDS / 2) as u64, "{stored} have left without linger or flush");
+    let start = Instant::now();
     producer.flush().wait().unwrap();
-    let took = start.elapsed();
-    assert!(took < secs(9), "60,000 records took {took:?}");
+    assert!(start.elapsed() < LONG, "flush waited {:?}", start.elapsed());
     deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
     close(&producer);
+    assert_eq!(cluster.stats().records(), (ROUNDS * RECORDS) as u64 + 1);
 }
 
 #[test]
@@ -53,37 +73,76 @@ fn nobody_waits_for_linger_on_three_brokers() {
 
 #[test]
 fn large_records_get_through_a_full_pool() {
+    const LARGE: usize = 900 * 1_024;
     let cluster = cluster(1, 4);
-    let producer = builder(&cluster).buffer_memory(4 << 20).linger(secs(10)).build().unwrap();
+    let parked = Arc::new(AtomicU64::new(0));
+    let count = parked.clone();
+    let strategy = move |pressure: &Pressure| {
+        count.fetch_add(1, Ordering::Relaxed);
+        ParkSender::for_at_most(FAR).decide(pressure)
+    };
+    let producer = lingering(&cluster).buffer_memory(4 * MIB).backoff(strategy).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    let first = topic.send((), "warm").unwrap();
-    producer.flush().wait().unwrap();
-    acked(first);
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    warm_flushed(&producer, &topic);
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut state = 99;
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) {
                     let key = random(&mut state).to_be_bytes();
                     drop(topic.send(&key, &[0_u8; 100]).unwrap());
                 }
             });
         }
-        let big = vec![7_u8; 900 * 1_024];
+        eventually("the pool is full", || parked.load(Ordering::Relaxed) > 0);
+        let large = vec![7_u8; LARGE];
         let start = Instant::now();
-        for n in 0..20_u32 {
-            let deliveries: Vec<_> =
-                (0..2).map(|_| topic.send(&n.to_be_bytes(), &big).unwrap()).collect();
+        for n in 0..40_u32 {
+            acked(topic.send(&n.to_be_bytes(), &large).unwrap());
             assert!(start.elapsed() < LONG, "large records are starved");
-            drop(deliveries);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
     });
     close(&producer);
-    let large = |record: &&EmbeddedRecord| record.value.as_ref().unwrap().len() > 900_000;
-    let count: usize = (0..4).map(|p| cluster.records("t", p).iter().filter(large).count()).sum();
+    let is_large = |record: &&EmbeddedRecord| record.value.as_ref().unwrap().len() == LARGE;
+    let count: usize =
+        (0..4).map(|p| cluster.records("t", p).iter().filter(is_large).count()).sum();
     assert_eq!(count, 40);
+}
+
+/// Handles are no memory of the pool's: senders go on however many of them the user keeps.
+#[test]
+fn five_million_deliveries_may_be_held() {
+    const EACH: usize = 2_500_000;
+    assert!(size_of::<Delivery>() <= 24, "{} bytes", size_of::<Delivery>());
+    let cluster = EmbeddedCluster::builder().topic("t", 12).discard_payloads(true).start().unwrap();
+    let producer = patient(&cluster).buffer_memory(8 * MIB).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let held: Vec<Vec<Delivery>> = std::thread::scope(|scope| {
+        let send = || {
+            let mut held = Vec::with_capacity(EACH);
+            let mut fifths = Vec::new();
+            for _ in 0..5 {
+                let start = Instant::now();
+                held.extend((0..EACH / 5).map(|_| topic.send((), &[7_u8; 10]).unwrap()));
+                fifths.push(start.elapsed());
+                assert!(start.elapsed() < LONG, "sending stops: {fifths:.2?}");
+            }
+            println!("{EACH} records, by fifths: {fifths:.2?}");
+            held
+        };
+        let senders = [scope.spawn(send), scope.spawn(send)];
+        senders.map(|sender| sender.join().unwrap()).into()
+    });
+    producer.flush().wait().unwrap();
+    assert_eq!(producer.memory().free, producer.memory().capacity, "handles hold no segment");
+    for mut delivery in held.into_iter().flatten() {
+        delivery.try_take().expect("flush waits for each").unwrap();
+    }
+    close(&producer);
+    assert_eq!(cluster.stats().records(), 2 * EACH as u64 + 1);
 }
 
 #[test]

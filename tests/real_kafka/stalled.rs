@@ -11,7 +11,7 @@ use tidegate::{
 };
 
 use crate::kafka::{Cluster, Kafka, unique_topic, wait_until};
-use crate::streams::Streams;
+use crate::streams::{Streams, patient};
 
 const MIB: usize = 1 << 20;
 const POOL: usize = 16 * MIB;
@@ -20,8 +20,8 @@ const VALUE: usize = 1_000;
 const MANY: usize = 5 * POOL / VALUE;
 const PARTITIONS: u32 = 6;
 const PARK: Duration = Duration::from_secs(1);
-/// Ten times what brokers took to go on on two busy cores.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Brokers took 6 s to go on on two busy cores, and stood still for ten on a slow disk.
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// All brokers stand still, and each strategy does what it says.
 pub fn all_brokers(kafka: &Kafka) {
@@ -35,7 +35,7 @@ pub fn all_brokers(kafka: &Kafka) {
 fn warm(cluster: &Cluster, change: fn(ProducerBuilder) -> ProducerBuilder) -> (Producer, Topic) {
     let name = unique_topic("stalled");
     cluster.create_topic(&name, PARTITIONS as i32, 3, &[]);
-    let builder = Producer::builder(&cluster.bootstrap_servers()).buffer_memory(POOL);
+    let builder = patient(Producer::builder(&cluster.bootstrap_servers())).buffer_memory(POOL);
     let producer = change(builder).build().expect("the settings work");
     let topic = producer.topic(&name).expect("a legal name");
     for key in 0..100_u32 {
@@ -129,7 +129,8 @@ fn parking(cluster: &Cluster) {
         assert!(sent.len() < MANY, "nobody was parked");
     };
     assert!(matches!(error.kind(), SendErrorKind::ParkTimedOut { .. }), "{error}");
-    assert!(took >= PARK && took < PARK * 10, "parked for {took:?} instead of {PARK:?}");
+    // The brokers have no part in it. Less than the minute that would be the default.
+    assert!(took >= PARK && took < PARK * 40, "parked for {took:?} instead of {PARK:?}");
 
     // A sender that is parked when the brokers go on gets through.
     let waiting = AtomicBool::new(false);
@@ -158,10 +159,8 @@ pub fn one_broker(kafka: &Kafka) {
     let topic = unique_topic("one-stalled");
     // Without further replicas: an in-sync follower that stands still would hold the others up.
     cluster.create_topic(&topic, PARTITIONS as i32, 1, &[("min.insync.replicas", "1")]);
-    let producer = Producer::builder(&cluster.bootstrap_servers())
-        .buffer_memory(POOL)
-        .build()
-        .expect("the settings work");
+    let builder = patient(Producer::builder(&cluster.bootstrap_servers())).buffer_memory(POOL);
+    let producer = builder.build().expect("the settings work");
     let streams = Streams::start(&producer, &topic, PARTITIONS, Duration::from_millis(10));
     let all: Vec<usize> = (0..PARTITIONS as usize).collect();
     streams.wait_for_more(&all, 2_000, LIMIT, "before the stop");

@@ -6,16 +6,26 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tidegate::{Certainty, Delivery, DeliveryErrorCause, Producer, Record, Topic};
+use tidegate::{
+    Certainty, Delivery, DeliveryErrorCause, ParkSender, Producer, ProducerBuilder, Record, Topic,
+};
 
 use crate::kafka::{Cluster, wait_until};
 use crate::oracle::{Judgement, Note, Stored, payload};
 
-/// Over the delivery timeout of two minutes: a delivery that is not resolved by then never is.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(150);
+/// Brokers on a slow, shared disk were seen to stand still for ten seconds at a time: records and
+/// parked senders may wait thirty times that.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Over the delivery timeout: a delivery that is not resolved by then never is.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(330);
 /// Deliveries that a stream holds unresolved.
 const HELD_MAX: usize = 200_000;
 const FILLER: usize = 76;
+
+/// Settings for a producer whose records must all get through, however slow the machine is.
+pub fn patient(builder: ProducerBuilder) -> ProducerBuilder {
+    builder.delivery_timeout(PATIENCE).backoff(ParkSender::for_at_most(PATIENCE))
+}
 
 /// Running senders. [`Streams::finish`] ends and judges them.
 pub struct Streams {

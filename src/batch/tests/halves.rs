@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::Certainty;
+use crate::protocol::TopicId;
 
 fn number(batch: &Batch) -> (i16, i32) {
     (batch.producer().epoch, batch.base_sequence())
@@ -142,7 +143,7 @@ fn c07_after_a_gap_a_new_epoch_begins_once_nothing_is_in_flight() {
     let bad = drain(&mut half);
     let (b, c) = (drain(&mut half), drain(&mut half));
     let error = batch_error(&half.lane, &bad, ANY_ERROR, Certainty::NotWritten);
-    half.settle_failed(*bad, error, &mut WakeList::default());
+    half.settle_failed(bad, error, &mut WakeList::default());
     assert_eq!(half.drainable(0, RULES), Drainable::Later, "b and c are in flight");
     half.settle_for_retry(b);
     assert_eq!(half.drainable(0, RULES), Drainable::Later, "c is in flight");
@@ -180,7 +181,7 @@ fn c11_an_unanswered_batch_is_asked_about_under_its_old_triple_first() {
     let (refused, mut unanswered) = (drain(&mut half), drain(&mut half));
     unanswered.state.unanswered = true;
     half.want_bump();
-    half.settle_for_retry(refused);
+    half.settle_refused(refused);
     half.settle_for_retry(unanswered);
     let asked = drain(&mut half);
     assert_eq!(number(&asked), (0, 2), "the old triple");
@@ -195,7 +196,7 @@ fn c02_used_up_epochs_wait_for_another_id_and_renumber() {
     let bench = Bench::new(1 << 20, 1 << 14);
     let mut half = bench.topic("t", 1).1.remove(0);
     half.lead_by(leader(1, 1));
-    half.offer_identity(identity(7, i16::MAX));
+    half.offer_identity(identity(7, i16::MAX), 1);
     bench.sealed(&half.lane, b"a");
     let batch = drain(&mut half);
     half.want_bump();
@@ -203,9 +204,9 @@ fn c02_used_up_epochs_wait_for_another_id_and_renumber() {
     assert!(half.drain(RULES).is_none());
     assert_eq!(half.drainable(0, RULES), Drainable::NeedsIdentity);
     assert_eq!(half.used_up_identity(), Some(identity(7, i16::MAX)));
-    half.offer_identity(identity(7, 0));
+    half.offer_identity(identity(7, i16::MAX), 1);
     assert_eq!(half.drainable(0, RULES), Drainable::NeedsIdentity, "that one is used up");
-    half.offer_identity(identity(8, 0));
+    half.offer_identity(identity(8, 0), 2);
     let batch = drain(&mut half);
     assert_eq!((batch.producer(), batch.base_sequence()), (identity(8, 0), 0));
 }
@@ -339,4 +340,59 @@ fn a_batch_dropped_in_flight_fails_as_perhaps_written() {
     let handle = bench.sealed(&half.lane, b"x");
     drop(drain(&mut half));
     assert_eq!(handle.error().map(|error| error.certainty()), Some(Certainty::Unknown));
+}
+
+#[test]
+fn c05_what_an_earlier_leader_refused_is_offered_to_the_next_before_what_comes_later() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = proved(&bench);
+    for value in ["a", "b"] {
+        bench.sealed(&half.lane, value.as_bytes());
+    }
+    let (refused, mut unanswered) = (drain(&mut half), drain(&mut half));
+    unanswered.state.unanswered = true;
+    half.want_bump();
+    half.settle_refused(refused);
+    half.settle_for_retry(unanswered);
+    // The new leader may know nothing of the producer, and take any sequence: "b" before "a".
+    half.lead_by(leader(2, 2));
+    let asked = drain(&mut half);
+    assert_eq!(number(&asked), (0, 1), "the earlier one, under its old triple");
+    half.settle_refused(asked);
+    assert_eq!(number(&drain(&mut half)), (0, 2), "refused here too: now the unanswered one");
+}
+
+#[test]
+fn c12_a_new_producer_id_reaches_lanes_whose_window_is_empty() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = proved(&bench);
+    bench.sealed(&half.lane, b"busy");
+    let batch = drain(&mut half);
+    half.offer_identity(identity(8, 0), 2);
+    half.settle_for_retry(batch);
+    half.offer_identity(identity(8, 0), 2);
+    let batch = drain(&mut half);
+    assert_eq!((batch.producer(), batch.base_sequence()), (identity(7, 0), 1), "still open");
+    ack(&mut half, batch, 1);
+    half.offer_identity(identity(8, 0), 2);
+    // News from before, at a shard that has not heard: its sequences are used.
+    half.offer_identity(identity(7, 0), 1);
+    bench.sealed(&half.lane, b"idle");
+    let batch = drain(&mut half);
+    assert_eq!((batch.producer(), batch.base_sequence()), (identity(8, 0), 0));
+    assert_eq!(half.drainable(0, RULES), Drainable::Later, "the new id is proved first");
+}
+
+#[test]
+fn c19_a_recreated_topic_gets_a_new_epoch_and_sequences_from_zero() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = proved(&bench);
+    half.belong_to(TopicId([1; 16]));
+    bench.sealed(&half.lane, b"old");
+    let batch = drain(&mut half);
+    assert_eq!(number(&batch), (0, 1));
+    half.belong_to(TopicId([2; 16]));
+    assert_eq!(half.drainable(0, RULES), Drainable::Later, "an attempt at the old one is open");
+    half.settle_refused(batch);
+    assert_eq!((number(&drain(&mut half)), half.last_acked()), ((1, 0), -1));
 }

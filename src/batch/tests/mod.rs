@@ -3,6 +3,7 @@
 mod bytes;
 mod halves;
 mod lanes;
+mod pieces;
 mod stashes;
 
 use std::cell::Cell as StdCell;
@@ -86,7 +87,7 @@ impl Bench {
     pub fn led_half(&self) -> Box<LaneHalf> {
         let mut half = self.topic("t", 1).1.remove(0);
         half.lead_by(leader(1, 1));
-        half.offer_identity(identity(7, 0));
+        half.offer_identity(identity(7, 0), 1);
         half
     }
 
@@ -152,7 +153,7 @@ pub(super) fn ack(half: &mut LaneHalf, batch: Box<Batch>, offset: i64) {
 /// The whole batch as it goes over the wire.
 pub(super) fn wire(batch: &mut Batch) -> Vec<u8> {
     batch.write_header();
-    batch.links().iter().flat_map(|link| link.bytes().to_vec()).collect()
+    batch.wire_slices().flatten().copied().collect()
 }
 
 /// The values of a batch, read back with its CRC checked.

@@ -50,7 +50,7 @@ fn to_zero(_: &PartitionRequest<'_>) -> u32 {
 /// Seals and acknowledges everything in a lane; its values.
 fn resolve(half: &mut LaneHalf, base: i64) -> Vec<Vec<u8>> {
     half.lead_by(leader(1, 1));
-    half.offer_identity(identity(7, 0));
+    half.offer_identity(identity(7, 0), 1);
     half.lane.try_seal();
     let mut all = Vec::new();
     while half.lane.has_sealed() {
@@ -82,7 +82,7 @@ fn a_drained_record_is_what_was_stashed_and_its_delivery_follows_it() {
     let mut read = Vec::new();
     for half in &mut halves {
         half.lead_by(leader(1, 1));
-        half.offer_identity(identity(7, 0));
+        half.offer_identity(identity(7, 0), 1);
         half.lane.try_seal();
         while half.lane.has_sealed() {
             let mut batch = drain(half);
@@ -222,4 +222,19 @@ fn c46_a_half_drained_run_fails_only_what_has_not_moved() {
     assert!(topic.lock_stash().is_empty());
     drop(half);
     bench.assert_all_free();
+}
+
+#[test]
+fn a_deadline_runs_from_when_the_record_was_accepted_not_from_when_it_was_moved() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let handle = stash_value(&bench, &topic, b"waited");
+    bench.set_now(DELIVERY_TIMEOUT - MS);
+    let mut half = bench.grow(&topic, 1).remove(0);
+    assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
+    half.lane.try_seal();
+    let mut wakes = WakeList::default();
+    assert_eq!(half.expire(DELIVERY_TIMEOUT - MS, &ANY_ERROR, &mut wakes), 0);
+    assert_eq!(half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes), 1);
+    assert!(handle.error().is_some());
 }

@@ -36,10 +36,11 @@ pub(crate) fn handle(
         }
     }
     let listed = shared.registered().map(|node| {
+        let address = node.advertised();
         MetadataResponseBroker::default()
             .with_node_id(BrokerId(node.id))
-            .with_host(text(&node.address.ip().to_string()))
-            .with_port(i32::from(node.address.port()))
+            .with_host(text(&address.ip().to_string()))
+            .with_port(i32::from(address.port()))
     });
     let response = MetadataResponse::default()
         .with_brokers(listed.collect())

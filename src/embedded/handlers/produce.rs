@@ -101,7 +101,7 @@ pub(crate) fn handle(
         };
     }
     let endpoint = |id: i32| {
-        let address = shared.node(id)?.address;
+        let address = shared.node(id)?.advertised();
         Some(
             NodeEndpoint::default()
                 .with_node_id(BrokerId(id))

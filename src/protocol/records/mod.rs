@@ -12,6 +12,7 @@
 
 mod checksum;
 mod encode;
+mod head;
 mod header;
 mod reader;
 mod size;
@@ -19,6 +20,7 @@ mod varint;
 
 pub use checksum::{combine_crc, records_crc};
 pub use encode::{ScatterWriter, encode_contiguous, encode_spanning};
+pub use head::{RECORD_HEAD_LEN_MAX, RecordHead};
 pub use header::{BATCH_HEADER_LEN, BatchHeader, TimestampType};
 pub use reader::{BatchError, Headers, Record, RecordBatchReader, Records};
 pub use size::{RecordSize, max_size, single_record_batch_size};

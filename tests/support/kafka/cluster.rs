@@ -21,8 +21,13 @@ use super::process;
 
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
 
+const PROTOCOLS: &str = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT";
+
 /// The node id of the controller of a cluster that has brokers 1, 2 and 3.
 const CONTROLLER_ID: i32 = 100;
+
+/// How far a broker's listener for proxies is from its first, in its block of ports.
+const PROXIED_OFFSET: u16 = 3;
 
 /// Formatting took up to 4 s, starting four nodes up to 9.6 s.
 const START_LIMIT: Duration = Duration::from_secs(140);
@@ -47,6 +52,8 @@ pub struct ClusterConfig {
     session: Session,
     properties: Vec<(String, String)>,
     java_options: Vec<String>,
+    /// Ports of the proxies in front of the brokers, by id from 1.
+    proxies: Option<Vec<u16>>,
 }
 
 impl ClusterConfig {
@@ -62,7 +69,13 @@ impl ClusterConfig {
     }
 
     fn new(brokers: usize) -> Self {
-        Self { brokers, session: Session::Steady, properties: Vec::new(), java_options: Vec::new() }
+        Self {
+            brokers,
+            session: Session::Steady,
+            properties: Vec::new(),
+            java_options: Vec::new(),
+            proxies: None,
+        }
     }
 
     /// Replaces the session time-out, which is [`Session::Steady`].
@@ -74,6 +87,15 @@ impl ClusterConfig {
     /// Sets a property of every node, in place of one of the same name.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         self.properties.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Gives each broker a second listener, at [`Cluster::proxied_address`], whose clients are told
+    /// that broker `n` is at 127.0.0.1 and the `n`-th of these ports: a proxy listens there and
+    /// forwards. Replication, administration and the reader keep to the first listener.
+    pub fn behind(mut self, ports: &[u16]) -> Self {
+        assert_eq!(ports.len(), self.brokers, "a proxy for each broker");
+        self.proxies = Some(ports.to_vec());
         self
     }
 
@@ -146,6 +168,13 @@ impl Cluster {
     /// Where a broker listens; the same after a restart.
     pub fn address(&self, id: i32) -> SocketAddr {
         self.node(id).address().unwrap_or_else(|| panic!("node {id} is not a broker"))
+    }
+
+    /// Where a broker listens for clients that come through its proxy; see
+    /// [`ClusterConfig::behind`].
+    pub fn proxied_address(&self, id: i32) -> SocketAddr {
+        let direct = self.address(id);
+        SocketAddr::new(direct.ip(), direct.port() + PROXIED_OFFSET)
     }
 
     /// The process id of a node, if it has a process.
@@ -324,8 +353,13 @@ fn nodes(config: &ClusterConfig, ports: &PortBlock, folder: &Path) -> io::Result
         let index = u16::try_from(index).map_err(io::Error::other)?;
         let (id, port) = (i32::from(index), ports.port(index));
         let mut properties = common(config, id, controller_id, controller_port, folder);
-        let clients = format!("PLAINTEXT://127.0.0.1:{port}");
-        set(&mut properties, "advertised.listeners", &clients);
+        let mut clients = format!("PLAINTEXT://127.0.0.1:{port}");
+        let mut advertised = clients.clone();
+        if let Some(proxies) = &config.proxies {
+            clients += &format!(",PROXIED://127.0.0.1:{}", port + PROXIED_OFFSET);
+            advertised += &format!(",PROXIED://127.0.0.1:{}", proxies[usize::from(index) - 1]);
+        }
+        set(&mut properties, "advertised.listeners", &advertised);
         set(&mut properties, "inter.broker.listener.name", "PLAINTEXT");
         if combined {
             set(&mut properties, "process.roles", "broker,controller");
@@ -365,7 +399,7 @@ fn common(
         ("node.id", id.as_str()),
         ("controller.quorum.voters", &voters),
         ("controller.listener.names", "CONTROLLER"),
-        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
+        ("listener.security.protocol.map", PROTOCOLS),
         ("log.dirs", &data),
         ("default.replication.factor", replicas),
         ("min.insync.replicas", in_sync),

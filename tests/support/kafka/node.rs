@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::jars::Install;
 use super::process::{Output, Process};
 
-/// A SIGTERM took up to 1.3 s.
-const TERMINATE_LIMIT: Duration = Duration::from_secs(30);
+/// A SIGTERM took up to 1.3 s; it waits for the disk.
+const TERMINATE_LIMIT: Duration = Duration::from_secs(120);
 
 /// What the process of a node is doing.
 #[derive(Debug)]

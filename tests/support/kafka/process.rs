@@ -112,7 +112,7 @@ impl Process {
     pub fn pause(&mut self) -> io::Result<()> {
         self.signal("STOP")?;
         let pid = self.pid;
-        wait_until(Duration::from_secs(10), || state_of(pid) == Some('T'))
+        wait_until(Duration::from_secs(60), || state_of(pid) == Some('T'))
             .then_some(())
             .ok_or_else(|| io::Error::other(format!("process {pid} did not stop")))
     }

@@ -8,7 +8,7 @@ use super::cluster::Cluster;
 use super::process::{self, Output, Process};
 
 /// After its last output a program only closes its client, within a second.
-const END_LIMIT: Duration = Duration::from_secs(60);
+const END_LIMIT: Duration = Duration::from_secs(180);
 
 /// `ReadBack` gives up by itself when nothing more arrives; this limits one frame, far above what
 /// a broker stores as one record here.

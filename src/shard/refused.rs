@@ -1,0 +1,152 @@
+//! What becomes of a batch that the broker refused and that is not just sent again as it is.
+
+use std::sync::Arc;
+
+use super::shard::Shard;
+use crate::batch::{Batch, LaneId, NotUnpacked, batch_error};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
+use crate::protocol::compression::Codec;
+use crate::protocol::{ErrorCode, PartitionResponse};
+
+/// The broker's answer as the cause of an error.
+pub(super) fn answer_cause(answer: &PartitionResponse) -> DeliveryErrorCause {
+    let message = answer.error_message.as_deref().map(Arc::from);
+    DeliveryErrorCause::Broker { code: answer.error, message }
+}
+
+impl Shard {
+    /// UNKNOWN_PRODUCER_ID: brokers before 2.5 forget a producer whose records are all deleted.
+    pub(super) fn settle_unknown_producer(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        answer: &PartitionResponse,
+    ) {
+        let log_start = answer.log_start_offset;
+        if log_start < 0 {
+            // It could not say where its log begins: the partition is just coming or going.
+            return self.retry_after_error(now, id, batch, answer.error);
+        }
+        let Some(entry) = self.lane_mut(id) else { return };
+        let deleted = log_start > 0 && entry.half.last_acked() < log_start;
+        // A log that still has what this lane wrote last would also have what it wrote since then.
+        // Of one that was cut off behind it nobody knows what it had.
+        batch.state.unanswered &= deleted;
+        self.bump_or_fail(now, id, batch, answer.error, answer_cause(answer));
+    }
+
+    /// The batch goes into the next epoch. One that the log may hold already cannot: nobody will
+    /// ever tell, under the old epoch, whether it does.
+    pub(super) fn bump_or_fail(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        batch: Box<Batch>,
+        code: ErrorCode,
+        cause: DeliveryErrorCause,
+    ) {
+        if batch.state.unanswered {
+            return self.failed(now, id, batch, cause);
+        }
+        if let Some(entry) = self.lane_mut(id) {
+            entry.half.want_bump();
+        }
+        self.retry_after_error(now, id, batch, code);
+    }
+
+    /// MESSAGE_TOO_LARGE: a batch of several records is split, without a retry being charged.
+    pub(super) fn settle_too_large(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        answer: &PartitionResponse,
+    ) {
+        // An unanswered attempt may have been written before the limit was lowered: its sequences
+        // stand for all of its records.
+        if batch.records() < 2 || batch.state.unanswered || batch.is_resolved() {
+            return self.failed(now, id, batch, answer_cause(answer));
+        }
+        match self.unpack(&mut batch) {
+            Ok(()) => {
+                if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+                    entry.half.settle_too_large(batch, &mut self.wakes);
+                }
+                self.after_settling(now, id);
+            }
+            Err(NotUnpacked::ScratchIsLent) => self.ask_again(now, id, batch),
+            Err(NotUnpacked::Damaged) => self.failed(now, id, batch, answer_cause(answer)),
+        }
+    }
+
+    /// No retry can mend it. Where the broker names the records that it will not have (KIP-467),
+    /// only those fail.
+    pub(super) fn settle_refused_for_good(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        answer: &PartitionResponse,
+    ) {
+        let culprits = self.culprits(id, &batch, answer);
+        if culprits.is_empty() || batch.state.unanswered || batch.is_resolved() {
+            return self.failed(now, id, batch, answer_cause(answer));
+        }
+        match self.unpack(&mut batch) {
+            Ok(()) => {
+                if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+                    entry.half.settle_without(batch, &culprits, &mut self.wakes);
+                }
+                self.after_settling(now, id);
+            }
+            Err(NotUnpacked::ScratchIsLent) => self.ask_again(now, id, batch),
+            Err(NotUnpacked::Damaged) => self.failed(now, id, batch, answer_cause(answer)),
+        }
+    }
+
+    /// The records that the answer names, in order, each with its error.
+    fn culprits(
+        &mut self,
+        id: LaneId,
+        batch: &Batch,
+        answer: &PartitionResponse,
+    ) -> Vec<(u32, DeliveryError)> {
+        let Some(entry) = self.lane_mut(id) else { return Vec::new() };
+        let mut named: Vec<_> = answer
+            .record_errors
+            .iter()
+            .filter_map(|(index, message)| Some((u32::try_from(*index).ok()?, message)))
+            .filter(|(index, _)| *index < batch.records())
+            .collect();
+        named.sort_by_key(|(index, _)| *index);
+        named.dedup_by_key(|(index, _)| *index);
+        let error = |message: &Option<String>| {
+            let words = message.as_deref().or(answer.error_message.as_deref());
+            let message = words.map(Arc::from);
+            let cause = DeliveryErrorCause::Broker { code: answer.error, message };
+            batch_error(&entry.half.lane, batch, cause, Certainty::NotWritten)
+        };
+        named.into_iter().map(|(index, message)| (index, error(message))).collect()
+    }
+
+    /// A compressed batch is unpacked before it is taken apart.
+    fn unpack(&self, batch: &mut Batch) -> Result<(), NotUnpacked> {
+        match &self.scratch {
+            _ if batch.codec() == Codec::None => Ok(()),
+            Some(slot) => batch.unpack(slot),
+            None => Err(NotUnpacked::Damaged),
+        }
+    }
+
+    /// Another batch is being taken apart. This one is refused as often as it is sent, until it has
+    /// its turn; that is no retry.
+    fn ask_again(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>) {
+        self.back_off(now, id, batch.state.attempts);
+        batch.state.attempts -= 1;
+        if let Some(entry) = self.lane_mut(id) {
+            entry.half.settle_refused(batch);
+        }
+        self.after_settling(now, id);
+    }
+}

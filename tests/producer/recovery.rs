@@ -1,0 +1,123 @@
+//! Batches that the broker refuses and that still get through, as a whole or in part.
+
+use tidegate::embedded::Fault;
+use tidegate::{Certainty, Compression, DeliveryErrorCause, ErrorCode};
+
+use super::*;
+
+/// Text that compresses to about half, so that batches stay too large when compressed.
+fn text(n: usize) -> String {
+    let mut random = (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        char::from(b'a' + (random % 16) as u8)
+    };
+    (0..200 + n % 300).map(|_| next()).collect()
+}
+
+/// 2,000 records in batches of up to 256 KiB through a topic that takes 20,000 bytes at once.
+fn gets_through_in_parts(compression: Compression) {
+    let cluster =
+        EmbeddedCluster::builder().topic("t", 1).message_bytes_max(20_000).start().unwrap();
+    let producer = builder(&cluster).linger(millis(50)).compression(compression).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let texts: Vec<_> = (0..2_000).map(text).collect();
+    let deliveries: Vec<_> = texts.iter().map(|text| topic.send((), text).unwrap()).collect();
+    producer.flush().wait().unwrap();
+    for (n, delivery) in deliveries.into_iter().enumerate() {
+        assert_eq!(acked(delivery).offset(), Some(n as i64), "in order, each where it says");
+    }
+    assert_eq!(values(&cluster.records("t", 0)), texts);
+    close(&producer);
+    assert_eq!(producer.memory().free, producer.memory().capacity);
+}
+
+#[test]
+fn c39_batches_too_large_for_the_topic_are_split_in_order() {
+    gets_through_in_parts(Compression::None);
+}
+
+#[test]
+fn c39_compressed_batches_too_large_for_the_topic_are_split_in_order() {
+    for compression in [Compression::gzip(), Compression::lz4(), Compression::zstd()] {
+        gets_through_in_parts(compression);
+    }
+}
+
+#[test]
+fn c39_a_single_record_too_large_for_the_topic_fails_and_its_neighbours_do_not() {
+    let cluster =
+        EmbeddedCluster::builder().topic("t", 1).message_bytes_max(20_000).start().unwrap();
+    let producer = builder(&cluster).linger(millis(50)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let send = |n: usize| {
+        let length = if n == 50 { 30_000 } else { 100 };
+        topic.send((), format!("{n:0length$}")).unwrap()
+    };
+    let deliveries: Vec<_> = (0..100).map(send).collect();
+    for (n, delivery) in deliveries.into_iter().enumerate() {
+        match (n, outcome(delivery)) {
+            (50, Err(error)) => {
+                let DeliveryErrorCause::Broker { code, .. } = error.cause() else {
+                    panic!("{error}")
+                };
+                assert_eq!(*code, ErrorCode::MESSAGE_TOO_LARGE);
+                assert_eq!(error.certainty(), Certainty::NotWritten);
+            }
+            (50, Ok(at)) => panic!("{at}"),
+            (_, outcome) => drop(outcome.unwrap()),
+        }
+    }
+    let expected: Vec<_> = (0..100).filter(|&n| n != 50).map(|n| format!("{n:0100}")).collect();
+    assert_eq!(values(&cluster.records("t", 0)), expected);
+}
+
+#[test]
+fn c41_of_a_refused_batch_only_the_culprits_fail() {
+    for compression in [Compression::None, Compression::lz4()] {
+        let cluster = cluster(1, 1);
+        let producer =
+            builder(&cluster).linger(millis(50)).compression(compression).build().unwrap();
+        let topic = producer.topic("t").unwrap();
+        warm(&topic, 1);
+        let fault = Fault::record_errors([3, 7]).partition("t", 0);
+        cluster.script(fault.message("this record has no key"));
+        let deliveries: Vec<_> = (0..10).map(|n| topic.send((), n.to_string()).unwrap()).collect();
+        for (n, delivery) in deliveries.into_iter().enumerate() {
+            match outcome(delivery) {
+                Ok(at) if n != 3 && n != 7 => assert!(at.offset().is_some()),
+                Err(error) if n == 3 || n == 7 => {
+                    assert!(error.to_string().contains("this record has no key"), "{error}");
+                    assert_eq!(error.certainty(), Certainty::NotWritten);
+                }
+                other => panic!("{n}: {other:?}"),
+            }
+        }
+        acked(topic.send((), "after").unwrap());
+        let expected = ["warm", "0", "1", "2", "4", "5", "6", "8", "9", "after"];
+        assert_eq!(values(&cluster.records("t", 0)), expected);
+    }
+}
+
+#[test]
+fn a_producer_id_that_is_refused_fails_records_with_the_reason_and_is_asked_for_again() {
+    let cluster = cluster(1, 1);
+    cluster.script(Fault::init_producer_id_error(31).times(1_000_000));
+    let producer = builder(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let start = Instant::now();
+    for value in ["stashed", "in a lane"] {
+        let error = failed(topic.send((), value).unwrap());
+        let DeliveryErrorCause::Broker { code, .. } = error.cause() else { panic!("{error}") };
+        assert_eq!(*code, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        assert_eq!(error.certainty(), Certainty::NotWritten);
+    }
+    assert!(start.elapsed() < secs(60), "not only after delivery_timeout");
+    cluster.clear_faults();
+    // It takes as long as it takes to be asked for again.
+    while outcome(topic.send((), "granted").unwrap()).is_err() {}
+    close(&producer);
+    assert_eq!(values(&cluster.records("t", 0)), ["granted"]);
+}
