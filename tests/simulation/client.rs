@@ -8,7 +8,7 @@ use tidegate::batch::{
     AccumulatorConfig, CellHandle, MonotonicClock, RecordAccumulator, Refusal, ShardId, TopicLanes,
     drain_stash, take_room,
 };
-use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions, Segment};
+use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
 use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine};
 use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
@@ -206,7 +206,10 @@ fn shard_parts(
     let first = Duration::from_millis(plan.settings.retry_backoff_ms);
     let backoff = ExponentialBackoff::new(first, first * 4);
     let compresses = plan.settings.compression != Compression::None;
-    let carve = || pool.carve_scratch(1 << 14).expect("the pool is fresh and larger");
+    let carve = || {
+        let scratch = pool.carve_scratch(1 << 14);
+        ScratchSlot::new(scratch.expect("the pool is fresh and larger"))
+    };
     ShardParts {
         config,
         retry_policy: Arc::new(backoff),
