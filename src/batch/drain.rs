@@ -40,16 +40,17 @@ struct Waiting {
 
 /// Moves stashed records of `topic` into its lanes, oldest first, up to about `budget` bytes, using
 /// the segments in `spare` first.
-/// `stash` is the topic's, locked. Lanes that must be posted go to `post`.
+/// `stash` is the topic's, locked. Lanes that must be posted go to `post`; wakers to `wakes`, to be
+/// called once the stash is unlocked.
 pub fn drain_stash(
     accumulator: &RecordAccumulator,
     topic: &TopicLanes,
     stash: &mut Stash,
     context: &AppendContext<'_>,
     (budget, spare): (usize, &mut Vec<Segment>),
+    wakes: &mut WakeList,
     post: &mut dyn FnMut(&Lane),
 ) -> Drained {
-    let mut wakes = WakeList::default();
     let mut mover = Mover { accumulator, topic, context: *context, post, spare };
     let mut left = budget;
     let outcome = loop {
@@ -62,7 +63,7 @@ pub fn drain_stash(
         };
         match mover.move_run(&mut draining, &mut left) {
             Ok(true) => {
-                draining.run.into_cell().forward(draining.table, &mut wakes);
+                draining.run.into_cell().forward(draining.table, wakes);
                 stash.end();
             }
             Ok(false) => {
@@ -75,7 +76,6 @@ pub fn drain_stash(
             }
         }
     };
-    wakes.wake_all();
     outcome
 }
 
@@ -294,7 +294,9 @@ mod tests {
         assert!(pool.take_bytes(AccountId::LEADERLESS, pool.free_bytes(), &mut rest));
         let context = accumulator.append_context(&Noon);
         let budget = (usize::MAX, &mut spare);
-        let drained = drain_stash(&accumulator, &topic, &mut stash, &context, budget, &mut |_| ());
+        let (mut wakes, mut post) = (WakeList::default(), |_: &Lane| ());
+        let drained =
+            drain_stash(&accumulator, &topic, &mut stash, &context, budget, &mut wakes, &mut post);
         assert!(matches!(drained, Drained::NoRoom(..)), "{drained:?}");
         assert_eq!(stash.oldest_at(), Some(5));
 

@@ -14,7 +14,7 @@ use crate::error::SendErrorKind;
 use crate::io::{ThreadDeadline, is_own_thread};
 use crate::policy::{Backoff, Pressure, PressureScope};
 use crate::protocol::records::{RecordParts, single_record_batch_size};
-use crate::sync::wait_until;
+use crate::sync::{WakeList, wait_until};
 
 /// How much of a stash a sender moves out of its own way.
 const STASH_BYTES_PER_SEND: usize = 64 * 1_024;
@@ -202,7 +202,7 @@ impl Stashing<'_> {
         }
         let accumulator = &self.shared.accumulator;
         let context = accumulator.append_context(&self.shared.clock);
-        let mut spare = Vec::new();
+        let (mut spare, mut wakes) = (Vec::new(), WakeList::new());
         let mut stash = self.lanes.lock_stash();
         let drained = drain_stash(
             accumulator,
@@ -210,9 +210,15 @@ impl Stashing<'_> {
             &mut stash,
             &context,
             (STASH_BYTES_PER_SEND, &mut spare),
+            &mut wakes,
             &mut |lane| self.shared.ports.post(lane),
         );
         drop(stash);
+        if wakes.wake_all() > 0 {
+            log::error!("a waker panicked");
+        }
+        // What flush waits for may have ended here.
+        accumulator.flush.notify();
         drained == Drained::Empty
     }
 

@@ -63,12 +63,17 @@ impl Close {
         let progress = Progress::begin(&shared, true);
         shared.accumulator.pool.wake_all();
         let setter = outcome.clone();
+        let threadless = running.clone();
         let job = move || {
             let result = run(&running, progress, timeout);
             setter.set(result);
         };
         if let Err(error) = spawn("tidegate-close", job) {
+            // Nobody can wait for anything: what is open fails, and the loops end by themselves.
             log::error!("no thread to close the producer with: {error}");
+            fail_rest(&threadless);
+            threadless.service.stop(false);
+            threadless.metadata.stop(false);
             outcome.set(Err(CloseError::TimedOut { timeout }));
         }
         Close { outcome }

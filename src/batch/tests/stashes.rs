@@ -36,7 +36,9 @@ fn drain_all(bench: &Bench, topic: &TopicLanes, budget: usize) -> Drained {
     let context = bench.context();
     let mut spare = Vec::new();
     let budget = (budget, &mut spare);
-    drain_stash(&bench.accumulator, topic, &mut stash, &context, budget, &mut |_| {})
+    let mut wakes = WakeList::default();
+    let accumulator = &bench.accumulator;
+    drain_stash(accumulator, topic, &mut stash, &context, budget, &mut wakes, &mut |_| {})
 }
 
 fn unknown(bench: &Bench, partitioner: impl Partitioner + 'static) -> Arc<TopicLanes> {
