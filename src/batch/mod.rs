@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 pub use accumulator::{AccumulatorConfig, RecordAccumulator, TooManyLanes};
 pub use batch::{Batch, BatchState, Link};
-pub use drain::{Drained, drain_stash};
+pub use drain::{Drained, drain_stash, is_placing};
 pub use flush::FlushWaiters;
 pub use half::{DrainRules, Drainable, LaneHalf, Leader, batch_error};
 pub use lane::{AppendContext, Appended, Lane, LaneId, MonotonicClock, ShardId};

@@ -160,6 +160,7 @@ impl Service {
         let accumulator = &self.parts.accumulator;
         let context = accumulator.append_context(&self.clock);
         let ports = &self.parts.ports;
+        let mut wakes = WakeList::new();
         let mut stash = job.topic.lock_stash();
         let outcome = drain_stash(
             accumulator,
@@ -168,8 +169,10 @@ impl Service {
             &context,
             (BYTES_PER_LOCK, &mut job.spare),
             &mut |lane| ports.post(lane),
+            &mut wakes,
         );
         drop(stash);
+        wakes.wake_all();
         accumulator.flush.notify();
         match outcome {
             Drained::Empty => (true, true),

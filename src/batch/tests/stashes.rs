@@ -36,7 +36,8 @@ fn drain_all(bench: &Bench, topic: &TopicLanes, budget: usize) -> Drained {
     let context = bench.context();
     let mut spare = Vec::new();
     let budget = (budget, &mut spare);
-    drain_stash(&bench.accumulator, topic, &mut stash, &context, budget, &mut |_| {})
+    let mut wakes = WakeList::new();
+    drain_stash(&bench.accumulator, topic, &mut stash, &context, budget, &mut |_| {}, &mut wakes)
 }
 
 fn unknown(bench: &Bench, partitioner: impl Partitioner + 'static) -> Arc<TopicLanes> {
