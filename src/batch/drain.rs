@@ -96,6 +96,9 @@ pub fn drain_stash(
             Ok(true) => {
                 draining.run.into_cell().forward(draining.table, wakes);
                 stash.end();
+                if left == 0 && !stash.is_empty() {
+                    return Drained::More;
+                }
             }
             Ok(false) => {
                 stash.put_back(draining);

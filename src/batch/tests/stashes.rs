@@ -112,6 +112,22 @@ fn a_drained_record_is_what_was_stashed_and_its_delivery_follows_it() {
     bench.assert_all_free();
 }
 
+/// Large records are runs of their own: the budget is looked at between them too.
+#[test]
+fn draining_stops_at_its_budget_between_runs() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let long = vec![9; 60 << 10];
+    let handles = [(); 3].map(|()| stash_value(&bench, &topic, &long));
+    let mut halves = bench.grow(&topic, 1);
+    assert_eq!(drain_all(&bench, &topic, 1), Drained::More);
+    assert_eq!(drain_all(&bench, &topic, 1), Drained::More);
+    assert_ne!(topic.state(), TopicState::Ready);
+    assert_eq!(drain_all(&bench, &topic, 1), Drained::Empty);
+    assert_eq!(resolve(&mut halves[0], 0).len(), 3);
+    assert_eq!(handles.each_ref().map(|handle| handle.offset()), [Some(0), Some(1), Some(2)]);
+}
+
 #[test]
 fn draining_stops_at_its_budget_and_goes_on_where_it_stopped() {
     let bench = Bench::new(4 << 20, 1 << 16);
