@@ -168,8 +168,8 @@ impl Service {
             &mut stash,
             &context,
             (BYTES_PER_LOCK, &mut job.spare),
-            &mut wakes,
             &mut |lane| ports.post(lane),
+            &mut wakes,
         );
         drop(stash);
         // A waker may send to this very topic.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::producer::Shared;
 use crate::batch::{
-    CellHandle, Destination, Drained, NeedRoom, TopicLanes, TopicState, drain_stash, stashed_len,
-    take_room, take_room_through,
+    CellHandle, Destination, Drained, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
+    stashed_len, take_room, take_room_through,
 };
 use crate::buffer::{AccountId, PoolError, Segment};
 use crate::error::SendErrorKind;
@@ -169,6 +169,9 @@ impl Stashing<'_> {
         parts: &RecordParts<'_>,
         spare: &mut Vec<Segment>,
     ) -> Result<Stashed, SendErrorKind> {
+        if is_placing() {
+            return Err(SendErrorKind::SentByPartitioner);
+        }
         let accumulator = &self.shared.accumulator;
         let pool = &accumulator.pool;
         loop {
@@ -210,8 +213,8 @@ impl Stashing<'_> {
             &mut stash,
             &context,
             (STASH_BYTES_PER_SEND, &mut spare),
-            &mut wakes,
             &mut |lane| self.shared.ports.post(lane),
+            &mut wakes,
         );
         drop(stash);
         if wakes.wake_all() > 0 {
