@@ -125,7 +125,6 @@ impl RecordAccumulator {
         owner: impl Fn(PartitionId) -> ShardId,
     ) -> Result<Vec<Box<LaneHalf>>, TooManyLanes> {
         let missing = topic.partitions()..partitions;
-        let nothing_stashed = topic.lock_stash().is_empty();
         let lanes_max = self.config.lanes_max;
         if lock(&self.lanes).len() + missing.len() > lanes_max {
             return Err(TooManyLanes { lanes_max });
@@ -138,7 +137,7 @@ impl RecordAccumulator {
             lock(&self.lanes).push(lane.clone());
             // While a stash waits to be drained into its lanes they take its records; close() marks
             // them afterwards.
-            if self.is_closed() && nothing_stashed {
+            if self.is_closed() && topic.lock_stash().is_empty() {
                 lane.seal(true);
             }
             LaneHalf::new(lane)

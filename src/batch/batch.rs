@@ -11,7 +11,7 @@ use crate::protocol::records::{self, BATCH_HEADER_LEN, BatchHeader, RecordParts,
 use crate::protocol::{BrokerId, ProducerIdentity};
 use crate::sync::WakeList;
 
-/// A run of encoded bytes in one segment, from the segment's start.
+/// One piece of a batch's memory: a run of encoded bytes in one segment, from the segment's start.
 pub struct Link {
     segment: Segment,
     len: usize,

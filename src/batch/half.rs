@@ -387,8 +387,8 @@ impl LaneHalf {
         self.sequencer.bump_wanted()
     }
 
-    /// Fails a batch that expired in flight, whole: its request still owns it. No new sequence is given
-    /// until the attempts have settled.
+    /// Fails a batch that expired in flight, whole: its request still owns it. No new sequence is
+    /// given until the attempts have settled.
     pub fn fail_in_flight(
         &mut self,
         batch: &mut Batch,

@@ -18,6 +18,9 @@ use crate::protocol::{
     ErrorCode, PartitionResponse, ProduceResponse, TopicRef, VERSION_TOPIC_IDS_MIN,
 };
 
+/// The acknowledgement of every replica in sync.
+const ACKS_ALL: i16 = -1;
+
 impl Shard {
     /// A Produce request was answered.
     pub(super) fn handle_produce(
@@ -75,9 +78,9 @@ impl Shard {
             }
             Verdict::Duplicate => self.acked(now, id, batch, None, None),
             Verdict::WrongLeader => {
-                // A leader that is deposed while it waits for its followers answers like this too,
-                // and one of them may have the batch.
-                batch.state.unanswered = true;
+                // So answers also a leader that lost its office while it waited for its followers:
+                // they may have the batch.
+                batch.state.unanswered |= self.config.acks == ACKS_ALL;
                 self.actions.push_back(Action::RefreshMetadata);
                 self.retry_after_error(now, id, batch, answer.error);
             }

@@ -10,7 +10,8 @@ pub(super) enum Verdict {
     /// It is in the log already, at an offset that the broker no longer knows.
     Duplicate,
     /// The leader is elsewhere: ask for metadata, send again, no backoff once a newer epoch is
-    /// known. The broker may have appended the batch before it ceased to lead.
+    /// known. With acks=all it may have been written all the same, by a leader that was deposed
+    /// before it could answer.
     WrongLeader,
     /// A passing trouble of the partition: send again after a backoff.
     Retry {

@@ -28,10 +28,11 @@ pub(super) struct Cell<C, E> {
     phase: Phase,
     resolution: UnsafeCell<Resolution<C, E>>,
     live: UnsafeCell<Option<Live<C, E>>>,
-    pub(super) next: UnsafeCell<Link<C, E>>,
+    pub(super) next: UnsafeCell<NextCell<C, E>>,
 }
 
-pub(super) type Link<C, E> = Option<NonNull<Cell<C, E>>>;
+/// The next in a list of free cells.
+pub(super) type NextCell<C, E> = Option<NonNull<Cell<C, E>>>;
 
 /// What a cell holds from its allocation until it is freed.
 struct Live<C, E> {

@@ -138,7 +138,10 @@ impl Client {
             let ports = &self.ports;
             let budget = (usize::MAX, &mut self.spare);
             let post = &mut |lane: &tidegate::batch::Lane| ports.post(lane);
-            drain_stash(&self.accumulator, &topic, &mut stash, &context, budget, post);
+            let mut wakes = tidegate::sync::WakeList::default();
+            drain_stash(&self.accumulator, &topic, &mut stash, &context, budget, post, &mut wakes);
+            drop(stash);
+            wakes.wake_all();
         }
     }
 
