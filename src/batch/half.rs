@@ -62,6 +62,9 @@ pub struct LaneHalf {
     /// What is in flight was sent to an earlier leader: nothing goes to the present one before all
     /// of it has settled.
     settling: bool,
+    /// What is in flight is sent again. A broker remembers five batches: were new ones sent beside
+    /// it, it could be among them no longer when it must be asked for once more.
+    retrying: bool,
     /// Until the first success at a new leader only one batch is in flight: a broker takes any
     /// first sequence of a producer id that it does not know.
     proving_leader: bool,
@@ -88,6 +91,7 @@ impl LaneHalf {
             retries: VecDeque::new(),
             in_flight: 0,
             settling: false,
+            retrying: false,
             proving_leader: true,
             leader_ordinal: 0,
             topic_id: TopicId::ZERO,
@@ -175,6 +179,7 @@ impl LaneHalf {
             return Drainable::At(self.backoff_until);
         }
         let alone = rules.idempotent && (self.proving_leader || self.sequencer.bump_wanted())
+            || self.retrying
             || !self.retries.is_empty();
         let limit = if alone { 1 } else { rules.in_flight_max };
         if self.in_flight >= limit {
@@ -236,6 +241,7 @@ impl LaneHalf {
     fn begin_attempt(&mut self, mut batch: Box<Batch>) -> Box<Batch> {
         batch.state.attempts += 1;
         self.in_flight += 1;
+        self.retrying |= batch.state.attempts > 1;
         batch
     }
 
@@ -263,6 +269,7 @@ impl LaneHalf {
     fn end_attempt(&mut self) {
         self.in_flight -= 1;
         self.settling &= self.in_flight > 0;
+        self.retrying &= self.in_flight > 0;
     }
 
     /// An attempt settled with success. `offset` is `None` where the broker did not tell.
