@@ -51,3 +51,48 @@ impl<'a> Answers<'a> {
         Some(self.answers[at].1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::TopicId;
+
+    /// A v13 response of one partition each, of the topics with these ids.
+    fn response(topics: &[(u8, i64)]) -> ProduceResponse {
+        let mut body = vec![topics.len() as u8 + 1];
+        for (id, offset) in topics {
+            body.extend([*id; 16]);
+            body.push(2);
+            body.extend(0_i32.to_be_bytes());
+            body.extend(0_i16.to_be_bytes());
+            body.extend(offset.to_be_bytes());
+            body.extend((-1_i64).to_be_bytes());
+            body.extend(0_i64.to_be_bytes());
+            // No record errors, no message, no tags of the partition, none of the topic.
+            body.extend([1, 0, 0, 0]);
+        }
+        body.extend(0_i32.to_be_bytes());
+        body.push(0);
+        let mut response = ProduceResponse::new();
+        response.decode_into(13, &body).expect("a response");
+        response
+    }
+
+    #[test]
+    fn c20_an_answer_belongs_to_the_id_that_was_sent() {
+        for filler in [0, 40] {
+            // With many topics they are searched through an index.
+            let fillers = (100..100 + filler).map(|id| (id, 0));
+            let topics: Vec<_> = [(1, 10), (2, 20)].into_iter().chain(fillers).collect();
+            let response = response(&topics);
+            let mut answers = Answers::new(&response);
+            let mut offset = |position, id| {
+                let topic = TopicRef::Id(TopicId([id; 16]));
+                answers.find(position, topic, PartitionId(0)).map(|answer| answer.base_offset)
+            };
+            assert_eq!([offset(0, 1), offset(1, 2)], [Some(10), Some(20)]);
+            assert_eq!([offset(1, 1), offset(0, 2)], [Some(10), Some(20)], "whatever the order");
+            assert_eq!(offset(0, 3), None, "the topic's new id was not asked about");
+        }
+    }
+}

@@ -63,7 +63,7 @@ fn a_topic_is_created_where_both_sides_allow_it() {
 }
 
 #[test]
-fn a_record_over_the_limit_is_refused_and_handed_back() {
+fn c40_a_record_over_the_limit_is_refused_and_handed_back() {
     let cluster = cluster(1, 1);
     let producer = builder(&cluster).configure(|c| c.max_request_size = 10_000).build().unwrap();
     let topic = producer.topic("t").unwrap();
