@@ -141,9 +141,12 @@ fn partitioner_that_meddles() {
     let meddles = Arc::new(Meddles { world: OnceLock::new(), found });
     let shared = meddles.clone();
     let factory = move |_: &str| -> Arc<dyn Partitioner> { shared.clone() };
-    let producer = builder(&cluster).partitioner(Factory(factory)).build().unwrap();
+    // What is sent in the partitioner lingers: a wait for it could not end by itself.
+    let producer = lingering(&cluster).partitioner(Factory(factory)).build().unwrap();
     let (topic, ready) = (producer.topic("t").unwrap(), producer.topic("ready").unwrap());
-    acked(ready.send((), "first").unwrap());
+    let first = ready.send((), "first").unwrap();
+    producer.flush().wait().unwrap();
+    acked(first);
     assert!(meddles.world.set((producer.clone(), topic.clone(), ready)).is_ok());
     let meddling = topic.send((), "meddle").unwrap();
     let behind = topic.send((), "behind").unwrap();
