@@ -209,6 +209,26 @@ impl<F: Fn(&str) -> Arc<dyn Partitioner> + Send + Sync> PartitionerFactory for F
     }
 }
 
+#[test]
+fn a_factory_may_ask_for_topics_itself() {
+    watched(|| {
+        let cluster = cluster(1, 1);
+        let producer = Arc::new(OnceLock::<Producer>::new());
+        let own = producer.clone();
+        let factory = move |topic: &str| -> Arc<dyn Partitioner> {
+            if topic != "other" {
+                own.get().unwrap().topic("other").unwrap();
+            }
+            Arc::new(|_: &PartitionRequest<'_>| 0)
+        };
+        let built = builder(&cluster).partitioner(Factory(factory)).build().unwrap();
+        producer.set(built).unwrap();
+        let topic = producer.get().unwrap().topic("t").unwrap();
+        acked(topic.send((), "v").unwrap());
+        close(producer.get().unwrap());
+    });
+}
+
 /// Tasks that wait for stashed records are woken without the stash's lock.
 #[test]
 fn a_waker_may_send_to_a_topic_that_is_not_ready() {
