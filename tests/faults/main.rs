@@ -6,15 +6,18 @@
 
 mod cuts;
 mod stage;
+mod wire;
 
 #[path = "../support/proxy/mod.rs"]
 mod proxy;
 
 use std::time::{Duration, Instant};
 
-use tidegate::{Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic};
+use tidegate::{
+    Certainty, Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic,
+};
 
-use proxy::{Act, Frame, Proxy, api};
+use proxy::{Act, Frame, Proxy, Random, api};
 use stage::{Stage, send};
 
 /// Longer than anything that works takes, also on a busy machine.
@@ -35,6 +38,10 @@ fn outcome(mut delivery: Delivery) -> Result<RecordMetadata, DeliveryError> {
 
 fn acked(delivery: Delivery) -> RecordMetadata {
     outcome(delivery).unwrap()
+}
+
+fn failed(delivery: Delivery) -> DeliveryError {
+    outcome(delivery).expect_err("this delivery must fail")
 }
 
 fn to(partition: u32, value: &str) -> Record<'_> {
