@@ -4,7 +4,9 @@
 //! Embedded brokers stand behind proxies that know Kafka's frames (`support/proxy`), and advertise
 //! them.
 
+mod brokers;
 mod cuts;
+mod rewrite;
 mod stage;
 mod wire;
 
@@ -17,8 +19,8 @@ use tidegate::{
     Certainty, Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic,
 };
 
-use proxy::{Act, Frame, Proxy, Random, api};
-use stage::{Stage, send};
+use proxy::{Act, Frame, Proxy, Random, Welcome, api};
+use stage::{Stage, quick, send};
 
 /// Longer than anything that works takes, also on a busy machine.
 const LONG: Duration = Duration::from_secs(30);
