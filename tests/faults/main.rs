@@ -7,6 +7,7 @@
 mod brokers;
 mod cuts;
 mod rewrite;
+mod slow;
 mod stage;
 mod wire;
 
@@ -19,8 +20,8 @@ use tidegate::{
     Certainty, Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic,
 };
 
-use proxy::{Act, Frame, Proxy, Random, Welcome, api};
-use stage::{Stage, quick, send};
+use proxy::{Act, Direction, Frame, Proxy, Random, Welcome, api};
+use stage::{Sent, Stage, quick, send};
 
 /// Longer than anything that works takes, also on a busy machine.
 const LONG: Duration = Duration::from_secs(30);

@@ -7,22 +7,33 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use super::*;
 
+/// The message in a response.
+fn read<R: Decodable + HeaderVersion>(frame: &Frame<'_>) -> (ResponseHeader, R) {
+    let mut bytes = Bytes::copy_from_slice(&frame.bytes[4..]);
+    let header = ResponseHeader::decode(&mut bytes, R::header_version(frame.version)).unwrap();
+    (header, R::decode(&mut bytes, frame.version).unwrap())
+}
+
 /// The frame with its message changed.
 fn rewritten<R: Decodable + Encodable + HeaderVersion>(
     frame: &Frame<'_>,
     change: impl FnOnce(&mut R),
 ) -> Act {
-    let mut bytes = Bytes::copy_from_slice(&frame.bytes[4..]);
-    let header_version = R::header_version(frame.version);
-    let header = ResponseHeader::decode(&mut bytes, header_version).unwrap();
-    let mut message = R::decode(&mut bytes, frame.version).unwrap();
+    let (header, mut message) = read::<R>(frame);
     change(&mut message);
     let mut out = BytesMut::zeroed(4);
-    header.encode(&mut out, header_version).unwrap();
+    header.encode(&mut out, R::header_version(frame.version)).unwrap();
     message.encode(&mut out, frame.version).unwrap();
     let size = (out.len() - 4) as i32;
     out[..4].copy_from_slice(&size.to_be_bytes());
     Act::Replace(out.to_vec())
+}
+
+/// The first error that a Produce response tells.
+pub fn refusal(frame: &Frame<'_>) -> Option<i16> {
+    let (_, response) = read::<ProduceResponse>(frame);
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    partitions.map(|partition| partition.error_code).find(|&code| code != 0)
 }
 
 /// Changes every Metadata response that comes through from now on.
