@@ -6,6 +6,7 @@
 
 mod brokers;
 mod cuts;
+mod recovery;
 mod rewrite;
 mod slow;
 mod stage;

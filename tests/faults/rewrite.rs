@@ -44,6 +44,11 @@ pub fn metadata(proxy: &Proxy, mut change: impl FnMut(&mut MetadataResponse) + S
     });
 }
 
+/// A Produce response, changed.
+pub fn produce(frame: &Frame<'_>, change: impl FnOnce(&mut ProduceResponse)) -> Act {
+    rewritten(frame, change)
+}
+
 /// Changes the first Produce response that comes through from now on.
 pub fn one_produce(proxy: &Proxy, mut change: impl FnMut(&mut ProduceResponse) + Send + 'static) {
     let mut done = false;
