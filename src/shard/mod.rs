@@ -13,6 +13,9 @@
 
 mod broker;
 mod expiry;
+#[cfg(all(test, loom))]
+#[path = "tests/interleavings.rs"]
+mod interleavings;
 mod pack;
 mod port;
 mod ready;
