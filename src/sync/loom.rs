@@ -1,6 +1,7 @@
 //! The loom switch: the standard library's atomics, locks and cells, or those of the `loom` model
 //! checker under `--cfg loom`. What shares memory in this module, in lanes and in ports imports
 //! them from here and nowhere else.
+
 #[cfg(not(loom))]
 pub(crate) use crossbeam_queue::SegQueue;
 #[cfg(not(loom))]
