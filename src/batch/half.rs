@@ -227,7 +227,7 @@ impl LaneHalf {
             None => self.lane.pop_sealed()?,
         };
         if rules.idempotent && !batch.is_numbered() {
-            let sequence = self.sequencer.assign(batch.records());
+            let sequence = self.sequencer.assign(batch.records_left());
             batch.set_number(self.sequencer.identity(), sequence);
         }
         Some(self.begin_attempt(batch))

@@ -40,7 +40,10 @@ impl Shard {
         // Set again below, if it is only the floor that holds part-filled batches back.
         self.brokers[index].part_at = None;
         loop {
-            let broker = &self.brokers[index];
+            let broker = &mut self.brokers[index];
+            // What holds part-filled batches back is found out again below, or it is no matter of
+            // time: the past must not stay the next deadline.
+            broker.part_at = None;
             let Some(connection) = broker.connection() else { return };
             if !connection.is_ready() || now < connection.throttled_until() {
                 return;
