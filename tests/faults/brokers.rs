@@ -311,15 +311,22 @@ fn f27_partitions_invented() {
     }
 }
 
+/// No topic of the tests has it.
+const OTHER_ID: [u8; 16] = [0xee; 16];
+
 #[test]
 fn f27_topics_invented() {
     lying_about_produce(|response| {
         let mut other = response.responses[0].clone();
         other.name = TopicName(text("other"));
+        other.topic_id = OTHER_ID.to_vec().try_into().unwrap();
         other.partition_responses.iter_mut().for_each(|p| p.base_offset = 1_000_000);
         response.responses.insert(0, other);
     });
-    lying_about_produce(|response| response.responses[0].name = TopicName(text("other")));
+    lying_about_produce(|response| {
+        response.responses[0].name = TopicName(text("other"));
+        response.responses[0].topic_id = OTHER_ID.to_vec().try_into().unwrap();
+    });
 }
 
 #[test]
