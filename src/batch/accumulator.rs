@@ -87,12 +87,17 @@ impl RecordAccumulator {
         name: &str,
         partitioner: impl FnOnce() -> P,
     ) -> Arc<TopicLanes> {
+        if let Some(topic) = self.known_topic(name) {
+            return topic;
+        }
+        // The user's code: it may ask for topics itself.
+        let partitioner = partitioner().into();
         let mut topics = lock(&self.topics);
         if let Some(topic) = topics.get(name) {
             return topic.clone();
         }
         let name: Arc<str> = name.into();
-        let topic = TopicLanes::new(name.clone(), partitioner().into(), self.pool.clone());
+        let topic = TopicLanes::new(name.clone(), partitioner, self.pool.clone());
         if self.is_closed() {
             topic.lock_stash().closed = true;
         }

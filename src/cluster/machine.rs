@@ -82,7 +82,7 @@ pub struct MetadataMachine {
     identity_wanted: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
-    /// Failed attempts to get a producer id since the last success.
+    /// Connections lost over a producer id since the last answer.
     identity_failures: u32,
     /// Producer ids received so far.
     identity_ordinal: u64,
@@ -350,9 +350,11 @@ impl MetadataMachine {
             self.identity_denied = Some(response.error);
         }
         self.identity_problem = Some(format!("InitProducerId: {}", response.error).into());
-        self.identity_failed(now);
+        self.identity_failures = 0;
+        self.identity_retry_at = now + self.config.interval_min;
     }
 
+    /// The connection was lost over it.
     fn identity_failed(&mut self, now: u64) {
         let doubled = self.config.interval_min.saturating_mul(1 << self.identity_failures.min(16));
         let wait = doubled.min(self.config.backoff_max).max(self.config.interval_min);

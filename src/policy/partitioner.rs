@@ -119,7 +119,8 @@ where
 ///
 /// Closures `Fn(&str) -> Arc<dyn Partitioner>` are factories too.
 pub trait PartitionerFactory: Send + Sync {
-    /// A partitioner for `topic`. Called once per topic and producer.
+    /// A partitioner for `topic`. Called once per topic and producer, with no lock held; where
+    /// threads are at a topic's first mention together, once by each, and one result is kept.
     fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner>;
 }
 

@@ -30,7 +30,7 @@ impl Shard {
         mut request: Request,
         response: ProduceResponse,
     ) {
-        let mut answers = Answers::new(&response);
+        let mut answers = Answers::new(&response, request.batches.len());
         let by_id = request.version >= VERSION_TOPIC_IDS_MIN;
         for (position, InFlightBatch { lane, topic_id, batch }) in
             request.batches.drain(..).enumerate()

@@ -15,7 +15,7 @@
 //! comes in as a closure.
 //!
 //! Everything that shares memory takes its atomics from `loom.rs`, so that
-//! `RUSTFLAGS="--cfg loom" cargo test --release --lib sync::` walks through the interleavings.
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib interleavings` walks through them.
 //! `unsafe` is confined to `open_lock.rs` and the cell's files, `cell.rs`, `cell_store.rs` and
 //! `owner.rs`.
 
@@ -25,7 +25,7 @@ mod doorbell;
 mod forward;
 mod handle;
 mod lane_queue;
-mod loom;
+pub(crate) mod loom;
 mod open_lock;
 mod owner;
 mod parker;

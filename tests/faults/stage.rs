@@ -123,7 +123,8 @@ impl Stage {
     }
 }
 
-fn text(record: &EmbeddedRecord) -> String {
+/// A record's value.
+pub fn text(record: &EmbeddedRecord) -> String {
     let value = record.value.clone().expect("no null here");
     String::from_utf8(value.to_vec()).expect("what was sent is text")
 }

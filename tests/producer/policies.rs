@@ -141,9 +141,12 @@ fn partitioner_that_meddles() {
     let meddles = Arc::new(Meddles { world: OnceLock::new(), found });
     let shared = meddles.clone();
     let factory = move |_: &str| -> Arc<dyn Partitioner> { shared.clone() };
-    let producer = builder(&cluster).partitioner(Factory(factory)).build().unwrap();
+    // What is sent in the partitioner lingers: a wait for it could not end by itself.
+    let producer = lingering(&cluster).partitioner(Factory(factory)).build().unwrap();
     let (topic, ready) = (producer.topic("t").unwrap(), producer.topic("ready").unwrap());
-    acked(ready.send((), "first").unwrap());
+    let first = ready.send((), "first").unwrap();
+    producer.flush().wait().unwrap();
+    acked(first);
     assert!(meddles.world.set((producer.clone(), topic.clone(), ready)).is_ok());
     let meddling = topic.send((), "meddle").unwrap();
     let behind = topic.send((), "behind").unwrap();
@@ -204,6 +207,26 @@ impl<F: Fn(&str) -> Arc<dyn Partitioner> + Send + Sync> PartitionerFactory for F
     fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner> {
         (self.0)(topic)
     }
+}
+
+#[test]
+fn a_factory_may_ask_for_topics_itself() {
+    watched(|| {
+        let cluster = cluster(1, 1);
+        let producer = Arc::new(OnceLock::<Producer>::new());
+        let own = producer.clone();
+        let factory = move |topic: &str| -> Arc<dyn Partitioner> {
+            if topic != "other" {
+                own.get().unwrap().topic("other").unwrap();
+            }
+            Arc::new(|_: &PartitionRequest<'_>| 0)
+        };
+        let built = builder(&cluster).partitioner(Factory(factory)).build().unwrap();
+        producer.set(built).unwrap();
+        let topic = producer.get().unwrap().topic("t").unwrap();
+        acked(topic.send((), "v").unwrap());
+        close(producer.get().unwrap());
+    });
 }
 
 /// Tasks that wait for stashed records are woken without the stash's lock.
