@@ -8,6 +8,7 @@
 //! * [`invariants`]: what is always true, and what makes it so.
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
 //! * [`unsafe_code`]: the files that contain `unsafe`, and why each has to.
+//! * [`simulation`]: how the client is tried against everything that can go wrong.
 //! * [`non_obvious`]: what surprised those who wrote it, and where the plan was left.
 
 #[doc = include_str!("architecture.md")]
@@ -21,6 +22,9 @@ pub mod memory {}
 
 #[doc = include_str!("unsafe_code.md")]
 pub mod unsafe_code {}
+
+#[doc = include_str!("simulation.md")]
+pub mod simulation {}
 
 #[doc = include_str!("non_obvious.md")]
 pub mod non_obvious {}

@@ -35,15 +35,26 @@ impl Broker {
 
 pub struct Topic {
     pub name: String,
+    /// The last byte counts the topics of this name.
     pub id: [u8; 16],
     pub partitions: Vec<Partition>,
     /// How many faults hide it from metadata.
     pub hidden: u32,
 }
 
+impl Topic {
+    /// Whether it is not the first of its name.
+    pub fn is_recreated(&self) -> bool {
+        self.id[15] > 0
+    }
+}
+
 pub struct Cluster {
     pub brokers: Vec<Broker>,
     pub topics: Vec<Topic>,
+    /// Partitions of topics that were deleted, with their places.
+    pub gone: Vec<(usize, usize, Partition)>,
+    forgets: bool,
     /// Records that brokers refuse, one of so many; 0 for none.
     pub poison: u32,
 }
@@ -55,14 +66,18 @@ impl Cluster {
                 let replicas = replicas(rng, plan.brokers, topic.replicas);
                 let mut partition = Partition::new(replicas[0], replicas);
                 partition.bytes_max = plan.bytes_max;
+                partition.forgets = plan.forgets;
                 partition
             });
             let partitions = partitions.collect();
-            Topic { name: name(index), id: [1 + index as u8; 16], partitions, hidden: 0 }
+            let mut id = [1 + index as u8; 16];
+            id[15] = 0;
+            Topic { name: name(index), id, partitions, hidden: 0 }
         });
         let topics = topics.collect();
         let brokers = (0..plan.brokers).map(|_| Broker::default()).collect();
-        Cluster { brokers, topics, poison: plan.poison }
+        let (gone, forgets) = (Vec::new(), plan.forgets);
+        Cluster { brokers, topics, gone, forgets, poison: plan.poison }
     }
 
     pub fn partition(&mut self, topic: usize, partition: usize) -> &mut Partition {
@@ -98,6 +113,10 @@ impl Cluster {
         let brokers = &self.brokers;
         let it = &mut self.topics[topic].partitions[partition];
         it.fetching[replica] = false;
+        if !it.replicas.contains(&replica) {
+            // The fetch was of an earlier topic of the name.
+            return false;
+        }
         let leader = it.known.leader;
         if leader.is_none_or(|leader| brokers[leader].is_away()) || !brokers[replica].fetches() {
             return false;
@@ -123,9 +142,10 @@ impl Cluster {
 
     pub fn tell(&mut self, queue: &mut Queue, rng: &mut Rng, topic: usize, partition: usize) {
         let known = self.topics[topic].partitions[partition].known;
+        let id = self.topics[topic].id;
         for broker in 0..self.brokers.len() {
             let after = rng.range(0, 12 * MS);
-            queue.push(after, Event::Learn { broker, topic, partition, known });
+            queue.push(after, Event::Learn { broker, topic, id, partition, known });
         }
     }
 
@@ -187,15 +207,32 @@ impl Cluster {
 
     /// Another partition, led by somebody who is there.
     pub fn grow(&mut self, queue: &mut Queue, rng: &mut Rng, topic: usize) {
-        let count = self.topics[topic].partitions[0].replicas.len();
-        let replicas = replicas(rng, self.brokers.len(), count);
-        let bytes_max = self.topics[topic].partitions[0].bytes_max;
-        let mut partition = Partition::new(replicas[0], replicas);
-        partition.bytes_max = bytes_max;
-        partition.believed = [Known { leader: None, epoch: -1 }; BROKERS_MAX];
+        let partition = self.fresh(rng, topic);
         self.topics[topic].partitions.push(partition);
         let index = self.topics[topic].partitions.len() - 1;
         self.tell(queue, rng, topic, index);
+    }
+
+    /// A partition that nobody knows of yet.
+    fn fresh(&self, rng: &mut Rng, topic: usize) -> Partition {
+        let like = &self.topics[topic].partitions[0];
+        let replicas = replicas(rng, self.brokers.len(), like.replicas.len());
+        let mut partition = Partition::new(replicas[0], replicas);
+        partition.bytes_max = like.bytes_max;
+        partition.forgets = self.forgets;
+        partition.believed = [Known { leader: None, epoch: -1 }; BROKERS_MAX];
+        partition
+    }
+
+    /// The topic is deleted, and made again with as many partitions.
+    pub fn recreate(&mut self, queue: &mut Queue, rng: &mut Rng, topic: usize) {
+        self.topics[topic].id[15] += 1;
+        for index in 0..self.topics[topic].partitions.len() {
+            let mut partition = self.fresh(rng, topic);
+            std::mem::swap(&mut partition, &mut self.topics[topic].partitions[index]);
+            self.gone.push((topic, index, partition));
+            self.tell(queue, rng, topic, index);
+        }
     }
 
     /// What a broker says of the cluster.

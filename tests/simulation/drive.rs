@@ -231,7 +231,7 @@ impl World {
             Some(Answer::Metadata(response)) => {
                 for (index, topic) in response.topics.iter().enumerate() {
                     for partition in &topic.partitions {
-                        let place = (index, partition.partition.0 as usize);
+                        let place = (index, topic.id, partition.partition.0 as usize);
                         let told = self.channel.told.entry(place).or_insert(-1);
                         *told = (*told).max(partition.leader_epoch);
                     }
@@ -250,7 +250,7 @@ impl World {
         let believed = snapshot.partition(&hint.topic, hint.partition);
         let topic = self.client.topics.iter().position(|topic| topic.name == hint.topic);
         if let (Some(view), Some(topic)) = (believed, topic) {
-            let place = (topic, hint.partition.0 as usize);
+            let place = (topic, snapshot.topics[&hint.topic].id, hint.partition.0 as usize);
             let told = self.channel.told.entry(place).or_insert(-1);
             *told = (*told).max(view.epoch);
         }
@@ -259,8 +259,11 @@ impl World {
     /// An older leader epoch than one that was told of is not followed.
     fn check_epochs(&self) {
         let snapshot = self.client.machine.snapshot();
-        for (&(topic, partition), &told) in &self.channel.told {
+        for (&(topic, id, partition), &told) in &self.channel.told {
             let name = &self.client.topics[topic].name;
+            if snapshot.topics.get(name).is_none_or(|view| view.id != id) {
+                continue;
+            }
             let partition = tidegate::protocol::PartitionId(partition as i32);
             let Some(view) = snapshot.partition(name, partition) else { continue };
             assert!(view.epoch >= told, "{name}-{partition}: epoch {} after {told}", view.epoch);

@@ -43,6 +43,7 @@ pub enum Event {
     Learn {
         broker: usize,
         topic: usize,
+        id: [u8; 16],
         partition: usize,
         known: Known,
     },

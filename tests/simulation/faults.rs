@@ -42,7 +42,8 @@ impl World {
                 }
                 self.cluster.fetch(&mut self.queue, &mut self.rng, topic, partition);
             }
-            Event::Learn { broker, topic, partition, known } => {
+            Event::Learn { topic, id, .. } if self.cluster.topics[topic].id != id => {}
+            Event::Learn { broker, topic, partition, known, .. } => {
                 let believed = &mut self.cluster.partition(topic, partition).believed[broker];
                 if believed.epoch < known.epoch {
                     *believed = known;
@@ -260,6 +261,11 @@ impl World {
             Fault::Errors { topic, partition, injected } => {
                 self.cluster.partition(topic, partition).injected.extend(injected);
             }
+            Fault::Recreate { topic } => {
+                self.cluster.recreate(&mut self.queue, &mut self.rng, topic);
+                self.progress();
+            }
+            Fault::Delete { topic, partition } => self.cluster.partition(topic, partition).delete(),
             Fault::Unknown { topic, time } => {
                 self.cluster.topics[topic].hidden += 1;
                 self.queue.push(time, Event::Over(fault));

@@ -23,6 +23,7 @@ pub mod code {
     pub const KAFKA_STORAGE_ERROR: i16 = 56;
     pub const UNKNOWN_PRODUCER_ID: i16 = 59;
     pub const INVALID_RECORD: i16 = 87;
+    pub const UNKNOWN_TOPIC_ID: i16 = 100;
 }
 
 /// One batch in a log.
@@ -88,6 +89,10 @@ pub struct Partition {
     pub log: Vec<Entry>,
     /// Batches that every replica in sync has: they are never lost.
     pub high: usize,
+    /// Batches at the front that retention has deleted. (Kept for the oracle.)
+    pub deleted: usize,
+    /// Its leaders forget producers of which nothing is left, as they did before Kafka 2.5.
+    pub forgets: bool,
     producers: BTreeMap<i64, ProducerState>,
     pub injected: VecDeque<Injected>,
     /// Batches longer than this are refused.
@@ -110,6 +115,8 @@ impl Partition {
             fetching: [false; BROKERS_MAX],
             log: Vec::new(),
             high: 0,
+            deleted: 0,
+            forgets: false,
             producers: BTreeMap::new(),
             injected: VecDeque::new(),
             bytes_max: usize::MAX,
@@ -126,7 +133,7 @@ impl Partition {
     }
 
     /// As Kafka checks a client's batch and appends it, or the error code.
-    pub fn append(&mut self, mut entry: Entry, old: bool) -> Result<Appended, i16> {
+    pub fn append(&mut self, mut entry: Entry) -> Result<Appended, i16> {
         let index = self.log.len();
         entry.offset = self.end_offset();
         if entry.pid >= 0 {
@@ -134,7 +141,7 @@ impl Partition {
                 return Err(code::INVALID_RECORD);
             }
             let unknown = !self.producers.contains_key(&entry.pid);
-            if old && unknown && entry.first != 0 {
+            if self.forgets && unknown && entry.first != 0 {
                 return Err(code::UNKNOWN_PRODUCER_ID);
             }
             let state = self.producers.entry(entry.pid).or_default();
@@ -174,6 +181,28 @@ impl Partition {
         self.high = self.high.max(all);
     }
 
+    /// The number of the record at an offset, deleted ones included.
+    pub fn record_at(&self, offset: i64) -> Option<u32> {
+        let at = self.log.partition_point(|entry| entry.end() <= offset);
+        let entry = self.log.get(at)?;
+        entry.records.get(usize::try_from(offset - entry.offset).ok()?).copied()
+    }
+
+    /// Where the log begins.
+    pub fn start(&self) -> i64 {
+        self.log.get(self.deleted).map_or(self.end_offset(), |entry| entry.offset)
+    }
+
+    /// What is committed is deleted, and maybe producers are forgotten with it.
+    pub fn delete(&mut self) {
+        self.deleted = self.high;
+        if self.forgets {
+            let deleted = self.deleted;
+            let is_left = |state: &ProducerState| state.batches.iter().any(|it| it.2 >= deleted);
+            self.producers.retain(|_, state| is_left(state));
+        }
+    }
+
     /// Another replica leads; what it has not got is gone.
     pub fn elect(&mut self, leader: Option<usize>) {
         self.known.epoch += 1;
@@ -186,7 +215,8 @@ impl Partition {
             *have = (*have).min(self.log.len());
         }
         self.producers.clear();
-        for (index, entry) in self.log.iter().enumerate() {
+        let from = if self.forgets { self.deleted } else { 0 };
+        for (index, entry) in self.log.iter().enumerate().skip(from) {
             if entry.pid >= 0 {
                 remember(self.producers.entry(entry.pid).or_default(), entry, index);
             }

@@ -26,6 +26,10 @@ pub enum Fault {
     Move { topic: usize, partition: usize },
     /// The next batches are answered with an error.
     Errors { topic: usize, partition: usize, injected: Vec<Injected> },
+    /// The topic is deleted, and made again.
+    Recreate { topic: usize },
+    /// Retention deletes what is committed.
+    Delete { topic: usize, partition: usize },
     /// The topic is unknown to metadata for so long.
     Unknown { topic: usize, time: u64 },
     /// The topic gets another partition.
@@ -106,6 +110,8 @@ pub struct Plan {
     pub ending: Ending,
     /// Produce versions up to this.
     pub produce_max: i16,
+    /// Leaders forget producers of which retention has left nothing.
+    pub forgets: bool,
     /// NOT_LEADER names the leader.
     pub hints: bool,
     /// A duplicate is answered with DUPLICATE_SEQUENCE_NUMBER instead of its offset.
@@ -124,14 +130,24 @@ impl Plan {
     pub fn new(seed: u64) -> Plan {
         let rng = &mut Rng::new(seed, 1);
         let brokers = rng.range(3, BROKERS_MAX as u64) as usize;
-        let settings = settings(rng);
+        let mut settings = settings(rng);
         let topics = (0..rng.range(1, 2)).map(|_| Topic {
             partitions: rng.range(1, 4) as usize,
             replicas: rng.range(2, 3) as usize,
         });
-        let topics: Vec<_> = topics.collect();
+        let mut topics: Vec<_> = topics.collect();
+        // One partition that never rests, and acknowledgements that get lost.
+        let is_busy = rng.percent(10);
+        if is_busy {
+            topics.truncate(1);
+            topics[0].partitions = 1;
+            (settings.batch_size, settings.in_flight) = (200, 5);
+        }
         let ends_at = rng.range(100, 1_000) * MS;
-        let loads = loads(rng, &topics, ends_at);
+        let mut loads = loads(rng, &topics, ends_at);
+        if is_busy {
+            loads.iter_mut().for_each(|load| load.records = rng.range(5, 30) as u32);
+        }
         // A few runs without any fault, and some in which only little goes wrong at a time.
         let count = rng.pick(&[0, 1, 2, 3, 4, 5, 6, 8, 10]);
         let faults = (0..count).map(|_| {
@@ -141,7 +157,18 @@ impl Plan {
             let at = if rng.percent(50) { soon } else { rng.range(20 * MS, ends_at) };
             (at, fault(rng, brokers, &topics))
         });
-        let faults = faults.collect();
+        let mut faults: Vec<_> = faults.collect();
+        if is_busy {
+            let lost = Injected { code: code::REQUEST_TIMED_OUT, appends: true };
+            for _ in 0..rng.range(2, 8) {
+                let at = rng.range(0, ends_at);
+                let error = Fault::Errors { topic: 0, partition: 0, injected: vec![lost] };
+                let cuts = (0..brokers).map(|broker| Fault::Cut { broker });
+                let soon = at + rng.range(0, 10 * MS);
+                faults.push((at, error));
+                faults.extend(cuts.map(|cut| (soon, cut)));
+            }
+        }
         let cut = if rng.percent(40) { rng.pick(&[5, 20, 60, 90]) } else { 0 };
         let net = Net {
             latency: rng.pick(&[(MS / 10, MS / 5), (MS / 2, 2 * MS), (MS / 10, 8 * MS)]),
@@ -165,6 +192,7 @@ impl Plan {
                 rng.pick(&[Ending::FailAll, Ending::Drop])
             },
             produce_max: rng.pick(&[3, 7, 9, 12, 12, 12, 13, 13]),
+            forgets: rng.percent(30),
             hints: rng.percent(50),
             tells_duplicates: rng.percent(30),
             first_epoch: if rng.percent(10) { i16::MAX - 1 } else { 0 },
@@ -225,7 +253,7 @@ fn fault(rng: &mut Rng, brokers: usize, topics: &[Topic]) -> Fault {
     let topic = rng.below(topics.len());
     let partition = rng.below(topics[topic].partitions);
     let time = rng.pick(&[3, 20, 80, 300]) * MS;
-    match rng.below(16) {
+    match rng.below(18) {
         0 => Fault::Kill { broker, time },
         1 | 2 => Fault::Pause { broker, time },
         3 => Fault::Lag { broker, time },
@@ -238,6 +266,8 @@ fn fault(rng: &mut Rng, brokers: usize, topics: &[Topic]) -> Fault {
         13 => Fault::Grow { topic },
         14 if rng.percent(50) => Fault::Odd { broker, count: rng.range(1, 4) as u32 },
         14 => Fault::Throttle { broker, count: rng.range(1, 3) as u32 },
+        15 if rng.percent(40) => Fault::Recreate { topic },
+        16 => Fault::Delete { topic, partition },
         _ => Fault::Silence { time },
     }
 }

@@ -40,6 +40,8 @@ enum State {
 #[expect(dead_code, reason = "traces show all of it")]
 struct Part {
     topic: usize,
+    /// The topic's id when the request was taken.
+    id: [u8; 16],
     partition: i32,
     state: State,
     /// Records that the broker does not take, by their place in the batch.
@@ -144,7 +146,7 @@ fn append(
         return failed(injected.code);
     }
     let told = injected.map_or(code::NONE, |injected| injected.code);
-    match partition.append(entry, false) {
+    match partition.append(entry) {
         Err(code) => failed(code),
         Ok(appended) => {
             let tells = appended.duplicate && plan.tells_duplicates;
@@ -180,11 +182,14 @@ impl Pending {
     fn append_all(&mut self, cluster: &mut Cluster, plan: &Plan, request: ProduceRequest) {
         for data in request.topic_data {
             let by_id = self.version >= 13;
+            // The last byte counts topics of one name.
             let topic = cluster.topics.iter().position(|topic| match by_id {
-                true => topic.id == *data.topic_id.as_bytes(),
+                true => topic.id[..15] == data.topic_id.as_bytes()[..15],
                 false => topic.name == data.name.as_str(),
             });
-            let topic = topic.expect("the client names topics that exist");
+            let topic = topic.expect("the client names topics that exist, or did");
+            let id = cluster.topics[topic].id;
+            let is_gone = by_id && id != *data.topic_id.as_bytes();
             let named = TopicProduceResponse::default().with_name(data.name);
             self.topics.push((topic, named.with_topic_id(data.topic_id)));
             for data in data.partition_data {
@@ -195,8 +200,11 @@ impl Pending {
                 let Entry { epoch, first, .. } = entry;
                 let batch = Received { epoch, first, records: entry.records.clone() };
                 let bytes = records.len();
-                let state = append(cluster, plan, place, (entry, bytes), self.acks, &mut refused);
-                self.parts.push(Part { topic, partition: data.index, state, refused, batch });
+                let state = match is_gone {
+                    true => State::Done { code: code::UNKNOWN_TOPIC_ID, offset: -1 },
+                    false => append(cluster, plan, place, (entry, bytes), self.acks, &mut refused),
+                };
+                self.parts.push(Part { topic, id, partition: data.index, state, refused, batch });
             }
         }
     }
@@ -211,8 +219,10 @@ impl Pending {
             let it = &cluster.topics[part.topic].partitions[part.partition as usize];
             let state = part.state.clone();
             let mut finish = |code, offset| part.state = State::Done { code, offset };
+            let is_gone = part.id != cluster.topics[part.topic].id;
             let leads = it.believed[self.broker].leader == Some(self.broker);
             match state {
+                _ if is_gone => finish(code::UNKNOWN_TOPIC_OR_PARTITION, -1),
                 _ if !leads => finish(code::NOT_LEADER, -1),
                 State::Waits { index, epoch, code } if epoch == it.known.epoch => {
                     let offset = it.log[index].offset;
@@ -296,6 +306,11 @@ impl Pending {
             answer = answer.with_record_errors(refused.collect());
         }
         let partition = cluster.topics[part.topic].partitions.get(part.partition as usize);
+        if let Some(partition) = partition
+            && self.version >= 5
+        {
+            answer = answer.with_log_start_offset(partition.start());
+        }
         if code == code::NOT_LEADER
             && plan.hints
             && self.version >= 10
@@ -332,7 +347,8 @@ fn make_odd(topics: &mut [TopicProduceResponse], odd: Odd, rng: &mut Rng) {
             answers.remove(at);
         }
         Odd::Doubles => {
-            let twin = answers[at].clone();
+            // What contradicts itself says nothing.
+            let twin = answers[at].clone().with_error_code(code::NONE).with_base_offset(7);
             answers.push(twin);
         }
         Odd::Invents => {

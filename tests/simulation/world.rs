@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate::Certainty;
-use tidegate::protocol::{InitProducerIdResponse, MetadataResponse};
+use tidegate::protocol::{InitProducerIdResponse, MetadataResponse, TopicId};
 use tidegate::shard::{Control, Shard};
 
 use super::client::Client;
@@ -40,7 +40,7 @@ pub struct Channel {
     /// Producer ids given so far.
     pub identities: i64,
     /// The newest leader epoch that the machine was told, by topic and partition.
-    pub told: BTreeMap<(usize, usize), i32>,
+    pub told: BTreeMap<(usize, TopicId, usize), i32>,
 }
 
 pub struct World {
