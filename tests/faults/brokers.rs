@@ -1,7 +1,7 @@
 //! Brokers that are none, that are silent, and that lie.
 
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
-use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{BrokerId, MetadataResponse, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tidegate::DeliveryErrorCause;
@@ -311,22 +311,25 @@ fn f27_partitions_invented() {
     }
 }
 
-/// No topic of the tests has it.
-const OTHER_ID: [u8; 16] = [0xee; 16];
+/// Makes it another topic's, by name or, in versions that have them, by id.
+fn rename(topic: &mut TopicProduceResponse) {
+    topic.name = TopicName(text("other"));
+    let mut id = topic.topic_id.into_bytes();
+    if id != [0; 16] {
+        id[15] ^= 1;
+        topic.topic_id = id.to_vec().try_into().expect("an id has 16 bytes");
+    }
+}
 
 #[test]
 fn f27_topics_invented() {
     lying_about_produce(|response| {
         let mut other = response.responses[0].clone();
-        other.name = TopicName(text("other"));
-        other.topic_id = OTHER_ID.to_vec().try_into().unwrap();
+        rename(&mut other);
         other.partition_responses.iter_mut().for_each(|p| p.base_offset = 1_000_000);
         response.responses.insert(0, other);
     });
-    lying_about_produce(|response| {
-        response.responses[0].name = TopicName(text("other"));
-        response.responses[0].topic_id = OTHER_ID.to_vec().try_into().unwrap();
-    });
+    lying_about_produce(|response| rename(&mut response.responses[0]));
 }
 
 #[test]
