@@ -144,6 +144,38 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("tidegate needs a 64-bit target: its arena is addressed with 64-bit pointers");
 
+/// Whether a bug is planted: never, without the feature `internals`.
+#[cfg(feature = "internals")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is_on($crate::planted::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "internals"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+/// The sequence that a producer id begins with: 0, but in simulations.
+#[cfg(feature = "internals")]
+macro_rules! first_sequence {
+    () => {
+        $crate::planted::first_sequence()
+    };
+}
+#[cfg(not(feature = "internals"))]
+macro_rules! first_sequence {
+    () => {
+        0
+    };
+}
+
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod planted;
+
 #[cfg(not(feature = "internals"))]
 mod protocol;
 #[cfg(feature = "internals")]

@@ -22,6 +22,7 @@ pub enum Bug {
     DropsOmittedPartition,
     CompletesTwice,
     RetriesOutOfOrder,
+    SendsBesideRetry,
     ManyBeforeFirstSuccess,
     WrapsSequenceToNegative,
     WrapsEpoch,
@@ -35,7 +36,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 23] = [
         Bug::RenumbersOnRetry,
         Bug::ReusesSequenceAfterExpiry,
         Bug::MovesWithInFlights,
@@ -49,6 +50,7 @@ impl Bug {
         Bug::DropsOmittedPartition,
         Bug::CompletesTwice,
         Bug::RetriesOutOfOrder,
+        Bug::SendsBesideRetry,
         Bug::ManyBeforeFirstSuccess,
         Bug::WrapsSequenceToNegative,
         Bug::WrapsEpoch,
@@ -90,6 +92,9 @@ impl Bug {
             Bug::DropsOmittedPartition => "a partition that a response leaves out is forgotten",
             Bug::CompletesTwice => "a batch that was failed is completed again by its answer",
             Bug::RetriesOutOfOrder => "a later batch is sent again before an earlier one",
+            Bug::SendsBesideRetry => {
+                "new batches are sent beside a retry, until the broker remembers it no longer"
+            }
             Bug::ManyBeforeFirstSuccess => {
                 "several batches go to a broker that does not know the id yet [franz-go 223]"
             }

@@ -276,6 +276,12 @@ impl Batch {
         header.write(out, crc);
     }
 
+    /// What stands in memory that somebody else uses: only a planted bug does that.
+    #[cfg(feature = "internals")]
+    pub fn overwrite(&mut self) {
+        self.links.iter_mut().for_each(|link| link.bytes_mut().fill(0xee));
+    }
+
     /// Whether it was drained before, so that its bytes stay as they are.
     pub fn is_finished(&self) -> bool {
         self.records_crc.is_some() || self.is_in_pieces()

@@ -42,7 +42,10 @@ impl<'a> Answers<'a> {
         let is_it = |&&(name, answer): &&(TopicRef<'_>, &PartitionResponse)| {
             answer.partition == partition && name == topic
         };
-        if let Some((_, answer)) = self.answers.get(position).filter(|entry| is_it(entry)) {
+        let is_here = |entry: &&(TopicRef<'_>, &PartitionResponse)| {
+            is_it(entry) || planted!(CompletesByPosition)
+        };
+        if let Some((_, answer)) = self.answers.get(position).filter(is_here) {
             return Some(answer);
         }
         if self.answers.len() <= LINEAR_SEARCH_MAX {

@@ -38,12 +38,11 @@ impl Shard {
     /// Sends what a broker's connection has room for.
     pub(super) fn pump(&mut self, now: u64, index: usize) {
         // Set again below, if it is only the floor that holds part-filled batches back.
-        self.brokers[index].part_at = None;
+        if !planted!(PastFloorIsDeadline) {
+            self.brokers[index].part_at = None;
+        }
         loop {
-            let broker = &mut self.brokers[index];
-            // What holds part-filled batches back is found out again below, or it is no matter of
-            // time: the past must not stay the next deadline.
-            broker.part_at = None;
+            let broker = &self.brokers[index];
             let Some(connection) = broker.connection() else { return };
             if !connection.is_ready() || now < connection.throttled_until() {
                 return;

@@ -44,6 +44,7 @@ impl Shard {
             });
             match answer {
                 Some(answer) => self.settle(now, lane, batch, answer, &response),
+                None if planted!(DropsOmittedPartition) => {}
                 None => {
                     let problem = "the broker's response left the partition out";
                     self.back_off(now, lane, batch.state.attempts);
@@ -80,7 +81,8 @@ impl Shard {
             Verdict::WrongLeader => {
                 // So answers also a leader that lost its office while it waited for its followers:
                 // they may have the batch.
-                batch.state.unanswered |= self.config.acks == ACKS_ALL;
+                batch.state.unanswered |=
+                    self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
                 self.actions.push_back(Action::RefreshMetadata);
                 self.retry_after_error(now, id, batch, answer.error);
             }
@@ -275,7 +277,7 @@ impl Shard {
         let Connectivity::Up(connection) = old else { return };
         for mut request in connection.into_unsettled() {
             // A request that the kernel did not take whole cannot have been carried out.
-            let written = request.is_written();
+            let written = request.is_written() && !planted!(DisconnectWroteNothing);
             for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
                 self.retry(now, lane, batch, &text, written);
             }

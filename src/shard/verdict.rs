@@ -33,6 +33,7 @@ pub(super) enum Verdict {
 pub(super) fn verdict(code: ErrorCode) -> Verdict {
     match code {
         ErrorCode::NONE => Verdict::Written,
+        ErrorCode::DUPLICATE_SEQUENCE_NUMBER if planted!(DuplicateIsFailure) => Verdict::Fail,
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Duplicate,
         ErrorCode::NOT_LEADER_OR_FOLLOWER
         | ErrorCode::FENCED_LEADER_EPOCH

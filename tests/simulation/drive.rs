@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use tidegate::cluster::MetadataQuery;
+use tidegate::cluster::{LeaderHint, MetadataQuery};
 use tidegate::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
 use tidegate::shard::{Action, Control, Token};
 
@@ -116,6 +116,7 @@ impl World {
                         self.note(format_args!("{hint:?}"));
                     }
                     self.client.machine.handle_hint(&hint);
+                    self.hear(&hint);
                 }
                 Action::NewIdentity(used_up) => {
                     self.client.machine.handle_identity_wanted(used_up);
@@ -240,6 +241,18 @@ impl World {
             }
             Some(Answer::Identity(response)) => self.client.machine.handle_identity(now, &response),
             None => {}
+        }
+    }
+
+    /// A hint that was believed counts as news.
+    fn hear(&mut self, hint: &LeaderHint) {
+        let snapshot = self.client.machine.snapshot();
+        let believed = snapshot.partition(&hint.topic, hint.partition);
+        let topic = self.client.topics.iter().position(|topic| topic.name == hint.topic);
+        if let (Some(view), Some(topic)) = (believed, topic) {
+            let place = (topic, hint.partition.0 as usize);
+            let told = self.channel.told.entry(place).or_insert(-1);
+            *told = (*told).max(view.epoch);
         }
     }
 

@@ -8,11 +8,13 @@ use super::world::World;
 
 impl World {
     pub fn handle(&mut self, event: Event) {
-        if let Some(broker) = self.receiver(&event)
-            && self.cluster.brokers[broker].paused > 0
-        {
-            self.cluster.brokers[broker].deferred.push(event);
-            return;
+        if let Some(broker) = self.receiver(&event) {
+            let it = &mut self.cluster.brokers[broker];
+            let is_news = matches!(event, Event::Learn { .. });
+            if it.paused > 0 || is_news && it.lags > 0 {
+                it.deferred.push(event);
+                return;
+            }
         }
         match event {
             Event::Fault(index) => self.begin(self.plan.faults[index].1.clone()),

@@ -1,10 +1,11 @@
 //! What was sent, and what must be true of it. Knows nothing of how the client works.
 
-use tidegate::Certainty;
 use tidegate::batch::CellHandle;
+use tidegate::{Certainty, DeliveryErrorCause};
 
 use super::cluster::Cluster;
-use super::plan::{MS, Plan};
+use super::partition::code;
+use super::plan::{Ending, MS, Plan};
 
 /// From a delivery's deadline until it has resolved at the latest.
 const LATE_MAX: u64 = 20 * MS;
@@ -35,6 +36,23 @@ impl Content {
             tail.iter().enumerate().all(|(at, &byte)| byte == Self::byte(id, at + Self::HEAD));
         assert!(same, "record {id} has other bytes than were sent");
         id
+    }
+}
+
+/// Whether a delivery may fail for that. What a retry mends is no reason.
+fn is_reason(cause: &DeliveryErrorCause, plan: &Plan) -> bool {
+    match cause {
+        DeliveryErrorCause::TimedOut { .. } => true,
+        DeliveryErrorCause::Closed => plan.ending == Ending::FailAll,
+        DeliveryErrorCause::LoopPanicked => plan.ending == Ending::Drop,
+        DeliveryErrorCause::Broker { code, .. } => match code.0 {
+            code::INVALID_RECORD => plan.poison > 0,
+            code::MESSAGE_TOO_LARGE | code::TOPIC_AUTHORIZATION_FAILED => true,
+            // Nobody will ever tell what the log holds of it.
+            code::INVALID_EPOCH | code::UNKNOWN_PRODUCER_ID => true,
+            _ => false,
+        },
+        _ => false,
     }
 }
 
@@ -90,6 +108,9 @@ impl Oracle {
         }
         for (id, sent) in self.sent.iter().enumerate() {
             let copies = copies[id];
+            if let Some(error) = sent.handle.error() {
+                assert!(is_reason(error.cause(), plan), "record {id} fails without need: {error}");
+            }
             assert!(!plan.settings.idempotent || copies < 2, "record {id} is in the log twice");
             match (sent.handle.error(), sent.handle.try_outcome().is_some()) {
                 (_, false) => panic!("record {id} is unresolved at the end"),

@@ -129,7 +129,10 @@ impl Partition {
     pub fn append(&mut self, mut entry: Entry, old: bool) -> Result<Appended, i16> {
         let index = self.log.len();
         entry.offset = self.end_offset();
-        if entry.first >= 0 {
+        if entry.pid >= 0 {
+            if entry.first < 0 {
+                return Err(code::INVALID_RECORD);
+            }
             let unknown = !self.producers.contains_key(&entry.pid);
             if old && unknown && entry.first != 0 {
                 return Err(code::UNKNOWN_PRODUCER_ID);
@@ -184,7 +187,7 @@ impl Partition {
         }
         self.producers.clear();
         for (index, entry) in self.log.iter().enumerate() {
-            if entry.first >= 0 {
+            if entry.pid >= 0 {
                 remember(self.producers.entry(entry.pid).or_default(), entry, index);
             }
         }

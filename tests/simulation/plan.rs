@@ -14,7 +14,7 @@ pub enum Fault {
     Kill { broker: usize, time: u64 },
     /// It does nothing for so long; what it received meanwhile it does afterwards.
     Pause { broker: usize, time: u64 },
-    /// It fetches nothing from leaders for so long.
+    /// It fetches nothing from leaders for so long, and hears of no other leaders.
     Lag { broker: usize, time: u64 },
     /// It refuses connections for so long.
     Refuse { broker: usize, time: u64 },
@@ -112,6 +112,8 @@ pub struct Plan {
     pub tells_duplicates: bool,
     /// The epoch of the first producer id.
     pub first_epoch: i16,
+    /// The sequence that producer ids begin with.
+    pub first_sequence: i32,
     /// Partitions refuse longer batches.
     pub bytes_max: usize,
     /// Records that a broker refuses, one of so many; 0 for none.
@@ -133,7 +135,10 @@ impl Plan {
         // A few runs without any fault, and some in which only little goes wrong at a time.
         let count = rng.pick(&[0, 1, 2, 3, 4, 5, 6, 8, 10]);
         let faults = (0..count).map(|_| {
-            let at = rng.range(20 * MS, ends_at);
+            // Half of them while something that was just sent is on its way.
+            let load: &Load = &loads[rng.below(loads.len())];
+            let soon = load.at + rng.range(0, 6 * MS);
+            let at = if rng.percent(50) { soon } else { rng.range(20 * MS, ends_at) };
             (at, fault(rng, brokers, &topics))
         });
         let faults = faults.collect();
@@ -163,6 +168,7 @@ impl Plan {
             hints: rng.percent(50),
             tells_duplicates: rng.percent(30),
             first_epoch: if rng.percent(10) { i16::MAX - 1 } else { 0 },
+            first_sequence: if rng.percent(20) { i32::MAX - rng.below(20) as i32 } else { 0 },
             bytes_max: if rng.percent(10) { settings.batch_size / 2 } else { usize::MAX },
             poison: if rng.percent(10) { 20 } else { 0 },
             settings,

@@ -37,12 +37,23 @@ enum State {
 }
 
 #[derive(Debug)]
+#[expect(dead_code, reason = "traces show all of it")]
 struct Part {
     topic: usize,
     partition: i32,
     state: State,
     /// Records that the broker does not take, by their place in the batch.
     refused: Vec<i32>,
+    /// What was received.
+    batch: Received,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "traces show all of it")]
+struct Received {
+    epoch: i16,
+    first: i32,
+    records: Vec<u32>,
 }
 
 /// A request that is not answered yet.
@@ -98,12 +109,11 @@ fn append(
     cluster: &mut Cluster,
     plan: &Plan,
     (broker, topic, index): (usize, usize, i32),
-    bytes: &[u8],
+    (entry, bytes): (Entry, usize),
     acks: i16,
     refused: &mut Vec<i32>,
 ) -> State {
     let failed = |code| State::Done { code, offset: -1 };
-    let entry = read_batch(topic, index, bytes);
     let poison = cluster.poison;
     let is_poison = |id: &u32| poison > 0 && id.is_multiple_of(poison);
     let partition = match cluster.topics[topic].partitions.get_mut(index as usize) {
@@ -118,7 +128,7 @@ fn append(
         let done = State::Done { code: code::NONE, offset: i64::from(i32::MAX) };
         return if acks == 1 { done } else { State::Deposed };
     }
-    if bytes.len() > partition.bytes_max {
+    if bytes > partition.bytes_max {
         return failed(code::MESSAGE_TOO_LARGE);
     }
     if entry.records.iter().any(is_poison) {
@@ -181,8 +191,12 @@ impl Pending {
                 let records = data.records.expect("a batch is never null");
                 let mut refused = Vec::new();
                 let place = (self.broker, topic, data.index);
-                let state = append(cluster, plan, place, &records, self.acks, &mut refused);
-                self.parts.push(Part { topic, partition: data.index, state, refused });
+                let entry = read_batch(topic, data.index, &records);
+                let Entry { epoch, first, .. } = entry;
+                let batch = Received { epoch, first, records: entry.records.clone() };
+                let bytes = records.len();
+                let state = append(cluster, plan, place, (entry, bytes), self.acks, &mut refused);
+                self.parts.push(Part { topic, partition: data.index, state, refused, batch });
             }
         }
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use tidegate::planted::{self, Bug};
 
 use super::plan::Plan;
 use super::world::World;
@@ -21,6 +22,7 @@ struct Options {
     seeds: Option<u64>,
     seed: Option<u64>,
     trace: bool,
+    bug: Option<Bug>,
 }
 
 impl Options {
@@ -38,6 +40,11 @@ impl Options {
                 "--seeds" => options.seeds = Some(number()?),
                 "--seed" => options.seed = Some(number()?),
                 "--trace" => options.trace = true,
+                "--bug" => {
+                    let name = given.next().unwrap_or_default();
+                    let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+                    options.bug = Some(bug.ok_or_else(|| format!("there is no bug {name}"))?);
+                }
                 _ => rest.push(argument),
             }
         }
@@ -58,7 +65,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::from_iter(arguments);
     quiet_panics();
     if let Some(seed) = options.seed {
-        return match run_seed(seed, options.trace) {
+        return match run_seed(seed, options.bug, options.trace) {
             None => {
                 println!("seed {seed}: all is well");
                 ExitCode::SUCCESS
@@ -70,10 +77,14 @@ pub fn main() -> ExitCode {
         };
     }
     let seeds = options.seeds.unwrap_or(SEEDS);
-    let trials = vec![Trial::test("nothing_is_lost_doubled_reordered_or_forgotten", move || {
-        let failed = run_seeds(seeds);
+    let all_is_well = move || {
+        let failed = run_seeds(seeds, None);
         if failed.is_empty() { Ok(()) } else { Err(Failed::from(report(&failed))) }
-    })];
+    };
+    let trials = vec![
+        Trial::test("nothing_is_lost_doubled_reordered_or_forgotten", all_is_well),
+        Trial::test("planted_bugs_are_found", move || find_bugs(seeds, options.bug)),
+    ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -86,8 +97,27 @@ fn report(failed: &[(u64, String)]) -> String {
     text
 }
 
-/// The seeds that failed, and why, in their order.
-fn run_seeds(seeds: u64) -> Vec<(u64, String)> {
+/// Runs each bug until a seed finds it, and prints how many seeds that took.
+fn find_bugs(seeds: u64, only: Option<Bug>) -> Result<(), Failed> {
+    let bugs: Vec<_> =
+        Bug::ALL.into_iter().filter(|&bug| only.is_none_or(|it| it == bug)).collect();
+    let mut silent = Vec::new();
+    let mut table = String::from("planted bugs, and the seeds that it took to find them:\n");
+    for bug in bugs {
+        let found = run_seeds(seeds, Some(bug)).into_iter().next();
+        let count = found.as_ref().map_or("-".to_owned(), |(seed, _)| (seed + 1).to_string());
+        table.push_str(&format!("{count:>6}  {}\n", bug.story()));
+        match found {
+            Some((_, problem)) => table.push_str(&format!("        {problem}\n")),
+            None => silent.push(bug),
+        }
+    }
+    println!("{table}");
+    if silent.is_empty() { Ok(()) } else { Err(Failed::from(format!("not found: {silent:?}"))) }
+}
+
+/// The seeds that failed, and why, in their order. With a bug the first is enough.
+fn run_seeds(seeds: u64, bug: Option<Bug>) -> Vec<(u64, String)> {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(Vec::new());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -95,11 +125,15 @@ fn run_seeds(seeds: u64) -> Vec<(u64, String)> {
         for _ in 0..cores {
             scope.spawn(|| {
                 loop {
+                    // Seeds are taken in order, so none before the first that failed is left out.
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds {
                         return;
                     }
-                    if let Some(problem) = run_seed(seed, false) {
+                    if let Some(problem) = run_seed(seed, bug, false) {
+                        if bug.is_some() {
+                            next.store(seeds, Ordering::Relaxed);
+                        }
                         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                         failed.push((seed, problem));
                     }
@@ -117,8 +151,10 @@ thread_local! {
 }
 
 /// Runs one seed. Returns what went wrong, if anything did.
-fn run_seed(seed: u64, trace: bool) -> Option<String> {
+fn run_seed(seed: u64, bug: Option<Bug>, trace: bool) -> Option<String> {
     let plan = Plan::new(seed);
+    planted::switch(bug);
+    planted::begin_at(plan.first_sequence);
     if trace {
         println!("{plan:#?}");
     }
