@@ -3,6 +3,7 @@
 mod backpressure;
 mod chaos;
 mod compression;
+mod connecting;
 mod delivery;
 mod errors;
 mod extremes;
