@@ -7,6 +7,7 @@ mod connecting;
 mod delivery;
 mod errors;
 mod extremes;
+mod fairness;
 mod faults;
 mod lifecycle;
 mod metadata;
