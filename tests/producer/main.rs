@@ -5,6 +5,7 @@ mod chaos;
 mod compression;
 mod connecting;
 mod delivery;
+mod doubt;
 mod errors;
 mod extremes;
 mod fairness;
