@@ -223,14 +223,22 @@ impl MetadataMachine {
     pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
         // A peer that only shakes hands counts as one that could not be reached.
         let was_useful = self.channel == ChannelState::Ready && self.answered;
-        self.last_problem = Some(problem);
-        match self.in_flight.take() {
+        let in_flight = self.in_flight.take();
+        let problem = match in_flight {
+            Some(MetadataQuery::InitProducerId) => format!("InitProducerId: {problem}").into(),
+            _ => problem,
+        };
+        self.last_problem = Some(problem.clone());
+        match in_flight {
             Some(MetadataQuery::Metadata(_)) => {
                 self.refresh_wanted = true;
                 self.last_asked = None;
             }
             // What made this broker hang up may do so again: no storm of connections.
-            Some(MetadataQuery::InitProducerId) => self.identity_failed(now),
+            Some(MetadataQuery::InitProducerId) => {
+                self.identity_problem = Some(problem);
+                self.identity_failed(now);
+            }
             None => {}
         }
         let mut wait = 0;
