@@ -176,7 +176,7 @@ pub enum SendErrorKind {
     /// Kafka does not allow the topic's name.
     #[error("its topic's name is illegal: {0}")]
     InvalidTopic(&'static str),
-    /// The user's partitioner or strategy panicked; only this record is affected.
+    /// The user's partitioner, its factory or the strategy panicked; only this call is affected.
     #[error("the {0} panicked")]
     PolicyPanicked(&'static str),
 }

@@ -81,18 +81,23 @@ impl RecordAccumulator {
         }
     }
 
-    /// The topic of this name, made with `partitioner` at its first mention.
+    /// The topic of this name, made with `partitioner` at its first mention. That is a user's code:
+    /// it runs under no lock, so several threads may run it for the same topic; one's is taken.
     pub fn topic<P: Into<Chooser>>(
         &self,
         name: &str,
         partitioner: impl FnOnce() -> P,
     ) -> Arc<TopicLanes> {
+        if let Some(topic) = self.known_topic(name) {
+            return topic;
+        }
+        let partitioner = partitioner().into();
         let mut topics = lock(&self.topics);
         if let Some(topic) = topics.get(name) {
             return topic.clone();
         }
         let name: Arc<str> = name.into();
-        let topic = TopicLanes::new(name.clone(), partitioner().into(), self.pool.clone());
+        let topic = TopicLanes::new(name.clone(), partitioner, self.pool.clone());
         if self.is_closed() {
             topic.lock_stash().closed = true;
         }

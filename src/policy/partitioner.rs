@@ -114,7 +114,9 @@ where
 ///
 /// Closures `Fn(&str) -> Arc<dyn Partitioner>` are factories too.
 pub trait PartitionerFactory: Send + Sync {
-    /// A partitioner for `topic`. Called once per topic and producer.
+    /// A partitioner for `topic`. Called when a producer's topic is first used, on the thread that
+    /// does so and under no lock; where several threads do at once it may be called by each, and
+    /// one of the partitioners is taken. A panic fails that call of `Producer::topic` only.
     fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner>;
 }
 
