@@ -171,7 +171,7 @@ impl LaneHalf {
         }
         let proving = self.proving_leader && !planted!(ManyBeforeFirstSuccess);
         let bumping = self.sequencer.bump_wanted() && !planted!(BumpsBesideInFlights);
-        let retrying = self.retrying && !planted!(SendsBesideRetry) || !self.retries.is_empty();
+        let retrying = self.retrying && !planted!(OutOfOrderProves) || !self.retries.is_empty();
         let alone = rules.idempotent && (proving || bumping) || retrying;
         let limit = if alone { 1 } else { rules.in_flight_max };
         if self.in_flight >= limit {

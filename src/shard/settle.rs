@@ -94,6 +94,7 @@ impl Shard {
                 self.retry_after_error(now, id, batch, answer.error);
             }
             Verdict::OutOfOrder => {
+                batch.state.unanswered &= !planted!(OutOfOrderProves);
                 // An earlier attempt that went unanswered may still come: behind the batch that is
                 // missed, from a connection that was given up. It stays unanswered.
                 let Some(entry) = self.lane_mut(id) else { return };
