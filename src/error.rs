@@ -176,6 +176,13 @@ pub enum SendErrorKind {
     /// Kafka does not allow the topic's name.
     #[error("its topic's name is illegal: {0}")]
     InvalidTopic(&'static str),
+    /// A partitioner sent it while it placed records that had waited for their topic, and this
+    /// record's topic is not ready either: its records could not be kept in order.
+    #[error(
+        "it was sent by a partitioner that places records which waited for their topic, and its \
+         own topic is not ready yet: send it from elsewhere"
+    )]
+    SentByPartitioner,
     /// The user's partitioner or strategy panicked; only this record is affected.
     #[error("the {0} panicked")]
     PolicyPanicked(&'static str),
@@ -290,7 +297,8 @@ pub enum DeliveryErrorCause {
         /// The limit.
         lanes_max: usize,
     },
-    /// `wait` was called in a waker, on a thread of the producer itself.
+    /// `wait` was called in a waker, on a thread of the producer itself, or by a partitioner that
+    /// places records which waited for their topic.
     #[error("wait was called on a thread of the producer itself, where it would wait for ever")]
     WaitedOnOwnThread,
     /// `wait` was called in a fork's child, which has none of the producer's threads.

@@ -86,25 +86,34 @@
 //!
 //! # From `send` to the acknowledgement
 //!
-//! The way of a record through the source, in the order of reading:
+//! The way of a record through the source, in the order of reading. Three words first. A *lane* is
+//! one partition as a producer sees it: its half for senders is called `Lane`, its half for the
+//! event loop `LaneHalf`. A *shard* is one producer's state on one event loop; the loop itself is a
+//! thread that may drive shards of several producers. A *segment* is a piece of the pool: 4, 16 or
+//! 64 KiB that records are encoded into and sockets are written from.
 //!
-//! 1. `src/producer/topic.rs`: [`Topic::send`] asks the [`Partitioner`] for a partition and finds
-//!    its *lane*: the partition as this producer sees it. If its broker is over its watermark,
+//! 1. `src/producer/topic.rs`: [`Topic::send`] calls `send_parts`, which asks the [`Partitioner`]
+//!    for a partition and finds its lane. If its broker is over its watermark,
 //!    `src/producer/admission.rs` asks the strategy.
-//! 2. `src/batch/lane.rs`, `src/batch/open.rs`: under the lane's lock the record is encoded, once,
-//!    into the lane's open batch, which lies in segments of the pool (`src/buffer/`). The sender
-//!    gets a handle of the batch's completion cell (`src/sync/cell.rs`); that is the [`Delivery`].
+//! 2. `src/batch/lane.rs`, `src/batch/open.rs`: `Lane::append` encodes the record, once and under
+//!    the lane's lock, into the lane's open batch, which lies in segments (`src/buffer/`). The
+//!    sender gets a handle of the batch's completion cell (`src/sync/cell.rs`); that is the
+//!    [`Delivery`].
 //! 3. `src/shard/port.rs`: the first record of a batch, and a full batch, put the lane's id into
-//!    the queue of the event loop that owns it. No record ever crosses a queue.
-//! 4. `src/io/event_loop.rs`: the loop's turn. It takes posted lanes and hands them to the
-//!    *shard*, this producer's state on the loop.
-//! 5. `src/shard/ready.rs` says which lanes may be sent, `src/shard/pack.rs` puts a batch of each
-//!    into a Produce request, after `src/batch/half.rs` numbered it. The loop writes it to the
-//!    socket straight from the segments.
-//! 6. `src/connection/connection.rs` matches a response to its request, `src/shard/settle.rs` says
-//!    what it means for each batch: written, to be sent again, or failed.
-//! 7. The batch's cell resolves, once for all its records; its segments return to the pool; the
-//!    loop calls the wakers of whoever awaits a delivery, at the end of its turn.
+//!    the queue of the shard that owns it (`PortTable::post`), and wake the loop if it sleeps. No
+//!    record ever crosses a queue.
+//! 4. `src/io/event_loop.rs`: the loop's turn. `EventLoop::drive` takes posted ids and hands them
+//!    to the shard; the doc of `Shard` (`src/shard/shard.rs`) lists the calls that follow.
+//! 5. `src/shard/ready.rs`: `examine` puts the lane into a queue of its leader's connection, or
+//!    sets a timer for its linger. At the turn's end `pump` (`src/shard/pack.rs`) takes a batch of
+//!    each queued lane, which `LaneHalf::drain` (`src/batch/half.rs`) numbers, into a Produce
+//!    request, and `EventLoop::write` writes that to the socket straight from the segments.
+//! 6. `src/connection/connection.rs`: `poll_response` matches a response to its request, and
+//!    `handle_produce` (`src/shard/settle.rs`) says what it means for each batch: written, to be
+//!    sent again, or failed.
+//! 7. `LaneHalf::settle_acked` (`src/batch/half.rs`) resolves the batch's cell, once for all its
+//!    records; its segments return to the pool. At the end of its turn the loop calls the wakers of
+//!    whoever awaits a delivery.
 //!
 //! Meanwhile `src/io/metadata_loop.rs`, on a thread and a connection of its own, follows the
 //! leaders of partitions and publishes them to the shards. Each folder's `mod.rs` opens with what
@@ -134,6 +143,38 @@
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("tidegate needs a 64-bit target: its arena is addressed with 64-bit pointers");
+
+/// Whether a bug is planted: never, without the feature `internals`.
+#[cfg(feature = "internals")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is_on($crate::planted::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "internals"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+/// The sequence that a producer id begins with: 0, but in simulations.
+#[cfg(feature = "internals")]
+macro_rules! first_sequence {
+    () => {
+        $crate::planted::first_sequence()
+    };
+}
+#[cfg(not(feature = "internals"))]
+macro_rules! first_sequence {
+    () => {
+        0
+    };
+}
+
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod planted;
 
 #[cfg(not(feature = "internals"))]
 mod protocol;

@@ -199,7 +199,7 @@ fn hex(bytes: Option<&[u8]>) -> String {
 }
 
 #[test]
-fn uncompressed_batches_are_byte_for_byte_kafkas() {
+fn c33_uncompressed_batches_are_byte_for_byte_kafkas() {
     let mut compared = 0;
     for (batch, bytes) in golden() {
         if batch.codec == Codec::None {

@@ -87,12 +87,17 @@ impl RecordAccumulator {
         name: &str,
         partitioner: impl FnOnce() -> P,
     ) -> Arc<TopicLanes> {
+        if let Some(topic) = self.known_topic(name) {
+            return topic;
+        }
+        // The user's code: it may ask for topics itself.
+        let partitioner = partitioner().into();
         let mut topics = lock(&self.topics);
         if let Some(topic) = topics.get(name) {
             return topic.clone();
         }
         let name: Arc<str> = name.into();
-        let topic = TopicLanes::new(name.clone(), partitioner().into(), self.pool.clone());
+        let topic = TopicLanes::new(name.clone(), partitioner, self.pool.clone());
         if self.is_closed() {
             topic.lock_stash().closed = true;
         }
@@ -125,7 +130,6 @@ impl RecordAccumulator {
         owner: impl Fn(PartitionId) -> ShardId,
     ) -> Result<Vec<Box<LaneHalf>>, TooManyLanes> {
         let missing = topic.partitions()..partitions;
-        let nothing_stashed = topic.lock_stash().is_empty();
         let lanes_max = self.config.lanes_max;
         if lock(&self.lanes).len() + missing.len() > lanes_max {
             return Err(TooManyLanes { lanes_max });
@@ -138,7 +142,7 @@ impl RecordAccumulator {
             lock(&self.lanes).push(lane.clone());
             // While a stash waits to be drained into its lanes they take its records; close() marks
             // them afterwards.
-            if self.is_closed() && nothing_stashed {
+            if self.is_closed() && topic.lock_stash().is_empty() {
                 lane.seal(true);
             }
             LaneHalf::new(lane)

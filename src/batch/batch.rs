@@ -11,7 +11,7 @@ use crate::protocol::records::{self, BATCH_HEADER_LEN, BatchHeader, RecordParts,
 use crate::protocol::{BrokerId, ProducerIdentity};
 use crate::sync::WakeList;
 
-/// A run of encoded bytes in one segment, from the segment's start.
+/// One piece of a batch's memory: a run of encoded bytes in one segment, from the segment's start.
 pub struct Link {
     segment: Segment,
     len: usize,
@@ -274,6 +274,12 @@ impl Batch {
             .first_chunk_mut::<BATCH_HEADER_LEN>()
             .expect("the first link begins with the header's bytes");
         header.write(out, crc);
+    }
+
+    /// What stands in memory that somebody else uses: only a planted bug does that.
+    #[cfg(feature = "internals")]
+    pub fn overwrite(&mut self) {
+        self.links.iter_mut().for_each(|link| link.bytes_mut().fill(0xee));
     }
 
     /// Whether it was drained before, so that its bytes stay as they are.

@@ -1,5 +1,9 @@
 //! Moving stashed records into their lanes, once their topic is known.
+//!
+//! This is the one place that calls the user's partitioner with a lock held, the stash's: records
+//! stay in order that way. What the partitioner must not do there asks [`is_placing`].
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::lane::{AppendContext, Lane};
@@ -22,6 +26,32 @@ pub enum Drained {
     NoRoom(AccountId, NeedRoom),
 }
 
+thread_local! {
+    static PLACING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread runs a partitioner that places stashed records. It holds the lock of
+/// a stash: it must not take another's, nor wait for anything.
+pub fn is_placing() -> bool {
+    PLACING.get()
+}
+
+/// While it lives, [`is_placing`].
+struct Placing;
+
+impl Placing {
+    fn begin() -> Self {
+        PLACING.set(true);
+        Placing
+    }
+}
+
+impl Drop for Placing {
+    fn drop(&mut self) {
+        PLACING.set(false);
+    }
+}
+
 /// A run that is partly moved.
 pub struct Draining {
     run: DrainingRun,
@@ -40,7 +70,8 @@ struct Waiting {
 
 /// Moves stashed records of `topic` into its lanes, oldest first, up to about `budget` bytes, using
 /// the segments in `spare` first.
-/// `stash` is the topic's, locked. Lanes that must be posted go to `post`.
+/// `stash` is the topic's, locked. Lanes that must be posted go to `post`. The caller calls what is
+/// in `wakes` after it has unlocked the stash.
 pub fn drain_stash(
     accumulator: &RecordAccumulator,
     topic: &TopicLanes,
@@ -48,35 +79,36 @@ pub fn drain_stash(
     context: &AppendContext<'_>,
     (budget, spare): (usize, &mut Vec<Segment>),
     post: &mut dyn FnMut(&Lane),
+    wakes: &mut WakeList,
 ) -> Drained {
-    let mut wakes = WakeList::default();
     let mut mover = Mover { accumulator, topic, context: *context, post, spare };
     let mut left = budget;
-    let outcome = loop {
+    loop {
         let Some(mut draining) = stash.take_draining() else {
             topic.set_known(stash);
             if std::mem::take(&mut stash.flush_wanted) {
                 seal_all(topic, mover.post);
             }
-            break Drained::Empty;
+            return Drained::Empty;
         };
         match mover.move_run(&mut draining, &mut left) {
             Ok(true) => {
-                draining.run.into_cell().forward(draining.table, &mut wakes);
+                draining.run.into_cell().forward(draining.table, wakes);
                 stash.end();
+                if left == 0 && !stash.is_empty() {
+                    return Drained::More;
+                }
             }
             Ok(false) => {
                 stash.put_back(draining);
-                break Drained::More;
+                return Drained::More;
             }
             Err((account, need)) => {
                 stash.put_back(draining);
-                break Drained::NoRoom(account, need);
+                return Drained::NoRoom(account, need);
             }
         }
-    };
-    wakes.wake_all();
-    outcome
+    }
 }
 
 /// A flush began while records were stashed: they do not linger, whether it is polled or not.
@@ -172,6 +204,7 @@ impl Mover<'_> {
             Some(partition) => partition,
             None => {
                 let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
+                let _placing = Placing::begin();
                 chooser
                     .partition(name, record.key, record.value, self.topic)
                     .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
@@ -294,11 +327,13 @@ mod tests {
         assert!(pool.take_bytes(AccountId::LEADERLESS, pool.free_bytes(), &mut rest));
         let context = accumulator.append_context(&Noon);
         let budget = (usize::MAX, &mut spare);
-        let drained = drain_stash(&accumulator, &topic, &mut stash, &context, budget, &mut |_| ());
+        let mut wakes = WakeList::default();
+        let post = &mut |_: &Lane| ();
+        let drained =
+            drain_stash(&accumulator, &topic, &mut stash, &context, budget, post, &mut wakes);
         assert!(matches!(drained, Drained::NoRoom(..)), "{drained:?}");
         assert_eq!(stash.oldest_at(), Some(5));
 
-        let mut wakes = WakeList::default();
         let cause = DeliveryErrorCause::Dropped;
         assert_eq!(stash.fail(5, &destination, &cause, &mut wakes), 0, "not due yet");
         assert!(handle.try_outcome().is_none());

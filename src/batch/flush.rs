@@ -1,8 +1,8 @@
 //! Who waits for lanes to be flushed.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+
+use crate::sync::loom::{AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock};
 
 /// Tasks that wait until lanes have resolved what they held. Loops look here at the end of a turn.
 #[derive(Default)]
@@ -42,6 +42,6 @@ impl FlushWaiters {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
         // A push cannot leave the list broken.
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.wakers)
     }
 }

@@ -62,6 +62,9 @@ pub struct LaneHalf {
     /// What is in flight was sent to an earlier leader: nothing goes to the present one before all
     /// of it has settled.
     settling: bool,
+    /// What is in flight is sent again. A broker remembers five batches: were new ones sent beside
+    /// it, it could be among them no longer when it must be asked for once more.
+    retrying: bool,
     /// Until the first success at a new leader only one batch is in flight: a broker takes any
     /// first sequence of a producer id that it does not know.
     proving_leader: bool,
@@ -88,6 +91,7 @@ impl LaneHalf {
             retries: VecDeque::new(),
             in_flight: 0,
             settling: false,
+            retrying: false,
             proving_leader: true,
             leader_ordinal: 0,
             topic_id: TopicId::ZERO,
@@ -127,9 +131,9 @@ impl LaneHalf {
         }
         if leader.is_some() {
             self.backoff_until = 0;
-            self.proving_leader = true;
+            self.proving_leader = !planted!(MovesWithInFlights);
         }
-        self.settling = self.in_flight > 0;
+        self.settling = self.in_flight > 0 && !planted!(MovesWithInFlights);
         self.leader = leader;
         self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
     }
@@ -174,8 +178,10 @@ impl LaneHalf {
         if now < self.backoff_until {
             return Drainable::At(self.backoff_until);
         }
-        let alone = rules.idempotent && (self.proving_leader || self.sequencer.bump_wanted())
-            || !self.retries.is_empty();
+        let proving = self.proving_leader && !planted!(ManyBeforeFirstSuccess);
+        let bumping = self.sequencer.bump_wanted() && !planted!(BumpsBesideInFlights);
+        let retrying = self.retrying && !planted!(SendsBesideRetry) || !self.retries.is_empty();
+        let alone = rules.idempotent && (proving || bumping) || retrying;
         let limit = if alone { 1 } else { rules.in_flight_max };
         if self.in_flight >= limit {
             return Drainable::Later;
@@ -213,7 +219,7 @@ impl LaneHalf {
     /// [`LaneHalf::drainable`] said so. The attempt must end in one of the `settle_*` calls.
     pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
         if rules.idempotent && self.sequencer.bump_wanted() {
-            if self.has_unanswered() {
+            if self.has_unanswered() && !planted!(RenumbersUnanswered) {
                 let open = self.next_to_ask()?;
                 let batch = self.retries.remove(open)?;
                 return Some(self.begin_attempt(batch));
@@ -226,8 +232,10 @@ impl LaneHalf {
             Some(batch) => batch,
             None => self.lane.pop_sealed()?,
         };
-        if rules.idempotent && !batch.is_numbered() {
-            let sequence = self.sequencer.assign(batch.records());
+        if rules.idempotent && (!batch.is_numbered() || planted!(RenumbersOnRetry)) {
+            let shared = planted!(PiecesShareSequences);
+            let records = if shared { batch.records() } else { batch.records_left() };
+            let sequence = self.sequencer.assign(records);
             batch.set_number(self.sequencer.identity(), sequence);
         }
         Some(self.begin_attempt(batch))
@@ -236,6 +244,7 @@ impl LaneHalf {
     fn begin_attempt(&mut self, mut batch: Box<Batch>) -> Box<Batch> {
         batch.state.attempts += 1;
         self.in_flight += 1;
+        self.retrying |= batch.state.attempts > 1;
         batch
     }
 
@@ -263,6 +272,7 @@ impl LaneHalf {
     fn end_attempt(&mut self) {
         self.in_flight -= 1;
         self.settling &= self.in_flight > 0;
+        self.retrying &= self.in_flight > 0;
     }
 
     /// An attempt settled with success. `offset` is `None` where the broker did not tell.
@@ -281,7 +291,7 @@ impl LaneHalf {
             let last = offset.saturating_add(i64::from(batch.records()) - 1);
             self.last_acked = self.last_acked.max(last);
         }
-        if batch.ack(offset, append_time, wakes) {
+        if batch.ack(offset, append_time, wakes) || planted!(CompletesTwice) {
             self.go_on(batch, wakes);
         }
     }
@@ -289,6 +299,9 @@ impl LaneHalf {
     /// What was sent of a batch is resolved: its next piece waits for its turn, if it has any.
     fn go_on(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
         if batch.next_piece(wakes) {
+            if planted!(SplitsOutOfOrder) {
+                return self.retries.push_back(batch);
+            }
             self.insert_retry(batch);
         } else {
             self.mark_resolved(batch.number);
@@ -313,7 +326,10 @@ impl LaneHalf {
     }
 
     fn insert_retry(&mut self, batch: Box<Batch>) {
-        let position = self.retries.partition_point(|other| other.number < batch.number);
+        let mut position = self.retries.partition_point(|other| other.number < batch.number);
+        if planted!(RetriesOutOfOrder) {
+            position = 0;
+        }
         self.retries.insert(position, batch);
     }
 
@@ -387,8 +403,8 @@ impl LaneHalf {
         self.sequencer.bump_wanted()
     }
 
-    /// Fails a batch that expired in flight, whole: its request still owns it. No new sequence is given
-    /// until the attempts have settled.
+    /// Fails a batch that expired in flight, whole: its request still owns it. No new sequence is
+    /// given until the attempts have settled.
     pub fn fail_in_flight(
         &mut self,
         batch: &mut Batch,
@@ -396,11 +412,19 @@ impl LaneHalf {
         wakes: &mut WakeList,
     ) {
         self.fail(batch, error, wakes);
+        #[cfg(feature = "internals")]
+        if planted!(RecyclesAtExpiry) {
+            batch.overwrite();
+        }
     }
 
     fn fail(&mut self, batch: &mut Batch, error: DeliveryError, wakes: &mut WakeList) {
-        if batch.is_numbered() {
+        if batch.is_numbered() && !planted!(ReusesSequenceAfterExpiry) {
             self.sequencer.want_bump();
+        }
+        #[cfg(feature = "internals")]
+        if batch.is_numbered() && planted!(ReusesSequenceAfterExpiry) {
+            self.sequencer.begin_again_at(batch.base_sequence());
         }
         let unsent = error.with_certainty(Certainty::NotWritten);
         if batch.fail(error, wakes) {
@@ -451,6 +475,12 @@ impl LaneHalf {
         let sealed = self.lane.sealed_deadline();
         let open = self.lane.open_since().map(|since| since.saturating_add(delivery_timeout));
         [retry, sealed, open].into_iter().flatten().min()
+    }
+
+    /// Forgets where its sequences are.
+    #[cfg(feature = "internals")]
+    pub fn forget_sequences(&mut self) {
+        self.sequencer.begin_again_at(0);
     }
 
     /// Whether nothing waits and nothing is in flight.

@@ -1,8 +1,7 @@
 //! One partition as senders see it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
@@ -12,6 +11,9 @@ use crate::buffer::{AccountId, Segment};
 use crate::protocol::PartitionId;
 use crate::protocol::records::RecordParts;
 use crate::sync::OpenLock;
+use crate::sync::loom::{
+    AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock,
+};
 
 /// A lane of one producer, unique while the producer lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -212,7 +214,7 @@ impl Lane {
 
     fn lock_fifo(&self) -> MutexGuard<'_, VecDeque<Box<Batch>>> {
         // Nothing that can panic runs under it, so a poisoned FIFO is still whole.
-        self.fifo.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.fifo)
     }
 
     /// Whether the caller is the one to post the lane.

@@ -4,13 +4,20 @@
 //! retries and resolves). Feeds `connection/` with finished batches and users with resolved
 //! deliveries. Knows no socket, clock or thread: time comes in as nanoseconds.
 //!
-//! * [`Lane`]: one partition as senders see it. Its open batch is under [`OpenLock`], its sealed
-//!   batches in a FIFO of their own.
-//! * [`LaneHalf`]: the same partition as its one owning shard sees it: what is in flight, what
-//!   waits for a retry, identity and sequences. It moves between shards as a message.
-//! * [`Batch`]: a chain of pool segments with one completion cell. It owns its segments, so they
-//!   return to the pool when the last owner (lane, half, or in-flight request) lets go of it, and
-//!   never while the kernel may still read them.
+//! *Lane* is the word for one partition as a producer sees it, and it has two halves:
+//!
+//! * [`Lane`]: the senders' half, which any thread may use and which never moves. Its open batch is
+//!   under [`OpenLock`], its sealed batches in a FIFO of their own.
+//! * [`LaneHalf`]: the loop's half, which its one owning shard has to itself: what is in flight,
+//!   what waits for a retry, identity and sequences. It moves between shards as a message. It holds
+//!   its [`Lane`] and takes sealed batches from there, never the other way round.
+//!
+//! Where the docs say that a lane is posted, queued or sent they mean its id; where a lane moves or
+//! is handed over they mean its half.
+//!
+//! * [`Batch`]: a chain of [`Link`]s (pool segments and how far each is filled) with one completion
+//!   cell. It owns its segments, so they return to the pool when the last owner (lane, half, or
+//!   in-flight request) lets go of it, and never while the kernel may still read them.
 //! * [`TopicLanes`]: a topic's append-only table of lanes, and the [`Stash`] for records that come
 //!   before the topic is known.
 //!
@@ -36,7 +43,7 @@ use std::sync::Arc;
 
 pub use accumulator::{AccumulatorConfig, RecordAccumulator, TooManyLanes};
 pub use batch::{Batch, BatchState, Link};
-pub use drain::{Drained, drain_stash};
+pub use drain::{Drained, drain_stash, is_placing};
 pub use flush::FlushWaiters;
 pub use half::{DrainRules, Drainable, LaneHalf, Leader, batch_error};
 pub use lane::{AppendContext, Appended, Lane, LaneId, MonotonicClock, ShardId};
@@ -60,9 +67,13 @@ pub struct Destination {
     pub partition: Option<PartitionId>,
 }
 
+// `sync/` knows cells of any content; these are what all other layers mean. Beware of one name:
+// `Cell` here is the owner's end of a cell (`CellOwner` there), not its memory, which is private to
+// `sync/` and called `Cell` there.
+
 /// The cells of one producer.
 pub type Cells = CellStore<Destination, DeliveryError>;
-/// The resolving side of a cell.
+/// The resolving side of a cell: a batch holds it, and resolves it once.
 pub type Cell = CellOwner<Destination, DeliveryError>;
 /// The waiting side of a cell: the inside of a `Delivery`.
 pub type CellHandle = Handle<Destination, DeliveryError>;

@@ -58,6 +58,13 @@ impl Batch {
         self.pieces.is_some()
     }
 
+    /// Records that are not resolved: of the present piece and of those behind it. Their sequences
+    /// are given together.
+    pub fn records_left(&self) -> u32 {
+        let waiting = self.pieces.iter().flat_map(|pieces| &pieces.waiting);
+        self.records + waiting.map(|piece| piece.records).sum::<u32>()
+    }
+
     /// Splits what is to be sent, of several records, in two. The second half waits until the first
     /// is resolved. Deliveries follow their halves. The batch must not be compressed.
     pub fn split(&mut self, wakes: &mut WakeList) {

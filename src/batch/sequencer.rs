@@ -35,6 +35,9 @@ impl Default for Sequencer {
 
 /// `sequence + count`, from `i32::MAX` on to 0.
 pub fn sequence_after(sequence: i32, count: u32) -> i32 {
+    if planted!(WrapsSequenceToNegative) {
+        return sequence.wrapping_add(count as i32);
+    }
     ((i64::from(sequence) + i64::from(count)) % (1_i64 << 31)) as i32
 }
 
@@ -62,7 +65,7 @@ impl Sequencer {
 
     /// Takes on a producer id, the `ordinal`th that the producer was given; sequences start over.
     pub fn adopt(&mut self, identity: ProducerIdentity, ordinal: u64) {
-        *self = Sequencer { identity, ordinal, ..Sequencer::default() };
+        *self = Sequencer { identity, ordinal, next: first_sequence!(), ..Sequencer::default() };
     }
 
     /// The sequence of a batch of `count` records.
@@ -70,6 +73,12 @@ impl Sequencer {
         let sequence = self.next;
         self.next = sequence_after(sequence, count);
         sequence
+    }
+
+    /// The next sequence is one that was given before: only a planted bug does that.
+    #[cfg(feature = "internals")]
+    pub fn begin_again_at(&mut self, sequence: i32) {
+        self.next = sequence;
     }
 
     /// Nothing is drained until the lane's attempts settle and [`Sequencer::bump`] was called.
@@ -85,6 +94,9 @@ impl Sequencer {
     /// Begins a new epoch at sequence 0. Returns false when the epochs of this id are used up: the
     /// lane then needs a new producer id, and has none until it [`adopt`](Sequencer::adopt)s one.
     pub fn bump(&mut self) -> bool {
+        if planted!(WrapsEpoch) && self.identity.epoch == i16::MAX {
+            self.identity.epoch = -1;
+        }
         if self.identity.epoch == i16::MAX {
             self.used_up = Some(self.identity);
             self.identity = ProducerIdentity::NONE;

@@ -4,11 +4,9 @@
 //! mutex, together with the [`Ledger`] behind it, so relaxed atomics are enough: a reader that must
 //! be certain registers as a waiter, which takes the mutex and tests again.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-
 use crossbeam_utils::CachePadded;
 
+use super::loom::{AtomicBool, AtomicU64, AtomicUsize, Relaxed};
 use super::options::{BufferPoolOptions, PoolError};
 
 /// One account of a pool: a broker's, or one of the fixed two. Ids are used again once an account

@@ -20,13 +20,17 @@
 mod account;
 mod arena;
 mod free_list;
+mod loom;
 mod options;
 mod pool;
 mod scratch;
 mod segment;
 mod waiters;
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+#[path = "tests/interleavings.rs"]
+mod interleavings;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use account::{AccountId, AccountKind, Levels};

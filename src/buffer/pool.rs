@@ -1,6 +1,6 @@
 //! The pool: one mutex around free lists, accounts and waiters, touched once per segment.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 use crossbeam_utils::CachePadded;
@@ -8,6 +8,7 @@ use crossbeam_utils::CachePadded;
 use super::account::{AccountId, AccountKind, AccountTable, Ledger, Levels};
 use super::arena::{Arena, Region};
 use super::free_list::{CHUNK_BYTES, Class, FreeLists, PAGE_BYTES, page_ceil};
+use super::loom::{Mutex, MutexGuard};
 use super::options::{BufferPoolOptions, PoolError, PoolReport};
 use super::scratch::Scratch;
 use super::segment::Segment;

@@ -82,6 +82,8 @@ pub struct MetadataMachine {
     identity_wanted: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
+    /// Connections lost over a producer id since the last answer.
+    identity_failures: u32,
     /// Producer ids received so far.
     identity_ordinal: u64,
     identity_denied: Option<ErrorCode>,
@@ -111,6 +113,7 @@ impl MetadataMachine {
             last_answered: None,
             identity_retry_at: 0,
             identity: None,
+            identity_failures: 0,
             identity_ordinal: 0,
             identity_denied: None,
             identity_problem: None,
@@ -220,10 +223,23 @@ impl MetadataMachine {
     pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
         // A peer that only shakes hands counts as one that could not be reached.
         let was_useful = self.channel == ChannelState::Ready && self.answered;
-        self.last_problem = Some(problem);
-        if self.in_flight.take().is_some() {
-            self.refresh_wanted = true;
-            self.last_asked = None;
+        let in_flight = self.in_flight.take();
+        let problem = match in_flight {
+            Some(MetadataQuery::InitProducerId) => format!("InitProducerId: {problem}").into(),
+            _ => problem,
+        };
+        self.last_problem = Some(problem.clone());
+        match in_flight {
+            Some(MetadataQuery::Metadata(_)) => {
+                self.refresh_wanted = true;
+                self.last_asked = None;
+            }
+            // What made this broker hang up may do so again: no storm of connections.
+            Some(MetadataQuery::InitProducerId) => {
+                self.identity_problem = Some(problem);
+                self.identity_failed(now);
+            }
+            None => {}
         }
         let mut wait = 0;
         if !was_useful && self.candidates.is_empty() {
@@ -330,6 +346,7 @@ impl MetadataMachine {
         if response.error == ErrorCode::NONE {
             self.identity = Some(response.identity);
             self.identity_ordinal += 1;
+            self.identity_failures = 0;
             self.identity_wanted = false;
             return;
         }
@@ -341,7 +358,16 @@ impl MetadataMachine {
             self.identity_denied = Some(response.error);
         }
         self.identity_problem = Some(format!("InitProducerId: {}", response.error).into());
+        self.identity_failures = 0;
         self.identity_retry_at = now + self.config.interval_min;
+    }
+
+    /// The connection was lost over it.
+    fn identity_failed(&mut self, now: u64) {
+        let doubled = self.config.interval_min.saturating_mul(1 << self.identity_failures.min(16));
+        let wait = doubled.min(self.config.backoff_max).max(self.config.interval_min);
+        self.identity_failures += 1;
+        self.identity_retry_at = now + wait;
     }
 
     /// The producer id, once there is one.

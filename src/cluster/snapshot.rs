@@ -95,6 +95,12 @@ impl ClusterSnapshot {
             next.brokers = brokers;
         }
         for topic in &response.topics {
+            if planted!(ForgetsUnknownTopic)
+                && topic.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                && let Some(name) = topic.name.as_deref()
+            {
+                next.topics.remove(name);
+            }
             let usable = topic.error == ErrorCode::NONE || topic.error == LEADERLESS;
             if let Some(name) = topic.name.as_deref()
                 && usable
@@ -167,7 +173,8 @@ fn merge_topic(
         let known = &mut view.partitions[index];
         let leader = partition.leader.filter(|leader| brokers.contains_key(leader));
         // A lower epoch of the same topic is older news, from a broker that lags behind.
-        if partition.leader_epoch >= known.epoch || partition.leader_epoch < 0 {
+        let older = partition.leader_epoch < known.epoch && partition.leader_epoch >= 0;
+        if !older || planted!(TakesOlderLeaderEpoch) {
             *known = PartitionView { leader, epoch: partition.leader_epoch };
         }
     }

@@ -33,6 +33,7 @@ pub struct Fault {
     pub(super) after_append: bool,
     pub(super) message: Option<String>,
     pub(super) leader_hint: Option<(i32, i32)>,
+    pub(super) log_start: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +76,7 @@ impl Fault {
             after_append: false,
             message: None,
             leader_hint: None,
+            log_start: None,
         }
     }
 
@@ -197,6 +199,12 @@ impl Fault {
     /// The error comes with this current leader and epoch (KIP-951, produce version 10 and up).
     pub fn leader_hint(mut self, leader: i32, epoch: i32) -> Fault {
         self.leader_hint = Some((leader, epoch));
+        self
+    }
+
+    /// The error comes with this first offset of the log, instead of -1 for "not known".
+    pub fn log_start(mut self, offset: i64) -> Fault {
+        self.log_start = Some(offset);
         self
     }
 

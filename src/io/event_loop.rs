@@ -213,6 +213,7 @@ impl EventLoop {
         let now = self.clock.now();
         self.receive(now, events);
         let mut more = self.take_messages(now);
+        self.check_setup_deadlines(now);
         let mut next: Option<u64> = None;
         for key in 0..self.seats.capacity() {
             if !self.seats.contains(key) {
@@ -223,7 +224,7 @@ impl EventLoop {
                 next = [next, seat.shard.poll_timeout()].into_iter().flatten().min();
             }
         }
-        next = [next, self.check_setup_deadlines(now)].into_iter().flatten().min();
+        next = [next, self.next_setup_deadline()].into_iter().flatten().min();
         self.wait(events, more, now, next);
     }
 
@@ -253,11 +254,13 @@ impl EventLoop {
     fn drive(&mut self, now: u64, key: usize) -> bool {
         let seat = &mut self.seats[key];
         let mut more = seat.shard.begin_turn(now, &seat.port);
-        for _ in 0..ROUNDS_MAX {
+        for round in 1..=ROUNDS_MAX {
             more |= self.seats[key].shard.finish_turn(now);
             if !self.transmit(now, key) {
                 break;
             }
+            // A socket that took all of it gives no sign that it takes more.
+            more |= round == ROUNDS_MAX;
         }
         while let Some(action) = self.seats[key].shard.poll_action() {
             self.act(now, key, action);
@@ -442,9 +445,8 @@ impl EventLoop {
         entry.socket.close(self.poll.registry());
     }
 
-    /// Gives up addresses that do not answer. Returns the next deadline.
-    fn check_setup_deadlines(&mut self, now: u64) -> Option<u64> {
-        let mut next = None;
+    /// Gives up addresses that do not answer. Before the shards have their turn: they hear of it.
+    fn check_setup_deadlines(&mut self, now: u64) {
         for index in 0..self.sockets.capacity() {
             let Some(entry) = self.sockets.get_mut(index) else { continue };
             if entry.socket.deadline() <= now {
@@ -453,11 +455,12 @@ impl EventLoop {
                 let progress = entry.socket.try_next(registry, mio::Token(index), options, now);
                 self.progressed(now, index, progress);
             }
-            if let Some(entry) = self.sockets.get(index) {
-                next = [next, Some(entry.socket.deadline())].into_iter().flatten().min();
-            }
         }
-        next.filter(|&at| at != u64::MAX)
+    }
+
+    fn next_setup_deadline(&self) -> Option<u64> {
+        let deadlines = self.sockets.iter().map(|(_, entry)| entry.socket.deadline());
+        deadlines.min().filter(|&at| at != u64::MAX)
     }
 
     fn end_seat(&mut self, key: usize) {
@@ -478,7 +481,9 @@ impl EventLoop {
         if sleeps {
             self.shared.bell.prepare_to_sleep();
             let news = !self.shared.inbox.is_empty()
-                || self.seats.iter().any(|(_, seat)| seat.port.has_news());
+                || self.seats.iter().any(|(_, seat)| seat.port.has_news())
+                // Who waits for memory rings, and leaves nothing in a queue.
+                || self.seats.iter().any(|(_, seat)| seat.shard.is_under_pressure());
             if news {
                 timeout = Some(Duration::ZERO);
             }

@@ -160,6 +160,7 @@ impl Service {
         let accumulator = &self.parts.accumulator;
         let context = accumulator.append_context(&self.clock);
         let ports = &self.parts.ports;
+        let mut wakes = WakeList::new();
         let mut stash = job.topic.lock_stash();
         let outcome = drain_stash(
             accumulator,
@@ -168,8 +169,11 @@ impl Service {
             &context,
             (BYTES_PER_LOCK, &mut job.spare),
             &mut |lane| ports.post(lane),
+            &mut wakes,
         );
         drop(stash);
+        // A waker may send to this very topic.
+        wakes.wake_all();
         accumulator.flush.notify();
         match outcome {
             Drained::Empty => (true, true),
@@ -183,6 +187,8 @@ impl Service {
         match self.parts.accumulator.pool.wait(account, need.bytes) {
             Ok(ticket) => {
                 job.waits = Some((ticket, need));
+                // Loops that sleep over lingering batches must hear that memory is short.
+                self.parts.ports.ring_all();
                 true
             }
             Err(error) => {

@@ -100,3 +100,37 @@ pub(super) struct Timer(std::convert::Infallible);
 impl Timer {
     pub(super) fn set(&self, _nanos: u64) {}
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn wall_time_is_the_systems() {
+        let system = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        // A tick is at most 10 ms.
+        let earliest = system().as_millis() as i64 - 10;
+        let coarse = wall_coarse_ms();
+        assert!((earliest..=system().as_millis() as i64).contains(&coarse));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no timer descriptors")]
+    fn a_timer_becomes_readable_once_its_time_has_passed() {
+        let mut poll = mio::Poll::new().expect("the system has descriptors");
+        let timer = Timer::new().expect("the system has descriptors");
+        let fd = timer.fd();
+        let mut source = mio::unix::SourceFd(&fd);
+        let readable = mio::Interest::READABLE;
+        poll.registry().register(&mut source, mio::Token(7), readable).expect("it is open");
+        let mut events = mio::Events::with_capacity(4);
+        timer.set(Duration::from_secs(3_600).as_nanos() as u64);
+        poll.poll(&mut events, Some(Duration::from_millis(1))).expect("polls");
+        assert!(events.is_empty(), "an hour has not passed");
+        timer.set(0);
+        poll.poll(&mut events, Some(Duration::from_secs(30))).expect("polls");
+        assert_eq!(events.iter().map(|event| event.token()).next(), Some(mio::Token(7)));
+    }
+}

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_go_where_java_sends_them() {
+    fn c35_keys_go_where_java_sends_them() {
         let partitioner = DefaultPartitioner::with_seed(1);
         // murmur2("21") is negative: masked, not negated, and over the leaderless ones as well.
         let expected = ((-973_932_308_i32) & 0x7fff_ffff) as u32 % 12;

@@ -32,7 +32,7 @@ mod tests {
     use super::murmur2;
 
     #[test]
-    fn equals_the_java_client() {
+    fn c35_equals_the_java_client() {
         // The vectors of Kafka's own UtilsTest.testMurmur2.
         let golden: [(&str, i32); 6] = [
             ("21", -973_932_308),

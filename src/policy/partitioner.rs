@@ -87,6 +87,11 @@ impl<'a> PartitionRequest<'a> {
 /// It is called on the sending thread, by many threads at once, before any lock is taken, and once
 /// per record: it must be quick. A panic fails that record only. Closures
 /// `Fn(&PartitionRequest<'_>) -> u32` are partitioners too.
+///
+/// Records that waited for their topic to become known are placed one after the other, by a thread
+/// of the producer or by the next sender, while the topic's other senders wait. A partitioner that
+/// waits, flushes or sends to a topic that is not ready gets an error there
+/// ([`SendErrorKind::SentByPartitioner`](crate::SendErrorKind::SentByPartitioner)).
 pub trait Partitioner: Send + Sync {
     /// The partition for this record, below `request.partitions.count()`. A larger number fails the
     /// record with `PartitionOutOfRange`.
@@ -114,7 +119,8 @@ where
 ///
 /// Closures `Fn(&str) -> Arc<dyn Partitioner>` are factories too.
 pub trait PartitionerFactory: Send + Sync {
-    /// A partitioner for `topic`. Called once per topic and producer.
+    /// A partitioner for `topic`. Called once per topic and producer, with no lock held; where
+    /// threads are at a topic's first mention together, once by each, and one result is kept.
     fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner>;
 }
 

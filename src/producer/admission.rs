@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use super::producer::Shared;
 use crate::batch::{
-    CellHandle, Destination, Drained, NeedRoom, TopicLanes, TopicState, drain_stash, stashed_len,
-    take_room, take_room_through,
+    CellHandle, Destination, Drained, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
+    stashed_len, take_room, take_room_through,
 };
 use crate::buffer::{AccountId, PoolError, Segment};
 use crate::error::SendErrorKind;
 use crate::io::{ThreadDeadline, is_own_thread};
 use crate::policy::{Backoff, Pressure, PressureScope};
 use crate::protocol::records::{RecordParts, single_record_batch_size};
-use crate::sync::wait_until;
+use crate::sync::{WakeList, wait_until};
 
 /// How much of a stash a sender moves out of its own way.
 const STASH_BYTES_PER_SEND: usize = 64 * 1_024;
@@ -169,6 +169,9 @@ impl Stashing<'_> {
         parts: &RecordParts<'_>,
         spare: &mut Vec<Segment>,
     ) -> Result<Stashed, SendErrorKind> {
+        if is_placing() {
+            return Err(SendErrorKind::SentByPartitioner);
+        }
         let accumulator = &self.shared.accumulator;
         let pool = &accumulator.pool;
         loop {
@@ -202,7 +205,7 @@ impl Stashing<'_> {
         }
         let accumulator = &self.shared.accumulator;
         let context = accumulator.append_context(&self.shared.clock);
-        let mut spare = Vec::new();
+        let (mut spare, mut wakes) = (Vec::new(), WakeList::new());
         let mut stash = self.lanes.lock_stash();
         let drained = drain_stash(
             accumulator,
@@ -211,8 +214,14 @@ impl Stashing<'_> {
             &context,
             (STASH_BYTES_PER_SEND, &mut spare),
             &mut |lane| self.shared.ports.post(lane),
+            &mut wakes,
         );
         drop(stash);
+        if wakes.wake_all() > 0 {
+            log::error!("a waker panicked");
+        }
+        // What flush waits for may have ended here.
+        accumulator.flush.notify();
         drained == Drained::Empty
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::flush::Progress;
 use super::producer::Running;
-use crate::batch::Destination;
+use crate::batch::{Destination, is_placing};
 use crate::error::{CloseError, DeliveryErrorCause};
 use crate::io::{ThreadDeadline, is_own_thread, spawn};
 use crate::shard::Control;
@@ -60,15 +60,26 @@ impl Close {
         let outcome = Arc::new(OneShot::default());
         let shared = running.shared.clone();
         shared.accumulator.set_closed();
-        let progress = Progress::begin(&shared, true);
-        shared.accumulator.pool.wake_all();
+        let begin = move || {
+            let progress = Progress::begin(&shared, true);
+            shared.accumulator.pool.wake_all();
+            progress
+        };
+        // This thread may hold the lock of a stash that is to be closed.
+        let begun = if is_placing() { None } else { Some(begin()) };
         let setter = outcome.clone();
+        let threadless = running.clone();
         let job = move || {
+            let progress = begun.unwrap_or_else(begin);
             let result = run(&running, progress, timeout);
             setter.set(result);
         };
         if let Err(error) = spawn("tidegate-close", job) {
+            // Nobody can wait for anything: what is open fails, and the loops end by themselves.
             log::error!("no thread to close the producer with: {error}");
+            fail_rest(&threadless);
+            threadless.service.stop(false);
+            threadless.metadata.stop(false);
             outcome.set(Err(CloseError::TimedOut { timeout }));
         }
         Close { outcome }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::producer::Shared;
-use crate::batch::{Lane, TopicLanes};
+use crate::batch::{Lane, TopicLanes, is_placing};
 use crate::error::FlushError;
 use crate::io::{ThreadDeadline, is_forked_child, is_own_thread};
 use crate::sync::wait_until;
@@ -81,10 +81,14 @@ impl Progress {
 
 impl Flush {
     pub(super) fn begin(shared: &Arc<Shared>) -> Self {
+        let nothing =
+            || Progress { shared: shared.clone(), stashes: Vec::new(), lanes: Vec::new() };
         if is_forked_child() {
-            let progress =
-                Progress { shared: shared.clone(), stashes: Vec::new(), lanes: Vec::new() };
-            return Flush { progress, refused: Some(FlushError::Forked) };
+            return Flush { progress: nothing(), refused: Some(FlushError::Forked) };
+        }
+        // It would look into the stash whose lock this thread holds.
+        if is_placing() {
+            return Flush { progress: nothing(), refused: Some(FlushError::OwnThread) };
         }
         Flush { progress: Progress::begin(shared, false), refused: None }
     }

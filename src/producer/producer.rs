@@ -1,14 +1,14 @@
 //! The producer itself.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::builder::ProducerBuilder;
 use super::close::Close;
 use super::flush::Flush;
 use super::topic::Topic;
-use crate::batch::RecordAccumulator;
+use crate::batch::{RecordAccumulator, is_placing};
 use crate::config::ProducerConfig;
 use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
 use crate::io::{
@@ -155,7 +155,14 @@ impl Producer {
         if is_forked_child() {
             return Close::refused(CloseError::Forked);
         }
-        let mut closing = self.0.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closing = match self.0.closing.try_lock() {
+            // Whoever holds it may be waiting for the stash that this thread has locked.
+            Err(TryLockError::WouldBlock) if is_placing() => {
+                return Close::refused(CloseError::OwnThread);
+            }
+            Ok(closing) => closing,
+            Err(_) => self.0.closing.lock().unwrap_or_else(PoisonError::into_inner),
+        };
         closing.get_or_insert_with(|| Close::begin(self.0.running.clone(), timeout)).clone()
     }
 

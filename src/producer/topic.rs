@@ -98,6 +98,10 @@ impl Topic {
             .with_returned(key.into_shared(), value.into_shared())
     }
 
+    /// What every send does: size, time, partition, level, append. All of it is in this function as
+    /// long as the topic is known, the broker takes records and the open batch has room; each of
+    /// these has a slow path of its own otherwise ([`Topic::send_to_stash`],
+    /// [`Topic::send_slowly`], [`Topic::send_with_room`]).
     #[inline]
     fn send_parts(
         &self,
@@ -139,6 +143,7 @@ impl Topic {
         }
     }
 
+    /// The record is in its batch: tells the partitioner, and makes the cell's handle a delivery.
     #[inline]
     fn sent(&self, partition: u32, len: usize, handle: CellHandle) -> Delivery {
         let batch_size = self.shared.accumulator.config.batch_size;

@@ -38,6 +38,10 @@ pub(super) struct Broker {
     pub suspect: VecDeque<LaneId>,
     /// Lanes with a part-filled batch that may go as soon as the connection is idle enough.
     pub part: VecDeque<LaneId>,
+    /// Requests of full batches sent while lanes of `suspect` waited.
+    pub suspects_passed_over: u32,
+    /// Requests sent while lanes of `part` waited, with none of theirs.
+    pub part_passed_over: u32,
     /// When part-filled batches may go again, if they were held back by the floor.
     pub part_at: Option<u64>,
     /// Why the last connection failed.
@@ -56,6 +60,8 @@ impl Broker {
             full: VecDeque::new(),
             suspect: VecDeque::new(),
             part: VecDeque::new(),
+            suspects_passed_over: 0,
+            part_passed_over: 0,
             part_at: None,
             last_problem: None,
         }

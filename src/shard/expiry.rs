@@ -42,7 +42,7 @@ impl Shard {
             }
         }
         let mut next_in_flight = None;
-        if in_flight {
+        if in_flight && !planted!(InFlightNeverExpires) {
             for index in 0..self.brokers.capacity() {
                 self.fail_in_flight(index, &cause, now);
             }

@@ -28,6 +28,9 @@
 mod answers;
 mod broker;
 mod expiry;
+#[cfg(all(test, loom))]
+#[path = "tests/interleavings.rs"]
+mod interleavings;
 mod pack;
 mod port;
 mod publisher;

@@ -23,6 +23,10 @@ const UNWRITTEN_MAX: usize = 2;
 /// Lanes whose own partition is in trouble leave at least this many requests to the healthy ones.
 const HEALTHY_WINDOW_MIN: usize = 2;
 
+/// While full batches of healthy lanes use the whole window, part-filled batches and lanes in
+/// trouble get every so manieth request: nobody waits for ever.
+const PASSED_OVER_MAX: u32 = 8;
+
 /// Which queue of a broker a request is filled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
@@ -33,6 +37,10 @@ enum Queue {
 impl Shard {
     /// Sends what a broker's connection has room for.
     pub(super) fn pump(&mut self, now: u64, index: usize) {
+        // Set again below, if it is only the floor that holds part-filled batches back.
+        if !planted!(PastFloorIsDeadline) {
+            self.brokers[index].part_at = None;
+        }
         loop {
             let broker = &self.brokers[index];
             let Some(connection) = broker.connection() else { return };
@@ -45,17 +53,22 @@ impl Shard {
                 return;
             }
             let part = self.part_filled_may_go(now, index);
-            let broker = &self.brokers[index];
+            let broker = &mut self.brokers[index];
             let healthy = !broker.full.is_empty() || part && !broker.part.is_empty();
             let suspects_may_go =
                 in_flight + HEALTHY_WINDOW_MIN < self.config.in_flight_max || in_flight == 0;
-            let queue = if healthy {
+            let suspects_turn = broker.suspects_passed_over >= PASSED_OVER_MAX;
+            let queue = if broker.suspect.is_empty() || healthy && !suspects_turn {
                 Queue::Full
-            } else if !broker.suspect.is_empty() && suspects_may_go {
-                Queue::Suspect
             } else {
-                return;
+                Queue::Suspect
             };
+            match queue {
+                Queue::Full if !healthy => return,
+                Queue::Full => broker.suspects_passed_over += u32::from(!broker.suspect.is_empty()),
+                Queue::Suspect if !suspects_may_go && !suspects_turn => return,
+                Queue::Suspect => broker.suspects_passed_over = 0,
+            }
             let sent = self.send_request(now, index, queue, part);
             // Queues may name lanes that have moved: then the next queue has its turn.
             let broker = &self.brokers[index];
@@ -70,11 +83,11 @@ impl Shard {
     fn part_filled_may_go(&mut self, now: u64, index: usize) -> bool {
         let floor = self.config.part_filled_floor;
         let broker = &mut self.brokers[index];
-        broker.part_at = None;
         if broker.part.is_empty() {
             return false;
         }
-        if self.pool.under_pressure(broker.account) {
+        let turn = broker.part_passed_over >= PASSED_OVER_MAX;
+        if turn || self.pool.under_pressure(broker.account) {
             return true;
         }
         let Some(connection) = broker.connection() else { return false };
@@ -100,10 +113,19 @@ impl Shard {
         let mut request = connection.new_request();
         self.requests += 1;
         let mut bytes = 0;
-        self.take_full(now, index, queue, &mut request, &mut bytes);
-        if part && queue == Queue::Full {
+        let part = part && queue == Queue::Full;
+        let part_first = part && self.brokers[index].part_passed_over >= PASSED_OVER_MAX;
+        if part_first {
             self.take_part_filled(now, index, &mut request, &mut bytes);
         }
+        self.take_full(now, index, queue, &mut request, &mut bytes);
+        let full_only = bytes >= self.config.request_bytes;
+        if part && !part_first && !full_only {
+            self.take_part_filled(now, index, &mut request, &mut bytes);
+        }
+        let broker = &mut self.brokers[index];
+        let passed_over = !broker.part.is_empty() && !part_first && (!part || full_only);
+        broker.part_passed_over = if passed_over { broker.part_passed_over + 1 } else { 0 };
         if request.batches.is_empty() {
             if let Some(connection) = self.brokers[index].connection_mut() {
                 connection.recycle(request);

@@ -1,13 +1,11 @@
 //! How other threads reach a shard: a queue of lane ids, a queue of control messages, a bell.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
-
-use crossbeam_queue::SegQueue;
 
 use super::View;
 use crate::batch::{Lane, LaneHalf, LaneId, ShardId};
 use crate::error::DeliveryErrorCause;
+use crate::sync::loom::{AtomicBool, Ordering, SegQueue, fence};
 use crate::sync::{Doorbell, LaneQueue};
 
 /// A message to a shard; rare, so its queue may allocate.
@@ -157,7 +155,7 @@ impl PortTable {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::buffer::AccountId;

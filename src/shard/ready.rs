@@ -79,8 +79,8 @@ impl Shard {
         self.want_connection(now, index);
     }
 
-    /// Nearly always the last: a batch is posted when it opens. A lane that comes from another shard
-    /// may be due before others.
+    /// Nearly always the last: a batch is posted when it opens. A lane that comes from another
+    /// shard may be due before others.
     fn add_lingering(&mut self, due: u64, id: LaneId) {
         let mut at = self.lingering.len();
         while at > 0 && self.lingering[at - 1].0 > due {
@@ -89,8 +89,8 @@ impl Shard {
         self.lingering.insert(at, (due, id));
     }
 
-    /// The producer may not have an id, so nothing of the lane can be written: what waits fails now,
-    /// with the broker's reason. Later records are tried again, as the id is asked for again.
+    /// The producer may not have an id, so nothing of the lane can be written: what waits fails
+    /// now, with the broker's reason. Later records are tried again, as the id is asked for again.
     fn fail_denied(&mut self, id: LaneId, code: ErrorCode) {
         let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return };
         // A sender that holds the lane seals it, and posts.
@@ -146,6 +146,13 @@ impl Shard {
             self.end_linger(now, due, id);
         }
         !self.lingering.is_empty()
+    }
+
+    /// Whether a lingering batch would be sealed now because memory is short.
+    pub fn is_under_pressure(&self) -> bool {
+        let first = self.lingering.front().and_then(|(_, id)| self.lanes.get(id.0 as usize));
+        let lane = first.and_then(Option::as_ref).map(|entry| &entry.half.lane);
+        lane.is_some_and(|lane| self.pool.under_pressure(lane.account()))
     }
 
     /// Asks the driver for a connection, if there is none and it is time.

@@ -18,6 +18,9 @@ use crate::protocol::{
     ErrorCode, PartitionResponse, ProduceResponse, TopicRef, VERSION_TOPIC_IDS_MIN,
 };
 
+/// The acknowledgement of every replica in sync.
+const ACKS_ALL: i16 = -1;
+
 impl Shard {
     /// A Produce request was answered.
     pub(super) fn handle_produce(
@@ -27,7 +30,7 @@ impl Shard {
         mut request: Request,
         response: ProduceResponse,
     ) {
-        let mut answers = Answers::new(&response);
+        let mut answers = Answers::new(&response, request.batches.len());
         let by_id = request.version >= VERSION_TOPIC_IDS_MIN;
         for (position, InFlightBatch { lane, topic_id, batch }) in
             request.batches.drain(..).enumerate()
@@ -41,6 +44,7 @@ impl Shard {
             });
             match answer {
                 Some(answer) => self.settle(now, lane, batch, answer, &response),
+                None if planted!(DropsOmittedPartition) => {}
                 None => {
                     let problem = "the broker's response left the partition out";
                     self.back_off(now, lane, batch.state.attempts);
@@ -75,6 +79,10 @@ impl Shard {
             }
             Verdict::Duplicate => self.acked(now, id, batch, None, None),
             Verdict::WrongLeader => {
+                // So answers also a leader that lost its office while it waited for its followers:
+                // they may have the batch.
+                batch.state.unanswered |=
+                    self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
                 self.actions.push_back(Action::RefreshMetadata);
                 self.retry_after_error(now, id, batch, answer.error);
             }
@@ -86,9 +94,8 @@ impl Shard {
                 self.retry_after_error(now, id, batch, answer.error);
             }
             Verdict::OutOfOrder => {
-                // Had an earlier attempt been appended, it would be among the five batches that the
-                // broker remembers, and this one a duplicate.
-                batch.state.unanswered = false;
+                // An earlier attempt that went unanswered may still come: behind the batch that is
+                // missed, from a connection that was given up. It stays unanswered.
                 let Some(entry) = self.lane_mut(id) else { return };
                 if entry.half.is_next_expected(&batch) || entry.half.bump_wanted() {
                     // Nothing before it is open, and yet the broker misses something: a real gap.
@@ -270,7 +277,7 @@ impl Shard {
         let Connectivity::Up(connection) = old else { return };
         for mut request in connection.into_unsettled() {
             // A request that the kernel did not take whole cannot have been carried out.
-            let written = request.is_written();
+            let written = request.is_written() && !planted!(DisconnectWroteNothing);
             for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
                 self.retry(now, lane, batch, &text, written);
             }

@@ -10,7 +10,8 @@ pub(super) enum Verdict {
     /// It is in the log already, at an offset that the broker no longer knows.
     Duplicate,
     /// The leader is elsewhere: ask for metadata, send again, no backoff once a newer epoch is
-    /// known. Not written.
+    /// known. With acks=all it may have been written all the same, by a leader that was deposed
+    /// before it could answer.
     WrongLeader,
     /// A passing trouble of the partition: send again after a backoff.
     Retry {
@@ -32,6 +33,7 @@ pub(super) enum Verdict {
 pub(super) fn verdict(code: ErrorCode) -> Verdict {
     match code {
         ErrorCode::NONE => Verdict::Written,
+        ErrorCode::DUPLICATE_SEQUENCE_NUMBER if planted!(DuplicateIsFailure) => Verdict::Fail,
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Duplicate,
         ErrorCode::NOT_LEADER_OR_FOLLOWER
         | ErrorCode::FENCED_LEADER_EPOCH

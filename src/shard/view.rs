@@ -109,6 +109,10 @@ impl Shard {
             }
             half.lead_by(leader);
         }
+        #[cfg(feature = "internals")]
+        if planted!(ForgetsUnknownTopic) && !view.snapshot.topics.contains_key(&lane.topic) {
+            half.forget_sequences();
+        }
         if half.leader.map(|leader| leader.broker) != old_broker {
             // What the old broker's queues still name is passed over when its turn comes.
             (entry.in_full, entry.in_part) = (false, false);

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use super::cell::{Cell, Link, Resolution};
+use super::cell::{Cell, NextCell, Resolution};
 use super::loom::{Arc, Mutex, lock};
 use super::waiter_list::WaiterPool;
 use super::{CellOwner, SharedFailure};
@@ -121,7 +121,7 @@ impl<C, E> StoreInner<C, E> {
 }
 
 struct Cells<C, E> {
-    free: Link<C, E>,
+    free: NextCell<C, E>,
     /// From `Box::into_raw`; freed only with the store.
     chunks: Vec<NonNull<[Cell<C, E>]>>,
 }

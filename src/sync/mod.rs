@@ -3,7 +3,8 @@
 //! * [`OpenLock`]: the lock around a lane's open batch. Senders take it; an event loop only
 //!   tries, and otherwise leaves the wish that whoever holds it seals the batch.
 //! * [`CellStore`], [`CellOwner`], [`Handle`]: completion cells, one for each batch. The batch
-//!   holds the owner and resolves it once; every delivery holds a handle.
+//!   holds the owner and resolves it once; every delivery holds a handle. (With the content that a
+//!   producer's cells have, `batch/` calls the three `Cells`, `Cell` and `CellHandle`.)
 //! * [`LaneQueue`] and [`Doorbell`]: "this lane has something" from senders to a loop, and a wake
 //!   only for a loop that sleeps.
 //! * [`wait_until`], [`block_on`]: a thread that waits for what futures wait for.
@@ -14,7 +15,7 @@
 //! comes in as a closure.
 //!
 //! Everything that shares memory takes its atomics from `loom.rs`, so that
-//! `RUSTFLAGS="--cfg loom" cargo test --release --lib sync::` walks through the interleavings.
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib interleavings` walks through them.
 //! `unsafe` is confined to `open_lock.rs` and the cell's files, `cell.rs`, `cell_store.rs` and
 //! `owner.rs`.
 
@@ -24,7 +25,7 @@ mod doorbell;
 mod forward;
 mod handle;
 mod lane_queue;
-mod loom;
+pub(crate) mod loom;
 mod open_lock;
 mod owner;
 mod parker;

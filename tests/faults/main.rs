@@ -4,18 +4,25 @@
 //! Embedded brokers stand behind proxies that know Kafka's frames (`support/proxy`), and advertise
 //! them.
 
+mod brokers;
 mod cuts;
+mod recovery;
+mod rewrite;
+mod slow;
 mod stage;
+mod wire;
 
 #[path = "../support/proxy/mod.rs"]
 mod proxy;
 
 use std::time::{Duration, Instant};
 
-use tidegate::{Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic};
+use tidegate::{
+    Certainty, Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic,
+};
 
-use proxy::{Act, Frame, Proxy, api};
-use stage::{Stage, send};
+use proxy::{Act, Direction, Frame, Proxy, Random, Welcome, api};
+use stage::{Sent, Stage, quick, send};
 
 /// Longer than anything that works takes, also on a busy machine.
 const LONG: Duration = Duration::from_secs(30);
@@ -35,6 +42,10 @@ fn outcome(mut delivery: Delivery) -> Result<RecordMetadata, DeliveryError> {
 
 fn acked(delivery: Delivery) -> RecordMetadata {
     outcome(delivery).unwrap()
+}
+
+fn failed(delivery: Delivery) -> DeliveryError {
+    outcome(delivery).expect_err("this delivery must fail")
 }
 
 fn to(partition: u32, value: &str) -> Record<'_> {

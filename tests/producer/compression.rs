@@ -15,7 +15,7 @@ fn codecs() -> [Compression; 5] {
 }
 
 #[test]
-fn every_codec_reads_back() {
+fn c37_every_codec_reads_back() {
     for codec in codecs() {
         let cluster = cluster(1, 2);
         let producer = builder(&cluster).compression(codec).build().unwrap();

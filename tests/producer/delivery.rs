@@ -85,7 +85,7 @@ fn a_wait_that_times_out_can_be_repeated() {
 }
 
 #[test]
-fn null_empty_and_full_are_three_things() {
+fn c34_null_empty_and_full_are_three_things() {
     let cluster = cluster(1, 1);
     let producer = producer(&cluster);
     let topic = producer.topic("t").unwrap();
@@ -143,7 +143,7 @@ fn headers_timestamp_and_partition_arrive() {
 }
 
 #[test]
-fn timestamps_may_jump_as_they_like() {
+fn c36_timestamps_may_jump_as_they_like() {
     let cluster = cluster(1, 1);
     let producer = builder(&cluster).linger(secs(10)).build().unwrap();
     let topic = producer.topic("t").unwrap();
@@ -168,7 +168,7 @@ fn warm_flush(producer: &Producer, topic: &tidegate::Topic) {
 }
 
 #[test]
-fn the_brokers_time_wins_where_the_topic_says_so() {
+fn c36_the_brokers_time_wins_where_the_topic_says_so() {
     let cluster =
         EmbeddedCluster::builder().topic_with_log_append_time("logged", 1).start().unwrap();
     let producer = producer(&cluster);

@@ -3,9 +3,12 @@
 mod backpressure;
 mod chaos;
 mod compression;
+mod connecting;
 mod delivery;
+mod doubt;
 mod errors;
 mod extremes;
+mod fairness;
 mod faults;
 mod lifecycle;
 mod metadata;
@@ -117,6 +120,20 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(start.elapsed() < LONG, "{what}");
         std::thread::sleep(millis(1));
+    }
+}
+
+/// Runs a test that hangs, its clean-up included, if what it is about is broken.
+fn watched(test: impl FnOnce() + Send + 'static) {
+    let (done, wait) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        test();
+        done.send(()).unwrap();
+    });
+    match wait.recv_timeout(3 * LONG) {
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("a deadlock"),
+        // It has panicked, or it is done.
+        _ => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
     }
 }
 

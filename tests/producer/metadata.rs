@@ -85,7 +85,7 @@ fn leaders_move_while_records_are_sent() {
 }
 
 #[test]
-fn a_leader_swings_without_a_pause() {
+fn f03_a_leader_swings_without_a_pause() {
     let cluster = cluster(2, 1);
     let builder = quick(&cluster).event_loops(EventLoops::per_broker().unpinned());
     under_traffic(&cluster, builder, 1, |more| {
@@ -135,7 +135,7 @@ fn a_leader_hint_is_followed_without_asking() {
 }
 
 #[test]
-fn a_partition_without_leader_waits_for_one() {
+fn f09_a_partition_without_leader_waits_for_one() {
     let cluster = cluster(2, 2);
     cluster.set_leaderless("t", 0);
     let producer = quick(&cluster).build().unwrap();
@@ -179,7 +179,7 @@ fn a_partition_that_stays_without_leader_times_out() {
 }
 
 #[test]
-fn added_partitions_get_traffic() {
+fn f08_added_partitions_get_traffic() {
     let cluster = cluster(2, 1);
     let producer = quick(&cluster).configure(|c| c.metadata_max_age = millis(50)).build().unwrap();
     let topic = producer.topic("t").unwrap();
@@ -305,7 +305,7 @@ fn a_bootstrap_address_that_hangs_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_topic_is_deleted_and_made_anew() {
+fn c19_a_topic_is_deleted_and_made_anew() {
     let cluster = cluster(1, 1);
     let producer = quick(&cluster).configure(|c| c.metadata_max_age = millis(50)).build().unwrap();
     let topic = producer.topic("t").unwrap();
@@ -386,4 +386,25 @@ fn a_leader_that_knows_nothing_of_the_producer_is_proved_by_one_batch() {
         let expected: Vec<String> = (0..30).map(|n| n.to_string()).collect();
         assert_eq!(values(&cluster.records("t", 0)), expected);
     }
+}
+
+#[test]
+fn c21_keys_keep_their_partition_whatever_happens_to_leaders_and_growth() {
+    let cluster = cluster(2, 4);
+    let producer = quick(&cluster).configure(|c| c.metadata_max_age = millis(50)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 4);
+    let keys: Vec<_> = (0..40_u32).map(u32::to_be_bytes).collect();
+    let send = || keys.iter().map(|key| topic.send(key, "v").unwrap()).collect::<Vec<_>>();
+    let partitions: Vec<_> = send().into_iter().map(|d| acked(d).partition()).collect();
+    cluster.set_leaderless("t", 1);
+    eventually("it is seen", || !topic.is_available(1));
+    // Those of the leaderless partition wait there, and stay there when the topic has grown.
+    let waiting = send();
+    cluster.add_partitions("t", 8);
+    eventually("the growth is seen", || topic.partitions() == 8);
+    cluster.move_leader("t", 1, 2);
+    let after: Vec<_> = waiting.into_iter().map(|d| acked(d).partition()).collect();
+    assert_eq!(after, partitions);
+    assert!(partitions.contains(&1));
 }

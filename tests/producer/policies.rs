@@ -1,10 +1,11 @@
 //! The user's own policies, well behaved and not.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{OnceLock, mpsc};
 
 use tidegate::{
-    Backoff, DeliveryErrorCause, EveryTopic, PartitionRequest, Partitioner, PartitionerFactory,
-    Pressure, PressureScope, SendErrorKind,
+    Backoff, CloseError, DeliveryErrorCause, EveryTopic, FlushError, PartitionRequest, Partitioner,
+    PartitionerFactory, Pressure, PressureScope, SendErrorKind,
 };
 
 use super::*;
@@ -104,6 +105,160 @@ fn a_partitioner_that_panics_fails_its_record_only() {
     }
     close(&producer);
     assert_eq!(values(&cluster.records("t", 0)), ["a", "b", "c", "c", "c", "c", "c", "c"]);
+}
+
+/// Does, in the partitioner, all that a partitioner should leave alone.
+struct Meddles {
+    world: OnceLock<(Producer, Topic, Topic)>,
+    found: mpsc::Sender<(Option<SendErrorKind>, FlushError, CloseError, DeliveryErrorCause)>,
+}
+
+impl Partitioner for Meddles {
+    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+        if request.topic == "t" && request.value == Some(b"meddle") {
+            let (producer, own, ready) = self.world.get().unwrap();
+            let sent = own.send_record(to(0, "of the partitioner's own"));
+            let elsewhere = ready.send_record(to(0, "of the partitioner's own")).unwrap();
+            let waited = elsewhere.wait().unwrap_err().cause().clone();
+            let flushed = producer.flush().wait().unwrap_err();
+            let closed = producer.close(LONG).wait().unwrap_err();
+            let refused = sent.err().map(|error| error.kind().clone());
+            self.found.send((refused, flushed, closed, waited)).unwrap();
+        }
+        0
+    }
+}
+
+/// Whoever empties the stash, the service thread or the next sender, holds its lock meanwhile.
+#[test]
+fn a_partitioner_that_sends_flushes_and_closes_deadlocks_nothing() {
+    watched(partitioner_that_meddles);
+}
+
+fn partitioner_that_meddles() {
+    let cluster = EmbeddedCluster::builder().topic("ready", 1).start().unwrap();
+    let (found, finds) = mpsc::channel();
+    let meddles = Arc::new(Meddles { world: OnceLock::new(), found });
+    let shared = meddles.clone();
+    let factory = move |_: &str| -> Arc<dyn Partitioner> { shared.clone() };
+    // What is sent in the partitioner lingers: a wait for it could not end by itself.
+    let producer = lingering(&cluster).partitioner(Factory(factory)).build().unwrap();
+    let (topic, ready) = (producer.topic("t").unwrap(), producer.topic("ready").unwrap());
+    let first = ready.send((), "first").unwrap();
+    producer.flush().wait().unwrap();
+    acked(first);
+    assert!(meddles.world.set((producer.clone(), topic.clone(), ready)).is_ok());
+    let meddling = topic.send((), "meddle").unwrap();
+    let behind = topic.send((), "behind").unwrap();
+    cluster.create_topic("t", 1);
+    let (sent, flushed, closed, waited) = finds.recv_timeout(LONG).expect("no deadlock");
+    assert_eq!(sent, Some(SendErrorKind::SentByPartitioner));
+    assert_eq!((flushed, closed), (FlushError::OwnThread, CloseError::OwnThread));
+    assert_eq!(waited, DeliveryErrorCause::WaitedOnOwnThread);
+    acked(meddling);
+    acked(behind);
+    // The closing that was begun there goes on.
+    producer.close(LONG).wait().unwrap();
+    assert_eq!(values(&cluster.records("t", 0)), ["meddle", "behind"]);
+    assert_eq!(values(&cluster.records("ready", 0)), ["first", "of the partitioner's own"]);
+}
+
+/// Here senders empty a part of the stash as well, each before its own record.
+#[test]
+fn a_partitioner_that_sends_deadlocks_no_sender() {
+    watched(partitioner_that_sends);
+}
+
+fn partitioner_that_sends() {
+    let cluster = EmbeddedCluster::builder().start().unwrap();
+    let own = Arc::new(OnceLock::<Topic>::new());
+    let (refused, accepted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (slot, no, yes) = (own.clone(), refused.clone(), accepted.clone());
+    let sends = move |_: &PartitionRequest<'_>| {
+        match slot.get().unwrap().send_record(to(0, "of the partitioner's own")) {
+            Ok(_) => yes.fetch_add(1, Ordering::SeqCst),
+            Err(error) => {
+                assert_eq!(*error.kind(), SendErrorKind::SentByPartitioner);
+                no.fetch_add(1, Ordering::SeqCst)
+            }
+        };
+        0
+    };
+    let producer = builder(&cluster).partitioner(EveryTopic::new(sends)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    assert!(own.set(topic.clone()).is_ok());
+    let value = vec![7; 1_000];
+    let mut sent: Vec<_> = (0..5_000).map(|_| topic.send((), &value).unwrap()).collect();
+    cluster.create_topic("t", 1);
+    eventually("the topic is ready", || {
+        sent.push(topic.send((), "more").unwrap());
+        accepted.load(Ordering::SeqCst) > 0
+    });
+    assert!(refused.load(Ordering::SeqCst) >= 5_000);
+    let count = sent.len() + accepted.load(Ordering::SeqCst);
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    close(&producer);
+    assert_eq!(cluster.records("t", 0).len(), count);
+}
+
+struct Factory<F>(F);
+
+impl<F: Fn(&str) -> Arc<dyn Partitioner> + Send + Sync> PartitionerFactory for Factory<F> {
+    fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner> {
+        (self.0)(topic)
+    }
+}
+
+#[test]
+fn a_factory_may_ask_for_topics_itself() {
+    watched(|| {
+        let cluster = cluster(1, 1);
+        let producer = Arc::new(OnceLock::<Producer>::new());
+        let own = producer.clone();
+        let factory = move |topic: &str| -> Arc<dyn Partitioner> {
+            if topic != "other" {
+                own.get().unwrap().topic("other").unwrap();
+            }
+            Arc::new(|_: &PartitionRequest<'_>| 0)
+        };
+        let built = builder(&cluster).partitioner(Factory(factory)).build().unwrap();
+        producer.set(built).unwrap();
+        let topic = producer.get().unwrap().topic("t").unwrap();
+        acked(topic.send((), "v").unwrap());
+        close(producer.get().unwrap());
+    });
+}
+
+/// Tasks that wait for stashed records are woken without the stash's lock.
+#[test]
+fn a_waker_may_send_to_a_topic_that_is_not_ready() {
+    watched(waker_that_sends);
+}
+
+fn waker_that_sends() {
+    struct Sends(Topic, mpsc::Sender<()>);
+    impl Wake for Sends {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.send_record(to(0, "from a waker")));
+            let _ = self.1.send(());
+        }
+    }
+    let cluster = EmbeddedCluster::builder().start().unwrap();
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Sends(topic.clone(), sender)));
+    let mut first = topic.send_record(to(0, "first")).unwrap();
+    let polled = std::pin::Pin::new(&mut first).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    // Some megabytes, which are moved in several steps: the topic is not ready after the first.
+    let value = "x".repeat(100_000);
+    let rest: Vec<_> = (0..60).map(|_| topic.send_record(to(0, &value)).unwrap()).collect();
+    cluster.create_topic("t", 1);
+    receiver.recv_timeout(LONG).expect("no deadlock");
+    acked(first);
+    rest.into_iter().for_each(|delivery| drop(acked(delivery)));
+    close(&producer);
 }
 
 #[test]

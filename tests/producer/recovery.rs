@@ -121,3 +121,50 @@ fn a_producer_id_that_is_refused_fails_records_with_the_reason_and_is_asked_for_
     close(&producer);
     assert_eq!(values(&cluster.records("t", 0)), ["granted"]);
 }
+
+#[test]
+fn c08_a_forgotten_producer_begins_a_new_epoch_or_asks_again() {
+    // The log's start: not known; where it was; behind what was acknowledged last (retention).
+    for (log_start, epoch) in [(-1, 0), (0, 1), (50, 1)] {
+        let cluster = cluster(1, 1);
+        let producer = builder(&cluster).build().unwrap();
+        let topic = producer.topic("t").unwrap();
+        warm(&topic, 1);
+        cluster.script(Fault::produce_error("t", 0, 59).log_start(log_start));
+        assert_eq!(acked(topic.send((), "a").unwrap()).offset(), Some(1), "{log_start}");
+        acked(topic.send((), "b").unwrap());
+        let records = cluster.records("t", 0);
+        assert_eq!(values(&records), ["warm", "a", "b"]);
+        assert_eq!(records[2].producer_epoch, epoch, "{log_start}");
+    }
+}
+
+#[test]
+fn c08_a_record_that_may_have_been_written_and_deleted_since_is_not_written_again() {
+    let cluster = cluster(1, 1);
+    let producer = builder(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.script([
+        Fault::produce_error("t", 0, 7).after_append(),
+        Fault::produce_error("t", 0, 59).log_start(50),
+    ]);
+    let error = failed(topic.send((), "a").unwrap());
+    assert_eq!(error.certainty(), Certainty::Unknown, "{error}");
+    acked(topic.send((), "b").unwrap());
+    assert_eq!(values(&cluster.records("t", 0)), ["warm", "a", "b"]);
+}
+
+#[test]
+fn c20_topics_are_named_by_id_where_it_is_known() {
+    for (metadata_max, spoken) in [(13, 13), (9, 12)] {
+        let cluster = cluster(1, 2);
+        cluster.limit_api(3, 1, metadata_max);
+        let producer = builder(&cluster).build().unwrap();
+        let topic = producer.topic("t").unwrap();
+        warm(&topic, 2);
+        let versions = cluster.stats().broker(1).api_versions.clone();
+        let produce: Vec<_> = versions.keys().filter(|(api, _)| *api == 0).collect();
+        assert_eq!(produce, [&(0, spoken)], "Metadata up to {metadata_max}");
+    }
+}

@@ -62,12 +62,12 @@ fn nobody_waits_for_linger(brokers: usize) {
 }
 
 #[test]
-fn nobody_waits_for_linger_on_one_broker() {
+fn c45_nobody_waits_for_linger_on_one_broker() {
     nobody_waits_for_linger(1);
 }
 
 #[test]
-fn nobody_waits_for_linger_on_three_brokers() {
+fn c45_nobody_waits_for_linger_on_three_brokers() {
     nobody_waits_for_linger(3);
 }
 

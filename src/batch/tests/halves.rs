@@ -396,3 +396,21 @@ fn c19_a_recreated_topic_gets_a_new_epoch_and_sequences_from_zero() {
     half.settle_refused(batch);
     assert_eq!((number(&drain(&mut half)), half.last_acked()), ((1, 0), -1));
 }
+
+#[test]
+fn c05_while_a_batch_is_sent_again_nothing_else_is() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = bench.led_half();
+    let rules = DrainRules { idempotent: true, in_flight_max: 5 };
+    let _first = bench.sealed(&half.lane, b"first");
+    let batch = drain(&mut half);
+    ack(&mut half, batch, 0);
+    let _asked_again = bench.sealed(&half.lane, b"asked again");
+    let _next = bench.sealed(&half.lane, b"next");
+    let batch = drain(&mut half);
+    half.settle_for_retry(batch);
+    let batch = drain(&mut half);
+    assert_eq!(half.drainable(0, rules), Drainable::Later);
+    ack(&mut half, batch, 1);
+    assert_eq!(half.drainable(0, rules), Drainable::Now);
+}

@@ -123,6 +123,25 @@ fn c39_a_piece_that_fails_takes_no_other_with_it_and_a_deadline_takes_all() {
 }
 
 #[test]
+fn c39_in_a_new_epoch_the_pieces_keep_their_sequences_from_other_batches() {
+    let bench = Bench::new(1 << 22, 1 << 17);
+    let mut half = bench.led_half();
+    let mut wakes = WakeList::default();
+    let _split = filled(&bench, &half, 10);
+    let batch = drain(&mut half);
+    half.settle_too_large(batch, &mut wakes);
+    half.want_bump();
+    let piece = drain(&mut half);
+    assert_eq!((piece.producer().epoch, piece.base_sequence()), (1, 0));
+    ack(&mut half, piece, 0);
+    let _next = bench.sealed(&half.lane, b"next");
+    let piece = drain(&mut half);
+    let next = piece.base_sequence() + piece.records() as i32;
+    ack(&mut half, piece, 5);
+    assert_eq!(drain(&mut half).base_sequence(), next);
+}
+
+#[test]
 fn c41_culprits_fail_with_their_own_words_and_the_innocent_are_sent_again() {
     let bench = Bench::new(1 << 22, 1 << 17);
     let mut half = bench.led_half();

@@ -36,7 +36,8 @@ fn drain_all(bench: &Bench, topic: &TopicLanes, budget: usize) -> Drained {
     let context = bench.context();
     let mut spare = Vec::new();
     let budget = (budget, &mut spare);
-    drain_stash(&bench.accumulator, topic, &mut stash, &context, budget, &mut |_| {})
+    let mut wakes = WakeList::new();
+    drain_stash(&bench.accumulator, topic, &mut stash, &context, budget, &mut |_| {}, &mut wakes)
 }
 
 fn unknown(bench: &Bench, partitioner: impl Partitioner + 'static) -> Arc<TopicLanes> {
@@ -109,6 +110,22 @@ fn a_drained_record_is_what_was_stashed_and_its_delivery_follows_it() {
     assert_eq!(handles[1].context().partition, Some(crate::protocol::PartitionId(1)));
     drop(halves);
     bench.assert_all_free();
+}
+
+/// Large records are runs of their own: the budget is looked at between them too.
+#[test]
+fn draining_stops_at_its_budget_between_runs() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let long = vec![9; 60 << 10];
+    let handles = [(); 3].map(|()| stash_value(&bench, &topic, &long));
+    let mut halves = bench.grow(&topic, 1);
+    assert_eq!(drain_all(&bench, &topic, 1), Drained::More);
+    assert_eq!(drain_all(&bench, &topic, 1), Drained::More);
+    assert_ne!(topic.state(), TopicState::Ready);
+    assert_eq!(drain_all(&bench, &topic, 1), Drained::Empty);
+    assert_eq!(resolve(&mut halves[0], 0).len(), 3);
+    assert_eq!(handles.each_ref().map(|handle| handle.offset()), [Some(0), Some(1), Some(2)]);
 }
 
 #[test]

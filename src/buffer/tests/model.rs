@@ -34,7 +34,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<usize>().prop_map(|which| Step::TakeByTicket { which }),
         1 => any::<usize>().prop_map(|which| Step::DropTicket { which }),
     ];
-    proptest::collection::vec(step, 0..if cfg!(miri) { 40 } else { 250 })
+    proptest::collection::vec(step, 0..if cfg!(miri) { 30 } else { 250 })
 }
 
 /// What the pool must look like: plain sums over what is held.
@@ -182,7 +182,7 @@ impl Model {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 400 },
+        cases: if cfg!(miri) { 2 } else { 400 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

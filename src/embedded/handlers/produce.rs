@@ -191,6 +191,9 @@ impl Handling<'_> {
         self.failed += u64::from(fault.code() != error::NONE);
         let message = fault.message.as_deref().map(text);
         let mut response = failed(response, fault.code());
+        if let Some(offset) = fault.log_start {
+            response = response.with_log_start_offset(offset);
+        }
         if let Action::RecordErrors(indices) = &fault.action {
             let culprit = |&index: &i32| {
                 BatchIndexAndErrorMessage::default()

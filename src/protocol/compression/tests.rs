@@ -206,7 +206,7 @@ fn every_cut_is_an_error_and_no_damage_is_a_panic() {
 }
 
 #[test]
-fn readers_take_every_form_that_clients_write() {
+fn c38_readers_take_every_form_that_clients_write() {
     let input = text(40_000);
     // Raw snappy, without the Java library's framing.
     let raw = snap::raw::Encoder::new().compress_vec(&input).expect("small");

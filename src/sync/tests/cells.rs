@@ -140,7 +140,7 @@ fn whoever_comes_last_frees_the_cell() {
 #[test]
 fn cells_are_reused() {
     with_store(|store, new| {
-        for round in 0..200 {
+        for round in 0..if cfg!(miri) { 20 } else { 200 } {
             let mut owners: Vec<_> = (0..3).map(|n| store.allocate(new(n))).collect();
             let handle = owners[1].issue(0);
             for owner in owners {
@@ -397,7 +397,7 @@ fn a_target_gives_indices_to_its_own_records_too() {
 
 #[test]
 fn long_chains_are_followed_and_freed_without_recursion() {
-    let length = if cfg!(miri) { 200 } else { 100_000 };
+    let length = if cfg!(miri) { 70 } else { 100_000 };
     with_store(|store, new| {
         let mut owner = store.allocate(new(0));
         let handle = owner.issue(0);

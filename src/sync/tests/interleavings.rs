@@ -17,7 +17,7 @@ fn model(bound: usize, test: impl Fn() + Send + Sync + 'static) {
 
 #[test]
 fn a_seal_wanted_during_an_unlock_is_served_or_the_lock_is_had() {
-    model(4, || {
+    model(5, || {
         let lock = Arc::new(OpenLock::new(0));
         let sender = {
             let lock = lock.clone();
@@ -38,7 +38,7 @@ fn a_seal_wanted_during_an_unlock_is_served_or_the_lock_is_had() {
 
 #[test]
 fn parked_threads_get_the_lock() {
-    model(3, || {
+    model(5, || {
         let lock = Arc::new(OpenLock::new(0));
         let threads: Vec<_> = (0..2)
             .map(|_| {
@@ -84,7 +84,7 @@ type Store = CellStore<Dropped, Dropped>;
 
 #[test]
 fn a_resolution_is_seen_or_wakes() {
-    model(4, || {
+    model(5, || {
         let drops = StdArc::new(AtomicUsize::new(0));
         let store = Store::new();
         let mut owner = store.allocate(Dropped(drops.clone()));
@@ -112,7 +112,7 @@ fn a_resolution_is_seen_or_wakes() {
 
 #[test]
 fn a_waiter_that_goes_during_the_resolution() {
-    model(4, || {
+    model(5, || {
         let drops = StdArc::new(AtomicUsize::new(0));
         let store = Store::new();
         let mut owner = store.allocate(Dropped(drops.clone()));
@@ -131,7 +131,7 @@ fn a_waiter_that_goes_during_the_resolution() {
 
 #[test]
 fn two_tasks_wait_for_one_batch() {
-    model(3, || {
+    model(5, || {
         let store = Store::new();
         let mut owner = store.allocate(Dropped(StdArc::default()));
         let (mut first, mut second) = (owner.issue(0), owner.issue(0));
@@ -157,7 +157,7 @@ fn two_tasks_wait_for_one_batch() {
 
 #[test]
 fn a_forward_is_followed_to_its_end() {
-    model(3, || {
+    model(5, || {
         let drops = StdArc::new(AtomicUsize::new(0));
         let store = Store::new();
         let mut owner = store.allocate(Dropped(drops.clone()));

@@ -36,8 +36,8 @@ use super::cluster::Cluster;
 use super::node::Node;
 use super::wire::Wire;
 
-/// The slowest change measured, a new leader after a SIGSTOP, took 4.6 s; a broker on a slow disk was
-/// seen to stand still for ten.
+/// The slowest change measured, a new leader after a SIGSTOP, took 4.6 s; a broker on a slow disk
+/// was seen to stand still for ten.
 const CHANGE_LIMIT: Duration = Duration::from_secs(180);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What the broker itself waits for the controller.

@@ -78,6 +78,8 @@ pub enum Act {
     Delay(Duration),
     /// These bytes pass in its place.
     Replace(Vec<u8>),
+    /// It passes, and its sender gets these bytes back.
+    Answer(Vec<u8>),
     /// It passes one byte at a time, so long apart.
     Trickle(Duration),
     /// It passes behind the next frame of its direction.

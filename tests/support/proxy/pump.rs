@@ -85,7 +85,7 @@ pub fn pump(shared: &Shared, link: &Link, direction: Direction) {
         Direction::Request => (&link.client, upstream),
         Direction::Response => (upstream, &link.client),
     };
-    let mut pump = Pump { shared, link, direction, to, nth: 0, held: None };
+    let mut pump = Pump { shared, link, direction, from, to, nth: 0, held: None };
     let mut from = io::BufReader::with_capacity(64 << 10, from);
     while let Ok(bytes) = read_frame(&mut from) {
         let carried = match bytes {
@@ -137,6 +137,7 @@ struct Pump<'a> {
     shared: &'a Shared,
     link: &'a Link,
     direction: Direction,
+    from: &'a TcpStream,
     to: &'a TcpStream,
     nth: u64,
     held: Option<Vec<u8>>,
@@ -167,6 +168,10 @@ impl Pump<'_> {
                 self.write(&bytes)?;
             }
             Act::Replace(other) => self.write(&other)?,
+            Act::Answer(answer) => {
+                self.write(&bytes)?;
+                self.write_to(self.from, &answer)?;
+            }
             Act::Trickle(gap) => {
                 for byte in bytes.chunks(1) {
                     self.write(byte)?;
@@ -224,17 +229,17 @@ impl Pump<'_> {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), Over> {
-        let Some(rate) = self.shared.lock().bandwidth else { return self.write_now(bytes) };
+        let Some(rate) = self.shared.lock().bandwidth else { return self.write_to(self.to, bytes) };
         for piece in bytes.chunks(PACED_BYTES) {
-            self.write_now(piece)?;
+            self.write_to(self.to, piece)?;
             self.sleep(Duration::from_secs_f64(piece.len() as f64 / rate.max(1) as f64))?;
         }
         Ok(())
     }
 
-    fn write_now(&self, mut bytes: &[u8]) -> Result<(), Over> {
+    fn write_to(&self, mut to: &TcpStream, mut bytes: &[u8]) -> Result<(), Over> {
         while !bytes.is_empty() {
-            match (&mut &*self.to).write(bytes) {
+            match to.write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}

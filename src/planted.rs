@@ -1,0 +1,143 @@
+//! Known ways to get it wrong, for the simulation: it switches one on and must notice.
+//!
+//! Only with the feature `internals`. Without it, `planted!` is a constant `false`, and nothing of
+//! this is in the library.
+
+use std::cell::Cell;
+
+/// A bug that this client does not have, and that others had. In brackets where it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "`Bug::story` says what each is")]
+pub enum Bug {
+    RenumbersOnRetry,
+    ReusesSequenceAfterExpiry,
+    MovesWithInFlights,
+    RecyclesAtExpiry,
+    RenumbersUnanswered,
+    CompletesByPosition,
+    TakesOlderLeaderEpoch,
+    ForgetsUnknownTopic,
+    BumpsBesideInFlights,
+    DuplicateIsFailure,
+    DropsOmittedPartition,
+    CompletesTwice,
+    RetriesOutOfOrder,
+    SendsBesideRetry,
+    ManyBeforeFirstSuccess,
+    WrapsSequenceToNegative,
+    WrapsEpoch,
+    SplitsOutOfOrder,
+    PiecesShareSequences,
+    DeposedLeaderWroteNothing,
+    DisconnectWroteNothing,
+    InFlightNeverExpires,
+    PastFloorIsDeadline,
+}
+
+impl Bug {
+    /// Every one.
+    pub const ALL: [Bug; 23] = [
+        Bug::RenumbersOnRetry,
+        Bug::ReusesSequenceAfterExpiry,
+        Bug::MovesWithInFlights,
+        Bug::RecyclesAtExpiry,
+        Bug::RenumbersUnanswered,
+        Bug::CompletesByPosition,
+        Bug::TakesOlderLeaderEpoch,
+        Bug::ForgetsUnknownTopic,
+        Bug::BumpsBesideInFlights,
+        Bug::DuplicateIsFailure,
+        Bug::DropsOmittedPartition,
+        Bug::CompletesTwice,
+        Bug::RetriesOutOfOrder,
+        Bug::SendsBesideRetry,
+        Bug::ManyBeforeFirstSuccess,
+        Bug::WrapsSequenceToNegative,
+        Bug::WrapsEpoch,
+        Bug::SplitsOutOfOrder,
+        Bug::PiecesShareSequences,
+        Bug::DeposedLeaderWroteNothing,
+        Bug::DisconnectWroteNothing,
+        Bug::InFlightNeverExpires,
+        Bug::PastFloorIsDeadline,
+    ];
+
+    /// What goes wrong, and where it did.
+    pub fn story(self) -> &'static str {
+        match self {
+            Bug::RenumbersOnRetry => "a retried batch gets new sequences",
+            Bug::ReusesSequenceAfterExpiry => {
+                "the sequences of an expired batch are given to the next one [franz-go 1217]"
+            }
+            Bug::MovesWithInFlights => {
+                "a new leader is asked while attempts at the old one are in flight"
+            }
+            Bug::RecyclesAtExpiry => {
+                "memory of a batch that expires in flight is used again at once [KAFKA-19012]"
+            }
+            Bug::RenumbersUnanswered => {
+                "a batch whose attempt went unanswered moves into a new epoch"
+            }
+            Bug::CompletesByPosition => "answers are taken by position, not by partition",
+            Bug::TakesOlderLeaderEpoch => {
+                "metadata with an older leader epoch is believed [librdkafka 4976]"
+            }
+            Bug::ForgetsUnknownTopic => {
+                "sequences start over after a topic was briefly unknown [librdkafka 1.9.0]"
+            }
+            Bug::BumpsBesideInFlights => {
+                "a new epoch begins beside old in-flights [KAFKA-12152, librdkafka 4953]"
+            }
+            Bug::DuplicateIsFailure => "DUPLICATE_SEQUENCE_NUMBER fails the delivery",
+            Bug::DropsOmittedPartition => "a partition that a response leaves out is forgotten",
+            Bug::CompletesTwice => "a batch that was failed is completed again by its answer",
+            Bug::RetriesOutOfOrder => "a later batch is sent again before an earlier one",
+            Bug::SendsBesideRetry => {
+                "new batches are sent beside a retry, until the broker remembers it no longer"
+            }
+            Bug::ManyBeforeFirstSuccess => {
+                "several batches go to a broker that does not know the id yet [franz-go 223]"
+            }
+            Bug::WrapsSequenceToNegative => {
+                "the sequence behind the last is negative [franz-go 226, librdkafka 3720]"
+            }
+            Bug::WrapsEpoch => "the epoch behind the last is 0, of the same producer id",
+            Bug::SplitsOutOfOrder => "the rest of a split batch goes behind later batches",
+            Bug::PiecesShareSequences => "the rest of a split batch has the next batch's sequences",
+            Bug::DeposedLeaderWroteNothing => {
+                "NOT_LEADER_OR_FOLLOWER is taken for a proof that nothing was written"
+            }
+            Bug::DisconnectWroteNothing => {
+                "a lost connection is taken for a proof that nothing was written"
+            }
+            Bug::InFlightNeverExpires => "what is in flight is not looked at when deadlines pass",
+            Bug::PastFloorIsDeadline => "a loop polls without waiting while a socket is full",
+        }
+    }
+}
+
+thread_local! {
+    static SWITCHED: Cell<Option<Bug>> = const { Cell::new(None) };
+    static FIRST_SEQUENCE: Cell<i32> = const { Cell::new(0) };
+}
+
+/// Switches a bug on for this thread, or all off.
+pub fn switch(bug: Option<Bug>) {
+    SWITCHED.set(bug);
+}
+
+/// Whether the bug is switched on.
+pub fn is_on(bug: Bug) -> bool {
+    SWITCHED.get() == Some(bug)
+}
+
+/// Has producer ids on this thread begin at another sequence than 0: a broker takes any from a
+/// producer that it does not know.
+pub fn begin_at(sequence: i32) {
+    FIRST_SEQUENCE.set(sequence);
+}
+
+/// The sequence that a producer id begins with.
+pub fn first_sequence() -> i32 {
+    FIRST_SEQUENCE.get()
+}

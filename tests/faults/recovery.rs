@@ -1,0 +1,174 @@
+//! Errors that brokers answer with, brokers that move, and what the client does on its own
+//! connections.
+
+use tidegate::Acks;
+use tidegate::embedded::{EmbeddedRecord, Fault};
+
+use super::*;
+
+/// Sends 50 records, five requests of them on their way at once, through these faults. Returns what
+/// the log holds in the end.
+fn through(faults: impl IntoIterator<Item = Fault>) -> Vec<EmbeddedRecord> {
+    let stage = Stage::new(1, 1);
+    let producer = stage.producer();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    stage.cluster.pause_broker(1);
+    stage.cluster.script(faults);
+    let sent: Vec<_> = (0..50).map(|n| send(&topic, 0, n.to_string())).collect();
+    stage.cluster.resume_broker(1);
+    stage.judge_all_acked(sent);
+    assert_eq!(stage.cluster.faults_left(), 0, "the faults happened");
+    stage.cluster.records("t", 0)
+}
+
+/// Every record was sent with the sequence that it got at first.
+fn kept_their_sequences(records: &[EmbeddedRecord]) -> bool {
+    records.iter().all(|r| r.producer_epoch == 0 && i64::from(r.sequence) == r.offset)
+}
+
+#[test]
+fn f06_too_few_replicas_are_waited_for_with_the_same_sequence() {
+    let before = Fault::produce_error("t", 0, 19).times(3);
+    assert!(kept_their_sequences(&through(before)));
+    let after = Fault::produce_error("t", 0, 20).after_append().times(3);
+    assert!(kept_their_sequences(&through(after)));
+}
+
+#[test]
+fn f13_out_of_order_behind_a_refused_batch_is_no_gap() {
+    // The four behind it are truly out of order, and the broker says so.
+    assert!(kept_their_sequences(&through(Fault::produce_error("t", 0, 19))));
+}
+
+#[test]
+fn f13_out_of_order_at_the_head_is_a_gap_and_begins_a_new_epoch() {
+    let records = through(Fault::produce_error("t", 0, 45));
+    assert_eq!(records.last().map(|r| r.producer_epoch), Some(1));
+}
+
+#[test]
+fn f13_a_producer_that_the_broker_forgot_goes_on() {
+    // What it is told besides decides whether in a new epoch: nothing is lost or doubled.
+    through(Fault::produce_error("t", 0, 59));
+    through(Fault::produce_error("t", 0, 47));
+}
+
+#[test]
+fn f10_brokers_that_move_to_other_ports_are_found_again() {
+    let mut stage = Stage::new(3, 3);
+    // The bootstrap list has a name, so to speak, that leads to whoever is there.
+    let entry = Proxy::to(stage.cluster.address(1));
+    let producer = quick(Producer::builder(&entry.address().to_string())).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 3);
+    let mut sent = Vec::new();
+    for round in 0..3 {
+        let moved: Vec<_> = (1..=3).map(|id| Proxy::to(stage.cluster.address(id))).collect();
+        for (id, proxy) in (1..).zip(&moved) {
+            stage.cluster.advertise(id, proxy.address());
+        }
+        let old = std::mem::replace(&mut stage.proxies, moved);
+        sent.extend((0..60).map(|n| send(&topic, n % 3, format!("{round} {n}"))));
+        // Closed and refused from now on: every address that was known is wrong.
+        drop(old);
+        sent.extend((60..120).map(|n| send(&topic, n % 3, format!("{round} {n}"))));
+    }
+    stage.judge_all_acked(sent);
+}
+
+#[test]
+fn c23_with_all_brokers_down_the_bootstrap_list_is_tried_again() {
+    let stage = Stage::new(2, 2);
+    let entry = Proxy::to(stage.cluster.address(2));
+    let producer = quick(Producer::builder(&entry.address().to_string())).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    let doors = stage.proxies.iter().chain([&entry]);
+    doors.clone().for_each(|proxy| {
+        proxy.refuse();
+        proxy.cut_all();
+    });
+    let sent: Vec<_> = (0..20).map(|n| send(&topic, n % 2, n.to_string())).collect();
+    // They come back elsewhere; only the bootstrap list is right.
+    let moved: Vec<_> = (1..=2).map(|id| Proxy::to(stage.cluster.address(id))).collect();
+    for (id, proxy) in (1..).zip(&moved) {
+        stage.cluster.advertise(id, proxy.address());
+    }
+    entry.listen();
+    stage.judge_all_acked(sent);
+    // Dropped while the producer and the brokers are there.
+    drop(moved);
+}
+
+#[test]
+fn f12_a_throttle_is_no_timeout() {
+    let stage = Stage::new(1, 1);
+    let producer = stage.builder().request_timeout(millis(1_500)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let accepted = stage.proxy(1).seen().accepted;
+    // Like a real broker it tells of three seconds, and reads nothing for as long.
+    let mut answered = 0;
+    stage.proxy(1).script(move |frame| {
+        if !frame.answers(api::PRODUCE) {
+            return Act::Pass;
+        }
+        answered += 1;
+        match answered {
+            1 => rewrite::produce(frame, |response| response.throttle_time_ms = 3_000),
+            2 => Act::Delay(millis(2_500)),
+            _ => Act::Pass,
+        }
+    });
+    let start = Instant::now();
+    let sent: Vec<_> = (0..30).map(|n| send(&topic, 0, n.to_string())).collect();
+    stage.judge_all_acked(sent);
+    assert!(start.elapsed() >= secs(3), "nothing was sent meanwhile: {:?}", start.elapsed());
+    assert_eq!(stage.proxy(1).seen().accepted, accepted, "no connection was given up");
+}
+
+#[test]
+fn c29_an_answer_to_a_request_without_acks_is_dropped() {
+    let stage = Stage::new(1, 1);
+    let producer = stage.builder().acks(Acks::None).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let accepted = stage.proxy(1).seen().accepted;
+    stage.proxy(1).script(|frame| {
+        if !frame.asks(api::PRODUCE) {
+            return Act::Pass;
+        }
+        let answer = [&8_i32.to_be_bytes()[..], &frame.correlation.to_be_bytes(), &[0; 4]].concat();
+        Act::Answer(answer)
+    });
+    for n in 0..200 {
+        assert_eq!(acked(topic.send_record(to(0, &n.to_string())).unwrap()).offset(), None);
+    }
+    assert!(stage.cluster.wait_until(LONG, |stats| stats.records() == 201), "all arrived");
+    assert_eq!(stage.proxy(1).seen().accepted, accepted, "the connection is none the worse");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn c25_connections_are_probed_by_the_kernel() {
+    let stage = Stage::new(1, 1);
+    let builder = stage.builder().configure(|c| c.tcp_keepalive = Some(secs(1_000)));
+    let producer = builder.build().unwrap();
+    warm(&producer.topic("t").unwrap(), 1);
+    // A line: number, local and remote address, state, queues, timer and when it is due, ….
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let remote = format!(":{:04X}", stage.proxy(1).address().port());
+    let timers = table.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let ours = fields.get(2)?.ends_with(&remote) && fields[3] == "01";
+        ours.then(|| fields[5].to_owned())
+    });
+    let timers: Vec<String> = timers.collect();
+    assert_eq!(timers.len(), 2, "one for metadata, one for records: {table}");
+    for timer in timers {
+        // Timer 2 is keepalive; it is due in hundredths of a second.
+        let due = timer.strip_prefix("02:").map(|due| u64::from_str_radix(due, 16).unwrap());
+        assert!(due.is_some_and(|due| (50_000..=100_000).contains(&due)), "{timer}");
+    }
+}

@@ -1,0 +1,223 @@
+//! The real client: lanes, shards, the metadata machine and its publisher.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::batch::{
+    AccumulatorConfig, CellHandle, MonotonicClock, RecordAccumulator, Refusal, ShardId, TopicLanes,
+    drain_stash, take_room,
+};
+use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
+use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine};
+use tidegate::connection::ConnectionConfig;
+use tidegate::protocol::records::RecordParts;
+use tidegate::shard::{
+    PortTable, Publisher, Shard, ShardConfig, ShardHost, ShardParts, ShardPort, WakeLoop,
+};
+use tidegate::sync::Doorbell;
+use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
+
+use super::cluster::{PORT, host, name};
+use super::plan::{MS, Plan};
+
+#[derive(Default)]
+pub struct VirtualClock(pub Cell<u64>);
+
+impl MonotonicClock for VirtualClock {
+    fn monotonic(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Shards with news are called in every turn anyway.
+struct NoWaker;
+
+impl WakeLoop for NoWaker {
+    fn wake(&self) {}
+}
+
+/// Every shard is there from the start; stashes are emptied in the next turn.
+#[derive(Default)]
+pub struct Host {
+    pub draining: Vec<Arc<TopicLanes>>,
+}
+
+impl ShardHost for Host {
+    fn start_shard(&mut self, shard: ShardId) -> std::io::Result<()> {
+        unreachable!("{shard:?} is there already");
+    }
+
+    fn drain_stash(&mut self, topic: Arc<TopicLanes>) {
+        self.draining.push(topic);
+    }
+}
+
+pub struct Client {
+    pub clock: VirtualClock,
+    pub accumulator: Arc<RecordAccumulator>,
+    pub topics: Vec<Arc<TopicLanes>>,
+    pub ports: Arc<PortTable>,
+    pub shards: Vec<Shard>,
+    pub machine: MetadataMachine,
+    pub publisher: Publisher,
+    pub host: Host,
+    spare: Vec<Segment>,
+}
+
+impl Client {
+    pub fn new(plan: &Plan) -> Client {
+        let options = BufferPoolOptions { bytes: plan.settings.pool_bytes, ..Default::default() };
+        let options = BufferPoolOptions { accounts_max: 16, ..options };
+        let pool = BufferPool::new(&options).expect("the system gives a test some memory");
+        let config = AccumulatorConfig {
+            batch_size: plan.settings.batch_size,
+            delivery_timeout: plan.settings.delivery_timeout,
+            lanes_max: 64,
+            leaderless_account: AccountId::LEADERLESS,
+            stash_account: AccountId::STASH,
+        };
+        let accumulator = RecordAccumulator::new(config, pool);
+        let ports = PortTable::new(plan.shards);
+        let config = Arc::new(shard_config(plan));
+        let shards = (0..plan.shards).map(|index| {
+            let id = ShardId(index as u16);
+            ports.set(id, ShardPort::new(64, Arc::new(Doorbell::new()), Arc::new(NoWaker)));
+            Shard::new(id, shard_parts(plan, config.clone(), &accumulator.pool, index))
+        });
+        let shards = shards.collect();
+        let mut machine = MetadataMachine::new(metadata_config(plan), plan.seed);
+        let topics = (0..plan.topics.len()).map(|index| {
+            let to_zero: Arc<dyn Partitioner> = Arc::new(|_: &PartitionRequest<'_>| 0);
+            machine.handle_wanted(0, name(index).into());
+            accumulator.topic(&name(index), || to_zero)
+        });
+        Client {
+            clock: VirtualClock::default(),
+            topics: topics.collect(),
+            publisher: Publisher::new(accumulator.clone(), ports.clone(), plan.shards, 16),
+            accumulator,
+            ports,
+            shards,
+            machine,
+            host: Host::default(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Sends one record as `Topic::send` does; `None` if there is no room.
+    pub fn send(&mut self, topic: usize, partition: usize, value: &[u8]) -> Option<CellHandle> {
+        let parts = RecordParts { key: None, value: Some(value), headers: &[] };
+        let context = self.accumulator.append_context(&self.clock);
+        self.spare.clear();
+        let lane = self.topics[topic].lane(partition as u32)?;
+        loop {
+            let appended = lane.append(&context, 0, &parts, &mut self.spare);
+            if appended.post {
+                self.ports.post(lane);
+            }
+            match appended.result {
+                Ok(handle) => return Some(handle),
+                Err(Refusal::NeedRoom(need)) => {
+                    self.spare.clear();
+                    let pool = &self.accumulator.pool;
+                    if !take_room(pool, lane.account(), need, &mut self.spare) {
+                        return None;
+                    }
+                }
+                Err(Refusal::Closed) => panic!("nobody closed the lane"),
+            }
+        }
+    }
+
+    /// What the service thread does.
+    pub fn drain_stashes(&mut self) {
+        for topic in std::mem::take(&mut self.host.draining) {
+            let context = self.accumulator.append_context(&self.clock);
+            let mut stash = topic.lock_stash();
+            let ports = &self.ports;
+            let budget = (usize::MAX, &mut self.spare);
+            let post = &mut |lane: &tidegate::batch::Lane| ports.post(lane);
+            let mut wakes = tidegate::sync::WakeList::default();
+            drain_stash(&self.accumulator, &topic, &mut stash, &context, budget, post, &mut wakes);
+            drop(stash);
+            wakes.wake_all();
+        }
+    }
+
+    /// Nothing is left: every batch is resolved, and every byte of the pool is free.
+    pub fn assert_idle(&self) {
+        for lane in self.accumulator.lanes() {
+            let (opened, _) = lane.seal(false);
+            assert_eq!(lane.resolved(), opened, "batches below this number are resolved");
+        }
+        let stats = self.accumulator.pool.stats();
+        assert_eq!(stats.free + stats.scratch, stats.capacity, "segments are in use");
+        for (broker, account) in self.accumulator.brokers() {
+            let charged = self.accumulator.pool.levels(account).charged;
+            assert_eq!(charged, 0, "bytes are charged to broker {broker}");
+        }
+    }
+}
+
+fn metadata_config(plan: &Plan) -> MetadataConfig {
+    let bootstrap = (0..2).map(|broker| BrokerAddress { host: host(broker).into(), port: PORT });
+    MetadataConfig {
+        bootstrap: bootstrap.collect(),
+        age_max: 5_000 * MS,
+        interval_min: 20 * MS,
+        topic_unknown_max: 10_000 * MS,
+        backoff_min: 5 * MS,
+        backoff_max: 50 * MS,
+        auto_create: true,
+        idempotent: plan.settings.idempotent,
+    }
+}
+
+fn shard_config(plan: &Plan) -> ShardConfig {
+    let settings = &plan.settings;
+    let connection = ConnectionConfig {
+        client_id: "simulated".into(),
+        request_timeout: settings.request_timeout,
+        throttle_max: 60_000 * MS,
+        response_bytes_max: 1 << 20,
+    };
+    ShardConfig {
+        acks: settings.acks,
+        idempotent: settings.idempotent,
+        in_flight_max: settings.in_flight,
+        linger: settings.linger,
+        delivery_timeout: settings.delivery_timeout,
+        request_timeout_ms: settings.broker_timeout_ms,
+        part_filled_floor: MS / 10,
+        request_bytes: 1 << 20,
+        request_bytes_max: 8 << 20,
+        retries: u32::MAX,
+        reconnect_backoff: (5 * MS, 40 * MS),
+        idle_max: 540_000 * MS,
+        compression: settings.compression,
+        connection: Arc::new(connection),
+    }
+}
+
+fn shard_parts(
+    plan: &Plan,
+    config: Arc<ShardConfig>,
+    pool: &BufferPool,
+    index: usize,
+) -> ShardParts {
+    let first = Duration::from_millis(plan.settings.retry_backoff_ms);
+    let backoff = ExponentialBackoff::new(first, first * 4);
+    let compresses = plan.settings.compression != Compression::None;
+    let carve = || {
+        let scratch = pool.carve_scratch(1 << 14);
+        ScratchSlot::new(scratch.expect("the pool is fresh and larger"))
+    };
+    ShardParts {
+        config,
+        retry_policy: Arc::new(backoff),
+        pool: pool.clone(),
+        scratch: compresses.then(carve),
+        random: plan.seed.rotate_left(index as u32),
+    }
+}

@@ -1,0 +1,269 @@
+//! The world's driver of shards and of the metadata machine, in the place of `src/io/`.
+
+use std::io::IoSlice;
+
+use tidegate::cluster::{LeaderHint, MetadataQuery};
+use tidegate::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
+use tidegate::shard::{Action, Control, Token};
+
+use super::events::Event;
+use super::network::{Wire, full_for};
+use super::plan::MS;
+use super::world::{Answer, World};
+
+/// Rounds of packing and writing in one turn, as in the real loop.
+const ROUNDS_MAX: usize = 4;
+const SLICES_MAX: usize = 32;
+
+impl World {
+    /// One turn of a shard, in the order of the real loop. Returns whether it wants another.
+    pub fn drive_shard(&mut self, index: usize) -> bool {
+        let now = self.now();
+        let port = self.client.ports.iter().nth(index).expect("it was added").clone();
+        let shard = &mut self.client.shards[index];
+        let due = shard.poll_timeout().is_some_and(|at| at <= now);
+        if !port.has_news() && !due && !self.touched[index] {
+            return false;
+        }
+        self.touched[index] = false;
+        let mut more = self.client.shards[index].begin_turn(now, &port);
+        for _ in 0..ROUNDS_MAX {
+            more |= self.client.shards[index].finish_turn(now);
+            if !self.transmit(index) {
+                break;
+            }
+        }
+        self.act(index);
+        self.client.shards[index].wakes().wake_all();
+        self.client.accumulator.flush.notify();
+        more
+    }
+
+    /// Carries what the shard's connections have to write as far as sockets take it.
+    fn transmit(&mut self, index: usize) -> bool {
+        let now = self.now();
+        let mut tokens = std::mem::take(&mut self.tokens);
+        self.client.shards[index].poll_transmit(&mut tokens);
+        let mut any = false;
+        for token in tokens.drain(..) {
+            let Some(wire) = self.wire_of(index, token) else { continue };
+            if !self.wires[wire].writable || !self.wires[wire].client_open {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let used = self.client.shards[index].slices(token, &mut slices);
+                slices[..used].iter().for_each(|slice| bytes.extend_from_slice(slice));
+            }
+            let (net, rng) = (&self.plan.net, &mut self.rng);
+            let taken = self.wires[wire].takes(net, rng, bytes.len());
+            if taken < bytes.len() {
+                bytes.truncate(taken);
+                self.wires[wire].writable = false;
+                self.queue.push(full_for(rng), Event::Writable { wire });
+            }
+            self.client.shards[index].handle_written(now, token, taken);
+            self.wires[wire].send(wire, net, rng, &mut self.queue, bytes);
+            any = true;
+        }
+        self.tokens = tokens;
+        any
+    }
+
+    fn wire_of(&self, shard: usize, token: Token) -> Option<usize> {
+        let &(generation, wire) = self.open.get(&(shard, token.broker))?;
+        (generation == token.generation).then_some(wire)
+    }
+
+    /// Does what the shard asks for, as the real loop does.
+    pub fn act(&mut self, index: usize) {
+        while let Some(action) = self.client.shards[index].poll_action() {
+            match action {
+                Action::Connect { token, broker, .. } => {
+                    let broker = broker.0 as usize - 1;
+                    let wire = self.wires.len();
+                    let (net, rng) = (&self.plan.net, &mut self.rng);
+                    let mut made = Wire::new(net, rng, index, token, broker);
+                    if self.healed {
+                        made.heal();
+                    }
+                    self.wires.push(made);
+                    self.open.insert((index, token.broker), (token.generation, wire));
+                    let after = self.rng.range(self.plan.net.latency.0, self.plan.net.latency.1);
+                    let it = &self.cluster.brokers[broker];
+                    let refused = it.down > 0 || it.refuses > 0;
+                    let event =
+                        if refused { Event::Refused { wire } } else { Event::Connected { wire } };
+                    self.queue.push(2 * after, event);
+                }
+                Action::Close(token) => {
+                    let wire = self.wire_of(index, token).expect("it was open");
+                    self.close(wire);
+                }
+                Action::SendLane { shard, half } => {
+                    if self.trace {
+                        let lane = &half.lane;
+                        let (topic, partition) = (&lane.topic, lane.partition);
+                        self.note(format_args!("{topic}-{partition} moves to {shard:?}"));
+                    }
+                    let port = self.client.ports.port(shard);
+                    port.expect("views name shards that exist").send(Control::Lane(half));
+                }
+                Action::RefreshMetadata => self.client.machine.handle_refresh_wanted(),
+                Action::Hint(hint) => {
+                    if self.trace {
+                        self.note(format_args!("{hint:?}"));
+                    }
+                    self.client.machine.handle_hint(&hint);
+                    self.hear(&hint);
+                }
+                Action::NewIdentity(used_up) => {
+                    self.client.machine.handle_identity_wanted(used_up);
+                }
+            }
+        }
+    }
+
+    /// The client closes a connection; what it wrote may still arrive.
+    fn close(&mut self, wire: usize) {
+        if self.trace {
+            self.note(format_args!("the client closes wire {wire}"));
+        }
+        let it = &mut self.wires[wire];
+        it.client_open = false;
+        self.open.remove(&(it.shard, it.token.broker));
+        self.queue.push(self.plan.net.latency.1, Event::BrokerReset { wire });
+    }
+
+    /// The shard hears that a connection is gone, or was never made.
+    pub fn lose(&mut self, wire: usize, problem: &str) {
+        let now = self.now();
+        let it = &mut self.wires[wire];
+        it.client_open = false;
+        let (shard, token) = (it.shard, it.token);
+        if self.wire_of(shard, token) != Some(wire) || self.client.shards.is_empty() {
+            return;
+        }
+        if self.trace {
+            self.note(format_args!("wire {wire}: {problem}"));
+        }
+        self.open.remove(&(shard, token.broker));
+        self.client.shards[shard].handle_down(now, token, problem);
+        self.touched[shard] = true;
+    }
+
+    /// Bytes reach the shard.
+    pub fn receive(&mut self, wire: usize, bytes: &[u8]) {
+        let now = self.now();
+        let (shard, token) = (self.wires[wire].shard, self.wires[wire].token);
+        if !self.wires[wire].client_open {
+            return;
+        }
+        self.touched[shard] = true;
+        let mut left = bytes;
+        while !left.is_empty() && self.wires[wire].client_open {
+            let Some(space) = self.client.shards[shard].space(token) else { return };
+            let part = space.len().min(left.len());
+            space[..part].copy_from_slice(&left[..part]);
+            left = &left[part..];
+            self.client.shards[shard].handle_filled(now, token, part);
+            self.act(shard);
+        }
+    }
+
+    pub fn drive_metadata(&mut self) {
+        let now = self.now();
+        if let Some(address) = self.client.machine.poll_connect(now) {
+            let number = address.host.rsplit('.').next().and_then(|part| part.parse().ok());
+            let broker: usize = number.expect("the model's hosts end in the broker's number");
+            let broker = broker - 1;
+            self.channel.generation += 1;
+            let generation = self.channel.generation;
+            self.channel.broker = Some(broker);
+            let it = &self.cluster.brokers[broker];
+            let (answers, there) = (it.paused == 0 && self.channel.silent == 0, it.down == 0);
+            match (there, answers) {
+                (false, _) => self.queue.push(MS, Event::ChannelLost { generation }),
+                (_, false) => self.queue.push(40 * MS, Event::ChannelLost { generation }),
+                _ => self.queue.push(MS, Event::ChannelReady { generation }),
+            }
+        }
+        if let Some(query) = self.client.machine.poll_query(now) {
+            self.ask(query);
+        }
+        self.client.publisher.publish(&mut self.client.machine, &mut self.client.host);
+        self.client.publisher.fail_unknown(now, &mut self.client.machine);
+    }
+
+    fn ask(&mut self, query: MetadataQuery) {
+        let generation = self.channel.generation;
+        let broker = self.channel.broker.expect("there is a connection to ask on");
+        let it = &self.cluster.brokers[broker];
+        if it.is_away() || self.channel.silent > 0 {
+            return self.queue.push(60 * MS, Event::ChannelLost { generation });
+        }
+        let answer = match query {
+            MetadataQuery::Metadata(_) => Answer::Metadata(self.cluster.metadata(broker)),
+            MetadataQuery::InitProducerId => {
+                self.channel.identities += 1;
+                let first = self.channel.identities == 1;
+                let epoch = if first { self.plan.first_epoch } else { 0 };
+                let id = 1_000 + self.channel.identities;
+                Answer::Identity(InitProducerIdResponse {
+                    throttle_time_ms: 0,
+                    error: ErrorCode::NONE,
+                    identity: ProducerIdentity { id, epoch },
+                })
+            }
+        };
+        self.channel.answer = Some(answer);
+        let after = 2 * self.rng.range(self.plan.net.latency.0, self.plan.net.latency.1);
+        self.queue.push(after, Event::ChannelAnswer { generation });
+    }
+
+    pub fn channel_answer(&mut self, generation: u64) {
+        if generation != self.channel.generation {
+            return;
+        }
+        let now = self.now();
+        match self.channel.answer.take() {
+            Some(Answer::Metadata(response)) => {
+                for (index, topic) in response.topics.iter().enumerate() {
+                    for partition in &topic.partitions {
+                        let place = (index, partition.partition.0 as usize);
+                        let told = self.channel.told.entry(place).or_insert(-1);
+                        *told = (*told).max(partition.leader_epoch);
+                    }
+                }
+                self.client.machine.handle_metadata(now, &response);
+                self.check_epochs();
+            }
+            Some(Answer::Identity(response)) => self.client.machine.handle_identity(now, &response),
+            None => {}
+        }
+    }
+
+    /// A hint that was believed counts as news.
+    fn hear(&mut self, hint: &LeaderHint) {
+        let snapshot = self.client.machine.snapshot();
+        let believed = snapshot.partition(&hint.topic, hint.partition);
+        let topic = self.client.topics.iter().position(|topic| topic.name == hint.topic);
+        if let (Some(view), Some(topic)) = (believed, topic) {
+            let place = (topic, hint.partition.0 as usize);
+            let told = self.channel.told.entry(place).or_insert(-1);
+            *told = (*told).max(view.epoch);
+        }
+    }
+
+    /// An older leader epoch than one that was told of is not followed.
+    fn check_epochs(&self) {
+        let snapshot = self.client.machine.snapshot();
+        for (&(topic, partition), &told) in &self.channel.told {
+            let name = &self.client.topics[topic].name;
+            let partition = tidegate::protocol::PartitionId(partition as i32);
+            let Some(view) = snapshot.partition(name, partition) else { continue };
+            assert!(view.epoch >= told, "{name}-{partition}: epoch {} after {told}", view.epoch);
+        }
+    }
+}
