@@ -7,19 +7,19 @@
 mod failover;
 #[path = "support/kafka/mod.rs"]
 mod kafka;
-#[path = "real_kafka/logger.rs"]
+#[path = "support/logger.rs"]
 mod logger;
 #[path = "real_kafka/main_job.rs"]
 mod main_job;
 #[path = "real_kafka/many_partitions.rs"]
 mod many_partitions;
-#[path = "real_kafka/oracle.rs"]
+#[path = "support/oracle.rs"]
 mod oracle;
 #[path = "real_kafka/records.rs"]
 mod records;
 #[path = "real_kafka/stalled.rs"]
 mod stalled;
-#[path = "real_kafka/streams.rs"]
+#[path = "support/streams.rs"]
 mod streams;
 
 use std::process::ExitCode;
