@@ -379,3 +379,27 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
     let ids = asked.len() - topics;
     assert!((8..=10).contains(&topics) && (8..=10).contains(&ids), "{asked:?}");
 }
+
+#[test]
+fn c23_rebootstrap_required_goes_back_to_the_bootstrap_list() {
+    let mut machine = machine(&["seed"], false);
+    machine.poll_connect(0).expect("it has somewhere to go");
+    machine.handle_ready();
+    assert_eq!(machine.poll_query(0), query(&[]));
+    machine.handle_metadata(0, &metadata(&[1, 2, 3], Vec::new()));
+    assert!(!machine.wants_rebootstrap());
+    // Later the broker belongs to the cluster no longer.
+    assert_eq!(machine.poll_query(AGE), query(&[]));
+    let error = ErrorCode::REBOOTSTRAP_REQUIRED;
+    machine.handle_metadata(AGE, &MetadataResponse { error, ..Default::default() });
+    assert!(machine.wants_rebootstrap());
+    machine.handle_down(AGE, "closed for it".into());
+    let later = AGE + 100 * MS;
+    let next = machine.poll_connect(later).expect("the list");
+    assert_eq!(&*next.host, "seed", "and none of the brokers that were known");
+    machine.handle_ready();
+    assert_eq!(machine.poll_query(later), query(&[]));
+    machine.handle_metadata(later, &metadata(&[7], Vec::new()));
+    assert!(!machine.wants_rebootstrap());
+    assert!(machine.last_problem().is_none());
+}

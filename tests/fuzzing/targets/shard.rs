@@ -229,13 +229,8 @@ impl Driven {
     /// As the loop does it.
     fn turn(&mut self) {
         let port = self.ports.port(ShardId(0)).expect("it was set").clone();
-        while let Some(message) = port.pop_control() {
-            self.shard.handle_control(self.now, message);
-        }
-        let (shard, now) = (&mut self.shard, self.now);
-        port.drain_lanes(64, |id| shard.handle_posted(now, tidegate::batch::LaneId(id)));
-        shard.handle_timeout(now);
-        shard.finish_turn(now);
+        self.shard.begin_turn(self.now, &port);
+        self.shard.finish_turn(self.now);
         self.act();
         self.shard.wakes().wake_all();
     }
@@ -287,9 +282,12 @@ fn view(account: AccountId) -> View {
     };
     let placement = Placement { shard: ShardId(0), account, address };
     View {
+        generation: 1,
         snapshot: Arc::new(snapshot),
         placements: [(BROKER, placement)].into(),
         identity: Some(ProducerIdentity { id: 7, epoch: 0 }),
+        identity_ordinal: 1,
+        identity_denied: None,
         last_problem: None,
     }
 }
