@@ -35,7 +35,7 @@ fn in_the_child(producer: Producer, topic: tidegate::Topic, pending: Delivery) -
 }
 
 #[test]
-fn a_forks_child_gets_errors_and_the_parent_goes_on() {
+fn c44_f33_a_forks_child_gets_errors_and_the_parent_goes_on() {
     let cluster = EmbeddedCluster::builder().topic("t", 1).start().unwrap();
     let producer = Producer::builder(&cluster.bootstrap_servers()).build().unwrap();
     let topic = producer.topic("t").unwrap();
