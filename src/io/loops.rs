@@ -124,8 +124,8 @@ impl LoopHandle {
             let core = pinning::pin_current(&pinning, number);
             event_loop.run();
             ended.waker.close();
-            if core.is_some() {
-                pinning::unpin(&pinning);
+            if let Some(core) = core {
+                pinning::unpin(&pinning, core);
             }
         })?;
         Ok(LoopHandle { shared, thread: Mutex::new(Some(thread)) })
