@@ -82,7 +82,7 @@ pub struct MetadataMachine {
     identity_wanted: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
-    /// Failed attempts to get a producer id since the last success.
+    /// Connections lost in a row over the question for a producer id.
     identity_failures: u32,
     /// Producer ids received so far.
     identity_ordinal: u64,
@@ -343,10 +343,10 @@ impl MetadataMachine {
         self.handle_answer();
         self.identity_denied = None;
         self.identity_problem = None;
+        self.identity_failures = 0;
         if response.error == ErrorCode::NONE {
             self.identity = Some(response.identity);
             self.identity_ordinal += 1;
-            self.identity_failures = 0;
             self.identity_wanted = false;
             return;
         }
@@ -358,9 +358,10 @@ impl MetadataMachine {
             self.identity_denied = Some(response.error);
         }
         self.identity_problem = Some(format!("InitProducerId: {}", response.error).into());
-        self.identity_failed(now);
+        self.identity_retry_at = now + self.config.interval_min;
     }
 
+    /// The connection was lost over it: each time costs another, so the waits grow.
     fn identity_failed(&mut self, now: u64) {
         let doubled = self.config.interval_min.saturating_mul(1 << self.identity_failures.min(16));
         let wait = doubled.min(self.config.backoff_max).max(self.config.interval_min);
