@@ -2,7 +2,7 @@
 //! process of its own, because there is one logger in a process.
 
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use log::{Log, Metadata, Record};
@@ -42,8 +42,21 @@ fn cause(mut delivery: Delivery) -> DeliveryErrorCause {
     outcome.unwrap_err().cause().clone()
 }
 
+/// On a thread of its own: with a loop that is not replaced producers hang, their drop included.
 #[test]
 fn a_loop_that_panicked_fails_what_it_has_and_is_replaced() {
+    let (done, is_done) = channel();
+    let thread = std::thread::spawn(move || {
+        let _done: Sender<()> = done;
+        panic_and_replace();
+    });
+    // The end of the channel, that is, of the test: it has panicked, or all is well.
+    let outcome = is_done.recv_timeout(3 * LONG);
+    assert_eq!(outcome, Err(RecvTimeoutError::Disconnected), "a deadlock");
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+fn panic_and_replace() {
     let ((here, is_here), (leave, may_leave)) = (channel(), channel());
     *BOMB.0.lock().unwrap() = Some((here, may_leave));
     log::set_logger(&BOMB).unwrap();

@@ -82,7 +82,7 @@ pub struct MetadataMachine {
     identity_wanted: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
-    /// Connections lost over a producer id since the last answer.
+    /// Connections lost in a row over the question for a producer id.
     identity_failures: u32,
     /// Producer ids received so far.
     identity_ordinal: u64,
@@ -343,10 +343,10 @@ impl MetadataMachine {
         self.handle_answer();
         self.identity_denied = None;
         self.identity_problem = None;
+        self.identity_failures = 0;
         if response.error == ErrorCode::NONE {
             self.identity = Some(response.identity);
             self.identity_ordinal += 1;
-            self.identity_failures = 0;
             self.identity_wanted = false;
             return;
         }

@@ -58,8 +58,8 @@ fn take(allowed: &[usize], taken: &mut BTreeSet<usize>) -> Option<usize> {
     Some(core)
 }
 
-/// A loop that [`pin_current`] was to pin automatically to `core` has ended, or could not be pinned:
-/// the core is free for another.
+/// A loop that [`pin_current`] was to pin automatically to `core` has ended, or could not be
+/// pinned: the core is free for another.
 pub(super) fn unpin(pinning: &Pinning, core: usize) {
     if *pinning == Pinning::Automatic {
         lock_taken().remove(&core);
