@@ -321,7 +321,8 @@ impl MetadataMachine {
             return;
         }
         self.last_problem = None;
-        if let Some(next) = self.snapshot.merged(response) {
+        let is_wanted = |name: &str| self.wanted.contains_key(name);
+        if let Some(next) = self.snapshot.merged(response, is_wanted) {
             self.snapshot = Arc::new(next);
         }
         for topic in &response.topics {

@@ -403,3 +403,16 @@ fn c23_rebootstrap_required_goes_back_to_the_bootstrap_list() {
     assert!(!machine.wants_rebootstrap());
     assert!(machine.last_problem().is_none());
 }
+
+#[test]
+fn f26_topics_that_nobody_wants_are_not_kept() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    let invented = |n: usize| topic(&format!("invented {n}"), &[(0, None, 1)]);
+    for round in 0..10 {
+        let topics = (0..100).map(|n| invented(100 * round + n)).collect();
+        machine.handle_metadata(MS, &metadata(&[1, 2], topics));
+    }
+    assert_eq!(machine.snapshot().topics.len(), 1);
+    assert!(!machine.snapshot().has_leaderless(), "their leaders are nobody's concern");
+    assert_eq!(leader_of(&machine, 0), (Some(1), 1));
+}
