@@ -4,8 +4,11 @@
 //! nothing is doubled, reordered or misrouted, and every delivery resolves; Java's consumer reads.
 //!
 //! A plain run gives each a few seconds. `--minutes N` shares so many minutes among the scenarios
-//! that the filter selects. `TIDEGATE_LOG=1` shows what the producer logs.
+//! that the filter selects; `--measure` tests nothing and prints how fast things recover.
+//! `TIDEGATE_LOG=1` shows what the producer logs.
 
+#[path = "chaos/blackhole.rs"]
+mod blackhole;
 #[path = "chaos/changes.rs"]
 mod changes;
 #[path = "chaos/failover.rs"]
@@ -14,10 +17,14 @@ mod failover;
 mod kafka;
 #[path = "support/logger.rs"]
 mod logger;
+#[path = "chaos/measure.rs"]
+mod measure;
 #[path = "support/oracle.rs"]
 mod oracle;
 #[path = "chaos/outages.rs"]
 mod outages;
+#[path = "chaos/probe.rs"]
+mod probe;
 #[path = "chaos/proxied.rs"]
 mod proxied;
 #[path = "support/proxy/mod.rs"]
@@ -57,6 +64,15 @@ fn main() -> ExitCode {
             "--minutes" => {
                 let number = arguments.next().and_then(|text| text.parse::<f64>().ok());
                 minutes = Some(number.expect("--minutes takes a number"));
+            }
+            "--measure" => {
+                return match measure::run(arguments.next().as_deref()) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(reason) => {
+                        eprintln!("{reason}");
+                        ExitCode::FAILURE
+                    }
+                };
             }
             _ => rest.push(argument),
         }

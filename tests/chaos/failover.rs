@@ -9,8 +9,8 @@ use crate::streams::Streams;
 
 /// What a leader's end did to the partitions that it led.
 pub struct Failover {
-    /// How many they were.
-    pub partitions: usize,
+    /// These partitions.
+    pub led: Vec<i32>,
     /// From the kill to the moment when each of them had a leader that knew of it.
     pub elected: Duration,
     /// The longest time that one of them was without acknowledgement.
@@ -33,10 +33,10 @@ pub fn kill_leader(cluster: &Cluster, streams: &Streams, topic: &str, broker: i3
     streams.all_go_on(200, LIMIT, "after the kill");
     let after = |p: &i32| streams.gap_end(*p as usize).saturating_duration_since(served[p]);
     Failover {
-        partitions: led.len(),
         elected: served.values().max().map_or(Duration::ZERO, |at| *at - start),
         gap: led.iter().map(|&p| streams.gap(p as usize)).max().unwrap_or_default(),
         recovery: led.iter().map(after).max().unwrap_or_default(),
+        led,
     }
 }
 
@@ -92,7 +92,10 @@ pub fn f01_killed(kafka: &Kafka) {
         println!(
             "f01 kill {round}: broker {killed}, leader of {}, elected after {:.2?}, gap {:.2?}, \
              acknowledged {:.3?} after a new leader was there",
-            failover.partitions, failover.elected, failover.gap, failover.recovery
+            failover.led.len(),
+            failover.elected,
+            failover.gap,
+            failover.recovery
         );
         assert!(failover.recovery < RECOVERY_MAX, "{:?}", failover.recovery);
         cluster.restart(killed);

@@ -52,7 +52,7 @@ pub fn f21_short_connections(kafka: &Kafka) {
 fn scenario(kafka: &Kafka, name: &str, faults: fn(&Set)) {
     let stage = Stage::beside_others(kafka);
     let _proxies = stage::take_proxies();
-    let producer = stage.proxied_producer();
+    let producer = stage.proxied_producer(|builder| builder);
     let (_, streams) = stage.streams(&producer, name);
     let accepted = || stage.proxies.iter().map(|proxy| proxy.seen().accepted).sum::<u64>();
     let before = accepted();

@@ -156,10 +156,14 @@ impl Set {
     }
 
     /// The same for a producer that knows only the proxies.
-    pub fn proxied_producer(&self) -> Producer {
+    pub fn proxied_producer(
+        &self,
+        change: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
+    ) -> Producer {
         let addresses = self.proxies.iter().map(|proxy| proxy.address().to_string());
         let addresses: Vec<String> = addresses.collect();
-        patient(Producer::builder(&addresses.join(","))).build().expect("the settings work")
+        let builder = patient(Producer::builder(&addresses.join(",")));
+        change(builder).build().expect("the settings work")
     }
 
     /// Streams to every partition of a new topic, which have sent some records already.
