@@ -183,7 +183,7 @@ pub enum SendErrorKind {
          own topic is not ready yet: send it from elsewhere"
     )]
     SentByPartitioner,
-    /// The user's partitioner or strategy panicked; only this record is affected.
+    /// The user's partitioner, its factory or the strategy panicked; only this call is affected.
     #[error("the {0} panicked")]
     PolicyPanicked(&'static str),
 }

@@ -22,7 +22,7 @@ pub enum Bug {
     DropsOmittedPartition,
     CompletesTwice,
     RetriesOutOfOrder,
-    SendsBesideRetry,
+    OutOfOrderProves,
     ManyBeforeFirstSuccess,
     WrapsSequenceToNegative,
     WrapsEpoch,
@@ -50,7 +50,7 @@ impl Bug {
         Bug::DropsOmittedPartition,
         Bug::CompletesTwice,
         Bug::RetriesOutOfOrder,
-        Bug::SendsBesideRetry,
+        Bug::OutOfOrderProves,
         Bug::ManyBeforeFirstSuccess,
         Bug::WrapsSequenceToNegative,
         Bug::WrapsEpoch,
@@ -92,8 +92,9 @@ impl Bug {
             Bug::DropsOmittedPartition => "a partition that a response leaves out is forgotten",
             Bug::CompletesTwice => "a batch that was failed is completed again by its answer",
             Bug::RetriesOutOfOrder => "a later batch is sent again before an earlier one",
-            Bug::SendsBesideRetry => {
-                "new batches are sent beside a retry, until the broker remembers it no longer"
+            Bug::OutOfOrderProves => {
+                "new batches go beside a retry, and OUT_OF_ORDER_SEQUENCE_NUMBER passes for a proof \
+                 that it was not written, once the broker remembers it no longer"
             }
             Bug::ManyBeforeFirstSuccess => {
                 "several batches go to a broker that does not know the id yet [franz-go 223]"

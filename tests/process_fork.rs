@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate::embedded::EmbeddedCluster;
 use tidegate::{CloseError, Delivery, DeliveryErrorCause, FlushError, Producer, SendErrorKind};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(30);
 
 /// What the child found: 0 if all is as it should be, else the number of what is not.
 fn in_the_child(producer: Producer, topic: tidegate::Topic, pending: Delivery) -> i32 {
@@ -35,7 +35,7 @@ fn in_the_child(producer: Producer, topic: tidegate::Topic, pending: Delivery) -
 }
 
 #[test]
-fn c44_a_forks_child_gets_errors_and_the_parent_goes_on() {
+fn c44_f33_a_forks_child_gets_errors_and_the_parent_goes_on() {
     let cluster = EmbeddedCluster::builder().topic("t", 1).start().unwrap();
     let producer = Producer::builder(&cluster.bootstrap_servers()).build().unwrap();
     let topic = producer.topic("t").unwrap();

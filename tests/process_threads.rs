@@ -95,7 +95,7 @@ fn serves_brokers() {
 
 /// One test: the counts are those of the whole process.
 #[test]
-fn threads_are_named_pinned_and_ended() {
+fn c42_threads_are_named_pinned_and_ended() {
     let mut cluster = Brokers::start("serves_brokers", 3, 6, false);
     // Made once and kept by the process, whoever uses them first.
     drop(Producer::builder("127.0.0.1:1").build().unwrap());

@@ -7,19 +7,19 @@
 mod failover;
 #[path = "support/kafka/mod.rs"]
 mod kafka;
-#[path = "real_kafka/logger.rs"]
+#[path = "support/logger.rs"]
 mod logger;
 #[path = "real_kafka/main_job.rs"]
 mod main_job;
 #[path = "real_kafka/many_partitions.rs"]
 mod many_partitions;
-#[path = "real_kafka/oracle.rs"]
+#[path = "support/oracle.rs"]
 mod oracle;
 #[path = "real_kafka/records.rs"]
 mod records;
 #[path = "real_kafka/stalled.rs"]
 mod stalled;
-#[path = "real_kafka/streams.rs"]
+#[path = "support/streams.rs"]
 mod streams;
 
 use std::process::ExitCode;
@@ -33,6 +33,7 @@ const TESTS: &[Test] = &[
     Test { name: "records_of_every_kind_come_back_from_snappy", run: main_job::snappy },
     Test { name: "records_of_every_kind_come_back_from_lz4", run: main_job::lz4 },
     Test { name: "records_of_every_kind_come_back_from_zstd", run: main_job::zstd },
+    Test { name: "f16_batches_too_large_for_their_topic_are_split", run: main_job::too_large },
     Test { name: "small_records_are_acknowledged_quickly", run: main_job::rate_of_small_records },
     Test { name: "keys_go_where_java_sends_them", run: main_job::keys_as_java },
     Test { name: "an_unknown_topic_is_an_error_after_the_limit", run: main_job::unknown_topic },

@@ -81,7 +81,8 @@ impl RecordAccumulator {
         }
     }
 
-    /// The topic of this name, made with `partitioner` at its first mention.
+    /// The topic of this name, made with `partitioner` at its first mention. That is a user's code:
+    /// it runs under no lock, so several threads may run it for the same topic; one's is taken.
     pub fn topic<P: Into<Chooser>>(
         &self,
         name: &str,

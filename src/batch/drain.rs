@@ -241,12 +241,15 @@ impl Mover<'_> {
                         return Err((account, need));
                     }
                 }
-                // The loop that owned the lane panicked: the half is gone.
+                // Unless the producer closes, the loop that owned the lane has panicked.
                 Err(Refusal::Closed) => {
                     let destination =
                         Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
-                    let error =
-                        destination.error(DeliveryErrorCause::Closed, Certainty::NotWritten);
+                    let cause = match self.accumulator.is_closed() {
+                        true => DeliveryErrorCause::Closed,
+                        false => DeliveryErrorCause::LoopPanicked,
+                    };
+                    let error = destination.error(cause, Certainty::NotWritten);
                     let mut cell = self.context.cells.allocate(destination);
                     let handle = cell.issue(timestamp);
                     cell.fail(error, &mut WakeList::default());

@@ -72,8 +72,6 @@ pub struct LaneHalf {
     leader_ordinal: u32,
     /// The topic that the partition is of, by its id; zero where brokers are too old to say.
     topic_id: TopicId,
-    /// The highest offset that was acknowledged, -1 before the first.
-    last_acked: i64,
     sequencer: Sequencer,
     window: ResolveWindow,
 }
@@ -95,7 +93,6 @@ impl LaneHalf {
             proving_leader: true,
             leader_ordinal: 0,
             topic_id: TopicId::ZERO,
-            last_acked: -1,
             sequencer: Sequencer::default(),
             window: ResolveWindow::default(),
         })
@@ -146,7 +143,6 @@ impl LaneHalf {
             return;
         }
         if !self.topic_id.is_zero() {
-            self.last_acked = -1;
             self.proving_leader = true;
             self.settling = self.in_flight > 0;
             self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
@@ -158,11 +154,6 @@ impl LaneHalf {
     /// The topic's id; zero where brokers are too old to say.
     pub fn topic_id(&self) -> TopicId {
         self.topic_id
-    }
-
-    /// The highest offset that was acknowledged, -1 before the first.
-    pub fn last_acked(&self) -> i64 {
-        self.last_acked
     }
 
     /// Whether a newer leader is known than the one that was asked by what is in flight.
@@ -180,7 +171,7 @@ impl LaneHalf {
         }
         let proving = self.proving_leader && !planted!(ManyBeforeFirstSuccess);
         let bumping = self.sequencer.bump_wanted() && !planted!(BumpsBesideInFlights);
-        let retrying = self.retrying && !planted!(SendsBesideRetry) || !self.retries.is_empty();
+        let retrying = self.retrying && !planted!(OutOfOrderProves) || !self.retries.is_empty();
         let alone = rules.idempotent && (proving || bumping) || retrying;
         let limit = if alone { 1 } else { rules.in_flight_max };
         if self.in_flight >= limit {
@@ -287,10 +278,6 @@ impl LaneHalf {
         self.proving_leader &= self.settling;
         self.end_attempt();
         self.suspect = false;
-        if let Some(offset) = offset {
-            let last = offset.saturating_add(i64::from(batch.records()) - 1);
-            self.last_acked = self.last_acked.max(last);
-        }
         if batch.ack(offset, append_time, wakes) || planted!(CompletesTwice) {
             self.go_on(batch, wakes);
         }

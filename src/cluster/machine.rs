@@ -82,7 +82,7 @@ pub struct MetadataMachine {
     identity_wanted: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
-    /// Connections lost over a producer id since the last answer.
+    /// Connections lost in a row over the question for a producer id.
     identity_failures: u32,
     /// Producer ids received so far.
     identity_ordinal: u64,
@@ -223,14 +223,22 @@ impl MetadataMachine {
     pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
         // A peer that only shakes hands counts as one that could not be reached.
         let was_useful = self.channel == ChannelState::Ready && self.answered;
-        self.last_problem = Some(problem);
-        match self.in_flight.take() {
+        let in_flight = self.in_flight.take();
+        let problem = match in_flight {
+            Some(MetadataQuery::InitProducerId) => format!("InitProducerId: {problem}").into(),
+            _ => problem,
+        };
+        self.last_problem = Some(problem.clone());
+        match in_flight {
             Some(MetadataQuery::Metadata(_)) => {
                 self.refresh_wanted = true;
                 self.last_asked = None;
             }
             // What made this broker hang up may do so again: no storm of connections.
-            Some(MetadataQuery::InitProducerId) => self.identity_failed(now),
+            Some(MetadataQuery::InitProducerId) => {
+                self.identity_problem = Some(problem);
+                self.identity_failed(now);
+            }
             None => {}
         }
         let mut wait = 0;
@@ -313,7 +321,8 @@ impl MetadataMachine {
             return;
         }
         self.last_problem = None;
-        if let Some(next) = self.snapshot.merged(response) {
+        let is_wanted = |name: &str| self.wanted.contains_key(name);
+        if let Some(next) = self.snapshot.merged(response, is_wanted) {
             self.snapshot = Arc::new(next);
         }
         for topic in &response.topics {
@@ -335,10 +344,10 @@ impl MetadataMachine {
         self.handle_answer();
         self.identity_denied = None;
         self.identity_problem = None;
+        self.identity_failures = 0;
         if response.error == ErrorCode::NONE {
             self.identity = Some(response.identity);
             self.identity_ordinal += 1;
-            self.identity_failures = 0;
             self.identity_wanted = false;
             return;
         }

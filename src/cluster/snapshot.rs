@@ -79,8 +79,14 @@ impl ClusterSnapshot {
         self.topics.values().any(|topic| topic.partitions.iter().any(|p| p.leader.is_none()))
     }
 
-    /// The picture after `response`, or `None` if nothing changed.
-    pub fn merged(&self, response: &MetadataResponse) -> Option<ClusterSnapshot> {
+    /// The picture after `response`, or `None` if nothing changed. Topics that are not `wanted` are
+    /// passed over: a broker that invents them must not fill memory, nor have their leaders asked
+    /// for.
+    pub fn merged(
+        &self,
+        response: &MetadataResponse,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Option<ClusterSnapshot> {
         let mut next = self.clone();
         let brokers: BTreeMap<_, _> = response
             .brokers
@@ -105,6 +111,7 @@ impl ClusterSnapshot {
             if let Some(name) = topic.name.as_deref()
                 && usable
                 && !topic.partitions.is_empty()
+                && wanted(name)
             {
                 let old = next.topics.remove(name);
                 let view = merge_topic(old.as_ref(), topic, &next.brokers);

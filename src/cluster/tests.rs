@@ -379,3 +379,40 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
     let ids = asked.len() - topics;
     assert!((8..=10).contains(&topics) && (8..=10).contains(&ids), "{asked:?}");
 }
+
+#[test]
+fn c23_rebootstrap_required_goes_back_to_the_bootstrap_list() {
+    let mut machine = machine(&["seed"], false);
+    machine.poll_connect(0).expect("it has somewhere to go");
+    machine.handle_ready();
+    assert_eq!(machine.poll_query(0), query(&[]));
+    machine.handle_metadata(0, &metadata(&[1, 2, 3], Vec::new()));
+    assert!(!machine.wants_rebootstrap());
+    // Later the broker belongs to the cluster no longer.
+    assert_eq!(machine.poll_query(AGE), query(&[]));
+    let error = ErrorCode::REBOOTSTRAP_REQUIRED;
+    machine.handle_metadata(AGE, &MetadataResponse { error, ..Default::default() });
+    assert!(machine.wants_rebootstrap());
+    machine.handle_down(AGE, "closed for it".into());
+    let later = AGE + 100 * MS;
+    let next = machine.poll_connect(later).expect("the list");
+    assert_eq!(&*next.host, "seed", "and none of the brokers that were known");
+    machine.handle_ready();
+    assert_eq!(machine.poll_query(later), query(&[]));
+    machine.handle_metadata(later, &metadata(&[7], Vec::new()));
+    assert!(!machine.wants_rebootstrap());
+    assert!(machine.last_problem().is_none());
+}
+
+#[test]
+fn f26_topics_that_nobody_wants_are_not_kept() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    let invented = |n: usize| topic(&format!("invented {n}"), &[(0, None, 1)]);
+    for round in 0..10 {
+        let topics = (0..100).map(|n| invented(100 * round + n)).collect();
+        machine.handle_metadata(MS, &metadata(&[1, 2], topics));
+    }
+    assert_eq!(machine.snapshot().topics.len(), 1);
+    assert!(!machine.snapshot().has_leaderless(), "their leaders are nobody's concern");
+    assert_eq!(leader_of(&machine, 0), (Some(1), 1));
+}

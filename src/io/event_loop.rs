@@ -11,6 +11,7 @@
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -73,8 +74,8 @@ impl Ended {
     }
 }
 
-/// Ends a seat when its shard was dropped, also when the loop unwinds: what is still sent there
-/// fails, whoever flushes looks again, and [`Ended`] is set.
+/// Ends a seat when its shard was dropped, also when the loop unwinds or never took it: what is
+/// still sent there fails, whoever flushes looks again, and [`Ended`] is set.
 struct EndOnDrop {
     port: Arc<ShardPort>,
     accumulator: Arc<RecordAccumulator>,
@@ -91,12 +92,8 @@ impl Drop for EndOnDrop {
 
 /// A message to the thread itself, not to one of its shards.
 pub(super) enum LoopMessage {
-    Add {
-        shard: Box<Shard>,
-        port: Arc<ShardPort>,
-        context: Arc<ShardContext>,
-        ended: Arc<Ended>,
-    },
+    /// Dropped instead of taken, it ends the shard.
+    Add(Box<Seat>),
     Resolved {
         seat: usize,
         /// Which shard had that seat.
@@ -138,26 +135,71 @@ pub(super) struct LoopShared {
     pub inbox: SegQueue<LoopMessage>,
     pub bell: Arc<Doorbell>,
     pub waker: Arc<PollWaker>,
+    /// Nobody takes messages any more.
+    ended: AtomicBool,
 }
 
 impl LoopShared {
+    pub(super) fn new(bell: Arc<Doorbell>, waker: Arc<PollWaker>) -> Arc<Self> {
+        let (inbox, ended) = (SegQueue::new(), AtomicBool::new(false));
+        Arc::new(LoopShared { inbox, bell, waker, ended })
+    }
+
+    /// Once the loop has ended the message is dropped, and so a shard ends.
     pub(super) fn send(&self, message: LoopMessage) {
         self.inbox.push(message);
-        if self.bell.ring() {
+        // Either this sees the flag, or `end` sees the message.
+        fence(Ordering::SeqCst);
+        if self.has_ended() {
+            self.discard();
+        } else if self.bell.ring() {
             self.waker.wake();
         }
     }
+
+    /// By the loop, as its last word: drops what was sent to it, now and from now on.
+    fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.discard();
+    }
+
+    fn discard(&self) {
+        while self.inbox.pop().is_some() {}
+    }
+
+    /// Whether the loop runs no more: it was stopped, or it panicked.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
 }
 
-struct Seat {
+/// A shard on a loop.
+pub(super) struct Seat {
     shard: Box<Shard>,
     port: Arc<ShardPort>,
     context: Arc<ShardContext>,
+    /// Given by the loop.
     serial: u64,
     /// By the broker's place in the shard: generation, and the socket's key.
     sockets: Vec<Option<(u32, usize)>>,
     /// Dropped after the shard.
     _ended: EndOnDrop,
+}
+
+impl Seat {
+    /// `ended` is set when the shard has ended, however that comes about.
+    pub(super) fn new(
+        shard: Shard,
+        port: Arc<ShardPort>,
+        context: ShardContext,
+        ended: Arc<Ended>,
+    ) -> Box<Self> {
+        let accumulator = context.accumulator.clone();
+        let _ended = EndOnDrop { port: port.clone(), accumulator, ended };
+        let (shard, context) = (Box::new(shard), Arc::new(context));
+        Box::new(Seat { shard, port, context, serial: 0, sockets: Vec::new(), _ended })
+    }
 }
 
 struct SocketEntry {
@@ -206,6 +248,7 @@ impl EventLoop {
         if result.is_err() {
             log::error!("an event loop panicked; everything it still held is failed");
         }
+        self.shared.end();
         // Dropping the seats drops their lanes, which fails what is in them.
     }
 
@@ -232,13 +275,10 @@ impl EventLoop {
         while let Some(message) = self.shared.inbox.pop() {
             match message {
                 LoopMessage::Stop => self.stopped = true,
-                LoopMessage::Add { shard, port, context, ended } => {
+                LoopMessage::Add(mut seat) => {
                     self.next_serial += 1;
-                    let serial = self.next_serial;
-                    let accumulator = context.accumulator.clone();
-                    let _ended = EndOnDrop { port: port.clone(), accumulator, ended };
-                    let sockets = Vec::new();
-                    self.seats.insert(Seat { shard, port, context, serial, sockets, _ended });
+                    seat.serial = self.next_serial;
+                    self.seats.insert(*seat);
                 }
                 LoopMessage::Resolved { seat, serial, token, result } => {
                     if self.seats.get(seat).is_some_and(|seat| seat.serial == serial) {

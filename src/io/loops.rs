@@ -4,7 +4,6 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam_queue::SegQueue;
 use mio::Poll;
 
 use super::event_loop::{EventLoop, LoopMessage, LoopShared, PollWaker};
@@ -76,14 +75,25 @@ impl EventLoops {
         }
     }
 
-    /// The loop number `index`, started if it is not running.
+    /// The loop number `index`, started if it is not running: for the first time, or again after
+    /// it panicked.
     pub(crate) fn start(&self, index: usize) -> io::Result<Arc<LoopHandle>> {
         let mut loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         while loops.len() <= index {
             let number = loops.len();
             loops.push(Arc::new(LoopHandle::start(number, self.0.pinning.clone())?));
         }
-        Ok(loops[index].clone())
+        let mut panicked = None;
+        if loops[index].shared.has_ended() {
+            let fresh = Arc::new(LoopHandle::start(index, self.0.pinning.clone())?);
+            panicked = Some(std::mem::replace(&mut loops[index], fresh));
+        }
+        let running = loops[index].clone();
+        drop(loops);
+        // Joins its thread, unless a producer still has it: not with the lock held, as that thread
+        // may be waking a task that is about to build a producer.
+        drop(panicked);
+        Ok(running)
     }
 }
 
@@ -106,7 +116,7 @@ impl LoopHandle {
         let poll = Poll::new()?;
         let waker = Arc::new(PollWaker::new(&poll)?);
         let bell = Arc::new(Doorbell::new());
-        let shared = Arc::new(LoopShared { inbox: SegQueue::new(), bell, waker });
+        let shared = LoopShared::new(bell, waker);
         let event_loop = EventLoop::new(poll, shared.clone());
         let ended = shared.clone();
         let name = format!("tidegate-loop-{number}");
@@ -114,8 +124,8 @@ impl LoopHandle {
             let core = pinning::pin_current(&pinning, number);
             event_loop.run();
             ended.waker.close();
-            if core.is_some() {
-                pinning::unpin(&pinning);
+            if let Some(core) = core {
+                pinning::unpin(&pinning, core);
             }
         })?;
         Ok(LoopHandle { shared, thread: Mutex::new(Some(thread)) })

@@ -127,7 +127,9 @@ impl MetadataHandle {
                 log::error!("the metadata loop panicked: leaders are not followed any more");
             }
             ended.waker.close();
-        })?;
+        });
+        // The loop may be another producer's as well, and live on.
+        let thread = thread.inspect_err(|_| stop_shards(&ports))?;
         Ok(MetadataHandle { mailbox, ports, shards, thread: Mutex::new(Some(thread)) })
     }
 
@@ -145,9 +147,7 @@ impl MetadataHandle {
         {
             let _ = thread.join();
         }
-        for port in self.ports.iter() {
-            port.send(Control::Stop);
-        }
+        stop_shards(&self.ports);
         let shards: Vec<_> = {
             let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
             shards.drain(..).collect()
@@ -157,6 +157,12 @@ impl MetadataHandle {
                 shard.ended.wait();
             }
         }
+    }
+}
+
+fn stop_shards(ports: &PortTable) {
+    for port in ports.iter() {
+        port.send(Control::Stop);
     }
 }
 

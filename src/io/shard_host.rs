@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::event_loop::{Ended, LoopMessage, ShardContext};
+use super::event_loop::{Ended, LoopMessage, Seat, ShardContext};
 use super::loops::LoopHandle;
 use super::metadata_loop::{MetadataMailbox, MetadataParts};
 use super::resolver::Resolver;
@@ -63,12 +63,8 @@ impl ShardHost for LoopHost {
             sockets: parts.sockets.clone(),
             accumulator: parts.accumulator.clone(),
         };
-        shared.send(LoopMessage::Add {
-            shard: Box::new(Shard::new(id, shard_parts)),
-            port: port.clone(),
-            context: Arc::new(context),
-            ended: ended.clone(),
-        });
+        let shard = Shard::new(id, shard_parts);
+        shared.send(LoopMessage::Add(Seat::new(shard, port.clone(), context, ended.clone())));
         parts.ports.set(id, port);
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         shards.push(RunningShard { _event_loop: event_loop, ended });

@@ -119,8 +119,9 @@ where
 ///
 /// Closures `Fn(&str) -> Arc<dyn Partitioner>` are factories too.
 pub trait PartitionerFactory: Send + Sync {
-    /// A partitioner for `topic`. Called once per topic and producer, with no lock held; where
-    /// threads are at a topic's first mention together, once by each, and one result is kept.
+    /// A partitioner for `topic`. Called when a producer's topic is first used, on the thread that
+    /// does so and under no lock; where several threads do at once it may be called by each, and
+    /// one of the partitioners is taken. A panic fails that call of `Producer::topic` only.
     fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner>;
 }
 

@@ -8,6 +8,9 @@ pub trait RetryPolicy: Send + Sync {
     /// The wait before the next attempt, after `attempt` waits before it: 0 for the first. `random`
     /// is any number, evenly spread over all of `u64`: it comes in as an argument so that a
     /// simulation decides it.
+    ///
+    /// Called on event loops: it must only compute, and never wait. A panic counts as the default
+    /// policy's wait.
     fn backoff(&self, attempt: u32, random: u64) -> Duration;
 }
 

@@ -1,5 +1,6 @@
 //! The producer itself.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
@@ -119,7 +120,8 @@ impl Producer {
     ///
     /// # Errors
     /// [`SendErrorKind::InvalidTopic`] if Kafka does not allow the name,
-    /// [`SendErrorKind::Closed`] and [`SendErrorKind::Forked`].
+    /// [`SendErrorKind::Closed`], [`SendErrorKind::Forked`], and [`SendErrorKind::PolicyPanicked`]
+    /// if the partitioner factory did.
     pub fn topic(&self, name: &str) -> Result<Topic, SendError> {
         let refuse = |kind| Err(SendError::new(name.into(), kind));
         if let Err(reason) = check_topic_name(name) {
@@ -132,10 +134,19 @@ impl Producer {
         if shared.accumulator.is_closed() {
             return refuse(SendErrorKind::Closed);
         }
-        let lanes = shared.accumulator.topic(name, || match &shared.partitioners {
-            None => Chooser::Default(DefaultPartitioner::new()),
-            Some(factory) => Chooser::Own(factory.for_topic(name)),
-        });
+        let lanes = match shared.accumulator.known_topic(name) {
+            Some(lanes) => lanes,
+            None => {
+                let chooser = || match &shared.partitioners {
+                    None => Chooser::Default(DefaultPartitioner::new()),
+                    Some(factory) => Chooser::Own(factory.for_topic(name)),
+                };
+                let Ok(chooser) = catch_unwind(AssertUnwindSafe(chooser)) else {
+                    return refuse(SendErrorKind::PolicyPanicked("partitioner factory"));
+                };
+                shared.accumulator.topic(name, || chooser)
+            }
+        };
         if lanes.partitions() == 0 {
             shared.metadata.want(lanes.name.clone());
         }

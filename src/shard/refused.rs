@@ -20,19 +20,15 @@ impl Shard {
         &mut self,
         now: u64,
         id: LaneId,
-        mut batch: Box<Batch>,
+        batch: Box<Batch>,
         answer: &PartitionResponse,
     ) {
-        let log_start = answer.log_start_offset;
-        if log_start < 0 {
+        if answer.log_start_offset < 0 {
             // It could not say where its log begins: the partition is just coming or going.
             return self.retry_after_error(now, id, batch, answer.error);
         }
-        let Some(entry) = self.lane_mut(id) else { return };
-        let deleted = log_start > 0 && entry.half.last_acked() < log_start;
-        // A log that still has what this lane wrote last would also have what it wrote since then.
-        // Of one that was cut off behind it nobody knows what it had.
-        batch.state.unanswered &= deleted;
+        // Deleted by retention or lost, it comes to the same: the log has nothing of the producer
+        // that a new epoch could contradict.
         self.bump_or_fail(now, id, batch, answer.error, answer_cause(answer));
     }
 

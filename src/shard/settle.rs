@@ -94,9 +94,9 @@ impl Shard {
                 self.retry_after_error(now, id, batch, answer.error);
             }
             Verdict::OutOfOrder => {
-                // Had an earlier attempt been appended, it would be among the five batches that the
-                // broker remembers, and this one a duplicate.
-                batch.state.unanswered = false;
+                batch.state.unanswered &= !planted!(OutOfOrderProves);
+                // An earlier attempt that went unanswered may still come: behind the batch that is
+                // missed, from a connection that was given up. It stays unanswered.
                 let Some(entry) = self.lane_mut(id) else { return };
                 if entry.half.is_next_expected(&batch) || entry.half.bump_wanted() {
                     // Nothing before it is open, and yet the broker misses something: a real gap.

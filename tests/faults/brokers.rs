@@ -1,7 +1,7 @@
 //! Brokers that are none, that are silent, and that lie.
 
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
-use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{BrokerId, MetadataResponse, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tidegate::DeliveryErrorCause;
@@ -58,6 +58,14 @@ fn unusable_to_start_from(only: &Proxy, words: &[&str]) {
     assert_eq!(producer.memory().free, producer.memory().capacity);
 }
 
+/// [`unusable`] and [`unusable_to_start_from`], at once: mostly they wait.
+fn unusable_anywhere(peer: &Proxy, words: &[&str]) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| unusable(peer, words));
+        unusable_to_start_from(peer, words);
+    });
+}
+
 fn server_that_says(bytes: &[u8]) -> Proxy {
     let server = Proxy::start();
     server.welcome(Welcome::Say(bytes.to_vec()));
@@ -69,8 +77,7 @@ fn f11_a_web_server_in_place_of_a_broker() {
     let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: 22\r\n\
         Connection: close\r\n\r\n<h1>400 Bad Request</h1>";
     let words = ["looks like HTTP", "not one of a Kafka broker"];
-    unusable(&server_that_says(answer), &words);
-    unusable_to_start_from(&server_that_says(answer), &words);
+    unusable_anywhere(&server_that_says(answer), &words);
 }
 
 #[test]
@@ -78,25 +85,26 @@ fn f11_a_tls_port_in_place_of_a_plaintext_one() {
     // A fatal alert of TLS 1.2: unexpected message.
     let alert = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x0a];
     let words = ["looks like TLS", "TLS listener"];
-    unusable(&server_that_says(&alert), &words);
-    unusable_to_start_from(&server_that_says(&alert), &words);
+    unusable_anywhere(&server_that_says(&alert), &words);
 }
 
 #[test]
 fn f11_nothing_at_all_in_place_of_a_broker() {
     let nobody = Proxy::start();
     nobody.refuse();
-    unusable(&nobody, &["refused"]);
-    unusable_to_start_from(&nobody, &["refused"]);
+    unusable_anywhere(&nobody, &["refused"]);
 }
 
 #[test]
 fn f11_a_peer_that_hangs_up_in_place_of_a_broker() {
     let rude = Proxy::start();
     rude.welcome(Welcome::Reset);
-    unusable(&rude, &[]);
-    unusable_to_start_from(&rude, &[]);
-    unusable(&server_that_says(&[]), &["closed the connection"]);
+    unusable_anywhere(&rude, &[]);
+}
+
+#[test]
+fn f11_a_peer_that_closes_without_a_word_in_place_of_a_broker() {
+    unusable_anywhere(&server_that_says(&[]), &["closed the connection"]);
 }
 
 #[test]
@@ -104,8 +112,7 @@ fn f19_a_peer_that_accepts_and_says_nothing() {
     let silent = Proxy::start();
     silent.welcome(Welcome::Silent);
     let words = ["ApiVersions was not answered within request_timeout = 300ms"];
-    unusable(&silent, &words);
-    unusable_to_start_from(&silent, &words);
+    unusable_anywhere(&silent, &words);
 }
 
 #[test]
@@ -130,13 +137,17 @@ fn lying(lie: impl FnMut(&mut MetadataResponse) + Send + 'static) {
     let mut lie = lie;
     let (told, times) = std::sync::mpsc::channel();
     rewrite::metadata(stage.proxy(1), move |response| {
+        if response.topics.is_empty() {
+            // It was asked for before any topic was wanted.
+            return;
+        }
         lie(response);
         // The test may have heard enough.
         let _ = told.send(());
     });
     let topic = producer.topic("t").unwrap();
     let mut sent: Vec<_> = (0..50).map(|n| send(&topic, n % 2, format!("told {n}"))).collect();
-    for _ in 0..5 {
+    for _ in 0..2 {
         times.recv_timeout(LONG).expect("metadata is asked for again");
     }
     stage.proxy(1).clear();
@@ -311,22 +322,25 @@ fn f27_partitions_invented() {
     }
 }
 
-/// No topic of the tests has it.
-const OTHER_ID: [u8; 16] = [0xee; 16];
+/// Makes it another topic's, by name or, in versions that have them, by id.
+fn rename(topic: &mut TopicProduceResponse) {
+    topic.name = TopicName(text("other"));
+    let mut id = topic.topic_id.into_bytes();
+    if id != [0; 16] {
+        id[15] ^= 1;
+        topic.topic_id = id.to_vec().try_into().expect("an id has 16 bytes");
+    }
+}
 
 #[test]
 fn f27_topics_invented() {
     lying_about_produce(|response| {
         let mut other = response.responses[0].clone();
-        other.name = TopicName(text("other"));
-        other.topic_id = OTHER_ID.to_vec().try_into().unwrap();
+        rename(&mut other);
         other.partition_responses.iter_mut().for_each(|p| p.base_offset = 1_000_000);
         response.responses.insert(0, other);
     });
-    lying_about_produce(|response| {
-        response.responses[0].name = TopicName(text("other"));
-        response.responses[0].topic_id = OTHER_ID.to_vec().try_into().unwrap();
-    });
+    lying_about_produce(|response| rename(&mut response.responses[0]));
 }
 
 #[test]

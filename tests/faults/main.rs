@@ -21,7 +21,7 @@ use tidegate::{
     Certainty, Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic,
 };
 
-use proxy::{Act, Direction, Frame, Proxy, Random, Welcome, api};
+use proxy::{Act, Direction, Frame, Proxy, Random, Seen, Welcome, api};
 use stage::{Sent, Stage, quick, send};
 
 /// Longer than anything that works takes, also on a busy machine.

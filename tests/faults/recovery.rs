@@ -143,7 +143,11 @@ fn c29_an_answer_to_a_request_without_acks_is_dropped() {
         Act::Answer(answer)
     });
     for n in 0..200 {
+        let before = stage.proxy(1).seen().requests_of(api::PRODUCE);
         assert_eq!(acked(topic.send_record(to(0, &n.to_string())).unwrap()).offset(), None);
+        // The connection remembers a limited number of requests that were not to be answered.
+        let came = |seen: &Seen| seen.requests_of(api::PRODUCE) > before;
+        assert!(stage.proxy(1).wait_until(LONG, came));
     }
     assert!(stage.cluster.wait_until(LONG, |stats| stats.records() == 201), "all arrived");
     assert_eq!(stage.proxy(1).seen().accepted, accepted, "the connection is none the worse");

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use tidegate::RejectRecords;
 use tidegate::embedded::EmbeddedCluster;
+use tidegate::{DeliveryErrorCause, RejectRecords};
 
 use super::*;
 
@@ -197,4 +197,35 @@ fn f15_batches_that_expire_in_flight_spoil_no_other() {
     let refusals: HashSet<i16> = corrupt.iter().collect();
     // CORRUPT_MESSAGE and INVALID_RECORD: what came was not what had been encoded.
     assert!(!refusals.contains(&2) && !refusals.contains(&87), "{refusals:?}");
+}
+
+#[test]
+fn c28_a_request_that_was_not_written_whole_was_not_sent() {
+    let stage = Stage::new(1, 1);
+    // Without retries, so that the first loss of a connection tells.
+    let builder = stage.builder().configure(|config| {
+        config.retries = 0;
+        config.send_buffer = Some(8 << 10);
+    });
+    let producer = builder.build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    stage.proxy(1).script(|frame| match frame.asks(api::PRODUCE) {
+        true => Act::Stall,
+        false => Act::Pass,
+    });
+    let requests = stage.proxy(1).seen().requests_of(api::PRODUCE);
+    let whole = topic.send((), "small").unwrap();
+    let is_read = |seen: &Seen| seen.requests_of(api::PRODUCE) > requests;
+    assert!(stage.proxy(1).wait_until(LONG, is_read), "it is read, and goes no further");
+    // More than the kernel takes while nobody reads.
+    let part = topic.send((), "x".repeat(1_000_000)).unwrap();
+    assert!(stage.proxy(1).wait_until(LONG, |seen| seen.unread > 0), "its first bytes came");
+    stage.proxy(1).cut_all();
+    for (delivery, certainty) in [(whole, Certainty::Unknown), (part, Certainty::NotWritten)] {
+        let error = failed(delivery);
+        assert_eq!(error.certainty(), certainty, "{error}");
+        assert!(matches!(error.cause(), DeliveryErrorCause::Disconnected(_)), "{error}");
+    }
+    assert_eq!(stage.cluster.high_watermark("t", 0), 1);
 }

@@ -85,16 +85,16 @@ impl Stage {
             match outcome {
                 Ok(metadata) => {
                     tally.acked += 1;
-                    assert!(found.is_some(), "{value:?} is lost: {metadata}");
+                    assert!(found.is_some(), "{:?} is lost: {metadata}", start_of(&value));
                     assert!(metadata.offset().is_none_or(|offset| found == Some(offset)));
                     let before = last.insert(place, found.unwrap());
-                    assert!(before < found, "{value:?} was overtaken: {metadata}");
+                    assert!(before < found, "{:?} was overtaken: {metadata}", start_of(&value));
                 }
                 Err(error) if error.certainty() == Certainty::Unknown => tally.unknown += 1,
                 Err(error) => {
                     tally.not_written += 1;
                     let there = self.positions(&place.0, partition).contains_key(&value);
-                    assert!(!there, "{value:?} is in the log: {error}");
+                    assert!(!there, "{:?} is in the log: {error}", start_of(&value));
                 }
             }
         }
@@ -114,13 +114,23 @@ impl Stage {
     /// Values of a log, each there once, and their offsets.
     fn positions(&self, topic: &str, partition: u32) -> HashMap<String, i64> {
         let mut positions = HashMap::new();
-        for record in self.cluster.records(topic, partition as i32) {
-            let value = text(&record);
-            let before = positions.insert(value.clone(), record.offset);
-            assert_eq!(before, None, "{value:?} is in {topic}-{partition} twice");
+        let log = self.cluster.records(topic, partition as i32);
+        for record in &log {
+            let value = text(record);
+            if let Some(before) = positions.insert(value.clone(), record.offset) {
+                let written = [&log[before as usize], record]
+                    .map(|r| (r.offset, r.producer_id, r.producer_epoch, r.sequence));
+                let value = start_of(&value);
+                panic!("{value:?} is in {topic}-{partition} twice: {written:?}");
+            }
         }
         positions
     }
+}
+
+/// Enough of a value to know it by.
+fn start_of(value: &str) -> &str {
+    &value[..value.len().min(40)]
 }
 
 /// A record's value.

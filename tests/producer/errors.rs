@@ -126,7 +126,7 @@ fn a_bootstrap_list_is_checked_for_its_form() {
 }
 
 #[test]
-fn an_unresolvable_host_is_named_in_the_deliveries_errors() {
+fn f22_an_unresolvable_host_is_named_in_the_deliveries_errors() {
     let producer = Producer::builder("no-such-host.invalid:9092")
         .configure(|c| {
             c.topic_unknown_max = millis(600);

@@ -354,7 +354,7 @@ fn the_lowest_watermarks_there_are() {
 }
 
 #[test]
-fn a_name_with_several_addresses_is_tried_for_all_of_them() {
+fn f22_a_name_with_several_addresses_is_tried_for_all_of_them() {
     // It is ::1 too on most systems, where nobody listens.
     let cluster = cluster(1, 1);
     let list = format!("localhost:{}", cluster.address(1).port());

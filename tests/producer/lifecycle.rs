@@ -8,7 +8,7 @@ use tidegate::{CloseError, DeliveryErrorCause, FlushError, SendErrorKind};
 use super::*;
 
 #[test]
-fn close_delivers_what_was_accepted() {
+fn c42_close_delivers_what_was_accepted() {
     let cluster = cluster(2, 4);
     let producer = lingering(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
@@ -24,7 +24,7 @@ fn close_delivers_what_was_accepted() {
 }
 
 #[test]
-fn close_fails_the_rest_within_its_timeout() {
+fn c42_close_fails_the_rest_within_its_timeout() {
     let cluster = cluster(1, 1);
     let producer = patient(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
@@ -93,7 +93,7 @@ fn dropping_waits_for_so_long_and_no_longer() {
 }
 
 #[test]
-fn a_dropped_delivery_does_not_cancel_its_record() {
+fn c43_a_dropped_delivery_does_not_cancel_its_record() {
     let cluster = cluster(1, 1);
     let producer = producer(&cluster);
     let topic = producer.topic("t").unwrap();
@@ -111,7 +111,7 @@ fn a_dropped_delivery_does_not_cancel_its_record() {
 }
 
 #[test]
-fn flush_waits_only_for_what_was_sent_before() {
+fn c42_flush_waits_only_for_what_was_sent_before() {
     let cluster = cluster(1, 1);
     let producer = producer(&cluster);
     let topic = producer.topic("t").unwrap();
@@ -137,7 +137,7 @@ fn flush_waits_only_for_what_was_sent_before() {
 }
 
 #[test]
-fn flush_waits_for_failures_too() {
+fn c42_flush_waits_for_failures_too() {
     use tidegate::embedded::Fault;
     let cluster = cluster(1, 1);
     let producer = producer(&cluster);
@@ -180,7 +180,7 @@ fn poll_with(delivery: &mut Delivery, act: impl Fn() + Send + Sync + 'static) {
 }
 
 #[test]
-fn a_waker_that_panics_harms_nobody() {
+fn c43_a_waker_that_panics_harms_nobody() {
     let cluster = cluster(1, 1);
     let producer = producer(&cluster);
     let topic = producer.topic("t").unwrap();
@@ -271,7 +271,7 @@ fn deliveries_may_be_kept_for_ever_and_hold_no_memory() {
 }
 
 #[test]
-fn many_threads_send_flush_and_drop_at_once() {
+fn c46_many_threads_send_flush_and_drop_at_once() {
     let cluster = cluster(2, 6);
     for round in 0..10 {
         let producer = producer(&cluster);

@@ -3,9 +3,12 @@
 mod backpressure;
 mod chaos;
 mod compression;
+mod connecting;
 mod delivery;
+mod doubt;
 mod errors;
 mod extremes;
+mod fairness;
 mod faults;
 mod lifecycle;
 mod metadata;

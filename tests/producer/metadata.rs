@@ -295,7 +295,7 @@ fn the_last_of_three_addresses_is_enough() {
 }
 
 #[test]
-fn a_bootstrap_address_that_hangs_does_not_hold_up_the_others() {
+fn f22_a_bootstrap_address_that_hangs_does_not_hold_up_the_others() {
     let cluster = cluster(3, 1);
     cluster.move_leader("t", 0, 3);
     cluster.pause_broker(1);

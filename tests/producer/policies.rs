@@ -81,7 +81,7 @@ impl Partitioner for Panics {
 }
 
 #[test]
-fn a_partitioner_that_panics_fails_its_record_only() {
+fn c43_a_partitioner_that_panics_fails_its_record_only() {
     let cluster = cluster(1, 1);
     cluster.pause_broker(1);
     let factory = EveryTopic::new(Panics(AtomicUsize::new(0)));
@@ -341,7 +341,7 @@ fn a_retry_policy_of_ones_own_sets_the_pace() {
 }
 
 #[test]
-fn a_retry_policy_that_panics_does_not_end_the_producer() {
+fn c43_a_retry_policy_that_panics_does_not_end_the_producer() {
     use tidegate::embedded::Fault;
     let cluster = cluster(1, 1);
     let policy = |_attempt: u32, _random: u64| -> Duration { panic!("belongs to the test") };

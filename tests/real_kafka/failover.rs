@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use tidegate::Producer;
 
 use crate::kafka::{Cluster, Kafka, unique_topic};
-use crate::streams::{Streams, patient};
+use crate::streams::{Pace, Streams, patient};
 
 const PARTITIONS: u32 = 6;
 /// A failover took 6 s on two busy cores; brokers on a slow disk stood still for ten more. How long
 /// partitions were without acknowledgement is printed.
 const LIMIT: Duration = Duration::from_secs(240);
-const PAUSE: Duration = Duration::from_millis(20);
+const PACE: Pace = Pace { records: 1_000, every: Duration::from_millis(20) };
 
 pub fn killed_leader(kafka: &Kafka) {
     let cluster = kafka.private_three();
@@ -19,7 +19,7 @@ pub fn killed_leader(kafka: &Kafka) {
     cluster.create_topic(&topic, PARTITIONS as i32, 3, &[]);
     let builder = patient(Producer::builder(&cluster.bootstrap_servers()));
     let producer = builder.build().expect("the settings work");
-    let streams = Streams::start(&producer, &topic, PARTITIONS, PAUSE);
+    let streams = Streams::start(&producer, &topic, PARTITIONS, PACE);
     let all: Vec<usize> = (0..PARTITIONS as usize).collect();
     streams.wait_for_more(&all, 5_000, LIMIT, "before the kill");
 
@@ -38,9 +38,9 @@ pub fn killed_leader(kafka: &Kafka) {
     cluster.wait_in_sync(&topic);
     cluster.move_leader(&topic, 0, killed);
     streams.wait_for_more(&[0], 5_000, LIMIT, "back at the restarted broker");
-    let summary = streams.finish(&cluster, &topic);
-    println!("{} acknowledged, {} failed", summary.acked, summary.failed);
-    assert_eq!(summary.failed, 0, "a failover is within every timeout");
+    let summary = streams.finish(&cluster);
+    println!("{} acknowledged, {} failed", summary.acked, summary.failed());
+    assert_eq!(summary.failed(), 0, "a failover is within every timeout");
     assert_eq!(summary.dropped, 0);
     producer.close(LIMIT).wait().expect("everything is resolved");
 }
@@ -54,7 +54,7 @@ pub fn each_broker_in_turn(kafka: &Kafka) {
         .configure(|config| config.metadata_max_age = Duration::from_millis(500))
         .build()
         .expect("the settings work");
-    let streams = Streams::start(&producer, &topic, PARTITIONS, PAUSE);
+    let streams = Streams::start(&producer, &topic, PARTITIONS, PACE);
     let all: Vec<usize> = (0..PARTITIONS as usize).collect();
     for broker in cluster.broker_ids() {
         cluster.kill(broker);
@@ -65,8 +65,8 @@ pub fn each_broker_in_turn(kafka: &Kafka) {
         cluster.restart(broker);
         cluster.wait_in_sync(&topic);
     }
-    let summary = streams.finish(&cluster, &topic);
-    assert_eq!((summary.failed, summary.dropped), (0, 0));
+    let summary = streams.finish(&cluster);
+    assert_eq!((summary.failed(), summary.dropped), (0, 0));
 
     // Only the last address of three is alive when a producer starts. The topic is older: the
     // controller would place a new one on brokers that it does not know to be dead yet.

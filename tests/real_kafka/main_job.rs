@@ -202,3 +202,37 @@ pub fn rate_of_small_records(kafka: &Kafka) {
     let memory = producer.memory();
     assert_eq!(memory.free, memory.capacity, "every segment is back");
 }
+
+/// Batches of up to 256 KiB, through a topic that takes 20,000 bytes at once.
+pub fn too_large(kafka: &Kafka) {
+    let cluster = kafka.shared_three();
+    for compression in [Compression::None, Compression::lz4()] {
+        let topic = unique_topic("too-large");
+        cluster.create_topic(&topic, 1, 3, &[("max.message.bytes", "20000")]);
+        let builder = patient(Producer::builder(&cluster.bootstrap_servers()));
+        let producer = builder
+            .compression(compression)
+            .linger(Duration::from_millis(100))
+            .build()
+            .expect("the settings work");
+        let handle = producer.topic(&topic).expect("a legal name");
+        let mut random = records::Random::new(5);
+        // Bytes that do not shrink, or batches would fit when they are compressed.
+        let values: Vec<Vec<u8>> = (0..5_000_u32)
+            .map(|n| {
+                let noise = (0..20).flat_map(|_| random.next().to_be_bytes());
+                n.to_be_bytes().into_iter().chain(noise).collect()
+            })
+            .collect();
+        let sent: Vec<Delivery> =
+            values.iter().map(|value| handle.send((), value).expect("there is room")).collect();
+        for (n, mut delivery) in sent.into_iter().enumerate() {
+            let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");
+            assert_eq!(outcome.expect("acknowledged").offset(), Some(n as i64));
+        }
+        producer.close(LIMIT).wait().expect("everything is resolved");
+        let read: Vec<_> =
+            cluster.read_back(&topic).into_iter().filter_map(|record| record.value).collect();
+        assert!(read == values, "each once, in order");
+    }
+}

@@ -11,7 +11,7 @@ use tidegate::{
 };
 
 use crate::kafka::{Cluster, Kafka, unique_topic, wait_until};
-use crate::streams::{Streams, patient};
+use crate::streams::{Pace, Streams, patient};
 
 const MIB: usize = 1 << 20;
 const POOL: usize = 16 * MIB;
@@ -161,7 +161,8 @@ pub fn one_broker(kafka: &Kafka) {
     cluster.create_topic(&topic, PARTITIONS as i32, 1, &[("min.insync.replicas", "1")]);
     let builder = patient(Producer::builder(&cluster.bootstrap_servers())).buffer_memory(POOL);
     let producer = builder.build().expect("the settings work");
-    let streams = Streams::start(&producer, &topic, PARTITIONS, Duration::from_millis(10));
+    let pace = Pace { records: 1_000, every: Duration::from_millis(10) };
+    let streams = Streams::start(&producer, &topic, PARTITIONS, pace);
     let all: Vec<usize> = (0..PARTITIONS as usize).collect();
     streams.wait_for_more(&all, 2_000, LIMIT, "before the stop");
     let leader = |partition: usize| cluster.leader(&topic, partition as i32);
@@ -173,8 +174,8 @@ pub fn one_broker(kafka: &Kafka) {
     cluster.cont(stopped);
     cluster.wait_ready();
     streams.wait_for_more(&all, 2_000, LIMIT, "after it went on");
-    let summary = streams.finish(&cluster, &topic);
-    assert_eq!((summary.failed, summary.dropped), (0, 0));
+    let summary = streams.finish(&cluster);
+    assert_eq!((summary.failed(), summary.dropped), (0, 0));
     producer.close(LIMIT).wait().expect("everything is resolved");
 }
 

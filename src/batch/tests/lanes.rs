@@ -162,3 +162,25 @@ fn the_limit_of_lanes_is_an_error() {
     let refused = bench.accumulator.new_lanes(&topic, 101, |_| ShardId(0));
     assert_eq!(refused.err(), Some(TooManyLanes { lanes_max: 100 }));
 }
+
+#[test]
+fn f32_a_wall_clock_that_is_set_a_day_back_or_forth_moves_no_deadline() {
+    const DAY_MS: i64 = 24 * 3_600 * 1_000;
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = bench.led_half();
+    let noon = 1_700_000_000_000;
+    let mut handles = Vec::new();
+    for (turn, wall) in [noon, noon - DAY_MS, noon + DAY_MS].into_iter().enumerate() {
+        bench.set_now(turn as u64 * MS);
+        let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
+        handles.push(bench.append_parts(&half.lane, wall, &parts).expect("there is room"));
+        assert_eq!(half.next_deadline(DELIVERY_TIMEOUT), Some(DELIVERY_TIMEOUT), "the first's");
+    }
+    let timestamps: Vec<i64> = handles.iter().map(|handle| handle.timestamp()).collect();
+    assert_eq!(timestamps, [noon, noon - DAY_MS, noon + DAY_MS]);
+    assert!(half.lane.try_seal());
+    let mut wakes = WakeList::default();
+    assert_eq!(half.expire(DELIVERY_TIMEOUT - 1, &ANY_ERROR, &mut wakes), 0);
+    assert_eq!(half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes), 1);
+    assert!(handles.iter().all(|handle| handle.try_outcome().is_some()));
+}

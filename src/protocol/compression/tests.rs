@@ -164,7 +164,7 @@ fn the_limit_is_exact() {
 }
 
 #[test]
-fn bombs_are_stopped_at_the_limit() {
+fn f28_bombs_are_stopped_at_the_limit() {
     let zeros = vec![0; 1 << 26];
     for codec in COMPRESSING {
         let bomb = compressed(codec, &zeros);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tidegate::connection::{Connection, ConnectionConfig, Incoming, RequestKind};
 
+use super::input::Input;
 use super::memory::bounded;
 
 const MS: u64 = 1_000_000;
@@ -17,28 +18,6 @@ const HANDSHAKE: &[u8] = &[
     0, 0, 5, 0, 0, 0, 3, 0, 13, 0, 0, 3, 0, 0, 0, 13, 0, 0, 18, 0, 0, 0, 4, 0, 0, 22, 0, 0, 0, 5,
     0, 0, 0, 0, 0, 0,
 ];
-
-/// What is read from the input; zeros after its end.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        match self.0.split_first() {
-            Some((&byte, rest)) => {
-                self.0 = rest;
-                byte
-            }
-            None => 0,
-        }
-    }
-
-    fn bytes(&mut self) -> &'a [u8] {
-        let length = usize::from(self.byte()).min(self.0.len());
-        let (bytes, rest) = self.0.split_at(length);
-        self.0 = rest;
-        bytes
-    }
-}
 
 /// A connection and what must be true of it.
 struct Driven {

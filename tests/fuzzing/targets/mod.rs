@@ -5,7 +5,9 @@
 mod config;
 mod connection;
 mod decoders;
+mod input;
 pub mod memory;
+mod shard;
 
 /// A function to be fed with bytes.
 pub struct Target {
@@ -25,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "properties", run: config::properties },
     Target { name: "bootstrap", run: config::bootstrap },
     Target { name: "connection", run: connection::connection },
+    Target { name: "shard", run: shard::shard },
 ];
 
 /// Runs one of them, by its name.

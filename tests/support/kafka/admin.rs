@@ -272,6 +272,40 @@ impl Cluster {
         });
     }
 
+    /// Asks for other leaders of several partitions at once, each the first of its replicas from
+    /// now on, and waits for nothing. A broker that cannot lead at the moment does not.
+    #[track_caller]
+    pub fn swing_leaders(&self, topic: &str, replicas: &[(i32, Vec<i32>)]) {
+        let mut in_topic = ReassignableTopic::default();
+        in_topic.name = name(topic);
+        for (partition, ids) in replicas {
+            let mut wanted = ReassignablePartition::default();
+            wanted.partition_index = *partition;
+            wanted.replicas = Some(ids.iter().copied().map(BrokerId).collect());
+            in_topic.partitions.push(wanted);
+        }
+        let mut reassign = AlterPartitionReassignmentsRequest::default();
+        reassign.timeout_ms = BROKER_LIMIT_MS;
+        reassign.topics = vec![in_topic];
+        let mut wanted = TopicPartitions::default();
+        wanted.topic = name(topic);
+        wanted.partitions = replicas.iter().map(|(partition, _)| *partition).collect();
+        let mut elect = ElectLeadersRequest::default();
+        elect.election_type = PREFERRED;
+        elect.topic_partitions = Some(vec![wanted]);
+        elect.timeout_ms = BROKER_LIMIT_MS;
+        insist(&format!("swinging the leaders of {topic}"), || {
+            let answer = self.ask_any(0, &reassign)?;
+            check(answer.error_code, answer.error_message.as_ref())?;
+            check(self.ask_any(1, &elect)?.error_code, None)
+        });
+    }
+
+    /// What one broker shows of a topic's partitions now, in ascending order.
+    pub fn partitions_seen_by(&self, id: i32, topic: &str) -> io::Result<Vec<PartitionView>> {
+        self.partitions_at(id, topic)
+    }
+
     /// The leader of a partition, as a running broker sees it now.
     #[track_caller]
     pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {

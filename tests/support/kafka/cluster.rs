@@ -224,8 +224,16 @@ impl Cluster {
     /// waits until every running broker lists it. It may not be in sync yet.
     #[track_caller]
     pub fn restart(&self, id: i32) {
-        let started = self.node(id).start(&self.install, &self.java_options);
-        started.unwrap_or_else(|error| panic!("restarting {id}: {error}"));
+        self.restart_all(&[id]);
+    }
+
+    /// Starts several brokers again, at once; see [`Cluster::restart`].
+    #[track_caller]
+    pub fn restart_all(&self, ids: &[i32]) {
+        for &id in ids {
+            let started = self.node(id).start(&self.install, &self.java_options);
+            started.unwrap_or_else(|error| panic!("restarting {id}: {error}"));
+        }
         self.wait_ready();
     }
 

@@ -39,7 +39,7 @@ pub use jars::VERSION;
 pub use pool::SLOT_HELD;
 pub use process::{state_of, wait_until};
 pub use reader::{ReadRecord, RecordView, TimestampType};
-pub use runner::{Test, run};
+pub use runner::{Test, run, run_selected};
 pub use wire::Wire;
 
 use jars::Install;

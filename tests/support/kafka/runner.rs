@@ -21,21 +21,25 @@ pub struct Test {
 /// Where Kafka cannot run, every test is shown as ignored with the reason; with
 /// `TIDEGATE_REQUIRE_KAFKA=1` or `CI=true` in the environment it fails instead.
 pub fn run(tests: &[Test]) -> ExitCode {
-    let arguments = Arguments::from_args();
+    run_selected(&Arguments::from_args(), tests)
+}
+
+/// The same with arguments that the caller has read.
+pub fn run_selected(arguments: &Arguments, tests: &[Test]) -> ExitCode {
     if arguments.list {
         let trials = tests.iter().map(|test| Trial::test(test.name, || Ok(()))).collect();
-        return libtest_mimic::run(&arguments, trials).exit_code();
+        return libtest_mimic::run(arguments, trials).exit_code();
     }
     match super::availability() {
         Ok(kafka) => {
             let trials = tests.iter().map(|&test| trial(test, kafka.clone())).collect();
-            let conclusion = libtest_mimic::run(&arguments, trials);
+            let conclusion = libtest_mimic::run(arguments, trials);
             kafka.stop_shared();
             conclusion.exit_code()
         }
         Err(reason) => {
             let trials = tests.iter().map(|test| without_kafka(test, &reason)).collect();
-            libtest_mimic::run(&arguments, trials).exit_code()
+            libtest_mimic::run(arguments, trials).exit_code()
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Seen {
     pub requests: BTreeMap<i16, u64>,
     /// Whole responses by the API key of their request, likewise.
     pub responses: BTreeMap<i16, u64>,
+    /// Directions that were stalled and have bytes that nobody reads.
+    pub unread: u64,
 }
 
 impl Seen {

@@ -182,7 +182,13 @@ impl Pump<'_> {
                 io::copy(from, &mut io::sink())?;
                 return Err(Over);
             }
-            Act::Stall => return self.sleep(LONG),
+            Act::Stall => {
+                // Waits for a byte, and leaves it where it is.
+                self.from.peek(&mut [0])?;
+                self.shared.lock().seen.unread += 1;
+                self.shared.changed.notify_all();
+                return self.sleep(LONG);
+            }
         }
         match self.held.take() {
             Some(held) => self.write(&held),

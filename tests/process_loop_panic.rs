@@ -1,0 +1,90 @@
+//! An event loop that panics, which only code of the user's can make it do: here the logger. In a
+//! process of its own, because there is one logger in a process.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use log::{Log, Metadata, Record};
+use tidegate::embedded::EmbeddedCluster;
+use tidegate::{Delivery, DeliveryErrorCause, EventLoops, Producer};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Panics once, on the first event loop that logs: it tells that it is there, and waits for leave.
+struct Bomb(Mutex<Option<(Sender<()>, Receiver<()>)>>);
+
+static BOMB: Bomb = Bomb(Mutex::new(None));
+
+impl Log for Bomb {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &Record<'_>) {
+        let thread = std::thread::current();
+        if !thread.name().is_some_and(|name| name.starts_with("tidegate-loop-")) {
+            return;
+        }
+        let armed = self.0.lock().unwrap().take();
+        if let Some((here, leave)) = armed {
+            here.send(()).unwrap();
+            leave.recv().unwrap();
+            panic!("a logger that panics");
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn cause(mut delivery: Delivery) -> DeliveryErrorCause {
+    let outcome = delivery.wait_timeout(LONG).expect("every delivery resolves");
+    outcome.unwrap_err().cause().clone()
+}
+
+/// On a thread of its own: with a loop that is not replaced producers hang, their drop included.
+#[test]
+fn a_loop_that_panicked_fails_what_it_has_and_is_replaced() {
+    let (done, is_done) = channel();
+    let thread = std::thread::spawn(move || {
+        let _done: Sender<()> = done;
+        panic_and_replace();
+    });
+    // The end of the channel, that is, of the test: it has panicked, or all is well.
+    let outcome = is_done.recv_timeout(3 * LONG);
+    assert_eq!(outcome, Err(RecvTimeoutError::Disconnected), "a deadlock");
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+fn panic_and_replace() {
+    let ((here, is_here), (leave, may_leave)) = (channel(), channel());
+    *BOMB.0.lock().unwrap() = Some((here, may_leave));
+    log::set_logger(&BOMB).unwrap();
+    log::set_max_level(log::LevelFilter::Debug);
+
+    let cluster = EmbeddedCluster::builder().topic("t", 1).start().unwrap();
+    let loops = EventLoops::shared(1).unpinned();
+    let build = || {
+        let builder = Producer::builder(&cluster.bootstrap_servers()).event_loops(loops.clone());
+        builder.request_timeout(10 * LONG).delivery_timeout(20 * LONG).build().unwrap()
+    };
+    let first = build();
+    let topic = first.topic("t").unwrap();
+    let held = topic.send((), "held").unwrap();
+    is_here.recv_timeout(LONG).unwrap();
+    // The loop has not heard of this producer when it panics.
+    let second = build();
+    let unheard = second.topic("t").unwrap().send((), "unheard").unwrap();
+    leave.send(()).unwrap();
+    assert_eq!(cause(held), DeliveryErrorCause::LoopPanicked);
+    assert_eq!(cause(unheard), DeliveryErrorCause::LoopPanicked);
+    // Those two have lost their loop for good, and refuse; whoever comes now gets a new one.
+    topic.send((), "late").unwrap_err();
+    let third = build();
+    let mut delivery = third.topic("t").unwrap().send((), "fresh").unwrap();
+    delivery.wait_timeout(LONG).expect("every delivery resolves").unwrap();
+    for producer in [first, second, third] {
+        producer.close(LONG).wait().unwrap();
+    }
+    assert_eq!(cluster.records("t", 0).len(), 1);
+}

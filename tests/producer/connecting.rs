@@ -1,0 +1,101 @@
+//! Brokers that cannot be connected to, or that hang up.
+
+use super::*;
+use tidegate::embedded::Fault;
+
+const INIT_PRODUCER_ID: i16 = 22;
+
+/// An address where connections are neither accepted nor refused: a firewall that drops packets
+/// looks like that. Here the queue of a listener that accepts nothing is full.
+#[cfg(target_os = "linux")]
+struct Hole {
+    listener: socket2::Socket,
+    _queued: Vec<std::net::TcpStream>,
+}
+
+#[cfg(target_os = "linux")]
+impl Hole {
+    fn dig() -> Hole {
+        use socket2::{Domain, Socket, Type};
+        use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let fill = || TcpStream::connect_timeout(&address, millis(300)).ok();
+        let _queued: Vec<_> = std::iter::from_fn(fill).take(100).collect();
+        assert!(_queued.len() < 100, "the queue of a listener ends somewhere");
+        Hole { listener, _queued }
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        self.listener.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+/// The loop sleeps until the attempt has timed out, and nothing else wakes it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_attempt_that_times_out_is_followed_by_another() {
+    let (cluster, hole) = (cluster(2, 2), Hole::dig());
+    let (one, two) = (cluster.address(1), cluster.address(2));
+    cluster.advertise(2, hole.address());
+    let producer = Producer::builder(&one.to_string())
+        .request_timeout(secs(10))
+        .delivery_timeout(FAR)
+        .configure(|config| {
+            config.pinning = false;
+            config.connection_setup_timeout = millis(500);
+        })
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let delivery = topic.send_record(to(1, "at last")).unwrap();
+    // Heard of when metadata is asked for again, because the attempt has failed.
+    cluster.advertise(2, two);
+    acked(delivery);
+    close(&producer);
+}
+
+/// Sends a record to a cluster that gives no producer id. Returns what its delivery says.
+fn without_producer_id(cluster: &EmbeddedCluster) -> String {
+    let interval = millis(100);
+    let start = Instant::now();
+    let producer = builder(cluster)
+        .request_timeout(secs(1))
+        .delivery_timeout(secs(2))
+        .configure(|c| {
+            c.metadata_min_refresh = interval;
+            (c.reconnect_backoff, c.reconnect_backoff_max) = (interval, 2 * interval);
+        })
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    let error = failed(topic.send((), "v").unwrap());
+    let connections = cluster.stats().broker(1).connections_accepted;
+    let intervals = start.elapsed().as_millis() / interval.as_millis();
+    // One an interval at the most, and two to begin with.
+    assert!(
+        u128::from(connections) <= 2 + intervals,
+        "{connections} connections in {intervals} intervals"
+    );
+    let _ = producer.close(Duration::ZERO).wait();
+    error.to_string()
+}
+
+#[test]
+fn a_broker_that_knows_no_producer_ids_is_asked_now_and_then() {
+    let cluster = cluster(1, 1);
+    cluster.limit_api(INIT_PRODUCER_ID, 90, 99);
+    let error = without_producer_id(&cluster);
+    assert!(error.contains("InitProducerId"), "{error}");
+}
+
+#[test]
+fn a_broker_that_hangs_up_when_asked_for_a_producer_id_is_asked_now_and_then() {
+    let cluster = cluster(1, 1);
+    cluster.script(Fault::close_before_response().api(INIT_PRODUCER_ID).times(1_000_000));
+    let error = without_producer_id(&cluster);
+    assert!(error.contains("InitProducerId"), "{error}");
+}

@@ -1,0 +1,100 @@
+//! NOT_LEADER_OR_FOLLOWER leaves it open whether a batch was written: so answers also a leader that
+//! is deposed while it waits for its followers, and they may have the batch.
+
+use super::*;
+use tidegate::embedded::Fault;
+use tidegate::{Certainty, DeliveryErrorCause};
+
+const PRODUCE: i16 = 0;
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+
+fn not_leader_after_append() -> Fault {
+    Fault::produce_error("t", 0, NOT_LEADER_OR_FOLLOWER).after_append()
+}
+
+/// Of the only partition.
+fn log(cluster: &EmbeddedCluster) -> Vec<String> {
+    values(&cluster.records("t", 0))
+}
+
+#[test]
+fn a_deposed_leaders_answer_is_no_proof_when_retries_are_used_up() {
+    let cluster = cluster(1, 1);
+    let producer = patient(&cluster).configure(|c| c.retries = 0).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.script(not_leader_after_append());
+    let error = failed(topic.send((), "doubtful").unwrap());
+    assert_eq!(error.certainty(), Certainty::Unknown, "{error}");
+    acked(topic.send((), "next").unwrap());
+    close(&producer);
+    assert_eq!(log(&cluster), ["warm", "doubtful", "next"]);
+}
+
+#[test]
+fn a_deposed_leaders_answer_is_no_proof_when_the_record_expires() {
+    in_time(|| {
+        let cluster = cluster(1, 1);
+        let producer = builder(&cluster)
+            .request_timeout(millis(500))
+            .delivery_timeout(secs(1))
+            .build()
+            .unwrap();
+        let topic = producer.topic("t").unwrap();
+        goes_on(&topic, 0, "warm");
+        let before = log(&cluster).len();
+        cluster.script(not_leader_after_append().times(1_000_000));
+        let error = failed(topic.send((), "doubtful").unwrap());
+        cluster.clear_faults();
+        goes_on(&topic, 0, "next");
+        close(&producer);
+        let log = log(&cluster);
+        let written = log.iter().filter(|value| *value == "doubtful").count();
+        assert!(written <= 1, "{log:?}");
+        // A slow machine may not have got round to sending it.
+        let in_time = written == 1 && log[before] == "doubtful";
+        if in_time {
+            assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
+            assert_eq!(error.certainty(), Certainty::Unknown, "{error}");
+        }
+        in_time
+    });
+}
+
+/// The first record is given up after an answer that proves nothing, while the one behind it is on
+/// its way: given a new sequence at once, that one would be appended twice.
+#[test]
+fn nothing_is_doubled_behind_a_record_that_a_deposed_leader_may_have_written() {
+    let cluster = cluster(1, 1);
+    let backoff = millis(5);
+    let producer = patient(&cluster)
+        .configure(|c| {
+            // Each record is a batch.
+            c.batch_size = 0;
+            c.retries = 1;
+            (c.retry_backoff, c.retry_backoff_max) = (backoff, backoff);
+        })
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let before = cluster.stats().requests_of(PRODUCE);
+    cluster.script([
+        Fault::produce_error("t", 0, NOT_ENOUGH_REPLICAS),
+        Fault::delay(Duration::ZERO),
+        // The second attempt: time for the other record to follow it.
+        Fault::delay(secs(1)),
+        not_leader_after_append().times(2),
+    ]);
+    let first = topic.send((), "first").unwrap();
+    assert!(cluster.wait_until(LONG, |stats| stats.requests_of(PRODUCE) == before + 2));
+    let behind = topic.send((), "behind").unwrap();
+    let error = failed(first);
+    acked(behind);
+    acked(topic.send((), "next").unwrap());
+    close(&producer);
+    assert_eq!(cluster.faults_left(), 0);
+    assert_eq!(log(&cluster), ["warm", "first", "behind", "next"]);
+    assert_eq!(error.certainty(), Certainty::Unknown, "{error}");
+}

@@ -1,0 +1,89 @@
+//! Lanes beside others that have more to send than a broker takes: nobody waits for ever.
+
+use super::*;
+use tidegate::embedded::Fault;
+
+/// Lanes that saturate the broker, numbered from 1: lane 0 is the one that must not starve.
+const BUSY: u32 = 11;
+/// Full batches of each.
+const BATCHES: u32 = 200;
+/// NOT_ENOUGH_REPLICAS.
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+
+/// Sends `send_quiet` into a backlog of full batches. Returns how many of the backlog's records the
+/// broker appended before the quiet one, which is the last in partition 0: the broker's own clock
+/// tells, so it does not matter how slow this thread is.
+fn passed_by(faults: &[Fault], quiet_first: bool) -> usize {
+    let cluster = EmbeddedCluster::builder()
+        .topic_with_log_append_time("t", 1 + BUSY as i32)
+        .start()
+        .unwrap();
+    let retry = millis(1);
+    let producer = patient(&cluster)
+        .configure(|c| {
+            c.batch_size = 4 * 1_024;
+            (c.retry_backoff, c.retry_backoff_max) = (retry, retry);
+        })
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1 + BUSY);
+    cluster.script(faults.iter().cloned());
+    // One answer at a time: the window stays full until the backlog is gone.
+    cluster.script(Fault::delay(millis(2)).times(1_000_000));
+    cluster.pause_broker(1);
+    let quiet = || topic.send_record(to(0, "quiet")).unwrap();
+    let mut lone = quiet_first.then(quiet);
+    // Two of them do not fit into one batch.
+    let value = "v".repeat(3_000);
+    let mut busy = Vec::new();
+    for _ in 0..BATCHES {
+        let round = (1..=BUSY).map(|lane| topic.send_record(to(lane, &value)).unwrap());
+        busy.extend(round);
+    }
+    let lone = lone.take().unwrap_or_else(quiet);
+    cluster.resume_broker(1);
+    acked(lone);
+    busy.into_iter().for_each(|delivery| drop(acked(delivery)));
+    close(&producer);
+    let at = cluster.records("t", 0).last().unwrap().timestamp;
+    let before = |lane| {
+        let records = cluster.records("t", lane);
+        assert_eq!(records.len(), 1 + BATCHES as usize);
+        records.iter().skip(1).filter(|record| record.timestamp < at).count()
+    };
+    (1..=BUSY as i32).map(before).sum()
+}
+
+/// What may pass: half of the backlog. Some ten requests of 200 are expected to.
+const MAY_PASS: usize = (BUSY * BATCHES / 2) as usize;
+
+#[test]
+fn a_quiet_lane_beside_lanes_that_saturate_a_broker_has_its_turn() {
+    let passed = passed_by(&[], false);
+    assert!(passed <= MAY_PASS, "{passed} records of other partitions went first");
+}
+
+#[test]
+fn a_lane_that_was_in_trouble_has_its_turn_beside_lanes_that_saturate_a_broker() {
+    let passed = passed_by(&[Fault::produce_error("t", 0, NOT_ENOUGH_REPLICAS)], true);
+    assert!(passed <= MAY_PASS, "{passed} records of other partitions went first");
+}
+
+/// More slices than a turn of the event loop writes, to a socket that takes all of them.
+#[test]
+fn a_request_of_thousands_of_small_batches_is_written_whole() {
+    let partitions = 6_000;
+    let cluster = cluster(1, partitions);
+    // One request at a time: what comes meanwhile is gathered for the next.
+    let producer = patient(&cluster).configure(|c| c.max_in_flight = 1).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.pause_broker(1);
+    let mut deliveries = vec![topic.send_record(to(0, "first")).unwrap()];
+    deliveries.extend((0..partitions as u32).map(|n| topic.send_record(to(n, "value")).unwrap()));
+    cluster.resume_broker(1);
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert_eq!(cluster.stats().records(), partitions as u64 + 2);
+    close(&producer);
+}
