@@ -259,7 +259,7 @@ pub enum DeliveryErrorCause {
     /// The connection was lost and no retries are configured.
     #[error("the connection was lost: {0}")]
     Disconnected(Arc<str>),
-    /// The topic stayed unknown for `topic_unknown_max`.
+    /// Brokers said for `topic_unknown_max` that the topic does not exist.
     #[error(
         "the topic does not exist ({after:?} after it was first asked for): create it, or allow \
          auto-creation{}",
@@ -268,7 +268,7 @@ pub enum DeliveryErrorCause {
     UnknownTopic {
         /// The time that passed.
         after: Duration,
-        /// The last thing that went wrong, in words, if a broker was not even reached.
+        /// What was last said of it, in words.
         last: Option<Arc<str>>,
     },
     /// The partition that the record asked for does not exist.

@@ -352,6 +352,10 @@ impl Batch {
         append_time: Option<i64>,
         wakes: &mut WakeList,
     ) -> bool {
+        if let Some(pieces) = &mut self.pieces {
+            // A log that has taken a piece does not have the whole.
+            pieces.unanswered = false;
+        }
         match self.cell.take() {
             Some(cell) => {
                 cell.ack(base_offset, append_time, wakes);

@@ -413,9 +413,8 @@ impl LaneHalf {
         if batch.is_numbered() && planted!(ReusesSequenceAfterExpiry) {
             self.sequencer.begin_again_at(batch.base_sequence());
         }
-        let unsent = error.with_certainty(Certainty::NotWritten);
-        if batch.fail(error, wakes) {
-            batch.fail_waiting_pieces(&unsent, wakes);
+        if batch.fail(error.clone(), wakes) {
+            batch.fail_waiting_pieces(&error, wakes);
             self.mark_resolved(batch.number);
         }
     }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use super::{Batch, BatchState, Cell, sequence_after};
 use crate::buffer::{LentScratch, ScratchSlot};
-use crate::error::DeliveryError;
+use crate::error::{Certainty, DeliveryError};
 use crate::protocol::compression::{Codec, decompress};
 use crate::protocol::records::{BATCH_HEADER_LEN, RECORD_HEAD_LEN_MAX, RecordHead};
 use crate::sync::{ForwardTable, WakeList};
@@ -32,6 +32,9 @@ struct Piece {
 pub(super) struct Pieces {
     /// In the order of their records.
     waiting: VecDeque<Piece>,
+    /// An attempt to send the whole went unanswered: as long as no piece is acknowledged, all of
+    /// them may be in the log.
+    pub(super) unanswered: bool,
     /// A piece of this length, header included, was refused as too large.
     refused_len: Option<usize>,
     /// The whole batch lies here, and not in its segments.
@@ -69,8 +72,10 @@ impl Batch {
     /// is resolved. Deliveries follow their halves. The batch must not be compressed.
     pub fn split(&mut self, wakes: &mut WakeList) {
         assert!(self.codec == Codec::None && self.records > 1, "checked by the caller");
-        let refused = self.len;
-        self.pieces.get_or_insert_default().refused_len = Some(refused);
+        let (refused, unanswered) = (self.len, self.state.unanswered);
+        let pieces = self.pieces.get_or_insert_default();
+        pieces.refused_len = Some(refused);
+        pieces.unanswered |= unanswered;
         self.halve(wakes);
     }
 
@@ -105,7 +110,7 @@ impl Batch {
     pub fn next_piece(&mut self, wakes: &mut WakeList) -> bool {
         let Some(pieces) = &mut self.pieces else { return false };
         let Some(Piece { cell, records, at }) = pieces.waiting.pop_front() else { return false };
-        let refused_len = pieces.refused_len;
+        let (refused_len, unanswered) = (pieces.refused_len, pieces.unanswered);
         if self.is_numbered() {
             self.base_sequence = sequence_after(self.base_sequence, self.records);
         }
@@ -118,7 +123,7 @@ impl Batch {
             latest = latest.max(head.timestamp_delta);
         }
         self.set_piece(cell, records, written, latest);
-        self.state = BatchState::default();
+        self.state = BatchState { unanswered, ..BatchState::default() };
         while self.records > 1 && refused_len.is_some_and(|refused| self.len >= refused) {
             self.halve(wakes);
         }
@@ -166,9 +171,12 @@ impl Batch {
         self.records_crc = None;
     }
 
-    /// Fails the pieces that wait behind the present one.
+    /// Fails the pieces that wait behind the present one, of the same cause.
     pub(super) fn fail_waiting_pieces(&mut self, error: &DeliveryError, wakes: &mut WakeList) {
         let Some(pieces) = &mut self.pieces else { return };
+        let unanswered = pieces.unanswered;
+        let certainty = if unanswered { Certainty::Unknown } else { Certainty::NotWritten };
+        let error = &error.with_certainty(certainty);
         for piece in pieces.waiting.drain(..) {
             piece.cell.fail(error.clone(), wakes);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
 use crate::error::DeliveryErrorCause;
@@ -18,6 +19,8 @@ pub struct MetadataConfig {
     pub interval_min: u64,
     /// A topic that stays unknown for this long fails what waits for it.
     pub topic_unknown_max: u64,
+    /// What waits for a topic of which no broker has said anything fails after this.
+    pub delivery_timeout: u64,
     /// The first wait after every address failed; doubles up to `backoff_max`.
     pub backoff_min: u64,
     /// See `backoff_min`.
@@ -52,8 +55,43 @@ pub struct UnknownTopic {
 struct Wanted {
     /// Something waits for it since then.
     waiting_since: Option<u64>,
+    /// It was asked for at least once.
+    asked: bool,
+    /// Since when brokers say that there is no such topic.
+    unknown_since: Option<u64>,
     /// What the last response said about it.
     error: ErrorCode,
+}
+
+/// When, and why, what waits for a topic fails.
+enum Due {
+    /// A broker says that it will never be there for this client.
+    Now,
+    /// Brokers say that it does not exist.
+    Unknown(u64),
+    /// No broker has said anything of it.
+    Unanswered(u64),
+}
+
+impl Wanted {
+    /// `None` while nothing waits for it.
+    fn due(&self, config: &MetadataConfig) -> Option<Due> {
+        let since = self.waiting_since?;
+        if matches!(
+            self.error,
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::INVALID_TOPIC_EXCEPTION
+        ) {
+            return Some(Due::Now);
+        }
+        let unanswered = since.saturating_add(config.delivery_timeout);
+        let unknown = self
+            .unknown_since
+            .map(|unknown| since.max(unknown).saturating_add(config.topic_unknown_max));
+        Some(match unknown {
+            Some(at) if at <= unanswered => Due::Unknown(at),
+            _ => Due::Unanswered(unanswered),
+        })
+    }
 }
 
 /// The state of the metadata channel: the machine's one connection.
@@ -136,10 +174,12 @@ impl MetadataMachine {
     /// A record waits for this topic.
     pub fn handle_wanted(&mut self, now: u64, topic: Arc<str>) {
         let known = self.snapshot.topics.contains_key(&topic);
-        let entry = self
-            .wanted
-            .entry(topic)
-            .or_insert(Wanted { waiting_since: None, error: ErrorCode::NONE });
+        let entry = self.wanted.entry(topic).or_insert(Wanted {
+            waiting_since: None,
+            asked: false,
+            unknown_since: None,
+            error: ErrorCode::NONE,
+        });
         if !known {
             entry.waiting_since.get_or_insert(now);
             self.refresh_wanted = true;
@@ -263,6 +303,10 @@ impl MetadataMachine {
     }
 
     fn asks_metadata_at(&self, now: u64) -> u64 {
+        // A topic that is wanted for the first time waits for nothing but the answer before.
+        if self.wanted.values().any(|wanted| wanted.waiting_since.is_some() && !wanted.asked) {
+            return self.last_asked.unwrap_or(0);
+        }
         let rate_limit = self.last_asked.map_or(0, |at| at + self.config.interval_min);
         let urgent = self.refresh_wanted
             || self.snapshot.has_leaderless()
@@ -289,6 +333,7 @@ impl MetadataMachine {
         } else {
             self.refresh_wanted = false;
             self.last_asked = Some(now);
+            self.wanted.values_mut().for_each(|wanted| wanted.asked = true);
             MetadataQuery::Metadata(self.wanted.keys().cloned().collect())
         };
         self.in_flight = Some(query.clone());
@@ -330,11 +375,13 @@ impl MetadataMachine {
             else {
                 continue;
             };
-            wanted.error = topic.error;
+            (wanted.error, wanted.asked) = (topic.error, true);
         }
         for (name, wanted) in &mut self.wanted {
             if self.snapshot.topics.contains_key(name) {
-                wanted.waiting_since = None;
+                (wanted.waiting_since, wanted.unknown_since) = (None, None);
+            } else if wanted.asked {
+                wanted.unknown_since.get_or_insert(now);
             }
         }
     }
@@ -406,28 +453,30 @@ impl MetadataMachine {
 
     /// Topics whose stash must fail now.
     pub fn poll_unknown(&mut self, now: u64) -> Vec<UnknownTopic> {
-        let limit = self.config.topic_unknown_max;
         let mut failed = Vec::new();
         for (topic, wanted) in &mut self.wanted {
-            let fatal = matches!(
-                wanted.error,
-                ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::INVALID_TOPIC_EXCEPTION
-            );
-            let Some(since) = wanted.waiting_since else { continue };
-            if !fatal && now < since.saturating_add(limit) {
-                continue;
-            }
-            let cause = if fatal {
-                DeliveryErrorCause::Broker { code: wanted.error, message: None }
-            } else {
-                let last = match wanted.error {
-                    ErrorCode::NONE => self.last_problem.clone(),
-                    error => Some(error.to_string().into()),
-                };
-                let after = std::time::Duration::from_nanos(limit);
-                DeliveryErrorCause::UnknownTopic { after, last }
+            let Some(due) = wanted.due(&self.config) else { continue };
+            let last = match wanted.error {
+                ErrorCode::NONE => self.last_problem.clone(),
+                error => Some(error.to_string().into()),
             };
-            let came_before = if fatal { u64::MAX } else { now.saturating_sub(limit) + 1 };
+            let (cause, limit) = match due {
+                Due::Now => {
+                    (DeliveryErrorCause::Broker { code: wanted.error, message: None }, None)
+                }
+                Due::Unknown(at) if at <= now => {
+                    let after = Duration::from_nanos(self.config.topic_unknown_max);
+                    let cause = DeliveryErrorCause::UnknownTopic { after, last };
+                    (cause, Some(self.config.topic_unknown_max))
+                }
+                Due::Unanswered(at) if at <= now => {
+                    let after = Duration::from_nanos(self.config.delivery_timeout);
+                    let cause = DeliveryErrorCause::TimedOut { after, last };
+                    (cause, Some(self.config.delivery_timeout))
+                }
+                _ => continue,
+            };
+            let came_before = limit.map_or(u64::MAX, |limit| now.saturating_sub(limit) + 1);
             failed.push(UnknownTopic { topic: topic.clone(), came_before, cause });
             wanted.waiting_since = None;
             wanted.error = ErrorCode::NONE;
@@ -437,9 +486,11 @@ impl MetadataMachine {
 
     /// When to call the `poll_*` functions again, nanoseconds, monotonic.
     pub fn poll_timeout(&self, now: u64) -> Option<u64> {
-        let limit = self.config.topic_unknown_max;
-        let unknown = self.wanted.values().filter_map(|wanted| wanted.waiting_since).min();
-        let unknown = unknown.map(|since| since.saturating_add(limit));
+        let due = |wanted: &Wanted| match wanted.due(&self.config)? {
+            Due::Now => Some(now),
+            Due::Unknown(at) | Due::Unanswered(at) => Some(at),
+        };
+        let unknown = self.wanted.values().filter_map(due).min();
         let next = match self.channel {
             ChannelState::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
             ChannelState::Connecting => None,

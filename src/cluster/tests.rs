@@ -20,6 +20,7 @@ fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
         age_max: AGE,
         interval_min: 100 * MS,
         topic_unknown_max: LIMIT,
+        delivery_timeout: 4 * LIMIT,
         backoff_min: 50 * MS,
         backoff_max: 200 * MS,
         auto_create: true,
@@ -342,6 +343,7 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
             age_max: 1_000_000,
             interval_min: 100,
             topic_unknown_max: 100_000,
+            delivery_timeout: 400_000,
             backoff_min: 50,
             backoff_max: 200,
             auto_create: false,
@@ -415,4 +417,38 @@ fn f26_topics_that_nobody_wants_are_not_kept() {
     assert_eq!(machine.snapshot().topics.len(), 1);
     assert!(!machine.snapshot().has_leaderless(), "their leaders are nobody's concern");
     assert_eq!(leader_of(&machine, 0), (Some(1), 1));
+}
+
+#[test]
+fn c18_while_nobody_can_be_asked_a_topic_is_not_called_unknown() {
+    let mut machine = machine(&["a"], false);
+    machine.handle_wanted(10, "t".into());
+    machine.poll_connect(10).expect("it has somewhere to go");
+    machine.handle_down(20, "refused".into());
+    assert_eq!(machine.poll_unknown(10 + 2 * LIMIT), []);
+    let timeout = 4 * LIMIT;
+    assert_eq!(machine.poll_unknown(10 + timeout - 1), []);
+    let failed = machine.poll_unknown(10 + timeout);
+    let [UnknownTopic { came_before: 11, cause, .. }] = &failed[..] else { panic!("{failed:?}") };
+    let DeliveryErrorCause::TimedOut { last: Some(last), .. } = cause else { panic!("{cause:?}") };
+    assert!(last.contains("refused"), "{last}");
+
+    // The limit begins with the first answer that says so.
+    machine.handle_wanted(timeout, "t".into());
+    machine.poll_connect(2 * timeout).expect("it has somewhere to go");
+    machine.handle_ready();
+    assert_eq!(machine.poll_query(2 * timeout), query(&["t"]));
+}
+
+#[test]
+fn a_topic_that_is_new_is_asked_for_at_once() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    let now = 10 * MS;
+    machine.handle_wanted(now, "new".into());
+    assert_eq!(machine.poll_timeout(now).map(|at| at <= now), Some(true));
+    assert_eq!(machine.poll_query(now), query(&["new", "t"]), "whatever the interval");
+    let mut unknown = topic("new", &[]);
+    unknown.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    machine.handle_metadata(now, &metadata(&[1], vec![unknown]));
+    assert_eq!(machine.poll_query(now), None, "the second time it keeps to the interval");
 }

@@ -126,8 +126,9 @@ pub struct ProducerConfig {
     /// The least time between two metadata requests, and their interval while a partition has no
     /// leader. Default: 100 ms. `tidegate.metadata.min.refresh.ms`.
     pub metadata_min_refresh: Duration,
-    /// How long a topic may be unknown before the records that wait for it fail. Default: 30 s; in
-    /// effect at most `delivery_timeout`. `tidegate.topic.unknown.max.ms`.
+    /// How long brokers may say that a topic does not exist before the records that wait for it
+    /// fail. While no broker can be asked only `delivery_timeout` counts. Default: 30 s; in effect
+    /// at most `delivery_timeout`. `tidegate.topic.unknown.max.ms`.
     pub topic_unknown_max: Duration,
     /// Whether asking for an unknown topic may create it, where the brokers allow that too.
     /// Default: no (Java producers: yes): a misspelt name is an error.

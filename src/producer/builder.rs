@@ -267,6 +267,7 @@ fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> Me
         age_max: nanos(config.metadata_max_age),
         interval_min: nanos(config.metadata_min_refresh),
         topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
+        delivery_timeout: nanos(config.delivery_timeout),
         backoff_min: nanos(config.reconnect_backoff),
         backoff_max: nanos(config.reconnect_backoff_max),
         auto_create: config.allow_auto_create_topics,

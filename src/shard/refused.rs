@@ -59,9 +59,10 @@ impl Shard {
         mut batch: Box<Batch>,
         answer: &PartitionResponse,
     ) {
-        // An unanswered attempt may have been written before the limit was lowered: its sequences
-        // stand for all of its records.
-        if batch.records() < 2 || batch.state.unanswered || batch.is_resolved() {
+        // An earlier attempt that went unanswered may have been written, before the limit was
+        // lowered. Then the broker refuses the first part, whose sequences are the whole's first
+        // ones, and it stays unanswered.
+        if batch.records() < 2 || batch.is_resolved() {
             return self.failed(now, id, batch, answer_cause(answer));
         }
         match self.unpack(&mut batch) {

@@ -474,6 +474,7 @@ fn metadata_config() -> MetadataConfig {
         age_max: 300 * SECOND,
         interval_min: 100 * MS,
         topic_unknown_max: 30 * SECOND,
+        delivery_timeout: 120 * SECOND,
         backoff_min: 50 * MS,
         backoff_max: 200 * MS,
         auto_create: true,

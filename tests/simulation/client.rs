@@ -167,6 +167,7 @@ fn metadata_config(plan: &Plan) -> MetadataConfig {
         age_max: 5_000 * MS,
         interval_min: 20 * MS,
         topic_unknown_max: 10_000 * MS,
+        delivery_timeout: 120_000 * MS,
         backoff_min: 5 * MS,
         backoff_max: 50 * MS,
         auto_create: true,
