@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+#[path = "tidy/named_tests.rs"]
+mod named_tests;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/self_test.rs"]
@@ -129,6 +131,40 @@ fn collect(folder: &Path, paths: &mut Vec<String>) {
 fn check(rule: impl Fn(&Source) -> Vec<String>) {
     let problems: Vec<String> = sources().iter().flat_map(rule).collect();
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// The manual names the tests that hold each rule: none is missing, none is invented.
+#[test]
+fn every_rule_and_fault_has_its_tests() {
+    let mut paths = Vec::new();
+    for folder in ["src", "tests"] {
+        collect(&root().join(folder), &mut paths);
+    }
+    paths.retain(|path| !path.starts_with("tests/tidy"));
+    let read = |path: &str| {
+        std::fs::read_to_string(root().join(path)).expect("sources are readable UTF-8")
+    };
+    let tests = paths.iter().flat_map(|path| named_tests::tests_of(&read(path))).collect();
+    let problems = named_tests::problems(&read("src/manual/rules.md"), &tests);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn a_rule_without_test_and_a_test_without_row_are_seen() {
+    let row = |tag: &str, tests: &str| format!("| {tag} | what | {tests} |\n");
+    let rows = |kind: char, last: u32| (1..=last).map(move |n| format!("{kind}{n:02}"));
+    let all: Vec<_> = rows('c', 46).chain(rows('f', 39)).collect();
+    let page: String = all.iter().map(|tag| row(tag, &format!("`{tag}_test`"))).collect();
+    let tests: BTreeSet<_> = all.iter().map(|tag| format!("{tag}_test")).collect();
+    assert_eq!(named_tests::problems(&page, &tests), [""; 0]);
+    let seen = |page: &str, tests: &BTreeSet<String>| named_tests::problems(page, tests).len();
+    assert_eq!(seen(&page.replace(&row("c07", "`c07_test`"), ""), &tests), 2);
+    assert_eq!(seen(&page.replace("`f15_test`", ""), &tests), 2);
+    assert_eq!(seen(&page.replace("`f15_test`", "`f16_test`"), &tests), 2);
+    let more = tests.iter().cloned().chain(["other_c07_too".to_owned()]).collect();
+    assert_eq!(seen(&page, &more), 1);
+    let raw = "#[test]\nfn c01_a() {\n}\nfn c02_no_test() {}\nTest { name: \"f01_b\", run }";
+    assert_eq!(named_tests::tests_of(raw), ["c01_a", "f01_b"].map(String::from).into());
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
 //! * [`unsafe_code`]: the files that contain `unsafe`, and why each has to.
 //! * [`simulation`]: how the client is tried against everything that can go wrong.
+//! * [`rules`]: which test holds which rule, and which fault.
 //! * [`non_obvious`]: what surprised those who wrote it, and where the plan was left.
 
 #[doc = include_str!("architecture.md")]
@@ -25,6 +26,9 @@ pub mod unsafe_code {}
 
 #[doc = include_str!("simulation.md")]
 pub mod simulation {}
+
+#[doc = include_str!("rules.md")]
+pub mod rules {}
 
 #[doc = include_str!("non_obvious.md")]
 pub mod non_obvious {}
