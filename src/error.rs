@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::protocol::records::Length;
 use crate::protocol::{BrokerId, ErrorCode, PartitionId};
 
 /// Whether a record whose delivery failed may nevertheless be in the partition's log.
@@ -119,12 +120,22 @@ pub struct SendError {
 
 /// The owned parts of a rejected record, handed back without a copy. A payload that was passed as a
 /// borrowed slice is still the caller's own, and `None` here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ReturnedRecord {
     /// The key, if it was passed as [`Payload::Shared`](crate::Payload::Shared).
     pub key: Option<Bytes>,
     /// The value, if it was passed as [`Payload::Shared`](crate::Payload::Shared).
     pub value: Option<Bytes>,
+}
+
+impl fmt::Debug for ReturnedRecord {
+    /// Lengths only: errors are logged, and the bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReturnedRecord")
+            .field("key", &Length(self.key.as_deref()))
+            .field("value", &Length(self.value.as_deref()))
+            .finish()
+    }
 }
 
 /// Why a record was not accepted.
@@ -414,4 +425,21 @@ fn in_its_words(message: &Option<Arc<str>>) -> String {
 
 fn last_cause(last: &Option<Arc<str>>) -> String {
     last.as_deref().map(|cause| format!("; last cause: {cause}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_no_payload() {
+        let kind = SendErrorKind::Closed;
+        let (key, value) = (Bytes::from_static(b"iban"), Bytes::from_static(b"secret"));
+        let error = SendError::new("orders".into(), kind).with_returned(Some(key), Some(value));
+        let shown = format!("{error:?} {error} {error:#?} {:?}", error.clone().into_record());
+        assert!(!shown.contains("iban") && !shown.contains("secret"), "{shown}");
+        assert!(shown.contains("key: 4 bytes, value: 6 bytes"), "{shown}");
+        let nothing = format!("{:?}", ReturnedRecord::default());
+        assert_eq!(nothing, "ReturnedRecord { key: null, value: null }");
+    }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::protocol::records::Length;
+
 /// What a partitioner may ask about the partitions of its topic. The mechanism implements it on
 /// its own tables, so that asking costs a load or two and touches no snapshot.
 pub trait PartitionView {
@@ -56,7 +58,7 @@ impl fmt::Debug for Partitions<'_> {
 }
 
 /// One record that needs a partition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct PartitionRequest<'a> {
     /// The record's topic.
@@ -79,6 +81,18 @@ impl<'a> PartitionRequest<'a> {
         partitions: Partitions<'a>,
     ) -> Self {
         PartitionRequest { topic, key, value, partitions }
+    }
+}
+
+impl fmt::Debug for PartitionRequest<'_> {
+    /// Key and value as lengths only: the bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionRequest")
+            .field("topic", &self.topic)
+            .field("key", &Length(self.key))
+            .field("value", &Length(self.value))
+            .field("partitions", &self.partitions)
+            .finish()
     }
 }
 
@@ -176,6 +190,8 @@ mod tests {
         let request =
             PartitionRequest::new("orders", None, Some(b"12345"), Partitions::new(&Three));
         assert_eq!(partitioner.partition(&request), 2);
+        let shown = format!("{request:?}");
+        assert!(shown.contains("key: null, value: 5 bytes") && !shown.contains("49"), "{shown}");
 
         let by_topic = |topic: &str| -> Arc<dyn Partitioner> {
             let fixed = topic.len() as u32;
