@@ -112,7 +112,7 @@ pub trait Partitioner: Send + Sync {
     fn partition(&self, request: &PartitionRequest<'_>) -> u32;
 
     /// Called after a record was appended to `partition`, on the sending thread and outside of any
-    /// lock: `bytes` is what it took in the batch, `batch_size` the topic's batch size, in bytes.
+    /// lock: `bytes` is the length of its key, value and headers, `batch_size` that of a full batch.
     /// Called for records that named their partition too.
     fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
         let _ = (partition, bytes, batch_size);

@@ -112,7 +112,7 @@ impl Topic {
         if is_forked_child() {
             return Err(SendErrorKind::Forked);
         }
-        let len = parts.key.map_or(0, <[u8]>::len) + parts.value.map_or(0, <[u8]>::len);
+        let len = parts.payload_len();
         if len > SURELY_SMALL || !parts.headers.is_empty() {
             self.check_size(parts)?;
         }
@@ -243,8 +243,7 @@ impl Topic {
             }
             let need = match appended.result {
                 Ok(handle) => {
-                    let len = parts.key.map_or(0, <[u8]>::len) + parts.value.map_or(0, <[u8]>::len);
-                    return Ok(self.sent(lane.partition.0 as u32, len, handle));
+                    return Ok(self.sent(lane.partition.0 as u32, parts.payload_len(), handle));
                 }
                 Err(Refusal::Closed) => return Err(SendErrorKind::Closed),
                 Err(Refusal::NeedRoom(need)) => need,

@@ -47,6 +47,15 @@ pub struct RecordParts<'a> {
     pub headers: &'a [Header<'a>],
 }
 
+impl RecordParts<'_> {
+    /// Bytes of what the user gave: key, value, headers.
+    #[inline]
+    pub fn payload_len(&self) -> usize {
+        let headers = self.headers.iter().map(|h| h.key.len() + h.value.map_or(0, <[u8]>::len));
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers.sum::<usize>()
+    }
+}
+
 /// Shows how many bytes there are, and never which: what users send is not for logs, and errors
 /// with records in them end up there.
 pub(crate) struct Length<'a>(pub Option<&'a [u8]>);
