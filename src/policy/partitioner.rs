@@ -111,9 +111,10 @@ pub trait Partitioner: Send + Sync {
     /// record with `PartitionOutOfRange`.
     fn partition(&self, request: &PartitionRequest<'_>) -> u32;
 
-    /// Called after a record was appended to `partition`, on the sending thread and outside of any
-    /// lock: `bytes` is the length of its key, value and headers, `batch_size` that of a full batch.
-    /// Called for records that named their partition too.
+    /// Called after a record was appended to `partition`, on the thread that did so and outside of
+    /// any lock, unless the record had waited for its topic (see above): `bytes` is the length of
+    /// its key, value and headers, `batch_size` that of a full batch. Called for records that named
+    /// their partition too. A panic is logged, and the record is sent all the same.
     fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
         let _ = (partition, bytes, batch_size);
     }
