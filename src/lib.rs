@@ -229,7 +229,7 @@ pub mod manual;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
-pub use config::{Acks, ProducerConfig};
+pub use config::{Acks, HostPort, ProducerConfig};
 pub use error::{
     BuildError, Certainty, CloseError, DeliveryError, DeliveryErrorCause, FlushError,
     ReturnedRecord, SendError, SendErrorKind,
@@ -245,7 +245,7 @@ pub use producer::{
     ProducerBuilder, Record, RecordMetadata, Topic,
 };
 pub use protocol::ErrorCode;
-pub use protocol::compression::Compression;
+pub use protocol::compression::{Codec, Compression, LevelOutOfRange};
 pub use protocol::records::Header;
 
 // The code in the README must compile.
