@@ -65,13 +65,14 @@
 //!
 //! * **Producer.** A [`Producer`] has the threads, the connections and the memory. It is cheap to
 //!   clone, and one is enough for a process; [`ProducerBuilder`] and [`ProducerConfig`] say how it
-//!   is set up. Building one contacts no broker.
+//!   is set up. Building one waits for no broker: it connects in the background, at once, and what
+//!   is sent meanwhile is kept.
 //! * **Topic.** A [`Topic`] is where records are sent from, by any number of threads. It need not
 //!   exist yet: [`Topic::send`] never waits for the network. What is wrong with a record at once
 //!   (too large, no such partition, producer closed) is a [`SendError`]; everything later is the
 //!   delivery's.
-//! * **Delivery.** A [`Delivery`] resolves exactly once, within `delivery_timeout` of entering its
-//!   batch: to [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker
+//! * **Delivery.** A [`Delivery`] resolves exactly once, within `delivery_timeout` of `send`'s
+//!   return: to [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker
 //!   and cause and says whether the record may have been written ([`Certainty`]). Dropping it
 //!   cancels nothing. Keeping it holds no buffer memory.
 //! * **Watermarks and strategy.** Everything that waits is in one pool of `buffer_memory` bytes,
