@@ -87,8 +87,11 @@ pub enum BuildError {
     },
     /// The pool cannot hold what the loops need at the least.
     #[error(
-        "buffer_memory = {buffer_memory} bytes is too small: {required} bytes are needed (one \
-         largest batch of {largest_batch} bytes for each of {loops} event loops, and for the pool)"
+        "buffer_memory = {buffer_memory} bytes is too small for {} batches of {largest_batch} bytes \
+         (the larger of max_request_size and batch_size), one for each of {loops} event loops and \
+         one that is being filled: set buffer_memory to at least {required} bytes, or lower \
+         max_request_size and batch_size",
+        loops + 1
     )]
     PoolTooSmall {
         /// The configured `buffer_memory`, in bytes.
@@ -161,12 +164,14 @@ pub enum SendErrorKind {
         max: usize,
     },
     /// The partition does not exist.
-    #[error("partition {partition} does not exist: the topic has {partitions}")]
+    #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {
         /// The partition asked for.
         partition: i32,
         /// How many the topic has.
         partitions: u32,
+        /// Whether the partitioner chose it; else the record named it.
+        by_partitioner: bool,
     },
     /// No room, and the backoff strategy said [`Backoff::Reject`](crate::Backoff::Reject), or the
     /// calling thread is one that must not wait.
@@ -283,13 +288,15 @@ pub enum DeliveryErrorCause {
         /// The last thing that went wrong, in words, if a broker was not even reached.
         last: Option<Arc<str>>,
     },
-    /// The partition that the record asked for does not exist.
-    #[error("partition {partition} does not exist: the topic has {partitions}")]
+    /// The partition does not exist.
+    #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {
         /// The partition asked for.
         partition: i32,
         /// How many the topic has.
         partitions: u32,
+        /// Whether the partitioner chose it; else the record named it.
+        by_partitioner: bool,
     },
     /// The backoff strategy dropped the record.
     #[error("dropped by the backoff strategy")]
@@ -418,6 +425,11 @@ pub enum CloseError {
 
 fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(": did you mean \"{name}\"?")).unwrap_or_default()
+}
+
+fn out_of_range(partition: i32, partitions: u32, by_partitioner: bool) -> String {
+    let by = if by_partitioner { "chosen by the partitioner" } else { "named by the record" };
+    format!("partition {partition}, {by}, does not exist: the topic has {partitions}")
 }
 
 fn in_its_words(message: &Option<Arc<str>>) -> String {

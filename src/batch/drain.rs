@@ -212,7 +212,10 @@ impl Mover<'_> {
         };
         if chosen >= partitions {
             let partition = chosen as i32;
-            return Err(fail(DeliveryErrorCause::PartitionOutOfRange { partition, partitions }));
+            let by_partitioner = record.partition.is_none();
+            let cause =
+                DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
+            return Err(fail(cause));
         }
         Ok(chosen)
     }

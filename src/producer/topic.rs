@@ -122,9 +122,10 @@ impl Topic {
         {
             return Ok(delivery);
         }
-        let partition = self.choose(partition, parts)?;
+        let named = partition;
+        let partition = self.choose(named, parts)?;
         let Some(lane) = self.lanes.lane(partition) else {
-            return Err(self.out_of_range(partition));
+            return Err(self.out_of_range(partition, named.is_none()));
         };
         let pool = &self.shared.accumulator.pool;
         if !pool.is_writable(lane.account()) {
@@ -163,9 +164,9 @@ impl Topic {
     }
 
     #[cold]
-    fn out_of_range(&self, partition: u32) -> SendErrorKind {
-        let partitions = self.lanes.partitions();
-        SendErrorKind::PartitionOutOfRange { partition: partition as i32, partitions }
+    fn out_of_range(&self, partition: u32, by_partitioner: bool) -> SendErrorKind {
+        let (partition, partitions) = (partition as i32, self.lanes.partitions());
+        SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner }
     }
 
     #[inline(never)]

@@ -289,8 +289,10 @@ fn a_partitioner_that_names_no_partition_fails_its_record() {
     let topic = producer.topic("t").unwrap();
     acked(topic.send((), "right").unwrap());
     let error = topic.send((), "wrong").unwrap_err();
-    let kind = SendErrorKind::PartitionOutOfRange { partition: 7, partitions: 2 };
+    let (partition, partitions, by_partitioner) = (7, 2, true);
+    let kind = SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner };
     assert_eq!(*error.kind(), kind);
+    assert!(error.to_string().contains("chosen by the partitioner"), "{error}");
 }
 
 #[test]

@@ -139,7 +139,8 @@ fn a_partition_out_of_range_fails_that_record_only() {
     let behind = topic.send_record(to(0, "behind")).unwrap();
     cluster.resume_broker(1);
     let error = failed(bad);
-    let cause = DeliveryErrorCause::PartitionOutOfRange { partition: 2, partitions: 2 };
+    let (partition, partitions, by_partitioner) = (2, 2, false);
+    let cause = DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
     assert_eq!((error.cause(), error.certainty()), (&cause, Certainty::NotWritten));
     acked(good);
     acked(behind);
