@@ -87,9 +87,9 @@ pub enum BuildError {
     },
     /// The pool cannot hold what the loops need at the least.
     #[error(
-        "buffer_memory = {buffer_memory} bytes is too small for {} batches of {largest_batch} bytes \
-         (the larger of max_request_size and batch_size), one for each of {loops} event loops and \
-         one that is being filled: set buffer_memory to at least {required} bytes, or lower \
+        "buffer_memory = {buffer_memory} bytes is too small for {} batches of {largest_batch} \
+         bytes (the larger of max_request_size and batch_size), one for each of {loops} event \
+         loops and one that is being filled: set buffer_memory to at least {required} bytes, or lower \
          max_request_size and batch_size",
         loops + 1
     )]
@@ -232,7 +232,28 @@ impl SendError {
         matches!(self.kind, SendErrorKind::Rejected { .. } | SendErrorKind::ParkTimedOut { .. })
     }
 
-    /// The owned parts of the record, handed back.
+    /// The owned parts of the record, handed back: those that were passed as
+    /// [`Payload::Shared`](crate::Payload::Shared). Beware: a key or value that was borrowed does
+    /// not come back, and `None` where it stood would be null, which goes to another partition.
+    /// Keep what is borrowed for the next attempt, or pass both as [`Bytes`], a `Vec` or a
+    /// `String`. Headers, timestamp and partition do not come back either.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use tidegate::{Delivery, SendError, Topic};
+    ///
+    /// /// The key is borrowed: it is at hand for the second attempt. The value moves.
+    /// fn send(topic: &Topic, key: &str, value: Bytes) -> Result<Delivery, SendError> {
+    ///     match topic.send(key, value) {
+    ///         Err(error) if error.is_retriable() => {
+    ///             std::thread::yield_now(); // or whatever makes room meanwhile
+    ///             topic.send(key, error.into_record().value)
+    ///         }
+    ///         result => result,
+    ///     }
+    /// }
+    /// # let _ = send;
+    /// ```
     pub fn into_record(self) -> ReturnedRecord {
         self.returned.map(|boxed| *boxed).unwrap_or_default()
     }
