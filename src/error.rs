@@ -89,8 +89,8 @@ pub enum BuildError {
     #[error(
         "buffer_memory = {buffer_memory} bytes is too small for {} batches of {largest_batch} \
          bytes (the larger of max_request_size and batch_size), one for each of {loops} event \
-         loops and one that is being filled: set buffer_memory to at least {required} bytes, or lower \
-         max_request_size and batch_size",
+         loops and one that is being filled: set buffer_memory to at least {required} bytes, \
+         or lower max_request_size and batch_size",
         loops + 1
     )]
     PoolTooSmall {

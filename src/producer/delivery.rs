@@ -55,8 +55,8 @@ impl Delivery {
     }
 
     /// Blocks for at most `timeout`; `None` if the outcome is not known by then. The delivery can
-    /// be waited for again. Where [`Delivery::wait`] is refused (on a thread of the producer itself,
-    /// as in a waker, and in a fork's child) it returns at once.
+    /// be waited for again. It returns at once where [`Delivery::wait`] is refused: on a thread of
+    /// the producer itself, as in a waker, and in a fork's child.
     ///
     /// # Panics
     /// If the outcome was taken before.
