@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::protocol::records::Length;
 use crate::protocol::{BrokerId, ErrorCode, PartitionId};
 
 /// Whether a record whose delivery failed may nevertheless be in the partition's log.
@@ -20,7 +21,8 @@ pub enum Certainty {
     /// The record is certainly not in the log: it was never written to a connection, or the broker
     /// refused it with an error that proves so. Sending it again cannot double it.
     NotWritten,
-    /// An attempt to write it went unanswered. Sending it again may double it.
+    /// An attempt to write it went unanswered, or was answered so that it stays open. Sending it
+    /// again may double it.
     Unknown,
 }
 
@@ -85,8 +87,11 @@ pub enum BuildError {
     },
     /// The pool cannot hold what the loops need at the least.
     #[error(
-        "buffer_memory = {buffer_memory} bytes is too small: {required} bytes are needed (one \
-         largest batch of {largest_batch} bytes for each of {loops} event loops, and for the pool)"
+        "buffer_memory = {buffer_memory} bytes is too small for {} batches of {largest_batch} \
+         bytes (the larger of max_request_size and batch_size), one for each of {loops} event \
+         loops and one that is being filled: set buffer_memory to at least {required} bytes, \
+         or lower max_request_size and batch_size",
+        loops + 1
     )]
     PoolTooSmall {
         /// The configured `buffer_memory`, in bytes.
@@ -119,12 +124,22 @@ pub struct SendError {
 
 /// The owned parts of a rejected record, handed back without a copy. A payload that was passed as a
 /// borrowed slice is still the caller's own, and `None` here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ReturnedRecord {
     /// The key, if it was passed as [`Payload::Shared`](crate::Payload::Shared).
     pub key: Option<Bytes>,
     /// The value, if it was passed as [`Payload::Shared`](crate::Payload::Shared).
     pub value: Option<Bytes>,
+}
+
+impl fmt::Debug for ReturnedRecord {
+    /// Lengths only: errors are logged, and the bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReturnedRecord")
+            .field("key", &Length(self.key.as_deref()))
+            .field("value", &Length(self.value.as_deref()))
+            .finish()
+    }
 }
 
 /// Why a record was not accepted.
@@ -149,12 +164,14 @@ pub enum SendErrorKind {
         max: usize,
     },
     /// The partition does not exist.
-    #[error("partition {partition} does not exist: the topic has {partitions}")]
+    #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {
         /// The partition asked for.
         partition: i32,
         /// How many the topic has.
         partitions: u32,
+        /// Whether the partitioner chose it; else the record named it.
+        by_partitioner: bool,
     },
     /// No room, and the backoff strategy said [`Backoff::Reject`](crate::Backoff::Reject), or the
     /// calling thread is one that must not wait.
@@ -215,7 +232,28 @@ impl SendError {
         matches!(self.kind, SendErrorKind::Rejected { .. } | SendErrorKind::ParkTimedOut { .. })
     }
 
-    /// The owned parts of the record, handed back.
+    /// The owned parts of the record, handed back: those that were passed as
+    /// [`Payload::Shared`](crate::Payload::Shared). Beware: a key or value that was borrowed does
+    /// not come back, and `None` where it stood would be null, which goes to another partition.
+    /// Keep what is borrowed for the next attempt, or pass both as [`Bytes`], a `Vec` or a
+    /// `String`. Headers, timestamp and partition do not come back either.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use tidegate::{Delivery, SendError, Topic};
+    ///
+    /// /// The key is borrowed: it is at hand for the second attempt. The value moves.
+    /// fn send(topic: &Topic, key: &str, value: Bytes) -> Result<Delivery, SendError> {
+    ///     match topic.send(key, value) {
+    ///         Err(error) if error.is_retriable() => {
+    ///             std::thread::yield_now(); // or whatever makes room meanwhile
+    ///             topic.send(key, error.into_record().value)
+    ///         }
+    ///         result => result,
+    ///     }
+    /// }
+    /// # let _ = send;
+    /// ```
     pub fn into_record(self) -> ReturnedRecord {
         self.returned.map(|boxed| *boxed).unwrap_or_default()
     }
@@ -271,13 +309,15 @@ pub enum DeliveryErrorCause {
         /// What was last said of it, in words.
         last: Option<Arc<str>>,
     },
-    /// The partition that the record asked for does not exist.
-    #[error("partition {partition} does not exist: the topic has {partitions}")]
+    /// The partition does not exist.
+    #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {
         /// The partition asked for.
         partition: i32,
         /// How many the topic has.
         partitions: u32,
+        /// Whether the partitioner chose it; else the record named it.
+        by_partitioner: bool,
     },
     /// The backoff strategy dropped the record.
     #[error("dropped by the backoff strategy")]
@@ -408,10 +448,32 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(": did you mean \"{name}\"?")).unwrap_or_default()
 }
 
+fn out_of_range(partition: i32, partitions: u32, by_partitioner: bool) -> String {
+    let by = if by_partitioner { "chosen by the partitioner" } else { "named by the record" };
+    format!("partition {partition}, {by}, does not exist: the topic has {partitions}")
+}
+
 fn in_its_words(message: &Option<Arc<str>>) -> String {
     message.as_deref().map(|words| format!(" (\"{words}\")")).unwrap_or_default()
 }
 
 fn last_cause(last: &Option<Arc<str>>) -> String {
     last.as_deref().map(|cause| format!("; last cause: {cause}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_no_payload() {
+        let kind = SendErrorKind::Closed;
+        let (key, value) = (Bytes::from_static(b"iban"), Bytes::from_static(b"secret"));
+        let error = SendError::new("orders".into(), kind).with_returned(Some(key), Some(value));
+        let shown = format!("{error:?} {error} {error:#?} {:?}", error.clone().into_record());
+        assert!(!shown.contains("iban") && !shown.contains("secret"), "{shown}");
+        assert!(shown.contains("key: 4 bytes, value: 6 bytes"), "{shown}");
+        let nothing = format!("{:?}", ReturnedRecord::default());
+        assert_eq!(nothing, "ReturnedRecord { key: null, value: null }");
+    }
 }

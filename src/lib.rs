@@ -65,13 +65,14 @@
 //!
 //! * **Producer.** A [`Producer`] has the threads, the connections and the memory. It is cheap to
 //!   clone, and one is enough for a process; [`ProducerBuilder`] and [`ProducerConfig`] say how it
-//!   is set up. Building one contacts no broker.
+//!   is set up. Building one waits for no broker: it connects in the background, at once, and what
+//!   is sent meanwhile is kept.
 //! * **Topic.** A [`Topic`] is where records are sent from, by any number of threads. It need not
 //!   exist yet: [`Topic::send`] never waits for the network. What is wrong with a record at once
 //!   (too large, no such partition, producer closed) is a [`SendError`]; everything later is the
 //!   delivery's.
-//! * **Delivery.** A [`Delivery`] resolves exactly once, within `delivery_timeout` of entering its
-//!   batch: to [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker
+//! * **Delivery.** A [`Delivery`] resolves exactly once, within `delivery_timeout` of `send`'s
+//!   return: to [`RecordMetadata`] or to a [`DeliveryError`], which names topic, partition, broker
 //!   and cause and says whether the record may have been written ([`Certainty`]). Dropping it
 //!   cancels nothing. Keeping it holds no buffer memory.
 //! * **Watermarks and strategy.** Everything that waits is in one pool of `buffer_memory` bytes,
@@ -86,32 +87,43 @@
 //!
 //! # From `send` to the acknowledgement
 //!
-//! The way of a record through the source, in the order of reading. Three words first. A *lane* is
+//! The way of a record through the source, in the order of reading. Some words first. A *lane* is
 //! one partition as a producer sees it: its half for senders is called `Lane`, its half for the
 //! event loop `LaneHalf`. A *shard* is one producer's state on one event loop; the loop itself is a
 //! thread that may drive shards of several producers. A *segment* is a piece of the pool: 4, 16 or
-//! 64 KiB that records are encoded into and sockets are written from.
+//! 64 KiB that records are encoded into and sockets are written from. An *account* is what a
+//! segment is charged to: one for each broker, whose sum is its level. A *view* is what the shards
+//! are shown of the cluster: who leads which partition, and where that broker is.
 //!
 //! 1. `src/producer/topic.rs`: [`Topic::send`] calls `send_parts`, which asks the [`Partitioner`]
-//!    for a partition and finds its lane. If its broker is over its watermark,
-//!    `src/producer/admission.rs` asks the strategy.
-//! 2. `src/batch/lane.rs`, `src/batch/open.rs`: `Lane::append` encodes the record, once and under
+//!    for a partition and finds its lane. If its broker is over its watermark (the account is not
+//!    writable), `src/producer/admission.rs` asks the strategy.
+//! 2. `src/batch/stash.rs`: while the topic's partitions are not known, the record waits in the
+//!    topic's stash instead. Once they are, `drain_stash` (`src/batch/drain.rs`) asks the
+//!    partitioner and does step 3, on the service thread (`src/io/service.rs`) or on that of the
+//!    next sender.
+//! 3. `src/batch/lane.rs`, `src/batch/open.rs`: `Lane::append` encodes the record, once and under
 //!    the lane's lock, into the lane's open batch, which lies in segments (`src/buffer/`). The
-//!    sender gets a handle of the batch's completion cell (`src/sync/cell.rs`); that is the
-//!    [`Delivery`].
-//! 3. `src/shard/port.rs`: the first record of a batch, and a full batch, put the lane's id into
-//!    the queue of the shard that owns it (`PortTable::post`), and wake the loop if it sleeps. No
-//!    record ever crosses a queue.
-//! 4. `src/io/event_loop.rs`: the loop's turn. `EventLoop::drive` takes posted ids and hands them
+//!    first record of a batch is refused at first, with `NeedRoom`, as is each for which the
+//!    batch's segments are too short: `send_with_room` then gets segments from the pool with
+//!    `take_room`, and appends again. The sender gets a handle of the batch's completion cell
+//!    (`src/sync/cell.rs`); that is the [`Delivery`].
+//! 4. `src/shard/port.rs`: `append` says whether the loop must hear of it, which is so for the
+//!    first record of a batch and for a full batch. Then `topic.rs` calls `PortTable::post`, which
+//!    puts the lane's id into the queue of the shard that owns it and wakes the loop if it sleeps.
+//!    No record ever crosses a queue.
+//! 5. `src/io/event_loop.rs`: the loop's turn. `EventLoop::drive` takes posted ids and hands them
 //!    to the shard; the doc of `Shard` (`src/shard/shard.rs`) lists the calls that follow.
-//! 5. `src/shard/ready.rs`: `examine` puts the lane into a queue of its leader's connection, or
-//!    sets a timer for its linger. At the turn's end `pump` (`src/shard/pack.rs`) takes a batch of
-//!    each queued lane, which `LaneHalf::drain` (`src/batch/half.rs`) numbers, into a Produce
-//!    request, and `EventLoop::write` writes that to the socket straight from the segments.
-//! 6. `src/connection/connection.rs`: `poll_response` matches a response to its request, and
+//! 6. `src/shard/ready.rs`: `examine` puts the lane into a queue of its leader's connection, or
+//!    sets a timer for its linger. At the turn's end `pump` (`src/shard/pack.rs`) calls
+//!    `send_request` for as long as there is something to send: `take_full` and `take_part_filled`
+//!    take a batch of each queued lane, which `LaneHalf::drain` (`src/batch/half.rs`) numbers, into
+//!    a Produce request, and `EventLoop::write` writes that to the socket straight from the
+//!    segments.
+//! 7. `src/connection/connection.rs`: `poll_response` matches a response to its request, and
 //!    `handle_produce` (`src/shard/settle.rs`) says what it means for each batch: written, to be
 //!    sent again, or failed.
-//! 7. `LaneHalf::settle_acked` (`src/batch/half.rs`) resolves the batch's cell, once for all its
+//! 8. `LaneHalf::settle_acked` (`src/batch/half.rs`) resolves the batch's cell, once for all its
 //!    records; its segments return to the pool. At the end of its turn the loop calls the wakers of
 //!    whoever awaits a delivery.
 //!
@@ -229,7 +241,7 @@ pub mod manual;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
-pub use config::{Acks, ProducerConfig};
+pub use config::{Acks, HostPort, ProducerConfig};
 pub use error::{
     BuildError, Certainty, CloseError, DeliveryError, DeliveryErrorCause, FlushError,
     ReturnedRecord, SendError, SendErrorKind,
@@ -245,7 +257,7 @@ pub use producer::{
     ProducerBuilder, Record, RecordMetadata, Topic,
 };
 pub use protocol::ErrorCode;
-pub use protocol::compression::Compression;
+pub use protocol::compression::{Codec, Compression, LevelOutOfRange};
 pub use protocol::records::Header;
 
 // The code in the README must compile.

@@ -212,9 +212,20 @@ impl Mover<'_> {
         };
         if chosen >= partitions {
             let partition = chosen as i32;
-            return Err(fail(DeliveryErrorCause::PartitionOutOfRange { partition, partitions }));
+            let by_partitioner = record.partition.is_none();
+            let cause =
+                DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
+            return Err(fail(cause));
         }
         Ok(chosen)
+    }
+
+    /// As for records that were not stashed; else one that sticks would never move on.
+    fn tell_partitioner(&self, partition: u32, parts: &RecordParts<'_>) {
+        let _placing = Placing::begin();
+        let batch_size = self.accumulator.config.batch_size;
+        let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
+        chooser.on_appended(name, partition, parts.payload_len(), batch_size);
     }
 
     fn move_record(
@@ -230,7 +241,10 @@ impl Mover<'_> {
                 (self.post)(lane);
             }
             match appended.result {
-                Ok(handle) => return Ok(handle),
+                Ok(handle) => {
+                    self.tell_partitioner(partition, parts);
+                    return Ok(handle);
+                }
                 Err(Refusal::NeedRoom(need)) => {
                     let account = lane.account();
                     self.spare.clear();

@@ -12,5 +12,5 @@ mod property_parse;
 mod property_table;
 mod validate;
 
-pub use address::split_list;
+pub use address::{HostPort, split_list};
 pub use producer_config::{Acks, ProducerConfig};

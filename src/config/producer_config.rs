@@ -82,15 +82,18 @@ pub struct ProducerConfig {
     /// The largest record, in bytes, as a batch of its own before compression. Default: 1 MiB.
     /// Raise it with the topic's `max.message.bytes`. `max.request.size`.
     pub max_request_size: usize,
-    /// Bytes at which a request takes no further batch; a single larger batch goes alone. Default:
-    /// 8 MiB. Lower it for smoother latency on slow links. `tidegate.request.bytes.max`.
+    /// The largest request, in bytes; a single larger batch goes alone. Default: 8 MiB. A request
+    /// is closed earlier, once it holds 1 MiB, so this counts where batches are larger than that,
+    /// and where it is set to less: lower it for smoother latency on slow links.
+    /// `tidegate.request.bytes.max`.
     pub request_bytes_max: usize,
     /// How long a broker may take to answer a request before its connection is closed and its
     /// batches are tried again. Default: 30 s. Lower it to notice silent brokers sooner; keep it
     /// above the brokers' `replica.lag.time.max.ms`. `request.timeout.ms`.
     pub request_timeout: Duration,
-    /// How long a record may take from `send` to its acknowledgement, waiting and retries included.
-    /// Default: 120 s. At least `linger` + `request_timeout`. `delivery.timeout.ms`.
+    /// How long a record may take to be acknowledged, waiting and retries included, from when
+    /// `send` returned: the time that the strategy parked it there is not counted. Default: 120 s.
+    /// At least `linger` + `request_timeout`. `delivery.timeout.ms`.
     pub delivery_timeout: Duration,
     /// How long the default strategy parks a sender for which there is no room. Default: 60 s.
     /// Without effect where `strategy` is set. `max.block.ms`.

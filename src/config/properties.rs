@@ -80,7 +80,8 @@ fn apply(draft: &mut Draft, name: &str, value: &str) -> Result<(), BuildError> {
 }
 
 /// The known name that is most like `name`, if one is near: within a third of its length, with
-/// case, underscores and dashes not counted as differences.
+/// case, underscores and dashes not counted as differences. Else one that has it in it, as the
+/// names of most fields of [`ProducerConfig`] are in those of their properties.
 fn nearest(name: &str) -> Option<&'static str> {
     let longest = all_properties().map(|(known, _)| known.len()).max().unwrap_or(0);
     if name.len() > 2 * longest {
@@ -90,7 +91,24 @@ fn nearest(name: &str) -> Option<&'static str> {
     let own = format!("tidegate.{plain}");
     let distance = |known: &str| edit_distance(&plain, known).min(1 + edit_distance(&own, known));
     let best = all_properties().map(|(known, _)| (distance(known), *known)).min()?;
-    (best.0 <= plain.chars().count() / 3).then_some(best.1)
+    let near = (best.0 <= plain.chars().count() / 3).then_some(best.1);
+    near.or_else(|| containing(&plain))
+}
+
+/// The shortest known name that has the words of `plain` in it; one that begins with them, if any.
+fn containing(plain: &str) -> Option<&'static str> {
+    let bare = |name| str::strip_prefix(name, "tidegate.").unwrap_or(name);
+    let words = bare(plain);
+    // Many names have "ms" or "max" in them, and none is meant.
+    if words.len() < 4 {
+        return None;
+    }
+    let words = format!(".{words}.");
+    let places = all_properties().filter_map(|(known, _)| {
+        let at = format!(".{}.", bare(known)).find(&words)?;
+        Some((at > 0, known.len(), *known))
+    });
+    places.min().map(|(.., known)| known)
 }
 
 /// How many characters must be inserted, removed, replaced or swapped with their neighbour to make

@@ -159,8 +159,9 @@ impl ProducerConfig {
         let least_delivery = self.linger + self.request_timeout;
         if self.delivery_timeout < least_delivery {
             return Err(BuildError::Conflict(format!(
-                "delivery.timeout.ms = {:?} is less than linger.ms + request.timeout.ms = {:?}: a \
-                 record could expire before its first attempt was answered",
+                "delivery.timeout.ms = {:?} is less than linger.ms + request.timeout.ms = {:?}, so \
+                 that a record could expire before its first attempt was answered: lower \
+                 request.timeout.ms or raise delivery.timeout.ms",
                 self.delivery_timeout, least_delivery
             )));
         }
@@ -305,7 +306,8 @@ mod tests {
     #[test]
     fn settings_that_depend_on_each_other_are_checked() {
         assert!(refused(|c| c.delivery_timeout = Duration::from_secs(29)).contains("linger.ms"));
-        assert!(refused(|c| c.linger = Duration::from_secs(91)).contains("delivery.timeout.ms"));
+        let late = refused(|c| c.linger = Duration::from_secs(91));
+        assert!(late.contains("lower request.timeout.ms or raise delivery.timeout.ms"), "{late}");
         assert!(refused(|c| c.low_watermark = Some(1)).contains("high.watermark"));
         assert!(refused(|c| c.high_watermark = Some(c.buffer_memory + 1)).contains("high"));
         let swapped = refused(|c| (c.low_watermark, c.high_watermark) = (Some(9), Some(8)));
@@ -322,6 +324,9 @@ mod tests {
         assert_eq!(config.validate_pool(3), Ok(()));
         let error = config.validate_pool(4);
         assert!(matches!(error, Err(BuildError::PoolTooSmall { loops: 4, .. })), "{error:?}");
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("buffer_memory to at least 5242880 bytes"), "{text}");
+        assert!(text.contains("lower max_request_size and batch_size"), "{text}");
         config.batch_size = config.buffer_memory;
         assert!(matches!(config.validate(), Err(BuildError::PoolTooSmall { loops: 1, .. })));
     }

@@ -29,6 +29,9 @@ use crate::sync::Doorbell;
 
 const SOCKET: mio::Token = mio::Token(0);
 
+/// A problem that stays the same is a warning so often, in nanoseconds.
+const WARNING_INTERVAL: u64 = 10_000_000_000;
+
 enum Message {
     Wanted(Arc<str>),
     Refresh,
@@ -180,7 +183,28 @@ struct MetadataLoop {
     peer: Option<BrokerAddress>,
     socket: Option<Socket>,
     connection: Option<Connection>,
+    warnings: Warnings,
     stopped: bool,
+}
+
+/// What was warned of: a cluster that is away is tried several times a second, and each time the
+/// same happens.
+#[derive(Default)]
+struct Warnings {
+    /// One for each bootstrap server, at the most.
+    recent: Vec<(String, u64)>,
+}
+
+impl Warnings {
+    /// Whether `text` is worth a warning: it was not one within [`WARNING_INTERVAL`].
+    fn is_due(&mut self, now: u64, text: &str) -> bool {
+        self.recent.retain(|(_, at)| now.saturating_sub(*at) < WARNING_INTERVAL);
+        if self.recent.iter().any(|(recent, _)| recent == text) {
+            return false;
+        }
+        self.recent.push((text.to_owned(), now));
+        true
+    }
 }
 
 impl MetadataLoop {
@@ -213,6 +237,7 @@ impl MetadataLoop {
             peer: None,
             socket: None,
             connection: None,
+            warnings: Warnings::default(),
             stopped: false,
         }
     }
@@ -305,12 +330,15 @@ impl MetadataLoop {
         self.connection = None;
         let peer = self.peer.take();
         let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
-        if self.machine.is_asking() || !self.machine.is_ready() {
-            log::warn!("metadata channel: {peer}{problem}");
+        let text = format!("{peer}{problem}");
+        if !self.machine.is_asking() && self.machine.is_ready() {
+            log::debug!("metadata channel: closed while idle: {text}");
+        } else if self.warnings.is_due(now, &text) {
+            log::warn!("metadata channel: {text}");
         } else {
-            log::debug!("metadata channel: closed while idle: {peer}{problem}");
+            log::debug!("metadata channel: again: {text}");
         }
-        self.machine.handle_down(now, format!("{peer}{problem}").into());
+        self.machine.handle_down(now, text.into());
     }
 
     fn receive(&mut self, now: u64, events: &Events) {
@@ -451,5 +479,26 @@ impl MetadataLoop {
             log::error!("metadata loop: poll failed: {error}");
         }
         self.mailbox.bell.awake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_problem_is_a_warning_now_and_then_only() {
+        let mut warnings = Warnings::default();
+        let interval = WARNING_INTERVAL;
+        assert!(warnings.is_due(5, "a:1: refused"));
+        // Two bootstrap servers take turns.
+        assert!(warnings.is_due(6, "b:1: refused"));
+        assert!(!warnings.is_due(7, "a:1: refused") && !warnings.is_due(8, "b:1: refused"));
+        assert!(warnings.is_due(9, "a:1: timed out"), "that is news");
+        assert!(!warnings.is_due(interval + 4, "a:1: refused"));
+        assert!(warnings.is_due(interval + 5, "a:1: refused"));
+        assert!(!warnings.is_due(interval + 5, "b:1: refused"));
+        assert!(warnings.is_due(3 * interval, "b:1: refused"));
+        assert_eq!(warnings.recent.len(), 1, "old ones are forgotten");
     }
 }

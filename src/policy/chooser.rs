@@ -41,7 +41,7 @@ impl Chooser {
         }
     }
 
-    /// A record was appended; called outside of any lock.
+    /// A record was appended; called outside of any lock but the stash's.
     #[inline]
     pub fn on_appended(&self, topic: &str, partition: u32, bytes: usize, batch_size: usize) {
         match self {

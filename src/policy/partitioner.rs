@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::protocol::records::Length;
+
 /// What a partitioner may ask about the partitions of its topic. The mechanism implements it on
 /// its own tables, so that asking costs a load or two and touches no snapshot.
 pub trait PartitionView {
@@ -56,7 +58,7 @@ impl fmt::Debug for Partitions<'_> {
 }
 
 /// One record that needs a partition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct PartitionRequest<'a> {
     /// The record's topic.
@@ -82,6 +84,18 @@ impl<'a> PartitionRequest<'a> {
     }
 }
 
+impl fmt::Debug for PartitionRequest<'_> {
+    /// Key and value as lengths only: the bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionRequest")
+            .field("topic", &self.topic)
+            .field("key", &Length(self.key))
+            .field("value", &Length(self.value))
+            .field("partitions", &self.partitions)
+            .finish()
+    }
+}
+
 /// Chooses the partition of each record of one topic that does not name its own.
 ///
 /// It is called on the sending thread, by many threads at once, before any lock is taken, and once
@@ -97,9 +111,10 @@ pub trait Partitioner: Send + Sync {
     /// record with `PartitionOutOfRange`.
     fn partition(&self, request: &PartitionRequest<'_>) -> u32;
 
-    /// Called after a record was appended to `partition`, on the sending thread and outside of any
-    /// lock: `bytes` is what it took in the batch, `batch_size` the topic's batch size, in bytes.
-    /// Called for records that named their partition too.
+    /// Called after a record was appended to `partition`, on the thread that did so and outside of
+    /// any lock, unless the record had waited for its topic (see above): `bytes` is the length of
+    /// its key, value and headers, `batch_size` that of a full batch. Called for records that named
+    /// their partition too. A panic is logged, and the record is sent all the same.
     fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
         let _ = (partition, bytes, batch_size);
     }
@@ -176,6 +191,8 @@ mod tests {
         let request =
             PartitionRequest::new("orders", None, Some(b"12345"), Partitions::new(&Three));
         assert_eq!(partitioner.partition(&request), 2);
+        let shown = format!("{request:?}");
+        assert!(shown.contains("key: null, value: 5 bytes") && !shown.contains("49"), "{shown}");
 
         let by_topic = |topic: &str| -> Arc<dyn Partitioner> {
             let fixed = topic.len() as u32;

@@ -34,8 +34,8 @@ impl Delivery {
         Delivery { handle: Some(handle) }
     }
 
-    /// Blocks the calling thread until the outcome is known, at the latest after
-    /// `delivery_timeout`.
+    /// Blocks the calling thread until the outcome is known, at the latest about
+    /// `delivery_timeout` after `send` returned.
     ///
     /// # Errors
     /// [`DeliveryErrorCause::WaitedOnOwnThread`] on a thread of the producer itself (in a waker),
@@ -55,7 +55,8 @@ impl Delivery {
     }
 
     /// Blocks for at most `timeout`; `None` if the outcome is not known by then. The delivery can
-    /// be waited for again.
+    /// be waited for again. It returns at once where [`Delivery::wait`] is refused: on a thread of
+    /// the producer itself, as in a waker, and in a fork's child.
     ///
     /// # Panics
     /// If the outcome was taken before.

@@ -1,8 +1,11 @@
 //! Keys and values as a caller hands them over: null, borrowed or shared.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
+
+use crate::protocol::records::Length;
 
 /// A record's key or value, or a header's value.
 ///
@@ -12,7 +15,7 @@ use bytes::Bytes;
 ///
 /// A payload is encoded before `send` returns, a shared one too: nothing of it is referenced later.
 /// What sharing is for is getting it back from the error of a record that was not accepted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// No key, or no value: length -1 in Kafka's format.
     #[default]
@@ -58,6 +61,17 @@ impl Payload<'_> {
         match self {
             Payload::Shared(bytes) => Some(bytes),
             Payload::Null | Payload::Slice(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Payload<'_> {
+    /// Its kind and length only: the bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Payload::Null => f.write_str("Null"),
+            Payload::Slice(slice) => f.debug_tuple("Slice").field(&Length(Some(slice))).finish(),
+            Payload::Shared(bytes) => f.debug_tuple("Shared").field(&Length(Some(bytes))).finish(),
         }
     }
 }

@@ -181,6 +181,19 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_lengths_and_no_payload() {
+        let shared = Bytes::from_static(b"secret");
+        let record = Record::new().key("iban").value(shared).header("trace", "hidden");
+        let shown = format!("{record:?}");
+        assert!(shown.contains("Slice(4 bytes)") && shown.contains("Shared(6 bytes)"), "{shown}");
+        assert!(shown.contains(r#"key: "trace", value: 6 bytes"#), "{shown}");
+        for hidden in ["iban", "secret", "hidden"] {
+            assert!(!shown.contains(hidden), "{shown}");
+        }
+        assert!(format!("{:?}", Record::new()).contains("key: Null"));
+    }
+
+    #[test]
     fn an_empty_record_is_all_null_and_takes_no_memory() {
         let record = Record::new();
         assert!(record.key_payload().is_null() && record.value_payload().is_null());

@@ -112,7 +112,7 @@ impl Topic {
         if is_forked_child() {
             return Err(SendErrorKind::Forked);
         }
-        let len = parts.key.map_or(0, <[u8]>::len) + parts.value.map_or(0, <[u8]>::len);
+        let len = parts.payload_len();
         if len > SURELY_SMALL || !parts.headers.is_empty() {
             self.check_size(parts)?;
         }
@@ -122,9 +122,10 @@ impl Topic {
         {
             return Ok(delivery);
         }
-        let partition = self.choose(partition, parts)?;
+        let named = partition;
+        let partition = self.choose(named, parts)?;
         let Some(lane) = self.lanes.lane(partition) else {
-            return Err(self.out_of_range(partition));
+            return Err(self.out_of_range(partition, named.is_none()));
         };
         let pool = &self.shared.accumulator.pool;
         if !pool.is_writable(lane.account()) {
@@ -163,9 +164,9 @@ impl Topic {
     }
 
     #[cold]
-    fn out_of_range(&self, partition: u32) -> SendErrorKind {
-        let partitions = self.lanes.partitions();
-        SendErrorKind::PartitionOutOfRange { partition: partition as i32, partitions }
+    fn out_of_range(&self, partition: u32, by_partitioner: bool) -> SendErrorKind {
+        let (partition, partitions) = (partition as i32, self.lanes.partitions());
+        SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner }
     }
 
     #[inline(never)]
@@ -243,8 +244,7 @@ impl Topic {
             }
             let need = match appended.result {
                 Ok(handle) => {
-                    let len = parts.key.map_or(0, <[u8]>::len) + parts.value.map_or(0, <[u8]>::len);
-                    return Ok(self.sent(lane.partition.0 as u32, len, handle));
+                    return Ok(self.sent(lane.partition.0 as u32, parts.payload_len(), handle));
                 }
                 Err(Refusal::Closed) => return Err(SendErrorKind::Closed),
                 Err(Refusal::NeedRoom(need)) => need,

@@ -178,7 +178,7 @@ fn a_partition_out_of_range_is_refused() {
             matches!(error.kind(), SendErrorKind::PartitionOutOfRange { partitions: 3, .. }),
             "{error}"
         );
-        says(&error, &["does not exist", "has 3"]);
+        says(&error, &["named by the record", "does not exist", "has 3"]);
     }
     acked(topic.send_record(to(2, "v")).unwrap());
 }

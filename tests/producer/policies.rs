@@ -42,6 +42,23 @@ fn records_without_a_key_stick_and_then_move_on() {
 }
 
 #[test]
+fn records_that_are_all_headers_spread_too() {
+    let cluster = cluster(1, 4);
+    let producer = builder(&cluster).batch_size(16_384).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let header = [7; 1_024];
+    let send = |_| topic.send_record(Record::new().header("payload", &header)).unwrap();
+    let deliveries: Vec<_> = (0..4_000).map(send).collect();
+    let partitions: Vec<i32> = deliveries.into_iter().map(|d| acked(d).partition()).collect();
+    for partition in 0..4 {
+        // Some 250 batches' worth: each gets a quarter, and a tenth but by a miracle.
+        let count = partitions.iter().filter(|p| **p == partition).count();
+        assert!(count >= 400, "partition {partition} got {count} of 4,000");
+    }
+}
+
+#[test]
 fn a_partitioner_of_ones_own_for_each_topic() {
     struct ByTopic;
     impl PartitionerFactory for ByTopic {
@@ -272,8 +289,10 @@ fn a_partitioner_that_names_no_partition_fails_its_record() {
     let topic = producer.topic("t").unwrap();
     acked(topic.send((), "right").unwrap());
     let error = topic.send((), "wrong").unwrap_err();
-    let kind = SendErrorKind::PartitionOutOfRange { partition: 7, partitions: 2 };
+    let (partition, partitions, by_partitioner) = (7, 2, true);
+    let kind = SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner };
     assert_eq!(*error.kind(), kind);
+    assert!(error.to_string().contains("chosen by the partitioner"), "{error}");
 }
 
 #[test]

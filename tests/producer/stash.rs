@@ -1,6 +1,8 @@
 //! Records sent before their topic is known.
 
-use tidegate::{Certainty, DeliveryErrorCause, Record};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tidegate::{Certainty, DeliveryErrorCause, PartitionRequest, Partitioner, Record};
 
 use super::*;
 
@@ -37,6 +39,55 @@ fn records_wait_for_their_topic_in_order() {
         assert_eq!(values(&cluster.records("t", partition as i32)), expected);
     }
     assert_eq!(producer.memory().free, producer.memory().capacity);
+}
+
+#[test]
+fn stashed_records_without_a_key_spread() {
+    let cluster = cluster(1, 4);
+    cluster.pause_broker(1);
+    let producer = builder(&cluster).batch_size(16_384).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let deliveries: Vec<_> = (0..4_000).map(|_| topic.send((), &[7; 1_024]).unwrap()).collect();
+    assert_eq!(topic.partitions(), 0);
+    cluster.resume_broker(1);
+    let partitions: Vec<i32> = deliveries.into_iter().map(|d| acked(d).partition()).collect();
+    for partition in 0..4 {
+        // Some 250 batches' worth: each gets a quarter, and a tenth but by a miracle.
+        let count = partitions.iter().filter(|p| **p == partition).count();
+        assert!(count >= 400, "partition {partition} got {count} of 4,000");
+    }
+}
+
+/// Counts what it is told of, and panics every time.
+#[derive(Default)]
+struct Counts(AtomicUsize);
+
+impl Partitioner for Counts {
+    fn partition(&self, _request: &PartitionRequest<'_>) -> u32 {
+        0
+    }
+
+    fn on_appended(&self, _partition: u32, bytes: usize, _batch_size: usize) {
+        self.0.fetch_add(bytes, Ordering::SeqCst);
+        panic!("a panic that belongs to the test");
+    }
+}
+
+#[test]
+fn a_hook_hears_of_stashed_records_and_may_panic() {
+    let cluster = cluster(1, 1);
+    cluster.pause_broker(1);
+    let counts = Arc::new(Counts::default());
+    let shared = counts.clone();
+    let factory = move |_: &str| -> Arc<dyn Partitioner> { shared.clone() };
+    let producer = builder(&cluster).partitioner(factory).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let record = || Record::new().key("key").value("value").header("name", "four");
+    let deliveries: Vec<_> = (0..10).map(|_| topic.send_record(record()).unwrap()).collect();
+    cluster.resume_broker(1);
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert_eq!(counts.0.load(Ordering::SeqCst), 10 * 16);
+    close(&producer);
 }
 
 #[test]
@@ -88,7 +139,8 @@ fn a_partition_out_of_range_fails_that_record_only() {
     let behind = topic.send_record(to(0, "behind")).unwrap();
     cluster.resume_broker(1);
     let error = failed(bad);
-    let cause = DeliveryErrorCause::PartitionOutOfRange { partition: 2, partitions: 2 };
+    let (partition, partitions, by_partitioner) = (2, 2, false);
+    let cause = DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
     assert_eq!((error.cause(), error.certainty()), (&cause, Certainty::NotWritten));
     acked(good);
     acked(behind);

@@ -194,7 +194,8 @@ fn c43_a_partitioner_that_panics_or_lies_fails_its_record_only() {
     assert_eq!((handles[0].offset(), handles[3].offset()), (Some(0), Some(1)));
     let cause = |handle: &CellHandle| handle.error().expect("it has failed").cause().clone();
     assert_eq!(cause(&handles[1]), DeliveryErrorCause::PartitionerPanicked);
-    let far = DeliveryErrorCause::PartitionOutOfRange { partition: 9, partitions: 1 };
+    let (partition, partitions, by_partitioner) = (9, 1, true);
+    let far = DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
     assert_eq!(cause(&handles[2]), far);
 }
 

@@ -115,7 +115,20 @@ fn a_misspelt_name_is_an_error_with_the_nearest() {
         let error = one(&name, "1").expect_err(&name);
         assert_eq!(error, BuildError::UnknownProperty { name, nearest: Some(expected) });
     }
-    for name in ["", "x", "colour.of.the.sky", &"a".repeat(100_000)] {
+    for (name, expected) in [
+        ("linger", "linger.ms"),
+        ("max_in_flight", "max.in.flight.requests.per.connection"),
+        ("compression", "compression.type"),
+        ("strategy", "tidegate.backoff.strategy"),
+        ("backoff", "tidegate.backoff.strategy"),
+        ("topic_unknown_max", "tidegate.topic.unknown.max.ms"),
+        ("tidegate.keepalive", "tidegate.tcp.keepalive.ms"),
+    ] {
+        let name = name.to_owned();
+        let error = one(&name, "1").expect_err(&name);
+        assert_eq!(error, BuildError::UnknownProperty { name, nearest: Some(expected) });
+    }
+    for name in ["", "x", "ms", "max", "colour.of.the.sky", &"a".repeat(100_000)] {
         let error = one(name, "1").expect_err(name);
         let nothing_near = matches!(error, BuildError::UnknownProperty { nearest: None, .. });
         assert!(nothing_near, "{error:?}");

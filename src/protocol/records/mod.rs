@@ -18,6 +18,8 @@ mod reader;
 mod size;
 mod varint;
 
+use std::fmt;
+
 pub use checksum::{combine_crc, records_crc};
 pub use encode::{ScatterWriter, encode_contiguous, encode_spanning};
 pub use head::{RECORD_HEAD_LEN_MAX, RecordHead};
@@ -26,7 +28,7 @@ pub use reader::{BatchError, Headers, Record, RecordBatchReader, Records};
 pub use size::{RecordSize, max_size, single_record_batch_size};
 
 /// A header of a record (KIP-82). Keys may repeat; their order is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
     /// The key, never null.
     pub key: &'a str,
@@ -35,7 +37,7 @@ pub struct Header<'a> {
 }
 
 /// What a user gives as a record, borrowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecordParts<'a> {
     /// The key; `None` is null, which is not the same as empty.
     pub key: Option<&'a [u8]>,
@@ -43,4 +45,47 @@ pub struct RecordParts<'a> {
     pub value: Option<&'a [u8]>,
     /// The headers, in order.
     pub headers: &'a [Header<'a>],
+}
+
+impl RecordParts<'_> {
+    /// Bytes of what the user gave: key, value, headers.
+    #[inline]
+    pub fn payload_len(&self) -> usize {
+        let headers = self.headers.iter().map(|h| h.key.len() + h.value.map_or(0, <[u8]>::len));
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers.sum::<usize>()
+    }
+}
+
+/// Shows how many bytes there are, and never which: what users send is not for logs, and errors
+/// with records in them end up there.
+pub(crate) struct Length<'a>(pub Option<&'a [u8]>);
+
+impl fmt::Debug for Length<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("null"),
+            Some(bytes) => write!(f, "{} bytes", bytes.len()),
+        }
+    }
+}
+
+impl fmt::Debug for Header<'_> {
+    /// Its value's length only: it may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Header")
+            .field("key", &self.key)
+            .field("value", &Length(self.value))
+            .finish()
+    }
+}
+
+impl fmt::Debug for RecordParts<'_> {
+    /// Lengths only: the bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordParts")
+            .field("key", &Length(self.key))
+            .field("value", &Length(self.value))
+            .field("headers", &self.headers)
+            .finish()
+    }
 }

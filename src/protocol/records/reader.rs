@@ -1,13 +1,14 @@
 //! Reading a batch that a broker, or a test, wrote.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use thiserror::Error;
 
-use super::Header;
 use super::checksum::records_crc;
 use super::header::{BATCH_HEADER_LEN, BatchHeader, CRC_START, TimestampType};
 use super::varint::{take_i32, take_i64};
+use super::{Header, Length};
 use crate::protocol::compression::{Codec, DecompressError, decompress};
 
 /// The fewest bytes a record takes: seven numbers of one byte each.
@@ -61,7 +62,7 @@ pub enum BatchError {
 }
 
 /// One batch, its CRC checked and its records decompressed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RecordBatchReader<'a> {
     header: BatchHeader,
     records: Cow<'a, [u8]>,
@@ -114,7 +115,7 @@ impl<'a> RecordBatchReader<'a> {
 }
 
 /// The records of one batch: see [`RecordBatchReader::records`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Records<'a> {
     header: &'a BatchHeader,
     rest: &'a [u8],
@@ -124,7 +125,7 @@ pub struct Records<'a> {
 }
 
 /// One record, borrowed from its batch.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Record<'a> {
     /// Its offset in the partition; in what a producer sends, its place in the batch.
     pub offset: i64,
@@ -139,10 +140,52 @@ pub struct Record<'a> {
 }
 
 /// The headers of one record, checked when the record was read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Headers<'a> {
     rest: &'a [u8],
     left: usize,
+}
+
+// What users wrote is shown as lengths, here and below.
+impl fmt::Debug for RecordBatchReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = Length(Some(&self.records));
+        f.debug_struct("RecordBatchReader")
+            .field("header", &self.header)
+            .field("records", &records)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("index", &self.index)
+            .field("rest", &Length(Some(self.rest)))
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("offset", &self.offset)
+            .field("timestamp", &self.timestamp)
+            .field("key", &Length(self.key))
+            .field("value", &Length(self.value))
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Headers")
+            .field("left", &self.left)
+            .field("rest", &Length(Some(self.rest)))
+            .finish()
+    }
 }
 
 impl<'a> Iterator for Records<'a> {
