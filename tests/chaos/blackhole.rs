@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tidegate::{Delivery, Producer, Record, Topic};
 
 use crate::failover::spread;
+use crate::kafka::wait_until;
 use crate::proxy::{Act, Proxy, Welcome};
-use crate::stage::{self, PARTITIONS, Stage};
+use crate::stage::{self, LIMIT, PARTITIONS, Stage};
 use crate::streams::Pace;
 
 /// The broker that falls silent.
@@ -103,22 +104,30 @@ fn run(stage: &Stage, senders: &[Option<u32>], pace: Option<Pace>) -> (Counts, C
             let (handle, stop, counts) = (&handle, &stop, &counts);
             scope.spawn(move || send(handle, partition, pace, stop, counts));
         }
-        let mut span = |before: &dyn Fn()| {
-            before();
+        let mut span = |silent: bool| {
+            if silent {
+                fall_silent(proxy);
+                // Until then a third of the records without key goes there.
+                assert!(wait_until(LIMIT, || !is_writable(&producer)), "it takes everything");
+            }
             thread::sleep(WARM_UP);
             counts.lock().expect("no holder panics").clear();
             thread::sleep(SPAN);
             spans.push(std::mem::take(&mut *counts.lock().expect("no holder panics")));
             print_levels(&producer);
         };
-        span(&|| ());
-        span(&|| fall_silent(proxy));
+        span(false);
+        span(true);
         stop.store(true, Ordering::Relaxed);
         heal(proxy);
     });
     stage::close(&producer);
     let during = spans.pop().expect("there were two spans");
     (spans.pop().expect("there were two spans"), during)
+}
+
+fn is_writable(producer: &Producer) -> bool {
+    producer.broker_levels().iter().all(|level| level.broker != SILENT || level.writable)
 }
 
 fn print_levels(producer: &Producer) {

@@ -11,6 +11,8 @@ use crate::streams::Streams;
 pub struct Failover {
     /// These partitions.
     pub led: Vec<i32>,
+    /// When each had a leader that knew of it.
+    pub served: BTreeMap<i32, Instant>,
     /// From the kill to the moment when each of them had a leader that knew of it.
     pub elected: Duration,
     /// The longest time that one of them was without acknowledgement.
@@ -37,6 +39,7 @@ pub fn kill_leader(cluster: &Cluster, streams: &Streams, topic: &str, broker: i3
         gap: led.iter().map(|&p| streams.gap(p as usize)).max().unwrap_or_default(),
         recovery: led.iter().map(after).max().unwrap_or_default(),
         led,
+        served,
     }
 }
 

@@ -64,8 +64,12 @@ fn kills(stage: &Stage) {
     let (mut by_metadata, mut by_probe) = (Vec::new(), Vec::new());
     for round in 0..KILLS {
         for name in [&topic, &probed] {
-            spread(cluster, name, round);
             cluster.wait_in_sync(name);
+            spread(cluster, name, round);
+            for partition in 0..PARTITIONS as i32 {
+                let preferred = (partition + round as i32) % 3 + 1;
+                cluster.wait_for_leader(name, partition, |leader| leader == preferred);
+            }
         }
         streams.all_go_on(2_000, LIMIT, "before the kill");
         probe.reset();
@@ -73,7 +77,7 @@ fn kills(stage: &Stage) {
         let failover = failover::kill_leader(cluster, &streams, &topic, killed);
         let late = failover.led.iter().map(|&partition| {
             let own = streams.gap_end(partition as usize);
-            own.saturating_duration_since(probe.pause_end(partition))
+            own.saturating_duration_since(probe.pause_end(partition, failover.served[&partition]))
         });
         let late = late.max().unwrap_or_default();
         println!(
@@ -115,7 +119,7 @@ fn outages(stage: &Stage) {
             late.max().unwrap_or_default()
         };
         by_metadata.push(late(&|partition| served[&partition]));
-        by_probe.push(late(&|partition| probe.pause_end(partition)));
+        by_probe.push(late(&|partition| probe.pause_end(partition, served[&partition])));
         println!(
             "outage {round}: gap {:.3?}, acknowledged {:.3?} after the leaders had followers, \
              {:.3?} after a plain client was",

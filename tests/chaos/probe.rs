@@ -18,7 +18,8 @@ use kafka_protocol::records::{
     RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 
-use crate::kafka::{Cluster, Wire};
+use crate::kafka::{Cluster, Wire, wait_until};
+use crate::stage::LIMIT;
 
 /// Between two tries of a partition.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -28,15 +29,17 @@ const ANSWER: Duration = Duration::from_millis(2_000);
 /// Keeps writing to every partition of a topic, through whichever broker takes it.
 pub struct Probe {
     stop: Arc<AtomicBool>,
-    /// When each partition took the last batch, and the end and length of its longest pause.
+    /// What each partition did since the last reset.
     seen: Arc<Mutex<BTreeMap<i32, Pause>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
+/// When a partition took the last batch, and its longest time between two.
 #[derive(Clone, Copy)]
 struct Pause {
     last: Instant,
     longest: Duration,
+    /// When that was over.
     end: Instant,
 }
 
@@ -77,9 +80,12 @@ impl Probe {
         }
     }
 
-    /// When the longest pause of a partition ended.
-    pub fn pause_end(&self, partition: i32) -> Instant {
-        self.seen.lock().expect("no holder panics")[&partition].end
+    /// When the longest pause of a partition ended; waits until it has been written to since.
+    #[track_caller]
+    pub fn pause_end(&self, partition: i32, since: Instant) -> Instant {
+        let seen = || self.seen.lock().expect("no holder panics")[&partition];
+        assert!(wait_until(LIMIT, || seen().last > since), "no broker takes records");
+        seen().end
     }
 }
 

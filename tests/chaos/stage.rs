@@ -134,6 +134,9 @@ impl Set {
         let proxies: Vec<Proxy> = (0..3).map(|_| Proxy::start()).collect();
         let ports: Vec<u16> = proxies.iter().map(|proxy| proxy.address().port()).collect();
         let config = ClusterConfig::three().session(Session::Fast).behind(&ports);
+        // A follower that asks a new leader a moment too early asks again this much later, and
+        // until then nothing is acknowledged: by default it takes a second.
+        let config = config.property("replica.fetch.backoff.ms", "50");
         let cluster = kafka.start(&config);
         for (id, proxy) in (1..).zip(&proxies) {
             proxy.forward_to(cluster.proxied_address(id));
