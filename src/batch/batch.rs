@@ -43,6 +43,8 @@ impl Link {
 pub struct BatchState {
     /// Attempts begun, the one in flight included.
     pub attempts: u32,
+    /// Waits between attempts so far. An attempt that went unanswered is followed by none.
+    pub waits: u32,
     /// An attempt was (partly) written and nothing has proved since that the log does not hold it.
     pub unanswered: bool,
     /// The lane's leader (by [`LaneHalf`](super::LaneHalf)'s count of them) that refused it last:

@@ -1,7 +1,8 @@
 //! Moving stashed records into their lanes, once their topic is known.
 //!
-//! This is the one place that calls the user's partitioner with a lock held, the stash's: records
-//! stay in order that way. What the partitioner must not do there asks [`is_placing`].
+//! The stash is unlocked while the user's partitioner is asked: one that takes its time holds up
+//! nobody but the records behind it. Who is asking is noted in the stash, so that order is kept.
+//! What would wait for ever in a partitioner that is asked here looks at [`is_placing`].
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use super::lane::{AppendContext, Lane};
 use super::open::{NeedRoom, Refusal, take_room};
 use super::stash::{DrainingRun, Run, StashedRecord};
-use super::{CellHandle, Destination, RecordAccumulator, Stash, TopicLanes};
+use super::{CellHandle, Destination, RecordAccumulator, TopicLanes};
 use crate::buffer::{AccountId, Segment};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 use crate::protocol::records::{Header, RecordParts};
@@ -24,14 +25,16 @@ pub enum Drained {
     More,
     /// The next record needs this room, charged to this account.
     NoRoom(AccountId, NeedRoom),
+    /// Another thread asks the partitioner where the next record goes.
+    Elsewhere,
 }
 
 thread_local! {
     static PLACING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread runs a partitioner that places stashed records. It holds the lock of
-/// a stash: it must not take another's, nor wait for anything.
+/// Whether the calling thread runs a partitioner that places stashed records. It must not wait for
+/// anything that waits for these records.
 pub fn is_placing() -> bool {
     PLACING.get()
 }
@@ -56,8 +59,28 @@ impl Drop for Placing {
 pub struct Draining {
     run: DrainingRun,
     table: ForwardTable<Destination, DeliveryError>,
-    /// The record that found no room, to be tried again.
+    /// The record that found no room, or whose partition was just told.
     waiting: Option<Waiting>,
+    /// The partition and the length of the record that was appended last, which the partitioner has
+    /// not heard of yet.
+    untold: Option<(u32, usize)>,
+}
+
+/// How far a run was moved.
+enum Moved {
+    All,
+    Part,
+    NoRoom(AccountId, NeedRoom),
+    /// The partitioner must be asked, or told, without the stash's lock.
+    Ask(Question),
+}
+
+/// What the user's partitioner is called for.
+enum Question {
+    /// Where a record goes; `partition` is still to be filled in.
+    Place(Waiting),
+    /// A record of this length was appended to this partition.
+    Tell(u32, usize),
 }
 
 struct Waiting {
@@ -69,13 +92,11 @@ struct Waiting {
 }
 
 /// Moves stashed records of `topic` into its lanes, oldest first, up to about `budget` bytes, using
-/// the segments in `spare` first.
-/// `stash` is the topic's, locked. Lanes that must be posted go to `post`. The caller calls what is
-/// in `wakes` after it has unlocked the stash.
+/// the segments in `spare` first. Lanes that must be posted go to `post`. The caller calls what is
+/// in `wakes` afterwards.
 pub fn drain_stash(
     accumulator: &RecordAccumulator,
     topic: &TopicLanes,
-    stash: &mut Stash,
     context: &AppendContext<'_>,
     (budget, spare): (usize, &mut Vec<Segment>),
     post: &mut dyn FnMut(&Lane),
@@ -83,29 +104,49 @@ pub fn drain_stash(
 ) -> Drained {
     let mut mover = Mover { accumulator, topic, context: *context, post, spare };
     let mut left = budget;
+    let mut stash = topic.lock_stash();
+    if stash.asking {
+        return Drained::Elsewhere;
+    }
     loop {
         let Some(mut draining) = stash.take_draining() else {
-            topic.set_known(stash);
+            topic.set_known(&stash);
             if std::mem::take(&mut stash.flush_wanted) {
                 seal_all(topic, mover.post);
             }
             return Drained::Empty;
         };
         match mover.move_run(&mut draining, &mut left) {
-            Ok(true) => {
+            Moved::All => {
                 draining.run.into_cell().forward(draining.table, wakes);
                 stash.end();
                 if left == 0 && !stash.is_empty() {
                     return Drained::More;
                 }
             }
-            Ok(false) => {
+            Moved::Part => {
                 stash.put_back(draining);
                 return Drained::More;
             }
-            Err((account, need)) => {
+            Moved::NoRoom(account, need) => {
                 stash.put_back(draining);
                 return Drained::NoRoom(account, need);
+            }
+            Moved::Ask(question) => {
+                stash.put_back(draining);
+                stash.asking = true;
+                let failed_before = stash.drainings_failed;
+                drop(stash);
+                let answer = mover.ask(&question);
+                stash = topic.lock_stash();
+                stash.asking = false;
+                // While it took its time the run may have expired, or been failed by a close.
+                if stash.drainings_failed == failed_before
+                    && let Some(mut draining) = stash.take_draining()
+                {
+                    draining.take_answer(question, answer);
+                    stash.put_back(draining);
+                }
             }
         }
     }
@@ -140,7 +181,17 @@ impl Draining {
     /// A run of which nothing has moved yet.
     pub(super) fn new(run: DrainingRun) -> Self {
         let table = ForwardTable::with_capacity(run.records() as usize);
-        Draining { run, table, waiting: None }
+        Draining { run, table, waiting: None, untold: None }
+    }
+
+    fn take_answer(&mut self, question: Question, answer: Result<u32, DeliveryError>) {
+        match (question, answer) {
+            (Question::Place(record), Ok(partition)) => {
+                self.waiting = Some(Waiting { partition, ..record });
+            }
+            (Question::Place(_), Err(error)) => self.table.fail(1, error),
+            (Question::Tell(..), _) => {}
+        }
     }
 }
 
@@ -153,66 +204,91 @@ struct Mover<'a> {
 }
 
 impl Mover<'_> {
-    /// Returns whether the whole run was moved.
-    fn move_run(
-        &mut self,
-        draining: &mut Draining,
-        left: &mut usize,
-    ) -> Result<bool, (AccountId, NeedRoom)> {
+    fn move_run(&mut self, draining: &mut Draining, left: &mut usize) -> Moved {
         self.context.accepted_at = Some(draining.run().last_at());
-        if let Some(waiting) = draining.waiting.take() {
-            let headers: Vec<_> = waiting.headers();
-            let parts = waiting.parts(&headers);
-            match self.move_record(waiting.partition, waiting.timestamp, &parts) {
-                Ok(handle) => {
-                    draining.table.forward_handle(handle);
+        loop {
+            if let Some((partition, bytes)) = draining.untold.take() {
+                if self.topic.partitioner.is_own() {
+                    return Moved::Ask(Question::Tell(partition, bytes));
                 }
-                Err(need) => {
-                    draining.waiting = Some(waiting);
-                    return Err(need);
-                }
+                self.tell(partition, bytes);
             }
-        }
-        while let Some(record) = draining.run.next_record() {
+            if let Some(waiting) = draining.waiting.take() {
+                let headers: Vec<_> = waiting.headers();
+                let parts = waiting.parts(&headers);
+                match self.move_record(waiting.partition, waiting.timestamp, &parts) {
+                    Ok(handle) => draining.table.forward_handle(handle),
+                    Err((account, need)) => {
+                        draining.waiting = Some(waiting);
+                        return Moved::NoRoom(account, need);
+                    }
+                }
+                draining.untold = Some((waiting.partition, parts.payload_len()));
+                continue;
+            }
+            if *left == 0 && draining.table.records() < draining.run.records() {
+                return Moved::Part;
+            }
+            let Some(record) = draining.run.next_record() else { return Moved::All };
             let parts =
                 RecordParts { key: record.key, value: record.value, headers: &record.headers };
             *left = left.saturating_sub(super::stashed_len(&parts));
-            match self.partition_of(&record) {
+            if record.partition.is_none() && self.topic.partitioner.is_own() {
+                return Moved::Ask(Question::Place(Waiting::copy(0, &record)));
+            }
+            match self.partition_of(record.partition, record.key, record.value) {
                 Err(error) => draining.table.fail(1, error),
                 Ok(partition) => match self.move_record(partition, record.timestamp, &parts) {
-                    Ok(handle) => draining.table.forward_handle(handle),
-                    Err(need) => {
+                    Ok(handle) => {
+                        draining.table.forward_handle(handle);
+                        draining.untold = Some((partition, parts.payload_len()));
+                    }
+                    Err((account, need)) => {
                         draining.waiting = Some(Waiting::copy(partition, &record));
-                        return Err(need);
+                        return Moved::NoRoom(account, need);
                     }
                 },
             }
-            if *left == 0 && draining.table.records() < draining.run.records() {
-                return Ok(false);
-            }
         }
-        Ok(true)
     }
 
-    fn partition_of(&self, record: &StashedRecord<'_>) -> Result<u32, DeliveryError> {
+    /// Calls the partitioner, with no lock held.
+    fn ask(&self, question: &Question) -> Result<u32, DeliveryError> {
+        let _placing = Placing::begin();
+        match question {
+            Question::Place(record) => {
+                self.partition_of(None, record.key.as_deref(), record.value.as_deref())
+            }
+            Question::Tell(partition, bytes) => {
+                self.tell(*partition, *bytes);
+                Ok(*partition)
+            }
+        }
+    }
+
+    fn partition_of(
+        &self,
+        asked: Option<u32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<u32, DeliveryError> {
         let partitions = self.topic.partitions();
         let fail = |cause| {
             let destination = Destination { topic: self.topic.name.clone(), partition: None };
             destination.error(cause, Certainty::NotWritten)
         };
-        let chosen = match record.partition {
+        let chosen = match asked {
             Some(partition) => partition,
             None => {
                 let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
-                let _placing = Placing::begin();
                 chooser
-                    .partition(name, record.key, record.value, self.topic)
+                    .partition(name, key, value, self.topic)
                     .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
             }
         };
         if chosen >= partitions {
             let partition = chosen as i32;
-            let by_partitioner = record.partition.is_none();
+            let by_partitioner = asked.is_none();
             let cause =
                 DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
             return Err(fail(cause));
@@ -221,11 +297,10 @@ impl Mover<'_> {
     }
 
     /// As for records that were not stashed; else one that sticks would never move on.
-    fn tell_partitioner(&self, partition: u32, parts: &RecordParts<'_>) {
-        let _placing = Placing::begin();
+    fn tell(&self, partition: u32, bytes: usize) {
         let batch_size = self.accumulator.config.batch_size;
         let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
-        chooser.on_appended(name, partition, parts.payload_len(), batch_size);
+        chooser.on_appended(name, partition, bytes, batch_size);
     }
 
     fn move_record(
@@ -241,10 +316,7 @@ impl Mover<'_> {
                 (self.post)(lane);
             }
             match appended.result {
-                Ok(handle) => {
-                    self.tell_partitioner(partition, parts);
-                    return Ok(handle);
-                }
+                Ok(handle) => return Ok(handle),
                 Err(Refusal::NeedRoom(need)) => {
                     let account = lane.account();
                     self.spare.clear();
@@ -334,9 +406,9 @@ mod tests {
         let need = NeedRoom::new(stashed_len(&parts), stashed_len(&parts));
         assert!(take_room(&accumulator.pool, AccountId::STASH, need, &mut spare));
         let destination = Destination { topic: topic.name.clone(), partition: None };
-        let mut stash = topic.lock_stash();
         let record = (None, 0, &parts);
-        let handle = stash.append(&accumulator.cells, &destination, record, &mut spare, 5);
+        let cells = &accumulator.cells;
+        let handle = topic.lock_stash().append(cells, &destination, record, &mut spare, 5);
 
         // Nothing is left for the lane's first batch.
         let pool = &accumulator.pool;
@@ -346,9 +418,9 @@ mod tests {
         let budget = (usize::MAX, &mut spare);
         let mut wakes = WakeList::default();
         let post = &mut |_: &Lane| ();
-        let drained =
-            drain_stash(&accumulator, &topic, &mut stash, &context, budget, post, &mut wakes);
+        let drained = drain_stash(&accumulator, &topic, &context, budget, post, &mut wakes);
         assert!(matches!(drained, Drained::NoRoom(..)), "{drained:?}");
+        let mut stash = topic.lock_stash();
         assert_eq!(stash.oldest_at(), Some(5));
 
         let cause = DeliveryErrorCause::Dropped;

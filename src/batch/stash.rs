@@ -39,6 +39,12 @@ pub struct Stash {
     runs: VecDeque<Run>,
     /// The run that is being moved into the lanes.
     draining: Option<Draining>,
+    /// A thread asks the user's partitioner where the next record goes: until it is back, no other
+    /// moves anything.
+    pub(super) asking: bool,
+    /// Runs that failed when they were partly moved: who comes back with an answer sees by it that
+    /// nobody waits for it any more.
+    pub(super) drainings_failed: u64,
     /// Runs begun, and runs that were drained or failed; flush waits by them.
     pub begun: u64,
     /// See `begun`.
@@ -170,6 +176,7 @@ impl Stash {
             failed += draining.records_left() as usize;
             let error = destination.error(cause.clone(), Certainty::NotWritten);
             draining.fail_rest(error, wakes);
+            self.drainings_failed += 1;
             self.ended += 1;
         }
         while self.runs.front().is_some_and(due) {

@@ -29,6 +29,8 @@ const BYTES_PER_LOCK: usize = 256 * 1_024;
 pub struct ServiceMailbox {
     topics: SegQueue<Arc<TopicLanes>>,
     stopped: AtomicBool,
+    /// The thread moves stashed records, and may be in the user's partitioner.
+    draining: AtomicBool,
     thread: Mutex<Option<Thread>>,
 }
 
@@ -83,19 +85,35 @@ impl ServiceHandle {
         self.mailbox.stopped.store(true, Ordering::SeqCst);
         self.mailbox.unpark();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && wait
-        {
-            let _ = thread.join();
+        let Some(thread) = thread.filter(|_| wait) else { return };
+        // A partitioner that never returns must not keep the producer from closing.
+        for _ in 0..PATIENCE_MS {
+            if thread.is_finished() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        if !thread.is_finished() && self.mailbox.draining.load(Ordering::SeqCst) {
+            log::error!("a partitioner does not return: its thread is left behind");
+            return;
+        }
+        let _ = thread.join();
     }
 }
+
+/// How many milliseconds a closing producer waits for a partitioner to return.
+const PATIENCE_MS: u32 = 100;
+
+/// The wait for a sender that asks the partitioner.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 struct Job {
     topic: Arc<TopicLanes>,
     /// Room that the topic's next record waits for.
     waits: Option<(WaitTicket, NeedRoom)>,
     spare: Vec<Segment>,
+    /// A sender asks the user's partitioner: look again soon.
+    elsewhere: bool,
 }
 
 struct Service {
@@ -118,7 +136,12 @@ impl Service {
         while !self.parts.mailbox.stopped.load(Ordering::SeqCst) {
             while let Some(topic) = self.parts.mailbox.topics.pop() {
                 if !self.jobs.iter().any(|job| Arc::ptr_eq(&job.topic, &topic)) {
-                    self.jobs.push_back(Job { topic, waits: None, spare: Vec::new() });
+                    self.jobs.push_back(Job {
+                        topic,
+                        waits: None,
+                        spare: Vec::new(),
+                        elsewhere: false,
+                    });
                 }
             }
             let mut progress = false;
@@ -133,6 +156,10 @@ impl Service {
             if progress || !self.parts.mailbox.topics.is_empty() {
                 continue;
             }
+            if self.jobs.iter().any(|job| job.elsewhere) {
+                std::thread::park_timeout(LOOK_AGAIN);
+                continue;
+            }
             match self.next_expiry() {
                 None => std::thread::park(),
                 Some(at) => {
@@ -145,6 +172,7 @@ impl Service {
 
     /// Returns whether the stash is empty, and whether anything was done.
     fn work(&self, job: &mut Job, waker: &Waker) -> (bool, bool) {
+        job.elsewhere = false;
         self.expire(&job.topic);
         if let Some((ticket, need)) = &mut job.waits {
             match ticket.poll(&mut Context::from_waker(waker)) {
@@ -161,24 +189,26 @@ impl Service {
         let context = accumulator.append_context(&self.clock);
         let ports = &self.parts.ports;
         let mut wakes = WakeList::new();
-        let mut stash = job.topic.lock_stash();
+        self.parts.mailbox.draining.store(true, Ordering::SeqCst);
         let outcome = drain_stash(
             accumulator,
             &job.topic,
-            &mut stash,
             &context,
             (BYTES_PER_LOCK, &mut job.spare),
             &mut |lane| ports.post(lane),
             &mut wakes,
         );
-        drop(stash);
-        // A waker may send to this very topic.
+        self.parts.mailbox.draining.store(false, Ordering::SeqCst);
         wakes.wake_all();
         accumulator.flush.notify();
         match outcome {
             Drained::Empty => (true, true),
             Drained::More => (false, true),
             Drained::NoRoom(account, need) => (false, self.await_room(job, account, need)),
+            Drained::Elsewhere => {
+                job.elsewhere = true;
+                (false, false)
+            }
         }
     }
 

@@ -19,6 +19,12 @@ pub enum Chooser {
 pub struct PartitionerPanicked;
 
 impl Chooser {
+    /// Whether it is the user's code.
+    #[inline]
+    pub fn is_own(&self) -> bool {
+        matches!(self, Chooser::Own(_))
+    }
+
     /// The partition of a record.
     ///
     /// # Errors
@@ -41,7 +47,7 @@ impl Chooser {
         }
     }
 
-    /// A record was appended; called outside of any lock but the stash's.
+    /// A record was appended; called outside of any lock.
     #[inline]
     pub fn on_appended(&self, topic: &str, partition: u32, bytes: usize, batch_size: usize) {
         match self {

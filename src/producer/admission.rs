@@ -206,17 +206,14 @@ impl Stashing<'_> {
         let accumulator = &self.shared.accumulator;
         let context = accumulator.append_context(&self.shared.clock);
         let (mut spare, mut wakes) = (Vec::new(), WakeList::new());
-        let mut stash = self.lanes.lock_stash();
         let drained = drain_stash(
             accumulator,
             self.lanes,
-            &mut stash,
             &context,
             (STASH_BYTES_PER_SEND, &mut spare),
             &mut |lane| self.shared.ports.post(lane),
             &mut wakes,
         );
-        drop(stash);
         if wakes.wake_all() > 0 {
             log::error!("a waker panicked");
         }

@@ -139,7 +139,8 @@ impl Shard {
     /// Another batch is being taken apart. This one is refused as often as it is sent, until it has
     /// its turn; that is no retry.
     fn ask_again(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>) {
-        self.back_off(now, id, batch.state.attempts);
+        self.back_off(now, id, &mut batch.state);
+        batch.state.waits -= 1;
         batch.state.attempts -= 1;
         if let Some(entry) = self.lane_mut(id) {
             entry.half.settle_refused(batch);

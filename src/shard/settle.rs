@@ -9,7 +9,7 @@ use super::broker::Connectivity;
 use super::refused::answer_cause;
 use super::shard::{Action, Shard, Token};
 use super::verdict::{Verdict, verdict};
-use crate::batch::{Batch, LaneId, batch_error};
+use crate::batch::{Batch, BatchState, LaneId, batch_error};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{Connection, InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
@@ -32,7 +32,7 @@ impl Shard {
     ) {
         let mut answers = Answers::new(&response, request.batches.len());
         let by_id = request.version >= VERSION_TOPIC_IDS_MIN;
-        for (position, InFlightBatch { lane, topic_id, batch }) in
+        for (position, InFlightBatch { lane, topic_id, mut batch }) in
             request.batches.drain(..).enumerate()
         {
             let named = self.lane_mut(lane).map(|entry| entry.half.lane.clone());
@@ -47,7 +47,7 @@ impl Shard {
                 None if planted!(DropsOmittedPartition) => {}
                 None => {
                     let problem = "the broker's response left the partition out";
-                    self.back_off(now, lane, batch.state.attempts);
+                    self.back_off(now, lane, &mut batch.state);
                     self.retry(now, lane, batch, problem, true);
                 }
             }
@@ -155,17 +155,18 @@ impl Shard {
             return self.failed(now, id, batch, cause);
         }
         batch.state.last_problem = Some(code.to_string().into());
-        self.back_off(now, id, batch.state.attempts);
+        self.back_off(now, id, &mut batch.state);
         if let Some(entry) = self.lane_mut(id) {
             entry.half.settle_refused(batch);
         }
         self.after_settling(now, id);
     }
 
-    /// Holds a lane back after its `attempts`th attempt failed; not if a newer leader is known
-    /// already than the one that refused.
-    pub(super) fn back_off(&mut self, now: u64, id: LaneId, attempts: u32) {
-        let backoff = self.retry_backoff(attempts);
+    /// Holds a lane back after an attempt failed; not if a newer leader is known already than the
+    /// one that refused.
+    pub(super) fn back_off(&mut self, now: u64, id: LaneId, state: &mut BatchState) {
+        let backoff = self.retry_backoff(state.waits);
+        state.waits += 1;
         if let Some(entry) = self.lane_mut(id)
             && !entry.half.is_settling()
         {
@@ -175,10 +176,8 @@ impl Shard {
     }
 
     /// What the user's policy says, which must not stop the loop.
-    fn retry_backoff(&mut self, attempts: u32) -> Duration {
+    fn retry_backoff(&mut self, waits: u32) -> Duration {
         let random = self.next_random();
-        // The first retry follows the first attempt, with no wait before it.
-        let waits = attempts.saturating_sub(1);
         catch_unwind(AssertUnwindSafe(|| self.retry_policy.backoff(waits, random))).unwrap_or_else(
             |_| {
                 log::error!("the retry policy panicked: the default one is used");

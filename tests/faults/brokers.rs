@@ -47,7 +47,7 @@ fn unusable(first: &Proxy, words: &[&str]) {
 fn unusable_to_start_from(only: &Proxy, words: &[&str]) {
     let producer = quick(Producer::builder(&only.address().to_string()))
         .request_timeout(millis(300))
-        .configure(|config| config.topic_unknown_max = millis(800))
+        .delivery_timeout(millis(800))
         .build()
         .unwrap();
     let error = failed(producer.topic("t").unwrap().send((), "v").unwrap());

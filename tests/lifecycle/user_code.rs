@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate::{
-    Backoff, CloseError, DeliveryErrorCause, EveryTopic, PartitionRequest, Partitioner, Payload,
-    Pressure, PressureScope, SendErrorKind,
+    Backoff, Certainty, CloseError, DeliveryErrorCause, EveryTopic, PartitionRequest, Partitioner,
+    Payload, Pressure, PressureScope, SendErrorKind,
 };
 
 use super::*;
@@ -146,6 +146,38 @@ fn a_partitioner_that_stalls(in_hook: bool) {
 #[test]
 fn f33_a_partitioner_that_stands_still_holds_up_its_own_threads_only() {
     a_partitioner_that_stalls(false);
+}
+
+#[test]
+fn f33_a_partitioner_that_stands_still_over_a_stash_holds_up_its_topic_only() {
+    let cluster = cluster(2, 1);
+    let gate = Gate::default();
+    let _open = OpenAtLast(gate.clone());
+    let partitioner = Stalls { gate: gate.clone(), in_hook: false };
+    let producer = builder(&cluster)
+        .partitioner(EveryTopic::new(partitioner))
+        .configure(|c| c.metadata_max_age = millis(50))
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let slow = producer.topic("slow").unwrap();
+    let stashed = [slow.send((), "stall").unwrap(), slow.send((), "behind").unwrap()];
+    cluster.create_topic("slow", 1);
+    gate.await_stalled(1);
+    // The other topic, its leaders, and the close do not wait for it.
+    for leader in [2, 1, 2] {
+        cluster.move_leader("t", 0, leader);
+        acked(topic.send((), "v").unwrap());
+    }
+    let closed = producer.close(millis(200)).wait();
+    assert!(matches!(closed, Err(CloseError::TimedOut { .. })), "{closed:?}");
+    for delivery in stashed {
+        let error = outcome(delivery).expect_err("it was never placed");
+        assert_eq!(*error.cause(), DeliveryErrorCause::Closed);
+        assert_eq!(error.certainty(), Certainty::NotWritten);
+    }
+    assert_eq!(cluster.high_watermark("slow", 0), 0);
 }
 
 #[test]

@@ -128,10 +128,9 @@ fn a_bootstrap_list_is_checked_for_its_form() {
 #[test]
 fn f22_an_unresolvable_host_is_named_in_the_deliveries_errors() {
     let producer = Producer::builder("no-such-host.invalid:9092")
-        .configure(|c| {
-            c.topic_unknown_max = millis(600);
-            c.pinning = false;
-        })
+        .request_timeout(millis(200))
+        .delivery_timeout(millis(600))
+        .configure(|c| c.pinning = false)
         .build()
         .unwrap();
     let topic = producer.topic("t").unwrap();
@@ -139,6 +138,8 @@ fn f22_an_unresolvable_host_is_named_in_the_deliveries_errors() {
     eventually("the error names it", || {
         let error = failed(topic.send("k", "v").unwrap());
         assert_eq!(error.certainty(), Certainty::NotWritten);
+        // No broker has said that the topic does not exist.
+        assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
         error.to_string().contains("no-such-host.invalid")
     });
     // One of two that resolves is enough.

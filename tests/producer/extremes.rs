@@ -292,10 +292,9 @@ fn a_peer_that_is_no_kafka_costs_a_connection_only() {
         }
     });
     let producer = Producer::builder(&address.to_string())
-        .configure(|c| {
-            c.topic_unknown_max = millis(500);
-            c.pinning = false;
-        })
+        .request_timeout(millis(200))
+        .delivery_timeout(millis(500))
+        .configure(|c| c.pinning = false)
         .build()
         .unwrap();
     let topic = producer.topic("t").unwrap();

@@ -360,6 +360,26 @@ fn a_retry_policy_of_ones_own_sets_the_pace() {
 }
 
 #[test]
+fn an_attempt_that_went_unanswered_lengthens_no_wait() {
+    use tidegate::embedded::Fault;
+    const PRODUCE: i16 = 0;
+    let cluster = cluster(1, 1);
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let policy = move |attempt: u32, _random: u64| {
+        seen.lock().unwrap().push(attempt);
+        millis(1)
+    };
+    let producer = builder(&cluster).retry_policy(policy).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.script(Fault::close_before_response().api(PRODUCE).times(2));
+    cluster.script(Fault::produce_error("t", 0, 19).times(3));
+    acked(topic.send((), "v").unwrap());
+    assert_eq!(*asked.lock().unwrap(), [0, 1, 2]);
+}
+
+#[test]
 fn c43_a_retry_policy_that_panics_does_not_end_the_producer() {
     use tidegate::embedded::Fault;
     let cluster = cluster(1, 1);

@@ -134,13 +134,11 @@ impl Client {
     pub fn drain_stashes(&mut self) {
         for topic in std::mem::take(&mut self.host.draining) {
             let context = self.accumulator.append_context(&self.clock);
-            let mut stash = topic.lock_stash();
             let ports = &self.ports;
             let budget = (usize::MAX, &mut self.spare);
             let post = &mut |lane: &tidegate::batch::Lane| ports.post(lane);
             let mut wakes = tidegate::sync::WakeList::default();
-            drain_stash(&self.accumulator, &topic, &mut stash, &context, budget, post, &mut wakes);
-            drop(stash);
+            drain_stash(&self.accumulator, &topic, &context, budget, post, &mut wakes);
             wakes.wake_all();
         }
     }

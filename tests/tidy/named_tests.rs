@@ -13,10 +13,10 @@ pub(crate) fn tests_of(raw: &str) -> BTreeSet<String> {
     for line in raw.lines().map(str::trim) {
         if line == "#[test]" {
             is_test = true;
-        } else if let Some(rest) = line.strip_prefix("fn ") {
-            if std::mem::take(&mut is_test) {
-                tests.extend(word(rest));
-            }
+        } else if let Some(rest) = line.strip_prefix("fn ")
+            && std::mem::take(&mut is_test)
+        {
+            tests.extend(word(rest));
         }
         for (at, _) in line.match_indices("name: \"") {
             tests.extend(word(&line[at + "name: \"".len()..]));

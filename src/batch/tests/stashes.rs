@@ -32,12 +32,11 @@ fn stash_value(bench: &Bench, topic: &TopicLanes, value: &[u8]) -> CellHandle {
 }
 
 fn drain_all(bench: &Bench, topic: &TopicLanes, budget: usize) -> Drained {
-    let mut stash = topic.lock_stash();
     let context = bench.context();
     let mut spare = Vec::new();
     let budget = (budget, &mut spare);
     let mut wakes = WakeList::new();
-    drain_stash(&bench.accumulator, topic, &mut stash, &context, budget, &mut |_| {}, &mut wakes)
+    drain_stash(&bench.accumulator, topic, &context, budget, &mut |_| {}, &mut wakes)
 }
 
 fn unknown(bench: &Bench, partitioner: impl Partitioner + 'static) -> Arc<TopicLanes> {
