@@ -93,8 +93,8 @@ impl Bug {
             Bug::CompletesTwice => "a batch that was failed is completed again by its answer",
             Bug::RetriesOutOfOrder => "a later batch is sent again before an earlier one",
             Bug::OutOfOrderProves => {
-                "new batches go beside a retry, and OUT_OF_ORDER_SEQUENCE_NUMBER passes for a proof \
-                 that it was not written, once the broker remembers it no longer"
+                "new batches go beside a retry, and OUT_OF_ORDER_SEQUENCE_NUMBER passes for a \
+                 proof that it was not written, once the broker remembers it no longer"
             }
             Bug::ManyBeforeFirstSuccess => {
                 "several batches go to a broker that does not know the id yet [franz-go 223]"
