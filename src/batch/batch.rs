@@ -45,6 +45,8 @@ pub struct BatchState {
     pub attempts: u32,
     /// Waits between attempts so far. An attempt that went unanswered is followed by none.
     pub waits: u32,
+    /// It went plain because the loop's scratch was lent: compressed it may be small enough.
+    pub uncompressed: bool,
     /// An attempt was (partly) written and nothing has proved since that the log does not hold it.
     pub unanswered: bool,
     /// The lane's leader (by [`LaneHalf`](super::LaneHalf)'s count of them) that refused it last:
@@ -282,6 +284,11 @@ impl Batch {
     #[cfg(feature = "internals")]
     pub fn overwrite(&mut self) {
         self.links.iter_mut().for_each(|link| link.bytes_mut().fill(0xee));
+    }
+
+    /// Has it compressed before it is sent again: a broker refused it, plain, for its length.
+    pub fn compress_again(&mut self) {
+        self.records_crc = None;
     }
 
     /// Whether it was drained before, so that its bytes stay as they are.

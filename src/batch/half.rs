@@ -68,6 +68,9 @@ pub struct LaneHalf {
     /// Until the first success at a new leader only one batch is in flight: a broker takes any
     /// first sequence of a producer id that it does not know.
     proving_leader: bool,
+    /// The first batch of this epoch that was refused for good, and certainly is in no log: nothing
+    /// behind it can be appended in this epoch any more.
+    gap_at: Option<u64>,
     /// Counts the leaders that the lane has had.
     leader_ordinal: u32,
     /// The topic that the partition is of, by its id; zero where brokers are too old to say.
@@ -91,6 +94,7 @@ impl LaneHalf {
             settling: false,
             retrying: false,
             proving_leader: true,
+            gap_at: None,
             leader_ordinal: 0,
             topic_id: TopicId::ZERO,
             sequencer: Sequencer::default(),
@@ -202,6 +206,7 @@ impl LaneHalf {
             return;
         }
         self.sequencer.adopt(identity, ordinal);
+        self.gap_at = None;
         // A broker takes any first sequence of an id that is new to it.
         self.proving_leader = true;
     }
@@ -235,7 +240,7 @@ impl LaneHalf {
     fn begin_attempt(&mut self, mut batch: Box<Batch>) -> Box<Batch> {
         batch.state.attempts += 1;
         self.in_flight += 1;
-        self.retrying |= batch.state.attempts > 1;
+        self.retrying |= batch.state.attempts > 1 || batch.is_in_pieces();
         batch
     }
 
@@ -251,6 +256,7 @@ impl LaneHalf {
     /// Begins a new epoch. Returns whether new numbers may be given.
     fn begin_epoch(&mut self) -> bool {
         let begun = self.sequencer.bump();
+        self.gap_at = None;
         // Also where the lane must wait for another id first: their numbers are void.
         for batch in &mut self.retries {
             batch.set_number(ProducerIdentity::NONE, -1);
@@ -329,9 +335,7 @@ impl LaneHalf {
         wakes: &mut WakeList,
     ) {
         self.end_attempt();
-        if batch.is_numbered() {
-            self.sequencer.want_bump();
-        }
+        self.note_gap(&batch);
         if batch.fail(error, wakes) {
             self.go_on(batch, wakes);
         }
@@ -359,19 +363,38 @@ impl LaneHalf {
         wakes: &mut WakeList,
     ) {
         self.end_attempt();
-        if batch.is_numbered() {
-            self.sequencer.want_bump();
-        }
+        self.note_gap(&batch);
         if batch.is_resolved() {
             return;
         }
         if batch.remove(culprits, wakes) {
             batch.state.attempts -= 1;
-            batch.state.refused_by = Some(self.leader_ordinal);
+            if !self.settling {
+                batch.state.refused_by = Some(self.leader_ordinal);
+            }
             self.insert_retry(batch);
         } else {
             self.go_on(batch, wakes);
         }
+    }
+
+    /// The sequences of a batch will be in no log, or not all of them: a new epoch closes the gap.
+    fn note_gap(&mut self, batch: &Batch) {
+        if !batch.is_numbered() {
+            return;
+        }
+        self.sequencer.want_bump();
+        if batch.certainty() == Certainty::NotWritten && !batch.was_split_in_doubt() {
+            let first = self.gap_at.map_or(batch.number, |first| first.min(batch.number));
+            self.gap_at = Some(first);
+        }
+    }
+
+    /// Whether no log will ever take a batch under its present numbers: something before it was
+    /// refused for good. Wherever an attempt of it still turns up, it is out of sequence, and after
+    /// the new epoch has begun it is of an old one.
+    pub fn is_cut_off(&self, batch: &Batch) -> bool {
+        self.gap_at.is_some_and(|gap| gap < batch.number)
     }
 
     /// Whether a batch is the next that the broker expects: nothing earlier waits for its retry.

@@ -61,6 +61,11 @@ impl Batch {
         self.pieces.is_some()
     }
 
+    /// Whether an attempt to send the whole, before it was split, may be in the log.
+    pub(super) fn was_split_in_doubt(&self) -> bool {
+        self.pieces.as_ref().is_some_and(|pieces| pieces.unanswered)
+    }
+
     /// Records that are not resolved: of the present piece and of those behind it. Their sequences
     /// are given together.
     pub fn records_left(&self) -> u32 {

@@ -73,7 +73,8 @@ impl Shard {
             // Queues may name lanes that have moved: then the next queue has its turn.
             let broker = &self.brokers[index];
             let left = !broker.full.is_empty() || !broker.part.is_empty();
-            if !sent && (left || queue == Queue::Suspect) {
+            let stuck = if queue == Queue::Full { left } else { !healthy };
+            if !sent && stuck {
                 return;
             }
         }
@@ -247,12 +248,13 @@ impl Shard {
             let (compressor, codec) = (&mut self.compressor, compression.codec());
             let records_len = batch.len() - BATCH_HEADER_LEN;
             // While the scratch is lent, batches go plain.
-            slot.with(|scratch| {
+            let tried = slot.with(|scratch| {
                 let records = batch.record_slices();
                 if let Some(len) = compressor.compress(compression, records, records_len, scratch) {
                     batch.replace_records(codec, &scratch[..len]);
                 }
             });
+            batch.state.uncompressed = tried.is_none();
         }
         batch.write_header();
     }

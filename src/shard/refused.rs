@@ -62,10 +62,14 @@ impl Shard {
         // An earlier attempt that went unanswered may have been written, before the limit was
         // lowered. Then the broker refuses the first part, whose sequences are the whole's first
         // ones, and it stays unanswered.
+        if batch.state.uncompressed && !batch.is_in_pieces() && !batch.is_resolved() {
+            batch.compress_again();
+            return self.ask_again(now, id, batch);
+        }
         if batch.records() < 2 || batch.is_resolved() {
             return self.failed(now, id, batch, answer_cause(answer));
         }
-        match self.unpack(&mut batch) {
+        match self.unpack(id, &mut batch) {
             Ok(()) => {
                 if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
                     entry.half.settle_too_large(batch, &mut self.wakes);
@@ -90,7 +94,7 @@ impl Shard {
         if culprits.is_empty() || batch.state.unanswered || batch.is_resolved() {
             return self.failed(now, id, batch, answer_cause(answer));
         }
-        match self.unpack(&mut batch) {
+        match self.unpack(id, &mut batch) {
             Ok(()) => {
                 if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
                     entry.half.settle_without(batch, &culprits, &mut self.wakes);
@@ -128,9 +132,13 @@ impl Shard {
     }
 
     /// A compressed batch is unpacked before it is taken apart.
-    fn unpack(&self, batch: &mut Batch) -> Result<(), NotUnpacked> {
+    fn unpack(&self, id: LaneId, batch: &mut Batch) -> Result<(), NotUnpacked> {
+        let entry = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
+        let is_first = entry.is_none_or(|entry| entry.half.is_next_expected(batch));
         match &self.scratch {
             _ if batch.codec() == Codec::None => Ok(()),
+            // It would keep the scratch from the very batch that it must wait for.
+            _ if !is_first => Err(NotUnpacked::ScratchIsLent),
             Some(slot) => batch.unpack(slot),
             None => Err(NotUnpacked::Damaged),
         }

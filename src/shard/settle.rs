@@ -96,8 +96,10 @@ impl Shard {
             Verdict::OutOfOrder => {
                 batch.state.unanswered &= !planted!(OutOfOrderProves);
                 // An earlier attempt that went unanswered may still come: behind the batch that is
-                // missed, from a connection that was given up. It stays unanswered.
+                // missed, from a connection that was given up. It stays unanswered, unless
+                // what is missed will never come.
                 let Some(entry) = self.lane_mut(id) else { return };
+                batch.state.unanswered &= !entry.half.is_cut_off(&batch);
                 if entry.half.is_next_expected(&batch) || entry.half.bump_wanted() {
                     // Nothing before it is open, and yet the broker misses something: a real gap.
                     entry.half.want_bump();

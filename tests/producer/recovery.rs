@@ -168,3 +168,104 @@ fn c20_topics_are_named_by_id_where_it_is_known() {
         assert_eq!(produce, [&(0, spoken)], "Metadata up to {metadata_max}");
     }
 }
+
+/// What stalls until then fails: an error instead of a wait.
+const STALL: Duration = Duration::from_secs(20);
+
+fn impatient(cluster: &EmbeddedCluster) -> ProducerBuilder {
+    builder(cluster).delivery_timeout(STALL).request_timeout(secs(3))
+}
+
+/// W is refused for good while X, behind it on the same connection, is left in doubt.
+fn a_doubt_behind_a_gap(doubt: Fault) {
+    let cluster = cluster(1, 1);
+    let producer = impatient(&cluster).batch_size(0).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.pause_broker(1);
+    // Of whole requests, which the first takes, and of partitions.
+    cluster.script([Fault::delay(millis(1)), Fault::produce_error("t", 0, 29), doubt]);
+    let (w, x) = (topic.send((), "W").unwrap(), topic.send((), "X").unwrap());
+    cluster.resume_broker(1);
+    assert_eq!(failed(w).certainty(), Certainty::NotWritten);
+    acked(x);
+    acked(topic.send((), "Y").unwrap());
+    assert_eq!(values(&cluster.records("t", 0)), ["warm", "X", "Y"]);
+}
+
+#[test]
+fn c09_what_is_behind_a_gap_is_freed_from_its_doubts() {
+    a_doubt_behind_a_gap(Fault::produce_error("t", 0, 6));
+    a_doubt_behind_a_gap(Fault::produce_error("t", 0, 7));
+    a_doubt_behind_a_gap(Fault::close_before_response());
+}
+
+#[test]
+fn c39_a_later_batch_does_not_keep_the_scratch_from_an_earlier_one() {
+    let cluster =
+        EmbeddedCluster::builder().topic("t", 1).message_bytes_max(20_000).start().unwrap();
+    let producer =
+        impatient(&cluster).batch_size(65_536).compression(Compression::zstd()).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    // The first comes back without having been split, and finds the scratch with the second.
+    cluster.pause_broker(1);
+    cluster.script(Fault::produce_error("t", 0, 19));
+    let texts: Vec<_> = (0..1_000).map(text).collect();
+    let deliveries: Vec<_> = texts.iter().map(|text| topic.send((), text).unwrap()).collect();
+    cluster.resume_broker(1);
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert_eq!(values(&cluster.records("t", 0))[1..], texts);
+}
+
+#[test]
+fn a_record_that_fits_when_compressed_does_not_fail_while_the_scratch_is_lent() {
+    let cluster =
+        EmbeddedCluster::builder().topic("t", 2).message_bytes_max(20_000).start().unwrap();
+    let producer =
+        impatient(&cluster).batch_size(65_536).compression(Compression::lz4()).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    let compressible = "x".repeat(30_000);
+    let mut deliveries = Vec::new();
+    for round in 0..20 {
+        for n in 0..200 {
+            deliveries.push(topic.send_record(to(0, &text(200 * round + n))).unwrap());
+        }
+        deliveries.push(topic.send_record(to(1, &compressible)).unwrap());
+    }
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert_eq!(cluster.records("t", 1).len(), 21);
+}
+
+#[test]
+fn lanes_that_left_a_brokers_queue_do_not_stop_it() {
+    let cluster = cluster(2, 8);
+    for partition in 0..8 {
+        cluster.move_leader("t", partition, 1);
+    }
+    let producer = impatient(&cluster)
+        .batch_size(4_096)
+        .configure(|c| {
+            c.max_in_flight = 1;
+            c.metadata_max_age = millis(50);
+            c.metadata_min_refresh = millis(10);
+        })
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 8);
+    // Partition 0 is in trouble, waits in a queue of its own, and moves away.
+    cluster.script(Fault::produce_error("t", 0, 7));
+    cluster.script(Fault::delay(millis(20)).times(60));
+    let mut deliveries = vec![topic.send_record(to(0, "in trouble")).unwrap()];
+    let value = "x".repeat(3_900);
+    for _ in 0..30 {
+        for partition in 1..8 {
+            deliveries.push(topic.send_record(to(partition, &value)).unwrap());
+        }
+    }
+    eventually("it is in trouble", || cluster.faults_left() < 61);
+    cluster.move_leader("t", 0, 2);
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+}
