@@ -88,8 +88,8 @@ impl Shard {
             }
             Verdict::Retry { written } => {
                 batch.state.unanswered |= written;
-                // The broker waited for its followers before it said so, and may the next time. What
-                // is refused at once holds nobody up.
+                // The broker waited for its followers before it said so, and may the next time.
+                // What is refused at once holds nobody up.
                 if written && let Some(entry) = self.lane_mut(id) {
                     entry.half.suspect = true;
                 }
