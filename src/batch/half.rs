@@ -53,8 +53,8 @@ pub struct LaneHalf {
     pub moving_to: Option<ShardId>,
     /// Nothing is drained before this time, after an error of the partition itself.
     pub backoff_until: u64,
-    /// Its own partition answered the last attempt with an error: it shares requests with others
-    /// of its kind only.
+    /// Its own partition answered the last attempt with an error, after it had waited for its
+    /// followers: it shares requests with others of its kind only.
     pub suspect: bool,
     /// Batches to be sent again before any new one, ordered by their number.
     retries: VecDeque<Box<Batch>>,

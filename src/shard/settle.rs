@@ -88,7 +88,9 @@ impl Shard {
             }
             Verdict::Retry { written } => {
                 batch.state.unanswered |= written;
-                if let Some(entry) = self.lane_mut(id) {
+                // The broker waited for its followers before it said so, and may the next time.
+                // What is refused at once holds nobody up.
+                if written && let Some(entry) = self.lane_mut(id) {
                     entry.half.suspect = true;
                 }
                 self.retry_after_error(now, id, batch, answer.error);

@@ -5,15 +5,26 @@ use tidegate::embedded::Fault;
 
 /// Lanes that saturate the broker, numbered from 1: lane 0 is the one that must not starve.
 const BUSY: u32 = 11;
-/// Full batches of each.
-const BATCHES: u32 = 200;
-/// NOT_ENOUGH_REPLICAS.
+/// What a broker says of a lane in trouble after it waited for the followers, and at once.
+const REQUEST_TIMED_OUT: i16 = 7;
 const NOT_ENOUGH_REPLICAS: i16 = 19;
+
+/// What keeps the broker busy.
+struct Backlog {
+    /// Full batches of each lane.
+    batches: u32,
+    in_flight: usize,
+    /// How long each answer takes.
+    answer: Duration,
+}
+
+/// The window stays full until the backlog is gone.
+const BACKLOG: Backlog = Backlog { batches: 200, in_flight: 5, answer: millis(2) };
 
 /// Sends `send_quiet` into a backlog of full batches. Returns how many of the backlog's records the
 /// broker appended before the quiet one, which is the last in partition 0: the broker's own clock
 /// tells, so it does not matter how slow this thread is.
-fn passed_by(faults: &[Fault], quiet_first: bool) -> usize {
+fn passed_by(backlog: &Backlog, faults: &[Fault], quiet_first: bool) -> usize {
     let cluster = EmbeddedCluster::builder()
         .topic_with_log_append_time("t", 1 + BUSY as i32)
         .start()
@@ -22,6 +33,7 @@ fn passed_by(faults: &[Fault], quiet_first: bool) -> usize {
     let producer = patient(&cluster)
         .configure(|c| {
             c.batch_size = 4 * 1_024;
+            c.max_in_flight = backlog.in_flight;
             (c.retry_backoff, c.retry_backoff_max) = (retry, retry);
         })
         .build()
@@ -29,15 +41,15 @@ fn passed_by(faults: &[Fault], quiet_first: bool) -> usize {
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1 + BUSY);
     cluster.script(faults.iter().cloned());
-    // One answer at a time: the window stays full until the backlog is gone.
-    cluster.script(Fault::delay(millis(2)).times(1_000_000));
+    // One answer at a time.
+    cluster.script(Fault::delay(backlog.answer).times(1_000_000));
     cluster.pause_broker(1);
     let quiet = || topic.send_record(to(0, "quiet")).unwrap();
     let mut lone = quiet_first.then(quiet);
     // Two of them do not fit into one batch.
     let value = "v".repeat(3_000);
     let mut busy = Vec::new();
-    for _ in 0..BATCHES {
+    for _ in 0..backlog.batches {
         let round = (1..=BUSY).map(|lane| topic.send_record(to(lane, &value)).unwrap());
         busy.extend(round);
     }
@@ -49,25 +61,37 @@ fn passed_by(faults: &[Fault], quiet_first: bool) -> usize {
     let at = cluster.records("t", 0).last().unwrap().timestamp;
     let before = |lane| {
         let records = cluster.records("t", lane);
-        assert_eq!(records.len(), 1 + BATCHES as usize);
+        assert_eq!(records.len(), 1 + backlog.batches as usize);
         records.iter().skip(1).filter(|record| record.timestamp < at).count()
     };
     (1..=BUSY as i32).map(before).sum()
 }
 
 /// What may pass: half of the backlog. Some ten requests of 200 are expected to.
-const MAY_PASS: usize = (BUSY * BATCHES / 2) as usize;
+const MAY_PASS: usize = (BUSY * BACKLOG.batches / 2) as usize;
 
 #[test]
 fn a_quiet_lane_beside_lanes_that_saturate_a_broker_has_its_turn() {
-    let passed = passed_by(&[], false);
+    let passed = passed_by(&BACKLOG, &[], false);
     assert!(passed <= MAY_PASS, "{passed} records of other partitions went first");
 }
 
 #[test]
 fn a_lane_that_was_in_trouble_has_its_turn_beside_lanes_that_saturate_a_broker() {
-    let passed = passed_by(&[Fault::produce_error("t", 0, NOT_ENOUGH_REPLICAS)], true);
-    assert!(passed <= MAY_PASS, "{passed} records of other partitions went first");
+    for code in [REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS] {
+        let passed = passed_by(&BACKLOG, &[Fault::produce_error("t", 0, code)], true);
+        assert!(passed <= MAY_PASS, "{passed} records of other partitions went first");
+    }
+}
+
+/// The broker answers slowly, and the wait for the next attempt is over long before its next
+/// answer.
+#[test]
+fn a_lane_that_was_refused_at_once_is_not_passed_over() {
+    let backlog = Backlog { batches: 20, in_flight: 1, answer: millis(100) };
+    let fault = Fault::produce_error("t", 0, NOT_ENOUGH_REPLICAS);
+    let passed = passed_by(&backlog, &[fault], true);
+    assert!(passed <= 5 * BUSY as usize, "{passed} records of other partitions went first");
 }
 
 /// More slices than a turn of the event loop writes, to a socket that takes all of them.

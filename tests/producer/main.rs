@@ -66,7 +66,7 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn millis(n: u64) -> Duration {
+const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
