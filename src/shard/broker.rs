@@ -34,7 +34,7 @@ pub(super) struct Broker {
     pub failures: u32,
     /// Lanes with a sealed batch, in the order they got ready.
     pub full: VecDeque<LaneId>,
-    /// The same, for lanes whose own partition answered with an error.
+    /// The same, for lanes whose own partition answered with an error after a wait.
     pub suspect: VecDeque<LaneId>,
     /// Lanes with a part-filled batch that may go as soon as the connection is idle enough.
     pub part: VecDeque<LaneId>,
