@@ -123,7 +123,7 @@ fn api_versions_response() {
         let ranges = [(0, 0, 13), (3, 0, 12), (18, 0, 4), (22, 0, 5), (1000, 7, 32767)]
             .map(|(key, min, max)| (key, VersionRange::new(min, max)));
         assert_eq!(response.ranges(), ranges);
-        assert_eq!(response.negotiate(ApiKey::Produce), Some(12));
+        assert_eq!(response.negotiate(ApiKey::Produce), Some(13));
         assert_eq!(response.negotiate(ApiKey::Metadata), Some(12));
         assert_no_other_length_decodes(&bytes, |b| ApiVersionsResponse::decode(version, b).ok());
     }
