@@ -35,13 +35,13 @@ impl<C, E> CellStore<C, E> {
     where
         E: super::Abandon<C>,
     {
-        self.inner.clone().allocate(context)
+        StoreInner::allocate(self.inner.clone(), context)
     }
 
     /// A cell that has failed already and still gives out handles, for records that are dropped
     /// before they reach a batch.
     pub fn allocate_failed(&self, context: C, error: E) -> SharedFailure<C, E> {
-        let cell = self.inner.clone().occupied(context);
+        let cell = StoreInner::occupied(self.inner.clone(), context);
         let mut nobody = super::WakeList::new();
         // SAFETY: the cell is new and resolved only here. The one count issued is the returned
         // value's.
@@ -93,19 +93,19 @@ pub(super) struct StoreInner<C, E> {
 }
 
 impl<C, E> StoreInner<C, E> {
-    pub(super) fn allocate(self: Arc<Self>, context: C) -> CellOwner<C, E>
+    pub(super) fn allocate(store: Arc<Self>, context: C) -> CellOwner<C, E>
     where
         E: super::Abandon<C>,
     {
-        let cell = self.occupied(context);
+        let cell = Self::occupied(store, context);
         // SAFETY: the cell is new, so this is its only owner.
         unsafe { CellOwner::new(cell) }
     }
 
-    fn occupied(self: Arc<Self>, context: C) -> NonNull<Cell<C, E>> {
-        let cell = lock(&self.cells).take();
+    fn occupied(store: Arc<Self>, context: C) -> NonNull<Cell<C, E>> {
+        let cell = lock(&store.cells).take();
         // SAFETY: a cell from the free list is free, and no longer known to the list.
-        unsafe { Cell::occupy(cell, context, self) };
+        unsafe { Cell::occupy(cell, context, store) };
         cell
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use super::cell::{Cell, Counted, Resolution};
+use super::cell_store::StoreInner;
 use super::forward::Target;
 use super::handle::Handle;
 use super::{ForwardTable, WakeList};
@@ -70,7 +71,7 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
     where
         C: Clone,
     {
-        self.cell().store().clone().allocate(self.context().clone())
+        StoreInner::allocate(self.cell().store().clone(), self.context().clone())
     }
 
     /// The batch was written. `base_offset` is its first record's, unless the broker did not say
