@@ -74,7 +74,7 @@ impl World {
             delivery_timeout: 100,
             cells: &self.cells,
             clock: &StandsStill,
-            accepted_before: false,
+            accepted_at: None,
         };
         let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
         let segment = self.pool.take_one(AccountId::LEADERLESS, Class::Kib4);
