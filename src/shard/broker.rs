@@ -44,6 +44,10 @@ pub(super) struct Broker {
     pub part_passed_over: u32,
     /// When part-filled batches may go again, if they were held back by the floor.
     pub part_at: Option<u64>,
+    /// Lanes that it refused for lack of followers; some may have left since.
+    pub short: Vec<LaneId>,
+    /// Until then one of `short` waits for its next attempt, on behalf of all.
+    pub tried_until: u64,
     /// Why the last connection failed.
     pub last_problem: Option<Arc<str>>,
 }
@@ -63,6 +67,8 @@ impl Broker {
             suspects_passed_over: 0,
             part_passed_over: 0,
             part_at: None,
+            short: Vec::new(),
+            tried_until: 0,
             last_problem: None,
         }
     }

@@ -39,6 +39,7 @@ mod refused;
 mod settle;
 #[allow(clippy::module_inception)]
 mod shard;
+mod short;
 mod verdict;
 mod view;
 

@@ -128,6 +128,9 @@ impl Shard {
     ) {
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             entry.half.settle_acked(batch, offset, append_time, &mut self.wakes);
+            if let Some(short) = entry.short.take() {
+                self.followers_are_back(now, short);
+            }
         }
         self.after_settling(now, id);
     }
@@ -159,28 +162,42 @@ impl Shard {
             return self.failed(now, id, batch, cause);
         }
         batch.state.last_problem = Some(code.to_string().into());
-        self.back_off(now, id, &mut batch.state);
+        if code == ErrorCode::NOT_ENOUGH_REPLICAS {
+            let wait = self.wait_for_followers(now, id);
+            self.hold_back(now, id, wait);
+        } else {
+            self.back_off(now, id, &mut batch.state);
+        }
         if let Some(entry) = self.lane_mut(id) {
+            let (lane, attempts) = (&entry.half.lane, batch.state.attempts);
+            log::debug!("{}-{}: {code} (attempt {attempts})", lane.topic, lane.partition);
             entry.half.settle_refused(batch);
         }
         self.after_settling(now, id);
     }
 
-    /// Holds a lane back after an attempt failed; not if a newer leader is known already than the
-    /// one that refused.
+    /// Holds a lane back after an attempt failed, longer each time.
     pub(super) fn back_off(&mut self, now: u64, id: LaneId, state: &mut BatchState) {
-        let backoff = self.retry_backoff(state.waits);
+        let wait = self.retry_backoff(state.waits);
         state.waits += 1;
+        if let Some(entry) = self.lane_mut(id) {
+            entry.short = None;
+        }
+        self.hold_back(now, id, wait);
+    }
+
+    /// Not if a newer leader is known already than the one that refused.
+    fn hold_back(&mut self, now: u64, id: LaneId, wait: Duration) {
         if let Some(entry) = self.lane_mut(id)
             && !entry.half.is_settling()
         {
-            let until = now.saturating_add(u64::try_from(backoff.as_nanos()).unwrap_or(u64::MAX));
+            let until = now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
             entry.half.backoff_until = entry.half.backoff_until.max(until);
         }
     }
 
     /// What the user's policy says, which must not stop the loop.
-    fn retry_backoff(&mut self, waits: u32) -> Duration {
+    pub(super) fn retry_backoff(&mut self, waits: u32) -> Duration {
         let random = self.next_random();
         catch_unwind(AssertUnwindSafe(|| self.retry_policy.backoff(waits, random))).unwrap_or_else(
             |_| {

@@ -9,6 +9,7 @@ use slab::Slab;
 
 use super::broker::{Broker, Connectivity};
 use super::port::{Control, ShardPort};
+use super::short::Short;
 use super::view::View;
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
 use crate::buffer::{BufferPool, ScratchSlot};
@@ -129,6 +130,8 @@ pub(super) struct LaneEntry {
     pub expiry_armed: bool,
     /// The end of a backoff for which a timer is set.
     pub backoff_armed: u64,
+    /// The lane waits for its leader's followers.
+    pub short: Option<Short>,
 }
 
 impl LaneEntry {
@@ -141,6 +144,7 @@ impl LaneEntry {
             in_request: 0,
             expiry_armed: false,
             backoff_armed: 0,
+            short: None,
         }
     }
 }

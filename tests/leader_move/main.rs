@@ -232,9 +232,10 @@ fn count(world: &World, is_it: impl Fn(&Event) -> bool) -> usize {
     world.events.iter().filter(|(_, event)| is_it(event)).count()
 }
 
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+
 #[test]
 fn a_refused_batch_waits_100_ms_the_first_time() {
-    const NOT_ENOUGH_REPLICAS: i16 = 19;
     let mut world = ready(&Settings::default());
     let mut sent = Vec::new();
     send_many(&mut world, &mut sent, 1, 10 * MS);
@@ -247,6 +248,62 @@ fn a_refused_batch_waits_100_ms_the_first_time() {
     let wait = (second - first) / MS;
     assert!((80..=125).contains(&wait), "{wait} ms");
     assert_exactly_once(&world, &sent);
+}
+
+/// One broker leads eight partitions, and lacks followers for all of them.
+fn without_followers() -> (World, Vec<CellHandle>) {
+    let settings = Settings { shards: 1, brokers: 1, partitions: 8, ..Settings::default() };
+    let mut world = World::ready(&settings);
+    lack_followers(&mut world, 0..8);
+    let sent = (0..8).map(|partition| world.send(partition, "r")).collect();
+    (world, sent)
+}
+
+fn lack_followers(world: &mut World, partitions: std::ops::Range<i32>) {
+    for (index, partition) in &mut world.model.partitions {
+        partition.refuses = partitions.contains(index).then_some(NOT_ENOUGH_REPLICAS);
+    }
+}
+
+#[test]
+fn while_followers_are_missing_one_lane_of_a_broker_tries_often() {
+    let (mut world, _sent) = without_followers();
+    world.run_for(20 * SECOND);
+    let tries = |partition| {
+        count(&world, |event| matches!(event, Event::Received(r) if r.partition == partition))
+    };
+    let mut tries: Vec<_> = (0..8).map(tries).collect();
+    tries.sort_unstable();
+    // 100 ms and a round trip for one of them (they may take turns), up to 1 s for the others.
+    let total: usize = tries.iter().sum();
+    assert!((150 + 7 * 15..260 + 7 * 30).contains(&total), "{tries:?}");
+}
+
+#[test]
+fn when_the_followers_are_back_no_lane_waits_long() {
+    for downtime in [300 * MS, SECOND, 7 * SECOND, 20 * SECOND] {
+        let (mut world, sent) = without_followers();
+        world.run_for(downtime);
+        lack_followers(&mut world, 0..0);
+        world.run_for(150 * MS);
+        let waiting = sent.iter().filter(|handle| handle.offset().is_none()).count();
+        assert_eq!(waiting, 0, "after {} ms", downtime / MS);
+    }
+}
+
+#[test]
+fn followers_that_come_back_one_by_one_are_noticed_one_by_one() {
+    let (mut world, sent) = without_followers();
+    world.run_for(5 * SECOND);
+    for first in 1..=8 {
+        lack_followers(&mut world, first..8);
+        world.run_for(SECOND / 2);
+        let acked = sent.iter().filter(|handle| handle.offset().is_some()).count();
+        // Whichever of the others tries for all may have to learn first that it is not its turn.
+        assert!(acked + 1 >= first as usize, "{acked} of {first}");
+    }
+    world.run_for(150 * MS);
+    assert!(sent.iter().all(|handle| handle.offset().is_some()));
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub struct Partition {
     producers: HashMap<i64, ProducerState>,
     /// The next batch is refused with this error.
     pub refuses_once: Option<i16>,
+    /// Every batch is refused with this error.
+    pub refuses: Option<i16>,
 }
 
 /// What a broker did with one partition's batch.
@@ -90,7 +92,10 @@ impl Model {
             let leader = 1 + index % brokers;
             let log = Vec::new();
             let producers = HashMap::new();
-            (index, Partition { leader, epoch: 1, log, producers, refuses_once: None })
+            (
+                index,
+                Partition { leader, epoch: 1, log, producers, refuses_once: None, refuses: None },
+            )
         };
         Model {
             topic_id: [1; 16],
@@ -235,7 +240,7 @@ impl Partition {
         if broker != self.leader {
             return (values, Err(NOT_LEADER));
         }
-        if let Some(error) = self.refuses_once.take() {
+        if let Some(error) = self.refuses_once.take().or(self.refuses) {
             return (values, Err(error));
         }
         let header = reader.header();
