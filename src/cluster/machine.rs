@@ -17,6 +17,9 @@ pub struct MetadataConfig {
     pub age_max: u64,
     /// At least this long between two requests.
     pub interval_min: u64,
+    /// Partitions without leader are asked for the more seldom the longer they have none, but at
+    /// least this often.
+    pub leaderless_interval_max: u64,
     /// A topic that stays unknown for this long fails what waits for it.
     pub topic_unknown_max: u64,
     /// What waits for a topic of which no broker has said anything fails after this.
@@ -50,6 +53,9 @@ pub struct UnknownTopic {
     /// Why.
     pub cause: DeliveryErrorCause,
 }
+
+/// The part of the time without leader that passes between two questions for one.
+const LEADERLESS_SHARE: u64 = 10;
 
 #[derive(Debug)]
 struct Wanted {
@@ -117,6 +123,8 @@ pub struct MetadataMachine {
     refresh_wanted: bool,
     last_asked: Option<u64>,
     last_answered: Option<u64>,
+    /// Since when some partition has no leader.
+    leaderless_since: Option<u64>,
     identity_wanted: bool,
     identity_retry_at: u64,
     identity: Option<ProducerIdentity>,
@@ -149,6 +157,7 @@ impl MetadataMachine {
             refresh_wanted: true,
             last_asked: None,
             last_answered: None,
+            leaderless_since: None,
             identity_retry_at: 0,
             identity: None,
             identity_failures: 0,
@@ -203,6 +212,8 @@ impl MetadataMachine {
     pub fn handle_hint(&mut self, hint: &LeaderHint) {
         if let Some(next) = self.snapshot.hinted(hint) {
             self.snapshot = Arc::new(next);
+            self.leaderless_since =
+                self.leaderless_since.filter(|_| self.snapshot.has_leaderless());
         }
     }
 
@@ -309,13 +320,21 @@ impl MetadataMachine {
         }
         let rate_limit = self.last_asked.map_or(0, |at| at + self.config.interval_min);
         let urgent = self.refresh_wanted
-            || self.snapshot.has_leaderless()
             || self.wanted.values().any(|wanted| wanted.waiting_since.is_some());
         if urgent || self.last_answered.is_none() {
             return rate_limit;
         }
         let aged = self.last_answered.map(|at| at + self.config.age_max);
-        aged.map_or(now, |at| at.max(rate_limit))
+        let aged = aged.map_or(now, |at| at.max(rate_limit));
+        self.asks_for_leaders_at().map_or(aged, |at| at.min(aged))
+    }
+
+    /// A leader is found late by a tenth of the time that there was none.
+    fn asks_for_leaders_at(&self) -> Option<u64> {
+        let (since, asked) = (self.leaderless_since?, self.last_asked?);
+        let (least, most) = (self.config.interval_min, self.config.leaderless_interval_max);
+        let wait = asked.saturating_sub(since) / LEADERLESS_SHARE;
+        Some(asked + wait.clamp(least, most.max(least)))
     }
 
     /// What to ask on the connection, if anything is due.
@@ -370,6 +389,8 @@ impl MetadataMachine {
         if let Some(next) = self.snapshot.merged(response, is_wanted) {
             self.snapshot = Arc::new(next);
         }
+        self.leaderless_since =
+            self.snapshot.has_leaderless().then(|| self.leaderless_since.unwrap_or(now));
         for topic in &response.topics {
             let Some(wanted) = topic.name.as_deref().and_then(|name| self.wanted.get_mut(name))
             else {

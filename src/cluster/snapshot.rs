@@ -46,6 +46,8 @@ pub struct TopicView {
 pub struct LeaderHint {
     /// The topic.
     pub topic: Arc<str>,
+    /// The topic's id, as the request named it; zero if it was not known.
+    pub topic_id: TopicId,
     /// The partition.
     pub partition: PartitionId,
     /// Who leads it now.
@@ -124,9 +126,14 @@ impl ClusterSnapshot {
         self.changed(next)
     }
 
-    /// The picture after a leader hint, or `None` if it says nothing newer.
+    /// The picture after a leader hint, or `None` if it says nothing newer, or is of a topic of the
+    /// same name that was deleted meanwhile: epochs begin anew with each.
     pub fn hinted(&self, hint: &LeaderHint) -> Option<ClusterSnapshot> {
         let old = self.partition(&hint.topic, hint.partition)?;
+        let id = self.topics.get(&hint.topic)?.id;
+        if is_another(id, hint.topic_id) {
+            return None;
+        }
         let address_known = hint.address.is_some() || self.brokers.contains_key(&hint.leader);
         if hint.epoch <= old.epoch || !address_known || hint.leader.0 < 0 {
             return None;
@@ -153,19 +160,30 @@ impl ClusterSnapshot {
 /// What Metadata says of a topic of which some partition has no leader.
 const LEADERLESS: ErrorCode = ErrorCode::LEADER_NOT_AVAILABLE;
 
+/// A partition of which nothing was said.
+const UNKNOWN_PARTITION: PartitionView = PartitionView { leader: None, epoch: -1 };
+
+/// Whether two ids, if both are known, are those of different topics.
+fn is_another(one: TopicId, other: TopicId) -> bool {
+    !one.is_zero() && !other.is_zero() && one != other
+}
+
 fn merge_topic(
     old: Option<&TopicView>,
     topic: &TopicMetadata,
     brokers: &BTreeMap<BrokerId, BrokerAddress>,
 ) -> TopicView {
-    let recreated =
-        old.is_some_and(|old| !old.id.is_zero() && !topic.id.is_zero() && old.id != topic.id);
-    let old = old.filter(|_| !recreated);
+    let recreated = old.is_some_and(|old| is_another(old.id, topic.id));
+    // Partitions never vanish. Those that a recreated topic lacks have no leader, and it is asked
+    // whether they have got one.
+    let mut partitions = old.map(|old| old.partitions.clone()).unwrap_or_default();
+    if recreated {
+        partitions.fill(UNKNOWN_PARTITION);
+    }
     let mut view = TopicView {
         // An older broker that does not tell the id does not take it away.
         id: if topic.id.is_zero() { old.map_or(topic.id, |old| old.id) } else { topic.id },
-        // Partitions never vanish from a topic that was not recreated.
-        partitions: old.map(|old| old.partitions.clone()).unwrap_or_default(),
+        partitions,
     };
     for partition in &topic.partitions {
         let Ok(index) = usize::try_from(partition.partition.0) else { continue };
@@ -174,8 +192,7 @@ fn merge_topic(
             continue;
         }
         if index >= view.partitions.len() {
-            let unknown = PartitionView { leader: None, epoch: -1 };
-            view.partitions.resize(index + 1, unknown);
+            view.partitions.resize(index + 1, UNKNOWN_PARTITION);
         }
         let known = &mut view.partitions[index];
         let leader = partition.leader.filter(|leader| brokers.contains_key(leader));

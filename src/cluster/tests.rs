@@ -19,6 +19,7 @@ fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
         bootstrap: bootstrap.iter().map(address).collect(),
         age_max: AGE,
         interval_min: 100 * MS,
+        leaderless_interval_max: 1_000 * MS,
         topic_unknown_max: LIMIT,
         delivery_timeout: 4 * LIMIT,
         backoff_min: 50 * MS,
@@ -227,6 +228,7 @@ fn c15_a_hint_counts_if_it_is_newer_and_says_where() {
     let before = machine.take_snapshot().expect("there is news");
     let mut hint = LeaderHint {
         topic: "t".into(),
+        topic_id: TopicId::ZERO,
         partition: PartitionId(0),
         leader: BrokerId(9),
         epoch: 6,
@@ -249,6 +251,69 @@ fn c15_a_hint_counts_if_it_is_newer_and_says_where() {
         });
         assert!(machine.take_snapshot().is_none(), "epoch {epoch} of partition {partition}");
     }
+}
+
+#[test]
+fn c19_a_hint_about_a_deleted_topic_says_nothing_of_its_successor() {
+    let mut machine = informed(&[(0, Some(1), 5)]);
+    let mut hint = LeaderHint {
+        topic: "t".into(),
+        topic_id: machine.snapshot().topics["t"].id,
+        partition: PartitionId(0),
+        leader: BrokerId(2),
+        epoch: 9,
+        address: None,
+    };
+    assert!(!hint.topic_id.is_zero());
+    let mut recreated = topic("t", &[(0, Some(1), 0)]);
+    recreated.id = TopicId([2; 16]);
+    machine.handle_metadata(1, &metadata(&[1, 2], vec![recreated]));
+    machine.handle_hint(&hint);
+    assert_eq!(leader_of(&machine, 0), (Some(1), 0));
+    hint.topic_id = TopicId([2; 16]);
+    machine.handle_hint(&hint);
+    assert_eq!(leader_of(&machine, 0), (Some(2), 9));
+}
+
+#[test]
+fn c19_partitions_that_a_recreated_topic_lacks_are_asked_for() {
+    let mut machine = informed(&[(0, Some(1), 5), (1, Some(2), 5)]);
+    let mut recreated = topic("t", &[(0, Some(1), 0)]);
+    recreated.id = TopicId([2; 16]);
+    machine.handle_refresh_wanted();
+    machine.poll_query(100 * MS).expect("it is time");
+    machine.handle_metadata(100 * MS, &metadata(&[1, 2], vec![recreated.clone()]));
+    assert_eq!(leader_of(&machine, 1), (None, -1));
+    assert_eq!(machine.poll_query(200 * MS), query(&["t"]));
+    let mut grown = topic("t", &[(0, Some(1), 0), (1, Some(1), 0)]);
+    grown.id = recreated.id;
+    machine.handle_metadata(200 * MS, &metadata(&[1, 2], vec![grown]));
+    assert_eq!(leader_of(&machine, 1), (Some(1), 0));
+    assert_eq!(machine.poll_query(10_000 * MS), None);
+}
+
+#[test]
+fn a_missing_leader_is_asked_for_the_more_seldom_the_longer_it_is_missing() {
+    let mut machine = informed(&[(0, None, 5)]);
+    let (mut now, mut waits) = (0, Vec::new());
+    while now < 15_000 * MS {
+        let next = machine.poll_timeout(now).expect("it goes on asking");
+        waits.push(next - now);
+        now = next;
+        assert_eq!(machine.poll_query(now), query(&["t"]));
+        machine.handle_metadata(now, &metadata(&[1, 2], vec![topic("t", &[(0, None, 5)])]));
+    }
+    assert_eq!(waits[..10], [100 * MS; 10]);
+    assert!(waits.is_sorted(), "{waits:?}");
+    assert_eq!(waits.last(), Some(&(1_000 * MS)));
+    // The next loss of a leader begins anew.
+    for leader in [Some(1), None] {
+        now += 1_000 * MS;
+        machine.handle_refresh_wanted();
+        assert_eq!(machine.poll_query(now), query(&["t"]));
+        machine.handle_metadata(now, &metadata(&[1, 2], vec![topic("t", &[(0, leader, 6)])]));
+    }
+    assert_eq!(machine.poll_timeout(now), Some(now + 100 * MS));
 }
 
 #[test]
@@ -342,6 +407,7 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
             bootstrap: vec![BrokerAddress { host: "host".into(), port: 9092 }],
             age_max: 1_000_000,
             interval_min: 100,
+            leaderless_interval_max: 1_000,
             topic_unknown_max: 100_000,
             delivery_timeout: 400_000,
             backoff_min: 50,

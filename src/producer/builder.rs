@@ -266,6 +266,7 @@ fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> Me
         bootstrap,
         age_max: nanos(config.metadata_max_age),
         interval_min: nanos(config.metadata_min_refresh),
+        leaderless_interval_max: nanos(config.retry_backoff_max),
         topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
         delivery_timeout: nanos(config.delivery_timeout),
         backoff_min: nanos(config.reconnect_backoff),

@@ -15,7 +15,7 @@ use crate::connection::{Connection, InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
 use crate::policy::{ExponentialBackoff, RetryPolicy};
 use crate::protocol::{
-    ErrorCode, PartitionResponse, ProduceResponse, TopicRef, VERSION_TOPIC_IDS_MIN,
+    ErrorCode, PartitionResponse, ProduceResponse, TopicId, TopicRef, VERSION_TOPIC_IDS_MIN,
 };
 
 /// The acknowledgement of every replica in sync.
@@ -43,7 +43,10 @@ impl Shard {
                 answers.find(position, topic, named.partition)
             });
             match answer {
-                Some(answer) => self.settle(now, lane, batch, answer, &response),
+                Some(answer) => {
+                    self.hint(lane, topic_id, answer, &response);
+                    self.settle(now, lane, batch, answer);
+                }
                 None if planted!(DropsOmittedPartition) => {}
                 None => {
                     let problem = "the broker's response left the partition out";
@@ -59,19 +62,8 @@ impl Shard {
         }
     }
 
-    fn settle(
-        &mut self,
-        now: u64,
-        id: LaneId,
-        mut batch: Box<Batch>,
-        answer: &PartitionResponse,
-        response: &ProduceResponse,
-    ) {
-        let verdict = verdict(answer.error);
-        if let Verdict::WrongLeader = verdict {
-            self.hint(id, answer, response);
-        }
-        match verdict {
+    fn settle(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, answer: &PartitionResponse) {
+        match verdict(answer.error) {
             Verdict::Written => {
                 let offset = Some(answer.base_offset).filter(|&offset| offset >= 0);
                 let append_time = Some(answer.log_append_time_ms).filter(|&time| time >= 0);
@@ -229,8 +221,17 @@ impl Shard {
     }
 
     /// KIP-951: the response may name the new leader.
-    fn hint(&mut self, id: LaneId, answer: &PartitionResponse, response: &ProduceResponse) {
+    fn hint(
+        &mut self,
+        id: LaneId,
+        topic_id: TopicId,
+        answer: &PartitionResponse,
+        response: &ProduceResponse,
+    ) {
         let Some((leader, epoch)) = answer.current_leader else { return };
+        if verdict(answer.error) != Verdict::WrongLeader {
+            return;
+        }
         let Some(entry) = self.lane_mut(id) else { return };
         let address = response
             .node_endpoints
@@ -242,7 +243,7 @@ impl Shard {
             });
         let lane = &entry.half.lane;
         let (topic, partition) = (lane.topic.clone(), lane.partition);
-        let hint = LeaderHint { topic, partition, leader, epoch, address };
+        let hint = LeaderHint { topic, topic_id, partition, leader, epoch, address };
         self.actions.push_back(Action::Hint(hint));
     }
 

@@ -473,6 +473,7 @@ fn metadata_config() -> MetadataConfig {
         bootstrap: vec![BrokerAddress { host: "10.0.0.1".into(), port: 9092 }],
         age_max: 300 * SECOND,
         interval_min: 100 * MS,
+        leaderless_interval_max: 1_000 * MS,
         topic_unknown_max: 30 * SECOND,
         delivery_timeout: 120 * SECOND,
         backoff_min: 50 * MS,

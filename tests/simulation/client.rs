@@ -164,6 +164,7 @@ fn metadata_config(plan: &Plan) -> MetadataConfig {
         bootstrap: bootstrap.collect(),
         age_max: 5_000 * MS,
         interval_min: 20 * MS,
+        leaderless_interval_max: 200 * MS,
         topic_unknown_max: 10_000 * MS,
         delivery_timeout: 120_000 * MS,
         backoff_min: 5 * MS,
