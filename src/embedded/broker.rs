@@ -194,6 +194,7 @@ impl Open {
         if let Some(node) = shared.node(acceptor.id) {
             add(&node.counters.connections_open, 1);
         }
+        shared.observers.notify();
         Ok((stream, Open { number, id: acceptor.id, shared, connections }))
     }
 }
