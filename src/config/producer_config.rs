@@ -100,7 +100,9 @@ pub struct ProducerConfig {
     pub max_block: Duration,
     /// The first wait before a retry. Default: 100 ms. `retry.backoff.ms`.
     pub retry_backoff: Duration,
-    /// The longest wait before a retry. Default: 1 s. `retry.backoff.max.ms`.
+    /// The longest wait before a retry. Default: 1 s. While a broker has too few followers in sync,
+    /// one of its partitions at a time is tried every `retry_backoff` nevertheless.
+    /// `retry.backoff.max.ms`.
     pub retry_backoff_max: Duration,
     /// The first wait before a broker is connected to again. Default: 50 ms.
     /// `reconnect.backoff.ms`.

@@ -5,10 +5,9 @@ use std::time::Duration;
 /// Says how long to wait before something that failed is tried again: a batch, a connection, a
 /// metadata request. How often is not its business: `retries` and `delivery_timeout` decide that.
 pub trait RetryPolicy: Send + Sync {
-    /// The wait before the next attempt, after `attempt` waits before it: 0 for the first, and
-    /// again for one partition of a broker that lacks followers in sync
-    /// ([why](crate::manual::non_obvious)). `random` is any number, evenly spread over all of
-    /// `u64`: it comes in as an argument so that a simulation decides it.
+    /// The wait before the next attempt, after `attempt` waits before it: 0 for the first. `random`
+    /// is any number, evenly spread over all of `u64`: it comes in as an argument so that a
+    /// simulation decides it.
     ///
     /// Called on event loops: it must only compute, and never wait. A panic counts as the default
     /// policy's wait.

@@ -25,6 +25,9 @@ const THROTTLE_MAX: Duration = Duration::from_secs(60);
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
 
+/// `retries` from which on a batch that is tried every 100 ms does not use them up within days.
+const RETRIES_MANY: u32 = 10_000_000;
+
 /// Builds a [`Producer`]. Every setting has a method here or a field in [`ProducerConfig`], which
 /// documents units, defaults and costs.
 #[derive(Clone, Debug)]
@@ -288,6 +291,7 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
         request_bytes: REQUEST_BYTES.min(config.request_bytes_max),
         request_bytes_max: config.request_bytes_max,
         retries: config.retries,
+        tries_for_all: config.retry_policy.is_none() && config.retries >= RETRIES_MANY,
         reconnect_backoff: (nanos(config.reconnect_backoff), nanos(config.reconnect_backoff_max)),
         idle_max: nanos(config.connections_max_idle),
         compression: config.compression,

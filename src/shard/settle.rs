@@ -154,7 +154,7 @@ impl Shard {
             return self.failed(now, id, batch, cause);
         }
         batch.state.last_problem = Some(code.to_string().into());
-        if code == ErrorCode::NOT_ENOUGH_REPLICAS {
+        if code == ErrorCode::NOT_ENOUGH_REPLICAS && self.config.tries_for_all {
             let wait = self.wait_for_followers(now, id);
             self.hold_back(now, id, wait);
         } else {

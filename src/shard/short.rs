@@ -11,9 +11,6 @@ use super::shard::Shard;
 use crate::batch::LaneId;
 use crate::protocol::BrokerId;
 
-/// `retries` from which on a lane that is tried every 100 ms does not use them up for days.
-const RETRIES_MANY: u32 = 10_000_000;
-
 /// A lane that was refused for lack of followers, and has not been acknowledged since.
 #[derive(Clone, Copy)]
 pub(super) struct Short {
@@ -35,8 +32,7 @@ impl Shard {
             return self.retry_backoff(0);
         };
         let broker = &mut self.brokers[index];
-        // Where attempts are numbered none is spent on behalf of others.
-        let tries_for_all = broker.tried_until <= now && self.config.retries >= RETRIES_MANY;
+        let tries_for_all = broker.tried_until <= now;
         let before = entry.short.filter(|short| short.broker == broker.id);
         let waits = before.filter(|_| !tries_for_all).map_or(0, |short| short.waits);
         entry.short = Some(Short { broker: broker.id, refused_at: now, waits: waits + 1 });

@@ -193,6 +193,7 @@ fn shard_config(plan: &Plan) -> ShardConfig {
         request_bytes: 1 << 20,
         request_bytes_max: 8 << 20,
         retries: u32::MAX,
+        tries_for_all: true,
         reconnect_backoff: (5 * MS, 40 * MS),
         idle_max: 540_000 * MS,
         compression: settings.compression,

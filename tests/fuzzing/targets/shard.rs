@@ -310,6 +310,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
         request_bytes: 1 << 20,
         request_bytes_max: 8 << 20,
         retries: u32::MAX,
+        tries_for_all: true,
         reconnect_backoff: (50 * MS, 200 * MS),
         idle_max: 540_000 * MS,
         compression: Compression::None,
