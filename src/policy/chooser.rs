@@ -25,6 +25,16 @@ impl Chooser {
         matches!(self, Chooser::Own(_))
     }
 
+    /// Where [`Chooser::partition`] would put a record without key, if it is known before anybody
+    /// was asked, and as long as that partition is available.
+    #[inline]
+    pub fn sticky(&self) -> Option<u32> {
+        match self {
+            Chooser::Default(partitioner) => partitioner.sticky(),
+            Chooser::Own(_) => None,
+        }
+    }
+
     /// The partition of a record.
     ///
     /// # Errors

@@ -79,6 +79,14 @@ impl DefaultPartitioner {
         choose(slot, Partitions::new(view), sticky)
     }
 
+    /// What [`DefaultPartitioner::choose`] answers for a record without key, if this partition is
+    /// available: for a caller that looks at the partition anyway.
+    #[inline]
+    pub(crate) fn sticky(&self) -> Option<u32> {
+        let sticky = self.slots.get()?[thread_number() as usize % SLOTS].partition.load(Relaxed);
+        (sticky < EXHAUSTED).then_some(sticky)
+    }
+
     /// What [`Partitioner::on_appended`] does.
     #[inline]
     pub(crate) fn count_appended(&self, partition: u32, bytes: usize, batch_size: usize) {

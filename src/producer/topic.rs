@@ -122,15 +122,19 @@ impl Topic {
         {
             return Ok(delivery);
         }
-        let named = partition;
-        let partition = self.choose(named, parts)?;
-        let Some(lane) = self.lanes.lane(partition) else {
-            return Err(self.out_of_range(partition, named.is_none()));
+        let (partition, lane) = match self.writable_sticky(partition, parts) {
+            Some(found) => found,
+            None => {
+                let chosen = self.choose(partition, parts)?;
+                let Some(lane) = self.lanes.lane(chosen) else {
+                    return Err(self.out_of_range(chosen, partition.is_none()));
+                };
+                if !self.shared.accumulator.pool.is_writable(lane.account()) {
+                    return self.send_slowly(lane, timestamp, parts);
+                }
+                (chosen, lane)
+            }
         };
-        let pool = &self.shared.accumulator.pool;
-        if !pool.is_writable(lane.account()) {
-            return self.send_slowly(lane, timestamp, parts);
-        }
         let context = self.shared.accumulator.append_context(&self.shared.clock);
         let mut none = Vec::new();
         let appended = lane.append(&context, timestamp, parts, &mut none);
@@ -150,6 +154,23 @@ impl Topic {
         let batch_size = self.shared.accumulator.config.batch_size;
         self.lanes.partitioner.on_appended(&self.lanes.name, partition, len, batch_size);
         Delivery::new(handle)
+    }
+
+    /// The usual case of a record that has neither partition nor key: it goes where the thread's
+    /// last one went. One look at the lane tells both whether it may and whether there is room.
+    #[inline]
+    fn writable_sticky(
+        &self,
+        asked: Option<u32>,
+        parts: &RecordParts<'_>,
+    ) -> Option<(u32, &Arc<Lane>)> {
+        if asked.is_some() || parts.key.is_some() {
+            return None;
+        }
+        let partition = self.lanes.partitioner.sticky()?;
+        let lane = self.lanes.lane(partition)?;
+        let pool = &self.shared.accumulator.pool;
+        (lane.has_leader() && pool.is_writable(lane.account())).then_some((partition, lane))
     }
 
     #[inline]
