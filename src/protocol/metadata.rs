@@ -103,7 +103,7 @@ pub struct BrokerMetadata {
     pub id: BrokerId,
     /// A host name or an IP address.
     pub host: String,
-    /// Its port.
+    /// Its port; 0 where what was sent is none.
     pub port: u16,
     /// The rack it says it stands in.
     pub rack: Option<String>,

@@ -58,9 +58,6 @@ pub enum DecodeProblem {
         /// Bytes that were left.
         remaining: usize,
     },
-    /// A number is outside the range that the field has.
-    #[error("{0} is out of range")]
-    OutOfRange(i64),
     /// The field or the message ended and bytes were left over.
     #[error("{0} bytes are left over at the end")]
     TrailingBytes(usize),
@@ -142,11 +139,10 @@ impl<'a> Reader<'a> {
         Ok(TopicId(self.take_array(field)?))
     }
 
-    /// A port, 32 bits on the wire, of which 0 to 65535 are valid.
+    /// A port, 32 bits on the wire. What is none becomes 0, where nobody listens: one broker's
+    /// wrong entry must not make the others' unreadable.
     pub fn port(&mut self, field: &'static str) -> Result<u16> {
-        let port = self.i32(field)?;
-        u16::try_from(port)
-            .map_err(|_| DecodeError::new(field, DecodeProblem::OutOfRange(i64::from(port))))
+        Ok(u16::try_from(self.i32(field)?).unwrap_or(0))
     }
 
     /// An unsigned 32-bit varint, 1 to 5 bytes.
@@ -624,11 +620,9 @@ mod tests {
     }
 
     #[test]
-    fn ports_outside_16_bits_are_refused() {
-        assert_eq!(Reader::new(&65535i32.to_be_bytes(), false).port("f"), Ok(65535));
-        for port in [-1i32, 65536] {
-            let refused = problem(Reader::new(&port.to_be_bytes(), false).port("f"));
-            assert_eq!(refused, DecodeProblem::OutOfRange(i64::from(port)));
+    fn ports_outside_16_bits_are_none() {
+        for (sent, port) in [(65_535, 65_535), (0, 0), (-1, 0), (65_536, 0), (i32::MIN, 0)] {
+            assert_eq!(Reader::new(&i32::to_be_bytes(sent), false).port("f"), Ok(port));
         }
     }
 }

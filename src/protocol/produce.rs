@@ -160,7 +160,7 @@ pub struct NodeEndpoint {
     pub id: BrokerId,
     /// A host name or an IP address.
     pub host: String,
-    /// Its port.
+    /// Its port; 0 where what was sent is none.
     pub port: u16,
 }
 

@@ -49,8 +49,8 @@ pub struct ShardConfig {
     pub request_bytes_max: usize,
     /// Attempts after the first.
     pub retries: u32,
-    /// While a broker lacks followers, one of its lanes is tried for all. Not with a retry policy of
-    /// the user's own, which sets the pace of each, or where attempts are limited.
+    /// While a broker lacks followers, one of its lanes is tried for all. Not with a retry policy
+    /// of the user's own, which sets the pace of each, or where attempts are limited.
     pub tries_for_all: bool,
     /// Waits between attempts to connect: the first, and the longest.
     pub reconnect_backoff: (u64, u64),

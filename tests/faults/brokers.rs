@@ -199,6 +199,20 @@ fn f26_ports_and_hosts_that_cannot_be() {
 }
 
 #[test]
+fn f26_a_broker_at_an_impossible_port_costs_its_own_partitions_only() {
+    let stage = Stage::new(2, 2);
+    let bootstrap = stage.proxy(1).address().to_string();
+    rewrite::metadata(stage.proxy(1), |response| response.brokers[1].port = -1);
+    let producer = quick(Producer::builder(&bootstrap)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let mut late = topic.send_record(Record::new().value("v").partition(1)).unwrap();
+    acked(topic.send_record(Record::new().value("v").partition(0)).unwrap());
+    assert!(late.try_take().is_none());
+    stage.proxy(1).clear();
+    acked(late);
+}
+
+#[test]
 fn f26_brokers_with_impossible_ids() {
     for id in [-1, i32::MIN] {
         lying(move |response| {
