@@ -130,7 +130,7 @@ impl RecordAccumulator {
         partitions: u32,
         owner: impl Fn(PartitionId) -> ShardId,
     ) -> Result<Vec<Box<LaneHalf>>, TooManyLanes> {
-        let missing = topic.partitions()..partitions;
+        let missing = topic.lane_count()..partitions;
         let lanes_max = self.config.lanes_max;
         if lock(&self.lanes).len() + missing.len() > lanes_max {
             return Err(TooManyLanes { lanes_max });

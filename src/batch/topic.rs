@@ -33,6 +33,8 @@ pub struct TopicLanes {
     /// Chooses partitions for this topic.
     pub partitioner: Chooser,
     chunks: [OnceLock<Chunk>; CHUNKS],
+    lane_count: AtomicU32,
+    /// At most `lane_count`: the lanes that records are put into.
     count: AtomicU32,
     state: AtomicU8,
     stash: Mutex<Stash>,
@@ -53,6 +55,7 @@ impl TopicLanes {
             name,
             partitioner,
             chunks: [const { OnceLock::new() }; CHUNKS],
+            lane_count: AtomicU32::new(0),
             count: AtomicU32::new(0),
             state: AtomicU8::new(TopicState::Unknown as u8),
             stash: Mutex::new(Stash::default()),
@@ -60,13 +63,18 @@ impl TopicLanes {
         })
     }
 
-    /// Partitions known; they only grow.
+    /// Partitions that the topic has. They grow, unless it is deleted and created again with fewer.
     #[inline]
     pub fn partitions(&self) -> u32 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The lane of a partition below [`TopicLanes::partitions`].
+    /// Partitions that there are lanes for. They only grow.
+    pub fn lane_count(&self) -> u32 {
+        self.lane_count.load(Ordering::Acquire)
+    }
+
+    /// The lane of a partition below [`TopicLanes::lane_count`].
     #[inline]
     pub fn lane(&self, partition: u32) -> Option<&Arc<Lane>> {
         let (chunk, offset) = chunk_of(partition as usize);
@@ -75,12 +83,13 @@ impl TopicLanes {
 
     /// Every lane.
     pub fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
-        (0..self.partitions()).filter_map(|partition| self.lane(partition))
+        (0..self.lane_count()).filter_map(|partition| self.lane(partition))
     }
 
-    /// Appends lanes, in the order of their partitions. By the metadata thread only.
+    /// Appends lanes, in the order of their partitions, for records to be put into. By the metadata
+    /// thread only, as [`TopicLanes::set_partitions`].
     pub fn grow(&self, lanes: impl IntoIterator<Item = Arc<Lane>>) {
-        let mut count = self.count.load(Ordering::Relaxed);
+        let mut count = self.lane_count.load(Ordering::Relaxed);
         for lane in lanes {
             assert_eq!(lane.partition.0, count as i32, "lanes are appended in order");
             let (chunk, offset) = chunk_of(count as usize);
@@ -90,7 +99,13 @@ impl TopicLanes {
             assert!(fresh, "a lane is appended once");
             count += 1;
         }
+        self.lane_count.store(count, Ordering::Release);
         self.count.store(count, Ordering::Release);
+    }
+
+    /// The topic has so many partitions, as far as there are lanes for them.
+    pub fn set_partitions(&self, partitions: u32) {
+        self.count.store(partitions.min(self.lane_count()), Ordering::Release);
     }
 
     /// Where senders go.

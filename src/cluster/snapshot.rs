@@ -37,8 +37,11 @@ pub struct PartitionView {
 pub struct TopicView {
     /// Its id; zero where the broker is too old to say.
     pub id: TopicId,
-    /// Its partitions, by index.
+    /// Its partitions, by index. Those at and above `count` belonged to a topic of the same name
+    /// that was deleted: nobody leads them, until this one has as many.
     pub partitions: Vec<PartitionView>,
+    /// How many partitions it has.
+    pub count: u32,
 }
 
 /// A leader that a broker named in a Produce response (KIP-951).
@@ -184,6 +187,7 @@ fn merge_topic(
         // An older broker that does not tell the id does not take it away.
         id: if topic.id.is_zero() { old.map_or(topic.id, |old| old.id) } else { topic.id },
         partitions,
+        count: old.filter(|_| !recreated).map_or(0, |old| old.count),
     };
     for partition in &topic.partitions {
         let Ok(index) = usize::try_from(partition.partition.0) else { continue };
@@ -194,6 +198,7 @@ fn merge_topic(
         if index >= view.partitions.len() {
             view.partitions.resize(index + 1, UNKNOWN_PARTITION);
         }
+        view.count = view.count.max(index as u32 + 1);
         let known = &mut view.partitions[index];
         let leader = partition.leader.filter(|leader| brokers.contains_key(leader));
         // A lower epoch of the same topic is older news, from a broker that lags behind.

@@ -284,11 +284,13 @@ fn c19_partitions_that_a_recreated_topic_lacks_are_asked_for() {
     machine.poll_query(100 * MS).expect("it is time");
     machine.handle_metadata(100 * MS, &metadata(&[1, 2], vec![recreated.clone()]));
     assert_eq!(leader_of(&machine, 1), (None, -1));
+    assert_eq!(machine.snapshot().topics["t"].count, 1);
     assert_eq!(machine.poll_query(200 * MS), query(&["t"]));
     let mut grown = topic("t", &[(0, Some(1), 0), (1, Some(1), 0)]);
     grown.id = recreated.id;
     machine.handle_metadata(200 * MS, &metadata(&[1, 2], vec![grown]));
     assert_eq!(leader_of(&machine, 1), (Some(1), 0));
+    assert_eq!(machine.snapshot().topics["t"].count, 2);
     assert_eq!(machine.poll_query(10_000 * MS), None);
 }
 

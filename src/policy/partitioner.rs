@@ -29,7 +29,7 @@ impl<'a> Partitions<'a> {
     }
 
     /// All partitions of the topic, those without a leader included; at least 1. It grows when
-    /// partitions are added, and never shrinks.
+    /// partitions are added, and shrinks only when the topic is deleted and created again.
     pub fn count(&self) -> u32 {
         self.view.count()
     }

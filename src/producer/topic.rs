@@ -126,7 +126,8 @@ impl Topic {
             Some(found) => found,
             None => {
                 let chosen = self.choose(partition, parts)?;
-                let Some(lane) = self.lanes.lane(chosen) else {
+                let lane = self.lanes.lane(chosen);
+                let Some(lane) = lane.filter(|_| chosen < self.lanes.partitions()) else {
                     return Err(self.out_of_range(chosen, partition.is_none()));
                 };
                 if !self.shared.accumulator.pool.is_writable(lane.account()) {

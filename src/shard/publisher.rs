@@ -158,7 +158,7 @@ impl Publisher {
     fn grow(&self, topic: &TopicLanes, snapshot: &ClusterSnapshot, host: &mut dyn ShardHost) {
         let Some(known) = snapshot.topics.get(&topic.name) else { return };
         let partitions = known.partitions.len() as u32;
-        if partitions > topic.partitions() {
+        if partitions > topic.lane_count() {
             let owner = |partition| {
                 let leader = snapshot.partition(&topic.name, partition).and_then(|p| p.leader);
                 let placement = leader.and_then(|leader| self.placements.get(&leader));
@@ -175,7 +175,7 @@ impl Publisher {
                 }
                 Err(limit) => {
                     log::error!("topic {}: lanes_max = {} is reached", topic.name, limit.lanes_max);
-                    if topic.partitions() == 0 {
+                    if topic.lane_count() == 0 {
                         let lanes_max = limit.lanes_max;
                         let cause = DeliveryErrorCause::TooManyLanes { lanes_max };
                         self.fail_stash(topic, u64::MAX, &cause);
@@ -184,6 +184,7 @@ impl Publisher {
                 }
             }
         }
+        topic.set_partitions(known.count);
         let stash = topic.lock_stash();
         topic.set_known(&stash);
         let draining = !stash.is_empty();

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::*;
+use tidegate::SendErrorKind;
 
 fn quick(cluster: &EmbeddedCluster) -> ProducerBuilder {
     builder(cluster).batch_size(2_000).configure(|c| {
@@ -319,6 +320,34 @@ fn c19_a_topic_is_deleted_and_made_anew() {
     }
     close(&producer);
     assert_eq!(cluster.records("t", 0).len(), 11);
+}
+
+#[test]
+fn c19_a_topic_made_anew_with_fewer_partitions_has_all_keys_in_those() {
+    let cluster = cluster(1, 8);
+    let quick = || quick(&cluster).configure(|c| c.metadata_max_age = millis(50)).build().unwrap();
+    let producer = quick();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 8);
+    cluster.delete_topic("t");
+    cluster.create_topic("t", 3);
+    eventually("the producer sees it", || topic.partitions() == 3);
+    let fresh = quick();
+    let fresh = fresh.topic("t").unwrap();
+    for n in 0..100_u32 {
+        let place = |topic: &Topic| acked(topic.send(&n.to_be_bytes(), "v").unwrap()).partition();
+        assert_eq!(place(&topic), place(&fresh));
+        acked(topic.send((), "v").unwrap());
+    }
+    let to_the_sixth = || topic.send_record(Record::new().value("v").partition(5));
+    let error = to_the_sixth().unwrap_err();
+    let (partition, partitions, by_partitioner) = (5, 3, false);
+    let kind = SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner };
+    assert_eq!(*error.kind(), kind);
+    cluster.add_partitions("t", 6);
+    eventually("the producer sees the growth", || topic.partitions() == 6);
+    acked(to_the_sixth().unwrap());
+    close(&producer);
 }
 
 #[test]

@@ -274,7 +274,11 @@ impl Driven {
 fn view(account: AccountId) -> View {
     let address = BrokerAddress { host: "b".into(), port: 9092 };
     let partition = PartitionView { leader: Some(BROKER), epoch: 0 };
-    let topic = TopicView { id: TopicId::ZERO, partitions: vec![partition; PARTITIONS] };
+    let topic = TopicView {
+        id: TopicId::ZERO,
+        partitions: vec![partition; PARTITIONS],
+        count: PARTITIONS as u32,
+    };
     let snapshot = ClusterSnapshot {
         generation: 1,
         brokers: [(BROKER, address.clone())].into(),
