@@ -15,7 +15,8 @@ use crate::sync::{Outcome, wait_until};
 ///
 /// A future for any runtime; threads use [`Delivery::wait`]. Dropping it does not cancel the
 /// record. Keeping it costs 24 bytes and, for each batch, one completion cell of 128 bytes; it
-/// holds no buffer memory.
+/// holds no buffer memory. Its waker is called on an event loop, which waits until it returns:
+/// those of the usual runtimes only queue the task.
 #[must_use = "a record's error is lost if nobody looks at its delivery"]
 pub struct Delivery {
     /// `None` once the outcome was given out.

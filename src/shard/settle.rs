@@ -118,10 +118,11 @@ impl Shard {
         offset: Option<i64>,
         append_time: Option<i64>,
     ) {
+        let broker = batch.state.broker;
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             entry.half.settle_acked(batch, offset, append_time, &mut self.wakes);
-            if let Some(short) = entry.short.take() {
-                self.followers_are_back(now, short);
+            if entry.short.is_some() {
+                self.end_short(now, id, broker);
             }
         }
         self.after_settling(now, id);
@@ -154,11 +155,12 @@ impl Shard {
             return self.failed(now, id, batch, cause);
         }
         batch.state.last_problem = Some(code.to_string().into());
-        if code == ErrorCode::NOT_ENOUGH_REPLICAS && self.config.tries_for_all {
-            let wait = self.wait_for_followers(now, id);
-            self.hold_back(now, id, wait);
-        } else {
-            self.back_off(now, id, &mut batch.state);
+        match batch.state.broker {
+            Some(broker) if code == ErrorCode::NOT_ENOUGH_REPLICAS && self.config.tries_for_all => {
+                let wait = self.wait_for_followers(now, id, broker);
+                self.hold_back(now, id, wait);
+            }
+            _ => self.back_off(now, id, &mut batch.state),
         }
         if let Some(entry) = self.lane_mut(id) {
             let (lane, attempts) = (&entry.half.lane, batch.state.attempts);

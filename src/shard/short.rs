@@ -23,26 +23,37 @@ pub(super) struct Short {
 }
 
 impl Shard {
-    /// The lane was refused for lack of followers: how long it waits.
-    pub(super) fn wait_for_followers(&mut self, now: u64, id: LaneId) -> Duration {
-        let lanes_max = self.lanes.len();
-        let leader = self.lane_mut(id).and_then(|entry| entry.half.leader);
-        let index = leader.and_then(|leader| self.broker_index(leader.broker));
+    /// `broker` refused the lane for lack of followers: how long it waits. Zero if it waits already:
+    /// what was sent before that brings no news.
+    pub(super) fn wait_for_followers(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        broker: BrokerId,
+    ) -> Duration {
+        let lanes_max = 2 * self.lanes.len();
+        let index = self.broker_index(broker);
         let (Some(index), Some(Some(entry))) = (index, self.lanes.get_mut(id.0 as usize)) else {
             return self.retry_backoff(0);
         };
-        let broker = &mut self.brokers[index];
-        let tries_for_all = broker.tried_until <= now;
-        let before = entry.short.filter(|short| short.broker == broker.id);
+        if entry.half.is_settling() {
+            return Duration::ZERO;
+        }
+        let before = entry.short.filter(|short| short.broker == broker);
+        if before.is_some() && entry.half.backoff_until > now {
+            return Duration::ZERO;
+        }
+        let refusing = &mut self.brokers[index];
+        let tries_for_all = refusing.tried_until <= now;
         let waits = before.filter(|_| !tries_for_all).map_or(0, |short| short.waits);
-        entry.short = Some(Short { broker: broker.id, refused_at: now, waits: waits + 1 });
+        entry.short = Some(Short { broker, refused_at: now, waits: waits + 1 });
         if before.is_none() {
-            if broker.short.len() > lanes_max {
+            if refusing.short.len() > lanes_max {
                 // Lanes that came and went are in it several times.
-                broker.short.sort_unstable();
-                broker.short.dedup();
+                refusing.short.sort_unstable();
+                refusing.short.dedup();
             }
-            broker.short.push(id);
+            refusing.short.push(id);
         }
         let wait = self.retry_backoff(waits);
         if tries_for_all {
@@ -52,8 +63,16 @@ impl Shard {
         wait
     }
 
+    /// Notes that a lane was acknowledged by `broker`, if that is the one that had refused it.
+    pub(super) fn end_short(&mut self, now: u64, id: LaneId, broker: Option<BrokerId>) {
+        let Some(entry) = self.lane_mut(id) else { return };
+        let Some(short) = entry.short.take_if(|short| Some(short.broker) == broker) else { return };
+        entry.half.backoff_until = entry.half.backoff_until.min(now);
+        self.followers_are_back(now, short);
+    }
+
     /// A lane that had been short of followers was acknowledged.
-    pub(super) fn followers_are_back(&mut self, now: u64, short: Short) {
+    fn followers_are_back(&mut self, now: u64, short: Short) {
         let Some(index) = self.broker_index(short.broker) else { return };
         let first = u64::try_from(self.retry_backoff(0).as_nanos()).unwrap_or(u64::MAX);
         let mut lanes = std::mem::take(&mut self.brokers[index].short);

@@ -250,12 +250,17 @@ fn a_refused_batch_waits_100_ms_the_first_time() {
     assert_exactly_once(&world, &sent);
 }
 
-/// One broker leads eight partitions, and lacks followers for all of them.
-fn without_followers() -> (World, Vec<CellHandle>) {
-    let settings = Settings { shards: 1, brokers: 1, partitions: 8, ..Settings::default() };
+/// One broker leads eight partitions, and lacks followers for all of them. To each of them so many
+/// records were sent, some to a batch.
+fn without_followers(records: i32) -> (World, Vec<CellHandle>) {
+    let settings =
+        Settings { shards: 1, brokers: 1, partitions: 8, batch_size: 128, ..Settings::default() };
     let mut world = World::ready(&settings);
+    // The window opens with the first acknowledgement.
+    let _first: Vec<_> = (0..8).map(|partition| world.send(partition, "first")).collect();
+    world.run_for(SECOND);
     lack_followers(&mut world, 0..8);
-    let sent = (0..8).map(|partition| world.send(partition, "r")).collect();
+    let sent = (0..8 * records).map(|n| world.send(n % 8, &format!("r{n}"))).collect();
     (world, sent)
 }
 
@@ -267,7 +272,7 @@ fn lack_followers(world: &mut World, partitions: std::ops::Range<i32>) {
 
 #[test]
 fn while_followers_are_missing_one_lane_of_a_broker_tries_often() {
-    let (mut world, _sent) = without_followers();
+    let (mut world, _sent) = without_followers(1);
     world.run_for(20 * SECOND);
     let tries = |partition| {
         count(&world, |event| matches!(event, Event::Received(r) if r.partition == partition))
@@ -281,19 +286,44 @@ fn while_followers_are_missing_one_lane_of_a_broker_tries_often() {
 
 #[test]
 fn when_the_followers_are_back_no_lane_waits_long() {
-    for downtime in [300 * MS, SECOND, 7 * SECOND, 20 * SECOND] {
-        let (mut world, sent) = without_followers();
-        world.run_for(downtime);
-        lack_followers(&mut world, 0..0);
-        world.run_for(150 * MS);
-        let waiting = sent.iter().filter(|handle| handle.offset().is_none()).count();
-        assert_eq!(waiting, 0, "after {} ms", downtime / MS);
+    // One record, and a window full of batches that are all refused at once.
+    for records in [1, 60] {
+        for downtime in [50 * MS, 150 * MS, 300 * MS, SECOND, 7 * SECOND, 20 * SECOND] {
+            let (mut world, sent) = without_followers(records);
+            world.run_for(downtime);
+            lack_followers(&mut world, 0..0);
+            world.run_for(250 * MS);
+            let waiting = sent.iter().filter(|handle| handle.offset().is_none()).count();
+            assert_eq!(waiting, 0, "{records} records, after {} ms", downtime / MS);
+        }
     }
 }
 
 #[test]
+fn a_lane_that_moved_away_brings_no_news_of_the_broker_it_left() {
+    let settings = Settings { shards: 1, brokers: 2, partitions: 8, ..Settings::default() };
+    let mut world = World::ready(&settings);
+    let ids: Vec<i32> = (0..8).filter(|partition| partition % 2 == 0).collect();
+    lack_followers(&mut world, 0..8);
+    let _sent: Vec<_> = ids.iter().map(|&partition| world.send(partition, "r")).collect();
+    world.run_for(20 * SECOND);
+    let tries = |world: &World| count(world, received_by(1));
+    let before = tries(&world);
+    world.run_for(2 * SECOND);
+    let usual = tries(&world) - before;
+    let before = tries(&world);
+    world.model.move_leader(0, 2);
+    lack_followers(&mut world, 2..8);
+    world.machine.handle_refresh_wanted();
+    world.run_for(2 * SECOND);
+    assert!(world.when(received_by(2)).is_some());
+    let moved = tries(&world) - before;
+    assert!(moved <= usual, "{moved} tries after {usual}");
+}
+
+#[test]
 fn followers_that_come_back_one_by_one_are_noticed_one_by_one() {
-    let (mut world, sent) = without_followers();
+    let (mut world, sent) = without_followers(1);
     world.run_for(5 * SECOND);
     for first in 1..=8 {
         lack_followers(&mut world, first..8);
