@@ -21,8 +21,8 @@ pub enum Certainty {
     /// The record is certainly not in the log: it was never written to a connection, or the broker
     /// refused it with an error that proves so. Sending it again cannot double it.
     NotWritten,
-    /// An attempt to write it went unanswered, or was answered so that it stays open. Sending it
-    /// again may double it.
+    /// An attempt to write it went unanswered, or was answered so that it stays open, as by
+    /// UNKNOWN_SERVER_ERROR. Sending it again may double it.
     Unknown,
 }
 

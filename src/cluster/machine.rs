@@ -17,8 +17,8 @@ pub struct MetadataConfig {
     pub age_max: u64,
     /// At least this long between two requests.
     pub interval_min: u64,
-    /// Partitions without leader are asked for the more seldom the longer they have none, but at
-    /// least this often.
+    /// Partitions without leader are asked for the more seldom the longer no other one has lost
+    /// its leader, but at least this often.
     pub leaderless_interval_max: u64,
     /// A topic that stays unknown for this long fails what waits for it.
     pub topic_unknown_max: u64,
@@ -123,7 +123,7 @@ pub struct MetadataMachine {
     refresh_wanted: bool,
     last_asked: Option<u64>,
     last_answered: Option<u64>,
-    /// Since when some partition has no leader.
+    /// When a partition without leader was last seen to lose it, if there are any.
     leaderless_since: Option<u64>,
     identity_wanted: bool,
     identity_retry_at: u64,
@@ -210,10 +210,9 @@ impl MetadataMachine {
 
     /// A Produce response named a leader.
     pub fn handle_hint(&mut self, hint: &LeaderHint) {
-        if let Some(next) = self.snapshot.hinted(hint) {
-            self.snapshot = Arc::new(next);
-            self.leaderless_since =
-                self.leaderless_since.filter(|_| self.snapshot.has_leaderless());
+        if self.snapshot.is_news(hint) {
+            // Not copied again while nobody else has it: many hints may come at once.
+            Arc::make_mut(&mut self.snapshot).apply(hint);
         }
     }
 
@@ -329,7 +328,7 @@ impl MetadataMachine {
         self.asks_for_leaders_at().map_or(aged, |at| at.min(aged))
     }
 
-    /// A leader is found late by a tenth of the time that there was none.
+    /// A leader is found late by a tenth of the time since the last one was lost.
     fn asks_for_leaders_at(&self) -> Option<u64> {
         let (since, asked) = (self.leaderless_since?, self.last_asked?);
         let (least, most) = (self.config.interval_min, self.config.leaderless_interval_max);
@@ -387,6 +386,9 @@ impl MetadataMachine {
         self.last_problem = None;
         let is_wanted = |name: &str| self.wanted.contains_key(name);
         if let Some(next) = self.snapshot.merged(response, is_wanted) {
+            if next.has_lost_leaders(&self.snapshot) {
+                self.leaderless_since = Some(now);
+            }
             self.snapshot = Arc::new(next);
         }
         self.leaderless_since =

@@ -49,7 +49,8 @@ pub struct TopicView {
 pub struct LeaderHint {
     /// The topic.
     pub topic: Arc<str>,
-    /// The topic's id, as the request named it; zero if it was not known.
+    /// The topic's id when the request was made; zero if it was not known. A broker that was asked
+    /// by name, before Produce v13, may mean an older topic.
     pub topic_id: TopicId,
     /// The partition.
     pub partition: PartitionId,
@@ -120,8 +121,8 @@ impl ClusterSnapshot {
             {
                 let old = next.topics.remove(name);
                 let view = merge_topic(old.as_ref(), topic, &next.brokers);
-                // Indexes that make no sense leave a topic without partitions: it stays unknown.
-                if !view.partitions.is_empty() {
+                // Indexes that make no sense leave the topic as it was.
+                if let Some(view) = Some(view).filter(|view| view.count > 0).or(old) {
                     next.topics.insert(name.into(), view);
                 }
             }
@@ -129,26 +130,39 @@ impl ClusterSnapshot {
         self.changed(next)
     }
 
-    /// The picture after a leader hint, or `None` if it says nothing newer, or is of a topic of the
-    /// same name that was deleted meanwhile: epochs begin anew with each.
-    pub fn hinted(&self, hint: &LeaderHint) -> Option<ClusterSnapshot> {
-        let old = self.partition(&hint.topic, hint.partition)?;
-        let id = self.topics.get(&hint.topic)?.id;
-        if is_another(id, hint.topic_id) {
-            return None;
-        }
+    /// Whether a leader hint says something newer, and not of a topic of the same name that was
+    /// deleted meanwhile: epochs begin anew with each.
+    pub fn is_news(&self, hint: &LeaderHint) -> bool {
+        let topic = self.topics.get(&hint.topic);
+        let old = self.partition(&hint.topic, hint.partition);
+        let (Some(topic), Some(old)) = (topic, old) else { return false };
         let address_known = hint.address.is_some() || self.brokers.contains_key(&hint.leader);
-        if hint.epoch <= old.epoch || !address_known || hint.leader.0 < 0 {
-            return None;
-        }
-        let mut next = self.clone();
+        let newer = hint.epoch > old.epoch && hint.leader.0 >= 0;
+        newer && address_known && !is_another(topic.id, hint.topic_id)
+    }
+
+    /// The picture after a leader hint that is news.
+    pub fn apply(&mut self, hint: &LeaderHint) {
         if let Some(address) = &hint.address {
-            next.brokers.insert(hint.leader, address.clone());
+            self.brokers.insert(hint.leader, address.clone());
         }
-        let topic = next.topics.get_mut(&hint.topic)?;
-        let view = PartitionView { leader: Some(hint.leader), epoch: hint.epoch };
-        topic.partitions[hint.partition.0 as usize] = view;
-        self.changed(next)
+        let index = usize::try_from(hint.partition.0).unwrap_or(usize::MAX);
+        let topic = self.topics.get_mut(&hint.topic);
+        if let Some(known) = topic.and_then(|topic| topic.partitions.get_mut(index)) {
+            *known = PartitionView { leader: Some(hint.leader), epoch: hint.epoch };
+            self.generation += 1;
+        }
+    }
+
+    /// Whether a partition that had a leader in `old`, or was not there, has none.
+    pub fn has_lost_leaders(&self, old: &ClusterSnapshot) -> bool {
+        self.topics.iter().any(|(name, topic)| {
+            let before = old.topics.get(name).map_or(&[][..], |old| &old.partitions);
+            topic.partitions.iter().enumerate().any(|(index, partition)| {
+                let had = before.get(index).is_none_or(|before| before.leader.is_some());
+                had && partition.leader.is_none()
+            })
+        })
     }
 
     fn changed(&self, mut next: ClusterSnapshot) -> Option<ClusterSnapshot> {

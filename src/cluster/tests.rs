@@ -308,7 +308,13 @@ fn a_missing_leader_is_asked_for_the_more_seldom_the_longer_it_is_missing() {
     assert_eq!(waits[..10], [100 * MS; 10]);
     assert!(waits.is_sorted(), "{waits:?}");
     assert_eq!(waits.last(), Some(&(1_000 * MS)));
-    // The next loss of a leader begins anew.
+    // The next loss of a leader begins anew, also while this one is missing still.
+    now += 1_000 * MS;
+    machine.handle_refresh_wanted();
+    assert_eq!(machine.poll_query(now), query(&["t"]));
+    let both = topic("t", &[(0, None, 5), (1, None, 5)]);
+    machine.handle_metadata(now, &metadata(&[1, 2], vec![both]));
+    assert_eq!(machine.poll_timeout(now), Some(now + 100 * MS));
     for leader in [Some(1), None] {
         now += 1_000 * MS;
         machine.handle_refresh_wanted();

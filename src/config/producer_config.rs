@@ -128,8 +128,9 @@ pub struct ProducerConfig {
     /// that was used is asked for until the producer closes. Default: 5 min, at least 5 s.
     /// `metadata.max.idle.ms`.
     pub metadata_max_idle: Duration,
-    /// The least time between two metadata requests, and their interval while a partition has no
-    /// leader. Default: 100 ms. `tidegate.metadata.min.refresh.ms`.
+    /// The least time between two metadata requests, and their interval while a partition has lost
+    /// its leader, which grows to 1 s within ten. Default: 100 ms.
+    /// `tidegate.metadata.min.refresh.ms`.
     pub metadata_min_refresh: Duration,
     /// How long brokers may say that a topic does not exist before the records that wait for it
     /// fail. While no broker can be asked only `delivery_timeout` counts. Default: 30 s; in effect

@@ -25,6 +25,10 @@ const THROTTLE_MAX: Duration = Duration::from_secs(60);
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
 
+/// A partition that has had no leader for long is asked for this often, or as often as
+/// `metadata_min_refresh` allows.
+const LEADERLESS_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
 /// `retries` from which on a batch that is tried every 100 ms does not use them up within days.
 const RETRIES_MANY: u32 = 10_000_000;
 
@@ -269,7 +273,7 @@ fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> Me
         bootstrap,
         age_max: nanos(config.metadata_max_age),
         interval_min: nanos(config.metadata_min_refresh),
-        leaderless_interval_max: nanos(config.retry_backoff_max),
+        leaderless_interval_max: nanos(LEADERLESS_INTERVAL_MAX),
         topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
         delivery_timeout: nanos(config.delivery_timeout),
         backoff_min: nanos(config.reconnect_backoff),

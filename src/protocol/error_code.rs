@@ -39,6 +39,11 @@ macro_rules! error_codes {
                 }
             }
 
+            /// Whether it is one of Kafka 4.3's codes.
+            pub fn is_known(self) -> bool {
+                matches!(self.0, $($code)|*)
+            }
+
             fn kind(self) -> Kind {
                 match self.0 {
                     $($code => error_codes!(@ $kind),)*
@@ -361,6 +366,12 @@ mod tests {
         assert_eq!(ErrorCode::NOT_LEADER_OR_FOLLOWER.to_string(), "NOT_LEADER_OR_FOLLOWER (6)");
         assert_eq!(ErrorCode(-1).to_string(), "UNKNOWN_SERVER_ERROR (-1)");
         assert_eq!(ErrorCode(9999).to_string(), "UNKNOWN (9999)");
+    }
+
+    #[test]
+    fn codes_are_known_or_not() {
+        assert!(ErrorCode::ALL.iter().all(|code| code.is_known()));
+        assert!(!ErrorCode(9_999).is_known() && !ErrorCode(-2).is_known());
     }
 
     #[test]

@@ -106,7 +106,10 @@ impl Shard {
                 self.bump_or_fail(now, id, batch, answer.error, cause);
             }
             Verdict::TooLarge => self.settle_too_large(now, id, batch, answer),
-            Verdict::Fail => self.settle_refused_for_good(now, id, batch, answer),
+            Verdict::Fail { written } => {
+                batch.state.unanswered |= written;
+                self.settle_refused_for_good(now, id, batch, answer);
+            }
         }
     }
 

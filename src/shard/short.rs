@@ -23,8 +23,8 @@ pub(super) struct Short {
 }
 
 impl Shard {
-    /// `broker` refused the lane for lack of followers: how long it waits. Zero if it waits already:
-    /// what was sent before that brings no news.
+    /// `broker` refused the lane for lack of followers: how long it waits. Zero if it waits
+    /// already: what was sent before that brings no news.
     pub(super) fn wait_for_followers(
         &mut self,
         now: u64,

@@ -26,14 +26,19 @@ pub(super) enum Verdict {
     StaleEpoch,
     /// It is longer than the topic allows: split it, send the parts.
     TooLarge,
-    /// It will never be written.
-    Fail,
+    /// No retry can mend it.
+    Fail {
+        /// Nothing says that the broker did not append the batch first.
+        written: bool,
+    },
 }
 
 pub(super) fn verdict(code: ErrorCode) -> Verdict {
     match code {
         ErrorCode::NONE => Verdict::Written,
-        ErrorCode::DUPLICATE_SEQUENCE_NUMBER if planted!(DuplicateIsFailure) => Verdict::Fail,
+        ErrorCode::DUPLICATE_SEQUENCE_NUMBER if planted!(DuplicateIsFailure) => {
+            Verdict::Fail { written: false }
+        }
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Duplicate,
         ErrorCode::NOT_LEADER_OR_FOLLOWER
         | ErrorCode::FENCED_LEADER_EPOCH
@@ -51,7 +56,11 @@ pub(super) fn verdict(code: ErrorCode) -> Verdict {
         | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
         | ErrorCode::NETWORK_EXCEPTION => Verdict::Retry { written: true },
         code if code.is_retriable() => Verdict::Retry { written: false },
-        _ => Verdict::Fail,
+        code => Verdict::Fail {
+            // A broker that failed may have done so at any point; a code that is not known may say
+            // the same.
+            written: code == ErrorCode::UNKNOWN_SERVER_ERROR || !code.is_known(),
+        },
     }
 }
 
@@ -69,10 +78,11 @@ mod tests {
 
     #[test]
     fn what_no_retry_can_mend_fails() {
-        for code in
-            [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::INVALID_RECORD, ErrorCode(9_999)]
-        {
-            assert_eq!(verdict(code), Verdict::Fail, "{code}");
+        for code in [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::INVALID_RECORD] {
+            assert_eq!(verdict(code), Verdict::Fail { written: false }, "{code}");
+        }
+        for code in [ErrorCode::UNKNOWN_SERVER_ERROR, ErrorCode(9_999)] {
+            assert_eq!(verdict(code), Verdict::Fail { written: true }, "{code}");
         }
     }
 }
