@@ -41,7 +41,7 @@ macro_rules! error_codes {
 
             /// Whether it is one of Kafka 4.3's codes.
             pub fn is_known(self) -> bool {
-                matches!(self.0, $($code)|*)
+                Self::ALL.contains(&self)
             }
 
             fn kind(self) -> Kind {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::batch::LaneId;
-use crate::buffer::AccountId;
+use crate::buffer::{AccountId, BufferPool};
 use crate::cluster::BrokerAddress;
 use crate::connection::Connection;
 use crate::protocol::BrokerId;
@@ -38,6 +38,9 @@ pub(super) struct Broker {
     pub suspect: VecDeque<LaneId>,
     /// Lanes with a part-filled batch that may go as soon as the connection is idle enough.
     pub part: VecDeque<LaneId>,
+    /// Lanes whose open batch lingers, and until when, in that order. A lane that moved away is in
+    /// it still, and passed over.
+    pub lingering: VecDeque<(u64, LaneId)>,
     /// Requests of full batches sent while lanes of `suspect` waited.
     pub suspects_passed_over: u32,
     /// Requests sent while lanes of `part` waited, with none of theirs.
@@ -64,6 +67,7 @@ impl Broker {
             full: VecDeque::new(),
             suspect: VecDeque::new(),
             part: VecDeque::new(),
+            lingering: VecDeque::new(),
             suspects_passed_over: 0,
             part_passed_over: 0,
             part_at: None,
@@ -85,6 +89,21 @@ impl Broker {
             Connectivity::Up(connection) => Some(connection),
             _ => None,
         }
+    }
+
+    /// Nearly always the last: a batch is posted when it opens. A lane that comes from another
+    /// broker may be due before others.
+    pub(super) fn add_lingering(&mut self, due: u64, id: LaneId) {
+        let mut at = self.lingering.len();
+        while at > 0 && self.lingering[at - 1].0 > due {
+            at -= 1;
+        }
+        self.lingering.insert(at, (due, id));
+    }
+
+    /// Whether a batch lingers although memory is short.
+    pub(super) fn is_lingering_under_pressure(&self, pool: &BufferPool) -> bool {
+        !self.lingering.is_empty() && pool.under_pressure(self.account)
     }
 
     /// Whether lanes wait for it.

@@ -1,11 +1,13 @@
 //! Deadlines: every delivery resolves within `delivery_timeout`, whatever state its lane is in.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::shard::{Shard, TimerKind};
 use crate::batch::LaneId;
+use crate::connection::Connection;
 use crate::error::DeliveryErrorCause;
 
 impl Shard {
@@ -43,10 +45,7 @@ impl Shard {
         }
         let mut next_in_flight = None;
         if in_flight && !planted!(InFlightNeverExpires) {
-            for index in 0..self.brokers.capacity() {
-                self.fail_in_flight(index, &cause, now);
-            }
-            next_in_flight = self.earliest_in_flight(id);
+            next_in_flight = self.expire_in_flight(now, &cause).get(&id).copied();
         }
         let Some(entry) = self.lane_mut(id) else { return };
         let next = [entry.half.next_deadline(timeout), next_in_flight].into_iter().flatten().min();
@@ -78,12 +77,28 @@ impl Shard {
         missing.then(problem)
     }
 
-    fn earliest_in_flight(&mut self, id: LaneId) -> Option<u64> {
-        let brokers = self.brokers.iter_mut().filter_map(|(_, broker)| broker.connection_mut());
-        brokers
-            .flat_map(|connection| connection.batches_mut())
-            .filter(|entry| entry.lane == id && !entry.batch.is_resolved())
-            .map(|entry| entry.batch.deadline)
-            .min()
+    /// Fails what is in flight past its deadline, of all lanes, and says for each lane when the
+    /// next deadline is. Once a turn is enough, however many lanes are due: nothing is sent
+    /// meanwhile.
+    fn expire_in_flight(&mut self, now: u64, cause: &DeliveryErrorCause) -> &HashMap<LaneId, u64> {
+        let next = match self.next_in_flight.take() {
+            Some(next) => next,
+            None => {
+                let mut next = HashMap::new();
+                for index in 0..self.brokers.capacity() {
+                    self.fail_in_flight(index, cause, now);
+                    let broker = self.brokers.get_mut(index);
+                    let connection = broker.and_then(|broker| broker.connection_mut());
+                    for entry in connection.into_iter().flat_map(Connection::batches_mut) {
+                        if !entry.batch.is_resolved() {
+                            let at = next.entry(entry.lane).or_insert(u64::MAX);
+                            *at = entry.batch.deadline.min(*at);
+                        }
+                    }
+                }
+                next
+            }
+        };
+        self.next_in_flight.insert(next)
     }
 }

@@ -71,22 +71,12 @@ impl Shard {
                 }
             } else if entry.lingers_for != Some(since) {
                 entry.lingers_for = Some(since);
-                self.add_lingering(since.saturating_add(linger), id);
+                self.brokers[index].add_lingering(since.saturating_add(linger), id);
             }
         } else {
             return;
         }
         self.want_connection(now, index);
-    }
-
-    /// Nearly always the last: a batch is posted when it opens. A lane that comes from another
-    /// shard may be due before others.
-    fn add_lingering(&mut self, due: u64, id: LaneId) {
-        let mut at = self.lingering.len();
-        while at > 0 && self.lingering[at - 1].0 > due {
-            at -= 1;
-        }
-        self.lingering.insert(at, (due, id));
     }
 
     /// The producer may not have an id, so nothing of the lane can be written: what waits fails
@@ -102,13 +92,16 @@ impl Shard {
 
     /// Seals the open batches whose linger is over.
     pub(super) fn end_lingers(&mut self, now: u64) {
-        for _ in 0..LINGER_ENDS_MAX {
-            match self.lingering.front() {
-                Some(&(due, id)) if due <= now => {
-                    self.lingering.pop_front();
-                    self.end_linger(now, due, id);
+        let mut left = LINGER_ENDS_MAX;
+        for index in 0..self.brokers.capacity() {
+            while let Some(broker) = self.brokers.get_mut(index)
+                && let Some((due, id)) = broker.lingering.pop_front_if(|(due, _)| *due <= now)
+            {
+                self.end_linger(now, due, id);
+                left -= 1;
+                if left == 0 {
+                    return;
                 }
-                _ => return,
             }
         }
     }
@@ -129,30 +122,28 @@ impl Shard {
         }
     }
 
-    /// While memory is short, linger is ignored: the oldest lingering batches are sealed, a bounded
-    /// number a turn. Returns whether some are left.
+    /// While a broker's memory is short, linger is ignored: its oldest lingering batches are
+    /// sealed, a bounded number a turn. Returns whether some are left.
     pub(super) fn seal_under_pressure(&mut self, now: u64) -> bool {
-        for _ in 0..PRESSURE_SEALS_MAX {
-            let Some(&(due, id)) = self.lingering.front() else { return false };
-            let Some(entry) = self.lane_mut(id) else {
-                self.lingering.pop_front();
-                continue;
-            };
-            let account = entry.half.lane.account();
-            if !self.pool.under_pressure(account) {
-                return false;
+        let mut left = PRESSURE_SEALS_MAX;
+        for index in 0..self.brokers.capacity() {
+            while let Some(broker) = self.brokers.get_mut(index)
+                && broker.is_lingering_under_pressure(&self.pool)
+                && let Some((due, id)) = broker.lingering.pop_front()
+            {
+                self.end_linger(now, due, id);
+                left -= 1;
+                if left == 0 {
+                    return self.is_under_pressure();
+                }
             }
-            self.lingering.pop_front();
-            self.end_linger(now, due, id);
         }
-        !self.lingering.is_empty()
+        false
     }
 
     /// Whether a lingering batch would be sealed now because memory is short.
     pub fn is_under_pressure(&self) -> bool {
-        let first = self.lingering.front().and_then(|(_, id)| self.lanes.get(id.0 as usize));
-        let lane = first.and_then(Option::as_ref).map(|entry| &entry.half.lane);
-        lane.is_some_and(|lane| self.pool.under_pressure(lane.account()))
+        self.brokers.iter().any(|(_, broker)| broker.is_lingering_under_pressure(&self.pool))
     }
 
     /// Asks the driver for a connection, if there is none and it is time.

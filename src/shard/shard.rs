@@ -193,12 +193,12 @@ pub struct Shard {
     pub(super) brokers: Slab<Broker>,
     pub(super) by_id: HashMap<BrokerId, usize>,
     pub(super) timers: BinaryHeap<Reverse<(u64, TimerKind, LaneId)>>,
-    /// Lanes whose open batch lingers, in the order their linger ends.
-    pub(super) lingering: VecDeque<(u64, LaneId)>,
     pub(super) actions: VecDeque<Action>,
     pub(super) wakes: WakeList,
     pub(super) settled: Vec<Request>,
     pub(super) random: u64,
+    /// Each lane's next deadline in flight, once a lane was due in this turn.
+    pub(super) next_in_flight: Option<HashMap<LaneId, u64>>,
     /// Requests made so far.
     pub(super) requests: u64,
     /// The time of the last turn.
@@ -224,11 +224,11 @@ impl Shard {
             brokers: Slab::new(),
             by_id: HashMap::new(),
             timers: BinaryHeap::new(),
-            lingering: VecDeque::new(),
             actions: VecDeque::new(),
             wakes: WakeList::default(),
             settled: Vec::new(),
             random: parts.random | 1,
+            next_in_flight: None,
             requests: 0,
             now: 0,
             failing: None,
@@ -355,6 +355,7 @@ impl Shard {
 
     /// Deadlines and backoffs that are due.
     fn handle_timeout(&mut self, now: u64) {
+        self.next_in_flight = None;
         while let Some(&Reverse((at, kind, id))) = self.timers.peek() {
             if at > now {
                 break;
@@ -402,7 +403,8 @@ impl Shard {
     /// When the next turn must be, nanoseconds, monotonic.
     pub fn poll_timeout(&self) -> Option<u64> {
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
-        let linger = self.lingering.front().map(|(at, _)| *at);
+        let lingers = self.brokers.iter().filter_map(|(_, broker)| broker.lingering.front());
+        let linger = lingers.map(|(at, _)| *at).min();
         let brokers = self.brokers.iter().filter_map(|(_, broker)| self.broker_timeout(broker));
         [timer, linger].into_iter().flatten().chain(brokers).min()
     }

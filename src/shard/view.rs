@@ -116,6 +116,7 @@ impl Shard {
         if half.leader.map(|leader| leader.broker) != old_broker {
             // What the old broker's queues still name is passed over when its turn comes.
             (entry.in_full, entry.in_part) = (false, false);
+            entry.lingers_for = None;
         }
         match half.leader.and_then(|leader| view.placements.get(&leader.broker)) {
             Some(placement) => {

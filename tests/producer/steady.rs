@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tidegate::{BackoffStrategy, ParkSender, Pressure};
+use tidegate::{BackoffStrategy, ParkSender, Pressure, RejectRecords};
 
 use super::*;
 
@@ -160,4 +160,35 @@ fn a_pool_of_the_least_size_works() {
     close(&producer);
     let stored: i64 = (0..12).map(|p| cluster.high_watermark("t", p)).sum();
     assert_eq!(stored, 30 * 101);
+}
+
+/// A record that lingers for a broker with room must not keep those of one without it lingering.
+#[test]
+fn c45_a_broker_short_of_memory_waits_for_nobody_elses_linger() {
+    let cluster = cluster(2, 2);
+    let (quiet, busy) = if cluster.leader("t", 0) == Some(1) { (0, 1) } else { (1, 0) };
+    let producer = builder(&cluster)
+        .linger(Duration::from_secs(30))
+        .event_loops(EventLoops::shared(1).unpinned())
+        .watermarks(16 << 10, 64 << 10)
+        .backoff(RejectRecords)
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    eventually("the topic is known", || topic.partitions() == 2);
+    let send =
+        |partition: u32| topic.send_record(Record::new().value(&[7; 1_000]).partition(partition));
+    let start = Instant::now();
+    let first = send(quiet).unwrap();
+    let mut taken = 0;
+    while taken < 1_000 {
+        assert!(start.elapsed() < Duration::from_secs(25), "{taken} records were taken");
+        match send(busy) {
+            Ok(_) => taken += 1,
+            // Until the broker has acknowledged some.
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    drop(first);
+    close(&producer);
 }
