@@ -306,6 +306,47 @@ fn followers_that_come_back_one_by_one_are_noticed_one_by_one() {
     assert!(sent.iter().all(|handle| handle.offset().is_some()));
 }
 
+const REQUEST_TIMED_OUT: i16 = 7;
+
+/// A lane that was short of followers is so no longer once its leader refuses it for another
+/// reason: then what others learn of the followers does not end its wait.
+#[test]
+fn news_of_followers_ends_no_wait_for_another_reason() {
+    let settings = Settings { shards: 1, brokers: 1, partitions: 2, ..Settings::default() };
+    let mut world = World::ready(&settings);
+    lack_followers(&mut world, 0..2);
+    let sent = [world.send(0, "r"), world.send(1, "r")];
+    world.run_for(50 * MS);
+    let attempts = |world: &World| -> Vec<u64> {
+        let is_it = |event: &Event| matches!(event, Event::Received(r) if r.partition == 0);
+        world.events.iter().filter(|(_, event)| is_it(event)).map(|(at, _)| *at).collect()
+    };
+    assert_eq!(attempts(&world).len(), 1);
+    world.model.partitions.get_mut(&0).expect("it is there").refuses = Some(REQUEST_TIMED_OUT);
+    // Until it waits for about 1 s each time; then from a refusal on.
+    world.run_for(10 * SECOND);
+    let before = attempts(&world).len();
+    while attempts(&world).len() == before {
+        world.run_for(MS);
+    }
+    world.model.partitions.get_mut(&1).expect("it is there").refuses = None;
+    world.run_for(5 * SECOND);
+    assert!(sent[1].offset().is_some(), "its followers are back");
+    let attempts = attempts(&world);
+    let waits: Vec<_> = attempts[before..].windows(2).map(|at| (at[1] - at[0]) / MS).collect();
+    assert!(waits.len() >= 3 && waits.iter().all(|&wait| wait >= 700), "{waits:?} ms");
+}
+
+#[test]
+fn a_batch_over_the_limit_of_a_request_is_sent_all_the_same() {
+    let settings = Settings { batch_size: 256, request_bytes_max: 100, ..Settings::default() };
+    let mut world = ready(&settings);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 200, 0);
+    world.run_for(SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
 #[test]
 fn a_broker_that_closes_on_every_request_is_not_hammered() {
     let mut world = ready(&Settings::default());

@@ -114,6 +114,7 @@ pub struct Settings {
     pub partitions: i32,
     pub request_timeout: u64,
     pub batch_size: usize,
+    pub request_bytes_max: usize,
     pub idempotent: bool,
 }
 
@@ -125,6 +126,7 @@ impl Default for Settings {
             partitions: 1,
             request_timeout: 30 * SECOND,
             batch_size: 1 << 14,
+            request_bytes_max: 8 << 20,
             idempotent: true,
         }
     }
@@ -498,8 +500,8 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         delivery_timeout: 120 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,
         part_filled_floor: MS / 10,
-        request_bytes: 1 << 20,
-        request_bytes_max: 8 << 20,
+        request_bytes: settings.request_bytes_max.min(1 << 20),
+        request_bytes_max: settings.request_bytes_max,
         retries: u32::MAX,
         tries_for_all: true,
         reconnect_backoff: (50 * MS, 200 * MS),
