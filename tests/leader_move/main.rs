@@ -348,6 +348,32 @@ fn a_batch_over_the_limit_of_a_request_is_sent_all_the_same() {
 }
 
 #[test]
+fn part_filled_batches_make_no_request_longer_than_its_limit() {
+    for batch_size in [2_000, 1 << 14] {
+        let settings = Settings {
+            shards: 1,
+            brokers: 1,
+            partitions: 8,
+            batch_size,
+            request_bytes_max: 4_000,
+            ..Settings::default()
+        };
+        let mut world = World::ready(&settings);
+        let value = "v".repeat(900);
+        let mut sent = Vec::new();
+        for _ in 0..50 {
+            // More than the connection takes: batches fill while it is busy.
+            sent.extend((0..8).map(|partition| world.send(partition, &value)));
+            world.run_for(MS);
+        }
+        world.run_for(SECOND);
+        assert!(sent.iter().all(|handle| handle.offset().is_some()));
+        // The limit is one of batches; a little stands around them.
+        assert!((1..=4_500).contains(&world.longest_shared), "{} bytes", world.longest_shared);
+    }
+}
+
+#[test]
 fn a_broker_that_closes_on_every_request_is_not_hammered() {
     let mut world = ready(&Settings::default());
     world.model.moods.insert(1, Mood::Closing);

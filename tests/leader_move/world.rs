@@ -94,6 +94,8 @@ pub struct World {
     /// Brokers that answer later than others, and after how long.
     pub slow: BTreeMap<i32, u64>,
     pub events: Vec<(u64, Event)>,
+    /// The length of the longest request that held more than one batch.
+    pub longest_shared: usize,
     accumulator: Arc<RecordAccumulator>,
     topic: Arc<TopicLanes>,
     ports: Arc<PortTable>,
@@ -160,6 +162,7 @@ impl World {
             model: Model::new(settings.brokers, settings.partitions),
             slow: BTreeMap::new(),
             events: Vec::new(),
+            longest_shared: 0,
             shards: shards.collect(),
             accumulator,
             topic,
@@ -372,6 +375,9 @@ impl World {
                 return self.cut(broker);
             }
             let (response, received) = self.model.handle(broker, &frame);
+            if received.len() > 1 {
+                self.longest_shared = self.longest_shared.max(frame.len());
+            }
             let partitions: Vec<_> = received.iter().map(|received| received.partition).collect();
             for &partition in &partitions {
                 self.assert_settled_elsewhere(broker, partition);
