@@ -118,9 +118,11 @@ impl Shard {
         offset: Option<i64>,
         append_time: Option<i64>,
     ) {
+        let broker = batch.state.broker;
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             entry.half.settle_acked(batch, offset, append_time, &mut self.wakes);
-            if let Some(short) = entry.short.take() {
+            // A lane that has moved has nothing to tell of the broker that it left.
+            if let Some(short) = entry.short.take().filter(|short| short.is_of(broker)) {
                 self.followers_are_back(now, short);
             }
         }

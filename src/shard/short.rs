@@ -22,6 +22,13 @@ pub(super) struct Short {
     waits: u32,
 }
 
+impl Short {
+    /// Whether this broker refused it.
+    pub(super) fn is_of(&self, broker: Option<BrokerId>) -> bool {
+        broker == Some(self.broker)
+    }
+}
+
 impl Shard {
     /// The lane was refused for lack of followers: how long it waits.
     pub(super) fn wait_for_followers(&mut self, now: u64, id: LaneId) -> Duration {
@@ -52,7 +59,7 @@ impl Shard {
         wait
     }
 
-    /// A lane that had been short of followers was acknowledged.
+    /// A lane that had been short of followers was acknowledged, by the broker that refused it.
     pub(super) fn followers_are_back(&mut self, now: u64, short: Short) {
         let Some(index) = self.broker_index(short.broker) else { return };
         let first = u64::try_from(self.retry_backoff(0).as_nanos()).unwrap_or(u64::MAX);

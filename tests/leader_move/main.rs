@@ -338,6 +338,30 @@ fn news_of_followers_ends_no_wait_for_another_reason() {
 }
 
 #[test]
+fn followers_of_a_new_leader_are_no_news_of_those_of_the_old_one() {
+    let settings = Settings { shards: 1, partitions: 32, ..Settings::default() };
+    let mut world = World::ready(&settings);
+    // Those of broker 1, until they wait for about 1 s each time.
+    for partition in world.model.partitions.values_mut().filter(|p| p.leader == 1) {
+        partition.refuses = Some(NOT_ENOUGH_REPLICAS);
+    }
+    let waiting: Vec<_> = (0..16).map(|index| world.send(2 * index, "r")).collect();
+    world.run_for(20 * SECOND);
+    world.model.move_leader(0, 2);
+    world.model.partitions.get_mut(&0).expect("it is there").refuses = None;
+    world.machine.handle_refresh_wanted();
+    let mut before = 0;
+    while waiting[0].offset().is_none() {
+        before = count(&world, received_by(1));
+        world.run_for(MS);
+    }
+    world.run_for(20 * MS);
+    // It takes turns among 15 lanes for 1 s, and one that tries for all.
+    let attempts = count(&world, received_by(1)) - before;
+    assert!(attempts <= 5, "{attempts} of 15 lanes tried at once");
+}
+
+#[test]
 fn a_batch_over_the_limit_of_a_request_is_sent_all_the_same() {
     let settings = Settings { batch_size: 256, request_bytes_max: 100, ..Settings::default() };
     let mut world = ready(&settings);
