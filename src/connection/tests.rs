@@ -253,6 +253,20 @@ fn c29_acks_0_settles_with_its_last_byte_and_a_stray_reply_is_dropped() {
 }
 
 #[test]
+fn acks_0_for_months_leaves_nothing_behind() {
+    let mut connection = connected(0);
+    let mut silent = Vec::new();
+    for _ in 0..1_000 {
+        silent.push(send(&mut connection, 0, 0));
+        assert_eq!(take_written(&mut connection, 0).1.len(), 1);
+    }
+    feed(&mut connection, 0, &produced(silent[999], 0));
+    assert!(matches!(connection.poll_response(0), Ok(None)), "of the latest ones it is known");
+    feed(&mut connection, 0, &produced(silent[0], 0));
+    assert!(error(&mut connection, 0).contains("not asked"), "the first one is forgotten");
+}
+
+#[test]
 fn acks_0_behind_a_request_that_waits_for_its_answer() {
     let mut connection = connected(0);
     let asked = send(&mut connection, 0, -1);

@@ -198,6 +198,11 @@ impl Shard {
             }
             // If a sender holds the lane it seals when it is done, and posts.
             if entry.half.has_sealed() || entry.half.lane.try_seal() {
+                if !self.fits(id, *bytes) {
+                    // How long it is is known only now. It goes with the next request.
+                    self.examine(now, id);
+                    return;
+                }
                 self.take_batch(now, id, index, request, bytes);
             }
         }

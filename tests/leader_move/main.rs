@@ -336,6 +336,97 @@ fn followers_that_come_back_one_by_one_are_noticed_one_by_one() {
     assert!(sent.iter().all(|handle| handle.offset().is_some()));
 }
 
+const REQUEST_TIMED_OUT: i16 = 7;
+
+/// A lane that was short of followers is so no longer once its leader refuses it for another
+/// reason: then what others learn of the followers does not end its wait.
+#[test]
+fn news_of_followers_ends_no_wait_for_another_reason() {
+    let settings = Settings { shards: 1, brokers: 1, partitions: 2, ..Settings::default() };
+    let mut world = World::ready(&settings);
+    lack_followers(&mut world, 0..2);
+    let sent = [world.send(0, "r"), world.send(1, "r")];
+    world.run_for(50 * MS);
+    let attempts = |world: &World| -> Vec<u64> {
+        let is_it = |event: &Event| matches!(event, Event::Received(r) if r.partition == 0);
+        world.events.iter().filter(|(_, event)| is_it(event)).map(|(at, _)| *at).collect()
+    };
+    assert_eq!(attempts(&world).len(), 1);
+    world.model.partitions.get_mut(&0).expect("it is there").refuses = Some(REQUEST_TIMED_OUT);
+    // Until it waits for about 1 s each time; then from a refusal on.
+    world.run_for(10 * SECOND);
+    let before = attempts(&world).len();
+    while attempts(&world).len() == before {
+        world.run_for(MS);
+    }
+    world.model.partitions.get_mut(&1).expect("it is there").refuses = None;
+    world.run_for(5 * SECOND);
+    assert!(sent[1].offset().is_some(), "its followers are back");
+    let attempts = attempts(&world);
+    let waits: Vec<_> = attempts[before..].windows(2).map(|at| (at[1] - at[0]) / MS).collect();
+    assert!(waits.len() >= 3 && waits.iter().all(|&wait| wait >= 700), "{waits:?} ms");
+}
+
+#[test]
+fn followers_of_a_new_leader_are_no_news_of_those_of_the_old_one() {
+    let settings = Settings { shards: 1, partitions: 32, ..Settings::default() };
+    let mut world = World::ready(&settings);
+    // Those of broker 1, until they wait for about 1 s each time.
+    for partition in world.model.partitions.values_mut().filter(|p| p.leader == 1) {
+        partition.refuses = Some(NOT_ENOUGH_REPLICAS);
+    }
+    let waiting: Vec<_> = (0..16).map(|index| world.send(2 * index, "r")).collect();
+    world.run_for(20 * SECOND);
+    world.model.move_leader(0, 2);
+    world.model.partitions.get_mut(&0).expect("it is there").refuses = None;
+    world.machine.handle_refresh_wanted();
+    let mut before = 0;
+    while waiting[0].offset().is_none() {
+        before = count(&world, received_by(1));
+        world.run_for(MS);
+    }
+    world.run_for(20 * MS);
+    // It takes turns among 15 lanes for 1 s, and one that tries for all.
+    let attempts = count(&world, received_by(1)) - before;
+    assert!(attempts <= 5, "{attempts} of 15 lanes tried at once");
+}
+
+#[test]
+fn a_batch_over_the_limit_of_a_request_is_sent_all_the_same() {
+    let settings = Settings { batch_size: 256, request_bytes_max: 100, ..Settings::default() };
+    let mut world = ready(&settings);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 200, 0);
+    world.run_for(SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn part_filled_batches_make_no_request_longer_than_its_limit() {
+    for batch_size in [2_000, 1 << 14] {
+        let settings = Settings {
+            shards: 1,
+            brokers: 1,
+            partitions: 8,
+            batch_size,
+            request_bytes_max: 4_000,
+            ..Settings::default()
+        };
+        let mut world = World::ready(&settings);
+        let value = "v".repeat(900);
+        let mut sent = Vec::new();
+        for _ in 0..50 {
+            // More than the connection takes: batches fill while it is busy.
+            sent.extend((0..8).map(|partition| world.send(partition, &value)));
+            world.run_for(MS);
+        }
+        world.run_for(SECOND);
+        assert!(sent.iter().all(|handle| handle.offset().is_some()));
+        // The limit is one of batches; a little stands around them.
+        assert!((1..=4_500).contains(&world.longest_shared), "{} bytes", world.longest_shared);
+    }
+}
+
 #[test]
 fn a_broker_that_closes_on_every_request_is_not_hammered() {
     let mut world = ready(&Settings::default());

@@ -94,6 +94,8 @@ pub struct World {
     /// Brokers that answer later than others, and after how long.
     pub slow: BTreeMap<i32, u64>,
     pub events: Vec<(u64, Event)>,
+    /// The length of the longest request that held more than one batch.
+    pub longest_shared: usize,
     accumulator: Arc<RecordAccumulator>,
     topic: Arc<TopicLanes>,
     ports: Arc<PortTable>,
@@ -114,6 +116,7 @@ pub struct Settings {
     pub partitions: i32,
     pub request_timeout: u64,
     pub batch_size: usize,
+    pub request_bytes_max: usize,
     pub idempotent: bool,
 }
 
@@ -125,6 +128,7 @@ impl Default for Settings {
             partitions: 1,
             request_timeout: 30 * SECOND,
             batch_size: 1 << 14,
+            request_bytes_max: 8 << 20,
             idempotent: true,
         }
     }
@@ -158,6 +162,7 @@ impl World {
             model: Model::new(settings.brokers, settings.partitions),
             slow: BTreeMap::new(),
             events: Vec::new(),
+            longest_shared: 0,
             shards: shards.collect(),
             accumulator,
             topic,
@@ -370,6 +375,9 @@ impl World {
                 return self.cut(broker);
             }
             let (response, received) = self.model.handle(broker, &frame);
+            if received.len() > 1 {
+                self.longest_shared = self.longest_shared.max(frame.len());
+            }
             let partitions: Vec<_> = received.iter().map(|received| received.partition).collect();
             for &partition in &partitions {
                 self.assert_settled_elsewhere(broker, partition);
@@ -498,8 +506,8 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         delivery_timeout: 120 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,
         part_filled_floor: MS / 10,
-        request_bytes: 1 << 20,
-        request_bytes_max: 8 << 20,
+        request_bytes: settings.request_bytes_max.min(1 << 20),
+        request_bytes_max: settings.request_bytes_max,
         retries: u32::MAX,
         tries_for_all: true,
         reconnect_backoff: (50 * MS, 200 * MS),

@@ -200,6 +200,24 @@ fn c09_what_is_behind_a_gap_is_freed_from_its_doubts() {
     a_doubt_behind_a_gap(Fault::close_before_response());
 }
 
+/// The new epoch closes the gap: what is left in doubt from then on may well be in the log.
+#[test]
+fn a_gap_of_an_earlier_epoch_frees_no_batch_from_its_doubts() {
+    let cluster = cluster(1, 1);
+    let producer = impatient(&cluster).batch_size(0).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.script(Fault::produce_error("t", 0, 29));
+    assert_eq!(failed(topic.send((), "refused").unwrap()).certainty(), Certainty::NotWritten);
+    acked(topic.send((), "next").unwrap());
+    // Appended, which the answer leaves open; and the next answer is no proof that it is not.
+    let timed_out = Fault::produce_error("t", 0, 7).after_append();
+    cluster.script([timed_out, Fault::produce_error("t", 0, 45)]);
+    acked(topic.send((), "doubtful").unwrap());
+    assert_eq!(cluster.faults_left(), 0);
+    assert_eq!(values(&cluster.records("t", 0)), ["warm", "next", "doubtful"]);
+}
+
 #[test]
 fn c39_a_later_batch_does_not_keep_the_scratch_from_an_earlier_one() {
     let cluster =
