@@ -300,28 +300,6 @@ fn when_the_followers_are_back_no_lane_waits_long() {
 }
 
 #[test]
-fn a_lane_that_moved_away_brings_no_news_of_the_broker_it_left() {
-    let settings = Settings { shards: 1, brokers: 2, partitions: 8, ..Settings::default() };
-    let mut world = World::ready(&settings);
-    let ids: Vec<i32> = (0..8).filter(|partition| partition % 2 == 0).collect();
-    lack_followers(&mut world, 0..8);
-    let _sent: Vec<_> = ids.iter().map(|&partition| world.send(partition, "r")).collect();
-    world.run_for(20 * SECOND);
-    let tries = |world: &World| count(world, received_by(1));
-    let before = tries(&world);
-    world.run_for(2 * SECOND);
-    let usual = tries(&world) - before;
-    let before = tries(&world);
-    world.model.move_leader(0, 2);
-    lack_followers(&mut world, 2..8);
-    world.machine.handle_refresh_wanted();
-    world.run_for(2 * SECOND);
-    assert!(world.when(received_by(2)).is_some());
-    let moved = tries(&world) - before;
-    assert!(moved <= usual, "{moved} tries after {usual}");
-}
-
-#[test]
 fn followers_that_come_back_one_by_one_are_noticed_one_by_one() {
     let (mut world, sent) = without_followers(1);
     world.run_for(5 * SECOND);
