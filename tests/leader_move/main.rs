@@ -6,8 +6,8 @@ mod model;
 mod world;
 
 use model::Mood;
-use tidegate::Certainty;
 use tidegate::batch::{CellHandle, ShardId};
+use tidegate::{Certainty, DeliveryErrorCause};
 use world::{Event, MS, SECOND, Settings, World};
 
 /// Sends so many records, named by their order, one every `gap`.
@@ -510,5 +510,64 @@ fn c09_after_an_expiry_in_flight_the_lane_goes_on_in_a_new_epoch() {
     assert_eq!(world.model.partitions[&0].log, expected);
     assert!(sent[3..].iter().all(|handle| handle.offset().is_some()));
     drop(sent);
+    world.finish();
+}
+
+/// Its queue at a broker names a lane twice when the lane went and came back before its turn. What
+/// a request has of a lane is one batch all the same: the model sees to it.
+#[test]
+fn a_lane_that_came_back_has_one_batch_in_a_request() {
+    let settings = Settings {
+        shards: 1,
+        partitions: 4,
+        batch_size: 256,
+        idempotent: false,
+        ..Settings::default()
+    };
+    let mut world = World::ready(&settings);
+    let long = |name: &str| format!("{name}{:300}", "");
+    let _warm: Vec<_> = (0..4).map(|partition| world.send(partition, "warm")).collect();
+    world.run_for(SECOND);
+    // Other lanes have both brokers' whole windows.
+    world.slow = [(1, 500 * MS), (2, 500 * MS)].into();
+    let others: Vec<_> = (0..10).map(|n| world.send(2 + n % 2, &long("other"))).collect();
+    world.run_for(MS);
+    let sent: Vec<_> = (0..4).map(|n| world.send(0, &long(&format!("r{n}")))).collect();
+    for leader in [2, 1] {
+        world.model.move_leader(0, leader);
+        world.machine.handle_refresh_wanted();
+        world.run_for(200 * MS);
+    }
+    assert!(others.iter().all(|handle| handle.try_outcome().is_none()), "no turn until now");
+    world.run_for(5 * SECOND);
+    let offsets: Vec<_> = sent.iter().map(CellHandle::offset).collect();
+    assert_eq!(offsets, [Some(1), Some(2), Some(3), Some(4)]);
+    let attempts = count(&world, |event| matches!(event, Event::Received(r) if r.partition == 0));
+    assert_eq!(attempts, 5, "each once");
+}
+
+/// The lane is between two shards when the close's timeout ends: the new owner had been told to
+/// fail everything before it had the lane.
+#[test]
+fn a_lane_that_arrives_after_everything_was_failed_fails_too() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.kill(1);
+    let late = [world.send(0, "late"), world.send(0, "later")];
+    world.run_for(10 * MS);
+    world.fail_all(1);
+    world.run_for(MS);
+    world.model.move_leader(0, 2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    assert_eq!(world.lane_counts(), [0, 1]);
+    for handle in &late {
+        let error = handle.error().expect("it has failed");
+        assert_eq!(*error.cause(), DeliveryErrorCause::Closed);
+        assert_eq!(error.certainty(), Certainty::NotWritten);
+    }
+    assert_eq!(world.when(received_by(2)), None, "what was reported as failed is not sent");
+    drop((sent, late));
     world.finish();
 }

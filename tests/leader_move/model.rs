@@ -193,7 +193,9 @@ impl Model {
         let mut answers = Vec::new();
         for topic in request.topic_data {
             assert_eq!(topic.name.as_str(), TOPIC);
+            let mut named = BTreeSet::new();
             for data in topic.partition_data {
+                assert!(named.insert(data.index), "a request has one batch of a partition");
                 let partition = self.partitions.get_mut(&data.index).expect("it exists");
                 let records = data.records.expect("a batch is never null");
                 let (values, result) = partition.append(broker, &records);

@@ -21,7 +21,9 @@ use tidegate::shard::{
     Token, WakeLoop,
 };
 use tidegate::sync::Doorbell;
-use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
+use tidegate::{
+    Compression, DeliveryErrorCause, ExponentialBackoff, PartitionRequest, Partitioner,
+};
 
 use crate::model::{Model, Mood, Received, TOPIC};
 
@@ -461,6 +463,12 @@ impl World {
             let token = Token { broker: key.1, generation: key.2 };
             self.shards[key.0].handle_down(now, token, "the broker closed the connection");
         }
+    }
+
+    /// A close whose timeout is over reaches one of the shards.
+    pub fn fail_all(&self, shard: u16) {
+        let port = self.ports.port(ShardId(shard)).expect("the shard exists");
+        port.send(Control::FailAll(DeliveryErrorCause::Closed));
     }
 
     /// Lanes that each shard owns.

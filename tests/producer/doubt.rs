@@ -98,3 +98,30 @@ fn nothing_is_doubled_behind_a_record_that_a_deposed_leader_may_have_written() {
     assert_eq!(log(&cluster), ["warm", "first", "behind", "next"]);
     assert_eq!(error.certainty(), Certainty::Unknown, "{error}");
 }
+
+/// The broker takes a batch, cannot tell, and refuses the same batch because of one of its records:
+/// its topic has got stricter meanwhile. Sent again without that record, in a new epoch, the others
+/// would be in the log twice.
+#[test]
+fn the_innocent_of_a_batch_that_may_be_written_are_not_sent_again() {
+    let cluster = cluster(1, 1);
+    // Only a flush ends it: the records are one batch.
+    let producer = patient(&cluster).linger(LONG).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let warm = topic.send((), "warm").unwrap();
+    producer.flush().wait().unwrap();
+    acked(warm);
+    let culprit = Fault::record_errors([1]).partition("t", 0);
+    cluster.script([not_leader_after_append(), culprit]);
+    let deliveries = ["0", "1", "2"].map(|value| topic.send((), value).unwrap());
+    producer.flush().wait().unwrap();
+    for delivery in deliveries {
+        let error = failed(delivery);
+        assert_eq!(error.certainty(), Certainty::Unknown, "{error}");
+    }
+    assert_eq!(cluster.faults_left(), 0);
+    let after = topic.send((), "after").unwrap();
+    close(&producer);
+    acked(after);
+    assert_eq!(log(&cluster), ["warm", "0", "1", "2", "after"]);
+}

@@ -1,5 +1,7 @@
 //! Records that come before their topic is known.
 
+use std::sync::{OnceLock, Weak};
+
 use super::*;
 use crate::policy::PartitionRequest;
 use crate::protocol::records::Header;
@@ -254,4 +256,36 @@ fn a_deadline_runs_from_when_the_record_was_accepted_not_from_when_it_was_moved(
     assert_eq!(half.expire(DELIVERY_TIMEOUT - MS, &ANY_ERROR, &mut wakes), 0);
     assert_eq!(half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes), 1);
     assert!(handle.error().is_some());
+}
+
+/// The partitioner takes so long that the record that it is asked about expires meanwhile. Its
+/// answer is for nobody: least of all for the run behind.
+#[test]
+fn a_record_that_expires_while_its_partition_is_chosen_is_not_sent() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let slow: Arc<OnceLock<Weak<TopicLanes>>> = Arc::default();
+    let known = slow.clone();
+    let topic = unknown(&bench, move |request: &PartitionRequest<'_>| {
+        if request.value == Some(b"old")
+            && let Some(topic) = known.get().and_then(Weak::upgrade)
+        {
+            let mut wakes = WakeList::default();
+            let failed =
+                topic.lock_stash().fail(1_000 * MS, &destination(), &ANY_ERROR, &mut wakes);
+            assert_eq!(failed, 1);
+        }
+        0
+    });
+    slow.set(Arc::downgrade(&topic)).expect("it is set once");
+    let value = |value| RecordParts { key: None, value: Some(value), headers: &[] };
+    let old = stash(&bench, &topic, None, 0, &value(b"old"));
+    let young = [b"y0", b"y1"]
+        .map(|record| stash(&bench, &topic, None, 5_000 * MS, &value(record.as_slice())));
+    let mut half = bench.grow(&topic, 1).remove(0);
+    assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
+    assert_eq!(resolve(&mut half, 0), [b"y0", b"y1"], "what was reported as failed is not sent");
+    assert_eq!(old.error().map(|error| error.certainty()), Some(Certainty::NotWritten));
+    assert_eq!(young.each_ref().map(|handle| handle.offset()), [Some(0), Some(1)]);
+    drop(half);
+    bench.assert_all_free();
 }
