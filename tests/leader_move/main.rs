@@ -477,6 +477,32 @@ fn certainties(handles: &[CellHandle]) -> Vec<Option<Certainty>> {
 }
 
 #[test]
+fn c46_each_batch_in_flight_at_a_broker_that_hangs_expires_in_its_own_time() {
+    let settings = Settings { request_timeout: 300 * SECOND, ..Settings::default() };
+    let mut world = ready(&settings);
+    let _first = world.send(0, "first");
+    world.run_for(SECOND);
+    world.model.moods.insert(1, Mood::Hung);
+    let mut sent = Vec::new();
+    // Part-filled batches go while fewer than two requests are in flight.
+    for _ in 0..2 {
+        sent.push((world.now(), world.send(0, "r")));
+        world.run_for(7 * SECOND);
+    }
+    let mut ages = Vec::new();
+    for (at, handle) in &sent {
+        while handle.error().is_none() {
+            world.run_for(100 * MS);
+            assert!(world.now() - at < 300 * SECOND, "it does not expire");
+        }
+        ages.push((world.now() - at) / SECOND);
+    }
+    assert_eq!(ages[0], ages[1], "seconds");
+    let handles: Vec<_> = sent.into_iter().map(|(_, handle)| handle).collect();
+    assert_eq!(certainties(&handles), [Some(Certainty::Unknown); 2]);
+}
+
+#[test]
 fn c46_without_any_broker_every_delivery_fails_in_time_as_not_written() {
     let mut world = ready(&Settings::default());
     world.kill(1);
