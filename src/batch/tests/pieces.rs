@@ -10,12 +10,13 @@ fn value(index: usize) -> Vec<u8> {
     vec![b'a' + (index % 26) as u8; 100 + index * 97 % 3_000]
 }
 
-/// A sealed batch of `count` records with timestamps that go up and down, and its deliveries.
+/// A sealed batch of `count` records with timestamps that go up and down, the latest of all near
+/// the end, and its deliveries.
 fn filled(bench: &Bench, half: &LaneHalf, count: usize) -> Vec<CellHandle> {
     let append = |index: usize| {
         let value = value(index);
         let parts = RecordParts { value: Some(&value), ..RecordParts::default() };
-        let timestamp = 1_000 + (index * 7 % 20) as i64;
+        let timestamp = 1_000 + (index * 7 % 20 + index * 2) as i64;
         bench.append_parts(&half.lane, timestamp, &parts).expect("the pool has room")
     };
     let handles = (0..count).map(append).collect();
