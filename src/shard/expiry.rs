@@ -10,6 +10,9 @@ use crate::batch::LaneId;
 use crate::connection::Connection;
 use crate::error::DeliveryErrorCause;
 
+/// When each lane's next deadline in flight is.
+pub(super) type InFlightDeadlines = HashMap<LaneId, u64>;
+
 impl Shard {
     /// Sets the lane's timer for its earliest deadline, unless one is set.
     pub(super) fn arm_expiry(&mut self, id: LaneId) {
@@ -24,8 +27,10 @@ impl Shard {
         }
     }
 
-    /// Fails what has passed its deadline, waiting or in flight, and sets the next timer.
-    pub(super) fn expire(&mut self, now: u64, id: LaneId) {
+    /// Fails what has passed its deadline, waiting or in flight, and sets the next timer. What is
+    /// in flight is walked through once a turn, however many lanes are due: nothing is sent
+    /// meanwhile.
+    pub(super) fn expire(&mut self, now: u64, id: LaneId, walked: &mut Option<InFlightDeadlines>) {
         let timeout = self.config.delivery_timeout;
         let Some(entry) = self.lane_mut(id) else { return };
         entry.expiry_armed = false;
@@ -45,7 +50,8 @@ impl Shard {
         }
         let mut next_in_flight = None;
         if in_flight && !planted!(InFlightNeverExpires) {
-            next_in_flight = self.expire_in_flight(now, &cause).get(&id).copied();
+            let walked = walked.get_or_insert_with(|| self.expire_in_flight(now, &cause));
+            next_in_flight = walked.get(&id).copied();
         }
         let Some(entry) = self.lane_mut(id) else { return };
         let next = [entry.half.next_deadline(timeout), next_in_flight].into_iter().flatten().min();
@@ -78,27 +84,20 @@ impl Shard {
     }
 
     /// Fails what is in flight past its deadline, of all lanes, and says for each lane when the
-    /// next deadline is. Once a turn is enough, however many lanes are due: nothing is sent
-    /// meanwhile.
-    fn expire_in_flight(&mut self, now: u64, cause: &DeliveryErrorCause) -> &HashMap<LaneId, u64> {
-        let next = match self.next_in_flight.take() {
-            Some(next) => next,
-            None => {
-                let mut next = HashMap::new();
-                for index in 0..self.brokers.capacity() {
-                    self.fail_in_flight(index, cause, now);
-                    let broker = self.brokers.get_mut(index);
-                    let connection = broker.and_then(|broker| broker.connection_mut());
-                    for entry in connection.into_iter().flat_map(Connection::batches_mut) {
-                        if !entry.batch.is_resolved() {
-                            let at = next.entry(entry.lane).or_insert(u64::MAX);
-                            *at = entry.batch.deadline.min(*at);
-                        }
-                    }
+    /// next deadline is.
+    fn expire_in_flight(&mut self, now: u64, cause: &DeliveryErrorCause) -> InFlightDeadlines {
+        let mut next = InFlightDeadlines::new();
+        for index in 0..self.brokers.capacity() {
+            self.fail_in_flight(index, cause, now);
+            let broker = self.brokers.get_mut(index);
+            let connection = broker.and_then(|broker| broker.connection_mut());
+            for entry in connection.into_iter().flat_map(Connection::batches_mut) {
+                if !entry.batch.is_resolved() {
+                    let at = next.entry(entry.lane).or_insert(u64::MAX);
+                    *at = entry.batch.deadline.min(*at);
                 }
-                next
             }
-        };
-        self.next_in_flight.insert(next)
+        }
+        next
     }
 }

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::answers::Answers;
 use super::broker::Connectivity;
@@ -184,24 +183,24 @@ impl Shard {
     }
 
     /// Not if a newer leader is known already than the one that refused.
-    fn hold_back(&mut self, now: u64, id: LaneId, wait: Duration) {
+    fn hold_back(&mut self, now: u64, id: LaneId, wait: u64) {
         if let Some(entry) = self.lane_mut(id)
             && !entry.half.is_settling()
         {
-            let until = now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+            let until = now.saturating_add(wait);
             entry.half.backoff_until = entry.half.backoff_until.max(until);
         }
     }
 
-    /// What the user's policy says, which must not stop the loop.
-    pub(super) fn retry_backoff(&mut self, waits: u32) -> Duration {
+    /// What the user's policy says, which must not stop the loop, in nanoseconds.
+    pub(super) fn retry_backoff(&mut self, waits: u32) -> u64 {
         let random = self.next_random();
-        catch_unwind(AssertUnwindSafe(|| self.retry_policy.backoff(waits, random))).unwrap_or_else(
-            |_| {
-                log::error!("the retry policy panicked: the default one is used");
-                ExponentialBackoff::default().backoff(waits, random)
-            },
-        )
+        let asked = catch_unwind(AssertUnwindSafe(|| self.retry_policy.backoff(waits, random)));
+        let wait = asked.unwrap_or_else(|_| {
+            log::error!("the retry policy panicked: the default one is used");
+            ExponentialBackoff::default().backoff(waits, random)
+        });
+        u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The attempt went unanswered, or was never made; the batch is sent again without a backoff of

@@ -197,8 +197,6 @@ pub struct Shard {
     pub(super) wakes: WakeList,
     pub(super) settled: Vec<Request>,
     pub(super) random: u64,
-    /// Each lane's next deadline in flight, once a lane was due in this turn.
-    pub(super) next_in_flight: Option<HashMap<LaneId, u64>>,
     /// Requests made so far.
     pub(super) requests: u64,
     /// The time of the last turn.
@@ -228,7 +226,6 @@ impl Shard {
             wakes: WakeList::default(),
             settled: Vec::new(),
             random: parts.random | 1,
-            next_in_flight: None,
             requests: 0,
             now: 0,
             failing: None,
@@ -355,7 +352,7 @@ impl Shard {
 
     /// Deadlines and backoffs that are due.
     fn handle_timeout(&mut self, now: u64) {
-        self.next_in_flight = None;
+        let mut walked = None;
         while let Some(&Reverse((at, kind, id))) = self.timers.peek() {
             if at > now {
                 break;
@@ -363,7 +360,7 @@ impl Shard {
             self.timers.pop();
             match kind {
                 TimerKind::Examine => self.examine(now, id),
-                TimerKind::Expiry => self.expire(now, id),
+                TimerKind::Expiry => self.expire(now, id, &mut walked),
             }
         }
         self.end_lingers(now);

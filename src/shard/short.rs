@@ -5,8 +5,6 @@
 //! wait. Whichever lane is acknowledged first brings news for the others of its broker: their waits
 //! end as if they had been first ones.
 
-use std::time::Duration;
-
 use super::shard::Shard;
 use crate::batch::LaneId;
 use crate::protocol::BrokerId;
@@ -23,25 +21,17 @@ pub(super) struct Short {
 }
 
 impl Shard {
-    /// `broker` refused the lane for lack of followers: how long it waits. Zero if it waits
-    /// already: what was sent before that brings no news.
-    pub(super) fn wait_for_followers(
-        &mut self,
-        now: u64,
-        id: LaneId,
-        broker: BrokerId,
-    ) -> Duration {
+    /// `broker` refused the lane for lack of followers: how long it waits, in nanoseconds. Zero if
+    /// it waits already: what was sent before that brings no news.
+    pub(super) fn wait_for_followers(&mut self, now: u64, id: LaneId, broker: BrokerId) -> u64 {
         let lanes_max = 2 * self.lanes.len();
         let index = self.broker_index(broker);
         let (Some(index), Some(Some(entry))) = (index, self.lanes.get_mut(id.0 as usize)) else {
             return self.retry_backoff(0);
         };
-        if entry.half.is_settling() {
-            return Duration::ZERO;
-        }
         let before = entry.short.filter(|short| short.broker == broker);
-        if before.is_some() && entry.half.backoff_until > now {
-            return Duration::ZERO;
+        if entry.half.is_settling() || before.is_some() && entry.half.backoff_until > now {
+            return 0;
         }
         let refusing = &mut self.brokers[index];
         let tries_for_all = refusing.tried_until <= now;
@@ -57,8 +47,7 @@ impl Shard {
         }
         let wait = self.retry_backoff(waits);
         if tries_for_all {
-            let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-            self.brokers[index].tried_until = now.saturating_add(nanos);
+            self.brokers[index].tried_until = now.saturating_add(wait);
         }
         wait
     }
@@ -74,9 +63,8 @@ impl Shard {
     /// A lane that had been short of followers was acknowledged.
     fn followers_are_back(&mut self, now: u64, short: Short) {
         let Some(index) = self.broker_index(short.broker) else { return };
-        let first = u64::try_from(self.retry_backoff(0).as_nanos()).unwrap_or(u64::MAX);
-        let mut lanes = std::mem::take(&mut self.brokers[index].short);
-        for &id in &lanes {
+        let first = self.retry_backoff(0);
+        for id in std::mem::take(&mut self.brokers[index].short) {
             let Some(entry) = self.lane_mut(id) else { continue };
             let same = |other: &Short| other.broker == short.broker;
             if let Some(Short { refused_at, .. }) = entry.short.filter(same) {
@@ -85,11 +73,6 @@ impl Shard {
                 entry.half.backoff_until = entry.half.backoff_until.min(until);
                 self.examine(now, id);
             }
-        }
-        lanes.clear();
-        let fresh = &mut self.brokers[index].short;
-        if fresh.is_empty() {
-            *fresh = lanes;
         }
     }
 }
