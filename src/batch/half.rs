@@ -147,7 +147,6 @@ impl LaneHalf {
             return;
         }
         if !self.topic_id.is_zero() {
-            self.proving_leader = true;
             self.settling = self.in_flight > 0;
             self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
             self.sequencer.want_bump();

@@ -139,7 +139,6 @@ impl Lane {
     /// Ends the lane: its half is gone, and nothing that is appended would ever be sent.
     pub(super) fn end(&self) {
         let mut open = self.open.lock();
-        open.closed = true;
         open.ended = true;
         open.seal_into(self);
         open.unlock(|open| {

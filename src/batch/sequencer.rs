@@ -100,7 +100,6 @@ impl Sequencer {
         if self.identity.epoch == i16::MAX {
             self.used_up = Some(self.identity);
             self.identity = ProducerIdentity::NONE;
-            self.next = 0;
             return false;
         }
         self.identity.epoch += 1;

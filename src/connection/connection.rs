@@ -196,7 +196,6 @@ impl Connection {
 
     /// Sends a request whose bytes are ready.
     pub fn send(&mut self, now: u64, mut request: Request) {
-        request.sent_at = now;
         request.deadline =
             now.max(self.throttled_until).saturating_add(self.config.request_timeout);
         self.last_sent = now;

@@ -66,8 +66,6 @@ pub struct Request {
     pub wire_len: usize,
     /// When it must be answered, nanoseconds, monotonic; set when it is sent.
     pub deadline: u64,
-    /// When it was handed to the connection, same clock.
-    pub sent_at: u64,
     written: usize,
 }
 
@@ -83,7 +81,6 @@ impl Request {
             batches: Vec::new(),
             wire_len: 0,
             deadline: u64::MAX,
-            sent_at: 0,
             written: 0,
         }
     }
@@ -95,7 +92,6 @@ impl Request {
         self.batches.clear();
         self.wire_len = 0;
         self.written = 0;
-        self.deadline = u64::MAX;
     }
 
     /// Bytes that the socket took.

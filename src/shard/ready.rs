@@ -112,8 +112,8 @@ impl Shard {
         entry.lingers_for = None;
         let since = entry.half.lane.open_since();
         if since.is_none_or(|since| since.saturating_add(linger) > due) {
-            // Sealed meanwhile; a batch opened since then was posted and has its own entry.
-            self.examine(now, id);
+            // Sealed meanwhile, and posted; so was a batch opened since then, which has its own
+            // entry.
             return;
         }
         // If a sender holds the lane it seals the batch itself, and posts.
@@ -154,7 +154,6 @@ impl Shard {
             _ => return,
         }
         broker.connectivity = Connectivity::Connecting;
-        broker.generation += 1;
         let token = Token { broker: index, generation: broker.generation };
         let (broker, address) = (broker.id, broker.address.clone());
         self.actions.push_back(Action::Connect { token, broker, address });

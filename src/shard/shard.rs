@@ -307,7 +307,7 @@ impl Shard {
             let Some(connection) = self.brokers[index].connection_mut() else { return };
             match connection.poll_response(now) {
                 Ok(None) => return,
-                Ok(Some(Incoming::Ready)) => self.handle_ready(now, index),
+                Ok(Some(Incoming::Ready)) => self.handle_ready(index),
                 Ok(Some(Incoming::Produce(request, response))) => {
                     self.handle_produce(now, index, request, response);
                 }
@@ -321,11 +321,10 @@ impl Shard {
         }
     }
 
-    fn handle_ready(&mut self, now: u64, index: usize) {
+    fn handle_ready(&mut self, index: usize) {
         let broker = &mut self.brokers[index];
         log::debug!("connected to broker {} at {}", broker.id, broker.address);
         broker.last_problem = None;
-        self.pump(now, index);
     }
 
     /// Whether a connection has bytes to write.

@@ -97,8 +97,7 @@ impl Shard {
         let lane = half.lane.clone();
         let old_broker = half.leader.map(|leader| leader.broker);
         if view.generation < half.seen {
-            // It is here ahead of the view that it moved by.
-            self.examine(now, id);
+            // It is here ahead of the view that it moved by, which is on its way.
             return;
         }
         half.seen = view.generation;
