@@ -117,6 +117,11 @@ fn c30_the_handshake_asks_for_versions_first_and_then_knows_them() {
     assert!(connection.wants_write() && !connection.is_ready());
     let (bytes, _) = take_written(&mut connection, 0);
     assert_eq!(bytes[..12], [0, 0, 0, bytes.len() as u8 - 4, 0, 18, 0, 4, 0, 0, 0, 0]);
+    // The client id, no tags; then who asks, in which version, no tags.
+    let version = env!("CARGO_PKG_VERSION");
+    let body =
+        [b"\0\x02me\0\x09tidegate", &[version.len() as u8 + 1][..], version.as_bytes(), &[0]];
+    assert_eq!(bytes[12..], body.concat());
     feed(&mut connection, 5, &api_versions(0));
     assert!(matches!(connection.poll_response(5), Ok(Some(Incoming::Ready))));
     assert!(connection.is_ready());
@@ -247,6 +252,14 @@ fn c29_acks_0_settles_with_its_last_byte_and_a_stray_reply_is_dropped() {
         panic!("the stray reply is passed over");
     };
     assert_eq!(request.correlation, asked);
+    // So are those to several, in whatever order.
+    let silent = [0; 3].map(|acks| send(&mut connection, 0, acks));
+    assert_eq!(take_written(&mut connection, 0).1.len(), 3);
+    for id in [silent[1], silent[0], silent[2]] {
+        feed(&mut connection, 0, &produced(id, 0));
+        assert!(matches!(connection.poll_response(0), Ok(None)));
+    }
+    let [silent, ..] = silent;
     // Once only: a second one is an answer to nothing.
     feed(&mut connection, 0, &produced(silent, 0));
     assert!(error(&mut connection, 0).contains("not asked"));
@@ -320,6 +333,55 @@ fn c31_a_throttle_is_obeyed_bounded_and_no_timeout() {
     feed(&mut greedy, 0, &produced(id, i32::MAX));
     assert!(greedy.poll_response(0).is_ok());
     assert_eq!(greedy.throttled_until(), config().throttle_max);
+}
+
+#[test]
+fn c31_whatever_the_broker_answers_may_throttle() {
+    let body = |correlation: i32, throttle_ms: i32, rest: &[u8]| {
+        let mut body = correlation.to_be_bytes().to_vec();
+        body.push(0);
+        body.extend(throttle_ms.to_be_bytes());
+        body.extend(rest);
+        frame(&body)
+    };
+    // No brokers, no cluster id, controller 0, no topics, no tags.
+    let metadata = (RequestKind::Metadata, 9, &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0][..]);
+    // No error, id 7, epoch 0, no tags.
+    let identity = [0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0];
+    let identity = (RequestKind::InitProducerId, 2, &identity[..]);
+    for (kind, version, rest) in [metadata, identity] {
+        let mut connection = connected(0);
+        connection.send_simple(0, kind, version, |_, _| {});
+        take_written(&mut connection, 0);
+        feed(&mut connection, MS, &body(1, 250, rest));
+        let answer = connection.poll_response(MS);
+        let known = match kind {
+            RequestKind::Metadata => matches!(answer, Ok(Some(Incoming::Metadata(_)))),
+            _ => matches!(answer, Ok(Some(Incoming::InitProducerId(_)))),
+        };
+        assert!(known, "{kind:?}");
+        assert_eq!(connection.throttled_until(), 251 * MS, "{kind:?}");
+    }
+    let mut connection = Connection::new(config(), 0);
+    take_written(&mut connection, 0);
+    let mut versions = api_versions(0);
+    let throttle = versions.len() - 5;
+    versions[throttle..throttle + 4].copy_from_slice(&250_i32.to_be_bytes());
+    feed(&mut connection, MS, &versions);
+    assert!(matches!(connection.poll_response(MS), Ok(Some(Incoming::Ready))));
+    assert_eq!(connection.throttled_until(), 251 * MS);
+}
+
+#[test]
+fn what_is_sent_written_and_received_is_activity() {
+    let mut connection = connected(5);
+    assert_eq!(connection.last_activity(), 5);
+    let id = send(&mut connection, 10, -1);
+    assert_eq!((connection.last_activity(), connection.last_sent()), (10, 10));
+    take_written(&mut connection, 20);
+    assert_eq!((connection.last_activity(), connection.last_sent()), (20, 10));
+    feed(&mut connection, 30, &produced(id, 0));
+    assert_eq!((connection.last_activity(), connection.last_sent()), (30, 10));
 }
 
 #[test]

@@ -406,6 +406,94 @@ fn part_filled_batches_make_no_request_longer_than_its_limit() {
 }
 
 #[test]
+fn late_news_of_an_old_connection_is_none_of_the_new_one() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.cut(1);
+    send_many(&mut world, &mut sent, 1, 100 * MS);
+    assert_eq!(sent[1].offset(), Some(1));
+    let start = world.now();
+    send_many(&mut world, &mut sent, 1, MS);
+    world.cut_again();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    assert_eq!(arrivals(&world, start), [0, MS], "nothing is sent again");
+    assert_exactly_once(&world, &sent);
+}
+
+/// When each record reached its broker, in nanoseconds after `start`.
+fn arrivals(world: &World, start: u64) -> Vec<u64> {
+    let arrived = |(at, event): &(u64, Event)| match event {
+        Event::Received(received) if *at >= start => {
+            Some(std::iter::repeat_n(*at - start, received.values.len()))
+        }
+        _ => None,
+    };
+    world.events.iter().filter_map(arrived).flatten().collect()
+}
+
+#[test]
+fn part_filled_batches_keep_their_distance_and_are_two_in_flight() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    let start = world.now();
+    // One every 30 µs: the first goes at once, those of the next 100 µs together, and what is there
+    // when the first is answered, 2 ms later.
+    send_many(&mut world, &mut sent, 10, 30 * MS / 1_000);
+    world.run_for(SECOND);
+    let mut expected = vec![0];
+    expected.extend([MS / 10; 3]);
+    expected.extend([2 * MS; 6]);
+    assert_eq!(arrivals(&world, start), expected);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn while_a_batch_lingers_its_connection_is_made_already() {
+    let mut world = ready(&Settings { linger: SECOND, ..Settings::default() });
+    world.kill(1);
+    let sent = world.send(0, "r0");
+    world.run_for(SECOND / 2);
+    assert!(world.when(|event| matches!(event, Event::Refused { broker: 1 })).is_some());
+    world.run_for(SECOND);
+    assert!(sent.try_outcome().is_none());
+}
+
+#[test]
+fn a_batch_lingers_from_its_first_record_on_at_whatever_broker() {
+    let mut world = ready(&Settings { linger: SECOND, shards: 1, ..Settings::default() });
+    let mut sent = Vec::new();
+    let start = world.now();
+    send_many(&mut world, &mut sent, 3, SECOND / 4);
+    world.model.move_leader(0, 2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    // And 2 ms of a handshake, if it was not made before.
+    let arrived = arrivals(&world, start);
+    assert_eq!(arrived.len(), 3);
+    assert!(arrived.iter().all(|at| (SECOND..SECOND + 5 * MS).contains(at)), "{arrived:?}");
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn senders_see_which_brokers_level_counts_and_whether_there_is_a_leader() {
+    let mut world = ready(&Settings::default());
+    let before = world.lane(0).account();
+    assert!(world.lane(0).has_leader());
+    world.model.move_leader(0, 2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    let after = world.lane(0).account();
+    assert_ne!(after, before);
+    world.model.move_leader(0, -1);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    // What it holds is counted where it was.
+    assert_eq!((world.lane(0).account(), world.lane(0).has_leader()), (after, false));
+}
+
+#[test]
 fn a_broker_that_closes_on_every_request_is_not_hammered() {
     let mut world = ready(&Settings::default());
     world.model.moods.insert(1, Mood::Closing);

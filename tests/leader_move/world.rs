@@ -103,6 +103,8 @@ pub struct World {
     ports: Arc<PortTable>,
     shards: Vec<Shard>,
     wires: BTreeMap<(usize, usize, u32), Wire>,
+    /// Connections that are gone, and the shards that had them.
+    gone: Vec<(usize, Token)>,
     pub machine: MetadataMachine,
     answer: Option<(u64, Answer)>,
     /// Questions of the metadata machine go unanswered.
@@ -120,6 +122,8 @@ pub struct Settings {
     pub batch_size: usize,
     pub request_bytes_max: usize,
     pub idempotent: bool,
+    /// Nanoseconds.
+    pub linger: u64,
 }
 
 impl Default for Settings {
@@ -132,6 +136,7 @@ impl Default for Settings {
             batch_size: 1 << 14,
             request_bytes_max: 8 << 20,
             idempotent: true,
+            linger: 0,
         }
     }
 }
@@ -170,6 +175,7 @@ impl World {
             topic,
             ports,
             wires: BTreeMap::new(),
+            gone: Vec::new(),
             machine,
             publisher,
             answer: None,
@@ -462,6 +468,15 @@ impl World {
             self.wires.remove(&key);
             let token = Token { broker: key.1, generation: key.2 };
             self.shards[key.0].handle_down(now, token, "the broker closed the connection");
+            self.gone.push((key.0, token));
+        }
+    }
+
+    /// Late news of connections that were cut before.
+    pub fn cut_again(&mut self) {
+        let now = self.now();
+        for (shard, token) in std::mem::take(&mut self.gone) {
+            self.shards[shard].handle_down(now, token, "the connection was reset");
         }
     }
 
@@ -510,7 +525,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         acks: -1,
         idempotent: settings.idempotent,
         in_flight_max: 5,
-        linger: 0,
+        linger: settings.linger,
         delivery_timeout: 120 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,
         part_filled_floor: MS / 10,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::*;
-use tidegate::SendErrorKind;
+use tidegate::{Certainty, SendErrorKind};
 
 fn quick(cluster: &EmbeddedCluster) -> ProducerBuilder {
     builder(cluster).batch_size(2_000).configure(|c| {
@@ -363,6 +363,27 @@ fn old_protocol_versions_are_negotiated() {
         assert_eq!(acked(topic.send((), "v").unwrap()).offset(), Some(n));
     }
     assert!(cluster.stats().broker(1).api_versions.contains_key(&(0, 3)));
+}
+
+#[test]
+fn c30_a_broker_without_a_version_of_produce_in_common_is_named_and_tried_again() {
+    // Before 0.11 there are 0 to 2; something that is no broker may have none.
+    for (min, max) in [(0, 2), (1, 0)] {
+        let cluster = cluster(1, 1);
+        cluster.limit_api(0, min, max);
+        let builder = quick(&cluster).delivery_timeout(millis(300)).request_timeout(millis(100));
+        let producer = builder.build().unwrap();
+        let topic = producer.topic("t").unwrap();
+        // The first may expire before metadata is there, on a busy machine.
+        in_time(|| {
+            let error = failed(topic.send((), "v").unwrap());
+            assert_eq!(error.certainty(), Certainty::NotWritten, "{error}");
+            error.to_string().contains("no version of Produce")
+        });
+        cluster.limit_api(0, 3, 9);
+        goes_on(&topic, 0, "after");
+        assert_eq!(values(&cluster.records("t", 0)).last().map(String::as_str), Some("after"));
+    }
 }
 
 #[test]

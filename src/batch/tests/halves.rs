@@ -392,9 +392,54 @@ fn c19_a_recreated_topic_gets_a_new_epoch_and_sequences_from_zero() {
     let batch = drain(&mut half);
     assert_eq!(number(&batch), (0, 1));
     half.belong_to(TopicId([2; 16]));
-    assert_eq!(half.drainable(0, RULES), Drainable::Later, "an attempt at the old one is open");
+    for rules in [RULES, DrainRules { idempotent: false, in_flight_max: 5 }] {
+        assert_eq!(half.drainable(0, rules), Drainable::Later, "an attempt at the old one is open");
+    }
     half.settle_refused(batch);
     assert_eq!(number(&drain(&mut half)), (1, 0));
+}
+
+#[test]
+fn c19_what_an_old_topic_refused_is_offered_to_the_new_one_before_what_comes_later() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = proved(&bench);
+    half.belong_to(TopicId([1; 16]));
+    for value in ["a", "b"] {
+        bench.sealed(&half.lane, value.as_bytes());
+    }
+    let (refused, mut unanswered) = (drain(&mut half), drain(&mut half));
+    unanswered.state.unanswered = true;
+    half.settle_refused(refused);
+    half.settle_for_retry(unanswered);
+    // Its log knows nothing of the producer, and may take any sequence: "b" before "a".
+    half.belong_to(TopicId([2; 16]));
+    assert_eq!(number(&drain(&mut half)), (0, 1), "the earlier one, under its old triple");
+}
+
+#[test]
+fn c09_what_is_behind_a_batch_that_is_in_no_log_is_cut_off() {
+    for (unanswered, cut_off) in [(false, true), (true, false)] {
+        let bench = Bench::new(1 << 20, 1 << 14);
+        let mut half = proved(&bench);
+        for value in ["before", "bad", "behind"] {
+            bench.sealed(&half.lane, value.as_bytes());
+        }
+        let (before, mut bad) = (drain(&mut half), drain(&mut half));
+        let behind = drain(&mut half);
+        bad.state.unanswered = unanswered;
+        let error = batch_error(&half.lane, &bad, ANY_ERROR, bad.certainty());
+        half.settle_failed(bad, error, &mut WakeList::default());
+        assert_eq!((half.is_cut_off(&before), half.is_cut_off(&behind)), (false, cut_off));
+        ack(&mut half, before, 1);
+        // A new id has sequences of its own, and no gap.
+        half.settle_for_retry(behind);
+        half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut WakeList::default());
+        half.offer_identity(identity(8, 0), 2);
+        bench.sealed(&half.lane, b"next");
+        let next = drain(&mut half);
+        assert_eq!(next.producer(), identity(8, 0));
+        assert!(!half.is_cut_off(&next));
+    }
 }
 
 #[test]
@@ -412,5 +457,8 @@ fn c05_while_a_batch_is_sent_again_nothing_else_is() {
     let batch = drain(&mut half);
     assert_eq!(half.drainable(0, rules), Drainable::Later);
     ack(&mut half, batch, 1);
+    // Afterwards there are several again.
+    bench.sealed(&half.lane, b"last");
+    let _next = drain(&mut half);
     assert_eq!(half.drainable(0, rules), Drainable::Now);
 }

@@ -18,10 +18,13 @@ fn a_batch_grows_by_segments_as_large_as_all_before() {
     let kib = 1 << 10;
     assert_eq!(classes(&batch)[..6], [4 * kib, 4 * kib, 16 * kib, 64 * kib, 64 * kib, 64 * kib]);
     assert!(batch.len() <= 1 << 18);
-    // A lane that filled its last batch starts with a larger segment.
-    half.lane.try_seal();
-    bench.sealed(&half.lane, b"small");
     ack(&mut half, batch, 0);
+    // The record that filled it began the next with a larger segment; after a small one that is
+    // over.
+    assert!(half.lane.try_seal());
+    bench.sealed(&half.lane, b"small");
+    let sizes = [drain(&mut half), drain(&mut half)].map(|batch| classes(&batch));
+    assert_eq!(sizes, [[64 * kib], [4 * kib]]);
 }
 
 #[test]
@@ -153,6 +156,20 @@ fn a_timestamp_that_cannot_be_told_by_a_difference_begins_a_batch() {
     assert_eq!(first.records(), 1);
     ack(&mut half, first, 0);
     assert_eq!(drain(&mut half).records(), 1);
+}
+
+/// A call that was on its way when the producer closed.
+#[test]
+fn c42_a_topic_and_a_partition_that_come_after_close_take_no_record() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let (before, mut halves) = bench.topic("before", 1);
+    assert!(!before.lock_stash().closed);
+    assert!(bench.append(&halves[0].lane, b"x").is_ok());
+    assert!(bench.accumulator.set_closed());
+    halves.extend(bench.grow(&before, 2));
+    assert!(matches!(bench.append(&halves[1].lane, b"x"), Err(Refusal::Closed)));
+    let (after, _) = bench.topic("after", 0);
+    assert!(after.lock_stash().closed);
 }
 
 #[test]

@@ -162,6 +162,7 @@ fn c41_culprits_fail_with_their_own_words_and_the_innocent_are_sent_again() {
     }
     let mut batch = drain(&mut half);
     assert_eq!((batch.producer().epoch, batch.base_sequence()), (1, 0), "their number changed");
+    assert_eq!(batch.state.attempts, 1, "no retry is charged");
     let innocent: Vec<_> = (0..12).filter(|index| ![0, 5, 11].contains(index)).collect();
     assert_eq!(values(&mut batch), innocent.iter().map(|&at| value(at)).collect::<Vec<_>>());
     ack(&mut half, batch, 70);
@@ -171,6 +172,30 @@ fn c41_culprits_fail_with_their_own_words_and_the_innocent_are_sent_again() {
     assert_eq!(batch.base_sequence(), 9);
     ack(&mut half, batch, 79);
     assert_eq!((after.offset(), half.lane.resolved()), (Some(79), 2));
+}
+
+#[test]
+fn c41_the_innocent_never_go_under_the_number_of_the_whole() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = bench.led_half();
+    let mut wakes = WakeList::default();
+    bench.sealed(&half.lane, b"proves the leader");
+    let batch = drain(&mut half);
+    ack(&mut half, batch, 0);
+    drop(filled(&bench, &half, 2));
+    bench.sealed(&half.lane, b"unanswered");
+    let (refused, mut unanswered) = (drain(&mut half), drain(&mut half));
+    unanswered.state.unanswered = true;
+    let error = batch_error(&half.lane, &refused, ANY_ERROR, Certainty::NotWritten);
+    half.settle_without(refused, &[(0, error)], &mut wakes);
+    half.settle_for_retry(unanswered);
+    // The log may have the batch behind: it is asked for, alone, before the new epoch begins.
+    let asked = drain(&mut half);
+    assert_eq!((asked.producer().epoch, asked.base_sequence()), (0, 3));
+    ack(&mut half, asked, 1);
+    let innocent = drain(&mut half);
+    assert_eq!((innocent.producer().epoch, innocent.base_sequence()), (1, 0));
+    assert_eq!(innocent.records(), 1);
 }
 
 #[test]
@@ -199,6 +224,7 @@ fn c39_a_compressed_batch_is_unpacked_into_the_scratch_and_gives_it_back() {
         batch.replace_records(Codec::Lz4, &scratch[..packed.expect("it becomes smaller")]);
     });
     assert_eq!(batch.unpack(&slot), Ok(()));
+    assert_eq!((batch.len(), batch.segment_bytes()), (BATCH_HEADER_LEN + plain_len, 0));
     assert!(slot.lend().is_none(), "another has to wait");
     half.settle_too_large(batch, &mut WakeList::default());
     let sent: Vec<_> = drain_pieces(&mut half, 0).into_iter().flat_map(|piece| piece.0).collect();
