@@ -288,7 +288,6 @@ impl Shard {
         );
         // News of the old connection is not taken for news of the next.
         broker.generation += 1;
-        broker.part_at = None;
         if was_idle {
             log::debug!("connection closed: {text}");
         } else {

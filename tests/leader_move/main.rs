@@ -61,6 +61,24 @@ fn records_sent_before_during_and_after_a_move_arrive_once_and_in_order() {
 }
 
 #[test]
+fn a_lane_that_is_ahead_of_its_new_shards_view_stays_there() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    // Nothing is in flight when the view arrives: the lane leaves at once.
+    send_many(&mut world, &mut sent, 5, 10 * MS);
+    world.lanes_come_first = true;
+    world.model.move_leader(0, 2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    send_many(&mut world, &mut sent, 5, 10 * MS);
+    let moves = world.events.iter().filter(|(_, event)| matches!(event, Event::LaneSent { .. }));
+    let moves: Vec<_> = moves.collect();
+    assert!(matches!(moves[..], [(_, Event::LaneSent { from: 0, to: 1 })]), "{moves:?}");
+    world.run_for(SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
 fn c15_a_leader_hint_is_applied_at_once() {
     let mut world = ready(&Settings::default());
     let mut sent = Vec::new();

@@ -69,6 +69,8 @@ struct Wire {
     /// What the client wrote and the broker did not take yet: less than a whole frame.
     inbound: Vec<u8>,
     outbound: VecDeque<(u64, Vec<u8>)>,
+    /// Requests that came so far: their correlation ids count them.
+    requests: i32,
     /// Partitions in requests that are not answered.
     unanswered: VecDeque<Vec<i32>>,
 }
@@ -109,6 +111,8 @@ pub struct World {
     answer: Option<(u64, Answer)>,
     /// Questions of the metadata machine go unanswered.
     pub metadata_is_silent: bool,
+    /// Lanes reach their new shards before the views by which they moved.
+    pub lanes_come_first: bool,
     publisher: Publisher,
     published: (u64, Option<ProducerIdentity>),
 }
@@ -180,6 +184,7 @@ impl World {
             publisher,
             answer: None,
             metadata_is_silent: false,
+            lanes_come_first: false,
             published: (0, None),
         }
     }
@@ -313,6 +318,16 @@ impl World {
         let now = self.now();
         self.deliver_responses(index);
         let port = self.ports.port(ShardId(index as u16)).expect("the shard exists").clone();
+        if self.lanes_come_first {
+            // A turn with the lanes alone, and one with the rest.
+            let messages = std::iter::from_fn(|| port.pop_control());
+            let (lanes, rest): (Vec<_>, Vec<_>) =
+                messages.partition(|message| matches!(message, Control::Lane(_)));
+            lanes.into_iter().for_each(|lane| port.send(lane));
+            self.shards[index].begin_turn(now, &port);
+            self.act(index);
+            rest.into_iter().for_each(|message| port.send(message));
+        }
         self.shards[index].begin_turn(now, &port);
         loop {
             self.shards[index].finish_turn(now);
@@ -377,6 +392,9 @@ impl World {
             }
             let frame: Vec<u8> = wire.inbound.drain(..end).skip(4).collect();
             let broker = wire.broker;
+            // Behind the API's key and version. An answer could be taken for another one's else.
+            assert_eq!(frame[4..8], wire.requests.to_be_bytes(), "rule 26");
+            wire.requests += 1;
             // The first two bytes are the API's key; that of Produce is 0.
             if self.model.moods[&broker] == Mood::Closing && frame[..2] == [0, 0] {
                 self.note(Event::Closed { broker });
@@ -427,6 +445,7 @@ impl World {
                         broker: broker.0,
                         inbound: Vec::new(),
                         outbound: VecDeque::new(),
+                        requests: 0,
                         unanswered: VecDeque::new(),
                     };
                     self.wires.insert((index, token.broker, token.generation), wire);

@@ -180,11 +180,19 @@ fn c36_the_brokers_time_wins_where_the_topic_says_so() {
 
 #[test]
 fn many_topics_on_one_producer() {
+    // Requests name topics by their ids from version 13 on.
+    for produce_max in [13, 12, 3] {
+        many_topics(produce_max);
+    }
+}
+
+fn many_topics(produce_max: i16) {
     let mut cluster = EmbeddedCluster::builder().brokers(2);
     for n in 0..20 {
         cluster = cluster.topic(&format!("t{n}"), 1 + n % 3);
     }
     let cluster = cluster.start().unwrap();
+    cluster.limit_api(0, 3, produce_max);
     let producer = producer(&cluster);
     let topics: Vec<_> = (0..20).map(|n| producer.topic(&format!("t{n}")).unwrap()).collect();
     let mut deliveries = Vec::new();
