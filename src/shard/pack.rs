@@ -27,6 +27,10 @@ const HEALTHY_WINDOW_MIN: usize = 2;
 /// trouble get every so manieth request: nobody waits for ever.
 const PASSED_OVER_MAX: u32 = 8;
 
+/// Passes over the queues that come to nothing, in a row. One clears a queue of what it names
+/// wrongly, and there are three: more would mean that they are filled again at once.
+const PASSES_IN_VAIN_MAX: u32 = 4;
+
 /// Which queue of a broker a request is filled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
@@ -41,7 +45,8 @@ impl Shard {
         if !planted!(PastFloorIsDeadline) {
             self.brokers[index].part_at = None;
         }
-        loop {
+        let mut in_vain = 0;
+        while in_vain < PASSES_IN_VAIN_MAX {
             let broker = &self.brokers[index];
             let Some(connection) = broker.connection() else { return };
             if !connection.is_ready() || now < connection.throttled_until() {
@@ -69,14 +74,9 @@ impl Shard {
                 Queue::Suspect if !suspects_may_go && !suspects_turn => return,
                 Queue::Suspect => broker.suspects_passed_over = 0,
             }
-            let sent = self.send_request(now, index, queue, part);
-            // Queues may name lanes that have moved: then the next queue has its turn.
-            let broker = &self.brokers[index];
-            let left = !broker.full.is_empty() || !broker.part.is_empty();
-            let stuck = if queue == Queue::Full { left } else { !healthy };
-            if !sent && stuck {
-                return;
-            }
+            // Queues may name lanes that have moved, or whose sealed batch has expired before a
+            // part-filled one: they are out of the queue then, and the others have their turn.
+            in_vain = if self.send_request(now, index, queue, part) { 0 } else { in_vain + 1 };
         }
     }
 

@@ -423,6 +423,26 @@ fn part_filled_batches_make_no_request_longer_than_its_limit() {
     }
 }
 
+/// The lane waits for the connection because of the batch that expires. What is left to send then
+/// is a part-filled one.
+#[test]
+fn what_stands_behind_an_expired_batch_leaves_with_the_next_connection() {
+    let settings = Settings { request_timeout: 5 * SECOND, ..Settings::default() };
+    let mut world = ready(&settings);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.moods.insert(1, Mood::Hung);
+    let lost = world.send(0, "lost");
+    world.run_for(119 * SECOND);
+    assert!(lost.try_outcome().is_none());
+    send_many(&mut world, &mut sent, 1, 2 * SECOND);
+    assert_eq!(certainties(&[lost]), [Some(Certainty::Unknown)]);
+    world.model.moods.insert(1, Mood::Well);
+    // The handshake that hangs, and one more.
+    world.run_for(6 * SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
 #[test]
 fn late_news_of_an_old_connection_is_none_of_the_new_one() {
     let mut world = ready(&Settings::default());
