@@ -157,25 +157,35 @@ impl PortTable {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
     use crate::buffer::AccountId;
     use crate::protocol::PartitionId;
 
-    struct NoWaker;
+    /// Counts.
+    #[derive(Default)]
+    struct CountingWaker(AtomicUsize);
 
-    impl WakeLoop for NoWaker {
-        fn wake(&self) {}
+    impl WakeLoop for CountingWaker {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn half() -> Box<LaneHalf> {
-        let id = crate::batch::LaneId(0);
+        half_of(0)
+    }
+
+    fn half_of(id: u32) -> Box<LaneHalf> {
+        let id = LaneId(id);
         let account = AccountId::LEADERLESS;
         LaneHalf::new(Lane::new(id, "t".into(), PartitionId(0), ShardId(0), account))
     }
 
     #[test]
     fn c46_a_half_sent_to_a_shard_that_has_ended_fails_what_is_in_it() {
-        let port = ShardPort::new(4, Arc::new(Doorbell::new()), Arc::new(NoWaker));
+        let port = ShardPort::new(4, Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
         let (before, after) = (half(), half());
         let lanes = [before.lane.clone(), after.lane.clone()];
         port.send(Control::Lane(before));
@@ -184,5 +194,38 @@ mod tests {
         port.send(Control::Lane(after));
         assert_eq!(lanes.each_ref().map(|lane| lane.resolved()), [u64::MAX; 2]);
         assert!(port.pop_control().is_none());
+    }
+
+    #[test]
+    fn whatever_comes_wakes_a_loop_that_sleeps_and_no_other() {
+        let (bell, waker) = (Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
+        let port = ShardPort::new(4, bell.clone(), waker.clone());
+        let lane = half().lane.clone();
+        let actions: [&dyn Fn(); 3] =
+            [&|| port.post(&lane), &|| port.send(Control::Stop), &|| port.ring()];
+        for (index, act) in actions.iter().enumerate() {
+            act();
+            assert_eq!(waker.0.load(Ordering::Relaxed), index, "it is awake");
+            bell.prepare_to_sleep();
+            act();
+            assert_eq!(waker.0.load(Ordering::Relaxed), index + 1);
+        }
+    }
+
+    #[test]
+    fn a_lane_that_finds_the_queue_full_is_posted_all_the_same() {
+        let port = ShardPort::new(2, Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
+        (0..40).for_each(|id| port.post(&half_of(id).lane));
+        let mut posted = Vec::new();
+        while port.has_news() {
+            port.drain_lanes(100, |id| posted.push(id));
+            match port.pop_control() {
+                Some(Control::Posted(id)) => posted.push(id.0),
+                Some(_) => panic!("nothing else was sent"),
+                None => {}
+            }
+        }
+        posted.sort_unstable();
+        assert_eq!(posted, (0..40).collect::<Vec<_>>());
     }
 }

@@ -202,3 +202,178 @@ impl Publisher {
         self.accumulator.flush.notify();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::batch::AccumulatorConfig;
+    use crate::buffer::{AccountId, BufferPool, BufferPoolOptions};
+    use crate::cluster::{BrokerAddress, MetadataConfig};
+    use crate::protocol::{
+        BrokerMetadata, ErrorCode, InitProducerIdResponse, MetadataResponse, PartitionId,
+        PartitionMetadata, ProducerIdentity, TopicId, TopicMetadata,
+    };
+    use crate::shard::{ShardPort, WakeLoop};
+    use crate::sync::Doorbell;
+
+    const MS: u64 = 1_000_000;
+
+    struct NoWaker;
+
+    impl WakeLoop for NoWaker {
+        fn wake(&self) {}
+    }
+
+    /// One shard, and nothing is stashed.
+    struct OneShard;
+
+    impl ShardHost for OneShard {
+        fn start_shard(&mut self, shard: ShardId) -> io::Result<()> {
+            unreachable!("{shard:?}: one is all there may be");
+        }
+
+        fn drain_stash(&mut self, topic: Arc<TopicLanes>) {
+            unreachable!("nothing is stashed for {}", topic.name);
+        }
+    }
+
+    struct Bench {
+        machine: MetadataMachine,
+        publisher: Publisher,
+        port: Arc<ShardPort>,
+        topic: Arc<TopicLanes>,
+    }
+
+    fn bench() -> Bench {
+        let options = BufferPoolOptions { bytes: 1 << 20, ..Default::default() };
+        let pool = BufferPool::new(&options).expect("the system gives a test some memory");
+        let config = AccumulatorConfig {
+            batch_size: 1 << 14,
+            delivery_timeout: 120_000 * MS,
+            lanes_max: 4,
+            leaderless_account: AccountId::LEADERLESS,
+            stash_account: AccountId::STASH,
+        };
+        let accumulator = RecordAccumulator::new(config, pool);
+        let first: Arc<dyn crate::Partitioner> = Arc::new(|_: &crate::PartitionRequest<'_>| 0);
+        let topic = accumulator.topic("t", || first);
+        let ports = PortTable::new(1);
+        let port = ShardPort::new(16, Arc::new(Doorbell::new()), Arc::new(NoWaker));
+        ports.set(ShardId(0), port.clone());
+        let config = MetadataConfig {
+            bootstrap: vec![BrokerAddress { host: "boot".into(), port: 9092 }],
+            age_max: 300_000 * MS,
+            interval_min: 100 * MS,
+            leaderless_interval_max: 1_000 * MS,
+            topic_unknown_max: 30_000 * MS,
+            delivery_timeout: 120_000 * MS,
+            backoff_min: 50 * MS,
+            backoff_max: 200 * MS,
+            auto_create: true,
+            idempotent: true,
+        };
+        let mut machine = MetadataMachine::new(config, 1);
+        machine.handle_wanted(0, "t".into());
+        let publisher = Publisher::new(accumulator, ports, 1, 16);
+        Bench { machine, publisher, port, topic }
+    }
+
+    impl Bench {
+        /// The view that the shard was sent, if there was one, and how many lanes.
+        fn publish(&mut self) -> (Option<Arc<View>>, usize) {
+            self.publisher.publish(&mut self.machine, &mut OneShard);
+            let (mut views, mut lanes) = (Vec::new(), 0);
+            while let Some(message) = self.port.pop_control() {
+                match message {
+                    Control::View(view) => views.push(view),
+                    Control::Lane(_) => lanes += 1,
+                    _ => panic!("nothing else is published"),
+                }
+            }
+            assert!(views.len() <= 1);
+            (views.pop(), lanes)
+        }
+
+        fn connect(&mut self, now: u64) {
+            self.machine.poll_connect(now).expect("it has somewhere to go");
+            self.machine.handle_ready();
+        }
+
+        fn answer_metadata(&mut self, now: u64, partitions: i32) {
+            self.machine.handle_refresh_wanted();
+            self.machine.poll_query(now).expect("it asks");
+            let partition = |index| PartitionMetadata {
+                error: ErrorCode::NONE,
+                partition: PartitionId(index),
+                leader: Some(BrokerId(1)),
+                leader_epoch: 1,
+                replicas: Vec::new(),
+                isr: Vec::new(),
+            };
+            let topic = TopicMetadata {
+                error: ErrorCode::NONE,
+                name: Some("t".to_owned()),
+                id: TopicId([1; 16]),
+                is_internal: false,
+                partitions: (0..partitions).map(partition).collect(),
+            };
+            let broker =
+                BrokerMetadata { id: BrokerId(1), host: "one".into(), port: 9092, rack: None };
+            let (brokers, topics) = (vec![broker], vec![topic]);
+            let response = MetadataResponse { brokers, topics, ..Default::default() };
+            self.machine.handle_metadata(now, &response);
+        }
+
+        fn answer_identity(&mut self, now: u64, error: ErrorCode) {
+            self.machine.poll_query(now).expect("it asks");
+            let identity = ProducerIdentity { id: 7, epoch: 0 };
+            let response = InitProducerIdResponse { throttle_time_ms: 0, error, identity };
+            self.machine.handle_identity(now, &response);
+        }
+    }
+
+    #[test]
+    fn a_view_is_published_when_something_in_it_changed_and_only_then() {
+        let mut bench = bench();
+        let (view, _) = bench.publish();
+        assert_eq!(view.expect("the first").generation, 1);
+        assert!(bench.publish().0.is_none(), "nothing new");
+
+        // A problem; another one, while it keeps shards from numbering batches.
+        bench.machine.poll_connect(0).expect("it has somewhere to go");
+        bench.machine.handle_down(0, "refused".into());
+        let view = bench.publish().0.expect("a problem");
+        assert_eq!((view.generation, view.last_problem.as_deref()), (2, Some("refused")));
+        assert!(bench.publish().0.is_none());
+        bench.machine.poll_connect(50 * MS).expect("again");
+        bench.machine.handle_down(50 * MS, "reset".into());
+        let view = bench.publish().0.expect("another problem");
+        assert_eq!(view.last_problem.as_deref(), Some("reset"));
+
+        bench.connect(1_000 * MS);
+        bench.answer_metadata(1_000 * MS, 2);
+        let (view, lanes) = bench.publish();
+        let view = view.expect("a cluster");
+        assert_eq!((lanes, bench.topic.partitions(), view.placements.len()), (2, 2, 1));
+        assert_eq!((view.identity, view.identity_denied), (None, None));
+        assert!(bench.publish().0.is_none());
+
+        bench.answer_identity(1_000 * MS, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        let view = bench.publish().0.expect("a refusal");
+        assert_eq!(view.identity_denied, Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED));
+        assert!(bench.publish().0.is_none());
+        bench.answer_identity(2_000 * MS, ErrorCode::NONE);
+        let view = bench.publish().0.expect("a producer id");
+        assert_eq!((view.identity.map(|id| id.id), view.identity_denied), (Some(7), None));
+        assert_eq!(view.identity_ordinal, 1);
+        let generation = view.generation;
+
+        // Growth, as far as there may be lanes.
+        bench.answer_metadata(3_000 * MS, 4);
+        let (view, lanes) = bench.publish();
+        assert_eq!((view.expect("growth").generation, lanes), (generation + 1, 2));
+        bench.answer_metadata(4_000 * MS, 9);
+        let (view, lanes) = bench.publish();
+        assert_eq!((view.is_some(), lanes, bench.topic.partitions()), (true, 0, 4));
+    }
+}

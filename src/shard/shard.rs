@@ -410,6 +410,11 @@ impl Shard {
         &mut self.wakes
     }
 
+    /// Timers that are set: a few for each lane that is or was here, whatever its senders do.
+    pub fn timer_count(&self) -> usize {
+        self.timers.len()
+    }
+
     /// Lanes that this shard owns.
     pub fn lane_count(&self) -> usize {
         self.lane_count

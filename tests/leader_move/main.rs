@@ -487,6 +487,66 @@ fn part_filled_batches_keep_their_distance_and_are_two_in_flight() {
     assert_exactly_once(&world, &sent);
 }
 
+/// Two lanes, each with one record in a part-filled batch: one of them behind a full one. The full
+/// one leaves in the request that takes the part-filled batches along.
+#[test]
+fn a_part_filled_batch_behind_a_full_one_leaves_by_itself() {
+    let settings =
+        Settings { shards: 1, brokers: 1, partitions: 2, batch_size: 256, ..Settings::default() };
+    let mut world = World::ready(&settings);
+    // A leader that has not proved itself gets one batch at a time.
+    for proved in [false, true] {
+        let start = world.now();
+        let mut sent = vec![world.send(0, "part-filled")];
+        while !world.lane(1).has_sealed() {
+            sent.push(world.send(1, "fills a batch and begins the next"));
+        }
+        // Answers take longer.
+        world.run_for(MS);
+        assert_eq!(arrivals(&world, start).len() == sent.len(), proved);
+        world.run_for(20 * MS);
+        assert!(sent.iter().all(|handle| handle.offset().is_some()));
+    }
+}
+
+/// While full batches of other lanes take the whole window, a lone record waits for its turn, and
+/// not until they are through.
+#[test]
+fn a_lone_record_has_its_turn_beside_lanes_that_saturate_the_broker() {
+    let settings = Settings {
+        shards: 1,
+        brokers: 1,
+        partitions: 8,
+        batch_size: 256,
+        request_bytes_max: 2_000,
+        ..Settings::default()
+    };
+    let mut world = World::ready(&settings);
+    let first: Vec<_> = (0..8).map(|partition| world.send(partition, "first")).collect();
+    world.run_for(SECOND);
+    assert!(first.iter().all(|handle| handle.offset().is_some()));
+    let value = "v".repeat(300);
+    let mut sent = Vec::new();
+    let mut busy = 0..1_000;
+    // One request after the other, so that they are not answered all at once either.
+    for _ in 0..5 {
+        sent.extend(busy.by_ref().take(5).map(|n| world.send(n % 7, &value)));
+        world.run_for(MS / 3);
+    }
+    let start = world.now();
+    sent.extend(busy.map(|n| world.send(n % 7, &value)));
+    let lone = world.send(7, "lone");
+    world.run_for(5 * SECOND);
+    assert_eq!(lone.offset(), Some(1));
+    let events = world.events.iter().filter(|(at, _)| *at >= start);
+    let before = events.take_while(
+        |(_, event)| !matches!(event, Event::Received(received) if received.partition == 7),
+    );
+    // Each request has up to seven full batches.
+    let before = before.count();
+    assert!(before <= 7 * 16, "{before} of {} batches went before it", sent.len());
+}
+
 #[test]
 fn while_a_batch_lingers_its_connection_is_made_already() {
     let mut world = ready(&Settings { linger: SECOND, ..Settings::default() });

@@ -1,8 +1,20 @@
 //! A lane's loop half: order of retries, windows, epochs, expiry, what flush waits for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+
 use super::*;
 use crate::error::Certainty;
 use crate::protocol::TopicId;
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 fn number(batch: &Batch) -> (i16, i32) {
     (batch.producer().epoch, batch.base_sequence())
@@ -323,7 +335,12 @@ fn c46_a_dropped_half_fails_what_waits_in_it_the_open_batch_too() {
     let batch = drain(&mut half);
     half.settle_for_retry(batch);
     let lane = half.lane.clone();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut waiting = bench.append(&lane, b"awaited").expect("there is room");
+    assert!(waiting.poll(&mut Context::from_waker(&waker)).is_pending());
     drop(half);
+    assert!(woken.0.load(Ordering::Relaxed));
     for handle in handles.iter().chain([&open]) {
         let error = handle.error().expect("it has failed");
         assert_eq!(error.cause(), &DeliveryErrorCause::LoopPanicked);
@@ -431,8 +448,18 @@ fn c09_what_is_behind_a_batch_that_is_in_no_log_is_cut_off() {
         half.settle_failed(bad, error, &mut WakeList::default());
         assert_eq!((half.is_cut_off(&before), half.is_cut_off(&behind)), (false, cut_off));
         ack(&mut half, before, 1);
-        // A new id has sequences of its own, and no gap.
+        // A new epoch has sequences of its own, and no gap: so it is with a new id.
         half.settle_for_retry(behind);
+        if !unanswered {
+            let behind = drain(&mut half);
+            assert_eq!(number(&behind), (1, 0));
+            assert!(!half.is_cut_off(&behind));
+            bench.sealed(&half.lane, b"bad too");
+            ack(&mut half, behind, 2);
+            let bad = drain(&mut half);
+            let error = batch_error(&half.lane, &bad, ANY_ERROR, bad.certainty());
+            half.settle_failed(bad, error, &mut WakeList::default());
+        }
         half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut WakeList::default());
         half.offer_identity(identity(8, 0), 2);
         bench.sealed(&half.lane, b"next");

@@ -124,6 +124,32 @@ fn c39_a_piece_that_fails_takes_no_other_with_it_and_a_deadline_takes_all() {
 }
 
 #[test]
+fn c09_the_pieces_of_a_batch_in_doubt_are_in_doubt_until_one_is_acknowledged() {
+    for acked in [false, true] {
+        let bench = Bench::new(1 << 20, 1 << 16);
+        let mut half = bench.led_half();
+        let mut wakes = WakeList::default();
+        let handles = filled(&bench, &half, 10);
+        let mut batch = drain(&mut half);
+        batch.state.unanswered = true;
+        half.settle_too_large(batch, &mut wakes);
+        let piece = drain(&mut half);
+        let first = piece.records() as usize;
+        if acked {
+            ack(&mut half, piece, 0);
+        } else {
+            half.settle_for_retry(piece);
+        }
+        half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes);
+        let expected = if acked { Certainty::NotWritten } else { Certainty::Unknown };
+        for handle in &handles[first..] {
+            assert_eq!(handle.error().map(|error| error.certainty()), Some(expected));
+        }
+        assert_eq!(handles[0].offset().is_some(), acked);
+    }
+}
+
+#[test]
 fn c39_in_a_new_epoch_the_pieces_keep_their_sequences_from_other_batches() {
     let bench = Bench::new(1 << 22, 1 << 17);
     let mut half = bench.led_half();

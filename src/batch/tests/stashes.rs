@@ -3,8 +3,10 @@
 use std::sync::{OnceLock, Weak};
 
 use super::*;
+use crate::cluster::{MetadataConfig, MetadataMachine};
 use crate::policy::PartitionRequest;
 use crate::protocol::records::Header;
+use crate::shard::{PortTable, Publisher};
 use crate::sync::Outcome;
 
 fn destination() -> Destination {
@@ -220,7 +222,43 @@ fn c18_only_what_is_old_enough_fails() {
     assert_eq!(topic.lock_stash().oldest_at(), Some(5_000 * MS));
     assert_eq!(fail(u64::MAX), 1);
     assert!(young.error().is_some());
+    let stash = topic.lock_stash();
+    assert_eq!((stash.begun, stash.ended), (2, 2), "flush waits for no more");
+    drop(stash);
     bench.assert_all_free();
+}
+
+#[test]
+fn c18_what_comes_later_to_an_unknown_topic_has_a_limit_of_its_own() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let limit = 30_000 * MS;
+    let config = MetadataConfig {
+        bootstrap: Vec::new(),
+        age_max: 300_000 * MS,
+        interval_min: 100 * MS,
+        leaderless_interval_max: 1_000 * MS,
+        topic_unknown_max: limit,
+        delivery_timeout: limit,
+        backoff_min: 50 * MS,
+        backoff_max: 200 * MS,
+        auto_create: true,
+        idempotent: true,
+    };
+    let mut machine = MetadataMachine::new(config, 1);
+    let ports = PortTable::new(1);
+    let mut publisher = Publisher::new(bench.accumulator.clone(), ports, 1, 16);
+    let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
+    // Nobody answers, and the topic is mentioned once.
+    let old = stash(&bench, &topic, None, 0, &parts);
+    machine.handle_wanted(0, "t".into());
+    let young = stash(&bench, &topic, None, 5_000 * MS, &parts);
+    publisher.fail_unknown(limit, &mut machine);
+    assert!(old.error().is_some() && young.try_outcome().is_none());
+    publisher.fail_unknown(limit + 4_999 * MS, &mut machine);
+    assert!(young.try_outcome().is_none());
+    publisher.fail_unknown(limit + 5_000 * MS, &mut machine);
+    assert!(young.error().is_some());
 }
 
 #[test]
