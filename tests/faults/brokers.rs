@@ -1,5 +1,7 @@
 //! Brokers that are none, that are silent, and that lie.
 
+use std::sync::{Arc, Mutex};
+
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{BrokerId, MetadataResponse, ProduceResponse, TopicName};
@@ -131,26 +133,29 @@ fn f19_a_silent_one_of_three_to_start_from_is_passed_over() {
 /// While metadata lies, nothing that it says does harm; afterwards all is delivered.
 fn lying(lie: impl FnMut(&mut MetadataResponse) + Send + 'static) {
     let stage = Stage::new(2, 2);
-    // Metadata comes by this one only.
-    let builder = quick(Producer::builder(&stage.proxy(1).address().to_string()));
+    let builder = quick(Producer::builder(&stage.bootstrap_servers()));
     let producer = builder.configure(|c| c.metadata_max_age = millis(10)).build().unwrap();
-    let mut lie = lie;
+    let lie = Arc::new(Mutex::new(lie));
     let (told, times) = std::sync::mpsc::channel();
-    rewrite::metadata(stage.proxy(1), move |response| {
-        if response.topics.is_empty() {
-            // It was asked for before any topic was wanted.
-            return;
-        }
-        lie(response);
-        // The test may have heard enough.
-        let _ = told.send(());
-    });
+    // Whoever is asked lies: a client that cannot read what one says asks the other.
+    for id in 1..=2 {
+        let (lie, told) = (lie.clone(), told.clone());
+        rewrite::metadata(stage.proxy(id), move |response| {
+            if response.topics.is_empty() {
+                // It was asked for before any topic was wanted.
+                return;
+            }
+            (lie.lock().unwrap())(response);
+            // The test may have heard enough.
+            let _ = told.send(());
+        });
+    }
     let topic = producer.topic("t").unwrap();
     let mut sent: Vec<_> = (0..50).map(|n| send(&topic, n % 2, format!("told {n}"))).collect();
     for _ in 0..2 {
         times.recv_timeout(LONG).expect("metadata is asked for again");
     }
-    stage.proxy(1).clear();
+    (1..=2).for_each(|id| stage.proxy(id).clear());
     sent.extend((0..50).map(|n| send(&topic, n % 2, format!("true {n}"))));
     stage.judge_all_acked(sent);
     producer.close(LONG).wait().unwrap();

@@ -220,6 +220,8 @@ fn a_record_times_out_as_unknown_if_it_was_sent() {
     goes_on(&topic, 0, "after");
     close(&producer);
     let mut stored = values(&cluster.records("t", 0));
+    // What the broker came to read when it had its voice back may be there: nobody denied it.
+    stored.retain(|value| value != "v");
     stored.dedup();
     assert_eq!(stored, ["warm", "after"]);
 }
