@@ -114,6 +114,10 @@ pub struct World {
     answer: Option<(u64, Answer)>,
     /// Questions of the metadata machine go unanswered.
     pub metadata_is_silent: bool,
+    /// A record that is sent, once, when a lane is between two shards.
+    pub sent_while_a_lane_moves: Option<String>,
+    /// Its delivery.
+    pub sent_meanwhile: Option<CellHandle>,
     /// Lanes reach their new shards before the views by which they moved.
     pub lanes_come_first: bool,
     publisher: Publisher,
@@ -188,6 +192,8 @@ impl World {
             answer: None,
             metadata_is_silent: false,
             lanes_come_first: false,
+            sent_while_a_lane_moves: None,
+            sent_meanwhile: None,
             published: (0, None),
         }
     }
@@ -210,6 +216,10 @@ impl World {
 
     /// Sends one record as `Topic::send` does.
     pub fn send(&self, partition: i32, value: &str) -> CellHandle {
+        self.append(partition, value, |lane| self.ports.post(lane))
+    }
+
+    fn append(&self, partition: i32, value: &str, post: impl Fn(&Lane)) -> CellHandle {
         let lane = self.lane(partition);
         let parts = RecordParts { key: None, value: Some(value.as_bytes()), headers: &[] };
         let context = self.accumulator.append_context(&self.clock);
@@ -217,7 +227,7 @@ impl World {
         loop {
             let appended = lane.append(&context, 0, &parts, &mut spare);
             if appended.post {
-                self.ports.post(lane);
+                post(lane);
             }
             match appended.result {
                 Ok(handle) => return handle,
@@ -466,6 +476,13 @@ impl World {
                 }
                 Action::SendLane { shard, half } => {
                     self.note(Event::LaneSent { from: index, to: usize::from(shard.0) });
+                    if let Some(value) = self.sent_while_a_lane_moves.take() {
+                        // The sender had read the old owner before the lane left.
+                        let old = self.ports.port(ShardId(index as u16)).expect("it exists");
+                        let partition = half.lane.partition.0;
+                        self.sent_meanwhile =
+                            Some(self.append(partition, &value, |lane| old.post(lane)));
+                    }
                     let port = self.ports.port(shard).expect("views name shards that exist");
                     port.send(Control::Lane(half));
                 }
