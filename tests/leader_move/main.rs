@@ -204,6 +204,37 @@ fn the_old_leader_dies_and_the_lane_moves_while_the_connection_is_in_backoff() {
     assert_exactly_once(&world, &sent);
 }
 
+/// As above, for a lane that was in trouble before, and for one whose batch was not sealed yet.
+#[test]
+fn nobody_connects_to_a_dead_broker_for_a_lane_that_moved_away() {
+    for (shards, in_trouble) in [(1, true), (1, false), (2, true), (2, false)] {
+        let mut world = ready(&Settings { shards, ..Settings::default() });
+        let mut sent = Vec::new();
+        send_many(&mut world, &mut sent, 1, 10 * MS);
+        let trouble = in_trouble.then_some(REQUEST_TIMED_OUT);
+        world.model.partitions.get_mut(&0).expect("it is there").refuses = trouble;
+        if in_trouble {
+            send_many(&mut world, &mut sent, 1, 10 * MS);
+        }
+        world.kill(1);
+        if !in_trouble {
+            send_many(&mut world, &mut sent, 1, 0);
+        }
+        world.run_for(2 * SECOND);
+        world.model.partitions.get_mut(&0).expect("it is there").refuses = None;
+        world.model.move_leader(0, 2);
+        world.run_for(2 * SECOND);
+        assert_exactly_once(&world, &sent);
+        let attempts =
+            |world: &World| count(world, |event| matches!(event, Event::Refused { broker: 1 }));
+        let before = attempts(&world);
+        assert!(before > 0);
+        send_many(&mut world, &mut sent, 10, SECOND);
+        assert_eq!(attempts(&world), before, "{shards} shards, in trouble: {in_trouble}");
+        assert_exactly_once(&world, &sent);
+    }
+}
+
 #[test]
 fn an_id_that_reaches_a_shard_without_the_lane_is_dropped() {
     let mut world = ready(&Settings::default());
@@ -716,6 +747,23 @@ fn c46_without_any_broker_every_delivery_fails_in_time_as_not_written() {
     assert_eq!(certainties(&sent), [Some(Certainty::NotWritten); 20]);
     drop(sent);
     world.finish();
+}
+
+/// One deadline after the other passes: each sets the timer for the next, and no other. (The world
+/// counts timers.)
+#[test]
+fn c46_batches_that_wait_expire_each_in_its_own_time() {
+    let mut world = ready(&Settings { batch_size: 1, ..Settings::default() });
+    (1..=2).for_each(|broker| world.kill(broker));
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 10, SECOND);
+    world.run_for(110 * SECOND);
+    for expired in 0..10 {
+        let failed = sent.iter().filter(|handle| handle.error().is_some()).count();
+        assert!((expired..=expired + 1).contains(&failed), "{failed} of {expired}");
+        world.run_for(SECOND);
+    }
+    assert_eq!(certainties(&sent), [Some(Certainty::NotWritten); 10]);
 }
 
 #[test]
