@@ -421,6 +421,9 @@ fn common(
         ("broker.session.timeout.ms", session_ms),
         // A leader stays where a test has put it.
         ("auto.leader.rebalance.enable", "false"),
+        // Tests choose timestamps as they like; a broker deletes what is a week old by its timestamp,
+        // half a minute after it has started and every five minutes from then on.
+        ("log.retention.ms", "-1"),
         ("replica.fetch.wait.max.ms", "100"),
         ("replica.lag.time.max.ms", "2000"),
         ("num.network.threads", "2"),
