@@ -421,7 +421,7 @@ fn common(
         ("broker.session.timeout.ms", session_ms),
         // A leader stays where a test has put it.
         ("auto.leader.rebalance.enable", "false"),
-        // Tests choose timestamps as they like; a broker deletes what is a week old by its timestamp,
+        // Tests choose timestamps as they like, and a broker deletes what is a week old by them,
         // half a minute after it has started and every five minutes from then on.
         ("log.retention.ms", "-1"),
         ("replica.fetch.wait.max.ms", "100"),
