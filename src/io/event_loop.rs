@@ -316,7 +316,7 @@ impl EventLoop {
         more
     }
 
-    /// Writes what the shard's connections have to write. Returns whether anything was written.
+    /// Writes what the connections of a shard have to write. Returns whether there may be more now.
     fn transmit(&mut self, now: u64, key: usize) -> bool {
         let mut tokens = std::mem::take(&mut self.tokens);
         self.seats[key].shard.poll_transmit(&mut tokens);
@@ -353,7 +353,9 @@ impl EventLoop {
                 }
                 Err(error) => {
                     self.lose(now, key, token, &error.to_string());
-                    return any;
+                    // What was in flight has settled: lanes that waited for that may have something
+                    // to send on other connections.
+                    return true;
                 }
             }
         }
