@@ -18,7 +18,7 @@ use crate::connection::{Connection, ConnectionConfig, Incoming, Request};
 use crate::error::DeliveryErrorCause;
 use crate::policy::RetryPolicy;
 use crate::protocol::compression::{Compression, Compressor};
-use crate::protocol::{BrokerId, ProducerIdentity};
+use crate::protocol::{ApiKey, BrokerId, ProducerIdentity};
 use crate::sync::WakeList;
 
 /// Posted lanes taken in one turn.
@@ -87,7 +87,7 @@ pub struct ShardParts {
 pub struct Token {
     /// The broker's place in the shard.
     pub broker: usize,
-    /// Which of its connections, counted from 1.
+    /// Which of its connections, counted from 0.
     pub generation: u32,
 }
 
@@ -324,7 +324,11 @@ impl Shard {
     fn handle_ready(&mut self, index: usize) {
         let broker = &mut self.brokers[index];
         log::debug!("connected to broker {} at {}", broker.id, broker.address);
-        broker.last_problem = None;
+        // Without one it is given up as soon as something is to be sent, for the same problem.
+        let speaks = |connection: &Connection| connection.version(ApiKey::Produce).is_some();
+        if broker.connection().is_some_and(speaks) {
+            broker.last_problem = None;
+        }
     }
 
     /// Whether a connection has bytes to write.

@@ -97,7 +97,8 @@ impl Shard {
         let lane = half.lane.clone();
         let old_broker = half.leader.map(|leader| leader.broker);
         if view.generation < half.seen {
-            // It is here ahead of the view that it moved by, which is on its way.
+            // It is here ahead of the view that it moved by, and knows more than this one.
+            self.examine(now, id);
             return;
         }
         half.seen = view.generation;
