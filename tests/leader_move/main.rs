@@ -80,17 +80,24 @@ fn a_lane_that_is_ahead_of_its_new_shards_view_stays_there() {
 
 #[test]
 fn a_lane_that_was_posted_to_its_old_owner_while_it_moved_is_posted_again() {
-    let mut world = ready(&Settings::default());
-    let mut sent = Vec::new();
-    send_many(&mut world, &mut sent, 1, 10 * MS);
-    world.sent_while_a_lane_moves = Some("r1".to_owned());
-    world.model.move_leader(0, 2);
-    world.machine.handle_refresh_wanted();
-    world.run_for(SECOND);
-    sent.push(world.sent_meanwhile.take().expect("the lane moved"));
-    // Nothing but its post tells the new owner of this one.
-    send_many(&mut world, &mut sent, 1, 20 * MS);
-    assert_exactly_once(&world, &sent);
+    for lanes_come_first in [false, true] {
+        let mut world = ready(&Settings::default());
+        let mut sent = Vec::new();
+        send_many(&mut world, &mut sent, 1, 10 * MS);
+        world.lanes_come_first = lanes_come_first;
+        world.sent_while_a_lane_moves = Some("r1".to_owned());
+        world.model.move_leader(0, 2);
+        world.machine.handle_refresh_wanted();
+        world.run_for(SECOND);
+        sent.push(world.sent_meanwhile.take().expect("the lane moved"));
+        let moved = world.when(|event| matches!(event, Event::LaneSent { .. }));
+        let arrived = world.when(received_by(2));
+        let took = arrived.zip(moved).map(|(arrived, moved)| arrived - moved);
+        assert!(took.is_some_and(|took| took < 5 * MS), "a handshake, no more: {took:?}");
+        // Nothing but its post tells the new owner of this one.
+        send_many(&mut world, &mut sent, 1, 20 * MS);
+        assert_exactly_once(&world, &sent);
+    }
 }
 
 #[test]
