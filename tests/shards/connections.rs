@@ -1,0 +1,120 @@
+//! Connections that break, and brokers that are gone.
+
+use super::*;
+
+#[test]
+fn a_lost_connection_retries_what_was_in_flight_in_order() {
+    let mut world = ready(&Settings { batch_size: 256, ..Settings::default() });
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    for mood in [Mood::Hung, Mood::Mute, Mood::Hung] {
+        world.model.moods.insert(1, mood);
+        send_many(&mut world, &mut sent, 100, MS / 10);
+        world.model.moods.insert(1, Mood::Well);
+        world.cut(1);
+        send_many(&mut world, &mut sent, 20, MS / 10);
+    }
+    world.run_for(2 * SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn the_old_leader_dies_and_the_lane_moves_while_the_connection_is_in_backoff() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.moods.insert(1, Mood::Mute);
+    send_many(&mut world, &mut sent, 10, MS);
+    world.model.move_leader(0, 2);
+    let died_at = world.now();
+    world.kill(1);
+    world.run_for(SECOND);
+    let arrived = world.when(received_by(2)).expect("it goes on at the new leader");
+    assert!(arrived - died_at < 120 * MS, "{} ms", (arrived - died_at) / MS);
+    assert_exactly_once(&world, &sent);
+    // The dead broker is not wanted any more, so nobody keeps connecting to it.
+    let attempts = |world: &World| {
+        let to_dead = |event: &Event| matches!(event, Event::Refused { broker: 1 });
+        world.events.iter().filter(|(_, event)| to_dead(event)).count()
+    };
+    let before = attempts(&world);
+    send_many(&mut world, &mut sent, 10, 100 * MS);
+    world.run_for(10 * SECOND);
+    assert_eq!(attempts(&world), before);
+    assert_exactly_once(&world, &sent);
+}
+
+/// As above, for a lane that was in trouble before, and for one whose batch was not sealed yet.
+#[test]
+fn nobody_connects_to_a_dead_broker_for_a_lane_that_moved_away() {
+    for (shards, in_trouble) in [(1, true), (1, false), (2, true), (2, false)] {
+        let mut world = ready(&Settings { shards, ..Settings::default() });
+        let mut sent = Vec::new();
+        send_many(&mut world, &mut sent, 1, 10 * MS);
+        let trouble = in_trouble.then_some(REQUEST_TIMED_OUT);
+        world.model.partitions.get_mut(&0).expect("it is there").refuses = trouble;
+        if in_trouble {
+            send_many(&mut world, &mut sent, 1, 10 * MS);
+        }
+        world.kill(1);
+        if !in_trouble {
+            send_many(&mut world, &mut sent, 1, 0);
+        }
+        world.run_for(2 * SECOND);
+        world.model.partitions.get_mut(&0).expect("it is there").refuses = None;
+        world.model.move_leader(0, 2);
+        world.run_for(2 * SECOND);
+        assert_exactly_once(&world, &sent);
+        let attempts =
+            |world: &World| count(world, |event| matches!(event, Event::Refused { broker: 1 }));
+        let before = attempts(&world);
+        assert!(before > 0);
+        send_many(&mut world, &mut sent, 10, SECOND);
+        assert_eq!(attempts(&world), before, "{shards} shards, in trouble: {in_trouble}");
+        assert_exactly_once(&world, &sent);
+    }
+}
+
+#[test]
+fn late_news_of_an_old_connection_is_none_of_the_new_one() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.cut(1);
+    send_many(&mut world, &mut sent, 1, 100 * MS);
+    assert_eq!(sent[1].offset(), Some(1));
+    let start = world.now();
+    send_many(&mut world, &mut sent, 1, MS);
+    world.cut_again();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    assert_eq!(arrivals(&world, start), [0, MS], "nothing is sent again");
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn a_broker_that_closes_on_every_request_is_not_hammered() {
+    let mut world = ready(&Settings::default());
+    world.model.moods.insert(1, Mood::Closing);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 3, 0);
+    world.run_for(SECOND);
+    let closed = count(&world, |event| matches!(event, Event::Closed { broker: 1 }));
+    assert!((5..=25).contains(&closed), "{closed} times");
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(SECOND);
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn c22_a_partition_that_responses_leave_out_is_retried_with_a_backoff() {
+    let mut world = ready(&Settings::default());
+    world.model.moods.insert(1, Mood::Forgetful);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 3, 0);
+    world.run_for(2 * SECOND);
+    let attempts = count(&world, received_by(1));
+    assert!((3..=10).contains(&attempts), "{attempts} attempts");
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(2 * SECOND);
+    assert_exactly_once(&world, &sent);
+}
