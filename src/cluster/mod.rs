@@ -7,7 +7,7 @@
 mod machine;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery, UnknownTopic};
 pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};

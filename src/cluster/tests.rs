@@ -10,10 +10,10 @@ use crate::protocol::{
 };
 
 const MS: u64 = 1_000_000;
-const LIMIT: u64 = 30_000 * MS;
+pub(crate) const LIMIT: u64 = 30_000 * MS;
 const AGE: u64 = 300_000 * MS;
 
-fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
+pub(crate) fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
     let address = |host: &&str| BrokerAddress { host: (*host).into(), port: 9092 };
     let config = MetadataConfig {
         bootstrap: bootstrap.iter().map(address).collect(),
@@ -30,7 +30,7 @@ fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
     MetadataMachine::new(config, 42)
 }
 
-fn topic(name: &str, partitions: &[(i32, Option<i32>, i32)]) -> TopicMetadata {
+pub(crate) fn topic(name: &str, partitions: &[(i32, Option<i32>, i32)]) -> TopicMetadata {
     let partition = |&(index, leader, epoch): &(i32, Option<i32>, i32)| PartitionMetadata {
         error: ErrorCode::NONE,
         partition: PartitionId(index),
@@ -48,7 +48,7 @@ fn topic(name: &str, partitions: &[(i32, Option<i32>, i32)]) -> TopicMetadata {
     }
 }
 
-fn metadata(brokers: &[i32], topics: Vec<TopicMetadata>) -> MetadataResponse {
+pub(crate) fn metadata(brokers: &[i32], topics: Vec<TopicMetadata>) -> MetadataResponse {
     let broker = |&id: &i32| BrokerMetadata {
         id: BrokerId(id),
         host: format!("broker{id}"),

@@ -208,11 +208,8 @@ mod tests {
     use super::*;
     use crate::batch::AccumulatorConfig;
     use crate::buffer::{AccountId, BufferPool, BufferPoolOptions};
-    use crate::cluster::{BrokerAddress, MetadataConfig};
-    use crate::protocol::{
-        BrokerMetadata, ErrorCode, InitProducerIdResponse, MetadataResponse, PartitionId,
-        PartitionMetadata, ProducerIdentity, TopicId, TopicMetadata,
-    };
+    use crate::cluster::tests::{machine, metadata, topic};
+    use crate::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
     use crate::shard::{ShardPort, WakeLoop};
     use crate::sync::Doorbell;
 
@@ -260,19 +257,7 @@ mod tests {
         let ports = PortTable::new(1);
         let port = ShardPort::new(16, Arc::new(Doorbell::new()), Arc::new(NoWaker));
         ports.set(ShardId(0), port.clone());
-        let config = MetadataConfig {
-            bootstrap: vec![BrokerAddress { host: "boot".into(), port: 9092 }],
-            age_max: 300_000 * MS,
-            interval_min: 100 * MS,
-            leaderless_interval_max: 1_000 * MS,
-            topic_unknown_max: 30_000 * MS,
-            delivery_timeout: 120_000 * MS,
-            backoff_min: 50 * MS,
-            backoff_max: 200 * MS,
-            auto_create: true,
-            idempotent: true,
-        };
-        let mut machine = MetadataMachine::new(config, 1);
+        let mut machine = machine(&["boot"], true);
         machine.handle_wanted(0, "t".into());
         let publisher = Publisher::new(accumulator, ports, 1, 16);
         Bench { machine, publisher, port, topic }
@@ -302,25 +287,8 @@ mod tests {
         fn answer_metadata(&mut self, now: u64, partitions: i32) {
             self.machine.handle_refresh_wanted();
             self.machine.poll_query(now).expect("it asks");
-            let partition = |index| PartitionMetadata {
-                error: ErrorCode::NONE,
-                partition: PartitionId(index),
-                leader: Some(BrokerId(1)),
-                leader_epoch: 1,
-                replicas: Vec::new(),
-                isr: Vec::new(),
-            };
-            let topic = TopicMetadata {
-                error: ErrorCode::NONE,
-                name: Some("t".to_owned()),
-                id: TopicId([1; 16]),
-                is_internal: false,
-                partitions: (0..partitions).map(partition).collect(),
-            };
-            let broker =
-                BrokerMetadata { id: BrokerId(1), host: "one".into(), port: 9092, rack: None };
-            let (brokers, topics) = (vec![broker], vec![topic]);
-            let response = MetadataResponse { brokers, topics, ..Default::default() };
+            let partitions: Vec<_> = (0..partitions).map(|index| (index, Some(1), 1)).collect();
+            let response = metadata(&[1], vec![topic("t", &partitions)]);
             self.machine.handle_metadata(now, &response);
         }
 

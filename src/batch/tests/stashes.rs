@@ -3,7 +3,7 @@
 use std::sync::{OnceLock, Weak};
 
 use super::*;
-use crate::cluster::{MetadataConfig, MetadataMachine};
+use crate::cluster::tests::{LIMIT, machine};
 use crate::policy::PartitionRequest;
 use crate::protocol::records::Header;
 use crate::shard::{PortTable, Publisher};
@@ -232,20 +232,8 @@ fn c18_only_what_is_old_enough_fails() {
 fn c18_what_comes_later_to_an_unknown_topic_has_a_limit_of_its_own() {
     let bench = Bench::new(4 << 20, 1 << 14);
     let topic = unknown(&bench, to_zero);
-    let limit = 30_000 * MS;
-    let config = MetadataConfig {
-        bootstrap: Vec::new(),
-        age_max: 300_000 * MS,
-        interval_min: 100 * MS,
-        leaderless_interval_max: 1_000 * MS,
-        topic_unknown_max: limit,
-        delivery_timeout: limit,
-        backoff_min: 50 * MS,
-        backoff_max: 200 * MS,
-        auto_create: true,
-        idempotent: true,
-    };
-    let mut machine = MetadataMachine::new(config, 1);
+    let mut machine = machine(&[], true);
+    let limit = 4 * LIMIT;
     let ports = PortTable::new(1);
     let mut publisher = Publisher::new(bench.accumulator.clone(), ports, 1, 16);
     let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
