@@ -50,7 +50,7 @@ impl Shard {
         }
         let mut next_in_flight = None;
         if in_flight && !planted!(InFlightNeverExpires) {
-            let walked = walked.get_or_insert_with(|| self.expire_in_flight(now, &cause));
+            let walked = walked.get_or_insert_with(|| self.expire_in_flight(now));
             next_in_flight = walked.get(&id).copied();
         }
         let Some(entry) = self.lane_mut(id) else { return };
@@ -85,12 +85,13 @@ impl Shard {
 
     /// Fails what is in flight past its deadline, of all lanes, and says for each lane when the
     /// next deadline is.
-    fn expire_in_flight(&mut self, now: u64, cause: &DeliveryErrorCause) -> InFlightDeadlines {
+    fn expire_in_flight(&mut self, now: u64) -> InFlightDeadlines {
         let mut next = InFlightDeadlines::new();
         for index in 0..self.brokers.capacity() {
-            self.fail_in_flight(index, cause, now);
-            let broker = self.brokers.get_mut(index);
-            let connection = broker.and_then(|broker| broker.connection_mut());
+            let Some(broker) = self.brokers.get(index).map(|broker| broker.id) else { continue };
+            let cause = self.timed_out(Some(broker));
+            self.fail_in_flight(index, &cause, now);
+            let connection = self.brokers[index].connection_mut();
             for entry in connection.into_iter().flat_map(Connection::batches_mut) {
                 if !entry.batch.is_resolved() {
                     let at = next.entry(entry.lane).or_insert(u64::MAX);

@@ -127,3 +127,31 @@ fn a_lane_that_arrives_after_everything_was_failed_fails_too() {
     drop((sent, late));
     world.finish();
 }
+
+/// One broker is gone, another hangs: what is in flight at the one that hangs is not told of the
+/// other, though a lane that moves there is due in the same moment.
+#[test]
+fn what_expires_in_flight_names_the_problem_of_its_own_broker() {
+    let settings = Settings {
+        shards: 1,
+        brokers: 3,
+        partitions: 3,
+        request_timeout: 200 * SECOND,
+        ..Settings::default()
+    };
+    let mut world = World::ready(&settings);
+    let first: Vec<_> = (0..3).map(|partition| world.send(partition, "first")).collect();
+    world.run_for(SECOND);
+    assert!(first.iter().all(|handle| handle.offset().is_some()));
+    (1..=2).for_each(|broker| drop(world.model.moods.insert(broker, Mood::Hung)));
+    let sent = [world.send(0, "r"), world.send(1, "r")];
+    world.run_for(SECOND);
+    world.kill(3);
+    world.model.move_leader(0, 3);
+    world.machine.handle_refresh_wanted();
+    world.run_for(120 * SECOND);
+    for handle in sent {
+        let error = handle.error().expect("it is due").to_string();
+        assert!(!error.contains("broker 3 at"), "{error}");
+    }
+}
