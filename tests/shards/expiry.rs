@@ -143,7 +143,7 @@ fn what_expires_in_flight_names_the_problem_of_its_own_broker() {
     let first: Vec<_> = (0..3).map(|partition| world.send(partition, "first")).collect();
     world.run_for(SECOND);
     assert!(first.iter().all(|handle| handle.offset().is_some()));
-    (1..=2).for_each(|broker| drop(world.model.moods.insert(broker, Mood::Hung)));
+    world.model.moods.extend([(1, Mood::Hung), (2, Mood::Hung)]);
     let sent = [world.send(0, "r"), world.send(1, "r")];
     world.run_for(SECOND);
     world.kill(3);
