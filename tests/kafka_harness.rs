@@ -47,6 +47,7 @@ const TESTS: &[Test] = &[
     Test { name: "a_terminated_single_node_keeps_its_data", run: restarted_single },
     Test { name: "brokers_behind_proxies_advertise_them", run: behind_proxies },
     Test { name: "without_java_tests_are_ignored_or_fail", run: without_java },
+    Test { name: "what_codecs_unpack_goes_with_the_cluster", run: codecs },
     Test { name: "nothing_is_left_after_a_panic", run: nothing_left_after_panic },
     Test { name: "nothing_is_left_after_an_abort", run: nothing_left_after_abort },
     Test { name: "nothing_is_left_after_a_kill", run: nothing_left_after_kill },
@@ -323,6 +324,28 @@ fn without_java(_kafka: &Kafka) {
     let (success, text) = run(true);
     let summary = format!("0 passed; {} failed", TESTS.len());
     assert!(!success && text.contains(&summary), "{text}");
+}
+
+/// A broker and Java's consumer unpack native libraries into files, which those that are killed
+/// do not remove: they must lie where the cluster's data does.
+fn codecs(kafka: &Kafka) {
+    let cluster = kafka.private_single();
+    let unpacked = |folder: &Path, library: &str| {
+        let files = std::fs::read_dir(folder).expect("the folder is there");
+        files
+            .map(|file| file.expect("the folder can be read").file_name())
+            .filter(|name| name.to_string_lossy().contains(library))
+            .count()
+    };
+    let node = cluster.log(1).parent().expect("the log lies in a folder").to_owned();
+    for (codec, library) in [("lz4", "liblz4-java"), ("snappy", "libsnappyjava")] {
+        let topic = unique_topic(codec);
+        cluster.create_topic(&topic, 1, 1, &[("compression.type", codec)]);
+        produce(&cluster, &topic, 0, &[record(0, 1, None, None)]);
+        assert!(unpacked(&node, library) > 0, "{codec} unpacked nothing in {}", node.display());
+        assert_eq!(cluster.read_back(&topic).len(), 1);
+    }
+    assert!(node.starts_with(cluster.folder()), "{}", node.display());
 }
 
 fn nothing_left_after_panic(kafka: &Kafka) {

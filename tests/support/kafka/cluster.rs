@@ -276,7 +276,7 @@ impl Cluster {
     }
 
     fn format(&self) -> Result<(), String> {
-        let mut arguments = self.install.tool_arguments("256m");
+        let mut arguments = self.install.tool_arguments("256m", self.folder());
         arguments.extend(["FormatNodes".to_owned(), CLUSTER_ID.to_owned()]);
         arguments.extend(self.nodes.iter().map(|node| node.properties().display().to_string()));
         let log = self.folder.path().join("format.log");

@@ -108,24 +108,24 @@ impl Install {
     }
 
     /// The arguments of `java` for a broker, a controller or a class of Kafka: what follows is
-    /// the main class or further options.
-    pub fn broker_arguments(&self, heap: &str) -> Vec<String> {
-        let mut arguments = self.arguments(heap, &self.broker_logging);
+    /// the main class or further options. `temporary` takes what a killed process leaves behind.
+    pub fn broker_arguments(&self, heap: &str, temporary: &Path) -> Vec<String> {
+        let mut arguments = self.arguments(heap, &self.broker_logging, temporary);
         arguments.extend(["-cp".to_owned(), join_path(&self.jars)]);
         arguments
     }
 
     /// The arguments of `java` for one of this folder's programs, which log errors only, to
-    /// standard error.
-    pub fn tool_arguments(&self, heap: &str) -> Vec<String> {
-        let mut arguments = self.arguments(heap, &self.tool_logging);
+    /// standard error. `temporary` is as for a broker.
+    pub fn tool_arguments(&self, heap: &str, temporary: &Path) -> Vec<String> {
+        let mut arguments = self.arguments(heap, &self.tool_logging, temporary);
         // The archive of the broker's classes serves a class path that begins with the broker's.
         let class_path = format!("{}:{}", join_path(&self.jars), self.classes.display());
         arguments.extend(["-cp".to_owned(), class_path]);
         arguments
     }
 
-    fn arguments(&self, heap: &str, logging: &Path) -> Vec<String> {
+    fn arguments(&self, heap: &str, logging: &Path, temporary: &Path) -> Vec<String> {
         let mut arguments: Vec<String> = [
             "-Xms64m",
             "-XX:TieredStopAtLevel=1",
@@ -139,6 +139,8 @@ impl Install {
         .into();
         arguments.push(format!("-Xmx{heap}"));
         arguments.push(format!("-Dlog4j2.configurationFile={}", logging.display()));
+        // Codecs unpack their native libraries here, and remove them only at an orderly end.
+        arguments.push(format!("-Djava.io.tmpdir={}", temporary.display()));
         if let Some(archive) = self.archive.get().and_then(Option::as_ref) {
             arguments.push(format!("-XX:SharedArchiveFile={}", archive.display()));
         }

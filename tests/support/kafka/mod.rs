@@ -28,7 +28,6 @@ mod runner;
 mod wire;
 mod workdir;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +43,7 @@ pub use wire::Wire;
 
 use jars::Install;
 use pool::Permits;
+use ports::PortLock;
 use workdir::WorkDir;
 
 /// Kafka on this machine. Clones are the same one.
@@ -66,7 +66,7 @@ struct Inner {
 #[derive(Debug)]
 struct Run {
     work: WorkDir,
-    _slot: Option<File>,
+    _slot: Option<PortLock>,
 }
 
 /// A shared cluster, started by the first test that asks. A start that failed fails every test

@@ -95,7 +95,7 @@ impl Node {
     pub fn start(&self, install: &Install, java_options: &[String]) -> io::Result<()> {
         let mut state = self.state();
         assert!(matches!(*state, State::Dead), "node {} is already there", self.id);
-        let mut arguments = install.broker_arguments("256m");
+        let mut arguments = install.broker_arguments("256m", &self.folder);
         arguments.extend(java_options.iter().cloned());
         arguments.push("kafka.Kafka".to_owned());
         arguments.push(self.properties().display().to_string());

@@ -4,15 +4,17 @@
 //! that those who hold a slot never wait for another. Within a process: the two shared clusters,
 //! which live to its end, and private ones, one at a time.
 
-use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ports;
+use super::ports::PortLock;
 use super::process;
 
 /// Private clusters that a process runs at once.
 const PRIVATE_MAX: usize = 1;
+
+/// However many cores: a slot is a port.
+const SLOTS_MAX: usize = 64;
 
 /// A whole test binary may have to end first.
 const SLOT_LIMIT: Duration = Duration::from_secs(3600);
@@ -57,19 +59,17 @@ impl Drop for Permit {
     }
 }
 
-/// Waits for one of the machine's slots; the lock on the file is the slot. Nothing if a parent
-/// process holds it.
-pub fn take_slot() -> Result<Option<File>, String> {
+/// Waits for one of the machine's slots. Nothing if a parent process holds it.
+pub fn take_slot() -> Result<Option<PortLock>, String> {
     if std::env::var_os(SLOT_HELD).is_some() {
         return Ok(None);
     }
-    let slots = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    let folder = ports::lock_folder().map_err(|error| format!("no lock folder: {error}"))?;
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+    let slots = u16::try_from(cores.clamp(2, SLOTS_MAX)).expect("far below 65,536");
     let start = Instant::now();
     let (mut slot, mut told) = (None, false);
     process::wait_until(SLOT_LIMIT, || {
-        let files = (0..slots).filter_map(|i| File::create(folder.join(format!("slot-{i}"))).ok());
-        slot = files.into_iter().find(|file| file.try_lock().is_ok());
+        slot = PortLock::try_take_slot(slots);
         if slot.is_none() && !told && start.elapsed() > SLOT_NOTICE {
             told = true;
             eprintln!("kafka: waiting for one of {slots} test processes with clusters to end");
