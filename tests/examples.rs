@@ -1,25 +1,16 @@
 //! The examples as a user starts them: as processes, judged by what they print and how they end.
-//!
-//! `cargo test` builds the examples; `cargo test --test examples` alone does not.
+
+#[path = "support/example.rs"]
+mod example;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Instant;
 
+use example::example;
 use serde_json::Value;
 use tidegate::embedded::{EmbeddedCluster, Fault};
-
-/// A command that runs an example, which lies beside the folder of the tests.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().expect("a test knows where it lies");
-    let profile = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
-    let mut path: PathBuf = profile.join("examples").join(name);
-    path.set_extension(std::env::consts::EXE_EXTENSION);
-    assert!(path.exists(), "{} is missing: run `cargo build --examples`", path.display());
-    Command::new(path)
-}
 
 fn run(name: &str, arguments: &[&str]) -> Output {
     example(name).args(arguments).output().expect("the example was found just now")
@@ -58,6 +49,25 @@ fn quickstart_sends_reads_back_and_says_how_fast() {
     assert!(rate.contains("records/s") && rate.contains("MB/s"), "{rate}");
     assert!(rate.contains("20,000 records") && rate.contains("all acknowledged"), "{rate}");
     assert!(line("latency").is_some_and(|line| line.contains("p99.9")), "{stdout}");
+    assert!(line("memory").is_some_and(|line| line.contains("buffer: 0 B of ")), "{stdout}");
+    let batches = line("batches").expect("it says how many there were");
+    assert!(batches.contains(" records in each; "), "{batches}");
+    let counts = stdout.lines().filter_map(|line| {
+        let (broker, counts) = line.strip_prefix("broker ")?.split_once("got ")?;
+        let count = counts.split(' ').next()?.replace(',', "");
+        Some((broker.trim().to_owned(), count.parse::<u32>().expect("a number")))
+    });
+    let counts: Vec<(String, u32)> = counts.collect();
+    assert_eq!(
+        counts.iter().map(|(broker, _)| broker.as_str()).collect::<Vec<_>>(),
+        ["1", "2", "3"]
+    );
+    assert_eq!(counts.iter().map(|(_, count)| count).sum::<u32>(), 20_000, "{stdout}");
+    for (broker, _) in counts {
+        let levels = format!("broker {broker:<5}level: ");
+        let levels = line(&levels).expect("it gives each broker's levels");
+        assert!(levels.contains("high watermark"), "{levels}");
+    }
     let read_back = line("read back").expect("it says what it found");
     assert!(read_back.contains("20,000 records: each present once"), "{read_back}");
 }
@@ -178,6 +188,75 @@ fn verifiable_producer_says_what_failed_and_goes_on() {
         assert_eq!(record["exception"], "tidegate::DeliveryError");
         let message = record["message"].as_str().expect("it is text");
         assert!(message.contains("does not exist"), "{message}");
+    }
+}
+
+#[test]
+fn verifiable_producer_counts_its_timestamps_from_where_it_is_told() {
+    const CREATED: i64 = 1_000_000_000_000;
+    let cluster = EmbeddedCluster::builder().topic("numbers", 1).start().unwrap();
+    let servers = cluster.bootstrap_servers();
+    let created = CREATED.to_string();
+    let mut flags = vec!["--bootstrap-server", &servers, "--topic", "numbers"];
+    flags.extend(["--max-messages", "20", "--message-create-time", &created]);
+    let output = run("verifiable_producer", &flags);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let timestamps: Vec<i64> =
+        cluster.records("numbers", 0).iter().map(|record| record.timestamp).collect();
+    assert_eq!((timestamps.len(), timestamps[0]), (20, CREATED));
+    assert!(timestamps.is_sorted(), "{timestamps:?}");
+    // Each is the one before plus the time since the start: far from the real time.
+    assert!(timestamps[19] < CREATED + 20 * 600_000, "{timestamps:?}");
+}
+
+#[test]
+fn verifiable_producer_takes_acks_from_the_file_rather_than_the_flag() {
+    let cluster = EmbeddedCluster::builder().topic("numbers", 1).start().unwrap();
+    let servers = cluster.bootstrap_servers();
+    // Only with acks=all do batches have the number of a producer.
+    let is_idempotent = |flags: &[&str], file: Option<&str>| {
+        let before = cluster.records("numbers", 0).len();
+        let file = file.map(properties);
+        let mut all = vec!["--bootstrap-server", &servers, "--topic", "numbers"];
+        all.extend(["--max-messages", "3"]);
+        all.extend(flags);
+        if let Some(file) = &file {
+            let path = file.path().to_str().expect("temporary paths are UTF-8");
+            all.extend(["--producer.config", path]);
+        }
+        let output = run("verifiable_producer", &all);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let (records, data) = records_and_data(events(&output));
+        assert!(records.iter().all(|record| name(record) == "producer_send_success"), "{data}");
+        assert_eq!(data["acked"], 3);
+        let records = cluster.records("numbers", 0);
+        assert_eq!(records.len(), before + 3);
+        records[before].producer_id >= 0
+    };
+    assert!(is_idempotent(&[], None));
+    assert!(is_idempotent(&["--acks", "-1"], Some("linger.ms=1\n")));
+    assert!(!is_idempotent(&["--acks", "1"], None));
+    assert!(!is_idempotent(&["--acks", "0"], None));
+    assert!(!is_idempotent(&["--acks", "1"], Some("linger.ms=1\n")));
+    assert!(is_idempotent(&["--acks", "1"], Some("acks=all\n")));
+    assert!(!is_idempotent(&["--acks", "-1"], Some("acks=1\n")));
+}
+
+#[test]
+fn verifiable_producer_refuses_flags_that_it_cannot_follow() {
+    let file = properties("acks=all\n");
+    let path = file.path().to_str().expect("temporary paths are UTF-8");
+    let refused: [(&[&str], &str); 4] = [
+        (&["--bootstrap-server", ""], "host:port"),
+        (&["--acks", "2"], "--acks 2: choose -1, 0 or 1"),
+        (&["--producer.config", path, "--command-config", path], "mutually exclusive"),
+        (&["--repeating-keys", "0"], "at least 1"),
+    ];
+    for (flags, reason) in refused {
+        let output = run("verifiable_producer", &[&["--topic", "numbers"], flags].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(reason), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "", "nothing was started");
     }
 }
 

@@ -3,6 +3,8 @@
 //! `TIDEGATE_KAFKA_RECORDS` sets the number of records of each codec's run, `TIDEGATE_LOG=1` shows
 //! the producer's warnings.
 
+#[path = "support/example.rs"]
+mod example;
 #[path = "real_kafka/failover.rs"]
 mod failover;
 #[path = "support/kafka/mod.rs"]
@@ -21,6 +23,8 @@ mod records;
 mod stalled;
 #[path = "support/streams.rs"]
 mod streams;
+#[path = "real_kafka/tools.rs"]
+mod tools;
 
 use std::process::ExitCode;
 
@@ -38,6 +42,10 @@ const TESTS: &[Test] = &[
     Test { name: "keys_go_where_java_sends_them", run: main_job::keys_as_java },
     Test { name: "an_unknown_topic_is_an_error_after_the_limit", run: main_job::unknown_topic },
     Test { name: "a_topic_is_created_where_that_is_allowed", run: main_job::auto_creation },
+    Test {
+        name: "verifiable_producer_says_where_its_records_are",
+        run: tools::verifiable_producer,
+    },
     Test { name: "a_killed_leader_costs_nothing_acknowledged", run: failover::killed_leader },
     Test { name: "each_broker_in_turn_may_be_killed", run: failover::each_broker_in_turn },
     Test { name: "all_brokers_stand_still_and_go_on", run: stalled::all_brokers },

@@ -1,8 +1,9 @@
 //! The flags of Kafka's tool.
 
+use std::error::Error;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tidegate::{Acks, BuildError, ProducerConfig};
+use tidegate::ProducerConfig;
 
 use super::flags::Flags;
 
@@ -45,7 +46,7 @@ pub struct Options {
     max_messages: i32,
     /// No limit if negative.
     pub throughput: i32,
-    acks: Acks,
+    acks: i32,
     properties_file: Option<String>,
     create_time: Option<i64>,
     value_prefix: Option<i32>,
@@ -69,12 +70,10 @@ impl Options {
             Some(max) => max,
             None => flags.number("--count")?.unwrap_or(-1),
         };
-        let acks = match flags.number("--acks")?.unwrap_or(-1) {
-            -1 => Acks::All,
-            0 => Acks::None,
-            1 => Acks::Leader,
-            other => return Err(format!("--acks {other}: choose -1, 0 or 1")),
-        };
+        let acks = flags.number("--acks")?.unwrap_or(-1);
+        if !(-1..=1).contains(&acks) {
+            return Err(format!("--acks {acks}: choose -1, 0 or 1"));
+        }
         let repeating_keys = flags.number("--repeating-keys")?;
         if repeating_keys == Some(0) {
             return Err("--repeating-keys 0: at least 1".to_owned());
@@ -92,20 +91,21 @@ impl Options {
         })
     }
 
-    /// The producer's settings: those of the file, then the flags'. No `bootstrap_servers` in it
-    /// means that none were given.
-    pub fn config(&self) -> Result<ProducerConfig, BuildError> {
-        let mut config = match &self.properties_file {
-            Some(file) => ProducerConfig::from_properties_file(file)?,
-            None => ProducerConfig::default(),
-        };
-        // As in Kafka's tool, the file wins where it says something else than the default.
+    /// The producer's settings: the flags', then those of the file, which win as in Kafka's tool.
+    /// No `bootstrap_servers` in it means that none were given.
+    pub fn config(&self) -> Result<ProducerConfig, Box<dyn Error>> {
+        let mut text = format!("acks={}\n", self.acks);
+        if let Some(file) = &self.properties_file {
+            // By itself first, for errors that name the file and its own lines.
+            ProducerConfig::from_properties_file(file)?;
+            // Of a repeated name the last one counts.
+            text += &std::fs::read_to_string(file)?;
+        }
+        let mut config = ProducerConfig::from_properties_text(&text)?;
         if config.bootstrap_servers.is_empty() {
+            // An empty list is an error: it has one address that is none.
             let given = self.bootstrap_servers.iter().flat_map(|list| list.split(','));
             config.bootstrap_servers = given.map(|server| server.trim().to_owned()).collect();
-        }
-        if config.acks == Acks::default() {
-            config.acks = self.acks;
         }
         // As Java's producer does.
         config.allow_auto_create_topics = true;
