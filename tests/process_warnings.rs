@@ -1,10 +1,11 @@
-//! What a producer logs while its cluster is away. Alone in its process: there is one logger.
+//! What a producer warns of. Alone in its process: there is one logger.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use tidegate::Producer;
+use tidegate::{Producer, ProducerConfig};
 
 /// Nothing listens there.
 const AWAY: &str = "127.0.0.1:1";
@@ -13,9 +14,23 @@ const AWAY: &str = "127.0.0.1:1";
 struct Counts {
     warnings: AtomicU64,
     others: AtomicU64,
+    /// Warnings about settings.
+    settings: Mutex<Vec<String>>,
 }
 
-static COUNTS: Counts = Counts { warnings: AtomicU64::new(0), others: AtomicU64::new(0) };
+static COUNTS: Counts = Counts {
+    warnings: AtomicU64::new(0),
+    others: AtomicU64::new(0),
+    settings: Mutex::new(Vec::new()),
+};
+
+fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        log::set_logger(&COUNTS).expect("no other logger is set in this process");
+        log::set_max_level(LevelFilter::Debug);
+    });
+}
 
 impl Log for Counts {
     fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
@@ -23,7 +38,10 @@ impl Log for Counts {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if record.args().to_string().contains(AWAY) {
+        let text = record.args().to_string();
+        if text.contains("no effect") && record.level() == Level::Warn {
+            self.settings.lock().expect("nobody panics here").push(text);
+        } else if text.contains(AWAY) {
             let loud = record.level() <= Level::Warn;
             let count = if loud { &self.warnings } else { &self.others };
             count.fetch_add(1, Ordering::SeqCst);
@@ -35,8 +53,7 @@ impl Log for Counts {
 
 #[test]
 fn a_cluster_that_is_away_is_not_a_warning_each_time() {
-    log::set_logger(&COUNTS).expect("no other logger is set in this process");
-    log::set_max_level(LevelFilter::Debug);
+    install();
     let begun = Instant::now();
     let producer = Producer::builder(AWAY)
         .configure(|config| {
@@ -55,4 +72,21 @@ fn a_cluster_that_is_away_is_not_a_warning_each_time() {
     let most = 1 + begun.elapsed().as_secs() / 10;
     assert!((1..=most).contains(&warnings), "{warnings} warnings");
     let _ = producer.close(Duration::ZERO).wait();
+}
+
+#[test]
+fn properties_without_effect_are_named() {
+    const WITHOUT: [(&str, &str); 3] = [
+        ("compression.lz4.level", "9"),
+        ("metadata.max.idle.ms", "60000"),
+        ("socket.connection.setup.timeout.max.ms", "60000"),
+    ];
+    install();
+    ProducerConfig::from_properties([("linger.ms", "5"), ("compression.gzip.level", "1")])
+        .expect("good properties");
+    assert_eq!(*COUNTS.settings.lock().expect("nobody panics there"), [""; 0]);
+    ProducerConfig::from_properties(WITHOUT).expect("good properties");
+    let warned = COUNTS.settings.lock().expect("nobody panics there");
+    let names: Vec<&str> = warned.iter().filter_map(|text| text.split(' ').next()).collect();
+    assert_eq!(names, WITHOUT.map(|(name, _)| name), "{warned:?}");
 }

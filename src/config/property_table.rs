@@ -76,6 +76,17 @@ macro_rules! field {
     };
 }
 
+/// As [`field`], for what is accepted for the sake of existing files only.
+macro_rules! without_effect {
+    ($name:literal, $field:ident, $read:ident, $why:literal) => {
+        ($name, |draft, setting| {
+            draft.config.$field = setting.$read()?.into();
+            log::warn!(concat!($name, " has no effect in this client: ", $why));
+            Ok(())
+        })
+    };
+}
+
 /// The names of Kafka's own `ProducerConfig`.
 pub(super) const KAFKA: &[Property] = &[
     ("bootstrap.servers", |draft, setting| {
@@ -109,10 +120,20 @@ pub(super) const KAFKA: &[Property] = &[
     field!("reconnect.backoff.ms", reconnect_backoff, milliseconds),
     field!("reconnect.backoff.max.ms", reconnect_backoff_max, milliseconds),
     field!("socket.connection.setup.timeout.ms", connection_setup_timeout, milliseconds),
-    field!("socket.connection.setup.timeout.max.ms", connection_setup_timeout_max, milliseconds),
+    without_effect!(
+        "socket.connection.setup.timeout.max.ms",
+        connection_setup_timeout_max,
+        milliseconds,
+        "socket.connection.setup.timeout.ms does not grow"
+    ),
     field!("connections.max.idle.ms", connections_max_idle, milliseconds_or_never),
     field!("metadata.max.age.ms", metadata_max_age, milliseconds),
-    field!("metadata.max.idle.ms", metadata_max_idle, milliseconds),
+    without_effect!(
+        "metadata.max.idle.ms",
+        metadata_max_idle,
+        milliseconds,
+        "every topic that was used is asked for until the producer closes"
+    ),
     field!("send.buffer.bytes", send_buffer, socket_buffer),
     field!("receive.buffer.bytes", receive_buffer, socket_buffer),
     ("compression.type", |draft, setting| {
@@ -129,6 +150,9 @@ pub(super) const KAFKA: &[Property] = &[
     }),
     ("compression.lz4.level", |draft, setting| {
         draft.lz4_level = setting.integer(1, 17)? as i32;
+        log::warn!(
+            "compression.lz4.level has no effect in this client: every level compresses alike"
+        );
         Ok(())
     }),
     ("compression.zstd.level", |draft, setting| {
