@@ -100,7 +100,8 @@ pub enum BuildError {
         required: usize,
         /// `max(batch_size, max_request_size)`, in bytes.
         largest_batch: usize,
-        /// Event loops that each need one.
+        /// Event loops that each need one. `build()` asks for one, as it does not know how many
+        /// there will be.
         loops: usize,
     },
     /// The operating system refused memory, a thread or a descriptor.
@@ -147,7 +148,7 @@ impl fmt::Debug for ReturnedRecord {
 #[non_exhaustive]
 pub enum SendErrorKind {
     /// The producer is closing or closed.
-    #[error("the producer is closed")]
+    #[error("the producer is closed and takes no more: build another one")]
     Closed,
     /// The process was forked: the child has none of the producer's threads.
     #[error("this process is a fork of the one that built the producer: build a new one here")]
