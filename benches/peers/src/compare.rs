@@ -37,15 +37,28 @@ pub fn compare(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let Some(ours) = clients.iter().position(|client| *client == Client::Tidegate) else {
         return Ok(());
     };
-    for (client, theirs) in clients.iter().zip(&medians).filter(|(c, _)| **c != Client::Tidegate) {
+    for (at, client) in clients.iter().enumerate().filter(|(at, _)| *at != ours) {
         println!(
-            "tidegate / {}: {:.2} x the records/s, {:.2} x the CPU per record",
+            "tidegate / {}: {:.2} x the records/s, {:.2} x the CPU per record (by rounds: {}, {})",
             client.name(),
-            medians[ours].per_second / theirs.per_second,
-            medians[ours].cpu / theirs.cpu
+            medians[ours].per_second / medians[at].per_second,
+            medians[ours].cpu / medians[at].cpu,
+            range(&runs[ours], &runs[at], |run| run.per_second),
+            range(&runs[ours], &runs[at], |run| run.cpu),
         );
     }
     Ok(())
+}
+
+/// The least and the greatest ratio of one round.
+fn range(ours: &[Measured], theirs: &[Measured], figure: impl Fn(&Measured) -> f64) -> String {
+    let mut ratios: Vec<f64> =
+        ours.iter().zip(theirs).map(|(ours, theirs)| figure(ours) / figure(theirs)).collect();
+    ratios.sort_by(f64::total_cmp);
+    match (ratios.first(), ratios.last()) {
+        (Some(least), Some(greatest)) => format!("{least:.2} to {greatest:.2}"),
+        _ => String::new(),
+    }
 }
 
 struct Medians {
