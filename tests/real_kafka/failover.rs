@@ -11,6 +11,8 @@ const PARTITIONS: u32 = 6;
 /// A failover took 6 s on two busy cores; brokers on a slow disk stood still for ten more. How long
 /// partitions were without acknowledgement is printed.
 const LIMIT: Duration = Duration::from_secs(240);
+/// 300,000 records a second, of three replicas each: three brokers that share two cores with the
+/// senders took 120,000 to 500,000.
 const PACE: Pace = Pace { records: 1_000, every: Duration::from_millis(20) };
 
 pub fn killed_leader(kafka: &Kafka) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::{Compression, Delivery, DeliveryErrorCause, Producer, Topic};
 
-use crate::kafka::{ClusterConfig, Kafka, unique_topic};
+use crate::kafka::{Cluster, ClusterConfig, Kafka, unique_topic};
 use crate::records;
 use crate::streams::patient;
 
@@ -69,12 +69,42 @@ fn everything(kafka: &Kafka, compression: Compression) {
         made.assert_read(acknowledged.id, &record, acknowledged.timestamp);
     });
     assert_eq!(read, count);
+    assert_compressed(&cluster, &topic, compression);
     println!(
         "{:?}: {count} records acknowledged in {took:.2?} ({:.0}/s), read back in {:.2?}",
         compression.codec(),
         count as f64 / took.as_secs_f64(),
         start.elapsed()
     );
+}
+
+/// The batches in the brokers' files say that they are compressed so.
+fn assert_compressed(cluster: &Cluster, topic: &str, compression: Compression) {
+    const HEADER: usize = 61;
+    let (mut compressed, mut plain) = (0_u32, 0_u32);
+    for file in cluster.segments(topic) {
+        let bytes = std::fs::read(&file).expect("the segment is there");
+        let mut rest = &bytes[..];
+        // A batch that is being replicated may be there in part.
+        while rest.len() >= HEADER {
+            let length = i32::from_be_bytes(rest[8..12].try_into().expect("four bytes"));
+            let attributes = i16::from_be_bytes(rest[21..23].try_into().expect("two bytes"));
+            let codec = (attributes & 7) as u8;
+            if codec == 0 {
+                plain += 1;
+            } else {
+                assert_eq!(codec, compression.codec().id(), "{}", file.display());
+                compressed += 1;
+            }
+            rest = rest.get(12 + length as usize..).unwrap_or_default();
+        }
+    }
+    println!("{:?}: {compressed} batches compressed, {plain} plain", compression.codec());
+    match compression {
+        Compression::None => assert!(compressed == 0 && plain > 0),
+        // Where it would save nothing, and where there is no memory for it, batches go plain.
+        _ => assert!(compressed > plain, "{compressed} batches compressed, {plain} plain"),
+    }
 }
 
 /// Sends from several threads, awaits everything, and gives each partition's acknowledgements by

@@ -1,13 +1,14 @@
 //! Brokers that are stopped (SIGSTOP): they accept bytes, and nobody answers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate::{
-    Delivery, DeliveryErrorCause, DropRecords, ParkSender, Producer, ProducerBuilder,
-    RejectRecords, SendErrorKind, Topic,
+    BackoffStrategy, Delivery, DeliveryErrorCause, DropRecords, ParkSender, Pressure, Producer,
+    ProducerBuilder, RejectRecords, SendErrorKind, Topic,
 };
 
 use crate::kafka::{Cluster, Kafka, unique_topic, wait_until};
@@ -29,10 +30,14 @@ pub fn all_brokers(kafka: &Kafka) {
     dropping(&cluster);
     rejecting(&cluster);
     parking(&cluster);
+    parked_when_they_go_on(&cluster);
 }
 
 /// A producer on a fresh topic, which has sent a record to each partition already.
-fn warm(cluster: &Cluster, change: fn(ProducerBuilder) -> ProducerBuilder) -> (Producer, Topic) {
+fn warm(
+    cluster: &Cluster,
+    change: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
+) -> (Producer, Topic) {
     let name = unique_topic("stalled");
     cluster.create_topic(&name, PARTITIONS as i32, 3, &[]);
     let builder = patient(Producer::builder(&cluster.bootstrap_servers())).buffer_memory(POOL);
@@ -58,6 +63,16 @@ fn go_on(cluster: &Cluster) {
     cluster.wait_ready();
 }
 
+/// Memory has not grown beyond the pool since it was `before`.
+#[track_caller]
+fn assert_flat(before: usize, producer: &Producer) {
+    let grown = resident().saturating_sub(before);
+    let memory = producer.memory();
+    assert_eq!(memory.capacity, POOL);
+    // The handles that the test holds, and what the allocator rounds up, come on top.
+    assert!(grown <= POOL + 16 * MIB, "grown by {grown} bytes");
+}
+
 /// Everything that was accepted is acknowledged; gives how many were dropped.
 #[track_caller]
 fn settle(deliveries: Vec<Delivery>) -> u64 {
@@ -79,12 +94,8 @@ fn dropping(cluster: &Cluster) {
     let value = vec![7; VALUE];
     let sent: Vec<Delivery> =
         (0..MANY).map(|_| topic.send((), &value).expect("dropping accepts")).collect();
-    let grown = resident().saturating_sub(before);
-    let memory = producer.memory();
+    assert_flat(before, &producer);
     assert!(producer.dropped_records() > 0);
-    // The handles that the test holds, and what the allocator rounds up, come on top.
-    assert!(grown <= memory.capacity + 16 * MIB, "grown by {grown} bytes");
-    assert_eq!(memory.capacity, POOL);
     go_on(cluster);
     assert_eq!(settle(sent), producer.dropped_records());
     assert!(producer.dropped_records() < MANY as u64, "not all were dropped");
@@ -95,6 +106,7 @@ fn dropping(cluster: &Cluster) {
 fn rejecting(cluster: &Cluster) {
     let (producer, topic) = warm(cluster, |builder| builder.backoff(RejectRecords));
     stop_all(cluster);
+    let before = resident();
     let value = Bytes::from(vec![7; VALUE]);
     let mut sent = Vec::new();
     let error = loop {
@@ -104,6 +116,7 @@ fn rejecting(cluster: &Cluster) {
         }
         assert!(sent.len() < MANY, "nothing was rejected");
     };
+    assert_flat(before, &producer);
     assert!(matches!(error.kind(), SendErrorKind::Rejected { .. }), "{error}");
     assert!(error.is_retriable());
     let returned = error.into_record().value.expect("an owned value comes back");
@@ -115,9 +128,11 @@ fn rejecting(cluster: &Cluster) {
     producer.close(LIMIT).wait().expect("everything is resolved");
 }
 
+/// The deadline of `Park` holds.
 fn parking(cluster: &Cluster) {
     let (producer, topic) = warm(cluster, |builder| builder.backoff(ParkSender::for_at_most(PARK)));
     stop_all(cluster);
+    let before = resident();
     let value = vec![7; VALUE];
     let mut sent = Vec::new();
     let (error, took) = loop {
@@ -128,25 +143,42 @@ fn parking(cluster: &Cluster) {
         }
         assert!(sent.len() < MANY, "nobody was parked");
     };
+    assert_flat(before, &producer);
     assert!(matches!(error.kind(), SendErrorKind::ParkTimedOut { .. }), "{error}");
     // The brokers have no part in it. Less than the minute that would be the default.
     assert!(took >= PARK && took < PARK * 40, "parked for {took:?} instead of {PARK:?}");
+    go_on(cluster);
+    assert_eq!(settle(sent), 0);
+    producer.close(LIMIT).wait().expect("everything is resolved");
+    assert_eq!(producer.memory().free, POOL, "every segment is back");
+}
 
-    // A sender that is parked when the brokers go on gets through.
-    let waiting = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let parked = scope.spawn(|| {
-            waiting.store(true, Ordering::Release);
-            loop {
-                match topic.send((), &value) {
-                    Ok(delivery) => return delivery,
-                    Err(error) => assert!(error.is_retriable(), "{error}"),
-                }
+/// A sender that is parked when the brokers go on gets through, with the one `send` in which it is.
+fn parked_when_they_go_on(cluster: &Cluster) {
+    let parked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&parked);
+    let strategy = move |pressure: &Pressure| {
+        count.fetch_add(1, Ordering::AcqRel);
+        ParkSender::for_at_most(LIMIT).decide(pressure)
+    };
+    let (producer, topic) = warm(cluster, |builder| builder.backoff(strategy));
+    stop_all(cluster);
+    let enough = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let value = vec![7; VALUE];
+            let mut sent = Vec::new();
+            while !enough.load(Ordering::Acquire) {
+                sent.push(topic.send((), &value).expect("it is woken before it gives up"));
             }
+            sent
         });
-        assert!(wait_until(LIMIT, || waiting.load(Ordering::Acquire)));
+        // Nothing can make room now, so that whoever asks what to do stays where it is.
+        assert!(wait_until(LIMIT, || parked.load(Ordering::Acquire) > 0), "nobody was parked");
+        assert!(!sender.is_finished());
+        enough.store(true, Ordering::Release);
         go_on(cluster);
-        sent.push(parked.join().expect("the parked sender gets through"));
+        sender.join().expect("the parked sender gets through")
     });
     assert_eq!(settle(sent), 0);
     producer.close(LIMIT).wait().expect("everything is resolved");

@@ -192,6 +192,29 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// The files with the batches of a topic, at all brokers.
+    pub fn segments(&self, topic: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.folder().to_owned()];
+        while let Some(folder) = folders.pop() {
+            // Brokers rename and remove files of their own meanwhile.
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            for path in entries.map(|entry| entry.path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "log") {
+                    found.push(path);
+                }
+            }
+        }
+        let is_of_topic = |file: &PathBuf| {
+            let folder = file.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+            folder.and_then(|name| name.rsplit_once('-')).is_some_and(|(name, _)| name == topic)
+        };
+        found.retain(is_of_topic);
+        found
+    }
+
     /// What a node has printed so far.
     pub fn log(&self, id: i32) -> PathBuf {
         self.node(id).log()
