@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// How often somebody tried to connect to broker 1 when it was dead.
+fn attempts(world: &World) -> usize {
+    count(world, |event| matches!(event, Event::Refused { broker: 1 }))
+}
+
 #[test]
 fn a_lost_connection_retries_what_was_in_flight_in_order() {
     let mut world = ready(&Settings { batch_size: 256, ..Settings::default() });
@@ -33,10 +38,6 @@ fn the_old_leader_dies_and_the_lane_moves_while_the_connection_is_in_backoff() {
     assert!(arrived - died_at < 120 * MS, "{} ms", (arrived - died_at) / MS);
     assert_exactly_once(&world, &sent);
     // The dead broker is not wanted any more, so nobody keeps connecting to it.
-    let attempts = |world: &World| {
-        let to_dead = |event: &Event| matches!(event, Event::Refused { broker: 1 });
-        world.events.iter().filter(|(_, event)| to_dead(event)).count()
-    };
     let before = attempts(&world);
     send_many(&mut world, &mut sent, 10, 100 * MS);
     world.run_for(10 * SECOND);
@@ -65,8 +66,6 @@ fn nobody_connects_to_a_dead_broker_for_a_lane_that_moved_away() {
         world.model.move_leader(0, 2);
         world.run_for(2 * SECOND);
         assert_exactly_once(&world, &sent);
-        let attempts =
-            |world: &World| count(world, |event| matches!(event, Event::Refused { broker: 1 }));
         let before = attempts(&world);
         assert!(before > 0);
         send_many(&mut world, &mut sent, 10, SECOND);

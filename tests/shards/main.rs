@@ -3,12 +3,16 @@
 //! partition are with one broker at a time, that the requests of a connection are numbered, that
 //! timers are few, and that nobody spins.
 
+#[path = "../support/answers.rs"]
+mod answers;
 mod connections;
 mod expiry;
 mod followers;
 mod model;
 mod moves;
 mod packing;
+#[path = "../support/virtual_clock.rs"]
+mod virtual_clock;
 mod world;
 
 use model::Mood;

@@ -3,18 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use bytes::{Buf, Bytes};
 use kafka_protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, BrokerId, ProduceRequest, ProduceResponse, RequestHeader,
-    ResponseHeader,
-};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::messages::{ApiKey, BrokerId, ProduceRequest, ProduceResponse, RequestHeader};
+use kafka_protocol::protocol::{Decodable, StrBytes};
 use tidegate::protocol as tide;
 use tidegate::protocol::records::RecordBatchReader;
+
+use crate::answers::{api_versions, respond};
 
 /// The only topic.
 pub const TOPIC: &str = "orders";
@@ -164,9 +162,10 @@ impl Model {
         let correlation = header.expect("the header can be read").correlation_id;
         match (api, self.moods[&broker]) {
             (_, Mood::Hung | Mood::Dead) => (None, Vec::new()),
-            (ApiKey::ApiVersions, _) => {
-                (Some(respond(api, version, correlation, &api_versions())), Vec::new())
-            }
+            (ApiKey::ApiVersions, _) => (
+                Some(respond(api, version, correlation, &api_versions(PRODUCE_VERSION))),
+                Vec::new(),
+            ),
             (ApiKey::Produce, mood) => {
                 let request = ProduceRequest::decode(&mut body, version);
                 assert!(!body.has_remaining(), "nothing stands behind the request");
@@ -277,22 +276,4 @@ impl Partition {
 
 fn host(id: i32) -> String {
     format!("10.0.0.{id}")
-}
-
-fn api_versions() -> ApiVersionsResponse {
-    let key = |api: ApiKey, max| {
-        ApiVersion::default().with_api_key(api as i16).with_min_version(0).with_max_version(max)
-    };
-    let keys = vec![key(ApiKey::Produce, PRODUCE_VERSION), key(ApiKey::ApiVersions, 4)];
-    ApiVersionsResponse::default().with_api_keys(keys)
-}
-
-fn respond(api: ApiKey, version: i16, correlation: i32, body: &impl Encodable) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    let header = ResponseHeader::default().with_correlation_id(correlation);
-    header.encode(&mut out, api.response_header_version(version)).expect("it can be encoded");
-    body.encode(&mut out, version).expect("it can be encoded");
-    let mut frame = (out.len() as u32).to_be_bytes().to_vec();
-    frame.extend_from_slice(&out);
-    frame
 }

@@ -2,6 +2,13 @@
 
 use super::*;
 
+/// One lane has moved, from shard 0 to shard 1.
+fn assert_moved_once(world: &World) {
+    let moves = world.events.iter().filter(|(_, event)| matches!(event, Event::LaneSent { .. }));
+    let moves: Vec<_> = moves.collect();
+    assert!(matches!(moves[..], [(_, Event::LaneSent { from: 0, to: 1 })]), "{moves:?}");
+}
+
 #[test]
 fn records_sent_before_during_and_after_a_move_arrive_once_and_in_order() {
     let mut world = ready(&Settings::default());
@@ -14,9 +21,7 @@ fn records_sent_before_during_and_after_a_move_arrive_once_and_in_order() {
     send_many(&mut world, &mut sent, 50, MS / 3);
     world.run_for(SECOND);
     assert_exactly_once(&world, &sent);
-    let moves = world.events.iter().filter(|(_, event)| matches!(event, Event::LaneSent { .. }));
-    let moves: Vec<_> = moves.collect();
-    assert!(matches!(moves[..], [(_, Event::LaneSent { from: 0, to: 1 })]), "{moves:?}");
+    assert_moved_once(&world);
     assert_eq!(world.lane_counts(), [0, 1]);
     drop(sent);
     world.finish();
@@ -33,9 +38,7 @@ fn a_lane_that_is_ahead_of_its_new_shards_view_stays_there() {
     world.machine.handle_refresh_wanted();
     world.run_for(SECOND);
     send_many(&mut world, &mut sent, 5, 10 * MS);
-    let moves = world.events.iter().filter(|(_, event)| matches!(event, Event::LaneSent { .. }));
-    let moves: Vec<_> = moves.collect();
-    assert!(matches!(moves[..], [(_, Event::LaneSent { from: 0, to: 1 })]), "{moves:?}");
+    assert_moved_once(&world);
     world.run_for(SECOND);
     assert_exactly_once(&world, &sent);
 }

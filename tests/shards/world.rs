@@ -1,15 +1,13 @@
 //! Drives real shards, real lanes and the real metadata machine against the model, on a clock that
 //! jumps from one event to the next. No thread, no socket, no real time.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::batch::{
-    AccumulatorConfig, CellHandle, Lane, MonotonicClock, RecordAccumulator, Refusal, ShardId,
-    TopicLanes, take_room,
+    AccumulatorConfig, CellHandle, Lane, RecordAccumulator, Refusal, ShardId, TopicLanes, take_room,
 };
 use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, MetadataQuery};
@@ -18,7 +16,7 @@ use tidegate::protocol::records::RecordParts;
 use tidegate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 use tidegate::shard::{
     Action, Control, PortTable, Publisher, Shard, ShardConfig, ShardHost, ShardParts, ShardPort,
-    Token, WakeLoop,
+    Token,
 };
 use tidegate::sync::Doorbell;
 use tidegate::{
@@ -26,6 +24,7 @@ use tidegate::{
 };
 
 use crate::model::{Model, Mood, Received, TOPIC};
+use crate::virtual_clock::{NoWaker, VirtualClock};
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000 * MS;
@@ -36,22 +35,6 @@ const TURNS_AT_ONCE_MAX: u32 = 1_000;
 
 /// For its deadline and its backoff, and some that came and went with it.
 const TIMERS_PER_LANE_MAX: usize = 6;
-
-#[derive(Default)]
-struct VirtualClock(Cell<u64>);
-
-impl MonotonicClock for VirtualClock {
-    fn monotonic(&self) -> u64 {
-        self.0.get()
-    }
-}
-
-/// Shards are called in every turn anyway.
-struct NoWaker;
-
-impl WakeLoop for NoWaker {
-    fn wake(&self) {}
-}
 
 /// Every shard is there from the start, and nothing is stashed.
 struct AllThere;

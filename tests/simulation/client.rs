@@ -1,41 +1,23 @@
 //! The real client: lanes, shards, the metadata machine and its publisher.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::batch::{
-    AccumulatorConfig, CellHandle, MonotonicClock, RecordAccumulator, Refusal, ShardId, TopicLanes,
-    drain_stash, take_room,
+    AccumulatorConfig, CellHandle, RecordAccumulator, Refusal, ShardId, TopicLanes, drain_stash,
+    take_room,
 };
 use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
 use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine};
 use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
-use tidegate::shard::{
-    PortTable, Publisher, Shard, ShardConfig, ShardHost, ShardParts, ShardPort, WakeLoop,
-};
+use tidegate::shard::{PortTable, Publisher, Shard, ShardConfig, ShardHost, ShardParts, ShardPort};
 use tidegate::sync::Doorbell;
 use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
 
 use super::cluster::{PORT, host, name};
 use super::plan::{MS, Plan};
-
-#[derive(Default)]
-pub struct VirtualClock(pub Cell<u64>);
-
-impl MonotonicClock for VirtualClock {
-    fn monotonic(&self) -> u64 {
-        self.0.get()
-    }
-}
-
-/// Shards with news are called in every turn anyway.
-struct NoWaker;
-
-impl WakeLoop for NoWaker {
-    fn wake(&self) {}
-}
+use super::virtual_clock::{NoWaker, VirtualClock};
 
 /// Every shard is there from the start; stashes are emptied in the next turn.
 #[derive(Default)]

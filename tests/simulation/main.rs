@@ -6,6 +6,8 @@
 //! `cargo test --test simulation -- --seeds N` runs N seeds instead of the usual number, and
 //! `-- --seed S --trace` runs one and tells what happens.
 
+#[path = "../support/answers.rs"]
+mod answers;
 mod client;
 mod cluster;
 mod drive;
@@ -18,6 +20,8 @@ mod plan;
 mod produce;
 mod rng;
 mod runner;
+#[path = "../support/virtual_clock.rs"]
+mod virtual_clock;
 mod world;
 
 use std::process::ExitCode;

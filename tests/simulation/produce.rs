@@ -1,18 +1,15 @@
 //! The model's brokers answering Produce and ApiVersions requests.
 
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use bytes::{Buf, Bytes};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     TopicProduceResponse,
 };
-use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, BrokerId, ProduceRequest, ProduceResponse, RequestHeader,
-    ResponseHeader,
-};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::messages::{ApiKey, BrokerId, ProduceRequest, ProduceResponse, RequestHeader};
+use kafka_protocol::protocol::{Decodable, StrBytes};
 use tidegate::protocol::records::RecordBatchReader;
 
+use super::answers::{api_versions, respond};
 use super::cluster::{Cluster, PORT, host, id};
 use super::oracle::Content;
 use super::partition::{Entry, code, last_sequence};
@@ -356,22 +353,4 @@ fn make_odd(topics: &mut [TopicProduceResponse], odd: Odd, rng: &mut Rng) {
             answers.insert(at, other);
         }
     }
-}
-
-fn api_versions(produce_max: i16) -> ApiVersionsResponse {
-    let key = |api: ApiKey, max| {
-        ApiVersion::default().with_api_key(api as i16).with_min_version(0).with_max_version(max)
-    };
-    let keys = vec![key(ApiKey::Produce, produce_max), key(ApiKey::ApiVersions, 4)];
-    ApiVersionsResponse::default().with_api_keys(keys)
-}
-
-fn respond(api: ApiKey, version: i16, correlation: i32, body: &impl Encodable) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    let header = ResponseHeader::default().with_correlation_id(correlation);
-    header.encode(&mut out, api.response_header_version(version)).expect("it can be encoded");
-    body.encode(&mut out, version).expect("it can be encoded");
-    let mut frame = (out.len() as u32).to_be_bytes().to_vec();
-    frame.extend_from_slice(&out);
-    frame
 }
