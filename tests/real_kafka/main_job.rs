@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tidegate::protocol::compression::Codec;
+use tidegate::protocol::records::{BatchError, RecordBatchReader};
 use tidegate::{Compression, Delivery, DeliveryErrorCause, Producer, Topic};
 
 use crate::kafka::{Cluster, ClusterConfig, Kafka, unique_topic};
@@ -80,23 +82,25 @@ fn everything(kafka: &Kafka, compression: Compression) {
 
 /// The batches in the brokers' files say that they are compressed so.
 fn assert_compressed(cluster: &Cluster, topic: &str, compression: Compression) {
-    const HEADER: usize = 61;
+    const DECOMPRESSED_MAX: usize = 16 << 20;
     let (mut compressed, mut plain) = (0_u32, 0_u32);
     for file in cluster.segments(topic) {
         let bytes = std::fs::read(&file).expect("the segment is there");
         let mut rest = &bytes[..];
-        // A batch that is being replicated may be there in part.
-        while rest.len() >= HEADER {
-            let length = i32::from_be_bytes(rest[8..12].try_into().expect("four bytes"));
-            let attributes = i16::from_be_bytes(rest[21..23].try_into().expect("two bytes"));
-            let codec = (attributes & 7) as u8;
-            if codec == 0 {
+        while !rest.is_empty() {
+            let (batch, following) = match RecordBatchReader::read(rest, DECOMPRESSED_MAX) {
+                Ok(read) => read,
+                // It is being replicated.
+                Err(BatchError::Truncated { .. }) => break,
+                Err(error) => panic!("{}: {error}", file.display()),
+            };
+            rest = following;
+            if batch.header().codec == Codec::None {
                 plain += 1;
             } else {
-                assert_eq!(codec, compression.codec().id(), "{}", file.display());
+                assert_eq!(batch.header().codec, compression.codec(), "{}", file.display());
                 compressed += 1;
             }
-            rest = rest.get(12 + length as usize..).unwrap_or_default();
         }
     }
     println!("{:?}: {compressed} batches compressed, {plain} plain", compression.codec());
