@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Rows of each kind that the page must have: `c01` to `c46`, `f01` to `f39`.
-const ROWS: [(char, u32); 2] = [('c', 46), ('f', 39)];
+/// Rows of each kind that the page must have: `c01` to `c68`, `f01` to `f55`.
+const ROWS: [(char, u32); 2] = [('c', 68), ('f', 55)];
 
 /// The names of the tests in a source: functions under `#[test]`, and those that a table names for
 /// a runner of the test's own.
