@@ -1,11 +1,11 @@
 //! When to ask for metadata, whom, and for what.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::identity::IdentityQuestion;
+use super::wanted::{UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
-use crate::error::DeliveryErrorCause;
 use crate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 
 /// Settings of the metadata channel. Times in nanoseconds.
@@ -43,62 +43,8 @@ pub enum MetadataQuery {
     InitProducerId,
 }
 
-/// A topic whose stash must fail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownTopic {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// Only what came before this time (nanoseconds, monotonic).
-    pub came_before: u64,
-    /// Why.
-    pub cause: DeliveryErrorCause,
-}
-
 /// The part of the time without leader that passes between two questions for one.
 const LEADERLESS_SHARE: u64 = 10;
-
-#[derive(Debug)]
-struct Wanted {
-    /// Something waits for it since then.
-    waiting_since: Option<u64>,
-    /// It was asked for at least once.
-    asked: bool,
-    /// Since when brokers say that there is no such topic.
-    unknown_since: Option<u64>,
-    /// What the last response said about it.
-    error: ErrorCode,
-}
-
-/// When, and why, what waits for a topic fails.
-enum Due {
-    /// A broker says that it will never be there for this client.
-    Now,
-    /// Brokers say that it does not exist.
-    Unknown(u64),
-    /// No broker has said anything of it.
-    Unanswered(u64),
-}
-
-impl Wanted {
-    /// `None` while nothing waits for it.
-    fn due(&self, config: &MetadataConfig) -> Option<Due> {
-        let since = self.waiting_since?;
-        if matches!(
-            self.error,
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::INVALID_TOPIC_EXCEPTION
-        ) {
-            return Some(Due::Now);
-        }
-        let unanswered = since.saturating_add(config.delivery_timeout);
-        let unknown = self
-            .unknown_since
-            .map(|unknown| since.max(unknown).saturating_add(config.topic_unknown_max));
-        Some(match unknown {
-            Some(at) if at <= unanswered => Due::Unknown(at),
-            _ => Due::Unanswered(unanswered),
-        })
-    }
-}
 
 /// The state of the metadata channel: the machine's one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +59,7 @@ pub struct MetadataMachine {
     config: MetadataConfig,
     snapshot: Arc<ClusterSnapshot>,
     published: u64,
-    wanted: BTreeMap<Arc<str>, Wanted>,
+    wanted: WantedTopics,
     channel: ChannelState,
     candidates: VecDeque<BrokerAddress>,
     failures: u32,
@@ -125,15 +71,7 @@ pub struct MetadataMachine {
     last_answered: Option<u64>,
     /// When a partition without leader was last seen to lose it, if there are any.
     leaderless_since: Option<u64>,
-    identity_wanted: bool,
-    identity_retry_at: u64,
-    identity: Option<ProducerIdentity>,
-    /// Connections lost in a row over the question for a producer id.
-    identity_failures: u32,
-    /// Producer ids received so far.
-    identity_ordinal: u64,
-    identity_denied: Option<ErrorCode>,
-    identity_problem: Option<Arc<str>>,
+    identity: IdentityQuestion,
     /// A broker said that what is known of the brokers is of no use (KIP-1102).
     rebootstrap: bool,
     last_problem: Option<Arc<str>>,
@@ -144,11 +82,11 @@ impl MetadataMachine {
     /// A machine that knows the bootstrap list only. `random` spreads clients over brokers.
     pub fn new(config: MetadataConfig, random: u64) -> Self {
         MetadataMachine {
-            identity_wanted: config.idempotent,
+            identity: IdentityQuestion::new(config.idempotent),
             config,
             snapshot: Arc::default(),
             published: 0,
-            wanted: BTreeMap::new(),
+            wanted: WantedTopics::default(),
             channel: ChannelState::Down { retry_at: 0 },
             candidates: VecDeque::new(),
             failures: 0,
@@ -158,12 +96,6 @@ impl MetadataMachine {
             last_asked: None,
             last_answered: None,
             leaderless_since: None,
-            identity_retry_at: 0,
-            identity: None,
-            identity_failures: 0,
-            identity_ordinal: 0,
-            identity_denied: None,
-            identity_problem: None,
             rebootstrap: false,
             last_problem: None,
             random: random | 1,
@@ -177,22 +109,13 @@ impl MetadataMachine {
 
     /// What is wrong, in words; `None` once all is well again.
     pub fn last_problem(&self) -> Option<&Arc<str>> {
-        self.last_problem.as_ref().or(self.identity_problem.as_ref())
+        self.last_problem.as_ref().or(self.identity.problem())
     }
 
     /// A record waits for this topic.
     pub fn handle_wanted(&mut self, now: u64, topic: Arc<str>) {
         let known = self.snapshot.topics.contains_key(&topic);
-        let entry = self.wanted.entry(topic).or_insert(Wanted {
-            waiting_since: None,
-            asked: false,
-            unknown_since: None,
-            error: ErrorCode::NONE,
-        });
-        if !known {
-            entry.waiting_since.get_or_insert(now);
-            self.refresh_wanted = true;
-        }
+        self.refresh_wanted |= self.wanted.want(now, topic, known);
     }
 
     /// An error says that the picture is out of date.
@@ -202,10 +125,7 @@ impl MetadataMachine {
 
     /// A lane used up its producer id's epochs.
     pub fn handle_identity_wanted(&mut self, used_up: ProducerIdentity) {
-        if self.identity.is_some_and(|identity| identity.id == used_up.id) {
-            self.identity = None;
-            self.identity_wanted = true;
-        }
+        self.identity.handle_used_up(used_up);
     }
 
     /// A Produce response named a leader.
@@ -284,10 +204,8 @@ impl MetadataMachine {
                 self.refresh_wanted = true;
                 self.last_asked = None;
             }
-            // What made this broker hang up may do so again: no storm of connections.
             Some(MetadataQuery::InitProducerId) => {
-                self.identity_problem = Some(problem);
-                self.identity_failed(now);
+                self.identity.handle_lost(now, &self.config, problem);
             }
             None => {}
         }
@@ -308,18 +226,16 @@ impl MetadataMachine {
 
     /// Metadata comes first: lanes need leaders before they need an identity.
     fn asks_identity_at(&self) -> Option<u64> {
-        let wanted = self.identity_wanted && self.last_answered.is_some();
-        wanted.then_some(self.identity_retry_at)
+        self.identity.asks_at().filter(|_| self.last_answered.is_some())
     }
 
     fn asks_metadata_at(&self, now: u64) -> u64 {
         // A topic that is wanted for the first time waits for nothing but the answer before.
-        if self.wanted.values().any(|wanted| wanted.waiting_since.is_some() && !wanted.asked) {
+        if self.wanted.has_unasked() {
             return self.last_asked.unwrap_or(0);
         }
         let rate_limit = self.last_asked.map_or(0, |at| at + self.config.interval_min);
-        let urgent = self.refresh_wanted
-            || self.wanted.values().any(|wanted| wanted.waiting_since.is_some());
+        let urgent = self.refresh_wanted || self.wanted.has_waiting();
         if urgent || self.last_answered.is_none() {
             return rate_limit;
         }
@@ -351,8 +267,7 @@ impl MetadataMachine {
         } else {
             self.refresh_wanted = false;
             self.last_asked = Some(now);
-            self.wanted.values_mut().for_each(|wanted| wanted.asked = true);
-            MetadataQuery::Metadata(self.wanted.keys().cloned().collect())
+            MetadataQuery::Metadata(self.wanted.ask())
         };
         self.in_flight = Some(query.clone());
         Some(query)
@@ -384,7 +299,7 @@ impl MetadataMachine {
             return;
         }
         self.last_problem = None;
-        let is_wanted = |name: &str| self.wanted.contains_key(name);
+        let is_wanted = |name: &str| self.wanted.contains(name);
         if let Some(next) = self.snapshot.merged(response, is_wanted) {
             if next.has_lost_leaders(&self.snapshot) {
                 self.leaderless_since = Some(now);
@@ -393,67 +308,28 @@ impl MetadataMachine {
         }
         self.leaderless_since =
             self.snapshot.has_leaderless().then(|| self.leaderless_since.unwrap_or(now));
-        for topic in &response.topics {
-            let Some(wanted) = topic.name.as_deref().and_then(|name| self.wanted.get_mut(name))
-            else {
-                continue;
-            };
-            (wanted.error, wanted.asked) = (topic.error, true);
-        }
-        for (name, wanted) in &mut self.wanted {
-            if self.snapshot.topics.contains_key(name) {
-                (wanted.waiting_since, wanted.unknown_since) = (None, None);
-            } else if wanted.asked {
-                wanted.unknown_since.get_or_insert(now);
-            }
-        }
+        self.wanted.handle_metadata(now, response, &self.snapshot);
     }
 
     /// A producer id arrived, or an error instead.
     pub fn handle_identity(&mut self, now: u64, response: &InitProducerIdResponse) {
         self.handle_answer();
-        self.identity_denied = None;
-        self.identity_problem = None;
-        self.identity_failures = 0;
-        if response.error == ErrorCode::NONE {
-            self.identity = Some(response.identity);
-            self.identity_ordinal += 1;
-            self.identity_wanted = false;
-            return;
-        }
-        if matches!(
-            response.error,
-            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-                | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-        ) {
-            self.identity_denied = Some(response.error);
-        }
-        self.identity_problem = Some(format!("InitProducerId: {}", response.error).into());
-        self.identity_failures = 0;
-        self.identity_retry_at = now + self.config.interval_min;
-    }
-
-    /// The connection was lost over it.
-    fn identity_failed(&mut self, now: u64) {
-        let doubled = self.config.interval_min.saturating_mul(1 << self.identity_failures.min(16));
-        let wait = doubled.min(self.config.backoff_max).max(self.config.interval_min);
-        self.identity_failures += 1;
-        self.identity_retry_at = now + wait;
+        self.identity.handle_response(now, &self.config, response);
     }
 
     /// The producer id, once there is one.
     pub fn identity(&self) -> Option<ProducerIdentity> {
-        self.identity
+        self.identity.identity()
     }
 
     /// Which of the producer ids that it was given the present one is, from 1 on.
     pub fn identity_ordinal(&self) -> u64 {
-        self.identity_ordinal
+        self.identity.ordinal()
     }
 
     /// Why the producer may not have an id, if a broker said so. It is asked for again.
     pub fn identity_denied(&self) -> Option<ErrorCode> {
-        self.identity_denied
+        self.identity.denied()
     }
 
     /// Whether the present connection must be closed, and the bootstrap list gone through: the
@@ -476,44 +352,12 @@ impl MetadataMachine {
 
     /// Topics whose stash must fail now.
     pub fn poll_unknown(&mut self, now: u64) -> Vec<UnknownTopic> {
-        let mut failed = Vec::new();
-        for (topic, wanted) in &mut self.wanted {
-            let Some(due) = wanted.due(&self.config) else { continue };
-            let last = match wanted.error {
-                ErrorCode::NONE => self.last_problem.clone(),
-                error => Some(error.to_string().into()),
-            };
-            let (cause, limit) = match due {
-                Due::Now => {
-                    (DeliveryErrorCause::Broker { code: wanted.error, message: None }, None)
-                }
-                Due::Unknown(at) if at <= now => {
-                    let after = Duration::from_nanos(self.config.topic_unknown_max);
-                    let cause = DeliveryErrorCause::UnknownTopic { after, last };
-                    (cause, Some(self.config.topic_unknown_max))
-                }
-                Due::Unanswered(at) if at <= now => {
-                    let after = Duration::from_nanos(self.config.delivery_timeout);
-                    let cause = DeliveryErrorCause::TimedOut { after, last };
-                    (cause, Some(self.config.delivery_timeout))
-                }
-                _ => continue,
-            };
-            let came_before = limit.map_or(u64::MAX, |limit| now.saturating_sub(limit) + 1);
-            failed.push(UnknownTopic { topic: topic.clone(), came_before, cause });
-            wanted.waiting_since = None;
-            wanted.error = ErrorCode::NONE;
-        }
-        failed
+        self.wanted.poll_unknown(now, &self.config, self.last_problem.as_ref())
     }
 
     /// When to call the `poll_*` functions again, nanoseconds, monotonic.
     pub fn poll_timeout(&self, now: u64) -> Option<u64> {
-        let due = |wanted: &Wanted| match wanted.due(&self.config)? {
-            Due::Now => Some(now),
-            Due::Unknown(at) | Due::Unanswered(at) => Some(at),
-        };
-        let unknown = self.wanted.values().filter_map(due).min();
+        let unknown = self.wanted.poll_timeout(now, &self.config);
         let next = match self.channel {
             ChannelState::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
             ChannelState::Connecting => None,

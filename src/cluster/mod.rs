@@ -4,10 +4,13 @@
 //! hints from Produce responses. Feeds shards with immutable [`ClusterSnapshot`]s, and the loop
 //! with what to connect to and what to ask.
 
+mod identity;
 mod machine;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+mod wanted;
 
-pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery, UnknownTopic};
+pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery};
 pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};
+pub use wanted::UnknownTopic;

@@ -20,7 +20,7 @@ use mio::{Events, Poll};
 use slab::Slab;
 
 use super::clock::Clock;
-use super::metadata_loop::MetadataMailbox;
+use super::metadata_mailbox::MetadataMailbox;
 use super::resolver::{Resolved, Resolver};
 use super::socket::{Progress, Socket, SocketOptions};
 use super::sys::Timer;

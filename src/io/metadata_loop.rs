@@ -7,72 +7,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_queue::SegQueue;
 use mio::{Events, Poll};
 
 use super::clock::Clock;
 use super::event_loop::PollWaker;
 use super::loops::EventLoops;
+use super::metadata_mailbox::{Message, MetadataMailbox};
 use super::resolver::{Resolved, Resolver};
 use super::service::ServiceMailbox;
 use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketOptions};
+use super::warnings::Warnings;
 use crate::batch::{RecordAccumulator, ShardId};
-use crate::cluster::{BrokerAddress, LeaderHint, MetadataConfig, MetadataMachine, MetadataQuery};
+use crate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, MetadataQuery};
 use crate::connection::{Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind};
 use crate::policy::RetryPolicy;
 use crate::protocol::{
     ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
 };
-use crate::shard::{Control, PortTable, Publisher, ShardConfig, ShardHost, WakeLoop};
-use crate::sync::Doorbell;
+use crate::shard::{Control, PortTable, Publisher, ShardConfig, ShardHost};
 
 const SOCKET: mio::Token = mio::Token(0);
-
-/// A problem that stays the same is a warning so often, in nanoseconds.
-const WARNING_INTERVAL: u64 = 10_000_000_000;
-
-enum Message {
-    Wanted(Arc<str>),
-    Refresh,
-    Hint(LeaderHint),
-    NewIdentity(ProducerIdentity),
-    Resolved { attempt: u64, result: Resolved },
-    Stop,
-}
-
-/// How other threads reach the metadata loop.
-pub struct MetadataMailbox {
-    messages: SegQueue<Message>,
-    bell: Doorbell,
-    waker: PollWaker,
-}
-
-impl MetadataMailbox {
-    fn send(&self, message: Message) {
-        self.messages.push(message);
-        if self.bell.ring() {
-            self.waker.wake();
-        }
-    }
-
-    /// A record waits for this topic.
-    pub(crate) fn want(&self, topic: Arc<str>) {
-        self.send(Message::Wanted(topic));
-    }
-
-    pub(super) fn refresh(&self) {
-        self.send(Message::Refresh);
-    }
-
-    pub(super) fn hint(&self, hint: LeaderHint) {
-        self.send(Message::Hint(hint));
-    }
-
-    pub(super) fn new_identity(&self, used_up: ProducerIdentity) {
-        self.send(Message::NewIdentity(used_up));
-    }
-}
 
 /// What a metadata loop is made of.
 pub struct MetadataParts {
@@ -117,8 +72,7 @@ impl MetadataHandle {
     pub fn start(parts: MetadataParts) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = PollWaker::new(&poll)?;
-        let mailbox =
-            Arc::new(MetadataMailbox { messages: SegQueue::new(), bell: Doorbell::new(), waker });
+        let mailbox = MetadataMailbox::new(waker);
         let shards = Arc::new(Mutex::new(Vec::new()));
         let ports = parts.ports.clone();
         let mut metadata_loop = MetadataLoop::new(parts, poll, mailbox.clone(), shards.clone());
@@ -185,26 +139,6 @@ struct MetadataLoop {
     connection: Option<Connection>,
     warnings: Warnings,
     stopped: bool,
-}
-
-/// What was warned of: a cluster that is away is tried several times a second, and each time the
-/// same happens.
-#[derive(Default)]
-struct Warnings {
-    /// One for each bootstrap server, at the most.
-    recent: Vec<(String, u64)>,
-}
-
-impl Warnings {
-    /// Whether `text` is worth a warning: it was not one within [`WARNING_INTERVAL`].
-    fn is_due(&mut self, now: u64, text: &str) -> bool {
-        self.recent.retain(|(_, at)| now.saturating_sub(*at) < WARNING_INTERVAL);
-        if self.recent.iter().any(|(recent, _)| recent == text) {
-            return false;
-        }
-        self.recent.push((text.to_owned(), now));
-        true
-    }
 }
 
 impl MetadataLoop {
@@ -479,26 +413,5 @@ impl MetadataLoop {
             log::error!("metadata loop: poll failed: {error}");
         }
         self.mailbox.bell.awake();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_problem_is_a_warning_now_and_then_only() {
-        let mut warnings = Warnings::default();
-        let interval = WARNING_INTERVAL;
-        assert!(warnings.is_due(5, "a:1: refused"));
-        // Two bootstrap servers take turns.
-        assert!(warnings.is_due(6, "b:1: refused"));
-        assert!(!warnings.is_due(7, "a:1: refused") && !warnings.is_due(8, "b:1: refused"));
-        assert!(warnings.is_due(9, "a:1: timed out"), "that is news");
-        assert!(!warnings.is_due(interval + 4, "a:1: refused"));
-        assert!(warnings.is_due(interval + 5, "a:1: refused"));
-        assert!(!warnings.is_due(interval + 5, "b:1: refused"));
-        assert!(warnings.is_due(3 * interval, "b:1: refused"));
-        assert_eq!(warnings.recent.len(), 1, "old ones are forgotten");
     }
 }

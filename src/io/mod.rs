@@ -3,6 +3,8 @@
 //! * `event_loop`: the thread that drives one shard per producer: poll, read, write.
 //! * [`EventLoops`]: which threads there are, and where they are pinned.
 //! * `metadata_loop`: the metadata machine's thread and connection.
+//! * `metadata_mailbox`: how other threads reach it.
+//! * `warnings`: which warnings are news.
 //! * `shard_host`: starts shards on event loops.
 //! * `service`: the thread that empties stashes once their topic is known.
 //! * `resolver`: the thread that looks names up.
@@ -12,16 +14,19 @@ mod clock;
 mod event_loop;
 mod loops;
 mod metadata_loop;
+mod metadata_mailbox;
 mod pinning;
 mod resolver;
 mod service;
 mod shard_host;
 mod socket;
 mod sys;
+mod warnings;
 
 pub use clock::{Clock, ThreadDeadline};
 pub use loops::EventLoops;
-pub use metadata_loop::{MetadataHandle, MetadataMailbox, MetadataParts};
+pub use metadata_loop::{MetadataHandle, MetadataParts};
+pub use metadata_mailbox::MetadataMailbox;
 pub use service::{ServiceHandle, ServiceMailbox, ServiceParts};
 pub use socket::SocketOptions;
 pub use sys::{is_forked_child, watch_forks};

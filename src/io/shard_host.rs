@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::event_loop::{Ended, LoopMessage, Seat, ShardContext};
 use super::loops::LoopHandle;
-use super::metadata_loop::{MetadataMailbox, MetadataParts};
+use super::metadata_loop::MetadataParts;
+use super::metadata_mailbox::MetadataMailbox;
 use super::resolver::Resolver;
 use crate::batch::{ShardId, TopicLanes};
 use crate::buffer::ScratchSlot;

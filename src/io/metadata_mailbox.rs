@@ -1,0 +1,60 @@
+//! How other threads reach the metadata loop.
+
+use std::sync::Arc;
+
+use crossbeam_queue::SegQueue;
+
+use super::event_loop::PollWaker;
+use super::resolver::Resolved;
+use crate::cluster::LeaderHint;
+use crate::protocol::ProducerIdentity;
+use crate::shard::WakeLoop;
+use crate::sync::Doorbell;
+
+/// What the metadata loop is told.
+pub(super) enum Message {
+    Wanted(Arc<str>),
+    Refresh,
+    Hint(LeaderHint),
+    NewIdentity(ProducerIdentity),
+    Resolved { attempt: u64, result: Resolved },
+    Stop,
+}
+
+/// How other threads reach the metadata loop.
+pub struct MetadataMailbox {
+    pub(super) messages: SegQueue<Message>,
+    pub(super) bell: Doorbell,
+    pub(super) waker: PollWaker,
+}
+
+impl MetadataMailbox {
+    /// An empty one, of the loop that `waker` wakes.
+    pub(super) fn new(waker: PollWaker) -> Arc<Self> {
+        Arc::new(MetadataMailbox { messages: SegQueue::new(), bell: Doorbell::new(), waker })
+    }
+
+    pub(super) fn send(&self, message: Message) {
+        self.messages.push(message);
+        if self.bell.ring() {
+            self.waker.wake();
+        }
+    }
+
+    /// A record waits for this topic.
+    pub(crate) fn want(&self, topic: Arc<str>) {
+        self.send(Message::Wanted(topic));
+    }
+
+    pub(super) fn refresh(&self) {
+        self.send(Message::Refresh);
+    }
+
+    pub(super) fn hint(&self, hint: LeaderHint) {
+        self.send(Message::Hint(hint));
+    }
+
+    pub(super) fn new_identity(&self, used_up: ProducerIdentity) {
+        self.send(Message::NewIdentity(used_up));
+    }
+}
