@@ -1,13 +1,23 @@
 //! A non-blocking TCP connection in the making or made: tries every address of a name.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
+
+/// A write to a connection that the broker has ended is an error (EPIPE). Without this flag the
+/// kernel also sends SIGPIPE, which ends every process that has left it at its default: any whose
+/// `main` is not Rust's, such as C, Go or Python with this library inside.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+/// Apple's systems have no such flag: there mio sets SO_NOSIGPIPE on every socket that it makes.
+/// Windows has no such signal.
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+const SEND_FLAGS: std::ffi::c_int = 0;
 
 /// Options set on every socket.
 #[derive(Clone, Debug)]
@@ -146,9 +156,11 @@ impl Socket {
 
     /// Writes; `WouldBlock` is `Ok(None)`.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        let Some(stream) = &mut self.stream else { return Ok(None) };
+        let Some(stream) = &self.stream else { return Ok(None) };
+        let socket = SockRef::from(stream);
         loop {
-            return match stream.write_vectored(slices) {
+            // `writev`, which std's vectored write is, has no flags: hence `sendmsg`.
+            return match stream.try_io(|| socket.send_vectored_with_flags(slices, SEND_FLAGS)) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.writable = false;

@@ -3,7 +3,8 @@
 //!
 //! A test binary has `#[path = "…/support/proxy/mod.rs"] mod proxy;`. What happens is decided frame
 //! by frame by a closure ([`Proxy::script`]), and connection by connection by [`Welcome`],
-//! [`Proxy::lifetimes`], [`Proxy::bandwidth`], [`Proxy::refuse`], [`Proxy::cut_all`].
+//! [`Proxy::lifetimes`], [`Proxy::bandwidth`], [`Proxy::refuse`], [`Proxy::cut_all`],
+//! [`Proxy::end_all`].
 //!
 //! * In front of embedded brokers: [`Proxy::to`] the broker's address, then
 //!   `cluster.advertise(id, proxy.address())`.
@@ -191,6 +192,15 @@ impl Proxy {
     pub fn cut_all(&self) {
         for link in self.shared.lock().links.values() {
             link.cut();
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Closes every connection that is open in good order (FIN), as a broker that goes down does.
+    /// What the client goes on to write is answered by resets.
+    pub fn end_all(&self) {
+        for link in self.shared.lock().links.values() {
+            link.end();
         }
         self.shared.changed.notify_all();
     }

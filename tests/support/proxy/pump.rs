@@ -69,6 +69,18 @@ impl Link {
         }
     }
 
+    /// Ends both sides in good order: both see a close.
+    pub fn end(&self) {
+        if self.over.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // Either may be gone already.
+        let _ = self.client.shutdown(Shutdown::Both);
+        if let Some(upstream) = &self.upstream {
+            let _ = upstream.shutdown(Shutdown::Both);
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -96,10 +108,9 @@ pub fn pump(shared: &Shared, link: &Link, direction: Direction) {
             return;
         }
     }
-    if direction == Direction::Response && !link.over.swap(true, Ordering::SeqCst) {
+    if direction == Direction::Response {
         // The broker closed in good order.
-        let _ = link.client.shutdown(Shutdown::Both);
-        let _ = upstream.shutdown(Shutdown::Both);
+        link.end();
     }
 }
 
