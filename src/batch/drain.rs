@@ -36,7 +36,13 @@ thread_local! {
 /// Whether the calling thread runs a partitioner that places stashed records. It must not wait for
 /// anything that waits for these records.
 pub fn is_placing() -> bool {
-    PLACING.get()
+    // Also asked in destructors of other thread-locals. Where the system's thread-locals are keys
+    // this one may be gone then, and nothing is being placed.
+    PLACING.try_with(Cell::get).unwrap_or(false)
+}
+
+fn set_placing(placing: bool) {
+    let _ = PLACING.try_with(|flag| flag.set(placing));
 }
 
 /// While it lives, [`is_placing`].
@@ -44,14 +50,14 @@ struct Placing;
 
 impl Placing {
     fn begin() -> Self {
-        PLACING.set(true);
+        set_placing(true);
         Placing
     }
 }
 
 impl Drop for Placing {
     fn drop(&mut self) {
-        PLACING.set(false);
+        set_placing(false);
     }
 }
 

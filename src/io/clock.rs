@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::sys;
 use crate::batch::MonotonicClock;
+use crate::sync::Parker;
 
 /// The process's clock. All threads of all producers count from the same start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,15 +45,15 @@ impl ThreadDeadline {
     }
 
     /// Parks. Returns false once the deadline has passed.
-    pub fn park(&self) -> bool {
+    pub fn park(&self, parker: &Parker) -> bool {
         match self.0 {
-            None => std::thread::park(),
+            None => parker.park(),
             Some(deadline) => {
                 let now = Instant::now();
                 if now >= deadline {
                     return false;
                 }
-                std::thread::park_timeout(deadline - now);
+                parker.park_timeout(deadline - now);
             }
         }
         true

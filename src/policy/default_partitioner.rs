@@ -196,7 +196,8 @@ thread_local! {
 /// The calling thread's number, counted from 0 through the whole process in order of first use.
 #[inline]
 fn thread_number() -> u32 {
-    let known = NUMBER.get();
+    // Also asked in destructors of other thread-locals, when this one may be gone.
+    let known = NUMBER.try_with(Cell::get).unwrap_or(NONE);
     if known == NONE { number_thread() } else { known }
 }
 
@@ -204,7 +205,7 @@ fn thread_number() -> u32 {
 fn number_thread() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let new = NEXT.fetch_add(1, Relaxed) & (EXHAUSTED - 1);
-    NUMBER.set(new);
+    let _ = NUMBER.try_with(|number| number.set(new));
     new
 }
 

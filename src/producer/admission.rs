@@ -125,7 +125,7 @@ impl<'a> Admission<'a> {
         // Loops that sleep over lingering batches must hear that memory is short.
         self.shared.ports.ring_all();
         let deadline = ThreadDeadline::after(Some(at_most));
-        let ready = wait_until(|context| ticket.poll(context), || deadline.park());
+        let ready = wait_until(|context| ticket.poll(context), |parker| deadline.park(parker));
         if accumulator.is_closed() {
             return Err(SendErrorKind::Closed);
         }

@@ -135,11 +135,12 @@ impl std::fmt::Debug for Close {
 /// On the closing thread.
 fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(), CloseError> {
     let deadline = ThreadDeadline::after(Some(timeout));
-    let drained = wait_until(|context| progress.poll(context), || deadline.park()).is_some();
+    let drained =
+        wait_until(|context| progress.poll(context), |parker| deadline.park(parker)).is_some();
     if !drained {
         fail_rest(running);
         let deadline = ThreadDeadline::after(Some(FAIL_ALL_MAX));
-        if wait_until(|context| progress.poll(context), || deadline.park()).is_none() {
+        if wait_until(|context| progress.poll(context), |parker| deadline.park(parker)).is_none() {
             log::error!("an event loop did not answer while the producer closed");
         }
     }

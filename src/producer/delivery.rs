@@ -48,7 +48,8 @@ impl Delivery {
     pub fn wait(mut self) -> Result<RecordMetadata, DeliveryError> {
         let refused = refusal();
         let deadline = ThreadDeadline::after(refused.is_some().then_some(Duration::ZERO));
-        let outcome = wait_until(|context| self.poll_outcome(context), || deadline.park());
+        let outcome =
+            wait_until(|context| self.poll_outcome(context), |parker| deadline.park(parker));
         outcome.unwrap_or_else(|| {
             let cause = refused.expect("only a wait that was refused has a deadline");
             Err(self.handle().context().error(cause, crate::error::Certainty::Unknown))
@@ -67,7 +68,7 @@ impl Delivery {
     ) -> Option<Result<RecordMetadata, DeliveryError>> {
         let timeout = if refusal().is_some() { Duration::ZERO } else { timeout };
         let deadline = ThreadDeadline::after(Some(timeout));
-        wait_until(|context| self.poll_outcome(context), || deadline.park())
+        wait_until(|context| self.poll_outcome(context), |parker| deadline.park(parker))
     }
 
     /// The outcome, if it is known.

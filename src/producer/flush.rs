@@ -100,7 +100,8 @@ impl Flush {
     pub fn wait(mut self) -> Result<(), FlushError> {
         let timeout = is_own_thread().then_some(Duration::ZERO);
         let deadline = ThreadDeadline::after(timeout);
-        let done = wait_until(|context| Pin::new(&mut self).poll(context), || deadline.park());
+        let done =
+            wait_until(|context| Pin::new(&mut self).poll(context), |parker| deadline.park(parker));
         done.unwrap_or(Err(FlushError::OwnThread))
     }
 }

@@ -25,6 +25,12 @@ thread_local! {
     static SPARE: Cell<Vec<Segment>> = const { Cell::new(Vec::new()) };
 }
 
+/// The sending thread's [`SPARE`]. In the destructor of another thread-local it may be gone
+/// already: then the record does with a vector of its own.
+fn take_spare() -> Vec<Segment> {
+    SPARE.try_with(Cell::take).unwrap_or_default()
+}
+
 /// A topic of one producer: cheap to clone, shared by any number of threads.
 #[derive(Clone)]
 pub struct Topic {
@@ -52,7 +58,8 @@ impl Topic {
 
     /// Sends a record: encodes it into its partition's open batch and returns its completion
     /// future. Never waits for the network or for metadata; it blocks only where the backoff
-    /// strategy parks the thread for room.
+    /// strategy parks the thread for room. It works in destructors of thread-locals and in `atexit`
+    /// handlers too, though nothing waits then for what was sent: flush.
     ///
     /// Null, empty and non-empty are three things: `()` and `None` are null, `""` is empty.
     ///
@@ -226,7 +233,7 @@ impl Topic {
             return Err(SendErrorKind::Closed);
         }
         let mut admission = Admission::new(&self.shared, parts);
-        let mut spare = SPARE.take();
+        let mut spare = take_spare();
         let admitted = admission.admit(lane.account(), None, &mut spare);
         keep(spare);
         match admitted? {
@@ -242,7 +249,7 @@ impl Topic {
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
-        let mut spare = SPARE.take();
+        let mut spare = take_spare();
         let result = self.append_with(&mut admission, lane, timestamp, parts, &mut spare);
         keep(spare);
         result
@@ -302,7 +309,7 @@ impl Topic {
         parts: &RecordParts<'_>,
     ) -> Result<Option<Delivery>, SendErrorKind> {
         let mut admission = Admission::new(&self.shared, parts);
-        let mut spare = SPARE.take();
+        let mut spare = take_spare();
         let stashing = super::admission::Stashing {
             shared: &self.shared,
             lanes: &self.lanes,
@@ -328,7 +335,8 @@ impl Topic {
 /// Returns what was not used to the pool and keeps the vector's memory for the next time.
 fn keep(mut spare: Vec<Segment>) {
     spare.clear();
-    SPARE.set(spare);
+    // Gone with its thread: see `take_spare`.
+    let _ = SPARE.try_with(|kept| kept.set(spare));
 }
 
 impl std::fmt::Debug for Topic {

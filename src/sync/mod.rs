@@ -39,7 +39,7 @@ pub use handle::{Handle, Outcome};
 pub use lane_queue::LaneQueue;
 pub use open_lock::{OpenGuard, OpenLock};
 pub use owner::{Abandon, CellOwner, SharedFailure};
-pub use parker::{block_on, park_without_deadline, wait_until};
+pub use parker::{Parker, block_on, wait_until};
 pub use wake_list::WakeList;
 
 #[cfg(test)]

@@ -1,25 +1,86 @@
 //! A thread that waits for what futures wait for.
 //!
-//! Nothing here shares memory of its own: the parking token is the standard library's. So it stands
-//! outside of the loom switch.
+//! The parking token is not the standard library's: `std::thread::park` panics on a thread whose
+//! thread-locals are destroyed, and a send in an `atexit` handler may have to wait. The token is
+//! under a mutex of the standard library, so it stands outside of the loom switch.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::time::Duration;
 
 thread_local! {
     /// Made at a thread's first wait; later waits clone the reference and allocate nothing.
-    static WAKER: Waker = new_waker();
+    static PARKER: Arc<Parker> = Arc::default();
 }
 
-/// Polls until it is ready, and calls `park` between the polls. `park` sleeps until the thread is
-/// unparked, spuriously or not, and returns `false` once the caller's deadline has passed; then
+/// Where one thread sleeps until its waker is called.
+#[derive(Debug, Default)]
+pub struct Parker {
+    token: Mutex<Token>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Token {
+    /// The waker was called since the last park.
+    woken: bool,
+    /// The thread sleeps. Waking one that does not is no system call.
+    asleep: bool,
+}
+
+impl Parker {
+    /// Sleeps until the thread's waker is called; not at all if it was called since the last time.
+    pub fn park(&self) {
+        let mut token = self.lock();
+        token.asleep = true;
+        while !token.woken {
+            token = self.changed.wait(token).unwrap_or_else(PoisonError::into_inner);
+        }
+        *token = Token::default();
+    }
+
+    /// [`Parker::park`] for at most `timeout`, and maybe for less.
+    pub fn park_timeout(&self, timeout: Duration) {
+        let mut token = self.lock();
+        if !token.woken {
+            token.asleep = true;
+            let waited = self.changed.wait_timeout(token, timeout);
+            token = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *token = Token::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Token> {
+        // Each change is one assignment.
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut token = self.lock();
+        token.woken = true;
+        let asleep = token.asleep;
+        drop(token);
+        if asleep {
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// Polls until it is ready, and calls `park` between the polls. `park` sleeps until the parker is
+/// woken, spuriously or not, and returns `false` once the caller's deadline has passed; then
 /// `poll` gets one last chance. `None` if that was in vain.
 pub fn wait_until<T>(
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    mut park: impl FnMut() -> bool,
+    mut park: impl FnMut(&Parker) -> bool,
 ) -> Option<T> {
-    let waker = thread_waker();
+    let parker = thread_parker();
+    let waker = Waker::from(parker.clone());
     let mut context = Context::from_waker(&waker);
     let mut in_time = true;
     loop {
@@ -29,46 +90,29 @@ pub fn wait_until<T>(
         if !in_time {
             return None;
         }
-        in_time = park();
+        in_time = park(&parker);
     }
 }
 
 /// [`wait_until`] without a deadline.
 pub fn block_on<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
-    wait_until(poll, park_without_deadline).expect("parking without a deadline always says true")
+    let forever = |parker: &Parker| {
+        parker.park();
+        true
+    };
+    wait_until(poll, forever).expect("parking without a deadline always says true")
 }
 
-/// The `park` of a wait that has no deadline.
-pub fn park_without_deadline() -> bool {
-    thread::park();
-    true
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn new_waker() -> Waker {
-    Waker::from(Arc::new(Unpark(thread::current())))
-}
-
-/// The calling thread's waker; a new one if its thread-locals are being destroyed.
-fn thread_waker() -> Waker {
-    WAKER.try_with(Waker::clone).unwrap_or_else(|_| new_waker())
+/// The calling thread's parker; a new one if its thread-locals are destroyed.
+fn thread_parker() -> Arc<Parker> {
+    PARKER.try_with(Arc::clone).unwrap_or_default()
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
+    use std::thread;
 
     use super::*;
 
@@ -105,7 +149,7 @@ mod tests {
                 polls += 1;
                 Poll::Pending
             },
-            || false,
+            |_| false,
         );
         assert_eq!((waited, polls), (None, 2));
 
@@ -115,15 +159,29 @@ mod tests {
                 polls += 1;
                 if polls == 2 { Poll::Ready(polls) } else { Poll::Pending }
             },
-            || false,
+            |_| false,
         );
         assert_eq!(waited, Some(2));
     }
 
     #[test]
-    fn a_thread_keeps_its_waker() {
-        assert!(thread_waker().will_wake(&thread_waker()));
-        let other = thread::spawn(thread_waker).join().expect("it does not panic");
-        assert!(!thread_waker().will_wake(&other));
+    fn a_thread_keeps_its_parker() {
+        assert!(Arc::ptr_eq(&thread_parker(), &thread_parker()));
+        let other = thread::spawn(thread_parker).join().expect("it does not panic");
+        assert!(!Arc::ptr_eq(&thread_parker(), &other));
+    }
+
+    #[test]
+    fn a_wake_before_the_park_is_not_lost_and_counts_once() {
+        let parker = Arc::new(Parker::default());
+        parker.clone().wake();
+        parker.wake_by_ref();
+        parker.park();
+        let timeout = Duration::from_millis(1);
+        parker.park_timeout(timeout);
+        assert!(!parker.lock().woken && !parker.lock().asleep, "it is over, and leaves nothing");
+        parker.wake_by_ref();
+        parker.park_timeout(Duration::from_secs(3_600));
+        assert!(!parker.lock().woken);
     }
 }
