@@ -5,7 +5,8 @@ use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use tidegate::{Producer, ProducerConfig};
+use tidegate::embedded::EmbeddedCluster;
+use tidegate::{Acks, Producer, ProducerConfig};
 
 /// Nothing listens there.
 const AWAY: &str = "127.0.0.1:1";
@@ -16,12 +17,15 @@ struct Counts {
     others: AtomicU64,
     /// Warnings about settings.
     settings: Mutex<Vec<String>>,
+    /// Warnings about records that nobody confirmed.
+    unconfirmed: Mutex<Vec<String>>,
 }
 
 static COUNTS: Counts = Counts {
     warnings: AtomicU64::new(0),
     others: AtomicU64::new(0),
     settings: Mutex::new(Vec::new()),
+    unconfirmed: Mutex::new(Vec::new()),
 };
 
 fn install() {
@@ -41,6 +45,8 @@ impl Log for Counts {
         let text = record.args().to_string();
         if text.contains("no effect") && record.level() == Level::Warn {
             self.settings.lock().expect("nobody panics here").push(text);
+        } else if text.contains("acks=0 may be lost") && record.level() == Level::Warn {
+            self.unconfirmed.lock().expect("nobody panics here").push(text);
         } else if text.contains(AWAY) {
             let loud = record.level() <= Level::Warn;
             let count = if loud { &self.warnings } else { &self.others };
@@ -89,4 +95,34 @@ fn properties_without_effect_are_named() {
     let warned = COUNTS.settings.lock().expect("nobody panics there");
     let names: Vec<&str> = warned.iter().filter_map(|text| text.split(' ').next()).collect();
     assert_eq!(names, WITHOUT.map(|(name, _)| name), "{warned:?}");
+}
+
+#[test]
+fn f40_a_leader_that_moved_is_found_without_acknowledgements_and_a_warning_says_what_is_lost() {
+    install();
+    let cluster = EmbeddedCluster::builder().brokers(2).topic("t", 1).start().expect("a cluster");
+    let producer = Producer::builder(&cluster.bootstrap_servers())
+        .acks(Acks::None)
+        .configure(|config| config.pinning = false)
+        .build()
+        .expect("a producer");
+    let topic = producer.topic("t").expect("a topic");
+    let send = |count: usize| {
+        for _ in 0..count {
+            let delivery = topic.send((), "v").expect("there is room");
+            delivery.wait().expect("written is delivered");
+            // The load: 20 records a second.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    send(5);
+    assert!(cluster.move_leader("t", 0, 2));
+    send(20);
+    let there = cluster.records("t", 0).len();
+    // On the way when the leader moved: one, and a few more on a machine that is busy.
+    assert!((15..=24).contains(&there), "{there} of 25 are there");
+    let warned = COUNTS.unconfirmed.lock().expect("nobody panics there").clone();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("broker 1 at 127.0.0.1:"), "{warned:?}");
+    let _ = producer.close(Duration::from_secs(10)).wait();
 }

@@ -16,7 +16,9 @@ const MIB: usize = 1024 * KIB;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Acks {
     /// `acks=0`: none. A delivery resolves when its last byte was written, without an offset; what
-    /// the broker then does with it is not known.
+    /// the broker then does with it is not known. A broker that refuses some records closes the
+    /// connection: tidegate then looks for the leader again and warns, at most every 10 s for each
+    /// broker, how many records may be lost.
     None,
     /// `acks=1`: the leader alone. A record is lost if the leader fails before it was copied.
     Leader,

@@ -6,6 +6,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::request::{InFlightBatch, Request, RequestKind};
+use super::unconfirmed::Unconfirmed;
 use crate::protocol::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, DecodeError, ErrorCode, FrameDecoder,
     InitProducerIdResponse, MetadataResponse, ProduceResponse, encode_request, split_response,
@@ -83,6 +84,7 @@ pub struct Connection {
     free: Vec<Request>,
     spare_response: ProduceResponse,
     unanswered_ids: VecDeque<i32>,
+    unconfirmed: Unconfirmed,
     throttled_until: u64,
     /// Something was answered since the handshake.
     answered: bool,
@@ -105,6 +107,7 @@ impl Connection {
             free: Vec::new(),
             spare_response: ProduceResponse::default(),
             unanswered_ids: VecDeque::new(),
+            unconfirmed: Unconfirmed::default(),
             throttled_until: 0,
             answered: false,
             last_activity: now,
@@ -157,6 +160,11 @@ impl Connection {
     /// Whether the broker answered anything after the handshake.
     pub fn has_answered(&self) -> bool {
         self.answered
+    }
+
+    /// What was written with acks=0.
+    pub fn unconfirmed(&self) -> Unconfirmed {
+        self.unconfirmed
     }
 
     /// Until when the broker wants nothing sent, same clock.
@@ -259,6 +267,8 @@ impl Connection {
                     self.unanswered_ids.pop_front();
                 }
                 self.unanswered_ids.push_back(request.correlation);
+                let records = request.batches.iter().map(|entry| u64::from(entry.batch.records()));
+                self.unconfirmed.add(now, records.sum());
                 settled.push(request);
             }
         }

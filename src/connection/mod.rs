@@ -21,6 +21,8 @@ mod connection;
 mod request;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
 
 pub use connection::{Connection, ConnectionConfig, ConnectionError, Incoming};
 pub use request::{InFlightBatch, Request, RequestKind};
+pub use unconfirmed::Unconfirmed;

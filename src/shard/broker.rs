@@ -53,6 +53,10 @@ pub(super) struct Broker {
     pub tried_until: u64,
     /// Why the last connection failed.
     pub last_problem: Option<Arc<str>>,
+    /// Records written with acks=0 to connections that were lost since it was warned of them.
+    pub unconfirmed_lost: u64,
+    /// When that was last.
+    pub unconfirmed_warned_at: Option<u64>,
 }
 
 impl Broker {
@@ -74,6 +78,8 @@ impl Broker {
             short: Vec::new(),
             tried_until: 0,
             last_problem: None,
+            unconfirmed_lost: 0,
+            unconfirmed_warned_at: None,
         }
     }
 

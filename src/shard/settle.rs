@@ -10,12 +10,15 @@ use super::shard::{Action, Shard, Token};
 use super::verdict::{Verdict, verdict};
 use crate::batch::{Batch, BatchState, LaneId, batch_error};
 use crate::cluster::{BrokerAddress, LeaderHint};
-use crate::connection::{Connection, InFlightBatch, Request};
+use crate::connection::{InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
 use crate::policy::{ExponentialBackoff, RetryPolicy};
 use crate::protocol::{
     ErrorCode, PartitionResponse, ProduceResponse, TopicId, TopicRef, VERSION_TOPIC_IDS_MIN,
 };
+
+/// Lost connections that carried acks=0 are warned of so often for each broker, in nanoseconds.
+const UNCONFIRMED_WARNING_INTERVAL: u64 = 10_000_000_000;
 
 /// The acknowledgement of every replica in sync.
 const ACKS_ALL: i16 = -1;
@@ -273,10 +276,20 @@ impl Shard {
         let (first, longest) = self.config.reconnect_backoff;
         let broker = &mut self.brokers[index];
         let was_idle = broker.connection().is_some_and(|connection| connection.in_flight() == 0);
+        let idle_max = self.config.idle_max;
+        let unconfirmed = broker.connection().and_then(|connection| {
+            let is_idle_for_long = connection.last_activity().saturating_add(idle_max) <= now;
+            Some(connection.unconfirmed()).filter(|sent| sent.is_any() && !is_idle_for_long)
+        });
         // A peer that only ever shakes hands is not come back to at once, again and again.
-        let was_useful = broker.connection().is_some_and(Connection::has_answered);
+        let was_useful = broker.connection().is_some_and(|connection| {
+            connection.has_answered() || connection.unconfirmed().has_lasted(now, longest)
+        });
         broker.failures = if was_useful { 0 } else { broker.failures + 1 };
         let backoff = match broker.failures {
+            // The broker may have closed because it leads no longer, and would lose more records:
+            // metadata gets a moment to say so.
+            0 if unconfirmed.is_some() => first,
             0 => 0,
             failures => first.saturating_mul(1 << (failures - 1).min(16)).min(longest),
         };
@@ -290,6 +303,9 @@ impl Shard {
         broker.generation += 1;
         if was_idle {
             log::debug!("connection closed: {text}");
+            if let Some(unconfirmed) = unconfirmed {
+                self.lose_unconfirmed(now, index, &text, unconfirmed.recent(now));
+            }
         } else {
             // A broker that stays down is tried five times a second: one warning is enough. But
             // each failure asks for metadata: until the cluster has elected other leaders, what it
@@ -306,6 +322,24 @@ impl Shard {
             for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
                 self.retry(now, lane, batch, &text, written);
             }
+        }
+    }
+
+    /// A connection that carried acks=0 is lost. Closing it is the only way in which a broker says
+    /// that it refused such a request, so the leaders may have moved. Nobody else tells the user.
+    fn lose_unconfirmed(&mut self, now: u64, index: usize, text: &str, records: u64) {
+        self.actions.push_back(Action::RefreshMetadata);
+        let broker = &mut self.brokers[index];
+        broker.unconfirmed_lost += records;
+        let last = broker.unconfirmed_warned_at;
+        let is_due = last.is_none_or(|at| at.saturating_add(UNCONFIRMED_WARNING_INTERVAL) <= now);
+        if is_due && broker.unconfirmed_lost > 0 {
+            let lost = std::mem::take(&mut broker.unconfirmed_lost);
+            broker.unconfirmed_warned_at = Some(now);
+            log::warn!(
+                "records sent with acks=0 may be lost: {text}; {lost} were written to it within \
+                 half a minute before, and a broker that refuses some says so only by closing"
+            );
         }
     }
 

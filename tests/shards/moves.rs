@@ -245,3 +245,26 @@ fn c17_acknowledgements_of_the_old_leader_do_not_open_the_new_one() {
         assert_exactly_once(&world, &sent);
     }
 }
+
+/// A broker's only error under acks=0 is that it closes the connection.
+#[test]
+fn c47_f40_without_acknowledgements_a_moved_leader_costs_what_was_on_the_way() {
+    let settings = Settings { acks: 0, idempotent: false, ..Settings::default() };
+    let mut world = ready(&settings);
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 20, 50 * MS);
+    for round in 0..6 {
+        world.model.move_leader(0, 2 - round % 2);
+        let moved_at = world.now();
+        send_many(&mut world, &mut sent, 20, 50 * MS);
+        let refused = |event: &Event| match event {
+            Event::Received(received) => received.error != 0,
+            _ => false,
+        };
+        let late = world.events.iter().filter(|(at, event)| *at > moved_at && refused(event));
+        assert_eq!(late.count(), 0, "the second record goes to the new leader");
+    }
+    world.run_for(SECOND);
+    assert!(sent.iter().all(|handle| handle.error().is_none()));
+    assert_eq!(world.model.partitions[&0].log.len(), sent.len() - 6);
+}

@@ -105,6 +105,7 @@ pub struct World {
     pub lanes_come_first: bool,
     publisher: Publisher,
     published: (u64, Option<ProducerIdentity>),
+    acks: i16,
 }
 
 /// What a test may want otherwise.
@@ -116,6 +117,7 @@ pub struct Settings {
     pub batch_size: usize,
     pub request_bytes_max: usize,
     pub idempotent: bool,
+    pub acks: i16,
     /// Nanoseconds.
     pub linger: u64,
 }
@@ -130,6 +132,7 @@ impl Default for Settings {
             batch_size: 1 << 14,
             request_bytes_max: 8 << 20,
             idempotent: true,
+            acks: -1,
             linger: 0,
         }
     }
@@ -178,6 +181,7 @@ impl World {
             sent_while_a_lane_moves: None,
             sent_meanwhile: None,
             published: (0, None),
+            acks: settings.acks,
         }
     }
 
@@ -401,7 +405,15 @@ impl World {
                 self.note(Event::Closed { broker });
                 return self.cut(broker);
             }
-            let (response, received) = self.model.handle(broker, &frame);
+            let (mut response, received) = self.model.handle(broker, &frame);
+            // Produce without acknowledgements: an error is told by closing, success not at all.
+            let unconfirmed = self.acks == 0 && frame[..2] == [0, 0];
+            if unconfirmed && received.iter().any(|received| received.error != 0) {
+                received.into_iter().for_each(|received| self.note(Event::Received(received)));
+                self.note(Event::Closed { broker });
+                return self.cut(broker);
+            }
+            response = response.filter(|_| !unconfirmed);
             if received.len() > 1 {
                 self.longest_shared = self.longest_shared.max(frame.len());
             }
@@ -410,7 +422,9 @@ impl World {
                 self.assert_settled_elsewhere(broker, partition);
             }
             let wire = self.wires.get_mut(&key).expect("it was there");
-            wire.unanswered.push_back(partitions);
+            if !unconfirmed {
+                wire.unanswered.push_back(partitions);
+            }
             let latency = self.slow.get(&broker).copied().unwrap_or(LATENCY);
             wire.outbound.extend(response.map(|bytes| (now + latency, bytes)));
             received.into_iter().for_each(|received| self.note(Event::Received(received)));
@@ -549,7 +563,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         response_bytes_max: 1 << 20,
     };
     let config = ShardConfig {
-        acks: -1,
+        acks: settings.acks,
         idempotent: settings.idempotent,
         in_flight_max: 5,
         linger: settings.linger,

@@ -169,6 +169,10 @@ impl World {
         let pending = it.busy.take().expect("it was there");
         self.busy.remove(&wire);
         if pending.acks == 0 {
+            if pending.has_failed() {
+                let (net, rng) = (&self.plan.net, &mut self.rng);
+                it.break_off(wire, net, rng, &mut self.queue);
+            }
             return true;
         }
         if self.trace {

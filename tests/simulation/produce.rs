@@ -239,6 +239,13 @@ impl Pending {
         done
     }
 
+    /// Whether the answer is an error, which is told by closing the connection under acks=0.
+    pub fn has_failed(&self) -> bool {
+        let failed =
+            |part: &Part| matches!(part.state, State::Done { code, .. } if code != code::NONE);
+        self.parts.iter().any(failed)
+    }
+
     /// The request's own timeout has passed.
     pub fn time_out(&mut self) {
         for part in &mut self.parts {

@@ -1,0 +1,71 @@
+//! What a connection wrote that no broker confirms: requests with acks=0.
+
+/// Records are counted by spans of this length, in nanoseconds. Two of them cover the longest that
+/// the kernel tries in vain to send, by default, before it gives a connection up.
+const SPAN: u64 = 15_000_000_000;
+
+/// Records written with acks=0 over one connection. A broker says that it refused some of them by
+/// closing the connection, and in no other way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unconfirmed {
+    first_at: Option<u64>,
+    span_began: u64,
+    in_span: u64,
+    in_span_before: u64,
+}
+
+impl Unconfirmed {
+    /// So many records were written.
+    pub(super) fn add(&mut self, now: u64, records: u64) {
+        self.first_at.get_or_insert(now);
+        let passed = now.saturating_sub(self.span_began) / SPAN;
+        if passed > 0 {
+            self.in_span_before = if passed == 1 { self.in_span } else { 0 };
+            self.in_span = 0;
+            self.span_began = now - now % SPAN;
+        }
+        self.in_span += records;
+    }
+
+    /// Whether any were.
+    pub fn is_any(&self) -> bool {
+        self.first_at.is_some()
+    }
+
+    /// Whether the connection has outlived the first of them by so long: the broker took it.
+    pub fn has_lasted(&self, now: u64, time: u64) -> bool {
+        self.first_at.is_some_and(|first| now.saturating_sub(first) > time)
+    }
+
+    /// How many were written in the last half minute, at the most.
+    pub fn recent(&self, now: u64) -> u64 {
+        match now.saturating_sub(self.span_began) / SPAN {
+            0 => self.in_span + self.in_span_before,
+            1 => self.in_span,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c47_what_was_written_lately_is_counted() {
+        let mut unconfirmed = Unconfirmed::default();
+        assert!(!unconfirmed.is_any() && !unconfirmed.has_lasted(u64::MAX, 0));
+        unconfirmed.add(100 * SPAN + 5, 3);
+        unconfirmed.add(100 * SPAN + 6, 4);
+        assert!(unconfirmed.is_any());
+        assert_eq!(unconfirmed.recent(100 * SPAN + 7), 7);
+        unconfirmed.add(101 * SPAN, 10);
+        assert_eq!(unconfirmed.recent(101 * SPAN + 1), 17);
+        assert_eq!(unconfirmed.recent(102 * SPAN), 10);
+        assert_eq!(unconfirmed.recent(103 * SPAN), 0);
+        unconfirmed.add(110 * SPAN, 1);
+        assert_eq!(unconfirmed.recent(110 * SPAN), 1);
+        assert!(unconfirmed.has_lasted(100 * SPAN + 8, 2));
+        assert!(!unconfirmed.has_lasted(100 * SPAN + 7, 2));
+    }
+}
