@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka::{
-    Cluster, ClusterConfig, Kafka, Session, Test, TimestampType, Wire, unique_topic, wait_until,
+    Cluster, ClusterConfig, Kafka, Session, Test, TimestampType, V0_11, V2_7, Wire, unique_topic,
+    wait_until,
 };
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -45,6 +46,7 @@ const TESTS: &[Test] = &[
     Test { name: "a_killed_leader_is_replaced_and_returns", run: killed_leader },
     Test { name: "a_stopped_leader_is_replaced_and_goes_on", run: stopped_leader },
     Test { name: "a_terminated_single_node_keeps_its_data", run: restarted_single },
+    Test { name: "brokers_of_old_releases_run_and_are_read", run: old_releases },
     Test { name: "brokers_behind_proxies_advertise_them", run: behind_proxies },
     Test { name: "without_java_tests_are_ignored_or_fail", run: without_java },
     Test { name: "what_codecs_unpack_goes_with_the_cluster", run: codecs },
@@ -267,6 +269,32 @@ fn restarted_single(kafka: &Kafka) {
     assert_eq!(cluster.read_back(&topic).len(), 1);
 }
 
+/// One release for each way of reading back; three brokers with a kill, and one.
+fn old_releases(kafka: &Kafka) {
+    let cluster = kafka.start(&ClusterConfig::three().release(&V0_11));
+    let topic = unique_topic("old");
+    cluster.create_topic(&topic, 1, 3, &[]);
+    produce(&cluster, &topic, 0, &[record(0, 1, None, None)]);
+    let killed = cluster.leader(&topic, 0).expect("a created topic has leaders");
+    cluster.kill(killed);
+    cluster.wait_for_leader(&topic, 0, |leader| leader != killed);
+    produce(&cluster, &topic, 0, &[record(0, 2, None, None)]);
+    cluster.restart(killed);
+    cluster.wait_in_sync(&topic);
+    assert_eq!(cluster.read_back(&topic).len(), 2);
+    drop(cluster);
+
+    let cluster = kafka.start(&ClusterConfig::single().release(&V2_7));
+    cluster.create_topic(&topic, 2, 1, &[]);
+    produce(&cluster, &topic, 1, &[record(0, 1, None, None)]);
+    cluster.terminate(1);
+    cluster.restart(1);
+    assert_eq!(cluster.read_back(&topic).len(), 1);
+    cluster.delete_topic(&topic);
+    cluster.create_topic(&topic, 1, 1, &[]);
+    assert!(cluster.read_back(&topic).is_empty());
+}
+
 fn behind_proxies(kafka: &Kafka) {
     let proxies = [Proxy::start(), Proxy::start(), Proxy::start()];
     let ports = proxies.each_ref().map(|proxy| proxy.address().port());
@@ -457,7 +485,8 @@ fn produce_request(topic: &str, partition: i32, records: &[Record]) -> ProduceRe
     request
 }
 
-/// Produces one batch to the partition's leader, wherever it is by then.
+/// Produces one batch to the partition's leader, wherever it is by then, in the version of Produce
+/// that all releases with record batches have.
 fn produce(cluster: &Cluster, topic: &str, partition: i32, records: &[Record]) {
     let request = produce_request(topic, partition, records);
     let mut last = 0;
@@ -465,7 +494,7 @@ fn produce(cluster: &Cluster, topic: &str, partition: i32, records: &[Record]) {
         let Some(leader) = cluster.leader(topic, partition) else {
             return false;
         };
-        let answer = Wire::connect(cluster.address(leader)).and_then(|mut w| w.call(9, &request));
+        let answer = Wire::connect(cluster.address(leader)).and_then(|mut w| w.call(3, &request));
         // The metadata may still name a broker that is gone.
         let Ok(answer) = answer else {
             return false;

@@ -8,32 +8,25 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
-use kafka_protocol::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    AlterClientQuotasRequest, AlterPartitionReassignmentsRequest, BrokerId,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClientQuotasRequest,
-    DescribeConfigsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest, MetadataRequest,
-    MetadataResponse, TopicName,
+    AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteTopicsRequest, ElectLeadersRequest, MetadataRequest, MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::cluster::Cluster;
 use super::node::Node;
+use super::release::Quorum;
 use super::wire::Wire;
 
 /// The slowest change measured, a new leader after a SIGSTOP, took 4.6 s; a broker on a slow disk
@@ -43,16 +36,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What the broker itself waits for the controller.
 const BROKER_LIMIT_MS: i32 = 30_000;
 
-const RESOURCE_TOPIC: i8 = 2;
-const CONFIG_SET: i8 = 0;
-const CONFIG_DELETE: i8 = 1;
-const SOURCE_TOPIC: i8 = 1;
 const PREFERRED: i8 = 0;
-const MATCH_EXACT: i8 = 0;
-const MATCH_DEFAULT: i8 = 1;
 
 /// Why an attempt did not succeed.
-enum Trouble {
+pub(super) enum Trouble {
     /// It may the next time.
     Passing(String),
     /// It never will.
@@ -86,14 +73,7 @@ impl Cluster {
         replication: i16,
         configs: &[(&str, &str)],
     ) {
-        let mut wanted = CreatableTopic::default();
-        wanted.name = name(topic);
-        wanted.num_partitions = partitions;
-        wanted.replication_factor = replication;
-        wanted.configs = configs.iter().map(|&(name, value)| topic_config(name, value)).collect();
-        let mut request = CreateTopicsRequest::default();
-        request.topics = vec![wanted];
-        request.timeout_ms = BROKER_LIMIT_MS;
+        let request = create_topic_request(topic, partitions, replication, configs);
         let mut asked_before = false;
         insist(&format!("creating topic {topic}"), || {
             let answer = self.ask_any(2, &request);
@@ -133,7 +113,7 @@ impl Cluster {
         request.timeout_ms = BROKER_LIMIT_MS;
         let mut asked_before = false;
         insist(&format!("deleting topic {topic}"), || {
-            let answer = self.ask_any(3, &request);
+            let answer = self.ask_any(1, &request);
             let again = std::mem::replace(&mut asked_before, true);
             let result = first(answer?.responses)?;
             if again && result.error_code == ResponseError::UnknownTopicOrPartition.code() {
@@ -145,64 +125,9 @@ impl Cluster {
             Ok(self.topic_at(id, topic)?.error_code
                 == ResponseError::UnknownTopicOrPartition.code())
         });
-    }
-
-    /// Sets (`Some`) or resets (`None`) configurations of a topic, and waits until every running
-    /// broker shows them.
-    #[track_caller]
-    pub fn alter_topic_config(&self, topic: &str, configs: &[(&str, Option<&str>)]) {
-        let mut resource = AlterConfigsResource::default();
-        resource.resource_type = RESOURCE_TOPIC;
-        resource.resource_name = text(topic);
-        resource.configs =
-            configs.iter().map(|&(name, value)| config_change(name, value)).collect();
-        let mut request = IncrementalAlterConfigsRequest::default();
-        request.resources = vec![resource];
-        insist(&format!("altering topic {topic}"), || {
-            let result = first(self.ask_any(0, &request)?.responses)?;
-            check(result.error_code, result.error_message.as_ref())
-        });
-        for &(key, value) in configs {
-            self.wait_everywhere(&format!("{key} of topic {topic} to be {value:?}"), |id| {
-                let (shown, own) = self.topic_config_at(id, topic, key)?;
-                Ok(if value.is_some() { shown.as_deref() == value } else { !own })
-            });
+        if self.release().quorum == Quorum::ZooKeeper {
+            self.wait_until_creatable(topic);
         }
-    }
-
-    /// The value of a topic's configuration that is in force, own or default.
-    #[track_caller]
-    pub fn topic_config(&self, topic: &str, key: &str) -> Option<String> {
-        insist(&format!("{key} of topic {topic}"), || {
-            let id = self.running_broker()?;
-            Ok(self.topic_config_at(id, topic, key)?.0)
-        })
-    }
-
-    /// Sets or removes a quota, as `producer_byte_rate` in bytes per second or
-    /// `request_percentage`, of a client id, or of all client ids without an own one. Brokers
-    /// heed it some milliseconds after they show it.
-    #[track_caller]
-    pub fn set_client_quota(&self, client_id: Option<&str>, key: &str, value: Option<f64>) {
-        let mut entity = EntityData::default();
-        entity.entity_type = text("client-id");
-        entity.entity_name = client_id.map(text);
-        let mut change = OpData::default();
-        change.key = text(key);
-        change.value = value.unwrap_or_default();
-        change.remove = value.is_none();
-        let mut entry = EntryData::default();
-        entry.entity = vec![entity];
-        entry.ops = vec![change];
-        let mut request = AlterClientQuotasRequest::default();
-        request.entries = vec![entry];
-        insist(&format!("setting {key} of client {client_id:?}"), || {
-            let result = first(self.ask_any(0, &request)?.entries)?;
-            check(result.error_code, result.error_message.as_ref())
-        });
-        self.wait_everywhere(&format!("{key} of client {client_id:?} to be {value:?}"), |id| {
-            Ok(self.client_quota_at(id, client_id, key)? == value)
-        });
     }
 
     /// Makes a broker the leader of a partition without killing anything: it becomes the first of
@@ -357,6 +282,20 @@ impl Cluster {
         Ok(answer.brokers.iter().map(|broker| broker.node_id.0).collect())
     }
 
+    /// Waits until a topic that no broker shows any more is gone from ZooKeeper too.
+    #[track_caller]
+    fn wait_until_creatable(&self, topic: &str) {
+        let mut request = create_topic_request(topic, 1, 1, &[]);
+        request.validate_only = true;
+        insist(&format!("waiting until {topic} can be created again"), || {
+            let result = first(self.ask_any(2, &request)?.topics)?;
+            if result.error_code == ResponseError::TopicAlreadyExists.code() {
+                return Err(Trouble::Passing("it is being deleted".to_owned()));
+            }
+            check(result.error_code, result.error_message.as_ref())
+        });
+    }
+
     #[track_caller]
     fn wait_for_partitions(&self, topic: &str, partitions: i32) {
         self.wait_everywhere(&format!("{partitions} partitions of {topic}"), |id| {
@@ -378,7 +317,11 @@ impl Cluster {
     /// Asks every running broker, in ascending order, again and again, until all say yes in one
     /// round.
     #[track_caller]
-    fn wait_everywhere(&self, what: &str, mut done: impl FnMut(i32) -> io::Result<bool>) {
+    pub(super) fn wait_everywhere(
+        &self,
+        what: &str,
+        mut done: impl FnMut(i32) -> io::Result<bool>,
+    ) {
         insist(&format!("waiting for {what}"), || {
             let mut asked = 0;
             for node in self.running().filter(|node| node.address().is_some()) {
@@ -423,63 +366,34 @@ impl Cluster {
         id: i32,
         topics: Vec<MetadataRequestTopic>,
     ) -> io::Result<MetadataResponse> {
+        let version = self.release().metadata;
         let mut request = MetadataRequest::default();
         request.topics = Some(topics);
-        request.allow_auto_topic_creation = false;
-        Wire::connect(self.address(id))?.call(9, &request)
+        // Versions before 4 have no such field: whatever is asked for may be created.
+        request.allow_auto_topic_creation = version < 4;
+        Wire::connect(self.address(id))?.call(version, &request)
     }
 
-    /// The value, and whether it is the topic's own.
-    fn topic_config_at(
-        &self,
-        id: i32,
-        topic: &str,
-        key: &str,
-    ) -> io::Result<(Option<String>, bool)> {
-        let mut resource = DescribeConfigsResource::default();
-        resource.resource_type = RESOURCE_TOPIC;
-        resource.resource_name = text(topic);
-        resource.configuration_keys = Some(vec![text(key)]);
-        let mut request = DescribeConfigsRequest::default();
-        request.resources = vec![resource];
-        let answer = Wire::connect(self.address(id))?.call(1, &request)?;
-        let config = answer.results.first().and_then(|result| result.configs.first());
-        let config = config.ok_or_else(|| io::Error::other(format!("{topic} has no {key}")))?;
-        let value = config.value.as_ref().map(|value| value.as_str().to_owned());
-        Ok((value, config.config_source == SOURCE_TOPIC))
-    }
-
-    fn client_quota_at(
-        &self,
-        id: i32,
-        client_id: Option<&str>,
-        key: &str,
-    ) -> io::Result<Option<f64>> {
-        let mut component = ComponentData::default();
-        component.entity_type = text("client-id");
-        component.match_type = if client_id.is_some() { MATCH_EXACT } else { MATCH_DEFAULT };
-        component._match = client_id.map(text);
-        let mut request = DescribeClientQuotasRequest::default();
-        request.components = vec![component];
-        request.strict = true;
-        let answer = Wire::connect(self.address(id))?.call(0, &request)?;
-        if answer.error_code != 0 {
-            return Err(io::Error::other(describe(answer.error_code)));
-        }
-        let entries = answer.entries.unwrap_or_default();
-        let value = entries.iter().flat_map(|entry| &entry.values).find(|v| v.key.as_str() == key);
-        Ok(value.map(|value| value.value))
-    }
-
-    fn running_broker(&self) -> Result<i32, Trouble> {
+    pub(super) fn running_broker(&self) -> Result<i32, Trouble> {
         let node = self.running().find(|node| node.address().is_some());
         node.map(Node::id).ok_or_else(|| Trouble::Lasting("no broker runs".to_owned()))
     }
 
-    /// Asks the first running broker that answers.
-    fn ask_any<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, Trouble> {
+    /// Asks the first running broker that answers; where brokers do not forward what only the
+    /// controller can do, the controller.
+    pub(super) fn ask_any<R: Request>(
+        &self,
+        version: i16,
+        request: &R,
+    ) -> Result<R::Response, Trouble> {
         let mut trouble = Trouble::Lasting("no broker runs".to_owned());
-        for address in self.running().filter_map(Node::address) {
+        let mut nodes: Vec<_> = self.running().collect();
+        if self.release().quorum == Quorum::ZooKeeper {
+            let controller = self.metadata_at(self.running_broker()?, Vec::new())?.controller_id.0;
+            nodes.retain(|node| node.id() == controller);
+            trouble = Trouble::Passing(format!("the controller {controller} does not run"));
+        }
+        for address in nodes.into_iter().filter_map(Node::address) {
             match Wire::connect(address).and_then(|mut wire| wire.call(version, request)) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => trouble = error.into(),
@@ -497,7 +411,7 @@ impl From<io::Error> for Trouble {
 
 /// Tries until it succeeds, and panics where it cannot.
 #[track_caller]
-fn insist<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Trouble>) -> T {
+pub(super) fn insist<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Trouble>) -> T {
     let end = Instant::now() + CHANGE_LIMIT;
     loop {
         match attempt() {
@@ -511,7 +425,7 @@ fn insist<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Trouble>) -> T {
     }
 }
 
-fn check(code: i16, message: Option<&StrBytes>) -> Result<(), Trouble> {
+pub(super) fn check(code: i16, message: Option<&StrBytes>) -> Result<(), Trouble> {
     let Some(error) = ResponseError::try_from_code(code) else {
         return Ok(());
     };
@@ -528,14 +442,14 @@ fn check(code: i16, message: Option<&StrBytes>) -> Result<(), Trouble> {
     }
 }
 
-fn describe(code: i16) -> String {
+pub(super) fn describe(code: i16) -> String {
     match ResponseError::try_from_code(code) {
         Some(error) => format!("error {code} ({error:?})"),
         None => format!("error {code}"),
     }
 }
 
-fn first<T>(items: Vec<T>) -> Result<T, Trouble> {
+pub(super) fn first<T>(items: Vec<T>) -> Result<T, Trouble> {
     let item = items.into_iter().next();
     item.ok_or_else(|| Trouble::Lasting("the answer names nothing".to_owned()))
 }
@@ -555,6 +469,23 @@ fn is_complete(view: &PartitionView) -> bool {
     view.leader.is_some() && view.replicas.iter().all(|id| view.in_sync.contains(id))
 }
 
+fn create_topic_request(
+    topic: &str,
+    partitions: i32,
+    replication: i16,
+    configs: &[(&str, &str)],
+) -> CreateTopicsRequest {
+    let mut wanted = CreatableTopic::default();
+    wanted.name = name(topic);
+    wanted.num_partitions = partitions;
+    wanted.replication_factor = replication;
+    wanted.configs = configs.iter().map(|&(name, value)| topic_config(name, value)).collect();
+    let mut request = CreateTopicsRequest::default();
+    request.topics = vec![wanted];
+    request.timeout_ms = BROKER_LIMIT_MS;
+    request
+}
+
 fn topic_config(key: &str, value: &str) -> CreatableTopicConfig {
     let mut config = CreatableTopicConfig::default();
     config.name = text(key);
@@ -562,15 +493,7 @@ fn topic_config(key: &str, value: &str) -> CreatableTopicConfig {
     config
 }
 
-fn config_change(key: &str, value: Option<&str>) -> AlterableConfig {
-    let mut config = AlterableConfig::default();
-    config.name = text(key);
-    config.config_operation = if value.is_some() { CONFIG_SET } else { CONFIG_DELETE };
-    config.value = value.map(text);
-    config
-}
-
-fn text(value: &str) -> StrBytes {
+pub(super) fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }
 

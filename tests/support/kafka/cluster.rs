@@ -5,8 +5,8 @@
 //! the runner, which shows them with the failed test.
 
 use std::cell::RefCell;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,20 +14,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::jars::{self, Install};
-use super::node::Node;
+use super::layout::{self, PROXIED_OFFSET};
+use super::node::{Node, Role};
 use super::pool::Permit;
 use super::ports::PortBlock;
 use super::process;
+use super::release::{Quorum, Release, V4_3};
 
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
-
-const PROTOCOLS: &str = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT";
-
-/// The node id of the controller of a cluster that has brokers 1, 2 and 3.
-const CONTROLLER_ID: i32 = 100;
-
-/// How far a broker's listener for proxies is from its first, in its block of ports.
-const PROXIED_OFFSET: u16 = 3;
 
 /// Formatting took up to 4 s, starting four nodes up to 9.6 s.
 const START_LIMIT: Duration = Duration::from_secs(140);
@@ -48,12 +42,13 @@ pub enum Session {
 /// What cluster to start.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    brokers: usize,
-    session: Session,
-    properties: Vec<(String, String)>,
+    pub(super) release: &'static Release,
+    pub(super) brokers: usize,
+    pub(super) session: Session,
+    pub(super) properties: Vec<(String, String)>,
     java_options: Vec<String>,
     /// Ports of the proxies in front of the brokers, by id from 1.
-    proxies: Option<Vec<u16>>,
+    pub(super) proxies: Option<Vec<u16>>,
 }
 
 impl ClusterConfig {
@@ -70,12 +65,20 @@ impl ClusterConfig {
 
     fn new(brokers: usize) -> Self {
         Self {
+            release: &V4_3,
             brokers,
             session: Session::Steady,
             properties: Vec::new(),
             java_options: Vec::new(),
             proxies: None,
         }
+    }
+
+    /// Replaces the release, which is [`V4_3`]. Where that is not there yet it is fetched when the
+    /// cluster starts; where it cannot be, the test is shown as ignored.
+    pub fn release(mut self, release: &'static Release) -> Self {
+        self.release = release;
+        self
     }
 
     /// Replaces the session time-out, which is [`Session::Steady`].
@@ -112,6 +115,8 @@ pub struct Cluster {
     name: String,
     nodes: Vec<Node>,
     install: Arc<Install>,
+    /// Whose clients read from the brokers.
+    reader: Arc<Install>,
     java_options: Vec<String>,
     /// Removed after the nodes are dead: fields drop in this order.
     folder: TempDir,
@@ -120,9 +125,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Formats, starts and waits until every broker lists every broker. `parent` takes the data.
+    /// Formats, starts and waits until every broker lists every broker. `install` is of the
+    /// configured release, `reader` of its reader's; `parent` takes the data.
     pub fn start(
         install: &Arc<Install>,
+        reader: &Arc<Install>,
         parent: &Path,
         config: &ClusterConfig,
         permit: Option<Permit>,
@@ -131,17 +138,20 @@ impl Cluster {
         let ports = PortBlock::take().map_err(problem)?;
         let folder = tempfile::Builder::new().prefix("cluster-").tempdir_in(parent);
         let folder = folder.map_err(problem)?;
-        let nodes = nodes(config, &ports, folder.path()).map_err(problem)?;
+        let nodes = layout::nodes(config, &ports, folder.path()).map_err(problem)?;
         let cluster = Self {
             name: format!("kafka-{}", ports.port(0)),
             nodes,
             install: Arc::clone(install),
+            reader: Arc::clone(reader),
             java_options: config.java_options.clone(),
             folder,
             _ports: ports,
             _permit: permit,
         };
-        cluster.format()?;
+        if config.release.quorum == Quorum::Controller {
+            cluster.format()?;
+        }
         for node in &cluster.nodes {
             node.start(install, &config.java_options).map_err(problem)?;
         }
@@ -254,6 +264,7 @@ impl Cluster {
     #[track_caller]
     pub fn restart_all(&self, ids: &[i32]) {
         for &id in ids {
+            self.wait_forgotten(id);
             let started = self.node(id).start(&self.install, &self.java_options);
             started.unwrap_or_else(|error| panic!("restarting {id}: {error}"));
         }
@@ -289,8 +300,29 @@ impl Cluster {
         self.nodes.iter().filter(|node| node.is_running())
     }
 
-    pub(super) fn install(&self) -> &Install {
-        &self.install
+    /// The programs that read from these brokers.
+    pub(super) fn reader(&self) -> &Install {
+        &self.reader
+    }
+
+    /// The release of the brokers.
+    pub(super) fn release(&self) -> &'static Release {
+        self.install.release()
+    }
+
+    /// Waits until ZooKeeper has forgotten a broker that is dead: one that starts earlier finds its
+    /// own id taken, and ends.
+    fn wait_forgotten(&self, id: i32) {
+        let zookeeper = self.nodes.iter().find_map(|node| match node.role() {
+            Role::ZooKeeper { port } => Some(port),
+            Role::Kafka => None,
+        });
+        let Some(port) = zookeeper else { return };
+        let listing = format!("/brokers/ids/{id}");
+        let is_forgotten =
+            || owned_nodes(port).is_ok_and(|dump| !dump.lines().any(|l| l.trim() == listing));
+        let forgotten = process::wait_until(START_LIMIT, is_forgotten);
+        assert!(forgotten, "ZooKeeper still lists the dead broker {id}");
     }
 
     fn node(&self, id: i32) -> &Node {
@@ -357,116 +389,16 @@ impl Drop for Cluster {
     }
 }
 
+/// What ZooKeeper keeps only as long as the sessions that made it last, in its own words.
+fn owned_nodes(port: u16) -> io::Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.write_all(b"dump")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn join(addresses: impl Iterator<Item = SocketAddr>) -> String {
     let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
     addresses.join(",")
-}
-
-fn nodes(config: &ClusterConfig, ports: &PortBlock, folder: &Path) -> io::Result<Vec<Node>> {
-    let controller_port = ports.port(0);
-    let combined = config.brokers == 1;
-    let controller_id = if combined { 1 } else { CONTROLLER_ID };
-    let mut nodes = Vec::new();
-    if !combined {
-        let mut properties = common(config, CONTROLLER_ID, controller_id, controller_port, folder);
-        set(&mut properties, "process.roles", "controller");
-        let listeners = format!("CONTROLLER://127.0.0.1:{controller_port}");
-        set(&mut properties, "listeners", &listeners);
-        extend(&mut properties, &config.properties);
-        nodes.push(Node::new(
-            CONTROLLER_ID,
-            None,
-            node_folder(folder, CONTROLLER_ID),
-            &properties,
-        )?);
-    }
-    for index in 1..=config.brokers {
-        let index = u16::try_from(index).map_err(io::Error::other)?;
-        let (id, port) = (i32::from(index), ports.port(index));
-        let mut properties = common(config, id, controller_id, controller_port, folder);
-        let mut clients = format!("PLAINTEXT://127.0.0.1:{port}");
-        let mut advertised = clients.clone();
-        if let Some(proxies) = &config.proxies {
-            clients += &format!(",PROXIED://127.0.0.1:{}", port + PROXIED_OFFSET);
-            advertised += &format!(",PROXIED://127.0.0.1:{}", proxies[usize::from(index) - 1]);
-        }
-        set(&mut properties, "advertised.listeners", &advertised);
-        set(&mut properties, "inter.broker.listener.name", "PLAINTEXT");
-        if combined {
-            set(&mut properties, "process.roles", "broker,controller");
-            let listeners = format!("{clients},CONTROLLER://127.0.0.1:{controller_port}");
-            set(&mut properties, "listeners", &listeners);
-        } else {
-            set(&mut properties, "process.roles", "broker");
-            set(&mut properties, "listeners", &clients);
-        }
-        extend(&mut properties, &config.properties);
-        nodes.push(Node::new(id, Some(port), node_folder(folder, id), &properties)?);
-    }
-    Ok(nodes)
-}
-
-fn node_folder(folder: &Path, id: i32) -> PathBuf {
-    folder.join(format!("node-{id}"))
-}
-
-/// What all nodes have in common, but for their own id and data directory.
-fn common(
-    config: &ClusterConfig,
-    id: i32,
-    controller_id: i32,
-    controller_port: u16,
-    folder: &Path,
-) -> Vec<(String, String)> {
-    let (replicas, in_sync) = if config.brokers == 1 { ("1", "1") } else { ("3", "2") };
-    let (session_ms, heartbeat_ms) = match config.session {
-        Session::Steady => ("3000", "500"),
-        Session::Fast => ("1000", "200"),
-    };
-    let data = node_folder(folder, id).join("data").display().to_string();
-    let voters = format!("{controller_id}@127.0.0.1:{controller_port}");
-    let id = id.to_string();
-    [
-        ("node.id", id.as_str()),
-        ("controller.quorum.voters", &voters),
-        ("controller.listener.names", "CONTROLLER"),
-        ("listener.security.protocol.map", PROTOCOLS),
-        ("log.dirs", &data),
-        ("default.replication.factor", replicas),
-        ("min.insync.replicas", in_sync),
-        ("offsets.topic.replication.factor", replicas),
-        ("offsets.topic.num.partitions", "1"),
-        ("transaction.state.log.replication.factor", replicas),
-        ("transaction.state.log.min.isr", in_sync),
-        ("transaction.state.log.num.partitions", "1"),
-        ("group.initial.rebalance.delay.ms", "0"),
-        ("broker.heartbeat.interval.ms", heartbeat_ms),
-        ("broker.session.timeout.ms", session_ms),
-        // A leader stays where a test has put it.
-        ("auto.leader.rebalance.enable", "false"),
-        // Tests choose timestamps as they like, and a broker deletes what is a week old by them,
-        // half a minute after it has started and every five minutes from then on.
-        ("log.retention.ms", "-1"),
-        ("replica.fetch.wait.max.ms", "100"),
-        ("replica.lag.time.max.ms", "2000"),
-        ("num.network.threads", "2"),
-        ("num.io.threads", "4"),
-        ("log.cleaner.dedupe.buffer.size", "2097152"),
-        // A quota, once set, throttles after two seconds of traffic instead of ten.
-        ("quota.window.num", "2"),
-        ("quota.window.size.seconds", "1"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
-}
-
-fn set(properties: &mut Vec<(String, String)>, name: &str, value: &str) {
-    properties.retain(|(existing, _)| existing != name);
-    properties.push((name.to_owned(), value.to_owned()));
-}
-
-fn extend(properties: &mut Vec<(String, String)>, more: &[(String, String)]) {
-    for (name, value) in more {
-        set(properties, name, value);
-    }
 }

@@ -1,6 +1,6 @@
-//! The programs: Kafka's jars from Maven, this folder's Java programs compiled against them, and
-//! the logging settings. All of it is made once and kept in `<target>/kafka/<version>/`, shared by
-//! every test binary and every run; nothing is asked of the network when it is there.
+//! The programs: a release's jars from Maven, this folder's Java programs compiled against them,
+//! and the logging settings. All of it is made once and kept in `<target>/kafka/<version>/`, shared
+//! by every test binary and every run; nothing is asked of the network when it is there.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
@@ -12,25 +12,15 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::process;
+use super::release::{EXCLUDED, Logging, Release};
 
-/// The version of Apache Kafka that the tests run against.
-pub const VERSION: &str = "4.3.0";
-
-/// The oldest Java that this Kafka's brokers run on.
+/// The oldest Java that Kafka 4's brokers run on. Older releases run on it as well.
 const JAVA_VERSION_MIN: u32 = 17;
 
 /// 13 s measured with an empty Maven repository; the network decides.
 const MAVEN_LIMIT: Duration = Duration::from_secs(600);
 const JAVAC_LIMIT: Duration = Duration::from_secs(60);
 
-/// The Java programs beside this module, by file name.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("FormatNodes.java", include_str!("../java/FormatNodes.java")),
-    ("KeyedProducer.java", include_str!("../java/KeyedProducer.java")),
-    ("ReadBack.java", include_str!("../java/ReadBack.java")),
-];
-
-/// Everything that a broker needs to run. The Connect runtime, half of the size, is left out.
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>tests</groupId>
@@ -38,40 +28,11 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
   <version>1</version>
   <packaging>pom</packaging>
   <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_2.13</artifactId>
-      <version>@VERSION@</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka-tools</artifactId>
-      <version>@VERSION@</version>
-      <exclusions>
-        <exclusion>
-          <groupId>org.apache.kafka</groupId>
-          <artifactId>connect-runtime</artifactId>
-        </exclusion>
-        <exclusion>
-          <groupId>org.apache.kafka</groupId>
-          <artifactId>connect-api</artifactId>
-        </exclusion>
-        <exclusion>
-          <groupId>org.apache.kafka</groupId>
-          <artifactId>connect-json</artifactId>
-        </exclusion>
-      </exclusions>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>2.25.4</version>
-    </dependency>
-  </dependencies>
+@DEPENDENCIES@  </dependencies>
 </project>
 "#;
 
-const LOGGING: &str = "appender.c.type=Console\n\
+const LOG4J_2: &str = "appender.c.type=Console\n\
     appender.c.name=C\n\
     appender.c.target=@TARGET@\n\
     appender.c.layout.type=PatternLayout\n\
@@ -79,9 +40,16 @@ const LOGGING: &str = "appender.c.type=Console\n\
     rootLogger.level=@LEVEL@\n\
     rootLogger.appenderRef.c.ref=C\n";
 
-/// Kafka and Java, ready to run.
+const LOG4J_1: &str = "log4j.rootLogger=@LEVEL@, C\n\
+    log4j.appender.C=org.apache.log4j.ConsoleAppender\n\
+    log4j.appender.C.Target=@TARGET@\n\
+    log4j.appender.C.layout=org.apache.log4j.PatternLayout\n\
+    log4j.appender.C.layout.ConversionPattern=[%d] %p %m (%c)%n\n";
+
+/// A release of Kafka, and Java, ready to run.
 #[derive(Debug)]
 pub struct Install {
+    release: &'static Release,
     root: PathBuf,
     jars: Vec<PathBuf>,
     classes: PathBuf,
@@ -93,18 +61,25 @@ pub struct Install {
 
 impl Install {
     /// Finds or makes everything. An error says what is missing on this machine.
-    pub fn prepare() -> Result<Self, String> {
+    pub fn prepare(release: &'static Release) -> Result<Self, String> {
         let java_id = java_id()?;
-        let root = target_folder().join("kafka").join(VERSION);
+        let root = target_folder().join("kafka").join(release.version);
         let problem = |error: io::Error| format!("{}: {error}", root.display());
         fs::create_dir_all(&root).map_err(problem)?;
         let lock = File::create(root.join("lock")).map_err(problem)?;
         lock.lock().map_err(problem)?;
-        let jars = jars(&root)?;
-        let classes = classes(&root, &jars, &java_id)?;
-        let (broker_logging, tool_logging) = logging(&root).map_err(problem)?;
+        let jars = jars(&root, release)?;
+        let classes = classes(&root, release.programs, &jars, &java_id)?;
+        let logging = |level, error| logging(&root, release.logging, level, error);
+        let broker_logging = logging("INFO", false).map_err(problem)?;
+        let tool_logging = logging("ERROR", true).map_err(problem)?;
         let archive = OnceLock::new();
-        Ok(Self { root, jars, classes, broker_logging, tool_logging, java_id, archive })
+        Ok(Self { release, root, jars, classes, broker_logging, tool_logging, java_id, archive })
+    }
+
+    /// What is installed.
+    pub fn release(&self) -> &'static Release {
+        self.release
     }
 
     /// The arguments of `java` for a broker, a controller or a class of Kafka: what follows is
@@ -138,7 +113,10 @@ impl Install {
         .map(str::to_owned)
         .into();
         arguments.push(format!("-Xmx{heap}"));
-        arguments.push(format!("-Dlog4j2.configurationFile={}", logging.display()));
+        arguments.push(match self.release.logging {
+            Logging::Log4j1 => format!("-Dlog4j.configuration=file:{}", logging.display()),
+            Logging::Log4j2 => format!("-Dlog4j2.configurationFile={}", logging.display()),
+        });
         // Codecs unpack their native libraries here, and remove them only at an orderly end.
         arguments.push(format!("-Djava.io.tmpdir={}", temporary.display()));
         if let Some(archive) = self.archive.get().and_then(Option::as_ref) {
@@ -193,7 +171,7 @@ fn java_id() -> Result<String, String> {
     let major = version.split(['.', '-', '+']).next().and_then(|major| major.parse::<u32>().ok());
     match major {
         Some(major) if major >= JAVA_VERSION_MIN => Ok(text),
-        _ => Err(format!("Kafka {VERSION} needs Java {JAVA_VERSION_MIN}, this is {version:?}")),
+        _ => Err(format!("Kafka needs Java {JAVA_VERSION_MIN}, this is {version:?}")),
     }
 }
 
@@ -205,10 +183,11 @@ fn require(program: &str, what: &str) -> Result<(), String> {
 }
 
 /// The jars in sorted order: the archive of classes holds for this very class path.
-fn jars(root: &Path) -> Result<Vec<PathBuf>, String> {
-    let folder = root.join("jars");
+fn jars(root: &Path, release: &Release) -> Result<Vec<PathBuf>, String> {
+    let pom = pom_of(release);
+    let folder = root.join(format!("jars-{:016x}", hash_of(&pom)));
     if !folder.exists() {
-        fetch_jars(root, &folder)?;
+        fetch_jars(root, release, &pom, &folder)?;
     }
     let entries =
         fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -221,18 +200,18 @@ fn jars(root: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Lets Maven copy the jars into a temporary folder, which gets its name only when complete.
-fn fetch_jars(root: &Path, folder: &Path) -> Result<(), String> {
+fn fetch_jars(root: &Path, release: &Release, pom: &str, folder: &Path) -> Result<(), String> {
     require("mvn", "Maven, which fetches Kafka's jars,")?;
     let scratch = tempfile::Builder::new().prefix("fetch-").tempdir_in(root);
     let scratch = scratch.map_err(|error| format!("{}: {error}", root.display()))?;
-    let pom = scratch.path().join("pom.xml");
-    fs::write(&pom, POM.replace("@VERSION@", VERSION)).map_err(|error| error.to_string())?;
+    let pom_file = scratch.path().join("pom.xml");
+    fs::write(&pom_file, pom).map_err(|error| error.to_string())?;
     let output = scratch.path().join("jars");
     let log = root.join("maven.log");
     let fetch = |offline: Option<&str>| {
         let mut arguments = vec!["-q".to_owned(), "-B".to_owned()];
         arguments.extend(offline.map(str::to_owned));
-        arguments.extend(["-f".to_owned(), pom.display().to_string()]);
+        arguments.extend(["-f".to_owned(), pom_file.display().to_string()]);
         arguments.push("dependency:copy-dependencies".to_owned());
         arguments.push("-DincludeScope=runtime".to_owned());
         arguments.push(format!("-DoutputDirectory={}", output.display()));
@@ -240,17 +219,38 @@ fn fetch_jars(root: &Path, folder: &Path) -> Result<(), String> {
     };
     // Maven's own repository may have everything: then no network is needed.
     fetch(Some("-o")).or_else(|_| fetch(None)).map_err(|error| format!("no jars: {error}"))?;
-    let broker = output.join(format!("kafka_2.13-{VERSION}.jar"));
-    if !broker.exists() {
-        return Err(format!("Maven brought no {}", broker.display()));
+    let files = release.jars.iter().map(|jar| output.join(Release::file_of(jar)));
+    if let Some(missing) = files.into_iter().find(|file| !file.exists()) {
+        return Err(format!("Maven brought no {}", missing.display()));
     }
     fs::rename(&output, folder).map_err(|error| format!("{}: {error}", folder.display()))
 }
 
+fn pom_of(release: &Release) -> String {
+    let excluded: String = EXCLUDED.iter().map(|jar| element("exclusion", jar)).collect();
+    let dependency = |jar: &&str| {
+        let end = format!("<exclusions>{excluded}</exclusions></dependency>\n");
+        element("dependency", jar).replace("</dependency>", &end)
+    };
+    POM.replace("@DEPENDENCIES@", &release.jars.iter().map(dependency).collect::<String>())
+}
+
+/// Coordinates as Maven's pom has them.
+fn element(name: &str, coordinates: &str) -> String {
+    let parts = ["groupId", "artifactId", "version"].into_iter().zip(coordinates.split(':'));
+    let parts: String = parts.map(|(part, value)| format!("<{part}>{value}</{part}>")).collect();
+    format!("<{name}>{parts}</{name}>")
+}
+
 /// Compiles this folder's programs, unless the same sources were compiled by the same Java.
-fn classes(root: &Path, jars: &[PathBuf], java_id: &str) -> Result<PathBuf, String> {
-    let folder = root.join(format!("classes-{:016x}", hash_of(&(PROGRAMS, java_id))));
-    if folder.exists() {
+fn classes(
+    root: &Path,
+    programs: &[(&str, &str)],
+    jars: &[PathBuf],
+    java_id: &str,
+) -> Result<PathBuf, String> {
+    let folder = root.join(format!("classes-{:016x}", hash_of(&(programs, java_id))));
+    if folder.exists() || programs.is_empty() {
         return Ok(folder);
     }
     require("javac", "the Java compiler")?;
@@ -261,7 +261,7 @@ fn classes(root: &Path, jars: &[PathBuf], java_id: &str) -> Result<PathBuf, Stri
     let mut arguments: Vec<String> =
         ["--release", &release, "-cp", &join_path(jars), "-d"].map(str::to_owned).into();
     arguments.push(output.display().to_string());
-    for (name, source) in PROGRAMS {
+    for (name, source) in programs {
         let file = scratch.path().join(name);
         fs::write(&file, source).map_err(|error| error.to_string())?;
         arguments.push(file.display().to_string());
@@ -271,18 +271,20 @@ fn classes(root: &Path, jars: &[PathBuf], java_id: &str) -> Result<PathBuf, Stri
     Ok(folder)
 }
 
-fn logging(root: &Path) -> io::Result<(PathBuf, PathBuf)> {
-    let write = |name: &str, level: &str, target: &str| {
-        let file = root.join(name);
-        let text = LOGGING.replace("@LEVEL@", level).replace("@TARGET@", target);
-        // A file that another process's broker may be reading is replaced only when it differs.
-        if fs::read_to_string(&file).ok().as_deref() != Some(text.as_str()) {
-            fs::write(&file, text)?;
-        }
-        Ok::<_, io::Error>(file)
+/// Settings that log what is of this level or above, to standard output or standard error.
+fn logging(root: &Path, logging: Logging, level: &str, error: bool) -> io::Result<PathBuf> {
+    let name = if error { "tool" } else { "broker" };
+    let (file, text, target) = match logging {
+        Logging::Log4j1 => ("log4j", LOG4J_1, if error { "System.err" } else { "System.out" }),
+        Logging::Log4j2 => ("log4j2", LOG4J_2, if error { "SYSTEM_ERR" } else { "SYSTEM_OUT" }),
     };
-    let broker = write("broker-log4j2.properties", "INFO", "SYSTEM_OUT")?;
-    Ok((broker, write("tool-log4j2.properties", "ERROR", "SYSTEM_ERR")?))
+    let file = root.join(format!("{name}-{file}.properties"));
+    let text = text.replace("@LEVEL@", level).replace("@TARGET@", target);
+    // A file that another process's broker may be reading is replaced only when it differs.
+    if fs::read_to_string(&file).ok().as_deref() != Some(text.as_str()) {
+        fs::write(&file, text)?;
+    }
+    Ok(file)
 }
 
 fn join_path(paths: &[PathBuf]) -> String {

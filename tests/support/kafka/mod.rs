@@ -8,10 +8,12 @@
 //!
 //! * `jars` fetches and compiles once and caches in the target folder; `workdir` holds the data
 //!   of one run; `ports` and `pool` keep test processes on one machine out of each other's way;
-//! * `process` runs children that die with the test process; `node` is one Kafka process,
+//! * `release` is the versions of Kafka there are, old ones among them; `layout` what processes a
+//!   cluster of them has, with which settings;
+//! * `process` runs children that die with the test process; `node` is one process of a cluster,
 //!   `cluster` a set of them;
-//! * `wire` and `admin` administer over the wire; `reader` runs Java's clients; `runner` is the
-//!   main function.
+//! * `wire`, `admin` and `settings` administer over the wire; `reader` runs Java's clients;
+//!   `runner` is the main function.
 
 // A module of the test binary, whose items are public within it; no binary uses every one.
 #![allow(dead_code, unreachable_pub, unused_imports)]
@@ -19,25 +21,29 @@
 mod admin;
 mod cluster;
 mod jars;
+mod layout;
 mod node;
 mod pool;
 mod ports;
 mod process;
 mod reader;
+mod release;
 mod runner;
+mod settings;
 mod wire;
 mod workdir;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use admin::PartitionView;
 pub use cluster::{Cluster, ClusterConfig, Session};
-pub use jars::VERSION;
 pub use pool::SLOT_HELD;
 pub use process::{state_of, wait_until};
 pub use reader::{ReadRecord, RecordView, TimestampType};
+pub use release::{Release, V0_9, V0_10, V0_11, V2_0, V2_3, V2_7, V4_3};
 pub use runner::{Test, run, run_selected};
 pub use wire::Wire;
 
@@ -55,6 +61,8 @@ pub struct Kafka {
 #[derive(Debug)]
 struct Inner {
     install: Arc<Install>,
+    /// Releases that a test asked for, or why they are not there, by version.
+    others: Mutex<BTreeMap<&'static str, Result<Arc<Install>, String>>>,
     permits: Arc<Permits>,
     single: Mutex<Shared>,
     three: Mutex<Shared>,
@@ -83,7 +91,8 @@ enum Shared {
 /// downloads 45 MB.
 pub fn availability() -> Result<Kafka, String> {
     let inner = Inner {
-        install: Arc::new(Install::prepare()?),
+        install: Arc::new(Install::prepare(&V4_3)?),
+        others: Mutex::default(),
         permits: Arc::default(),
         single: Mutex::default(),
         three: Mutex::default(),
@@ -174,16 +183,31 @@ impl Kafka {
         permit: Option<pool::Permit>,
     ) -> Result<Cluster, String> {
         let folder = self.work_folder()?;
-        let install = &self.inner.install;
-        install.use_archive(|file| {
+        let current = &self.inner.install;
+        current.use_archive(|file| {
             let option = format!("-XX:ArchiveClassesAtExit={}", file.display());
             let config = ClusterConfig::single().java_option(option);
-            let cluster = Cluster::start(install, &folder, &config, None)?;
+            let cluster = Cluster::start(current, current, &folder, &config, None)?;
             // The archive is written at an orderly end.
             cluster.terminate(1);
             Ok(())
         });
-        Cluster::start(install, &folder, config, permit)
+        let (install, reader) =
+            (self.install(config.release), self.install(config.release.reader()));
+        Cluster::start(&install, &reader, &folder, config, permit)
+    }
+
+    /// A release, fetched if it is not there. Where that cannot be done the test ends as ignored.
+    fn install(&self, release: &'static Release) -> Arc<Install> {
+        if release.version == V4_3.version {
+            return Arc::clone(&self.inner.install);
+        }
+        let installed = lock(&self.inner.others)
+            .entry(release.version)
+            .or_insert_with(|| Install::prepare(release).map(Arc::new))
+            .clone();
+        installed
+            .unwrap_or_else(|reason| std::panic::resume_unwind(Box::new(runner::Missing(reason))))
     }
 
     fn work_folder(&self) -> Result<PathBuf, String> {

@@ -1,4 +1,5 @@
-//! One Kafka process with its properties, data directory and log, through kills and restarts.
+//! One process of a cluster with its properties, data directory and log, through kills and
+//! restarts.
 
 use std::fs;
 use std::io;
@@ -22,11 +23,21 @@ enum State {
     Dead,
 }
 
-/// A broker, a controller, or both in one.
+/// What a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A broker, a controller, or both in one.
+    Kafka,
+    /// The store of a cluster of the ZooKeeper era, on this port.
+    ZooKeeper { port: u16 },
+}
+
+/// A broker, a controller, both in one, or a ZooKeeper.
 #[derive(Debug)]
 pub struct Node {
     id: i32,
-    /// The port of clients; none for a pure controller.
+    role: Role,
+    /// The port of clients; none for a pure controller and for ZooKeeper.
     port: Option<u16>,
     folder: PathBuf,
     state: Mutex<State>,
@@ -36,6 +47,7 @@ impl Node {
     /// Writes the node's properties into its own folder; it starts later.
     pub fn new(
         id: i32,
+        role: Role,
         port: Option<u16>,
         folder: PathBuf,
         properties: &[(String, String)],
@@ -44,7 +56,7 @@ impl Node {
         let lines: String =
             properties.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         fs::write(folder.join("server.properties"), lines)?;
-        Ok(Self { id, port, folder, state: Mutex::new(State::Dead) })
+        Ok(Self { id, role, port, folder, state: Mutex::new(State::Dead) })
     }
 
     /// The node id in the cluster.
@@ -52,7 +64,12 @@ impl Node {
         self.id
     }
 
-    /// Where clients connect; nothing for a pure controller.
+    /// What it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Where clients connect; nothing for a pure controller and for ZooKeeper.
     pub fn address(&self) -> Option<SocketAddr> {
         self.port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
@@ -97,7 +114,11 @@ impl Node {
         assert!(matches!(*state, State::Dead), "node {} is already there", self.id);
         let mut arguments = install.broker_arguments("256m", &self.folder);
         arguments.extend(java_options.iter().cloned());
-        arguments.push("kafka.Kafka".to_owned());
+        let main = match self.role {
+            Role::Kafka => "kafka.Kafka",
+            Role::ZooKeeper { .. } => "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+        };
+        arguments.push(main.to_owned());
         arguments.push(self.properties().display().to_string());
         *state = State::Running(Process::spawn("java", arguments, &self.log(), Output::Log)?);
         Ok(())

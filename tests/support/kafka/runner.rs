@@ -3,7 +3,7 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use super::{Kafka, cluster};
 
@@ -45,16 +45,31 @@ pub fn run_selected(arguments: &Arguments, tests: &[Test]) -> ExitCode {
 }
 
 fn trial(test: Test, kafka: Kafka) -> Trial {
-    Trial::test(test.name, move || {
+    Trial::ignorable_test(test.name, move || {
         // A test before this one may have passed by catching the panic that dropped its cluster.
         cluster::take_reports();
         let result = panic::catch_unwind(AssertUnwindSafe(|| (test.run)(&kafka)));
         if let Err(payload) = result {
+            if let Some(Missing(reason)) = payload.downcast_ref() {
+                return without_release(reason);
+            }
             eprintln!("{} failed\n{}{}", test.name, cluster::take_reports(), kafka.shared_report());
             panic::resume_unwind(payload);
         }
-        Ok(())
+        Ok(Completion::Completed)
     })
+}
+
+/// What a test panics with where the release that it needs cannot be had.
+#[derive(Debug)]
+pub(super) struct Missing(pub(super) String);
+
+fn without_release(reason: &str) -> Result<Completion, Failed> {
+    if is_required() {
+        return Err(Failed::from(format!("this Kafka is required here, but {reason}")));
+    }
+    let reason = reason.lines().next().unwrap_or_default();
+    Ok(Completion::ignored_with(format!("no Kafka: {reason}")))
 }
 
 fn without_kafka(test: &Test, reason: &str) -> Trial {
