@@ -28,7 +28,8 @@ pub struct ConnectionConfig {
     pub client_id: Arc<str>,
     /// From sending a request to its response.
     pub request_timeout: u64,
-    /// A broker's throttle time is obeyed up to this.
+    /// A broker's throttle time is believed up to this. It is `delivery_timeout`: by then every
+    /// record that waited has been resolved, so nothing is gained by waiting longer.
     pub throttle_max: u64,
     /// Responses larger than this close the connection, in bytes.
     pub response_bytes_max: usize,
@@ -86,6 +87,8 @@ pub struct Connection {
     unanswered_ids: VecDeque<i32>,
     unconfirmed: Unconfirmed,
     throttled_until: u64,
+    /// Requests that may be in flight: see [`Connection::window`].
+    window: usize,
     /// Something was answered since the handshake.
     answered: bool,
     /// When something was last sent or received, nanoseconds, monotonic.
@@ -109,6 +112,7 @@ impl Connection {
             unanswered_ids: VecDeque::new(),
             unconfirmed: Unconfirmed::default(),
             throttled_until: 0,
+            window: usize::MAX,
             answered: false,
             last_activity: now,
             last_sent: 0,
@@ -170,6 +174,14 @@ impl Connection {
     /// Until when the broker wants nothing sent, same clock.
     pub fn throttled_until(&self) -> u64 {
         self.throttled_until
+    }
+
+    /// Requests that may be in flight for the broker's sake: one after an answer that throttles,
+    /// and one more with every answer that does not. While a throttle lasts the broker reads no
+    /// request, and it charges each that it then reads to the quota: several in flight would only
+    /// make the next throttle several times as long.
+    pub fn window(&self) -> usize {
+        self.window
     }
 
     /// An empty request with the memory of an earlier one.
@@ -323,23 +335,24 @@ impl Connection {
     ) -> Result<Incoming, ConnectionError> {
         match parsed {
             Parsed::ApiVersions(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
                 let version = request.version;
                 self.recycle(request);
                 self.handle_api_versions(now, version, &response)
             }
             Parsed::Metadata(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
                 self.recycle(request);
-                self.throttle(now, response.throttle_time_ms);
                 Ok(Incoming::Metadata(response))
             }
             Parsed::InitProducerId(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
                 self.recycle(request);
-                self.throttle(now, response.throttle_time_ms);
                 Ok(Incoming::InitProducerId(response))
             }
             Parsed::Produce => {
                 let response = std::mem::take(&mut self.spare_response);
-                self.throttle(now, response.throttle_time_ms);
+                self.throttle(now, &request, response.throttle_time_ms);
                 Ok(Incoming::Produce(request, response))
             }
         }
@@ -363,19 +376,24 @@ impl Connection {
                 response.error
             )));
         }
-        self.throttle(now, response.throttle_time_ms);
         self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
         self.phase = Phase::Ready;
         Ok(Incoming::Ready)
     }
 
-    /// KIP-219: nothing is sent for this long, and the broker reads nothing: it is no timeout.
-    fn throttle(&mut self, now: u64, throttle_time_ms: i32) {
+    /// KIP-219: the broker reads nothing for this long. Nothing is sent meanwhile, and what is in
+    /// flight has all of that time longer to be answered: given up earlier, the connection would be
+    /// replaced by one that sends the same batches again, at the cost of the same quota.
+    fn throttle(&mut self, now: u64, request: &Request, throttle_time_ms: i32) {
         if throttle_time_ms <= 0 {
+            self.window = self.window.saturating_add(1);
             return;
         }
+        self.window = 1;
         let time = (throttle_time_ms as u64 * 1_000_000).min(self.config.throttle_max);
-        self.throttled_until = self.throttled_until.max(now + time);
+        if request.kind.api_key().client_pauses(request.version) {
+            self.throttled_until = self.throttled_until.max(now.saturating_add(time));
+        }
         for request in &mut self.requests {
             request.deadline = request.deadline.saturating_add(time);
         }

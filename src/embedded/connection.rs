@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -62,14 +63,18 @@ impl Connection<'_> {
         self.node.counters.request(envelope.api_key, envelope.version);
         self.shared.observers.notify();
         let response = self.respond(&envelope, &request);
-        if let Ok(Some(response)) = &response {
+        if let Ok((Some(response), _)) = &response {
             self.gate.pass()?;
             let mut stream = self.stream;
             stream.write_all(response)?;
             add(&self.node.counters.responses, 1);
         }
         self.shared.observers.notify();
-        response.map(drop)
+        // A throttled connection is answered at once, and then not read (KIP-219).
+        match response?.1 {
+            0 => Ok(()),
+            ms => self.gate.delay(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+        }
     }
 
     /// Kafka closes on a version it does not have, except for ApiVersions, which answers.
@@ -89,11 +94,29 @@ impl Connection<'_> {
         }
     }
 
-    /// Handles a request with the fault that is scripted for it. `None` is no response.
-    fn respond(&self, envelope: &Envelope, request: &Request) -> io::Result<Option<Vec<u8>>> {
+    /// Handles a request with the fault that is scripted for it. `None` is no response. Also the
+    /// throttle time that the response tells, in milliseconds.
+    fn respond(
+        &self,
+        envelope: &Envelope,
+        request: &Request,
+    ) -> io::Result<(Option<Vec<u8>>, i32)> {
         let Some(fault) = self.fault(envelope, request) else {
-            return self.handle(envelope, request, 0);
+            return Ok((self.handle(envelope, request, 0)?, 0));
         };
+        let throttle_ms = match fault.action {
+            Action::Throttle(ms) => ms,
+            _ => 0,
+        };
+        Ok((self.respond_with(&fault, envelope, request)?, throttle_ms))
+    }
+
+    fn respond_with(
+        &self,
+        fault: &Fault,
+        envelope: &Envelope,
+        request: &Request,
+    ) -> io::Result<Option<Vec<u8>>> {
         let handle_if = |wanted: bool, throttle_ms: i32| match wanted {
             true => self.handle(envelope, request, throttle_ms),
             false => Ok(None),

@@ -134,7 +134,8 @@ impl Fault {
         Fault::new(Action::CloseOnAccept).times(n)
     }
 
-    /// A produce response carries this throttle time, in milliseconds (KIP-219).
+    /// A produce response carries this throttle time, in milliseconds, and its connection is not
+    /// read for as long (KIP-219).
     pub fn throttle(ms: i32) -> Fault {
         Fault::new(Action::Throttle(ms))
     }

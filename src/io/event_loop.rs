@@ -451,7 +451,10 @@ impl EventLoop {
             match entry.socket.read(space) {
                 Ok(None) => return,
                 Ok(Some(bytes)) => {
-                    self.seats[key].shard.handle_filled(now, token, bytes);
+                    let seat = &mut self.seats[key];
+                    seat.shard.handle_filled(now, token, bytes);
+                    let silence = seat.shard.throttled_for(now, token);
+                    entry.socket.expect_silence(&seat.context.sockets, silence);
                     // Close what the shard gave up before it is read again.
                     while let Some(action) = self.seats[key].shard.poll_action() {
                         self.act(now, key, action);

@@ -310,6 +310,8 @@ impl MetadataLoop {
                     Incoming::Pending | Incoming::Produce(..) => {}
                 }
             }
+            let silence = connection.throttled_until().saturating_sub(now);
+            socket.expect_silence(&self.parts.sockets, silence);
         }
         Ok(())
     }

@@ -57,6 +57,8 @@ pub(super) struct Socket {
     /// Set until a write would block, and again by an event.
     pub writable: bool,
     last_problem: String,
+    /// How much longer than [`SocketOptions::user_timeout`] the kernel tries, as it was told last.
+    patience: Duration,
 }
 
 impl Socket {
@@ -69,6 +71,7 @@ impl Socket {
             deadline: u64::MAX,
             writable: false,
             last_problem: "no address".to_owned(),
+            patience: Duration::ZERO,
         }
     }
 
@@ -180,6 +183,26 @@ impl Socket {
                 log::error!("a socket could not be polled again: {error}");
             }
         }
+    }
+
+    /// Something was received, and for so many nanoseconds from now the broker reads nothing (it
+    /// throttles). The kernel must not take the full buffers of a throttled broker for a dead
+    /// peer: it counts the time without room there against TCP_USER_TIMEOUT.
+    pub(super) fn expect_silence(&mut self, options: &SocketOptions, nanos: u64) {
+        let patience = Duration::from_nanos(nanos);
+        if patience == self.patience {
+            return;
+        }
+        self.patience = patience;
+        #[cfg(target_os = "linux")]
+        if let Some(stream) = &self.stream {
+            let timeout = options.user_timeout.saturating_add(patience);
+            if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout)) {
+                log::debug!("TCP_USER_TIMEOUT could not be changed: {error}");
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = options;
     }
 
     /// Whether bytes can be sent and received.

@@ -19,9 +19,6 @@ use crate::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::protocol::compression::Compression;
 use crate::shard::{PortTable, ShardConfig};
 
-/// A broker's throttle time is obeyed up to this.
-const THROTTLE_MAX: Duration = Duration::from_secs(60);
-
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
 
@@ -263,7 +260,7 @@ fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
     ConnectionConfig {
         client_id: config.client_id.as_str().into(),
         request_timeout: nanos(config.request_timeout),
-        throttle_max: nanos(THROTTLE_MAX),
+        throttle_max: nanos(config.delivery_timeout),
         response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
     }
 }
@@ -310,5 +307,19 @@ fn socket_options(config: &ProducerConfig) -> SocketOptions {
         keepalive: config.tcp_keepalive,
         user_timeout: config.request_timeout,
         setup_timeout: nanos(config.connection_setup_timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c31_a_throttle_is_believed_up_to_delivery_timeout() {
+        for seconds in [60, 120, 600] {
+            let delivery_timeout = Duration::from_secs(seconds);
+            let config = ProducerConfig { delivery_timeout, ..ProducerConfig::default() };
+            assert_eq!(connection_config(&config).throttle_max, nanos(delivery_timeout));
+        }
     }
 }

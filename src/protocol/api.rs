@@ -75,6 +75,20 @@ impl ApiKey {
             }
     }
 
+    /// Whether the client has to pause for the throttle time of a response in this version. Before
+    /// KIP-219 (Kafka 2.0) the broker waited that long itself before it answered, so a client that
+    /// pauses as well is throttled twice. The first version whose answer comes at once stands in
+    /// each schema of the protocol.
+    pub const fn client_pauses(self, version: i16) -> bool {
+        version
+            >= match self {
+                ApiKey::Produce => 6,
+                ApiKey::Metadata => 6,
+                ApiKey::ApiVersions => 2,
+                ApiKey::InitProducerId => 1,
+            }
+    }
+
     /// The version of the request's header: 2 (with tagged fields) in flexible versions, else 1.
     pub const fn request_header_version(self, version: i16) -> i16 {
         if self.is_flexible(version) { 2 } else { 1 }

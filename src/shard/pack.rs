@@ -54,7 +54,8 @@ impl Shard {
             }
             let in_flight = connection.in_flight();
             let unwritten = connection.unwritten();
-            if in_flight >= self.config.in_flight_max || unwritten >= UNWRITTEN_MAX {
+            let window = self.config.in_flight_max.min(connection.window());
+            if in_flight >= window || unwritten >= UNWRITTEN_MAX {
                 return;
             }
             let part = self.part_filled_may_go(now, index);

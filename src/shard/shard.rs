@@ -331,6 +331,12 @@ impl Shard {
         }
     }
 
+    /// For how many nanoseconds from now the broker at the other end of a connection reads nothing.
+    pub fn throttled_for(&self, now: u64, token: Token) -> u64 {
+        let until = self.connection_of(token).map_or(0, Connection::throttled_until);
+        until.saturating_sub(now)
+    }
+
     /// Whether a connection has bytes to write.
     pub fn wants_write(&self, token: Token) -> bool {
         self.connection_of(token).is_some_and(Connection::wants_write)

@@ -158,7 +158,7 @@ fn flip_a_bit_in_every_byte(chosen: fn(&Frame<'_>) -> bool, lies: bool) {
             let throttle_time =
                 frame.answers(api::PRODUCE) && (length - 5..length - 1).contains(&at);
             match frame.bytes.get(at) {
-                // A throttle of up to a minute is obeyed: a fault of its own.
+                // A throttle is obeyed up to `delivery_timeout`: a fault of its own.
                 Some(byte) if !throttle_time => {
                     Act::Replace(frame.patched(at, &[byte ^ (1 << bit)]))
                 }

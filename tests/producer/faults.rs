@@ -331,6 +331,37 @@ fn a_throttle_is_honoured() {
 }
 
 #[test]
+fn f12_a_throttled_broker_with_full_buffers_is_not_taken_for_a_dead_one() {
+    // The broker reads nothing for seven seconds, several times as long as the kernel is told to
+    // wait for a peer that takes no byte; more was written than the buffers on the way hold.
+    const LARGE: usize = 6 << 20;
+    let cluster = EmbeddedCluster::builder()
+        .brokers(1)
+        .topic("t", 8)
+        .message_bytes_max(2 * LARGE)
+        .start()
+        .unwrap();
+    let producer = builder(&cluster)
+        .enable_idempotence(false)
+        .request_timeout(millis(2_000))
+        .delivery_timeout(FAR)
+        .buffer_memory(16 * LARGE)
+        .configure(|config| config.max_request_size = 2 * LARGE)
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 8);
+    let accepted = cluster.stats().broker(1).connections_accepted;
+    cluster.script(Fault::throttle(7_000));
+    let value = "x".repeat(LARGE);
+    let sent: Vec<_> = (0..8).map(|n| topic.send_record(to(n, &value)).unwrap()).collect();
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    let stats = cluster.stats();
+    assert_eq!(stats.broker(1).connections_accepted, accepted, "it was given up");
+    assert_eq!(stats.records(), 8 + 8, "something was written twice");
+}
+
+#[test]
 fn a_slow_answer_is_waited_for() {
     let cluster = cluster(1, 1);
     let producer = quick(&cluster).build().unwrap();

@@ -559,7 +559,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
     let connection = ConnectionConfig {
         client_id: "simulated".into(),
         request_timeout: settings.request_timeout,
-        throttle_max: 60 * SECOND,
+        throttle_max: 120 * SECOND,
         response_bytes_max: 1 << 20,
     };
     let config = ShardConfig {

@@ -161,7 +161,7 @@ fn shard_config(plan: &Plan) -> ShardConfig {
     let connection = ConnectionConfig {
         client_id: "simulated".into(),
         request_timeout: settings.request_timeout,
-        throttle_max: 60_000 * MS,
+        throttle_max: 120_000 * MS,
         response_bytes_max: 1 << 20,
     };
     ShardConfig {

@@ -1,5 +1,7 @@
 //! A connection against hand-made bytes.
 
+mod throttles;
+
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -8,7 +10,8 @@ use crate::protocol::{ApiKey, ErrorCode};
 
 const MS: u64 = 1_000_000;
 const TIMEOUT: u64 = 30_000 * MS;
-const PRODUCE_VERSION: i16 = 3;
+/// The first version whose throttle time the client pauses for.
+const PRODUCE_VERSION: i16 = 6;
 
 fn config() -> Arc<ConnectionConfig> {
     Arc::new(ConnectionConfig {
@@ -313,63 +316,6 @@ fn a_write_cut_anywhere_goes_on_where_it_was() {
         connection.handle_written(0, bytes.len(), &mut Vec::new());
     }
     assert_eq!(written, [[1; 50], [2; 50], [3; 50]].concat());
-}
-
-#[test]
-fn c31_a_throttle_is_obeyed_bounded_and_no_timeout() {
-    let mut connection = connected(0);
-    let first = send(&mut connection, 0, -1);
-    send(&mut connection, 0, -1);
-    take_written(&mut connection, 0);
-    feed(&mut connection, MS, &produced(first, 4_000));
-    assert!(connection.poll_response(MS).is_ok());
-    assert_eq!(connection.throttled_until(), 4_001 * MS);
-    assert_eq!(connection.poll_timeout(), Some(TIMEOUT + 4_000 * MS), "it is the broker's wish");
-    assert_eq!(connection.handle_timeout(TIMEOUT), Ok(()));
-    assert_eq!(connection.throttled_until(), 0, "over");
-    let mut greedy = connected(0);
-    let id = send(&mut greedy, 0, -1);
-    take_written(&mut greedy, 0);
-    feed(&mut greedy, 0, &produced(id, i32::MAX));
-    assert!(greedy.poll_response(0).is_ok());
-    assert_eq!(greedy.throttled_until(), config().throttle_max);
-}
-
-#[test]
-fn c31_whatever_the_broker_answers_may_throttle() {
-    let body = |correlation: i32, throttle_ms: i32, rest: &[u8]| {
-        let mut body = correlation.to_be_bytes().to_vec();
-        body.push(0);
-        body.extend(throttle_ms.to_be_bytes());
-        body.extend(rest);
-        frame(&body)
-    };
-    // No brokers, no cluster id, controller 0, no topics, no tags.
-    let metadata = (RequestKind::Metadata, 9, &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0][..]);
-    // No error, id 7, epoch 0, no tags.
-    let identity = [0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0];
-    let identity = (RequestKind::InitProducerId, 2, &identity[..]);
-    for (kind, version, rest) in [metadata, identity] {
-        let mut connection = connected(0);
-        connection.send_simple(0, kind, version, |_, _| {});
-        take_written(&mut connection, 0);
-        feed(&mut connection, MS, &body(1, 250, rest));
-        let answer = connection.poll_response(MS);
-        let known = match kind {
-            RequestKind::Metadata => matches!(answer, Ok(Some(Incoming::Metadata(_)))),
-            _ => matches!(answer, Ok(Some(Incoming::InitProducerId(_)))),
-        };
-        assert!(known, "{kind:?}");
-        assert_eq!(connection.throttled_until(), 251 * MS, "{kind:?}");
-    }
-    let mut connection = Connection::new(config(), 0);
-    take_written(&mut connection, 0);
-    let mut versions = api_versions(0);
-    let throttle = versions.len() - 5;
-    versions[throttle..throttle + 4].copy_from_slice(&250_i32.to_be_bytes());
-    feed(&mut connection, MS, &versions);
-    assert!(matches!(connection.poll_response(MS), Ok(Some(Incoming::Ready))));
-    assert_eq!(connection.throttled_until(), 251 * MS);
 }
 
 #[test]
