@@ -343,7 +343,10 @@ pub enum DeliveryErrorCause {
     #[error("wait was called on a thread of the producer itself, where it would wait for ever")]
     WaitedOnOwnThread,
     /// `wait` was called in a fork's child, which has none of the producer's threads.
-    #[error("this process is a fork of the one that sent the record, and will not hear of it")]
+    #[error(
+        "this process is a fork of the one that sent the record, and will not hear of it: send from \
+         a producer that is built here"
+    )]
     Forked,
 }
 
@@ -419,7 +422,7 @@ pub enum FlushError {
     #[error("flush was called on a thread of the producer itself, where it would wait for ever")]
     OwnThread,
     /// The process was forked: the child has none of the producer's threads.
-    #[error("this process is a fork of the one that built the producer")]
+    #[error("this process is a fork of the one that built the producer: build a new one here")]
     Forked,
 }
 
@@ -441,7 +444,7 @@ pub enum CloseError {
     #[error("close was called on a thread of the producer itself, where it would wait for ever")]
     OwnThread,
     /// The process was forked: the child has none of the producer's threads.
-    #[error("this process is a fork of the one that built the producer")]
+    #[error("this process is a fork of the one that built the producer: build a new one here")]
     Forked,
 }
 

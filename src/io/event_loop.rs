@@ -238,7 +238,6 @@ impl EventLoop {
 
     /// Runs until it is stopped. A panic fails everything that its shards still hold.
     pub(super) fn run(mut self) {
-        super::mark_own_thread();
         let mut events = Events::with_capacity(EVENTS_MAX);
         let result = catch_unwind(AssertUnwindSafe(|| {
             while !self.stopped {

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use mio::Poll;
 
 use super::event_loop::{EventLoop, LoopMessage, LoopShared, PollWaker};
 use super::pinning::{self, Pinning};
-use crate::sync::Doorbell;
+use super::sys_fork::PerProcess;
+use super::threads::OwnThread;
+use crate::sync::{Doorbell, Generation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -22,25 +23,28 @@ enum Mode {
 /// Each loop is one thread, named `tidegate-loop-N`. A broker's connection stays on one loop. The
 /// default is as many loops as brokers, up to the cores that the process may use; further brokers
 /// share. Threads start when a broker needs them, and end when the last producer that uses this
-/// value has closed and the value itself is dropped.
+/// value has closed and the value itself is dropped. A fork's child that builds a producer with a
+/// value of its parent's gets threads of its own.
 #[derive(Clone)]
 pub struct EventLoops(Arc<Inner>);
 
 struct Inner {
     mode: Mode,
     pinning: Pinning,
-    loops: Mutex<Vec<Arc<LoopHandle>>>,
+    /// Threads do not survive a fork: each process has its own.
+    loops: PerProcess<Mutex<Vec<Arc<LoopHandle>>>>,
 }
 
 /// One running loop.
 pub struct LoopHandle {
     pub(super) shared: Arc<LoopShared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<OwnThread>>,
+    born: Generation,
 }
 
 impl EventLoops {
     fn with(mode: Mode, pinning: Pinning) -> Self {
-        EventLoops(Arc::new(Inner { mode, pinning, loops: Mutex::default() }))
+        EventLoops(Arc::new(Inner { mode, pinning, loops: PerProcess::new() }))
     }
 
     /// A thread for every broker, however many there are.
@@ -78,7 +82,7 @@ impl EventLoops {
     /// The loop number `index`, started if it is not running: for the first time, or again after
     /// it panicked.
     pub(crate) fn start(&self, index: usize) -> io::Result<Arc<LoopHandle>> {
-        let mut loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loops = self.0.loops.get().lock().unwrap_or_else(PoisonError::into_inner);
         while loops.len() <= index {
             let number = loops.len();
             loops.push(Arc::new(LoopHandle::start(number, self.0.pinning.clone())?));
@@ -120,7 +124,7 @@ impl LoopHandle {
         let event_loop = EventLoop::new(poll, shared.clone());
         let ended = shared.clone();
         let name = format!("tidegate-loop-{number}");
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let thread = OwnThread::spawn(&name, move || {
             let core = pinning::pin_current(&pinning, number);
             event_loop.run();
             ended.waker.close();
@@ -128,13 +132,14 @@ impl LoopHandle {
                 pinning::unpin(&pinning, core);
             }
         })?;
-        Ok(LoopHandle { shared, thread: Mutex::new(Some(thread)) })
+        let born = Generation::current();
+        Ok(LoopHandle { shared, thread: Mutex::new(Some(thread)), born })
     }
 }
 
 impl Drop for LoopHandle {
     fn drop(&mut self) {
-        if super::is_forked_child() {
+        if !self.born.is_current() {
             // The thread is the parent's.
             return;
         }
@@ -144,7 +149,7 @@ impl Drop for LoopHandle {
         if let Some(thread) = thread
             && !super::is_own_thread()
         {
-            let _ = thread.join();
+            thread.join();
         }
     }
 }

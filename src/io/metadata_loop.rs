@@ -4,7 +4,6 @@
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::{Events, Poll};
@@ -17,6 +16,7 @@ use super::resolver::{Resolved, Resolver};
 use super::service::ServiceMailbox;
 use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketOptions};
+use super::threads::OwnThread;
 use super::warnings::Warnings;
 use crate::batch::{RecordAccumulator, ShardId};
 use crate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, MetadataQuery};
@@ -64,7 +64,7 @@ pub struct MetadataHandle {
     mailbox: Arc<MetadataMailbox>,
     ports: Arc<PortTable>,
     shards: Arc<Mutex<Vec<RunningShard>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<OwnThread>>,
 }
 
 impl MetadataHandle {
@@ -78,8 +78,7 @@ impl MetadataHandle {
         let mut metadata_loop = MetadataLoop::new(parts, poll, mailbox.clone(), shards.clone());
         metadata_loop.host.start_shard(ShardId(0))?;
         let ended = mailbox.clone();
-        let thread = std::thread::Builder::new().name("tidegate-meta".into()).spawn(move || {
-            super::mark_own_thread();
+        let thread = OwnThread::spawn("tidegate-meta", move || {
             if catch_unwind(AssertUnwindSafe(|| metadata_loop.run())).is_err() {
                 log::error!("the metadata loop panicked: leaders are not followed any more");
             }
@@ -102,7 +101,7 @@ impl MetadataHandle {
         if let Some(thread) = thread
             && wait
         {
-            let _ = thread.join();
+            thread.join();
         }
         stop_shards(&self.ports);
         let shards: Vec<_> = {

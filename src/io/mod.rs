@@ -8,7 +8,9 @@
 //! * `shard_host`: starts shards on event loops.
 //! * `service`: the thread that empties stashes once their topic is known.
 //! * `resolver`: the thread that looks names up.
+//! * `threads`: a thread of the producer's own.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
+//! * `sys_fork`: what a fork's child needs.
 
 mod clock;
 mod event_loop;
@@ -21,6 +23,8 @@ mod service;
 mod shard_host;
 mod socket;
 mod sys;
+mod sys_fork;
+mod threads;
 mod warnings;
 
 pub use clock::{Clock, ThreadDeadline};
@@ -29,7 +33,7 @@ pub use metadata_loop::{MetadataHandle, MetadataParts};
 pub use metadata_mailbox::MetadataMailbox;
 pub use service::{ServiceHandle, ServiceMailbox, ServiceParts};
 pub use socket::SocketOptions;
-pub use sys::{is_forked_child, watch_forks};
+pub use sys_fork::watch_forks;
 
 use std::cell::Cell;
 

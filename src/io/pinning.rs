@@ -5,12 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use core_affinity::CoreId;
 
+use super::sys_fork::PerProcess;
+
 /// Cores that loops of this process were pinned to automatically, while those run: several
-/// producers spread over the cores.
-static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+/// producers spread over the cores. A fork's child has none of the loops.
+static TAKEN: PerProcess<Mutex<BTreeSet<usize>>> = PerProcess::new();
 
 fn lock_taken() -> MutexGuard<'static, BTreeSet<usize>> {
-    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+    TAKEN.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where loops may be pinned.

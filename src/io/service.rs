@@ -7,12 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{JoinHandle, Thread};
+use std::thread::Thread;
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 
 use super::clock::Clock;
+use super::threads::OwnThread;
 use crate::batch::{
     Destination, Drained, NeedRoom, RecordAccumulator, TopicLanes, drain_stash, take_room_through,
 };
@@ -61,15 +62,14 @@ pub struct ServiceParts {
 /// A running service thread.
 pub struct ServiceHandle {
     mailbox: Arc<ServiceMailbox>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<OwnThread>>,
 }
 
 impl ServiceHandle {
     /// Starts the thread.
     pub fn start(parts: ServiceParts) -> io::Result<Self> {
         let mailbox = parts.mailbox.clone();
-        let thread = std::thread::Builder::new().name("tidegate-serv".into()).spawn(move || {
-            super::mark_own_thread();
+        let thread = OwnThread::spawn("tidegate-serv", move || {
             let mut service = Service { parts, jobs: VecDeque::new(), clock: Clock };
             if catch_unwind(AssertUnwindSafe(|| service.run())).is_err() {
                 log::error!("the service thread panicked: stashed records will time out");
@@ -97,7 +97,7 @@ impl ServiceHandle {
             log::error!("a partitioner does not return: its thread is left behind");
             return;
         }
-        let _ = thread.join();
+        thread.join();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -213,12 +213,28 @@ impl Socket {
     /// Closes what is open.
     pub(super) fn close(&mut self, registry: &Registry) {
         if let Some(mut stream) = self.stream.take() {
+            end(&stream);
             // The descriptor is closed next, which deregisters it in any case.
             let _ = registry.deregister(&mut stream);
         }
         self.connected = false;
         self.deadline = u64::MAX;
     }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.stream {
+            end(stream);
+        }
+    }
+}
+
+/// Ends the connection, and not only this descriptor of it: a fork's child has another, with which
+/// the peer would see the connection open for as long as the child lives.
+fn end(stream: &TcpStream) {
+    // One that never came about refuses, and leaves nothing.
+    let _ = stream.shutdown(Shutdown::Both);
 }
 
 fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {

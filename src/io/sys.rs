@@ -1,36 +1,6 @@
 //! System calls that no crate of ours wraps. The only `unsafe` of this layer.
 #![allow(unsafe_code)]
 
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-static FORKED: AtomicBool = AtomicBool::new(false);
-
-/// Whether this process is a fork of one that built a producer.
-#[inline]
-pub fn is_forked_child() -> bool {
-    FORKED.load(Ordering::Relaxed)
-}
-
-/// Arranges that [`is_forked_child`] is true in children of this process.
-pub fn watch_forks() {
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| {
-        #[cfg(unix)]
-        {
-            extern "C" fn in_child() {
-                FORKED.store(true, Ordering::Relaxed);
-            }
-            // SAFETY: the handler only stores to an atomic, which is async-signal-safe, and it is
-            // a function of this program, which is never unloaded.
-            let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-            if result != 0 {
-                log::warn!("pthread_atfork failed ({result}): forks will not be noticed");
-            }
-        }
-    });
-}
-
 /// Wall time in milliseconds since the Unix epoch, to the kernel's tick.
 #[cfg(target_os = "linux")]
 #[inline]

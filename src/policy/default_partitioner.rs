@@ -186,7 +186,8 @@ fn make_slots(seed: u64) -> Box<[CachePadded<Slot>; SLOTS]> {
 
 /// A seed that differs from call to call and from process to process.
 pub(crate) fn random_seed() -> u64 {
-    RandomState::new().hash_one(SLOTS)
+    // A fork's child goes on with the parent's random keys: its id tells the two apart.
+    RandomState::new().hash_one((SLOTS, std::process::id()))
 }
 
 thread_local! {

@@ -18,6 +18,7 @@ use crate::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy};
 use crate::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::protocol::compression::Compression;
 use crate::shard::{PortTable, ShardConfig};
+use crate::sync::Generation;
 
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -211,6 +212,7 @@ impl ProducerBuilder {
             partitioners: config.partitioner.clone(),
             clock: Clock,
             max_request_size: config.max_request_size,
+            born: Generation::current(),
         });
         Ok(Producer::start(Running { shared, metadata, service }, config.close_on_drop))
     }

@@ -12,7 +12,7 @@ use crate::batch::{Destination, is_placing};
 use crate::error::{CloseError, DeliveryErrorCause};
 use crate::io::{ThreadDeadline, is_own_thread, spawn};
 use crate::shard::Control;
-use crate::sync::{WakeList, block_on, wait_until};
+use crate::sync::{Generation, WakeList, block_on, wait_until};
 
 /// How long failing what is left may take: loops answer within a turn.
 const FAIL_ALL_MAX: Duration = Duration::from_secs(10);
@@ -23,6 +23,7 @@ const FAIL_ALL_MAX: Duration = Duration::from_secs(10);
 #[must_use = "close() begins at once, but only waiting tells when and how it ended"]
 pub struct Close {
     outcome: Arc<OneShot>,
+    born: Generation,
 }
 
 #[derive(Default)]
@@ -82,14 +83,14 @@ impl Close {
             threadless.metadata.stop(false);
             outcome.set(Err(CloseError::TimedOut { timeout }));
         }
-        Close { outcome }
+        Close { outcome, born: Generation::current() }
     }
 
     /// An outcome that is known already.
     pub(super) fn refused(error: CloseError) -> Self {
         let outcome = Arc::new(OneShot::default());
         outcome.set(Err(error));
-        Close { outcome }
+        Close { outcome, born: Generation::current() }
     }
 
     /// Blocks the calling thread until the producer has closed.
@@ -113,6 +114,9 @@ impl Future for Close {
     type Output = Result<(), CloseError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.born.is_current() {
+            return Poll::Ready(Err(CloseError::Forked));
+        }
         let mut state = self.outcome.lock();
         match &state.outcome {
             Some(outcome) => Poll::Ready(outcome.clone()),
@@ -128,7 +132,7 @@ impl Future for Close {
 
 impl std::fmt::Debug for Close {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Close").field("outcome", &self.outcome.lock().outcome).finish()
+        f.debug_struct("Close").finish_non_exhaustive()
     }
 }
 

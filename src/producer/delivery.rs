@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::batch::CellHandle;
-use crate::error::{DeliveryError, DeliveryErrorCause};
-use crate::io::{ThreadDeadline, is_forked_child, is_own_thread};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
+use crate::io::{ThreadDeadline, is_own_thread};
 use crate::sync::{Outcome, wait_until};
 
 /// What becomes of one record: resolves exactly once, to where it was written or to an error.
@@ -46,19 +46,18 @@ impl Delivery {
     /// # Panics
     /// If the outcome was taken before, by polling.
     pub fn wait(mut self) -> Result<RecordMetadata, DeliveryError> {
-        let refused = refusal();
-        let deadline = ThreadDeadline::after(refused.is_some().then_some(Duration::ZERO));
+        let deadline = ThreadDeadline::after(is_own_thread().then_some(Duration::ZERO));
         let outcome =
             wait_until(|context| self.poll_outcome(context), |parker| deadline.park(parker));
         outcome.unwrap_or_else(|| {
-            let cause = refused.expect("only a wait that was refused has a deadline");
-            Err(self.handle().context().error(cause, crate::error::Certainty::Unknown))
+            // Only a wait that is refused has a deadline.
+            Err(self.unheard(DeliveryErrorCause::WaitedOnOwnThread))
         })
     }
 
     /// Blocks for at most `timeout`; `None` if the outcome is not known by then. The delivery can
-    /// be waited for again. It returns at once where [`Delivery::wait`] is refused: on a thread of
-    /// the producer itself, as in a waker, and in a fork's child.
+    /// be waited for again. It returns at once on a thread of the producer itself, as in a waker,
+    /// where [`Delivery::wait`] is refused; in a fork's child with the same error as that.
     ///
     /// # Panics
     /// If the outcome was taken before.
@@ -66,7 +65,7 @@ impl Delivery {
         &mut self,
         timeout: Duration,
     ) -> Option<Result<RecordMetadata, DeliveryError>> {
-        let timeout = if refusal().is_some() { Duration::ZERO } else { timeout };
+        let timeout = if is_own_thread() { Duration::ZERO } else { timeout };
         let deadline = ThreadDeadline::after(Some(timeout));
         wait_until(|context| self.poll_outcome(context), |parker| deadline.park(parker))
     }
@@ -77,11 +76,19 @@ impl Delivery {
     /// If the outcome was taken before.
     #[inline]
     pub fn try_take(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
-        let error = match self.handle().try_outcome()? {
-            Outcome::Acked { .. } => None,
-            Outcome::Failed(error) => Some(error.clone()),
+        let error = match self.handle().try_outcome() {
+            None if self.handle().is_inherited() => Some(self.unheard(DeliveryErrorCause::Forked)),
+            None => return None,
+            Some(Outcome::Acked { .. }) => None,
+            Some(Outcome::Failed(error)) => Some(error.clone()),
         };
         Some(self.give(error))
+    }
+
+    /// The error of a record whose outcome the caller will not hear of.
+    #[cold]
+    fn unheard(&self, cause: DeliveryErrorCause) -> DeliveryError {
+        self.handle().context().error(cause, Certainty::Unknown)
     }
 
     /// Gives out an outcome that is known.
@@ -102,6 +109,10 @@ impl Delivery {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<RecordMetadata, DeliveryError>> {
+        let handle = self.handle();
+        if handle.try_outcome().is_none() && handle.is_inherited() {
+            return Poll::Ready(Err(self.unheard(DeliveryErrorCause::Forked)));
+        }
         let handle = self.handle.as_mut().expect("a Delivery gives its outcome once");
         let error = match handle.poll(context) {
             Poll::Pending => return Poll::Pending,
@@ -109,17 +120,6 @@ impl Delivery {
             Poll::Ready(Outcome::Failed(error)) => Some(error.clone()),
         };
         Poll::Ready(self.give(error))
-    }
-}
-
-/// Why the calling thread must not wait.
-fn refusal() -> Option<DeliveryErrorCause> {
-    if is_own_thread() {
-        Some(DeliveryErrorCause::WaitedOnOwnThread)
-    } else if is_forked_child() {
-        Some(DeliveryErrorCause::Forked)
-    } else {
-        None
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::producer::Shared;
 use crate::batch::{Lane, TopicLanes, is_placing};
 use crate::error::FlushError;
-use crate::io::{ThreadDeadline, is_forked_child, is_own_thread};
+use crate::io::{ThreadDeadline, is_own_thread};
 use crate::sync::wait_until;
 
 /// Resolves when every record sent before [`Producer::flush`](super::Producer::flush) was called
@@ -83,7 +83,7 @@ impl Flush {
     pub(super) fn begin(shared: &Arc<Shared>) -> Self {
         let nothing =
             || Progress { shared: shared.clone(), stashes: Vec::new(), lanes: Vec::new() };
-        if is_forked_child() {
+        if !shared.born.is_current() {
             return Flush { progress: nothing(), refused: Some(FlushError::Forked) };
         }
         // It would look into the stash whose lock this thread holds.
@@ -112,6 +112,9 @@ impl Future for Flush {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(error) = &self.refused {
             return Poll::Ready(Err(error.clone()));
+        }
+        if !self.progress.shared.born.is_current() {
+            return Poll::Ready(Err(FlushError::Forked));
         }
         self.progress.poll(context).map(Ok)
     }

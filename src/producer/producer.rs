@@ -12,11 +12,10 @@ use super::topic::Topic;
 use crate::batch::{RecordAccumulator, is_placing};
 use crate::config::ProducerConfig;
 use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
-use crate::io::{
-    Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_forked_child, is_own_thread,
-};
+use crate::io::{Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_own_thread};
 use crate::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
 use crate::shard::PortTable;
+use crate::sync::Generation;
 
 /// A topic's name has at most this many bytes (Kafka's `Topic.MAX_NAME_LENGTH`).
 const TOPIC_NAME_MAX: usize = 249;
@@ -31,6 +30,8 @@ pub(super) struct Shared {
     pub partitioners: Option<Arc<dyn PartitionerFactory>>,
     pub clock: Clock,
     pub max_request_size: usize,
+    /// In a fork's child nothing of this is used: its threads are the parent's.
+    pub born: Generation,
 }
 
 /// The threads of a producer.
@@ -127,7 +128,7 @@ impl Producer {
         if let Err(reason) = check_topic_name(name) {
             return refuse(SendErrorKind::InvalidTopic(reason));
         }
-        if is_forked_child() {
+        if !self.0.running.shared.born.is_current() {
             return refuse(SendErrorKind::Forked);
         }
         let shared = &self.0.running.shared;
@@ -163,7 +164,7 @@ impl Producer {
     /// failed with [`DeliveryErrorCause::Closed`](crate::DeliveryErrorCause::Closed) once `timeout`
     /// has passed. Then the threads end. A second call gives the outcome of the first.
     pub fn close(&self, timeout: Duration) -> Close {
-        if is_forked_child() {
+        if !self.0.running.shared.born.is_current() {
             return Close::refused(CloseError::Forked);
         }
         let mut closing = match self.0.closing.try_lock() {
@@ -183,8 +184,11 @@ impl Producer {
         Memory { capacity: pool.capacity(), free: pool.free_bytes() }
     }
 
-    /// The level of every broker that was seen.
+    /// The level of every broker that was seen; none in a fork's child.
     pub fn broker_levels(&self) -> Vec<BrokerLevels> {
+        if !self.0.running.shared.born.is_current() {
+            return Vec::new();
+        }
         let accumulator = &self.0.running.shared.accumulator;
         let brokers = accumulator.brokers();
         let levels = brokers.into_iter().map(|(broker, account)| {
@@ -210,7 +214,7 @@ impl Producer {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if is_forked_child() {
+        if !self.running.shared.born.is_current() {
             // The threads are the parent's.
             return;
         }

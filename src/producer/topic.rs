@@ -11,7 +11,6 @@ use super::record::Record;
 use crate::batch::{CellHandle, Lane, Refusal, TopicLanes, TopicState, take_room};
 use crate::buffer::Segment;
 use crate::error::{DeliveryError, SendError, SendErrorKind};
-use crate::io::is_forked_child;
 use crate::policy::PartitionView;
 use crate::protocol::records::{RecordParts, single_record_batch_size};
 use crate::sync::SharedFailure;
@@ -116,7 +115,7 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
-        if is_forked_child() {
+        if !self.shared.born.is_current() {
             return Err(SendErrorKind::Forked);
         }
         let len = parts.payload_len();

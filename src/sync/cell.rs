@@ -143,6 +143,12 @@ impl<C, E> Cell<C, E> {
         &self.live().store
     }
 
+    /// Whether it belongs to a process that this one is a fork of.
+    #[inline]
+    pub(super) fn is_inherited(&self) -> bool {
+        !self.live().store.born.is_current()
+    }
+
     /// Whether both live in the same store.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.live().store, &other.live().store)
@@ -263,6 +269,11 @@ unsafe fn subtract<C, E>(cell: NonNull<Cell<C, E>>) -> bool {
 /// The cell is live and resolved and has no counts.
 #[cold]
 unsafe fn free<C, E>(cell: NonNull<Cell<C, E>>) {
+    // SAFETY: without counts nobody else knows the cell; the reference ends with the question.
+    if unsafe { cell.as_ref() }.is_inherited() {
+        // Another thread of the parent may have held the store's lock at the fork: it leaks.
+        return;
+    }
     let mut unfreed = Some(cell);
     while let Some(cell) = unfreed {
         // SAFETY: without counts nobody else knows the cell, until the store has it back.

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use super::cell::{Cell, NextCell, Resolution};
 use super::loom::{Arc, Mutex, lock};
 use super::waiter_list::WaiterPool;
-use super::{CellOwner, SharedFailure};
+use super::{CellOwner, Generation, SharedFailure};
 
 /// Cells of a chunk. A chunk takes 8 KiB.
 const CHUNK_CELLS: usize = if cfg!(loom) { 2 } else { 64 };
@@ -27,7 +27,8 @@ impl<C, E> CellStore<C, E> {
     /// An empty store; allocates its first chunk with its first cell.
     pub fn new() -> Self {
         let cells = Mutex::new(Cells { free: None, chunks: Vec::new() });
-        Self { inner: Arc::new(StoreInner { cells, waiters: WaiterPool::new() }) }
+        let (waiters, born) = (WaiterPool::new(), Generation::current());
+        Self { inner: Arc::new(StoreInner { cells, waiters, born }) }
     }
 
     /// A pending cell. One mutex and one reference count: once per batch.
@@ -90,6 +91,8 @@ impl<C, E> fmt::Debug for CellStore<C, E> {
 pub(super) struct StoreInner<C, E> {
     cells: Mutex<Cells<C, E>>,
     pub(super) waiters: WaiterPool,
+    /// In a fork's child its locks may be held for ever.
+    pub(super) born: Generation,
 }
 
 impl<C, E> StoreInner<C, E> {

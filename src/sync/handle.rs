@@ -60,9 +60,7 @@ impl<C, E> Handle<C, E> {
                 }
             }
         };
-        if *waiter != NO_WAITER {
-            cell.waiters().release(std::mem::replace(waiter, NO_WAITER));
-        }
+        forget_waiter(cell, waiter);
         Poll::Ready(outcome)
     }
 
@@ -70,6 +68,12 @@ impl<C, E> Handle<C, E> {
     #[inline]
     pub fn try_outcome(&self) -> Option<Outcome<'_, E>> {
         follow(&self.cell, self.index).1
+    }
+
+    /// Whether it was made in a process that this one is a fork of: its record is that process's,
+    /// and nobody here will resolve it. It must not be polled then.
+    pub fn is_inherited(&self) -> bool {
+        self.cell.is_inherited()
     }
 
     /// What the record's cell is about; of the last cell, if it was forwarded.
@@ -151,9 +155,15 @@ impl<C, E> Handle<C, E> {
 
     #[inline]
     fn forget_waiter(&mut self) {
-        if self.waiter != NO_WAITER {
-            self.cell.waiters().release(std::mem::replace(&mut self.waiter, NO_WAITER));
-        }
+        forget_waiter(&self.cell, &mut self.waiter);
+    }
+}
+
+#[inline]
+fn forget_waiter<C, E>(cell: &Cell<C, E>, waiter: &mut u32) {
+    // A parent's thread may have held the list's lock at the fork.
+    if *waiter != NO_WAITER && !cell.is_inherited() {
+        cell.waiters().release(std::mem::replace(waiter, NO_WAITER));
     }
 }
 

@@ -8,6 +8,7 @@
 //! * [`LaneQueue`] and [`Doorbell`]: "this lane has something" from senders to a loop, and a wake
 //!   only for a loop that sleeps.
 //! * [`wait_until`], [`block_on`]: a thread that waits for what futures wait for.
+//! * [`Generation`]: whether what is at hand was made by this process or by one it is a fork of.
 //!
 //! Fed by `batch/` (lanes lock, issue and resolve), `shard/` and `io/` (queues, sleeping) and
 //! `producer/` (polling, waiting). Feeds the wakers of the application's tasks, through
@@ -23,6 +24,7 @@ mod cell;
 mod cell_store;
 mod doorbell;
 mod forward;
+mod generation;
 mod handle;
 mod lane_queue;
 pub(crate) mod loom;
@@ -35,6 +37,7 @@ mod wake_list;
 pub use cell_store::CellStore;
 pub use doorbell::Doorbell;
 pub use forward::ForwardTable;
+pub use generation::Generation;
 pub use handle::{Handle, Outcome};
 pub use lane_queue::LaneQueue;
 pub use open_lock::{OpenGuard, OpenLock};
