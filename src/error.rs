@@ -344,8 +344,8 @@ pub enum DeliveryErrorCause {
     WaitedOnOwnThread,
     /// `wait` was called in a fork's child, which has none of the producer's threads.
     #[error(
-        "this process is a fork of the one that sent the record, and will not hear of it: send from \
-         a producer that is built here"
+        "this process is a fork of the one that sent the record, and will not hear of it: send \
+         from a producer that is built here"
     )]
     Forked,
 }
