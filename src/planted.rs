@@ -32,11 +32,12 @@ pub enum Bug {
     DisconnectWroteNothing,
     InFlightNeverExpires,
     PastFloorIsDeadline,
+    StaysWithFruitlessBroker,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 23] = [
+    pub const ALL: [Bug; 24] = [
         Bug::RenumbersOnRetry,
         Bug::ReusesSequenceAfterExpiry,
         Bug::MovesWithInFlights,
@@ -60,6 +61,7 @@ impl Bug {
         Bug::DisconnectWroteNothing,
         Bug::InFlightNeverExpires,
         Bug::PastFloorIsDeadline,
+        Bug::StaysWithFruitlessBroker,
     ];
 
     /// What goes wrong, and where it did.
@@ -113,6 +115,9 @@ impl Bug {
             }
             Bug::InFlightNeverExpires => "what is in flight is not looked at when deadlines pass",
             Bug::PastFloorIsDeadline => "a loop polls without waiting while a socket is full",
+            Bug::StaysWithFruitlessBroker => {
+                "the metadata channel stays with a broker whose answers change nothing"
+            }
         }
     }
 }

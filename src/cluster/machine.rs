@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion};
 use super::identity::IdentityQuestion;
 use super::wanted::{UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
@@ -46,27 +47,25 @@ pub enum MetadataQuery {
 /// The part of the time without leader that passes between two questions for one.
 const LEADERLESS_SHARE: u64 = 10;
 
-/// The state of the metadata channel: the machine's one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ChannelState {
-    Down { retry_at: u64 },
-    Connecting,
-    Ready,
-}
-
 /// Decides when to ask for metadata and whom. Pure: the metadata loop feeds and obeys it.
+///
+/// It asks on one connection, the present one. A broker that owes an answer for a second, or whose
+/// answers help no lane in trouble, gets another one beside it: whoever answers first, and knows
+/// more, is the present one from then on, and the other is closed ([`MetadataMachine::poll_close`]).
 pub struct MetadataMachine {
     config: MetadataConfig,
     snapshot: Arc<ClusterSnapshot>,
     published: u64,
     wanted: WantedTopics,
-    channel: ChannelState,
+    /// By [`ChannelId::index`].
+    channels: [Channel; 2],
+    present: ChannelId,
+    second: SecondOpinion,
     candidates: VecDeque<BrokerAddress>,
     failures: u32,
-    in_flight: Option<MetadataQuery>,
-    /// The present connection has answered something.
-    answered: bool,
     refresh_wanted: bool,
+    /// It is wanted because lanes are in trouble.
+    in_trouble: bool,
     last_asked: Option<u64>,
     last_answered: Option<u64>,
     /// When a partition without leader was last seen to lose it, if there are any.
@@ -87,12 +86,13 @@ impl MetadataMachine {
             snapshot: Arc::default(),
             published: 0,
             wanted: WantedTopics::default(),
-            channel: ChannelState::Down { retry_at: 0 },
+            channels: [Channel::new(), Channel::new()],
+            present: ChannelId::FIRST,
+            second: SecondOpinion::new(),
             candidates: VecDeque::new(),
             failures: 0,
-            in_flight: None,
-            answered: false,
             refresh_wanted: true,
+            in_trouble: false,
             last_asked: None,
             last_answered: None,
             leaderless_since: None,
@@ -121,6 +121,7 @@ impl MetadataMachine {
     /// An error says that the picture is out of date.
     pub fn handle_refresh_wanted(&mut self) {
         self.refresh_wanted = true;
+        self.in_trouble = true;
     }
 
     /// A lane used up its producer id's epochs.
@@ -136,21 +137,69 @@ impl MetadataMachine {
         }
     }
 
-    /// Whom to connect to, if the channel is down and it is time.
-    pub fn poll_connect(&mut self, now: u64) -> Option<BrokerAddress> {
-        match self.channel {
-            ChannelState::Down { retry_at } if retry_at <= now => {}
-            _ => return None,
+    /// Whom to connect to, if it is time for that, and as which connection.
+    pub fn poll_connect(&mut self, now: u64) -> Option<(ChannelId, BrokerAddress)> {
+        let present = self.present;
+        if let ChannelState::Down { retry_at } = self.channel(present).state {
+            if retry_at > now || self.asks_at(now) > now {
+                return None;
+            }
+            if self.candidates.is_empty() {
+                self.fill_candidates();
+            }
+            let address = self.candidates.pop_front()?;
+            return Some((present, self.begin(now, present, address)));
         }
-        if self.asks_at(now) > now {
+        let beside = present.other();
+        if !self.channel(beside).is_down() || self.second_due_at().is_none_or(|at| at > now) {
             return None;
         }
         if self.candidates.is_empty() {
             self.fill_candidates();
         }
+        let asked = self.channel(present).address.clone();
+        self.candidates.retain(|address| Some(address) != asked.as_ref());
         let address = self.candidates.pop_front()?;
-        self.channel = ChannelState::Connecting;
-        Some(address)
+        self.second.handle_begun(now);
+        Some((beside, self.begin(now, beside, address)))
+    }
+
+    fn begin(&mut self, now: u64, id: ChannelId, address: BrokerAddress) -> BrokerAddress {
+        let channel = self.channel_mut(id);
+        channel.clear(now);
+        channel.state = ChannelState::Connecting;
+        channel.address = Some(address.clone());
+        channel.owes_since = Some(now);
+        address
+    }
+
+    /// When another broker is asked beside the present one, if there is another.
+    fn second_due_at(&self) -> Option<u64> {
+        let present = self.channel(self.present);
+        let is_other = |address: &BrokerAddress| Some(address) != present.address.as_ref();
+        let others = self.snapshot.brokers.values().chain(&self.config.bootstrap).any(is_other);
+        self.second.due_at(present).filter(|_| others && !present.is_down())
+    }
+
+    fn channel(&self, id: ChannelId) -> &Channel {
+        &self.channels[id.index()]
+    }
+
+    fn channel_mut(&mut self, id: ChannelId) -> &mut Channel {
+        &mut self.channels[id.index()]
+    }
+
+    /// A connection that the driver must close: another one answered, or it was tried for long
+    /// enough. Nothing more is to be reported of it.
+    pub fn poll_close(&mut self, now: u64) -> Option<ChannelId> {
+        let beside = self.present.other();
+        if !self.channel(beside).is_down() && self.second.gives_up_at() <= now {
+            self.second.handle_failed(now, !self.candidates.is_empty());
+            self.channel_mut(beside).is_left = true;
+        }
+        let id = ChannelId::ALL.into_iter().find(|&id| self.channel(id).is_left)?;
+        self.channel_mut(id).clear(now);
+        Some(id)
     }
 
     /// Known brokers first, in random order, then the bootstrap list, with fresh names (KIP-899).
@@ -176,24 +225,42 @@ impl MetadataMachine {
     }
 
     /// The connection is ready for requests.
-    pub fn handle_ready(&mut self) {
-        self.channel = ChannelState::Ready;
-        self.answered = false;
+    pub fn handle_ready(&mut self, id: ChannelId) {
+        let channel = self.channel_mut(id);
+        channel.state = ChannelState::Ready;
+        channel.answered = false;
     }
 
     /// The connection is of use: the next time one is needed, the search starts over.
-    fn handle_answer(&mut self) {
-        self.in_flight = None;
-        self.answered = true;
+    fn handle_answer(&mut self, now: u64, id: ChannelId) {
+        let channel = self.channel_mut(id);
+        channel.in_flight = None;
+        channel.answered = true;
+        let took = channel.owes_since.take().map_or(0, |since| now.saturating_sub(since));
         self.failures = 0;
         self.candidates.clear();
+        let other = id.other();
+        let keeps_other = id == self.present && self.second.is_fruitless();
+        if !keeps_other && !self.channel(other).is_down() {
+            self.channel_mut(other).is_left = true;
+        }
+        if id != self.present {
+            self.present = id;
+            self.second.handle_switched();
+        }
+        self.second.handle_answer(took);
     }
 
     /// No connection could be made, or it is gone.
-    pub fn handle_down(&mut self, now: u64, problem: Arc<str>) {
+    pub fn handle_down(&mut self, id: ChannelId, now: u64, problem: Arc<str>) {
         // A peer that only shakes hands counts as one that could not be reached.
-        let was_useful = self.channel == ChannelState::Ready && self.answered;
-        let in_flight = self.in_flight.take();
+        let channel = self.channel_mut(id);
+        let was_useful = channel.state == ChannelState::Ready && channel.answered;
+        let in_flight = channel.in_flight.take();
+        if id != self.present {
+            self.second.handle_failed(now, !self.candidates.is_empty());
+            return self.channel_mut(id).clear(now);
+        }
         let problem = match in_flight {
             Some(MetadataQuery::InitProducerId) => format!("InitProducerId: {problem}").into(),
             _ => problem,
@@ -215,7 +282,11 @@ impl MetadataMachine {
             wait = doubled.min(self.config.backoff_max);
             self.failures += 1;
         }
-        self.channel = ChannelState::Down { retry_at: now + wait };
+        self.channel_mut(id).clear(now + wait);
+        if !self.channel(id.other()).is_down() {
+            self.present = id.other();
+            self.second.handle_switched();
+        }
     }
 
     /// When the next question is due, in the past if it is due now.
@@ -252,24 +323,35 @@ impl MetadataMachine {
         Some(asked + wait.clamp(least, most.max(least)))
     }
 
-    /// What to ask on the connection, if anything is due.
-    pub fn poll_query(&mut self, now: u64) -> Option<MetadataQuery> {
-        if self.channel != ChannelState::Ready || self.in_flight.is_some() {
+    /// What to ask on a connection, if anything is due.
+    pub fn poll_query(&mut self, id: ChannelId, now: u64) -> Option<MetadataQuery> {
+        let channel = self.channel(id);
+        if channel.state != ChannelState::Ready || channel.in_flight.is_some() || channel.is_left {
             return None;
         }
-        if self.asks_at(now) > now {
+        let is_beside = id != self.present;
+        if !is_beside && self.asks_at(now) > now {
             return None;
         }
-        // What is due for longer goes first, so that neither can starve the other.
+        // What is due for longer goes first, so that neither can starve the other. A second broker
+        // is asked what the first one owes.
         let metadata_at = self.asks_metadata_at(now);
-        let query = if self.asks_identity_at().is_some_and(|at| at < metadata_at) {
+        let asks_identity = match &self.channel(self.present).in_flight {
+            Some(query) if is_beside => *query == MetadataQuery::InitProducerId,
+            _ => !is_beside && self.asks_identity_at().is_some_and(|at| at < metadata_at),
+        };
+        let query = if asks_identity {
             MetadataQuery::InitProducerId
         } else {
             self.refresh_wanted = false;
             self.last_asked = Some(now);
             MetadataQuery::Metadata(self.wanted.ask())
         };
-        self.in_flight = Some(query.clone());
+        let for_trouble = !asks_identity && std::mem::take(&mut self.in_trouble);
+        let channel = self.channel_mut(id);
+        channel.for_trouble = for_trouble || is_beside;
+        channel.in_flight = Some(query.clone());
+        channel.owes_since.get_or_insert(now);
         Some(query)
     }
 
@@ -278,19 +360,16 @@ impl MetadataMachine {
         self.config.auto_create
     }
 
-    /// Whether there is a connection to ask on.
-    pub fn is_ready(&self) -> bool {
-        self.channel == ChannelState::Ready
-    }
-
-    /// Whether a question is unanswered.
-    pub fn is_asking(&self) -> bool {
-        self.in_flight.is_some()
+    /// Whether a connection was made and owes nothing: brokers close such as they please.
+    pub fn is_idle(&self, id: ChannelId) -> bool {
+        let channel = self.channel(id);
+        channel.state == ChannelState::Ready && channel.in_flight.is_none()
     }
 
     /// Metadata arrived.
-    pub fn handle_metadata(&mut self, now: u64, response: &MetadataResponse) {
-        self.handle_answer();
+    pub fn handle_metadata(&mut self, id: ChannelId, now: u64, response: &MetadataResponse) {
+        let for_trouble = self.channel(id).for_trouble;
+        self.handle_answer(now, id);
         self.last_answered = Some(now);
         self.rebootstrap = response.error == ErrorCode::REBOOTSTRAP_REQUIRED;
         if response.error != ErrorCode::NONE {
@@ -300,7 +379,9 @@ impl MetadataMachine {
         }
         self.last_problem = None;
         let is_wanted = |name: &str| self.wanted.contains(name);
-        if let Some(next) = self.snapshot.merged(response, is_wanted) {
+        let next = self.snapshot.merged(response, is_wanted);
+        let is_news = next.is_some();
+        if let Some(next) = next {
             if next.has_lost_leaders(&self.snapshot) {
                 self.leaderless_since = Some(now);
             }
@@ -308,12 +389,17 @@ impl MetadataMachine {
         }
         self.leaderless_since =
             self.snapshot.has_leaderless().then(|| self.leaderless_since.unwrap_or(now));
-        self.wanted.handle_metadata(now, response, &self.snapshot);
+        let asked = self.channel(id).address.clone();
+        let is_alone = self.snapshot.brokers.len() < 2;
+        self.wanted.handle_metadata(now, response, &self.snapshot, asked.filter(|_| !is_alone));
+        let in_trouble =
+            for_trouble || self.leaderless_since.is_some() || self.wanted.has_waiting();
+        self.second.handle_metadata(is_news, in_trouble);
     }
 
     /// A producer id arrived, or an error instead.
-    pub fn handle_identity(&mut self, now: u64, response: &InitProducerIdResponse) {
-        self.handle_answer();
+    pub fn handle_identity(&mut self, id: ChannelId, now: u64, response: &InitProducerIdResponse) {
+        self.handle_answer(now, id);
         self.identity.handle_response(now, &self.config, response);
     }
 
@@ -332,13 +418,12 @@ impl MetadataMachine {
         self.identity.denied()
     }
 
-    /// Whether the present connection must be closed, and the bootstrap list gone through: the
-    /// broker says that it does not belong to the cluster any more.
-    pub fn wants_rebootstrap(&self) -> bool {
-        self.rebootstrap
-            && self.channel == ChannelState::Ready
-            && self.in_flight.is_none()
-            && self.answered
+    /// The connection that must be closed, and the bootstrap list gone through: its broker says
+    /// that it does not belong to the cluster any more.
+    pub fn wants_rebootstrap(&self) -> Option<ChannelId> {
+        let present = self.channel(self.present);
+        let wants = self.rebootstrap && self.is_idle(self.present) && present.answered;
+        wants.then_some(self.present)
     }
 
     /// The picture, if it changed since the last call.
@@ -358,12 +443,17 @@ impl MetadataMachine {
     /// When to call the `poll_*` functions again, nanoseconds, monotonic.
     pub fn poll_timeout(&self, now: u64) -> Option<u64> {
         let unknown = self.wanted.poll_timeout(now, &self.config);
-        let next = match self.channel {
+        let present = self.channel(self.present);
+        let next = match present.state {
             ChannelState::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
             ChannelState::Connecting => None,
-            ChannelState::Ready if self.in_flight.is_some() => None,
+            ChannelState::Ready if present.in_flight.is_some() => None,
             ChannelState::Ready => Some(self.asks_at(now)),
         };
-        [unknown, next].into_iter().flatten().min()
+        let second = match self.channel(self.present.other()).is_down() {
+            true => self.second_due_at(),
+            false => Some(self.second.gives_up_at()).filter(|&at| at != u64::MAX),
+        };
+        [unknown, next, second].into_iter().flatten().min()
     }
 }

@@ -4,6 +4,9 @@
 //! hints from Produce responses. Feeds shards with immutable [`ClusterSnapshot`]s, and the loop
 //! with what to connect to and what to ask.
 
+mod channel;
+#[cfg(test)]
+mod channel_tests;
 mod identity;
 mod machine;
 mod snapshot;
@@ -11,6 +14,7 @@ mod snapshot;
 pub(crate) mod tests;
 mod wanted;
 
+pub use channel::ChannelId;
 pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery};
 pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};
 pub use wanted::UnknownTopic;

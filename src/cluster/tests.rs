@@ -10,6 +10,7 @@ use crate::protocol::{
 };
 
 const MS: u64 = 1_000_000;
+const FIRST: ChannelId = ChannelId::FIRST;
 pub(crate) const LIMIT: u64 = 30_000 * MS;
 const AGE: u64 = 300_000 * MS;
 
@@ -68,9 +69,20 @@ fn informed(partitions: &[(i32, Option<i32>, i32)]) -> MetadataMachine {
     let mut machine = machine(&["boot"], false);
     machine.handle_wanted(0, "t".into());
     machine.poll_connect(0).expect("it has somewhere to go");
-    machine.handle_ready();
-    assert_eq!(machine.poll_query(0), query(&["t"]));
-    machine.handle_metadata(0, &metadata(&[1, 2], vec![topic("t", partitions)]));
+    machine.handle_ready(FIRST);
+    assert_eq!(machine.poll_query(FIRST, 0), query(&["t"]));
+    machine.handle_metadata(FIRST, 0, &metadata(&[1, 2], vec![topic("t", partitions)]));
+    machine
+}
+
+/// The same, where the broker that was asked is the only one.
+fn informed_by_the_only_one(partitions: &[(i32, Option<i32>, i32)]) -> MetadataMachine {
+    let mut machine = machine(&["broker1"], false);
+    machine.handle_wanted(0, "t".into());
+    machine.poll_connect(0).expect("it has somewhere to go");
+    machine.handle_ready(FIRST);
+    assert_eq!(machine.poll_query(FIRST, 0), query(&["t"]));
+    machine.handle_metadata(FIRST, 0, &metadata(&[1], vec![topic("t", partitions)]));
     machine
 }
 
@@ -86,9 +98,9 @@ fn every_bootstrap_address_is_tried_before_the_first_wait() {
     for wait in [50, 100, 200, 200] {
         let mut tried = Vec::new();
         for _ in 0..3 {
-            tried.push(machine.poll_connect(now).expect("one is left").host);
+            tried.push(machine.poll_connect(now).expect("one is left").1.host);
             assert_eq!(machine.poll_connect(now), None, "one at a time");
-            machine.handle_down(now, "refused".into());
+            machine.handle_down(FIRST, now, "refused".into());
         }
         tried.sort();
         assert_eq!(tried, ["a", "b", "c"].map(Arc::<str>::from));
@@ -103,11 +115,11 @@ fn every_bootstrap_address_is_tried_before_the_first_wait() {
 fn c23_a_lost_broker_is_replaced_by_a_known_one_and_then_by_the_bootstrap_list() {
     let mut machine = informed(&[(0, Some(1), 1)]);
     machine.handle_refresh_wanted();
-    machine.handle_down(200 * MS, "gone".into());
+    machine.handle_down(FIRST, 200 * MS, "gone".into());
     let mut tried = Vec::new();
-    while let Some(address) = machine.poll_connect(200 * MS) {
+    while let Some((_, address)) = machine.poll_connect(200 * MS) {
         tried.push(address.host.to_string());
-        machine.handle_down(200 * MS, "refused".into());
+        machine.handle_down(FIRST, 200 * MS, "refused".into());
     }
     assert_eq!(tried.len(), 3);
     assert!(tried[..2].iter().all(|host| host.starts_with("broker")), "{tried:?}");
@@ -118,17 +130,17 @@ fn c23_a_lost_broker_is_replaced_by_a_known_one_and_then_by_the_bootstrap_list()
 fn a_peer_that_only_shakes_hands_is_not_asked_in_a_hot_loop() {
     let mut machine = machine(&["a"], false);
     machine.poll_connect(0).expect("it has somewhere to go");
-    machine.handle_ready();
-    assert!(machine.poll_query(0).is_some());
-    machine.handle_down(0, "closed".into());
+    machine.handle_ready(FIRST);
+    assert!(machine.poll_query(FIRST, 0).is_some());
+    machine.handle_down(FIRST, 0, "closed".into());
     assert_eq!(machine.poll_connect(0), None);
     assert_eq!(machine.poll_timeout(0), Some(50 * MS));
     machine.poll_connect(50 * MS).expect("after the wait");
-    machine.handle_ready();
-    assert!(machine.poll_query(50 * MS).is_some(), "the lost question is asked again");
-    machine.handle_metadata(50 * MS, &metadata(&[1], Vec::new()));
+    machine.handle_ready(FIRST);
+    assert!(machine.poll_query(FIRST, 50 * MS).is_some(), "the lost question is asked again");
+    machine.handle_metadata(FIRST, 50 * MS, &metadata(&[1], Vec::new()));
     machine.handle_refresh_wanted();
-    machine.handle_down(60 * MS, "closed".into());
+    machine.handle_down(FIRST, 60 * MS, "closed".into());
     assert!(machine.poll_connect(150 * MS).is_some(), "it answered: no wait");
 }
 
@@ -136,31 +148,31 @@ fn a_peer_that_only_shakes_hands_is_not_asked_in_a_hot_loop() {
 fn asks_by_age_on_demand_and_not_more_often_than_the_interval() {
     let mut machine = informed(&[(0, Some(1), 1)]);
     assert_eq!(machine.poll_timeout(0), Some(AGE));
-    assert_eq!(machine.poll_query(AGE - 1), None);
-    assert_eq!(machine.poll_query(AGE), query(&["t"]));
-    assert_eq!(machine.poll_query(AGE), None, "one at a time");
-    machine.handle_metadata(AGE, &metadata(&[1, 2], Vec::new()));
+    assert_eq!(machine.poll_query(FIRST, AGE - 1), None);
+    assert_eq!(machine.poll_query(FIRST, AGE), query(&["t"]));
+    assert_eq!(machine.poll_query(FIRST, AGE), None, "one at a time");
+    machine.handle_metadata(FIRST, AGE, &metadata(&[1, 2], Vec::new()));
     machine.handle_refresh_wanted();
-    assert_eq!(machine.poll_query(AGE + 99 * MS), None);
+    assert_eq!(machine.poll_query(FIRST, AGE + 99 * MS), None);
     assert_eq!(machine.poll_timeout(AGE), Some(AGE + 100 * MS));
-    assert!(machine.poll_query(AGE + 100 * MS).is_some());
+    assert!(machine.poll_query(FIRST, AGE + 100 * MS).is_some());
     // What is wanted while a question is on its way is asked after it.
     machine.handle_wanted(AGE + 150 * MS, "new".into());
-    machine.handle_metadata(AGE + 160 * MS, &metadata(&[1, 2], Vec::new()));
-    assert_eq!(machine.poll_query(AGE + 200 * MS), query(&["new", "t"]));
+    machine.handle_metadata(FIRST, AGE + 160 * MS, &metadata(&[1, 2], Vec::new()));
+    assert_eq!(machine.poll_query(FIRST, AGE + 200 * MS), query(&["new", "t"]));
 }
 
 #[test]
 fn a_partition_without_leader_is_asked_about_every_100_ms() {
-    let mut machine = informed(&[(0, Some(1), 1), (1, None, 3)]);
+    let mut machine = informed_by_the_only_one(&[(0, Some(1), 1), (1, None, 3)]);
     for round in 1..5 {
         let now = round * 100 * MS;
         assert_eq!(machine.poll_timeout(now), Some(now));
-        assert!(machine.poll_query(now).is_some());
-        machine.handle_metadata(now, &metadata(&[1], Vec::new()));
+        assert!(machine.poll_query(FIRST, now).is_some());
+        machine.handle_metadata(FIRST, now, &metadata(&[1], Vec::new()));
     }
     let led = topic("t", &[(1, Some(1), 4)]);
-    machine.handle_metadata(500 * MS, &metadata(&[1], vec![led]));
+    machine.handle_metadata(FIRST, 500 * MS, &metadata(&[1], vec![led]));
     assert_eq!(machine.poll_timeout(500 * MS), Some(500 * MS + AGE));
 }
 
@@ -170,7 +182,7 @@ fn c18_an_unknown_topic_fails_after_its_limit_and_not_before() {
     machine.handle_wanted(10, "ghost".into());
     let mut ghost = topic("ghost", &[]);
     ghost.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    machine.handle_metadata(10, &metadata(&[1], vec![ghost]));
+    machine.handle_metadata(FIRST, 10, &metadata(&[1], vec![ghost]));
     assert_eq!(machine.poll_unknown(LIMIT + 9), []);
     let failed = machine.poll_unknown(LIMIT + 10);
     let [UnknownTopic { topic, came_before, cause }] = &failed[..] else { panic!("{failed:?}") };
@@ -188,7 +200,7 @@ fn a_topic_that_may_not_be_seen_fails_at_once() {
     machine.handle_wanted(10, "secret".into());
     let mut secret = topic("secret", &[]);
     secret.error = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
-    machine.handle_metadata(20, &metadata(&[1], vec![secret]));
+    machine.handle_metadata(FIRST, 20, &metadata(&[1], vec![secret]));
     let failed = machine.poll_unknown(20);
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].came_before, u64::MAX);
@@ -200,12 +212,12 @@ fn a_topic_that_may_not_be_seen_fails_at_once() {
 fn c16_older_epochs_are_ignored_and_c13_nothing_known_vanishes() {
     let mut machine = informed(&[(0, Some(1), 5), (1, Some(2), 5)]);
     let stale = topic("t", &[(0, Some(2), 4), (1, Some(1), 6)]);
-    machine.handle_metadata(1, &metadata(&[1, 2], vec![stale]));
+    machine.handle_metadata(FIRST, 1, &metadata(&[1, 2], vec![stale]));
     assert_eq!((leader_of(&machine, 0), leader_of(&machine, 1)), ((Some(1), 5), (Some(1), 6)));
     let mut gone = topic("t", &[]);
     gone.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    machine.handle_metadata(2, &metadata(&[1, 2], vec![gone]));
-    machine.handle_metadata(3, &metadata(&[], vec![topic("t", &[(0, Some(1), 7)])]));
+    machine.handle_metadata(FIRST, 2, &metadata(&[1, 2], vec![gone]));
+    machine.handle_metadata(FIRST, 3, &metadata(&[], vec![topic("t", &[(0, Some(1), 7)])]));
     assert_eq!((leader_of(&machine, 0), leader_of(&machine, 1)), ((Some(1), 7), (Some(1), 6)));
     assert_eq!(machine.snapshot().brokers.len(), 2);
 }
@@ -215,10 +227,10 @@ fn c19_a_recreated_topic_starts_over_even_if_a_broker_between_tells_no_id() {
     let mut machine = informed(&[(0, Some(1), 50)]);
     let mut without_id = topic("t", &[(0, Some(1), 50)]);
     without_id.id = TopicId::ZERO;
-    machine.handle_metadata(1, &metadata(&[1, 2], vec![without_id]));
+    machine.handle_metadata(FIRST, 1, &metadata(&[1, 2], vec![without_id]));
     let mut recreated = topic("t", &[(0, Some(2), 0)]);
     recreated.id = TopicId([2; 16]);
-    machine.handle_metadata(2, &metadata(&[1, 2], vec![recreated]));
+    machine.handle_metadata(FIRST, 2, &metadata(&[1, 2], vec![recreated]));
     assert_eq!(leader_of(&machine, 0), (Some(2), 0));
 }
 
@@ -267,7 +279,7 @@ fn c19_a_hint_about_a_deleted_topic_says_nothing_of_its_successor() {
     assert!(!hint.topic_id.is_zero());
     let mut recreated = topic("t", &[(0, Some(1), 0)]);
     recreated.id = TopicId([2; 16]);
-    machine.handle_metadata(1, &metadata(&[1, 2], vec![recreated]));
+    machine.handle_metadata(FIRST, 1, &metadata(&[1, 2], vec![recreated]));
     machine.handle_hint(&hint);
     assert_eq!(leader_of(&machine, 0), (Some(1), 0));
     hint.topic_id = TopicId([2; 16]);
@@ -281,29 +293,29 @@ fn c19_partitions_that_a_recreated_topic_lacks_are_asked_for() {
     let mut recreated = topic("t", &[(0, Some(1), 0)]);
     recreated.id = TopicId([2; 16]);
     machine.handle_refresh_wanted();
-    machine.poll_query(100 * MS).expect("it is time");
-    machine.handle_metadata(100 * MS, &metadata(&[1, 2], vec![recreated.clone()]));
+    machine.poll_query(FIRST, 100 * MS).expect("it is time");
+    machine.handle_metadata(FIRST, 100 * MS, &metadata(&[1, 2], vec![recreated.clone()]));
     assert_eq!(leader_of(&machine, 1), (None, -1));
     assert_eq!(machine.snapshot().topics["t"].count, 1);
-    assert_eq!(machine.poll_query(200 * MS), query(&["t"]));
+    assert_eq!(machine.poll_query(FIRST, 200 * MS), query(&["t"]));
     let mut grown = topic("t", &[(0, Some(1), 0), (1, Some(1), 0)]);
     grown.id = recreated.id;
-    machine.handle_metadata(200 * MS, &metadata(&[1, 2], vec![grown]));
+    machine.handle_metadata(FIRST, 200 * MS, &metadata(&[1, 2], vec![grown]));
     assert_eq!(leader_of(&machine, 1), (Some(1), 0));
     assert_eq!(machine.snapshot().topics["t"].count, 2);
-    assert_eq!(machine.poll_query(10_000 * MS), None);
+    assert_eq!(machine.poll_query(FIRST, 10_000 * MS), None);
 }
 
 #[test]
 fn a_missing_leader_is_asked_for_the_more_seldom_the_longer_it_is_missing() {
-    let mut machine = informed(&[(0, None, 5)]);
+    let mut machine = informed_by_the_only_one(&[(0, None, 5)]);
     let (mut now, mut waits) = (0, Vec::new());
     while now < 15_000 * MS {
         let next = machine.poll_timeout(now).expect("it goes on asking");
         waits.push(next - now);
         now = next;
-        assert_eq!(machine.poll_query(now), query(&["t"]));
-        machine.handle_metadata(now, &metadata(&[1, 2], vec![topic("t", &[(0, None, 5)])]));
+        assert_eq!(machine.poll_query(FIRST, now), query(&["t"]));
+        machine.handle_metadata(FIRST, now, &metadata(&[1], vec![topic("t", &[(0, None, 5)])]));
     }
     assert_eq!(waits[..10], [100 * MS; 10]);
     assert!(waits.is_sorted(), "{waits:?}");
@@ -311,15 +323,15 @@ fn a_missing_leader_is_asked_for_the_more_seldom_the_longer_it_is_missing() {
     // The next loss of a leader begins anew, also while this one is missing still.
     now += 1_000 * MS;
     machine.handle_refresh_wanted();
-    assert_eq!(machine.poll_query(now), query(&["t"]));
+    assert_eq!(machine.poll_query(FIRST, now), query(&["t"]));
     let both = topic("t", &[(0, None, 5), (1, None, 5)]);
-    machine.handle_metadata(now, &metadata(&[1, 2], vec![both]));
+    machine.handle_metadata(FIRST, now, &metadata(&[1], vec![both]));
     assert_eq!(machine.poll_timeout(now), Some(now + 100 * MS));
     for leader in [Some(1), None] {
         now += 1_000 * MS;
         machine.handle_refresh_wanted();
-        assert_eq!(machine.poll_query(now), query(&["t"]));
-        machine.handle_metadata(now, &metadata(&[1, 2], vec![topic("t", &[(0, leader, 6)])]));
+        assert_eq!(machine.poll_query(FIRST, now), query(&["t"]));
+        machine.handle_metadata(FIRST, now, &metadata(&[1], vec![topic("t", &[(0, leader, 6)])]));
     }
     assert_eq!(machine.poll_timeout(now), Some(now + 100 * MS));
 }
@@ -338,7 +350,7 @@ fn lies_are_not_believed() {
         port: 1,
         rack: None,
     });
-    machine.handle_metadata(1, &response);
+    machine.handle_metadata(FIRST, 1, &response);
     assert_eq!(leader_of(&machine, 0), (None, 2), "a leader nobody can reach is none");
     let snapshot = machine.snapshot();
     assert_eq!(snapshot.topics["t"].partitions.len(), 1);
@@ -351,7 +363,7 @@ fn lies_are_not_believed() {
 fn what_changes_nothing_is_not_published() {
     let mut machine = informed(&[(0, Some(1), 1)]);
     assert!(machine.take_snapshot().is_some());
-    machine.handle_metadata(1, &metadata(&[1, 2], vec![topic("t", &[(0, Some(1), 1)])]));
+    machine.handle_metadata(FIRST, 1, &metadata(&[1, 2], vec![topic("t", &[(0, Some(1), 1)])]));
     assert!(machine.take_snapshot().is_none());
 }
 
@@ -365,21 +377,21 @@ fn an_identity_that_is_refused_does_not_keep_metadata_from_being_asked() {
     let mut machine = machine(&["a"], true);
     machine.handle_wanted(0, "t".into());
     machine.poll_connect(0).expect("it has somewhere to go");
-    machine.handle_ready();
-    assert_eq!(machine.poll_query(0), query(&["t"]), "metadata comes first");
-    machine.handle_metadata(0, &metadata(&[1], Vec::new()));
+    machine.handle_ready(FIRST);
+    assert_eq!(machine.poll_query(FIRST, 0), query(&["t"]), "metadata comes first");
+    machine.handle_metadata(FIRST, 0, &metadata(&[1], Vec::new()));
     let mut asked = (0, 0);
     for tick in 0..100 {
         let now = tick * 10 * MS;
-        match machine.poll_query(now) {
+        match machine.poll_query(FIRST, now) {
             Some(MetadataQuery::InitProducerId) => {
                 asked.0 += 1;
                 let refused = identity(-1, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
-                machine.handle_identity(now, &refused);
+                machine.handle_identity(FIRST, now, &refused);
             }
             Some(MetadataQuery::Metadata(_)) => {
                 asked.1 += 1;
-                machine.handle_metadata(now, &metadata(&[1], Vec::new()));
+                machine.handle_metadata(FIRST, now, &metadata(&[1], Vec::new()));
             }
             None => {}
         }
@@ -393,18 +405,18 @@ fn an_identity_that_is_refused_does_not_keep_metadata_from_being_asked() {
 fn c02_a_used_up_identity_is_replaced_once() {
     let mut machine = machine(&["a"], true);
     machine.poll_connect(0).expect("it has somewhere to go");
-    machine.handle_ready();
-    assert!(machine.poll_query(0).is_some());
-    machine.handle_metadata(0, &metadata(&[1], Vec::new()));
-    assert_eq!(machine.poll_query(0), Some(MetadataQuery::InitProducerId));
-    machine.handle_identity(0, &identity(7, ErrorCode::NONE));
+    machine.handle_ready(FIRST);
+    assert!(machine.poll_query(FIRST, 0).is_some());
+    machine.handle_metadata(FIRST, 0, &metadata(&[1], Vec::new()));
+    assert_eq!(machine.poll_query(FIRST, 0), Some(MetadataQuery::InitProducerId));
+    machine.handle_identity(FIRST, 0, &identity(7, ErrorCode::NONE));
     let first = machine.identity().expect("it was granted");
     machine.handle_identity_wanted(ProducerIdentity { id: 6, epoch: i16::MAX });
     assert_eq!(machine.identity(), Some(first), "that one was replaced before");
     machine.handle_identity_wanted(ProducerIdentity { id: 7, epoch: i16::MAX });
     assert_eq!(machine.identity(), None);
-    assert_eq!(machine.poll_query(1), Some(MetadataQuery::InitProducerId));
-    machine.handle_identity(1, &identity(8, ErrorCode::NONE));
+    assert_eq!(machine.poll_query(FIRST, 1), Some(MetadataQuery::InitProducerId));
+    machine.handle_identity(FIRST, 1, &identity(8, ErrorCode::NONE));
     assert_eq!(machine.identity().map(|identity| identity.id), Some(8));
 }
 
@@ -426,10 +438,10 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
         1,
     );
     assert!(machine.poll_connect(0).is_some());
-    machine.handle_ready();
+    machine.handle_ready(FIRST);
     let nothing = MetadataQuery::Metadata(Vec::new());
-    assert_eq!(machine.poll_query(0), Some(nothing), "lanes need leaders first");
-    machine.handle_metadata(1, &MetadataResponse::default());
+    assert_eq!(machine.poll_query(FIRST, 0), Some(nothing), "lanes need leaders first");
+    machine.handle_metadata(FIRST, 1, &MetadataResponse::default());
     machine.handle_wanted(1, "orders".into());
     let refused = InitProducerIdResponse {
         throttle_time_ms: 0,
@@ -438,15 +450,15 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
     };
     let mut asked = Vec::new();
     for now in 1..1_000 {
-        match machine.poll_query(now) {
+        match machine.poll_query(FIRST, now) {
             Some(MetadataQuery::InitProducerId) => {
                 asked.push("id");
-                machine.handle_identity(now, &refused);
+                machine.handle_identity(FIRST, now, &refused);
             }
             Some(MetadataQuery::Metadata(topics)) => {
                 asked.push("topics");
                 assert_eq!(topics.len(), 1);
-                machine.handle_metadata(now, &MetadataResponse::default());
+                machine.handle_metadata(FIRST, now, &MetadataResponse::default());
             }
             None => {}
         }
@@ -460,23 +472,23 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
 fn c23_rebootstrap_required_goes_back_to_the_bootstrap_list() {
     let mut machine = machine(&["seed"], false);
     machine.poll_connect(0).expect("it has somewhere to go");
-    machine.handle_ready();
-    assert_eq!(machine.poll_query(0), query(&[]));
-    machine.handle_metadata(0, &metadata(&[1, 2, 3], Vec::new()));
-    assert!(!machine.wants_rebootstrap());
+    machine.handle_ready(FIRST);
+    assert_eq!(machine.poll_query(FIRST, 0), query(&[]));
+    machine.handle_metadata(FIRST, 0, &metadata(&[1, 2, 3], Vec::new()));
+    assert!(machine.wants_rebootstrap().is_none());
     // Later the broker belongs to the cluster no longer.
-    assert_eq!(machine.poll_query(AGE), query(&[]));
+    assert_eq!(machine.poll_query(FIRST, AGE), query(&[]));
     let error = ErrorCode::REBOOTSTRAP_REQUIRED;
-    machine.handle_metadata(AGE, &MetadataResponse { error, ..Default::default() });
-    assert!(machine.wants_rebootstrap());
-    machine.handle_down(AGE, "closed for it".into());
+    machine.handle_metadata(FIRST, AGE, &MetadataResponse { error, ..Default::default() });
+    assert!(machine.wants_rebootstrap().is_some());
+    machine.handle_down(FIRST, AGE, "closed for it".into());
     let later = AGE + 100 * MS;
-    let next = machine.poll_connect(later).expect("the list");
+    let (_, next) = machine.poll_connect(later).expect("the list");
     assert_eq!(&*next.host, "seed", "and none of the brokers that were known");
-    machine.handle_ready();
-    assert_eq!(machine.poll_query(later), query(&[]));
-    machine.handle_metadata(later, &metadata(&[7], Vec::new()));
-    assert!(!machine.wants_rebootstrap());
+    machine.handle_ready(FIRST);
+    assert_eq!(machine.poll_query(FIRST, later), query(&[]));
+    machine.handle_metadata(FIRST, later, &metadata(&[7], Vec::new()));
+    assert!(machine.wants_rebootstrap().is_none());
     assert!(machine.last_problem().is_none());
 }
 
@@ -486,7 +498,7 @@ fn f26_topics_that_nobody_wants_are_not_kept() {
     let invented = |n: usize| topic(&format!("invented {n}"), &[(0, None, 1)]);
     for round in 0..10 {
         let topics = (0..100).map(|n| invented(100 * round + n)).collect();
-        machine.handle_metadata(MS, &metadata(&[1, 2], topics));
+        machine.handle_metadata(FIRST, MS, &metadata(&[1, 2], topics));
     }
     assert_eq!(machine.snapshot().topics.len(), 1);
     assert!(!machine.snapshot().has_leaderless(), "their leaders are nobody's concern");
@@ -498,7 +510,7 @@ fn c18_while_nobody_can_be_asked_a_topic_is_not_called_unknown() {
     let mut machine = machine(&["a"], false);
     machine.handle_wanted(10, "t".into());
     machine.poll_connect(10).expect("it has somewhere to go");
-    machine.handle_down(20, "refused".into());
+    machine.handle_down(FIRST, 20, "refused".into());
     assert_eq!(machine.poll_unknown(10 + 2 * LIMIT), []);
     let timeout = 4 * LIMIT;
     assert_eq!(machine.poll_unknown(10 + timeout - 1), []);
@@ -510,8 +522,8 @@ fn c18_while_nobody_can_be_asked_a_topic_is_not_called_unknown() {
     // The limit begins with the first answer that says so.
     machine.handle_wanted(timeout, "t".into());
     machine.poll_connect(2 * timeout).expect("it has somewhere to go");
-    machine.handle_ready();
-    assert_eq!(machine.poll_query(2 * timeout), query(&["t"]));
+    machine.handle_ready(FIRST);
+    assert_eq!(machine.poll_query(FIRST, 2 * timeout), query(&["t"]));
 }
 
 #[test]
@@ -520,9 +532,9 @@ fn a_topic_that_is_new_is_asked_for_at_once() {
     let now = 10 * MS;
     machine.handle_wanted(now, "new".into());
     assert_eq!(machine.poll_timeout(now).map(|at| at <= now), Some(true));
-    assert_eq!(machine.poll_query(now), query(&["new", "t"]), "whatever the interval");
+    assert_eq!(machine.poll_query(FIRST, now), query(&["new", "t"]), "whatever the interval");
     let mut unknown = topic("new", &[]);
     unknown.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    machine.handle_metadata(now, &metadata(&[1], vec![unknown]));
-    assert_eq!(machine.poll_query(now), None, "the second time it keeps to the interval");
+    machine.handle_metadata(FIRST, now, &metadata(&[1], vec![unknown]));
+    assert_eq!(machine.poll_query(FIRST, now), None, "the second time it keeps to the interval");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ClusterSnapshot, MetadataConfig};
+use super::{BrokerAddress, ClusterSnapshot, MetadataConfig};
 use crate::error::DeliveryErrorCause;
 use crate::protocol::{ErrorCode, MetadataResponse};
 
@@ -29,7 +29,13 @@ struct Wanted {
     unknown_since: Option<u64>,
     /// What the last response said about it.
     error: ErrorCode,
+    /// The first broker that said so, as long as no other one has confirmed it.
+    said_by: Option<BrokerAddress>,
 }
+
+/// So long beyond its limit a topic is not called unknown before a second broker said so too, in
+/// nanoseconds: others may be down.
+const SECOND_OPINION_MAX: u64 = 2_000_000_000;
 
 /// When, and why, what waits for a topic fails.
 enum Due {
@@ -54,7 +60,8 @@ impl Wanted {
         let unanswered = since.saturating_add(config.delivery_timeout);
         let unknown = self
             .unknown_since
-            .map(|unknown| since.max(unknown).saturating_add(config.topic_unknown_max));
+            .map(|unknown| since.max(unknown).saturating_add(config.topic_unknown_max))
+            .map(|at| at.saturating_add(self.said_by.as_ref().map_or(0, |_| SECOND_OPINION_MAX)));
         Some(match unknown {
             Some(at) if at <= unanswered => Due::Unknown(at),
             _ => Due::Unanswered(unanswered),
@@ -76,6 +83,7 @@ impl WantedTopics {
             asked: false,
             unknown_since: None,
             error: ErrorCode::NONE,
+            said_by: None,
         });
         if !known {
             entry.waiting_since.get_or_insert(now);
@@ -104,12 +112,14 @@ impl WantedTopics {
         self.topics.keys().cloned().collect()
     }
 
-    /// Metadata arrived, and `snapshot` is what is known with it.
+    /// Metadata arrived, and `snapshot` is what is known with it. `asked` is whom it is from, if
+    /// there are others to ask.
     pub(super) fn handle_metadata(
         &mut self,
         now: u64,
         response: &MetadataResponse,
         snapshot: &ClusterSnapshot,
+        asked: Option<BrokerAddress>,
     ) {
         for topic in &response.topics {
             let Some(wanted) = topic.name.as_deref().and_then(|name| self.topics.get_mut(name))
@@ -121,7 +131,13 @@ impl WantedTopics {
         for (name, wanted) in &mut self.topics {
             if snapshot.topics.contains_key(name) {
                 (wanted.waiting_since, wanted.unknown_since) = (None, None);
+                wanted.said_by = None;
             } else if wanted.asked {
+                if wanted.unknown_since.is_none() {
+                    wanted.said_by.clone_from(&asked);
+                } else if wanted.said_by != asked {
+                    wanted.said_by = None;
+                }
                 wanted.unknown_since.get_or_insert(now);
             }
         }

@@ -181,6 +181,19 @@ impl EmbeddedCluster {
         Ok(())
     }
 
+    /// Cuts a broker off from the others, not from its clients: from now on its metadata tells the
+    /// leaders of this moment. What it is asked to append it judges as before.
+    pub fn isolate_broker(&self, id: i32) {
+        let picture = self.shared.picture();
+        let mut known = self.node(id).picture.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(picture);
+    }
+
+    /// Lets a broker that was isolated hear of the others again.
+    pub fn rejoin_broker(&self, id: i32) {
+        *self.node(id).picture.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Lets a broker stand still, like a process under SIGSTOP: the system still accepts
     /// connections and bytes for it, it reads and answers nothing. (A read that is under way may
     /// still take what comes first.) Nothing happens if it is stopped.

@@ -30,8 +30,13 @@ pub(super) struct Node {
     /// Listed in metadata and able to lead. A stopped broker stays registered until failed over, as
     /// one whose session has not timed out.
     pub registered: AtomicBool,
+    /// What it knows of leaders, if it is cut off from the others.
+    pub picture: Mutex<Option<Picture>>,
     pub counters: Counters,
 }
+
+/// Leaders and their epochs, by topic id and partition, as they were at one time.
+pub(super) type Picture = HashMap<[u8; 16], Vec<(i32, i32)>>;
 
 impl Node {
     /// Where clients are told to find it.
@@ -116,6 +121,7 @@ impl Shared {
             address,
             advertised: Mutex::new(address),
             registered: AtomicBool::new(true),
+            picture: Mutex::new(None),
             counters: Counters::new(),
         };
         Shared {
@@ -182,6 +188,16 @@ impl Shared {
         let (id, log_append_time) = (old.id, old.log_append_time);
         topics.insert(Topic { name: name.to_owned(), id, log_append_time, partitions });
         true
+    }
+
+    /// Who leads what at present.
+    pub(super) fn picture(&self) -> Picture {
+        let all: Vec<Arc<Topic>> = self.topics(|topics| topics.all().cloned().collect());
+        let leaders = |topic: &Arc<Topic>| {
+            let known = (0..).map_while(|index| topic.partition(index));
+            (topic.id, known.map(|it| (it.leader, it.leader_epoch)).collect())
+        };
+        all.iter().map(leaders).collect()
     }
 
     /// Moves the lead of everything `id` leads to the next registered brokers, or to none.

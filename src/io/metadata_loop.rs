@@ -1,4 +1,4 @@
-//! The metadata channel: its own thread and connection. Drives the metadata machine and the
+//! The metadata channel: its own thread, and a connection or two. Drives the metadata machine and the
 //! publisher, which tells shards what the machine learns.
 
 use std::io::{self, IoSlice};
@@ -19,15 +19,13 @@ use super::socket::{Progress, Socket, SocketOptions};
 use super::threads::OwnThread;
 use super::warnings::Warnings;
 use crate::batch::{RecordAccumulator, ShardId};
-use crate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, MetadataQuery};
+use crate::cluster::{BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery};
 use crate::connection::{Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind};
 use crate::policy::RetryPolicy;
 use crate::protocol::{
     ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
 };
 use crate::shard::{Control, PortTable, Publisher, ShardConfig, ShardHost};
-
-const SOCKET: mio::Token = mio::Token(0);
 
 /// What a metadata loop is made of.
 pub struct MetadataParts {
@@ -131,13 +129,26 @@ struct MetadataLoop {
     publisher: Publisher,
     host: LoopHost,
     resolver: Arc<Resolver>,
+    attempts: u64,
+    /// By [`ChannelId::index`].
+    links: [Link; 2],
+    warnings: Warnings,
+    stopped: bool,
+}
+
+/// One of the channel's connections, or the attempt at it.
+#[derive(Default)]
+struct Link {
+    /// Which attempt of all.
     attempt: u64,
-    /// Whom the present attempt or connection is to.
+    /// Whom it is to.
     peer: Option<BrokerAddress>,
     socket: Option<Socket>,
     connection: Option<Connection>,
-    warnings: Warnings,
-    stopped: bool,
+}
+
+fn token_of(id: ChannelId) -> mio::Token {
+    mio::Token(id.index())
 }
 
 impl MetadataLoop {
@@ -166,10 +177,8 @@ impl MetadataLoop {
             mailbox,
             clock: Clock,
             resolver,
-            attempt: 0,
-            peer: None,
-            socket: None,
-            connection: None,
+            attempts: 0,
+            links: [Link::default(), Link::default()],
             warnings: Warnings::default(),
             stopped: false,
         }
@@ -189,14 +198,19 @@ impl MetadataLoop {
             self.handle(now, message);
         }
         self.check_timeouts(now);
-        if self.machine.wants_rebootstrap() {
-            self.lose(now, "the broker asks to go back to the bootstrap servers");
+        if let Some(id) = self.machine.wants_rebootstrap() {
+            self.lose(id, now, "the broker asks to go back to the bootstrap servers");
         }
-        if let Some(address) = self.machine.poll_connect(now) {
-            self.connect(now, address);
+        while let Some(id) = self.machine.poll_close(now) {
+            self.close(id);
         }
-        self.ask(now);
-        self.write(now);
+        while let Some((id, address)) = self.machine.poll_connect(now) {
+            self.connect(id, now, address);
+        }
+        for id in ChannelId::ALL {
+            self.ask(id, now);
+            self.write(id, now);
+        }
         self.publisher.publish(&mut self.machine, &mut self.host);
         self.publisher.fail_unknown(now, &mut self.machine);
         self.wait(events, now);
@@ -210,21 +224,25 @@ impl MetadataLoop {
             Message::Refresh => self.machine.handle_refresh_wanted(),
             Message::Hint(hint) => self.machine.handle_hint(&hint),
             Message::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
-            Message::Resolved { attempt, result } if attempt == self.attempt => {
-                self.handle_resolved(now, result);
+            Message::Resolved { attempt, result } => {
+                let is_it = |id: &ChannelId| self.links[id.index()].attempt == attempt;
+                // One that was given up meanwhile is nobody's.
+                if let Some(id) = ChannelId::ALL.into_iter().find(is_it) {
+                    self.handle_resolved(id, now, result);
+                }
             }
-            Message::Resolved { .. } => {}
             Message::Stop => self.stopped = true,
         }
     }
 
-    fn connect(&mut self, now: u64, address: BrokerAddress) {
-        self.attempt += 1;
-        self.peer = Some(address.clone());
+    fn connect(&mut self, id: ChannelId, now: u64, address: BrokerAddress) {
+        self.attempts += 1;
+        let attempt = self.attempts;
+        self.links[id.index()] = Link { attempt, peer: Some(address.clone()), ..Link::default() };
         match Resolver::literal(&address) {
-            Some(literal) => self.handle_resolved(now, Ok(vec![literal])),
+            Some(literal) => self.handle_resolved(id, now, Ok(vec![literal])),
             None => {
-                let (mailbox, attempt) = (self.mailbox.clone(), self.attempt);
+                let mailbox = self.mailbox.clone();
                 self.resolver.resolve(address, move |result| {
                     mailbox.send(Message::Resolved { attempt, result });
                 });
@@ -232,66 +250,72 @@ impl MetadataLoop {
         }
     }
 
-    fn handle_resolved(&mut self, now: u64, result: Resolved) {
+    fn handle_resolved(&mut self, id: ChannelId, now: u64, result: Resolved) {
         match result {
-            Err(problem) => self.lose(now, &problem),
+            Err(problem) => self.lose(id, now, &problem),
             Ok(addresses) => {
                 let mut socket = Socket::connect(addresses);
-                let registry = self.poll.registry();
-                let progress = socket.try_next(registry, SOCKET, &self.parts.sockets, now);
-                self.socket = Some(socket);
-                self.progressed(now, progress);
+                let (registry, options) = (self.poll.registry(), &self.parts.sockets);
+                let progress = socket.try_next(registry, token_of(id), options, now);
+                self.links[id.index()].socket = Some(socket);
+                self.progressed(id, now, progress);
             }
         }
     }
 
-    fn progressed(&mut self, now: u64, progress: Progress) {
+    fn progressed(&mut self, id: ChannelId, now: u64, progress: Progress) {
         match progress {
             Progress::Connecting | Progress::Unchanged => {}
             Progress::Connected => {
-                self.connection = Some(Connection::new(self.parts.connection.clone(), now));
+                let config = self.parts.connection.clone();
+                self.links[id.index()].connection = Some(Connection::new(config, now));
             }
-            Progress::Failed(problem) => self.lose(now, &problem),
+            Progress::Failed(problem) => self.lose(id, now, &problem),
         }
     }
 
     /// No connection came about, or it is gone.
-    fn lose(&mut self, now: u64, problem: &str) {
-        if let Some(mut socket) = self.socket.take() {
-            socket.close(self.poll.registry());
-        }
-        self.connection = None;
-        let peer = self.peer.take();
+    fn lose(&mut self, id: ChannelId, now: u64, problem: &str) {
+        let peer = self.close(id);
         let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
         let text = format!("{peer}{problem}");
-        if !self.machine.is_asking() && self.machine.is_ready() {
+        if self.machine.is_idle(id) {
             log::debug!("metadata channel: closed while idle: {text}");
         } else if self.warnings.is_due(now, &text) {
             log::warn!("metadata channel: {text}");
         } else {
             log::debug!("metadata channel: again: {text}");
         }
-        self.machine.handle_down(now, text.into());
+        self.machine.handle_down(id, now, text.into());
+    }
+
+    /// Closes what is open, and says whom it was to.
+    fn close(&mut self, id: ChannelId) -> Option<BrokerAddress> {
+        let mut link = std::mem::take(&mut self.links[id.index()]);
+        if let Some(socket) = &mut link.socket {
+            socket.close(self.poll.registry());
+        }
+        link.peer
     }
 
     fn receive(&mut self, now: u64, events: &Events) {
         for event in events {
-            if event.token() != SOCKET {
-                continue;
-            }
-            let Some(socket) = &mut self.socket else { continue };
+            let is_it = |id: &ChannelId| token_of(*id) == event.token();
+            let Some(id) = ChannelId::ALL.into_iter().find(is_it) else { continue };
+            let Some(socket) = &mut self.links[id.index()].socket else { continue };
             socket.writable |= event.is_writable();
-            let registry = self.poll.registry();
-            let progress = socket.handle_event(registry, SOCKET, &self.parts.sockets, now);
-            self.progressed(now, progress);
-            if let Err(error) = self.read(now) {
-                self.lose(now, &error.0);
+            let (registry, options) = (self.poll.registry(), &self.parts.sockets);
+            let progress = socket.handle_event(registry, token_of(id), options, now);
+            self.progressed(id, now, progress);
+            if let Err(error) = self.read(id, now) {
+                self.lose(id, now, &error.0);
             }
         }
     }
 
-    fn read(&mut self, now: u64) -> Result<(), ConnectionError> {
-        while let (Some(socket), Some(connection)) = (&mut self.socket, &mut self.connection) {
+    fn read(&mut self, id: ChannelId, now: u64) -> Result<(), ConnectionError> {
+        let link = &mut self.links[id.index()];
+        while let (Some(socket), Some(connection)) = (&mut link.socket, &mut link.connection) {
             let Some(bytes) = socket.read(connection.space()).map_err(ConnectionError::new)? else {
                 return Ok(());
             };
@@ -300,11 +324,13 @@ impl MetadataLoop {
                 match incoming {
                     Incoming::Ready => {
                         log::debug!("metadata channel: connected");
-                        self.machine.handle_ready();
+                        self.machine.handle_ready(id);
                     }
-                    Incoming::Metadata(response) => self.machine.handle_metadata(now, &response),
+                    Incoming::Metadata(response) => {
+                        self.machine.handle_metadata(id, now, &response);
+                    }
                     Incoming::InitProducerId(response) => {
-                        self.machine.handle_identity(now, &response);
+                        self.machine.handle_identity(id, now, &response);
                     }
                     Incoming::Pending | Incoming::Produce(..) => {}
                 }
@@ -316,26 +342,29 @@ impl MetadataLoop {
     }
 
     fn check_timeouts(&mut self, now: u64) {
-        if let Some(socket) = &mut self.socket
-            && socket.deadline() <= now
-        {
-            let registry = self.poll.registry();
-            let progress = socket.try_next(registry, SOCKET, &self.parts.sockets, now);
-            self.progressed(now, progress);
-        }
-        if let Some(connection) = &mut self.connection
-            && let Err(error) = connection.handle_timeout(now)
-        {
-            self.lose(now, &error.0);
+        for id in ChannelId::ALL {
+            let link = &mut self.links[id.index()];
+            if let Some(socket) = &mut link.socket
+                && socket.deadline() <= now
+            {
+                let (registry, options) = (self.poll.registry(), &self.parts.sockets);
+                let progress = socket.try_next(registry, token_of(id), options, now);
+                self.progressed(id, now, progress);
+            }
+            if let Some(connection) = &mut self.links[id.index()].connection
+                && let Err(error) = connection.handle_timeout(now)
+            {
+                self.lose(id, now, &error.0);
+            }
         }
     }
 
-    fn ask(&mut self, now: u64) {
-        let Some(connection) = &mut self.connection else { return };
+    fn ask(&mut self, id: ChannelId, now: u64) {
+        let Some(connection) = &mut self.links[id.index()].connection else { return };
         if !connection.is_ready() || now < connection.throttled_until() {
             return;
         }
-        let Some(query) = self.machine.poll_query(now) else { return };
+        let Some(query) = self.machine.poll_query(id, now) else { return };
         let api = match query {
             MetadataQuery::Metadata(_) => ApiKey::Metadata,
             MetadataQuery::InitProducerId => ApiKey::InitProducerId,
@@ -349,7 +378,7 @@ impl MetadataLoop {
                     ""
                 }
             );
-            return self.lose(now, &problem);
+            return self.lose(id, now, &problem);
         };
         match query {
             MetadataQuery::Metadata(topics) => {
@@ -376,8 +405,9 @@ impl MetadataLoop {
         }
     }
 
-    fn write(&mut self, now: u64) {
-        while let (Some(socket), Some(connection)) = (&mut self.socket, &mut self.connection) {
+    fn write(&mut self, id: ChannelId, now: u64) {
+        let link = &mut self.links[id.index()];
+        while let (Some(socket), Some(connection)) = (&mut link.socket, &mut link.connection) {
             if !connection.wants_write() || !socket.writable {
                 return;
             }
@@ -386,23 +416,19 @@ impl MetadataLoop {
             match socket.write(&slices[..used]) {
                 Ok(None) => return,
                 Ok(Some(bytes)) => connection.handle_written(now, bytes, &mut Vec::new()),
-                Err(error) => return self.lose(now, &error.to_string()),
+                Err(error) => return self.lose(id, now, &error.to_string()),
             }
         }
     }
 
     fn wait(&mut self, events: &mut Events, now: u64) {
-        let connection = self.connection.as_ref();
-        let machine = match connection {
-            Some(connection) => {
-                let due = self.machine.poll_timeout(now);
-                due.map(|at| at.max(connection.throttled_until()))
-            }
-            None => self.machine.poll_timeout(now),
-        };
-        let setup = self.socket.as_ref().map(Socket::deadline).filter(|&at| at != u64::MAX);
-        let response = connection.and_then(Connection::poll_timeout);
-        let next = [machine, setup, response].into_iter().flatten().min();
+        let links = || self.links.iter();
+        let connections = || links().filter_map(|link| link.connection.as_ref());
+        let throttled = connections().map(Connection::throttled_until).max().unwrap_or(0);
+        let machine = self.machine.poll_timeout(now).map(|at| at.max(throttled));
+        let setups = links().filter_map(|link| link.socket.as_ref()).map(Socket::deadline);
+        let responses = connections().filter_map(Connection::poll_timeout);
+        let next = setups.filter(|&at| at != u64::MAX).chain(responses).chain(machine).min();
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         self.mailbox.bell.prepare_to_sleep();
         if !self.mailbox.messages.is_empty() || self.stopped {

@@ -2,7 +2,7 @@
 //!
 //! * `event_loop`: the thread that drives one shard per producer: poll, read, write.
 //! * [`EventLoops`]: which threads there are, and where they are pinned.
-//! * `metadata_loop`: the metadata machine's thread and connection.
+//! * `metadata_loop`: the metadata machine's thread and its connections, two at most.
 //! * `metadata_mailbox`: how other threads reach it.
 //! * `warnings`: which warnings are news.
 //! * `shard_host`: starts shards on event loops.

@@ -208,12 +208,14 @@ mod tests {
     use super::*;
     use crate::batch::AccumulatorConfig;
     use crate::buffer::{AccountId, BufferPool, BufferPoolOptions};
+    use crate::cluster::ChannelId;
     use crate::cluster::tests::{machine, metadata, topic};
     use crate::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
     use crate::shard::{ShardPort, WakeLoop};
     use crate::sync::Doorbell;
 
     const MS: u64 = 1_000_000;
+    const FIRST: ChannelId = ChannelId::FIRST;
 
     struct NoWaker;
 
@@ -281,22 +283,22 @@ mod tests {
 
         fn connect(&mut self, now: u64) {
             self.machine.poll_connect(now).expect("it has somewhere to go");
-            self.machine.handle_ready();
+            self.machine.handle_ready(FIRST);
         }
 
         fn answer_metadata(&mut self, now: u64, partitions: i32) {
             self.machine.handle_refresh_wanted();
-            self.machine.poll_query(now).expect("it asks");
+            self.machine.poll_query(FIRST, now).expect("it asks");
             let partitions: Vec<_> = (0..partitions).map(|index| (index, Some(1), 1)).collect();
             let response = metadata(&[1], vec![topic("t", &partitions)]);
-            self.machine.handle_metadata(now, &response);
+            self.machine.handle_metadata(FIRST, now, &response);
         }
 
         fn answer_identity(&mut self, now: u64, error: ErrorCode) {
-            self.machine.poll_query(now).expect("it asks");
+            self.machine.poll_query(FIRST, now).expect("it asks");
             let identity = ProducerIdentity { id: 7, epoch: 0 };
             let response = InitProducerIdResponse { throttle_time_ms: 0, error, identity };
-            self.machine.handle_identity(now, &response);
+            self.machine.handle_identity(FIRST, now, &response);
         }
     }
 
@@ -309,12 +311,12 @@ mod tests {
 
         // A problem; another one, while it keeps shards from numbering batches.
         bench.machine.poll_connect(0).expect("it has somewhere to go");
-        bench.machine.handle_down(0, "refused".into());
+        bench.machine.handle_down(FIRST, 0, "refused".into());
         let view = bench.publish().0.expect("a problem");
         assert_eq!((view.generation, view.last_problem.as_deref()), (2, Some("refused")));
         assert!(bench.publish().0.is_none());
         bench.machine.poll_connect(50 * MS).expect("again");
-        bench.machine.handle_down(50 * MS, "reset".into());
+        bench.machine.handle_down(FIRST, 50 * MS, "reset".into());
         let view = bench.publish().0.expect("another problem");
         assert_eq!(view.last_problem.as_deref(), Some("reset"));
 

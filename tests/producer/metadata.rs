@@ -458,3 +458,49 @@ fn c21_keys_keep_their_partition_whatever_happens_to_leaders_and_growth() {
     assert_eq!(after, partitions);
     assert!(partitions.contains(&1));
 }
+
+/// The broker that the metadata channel asks.
+fn asked_for_metadata(cluster: &EmbeddedCluster) -> i32 {
+    let stats = cluster.stats();
+    let asked = |broker: &&tidegate::embedded::BrokerStats| {
+        broker.api_versions.iter().any(|(&(key, _), &count)| key == 3 && count > 0)
+    };
+    let brokers: Vec<_> = stats.brokers.iter().filter(asked).map(|it| it.broker).collect();
+    assert_eq!(brokers.len(), 1, "one broker is asked while all is well");
+    brokers[0]
+}
+
+/// The leader of a partition moves between two brokers, while the third, which the metadata channel
+/// asks, is not of use. Within two seconds a second broker is asked.
+fn moves_behind_the_back_of_the_broker_that_is_asked(trouble: impl Fn(&EmbeddedCluster, i32)) {
+    let cluster = cluster(3, 3);
+    // Before version 10 a leader that was deposed names no other.
+    cluster.limit_api(0, 3, 9);
+    let producer = quick(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 3);
+    let asked = asked_for_metadata(&cluster);
+    let partition = u32::try_from(asked % 3).unwrap();
+    let leader = cluster.leader("t", partition as i32).unwrap();
+    assert_ne!(leader, asked);
+    trouble(&cluster, asked);
+    cluster.move_leader("t", partition as i32, 6 - leader - asked);
+    let start = Instant::now();
+    acked(topic.send_record(to(partition, "moved")).unwrap());
+    assert!(start.elapsed() < secs(20), "{:?}", start.elapsed());
+    cluster.resume_broker(asked);
+    close(&producer);
+}
+
+#[test]
+fn f44_a_metadata_broker_that_hangs_is_not_waited_for() {
+    // The request's timeout is 30 s.
+    moves_behind_the_back_of_the_broker_that_is_asked(|cluster, asked| cluster.pause_broker(asked));
+}
+
+#[test]
+fn f44_a_metadata_broker_with_an_old_picture_is_left() {
+    moves_behind_the_back_of_the_broker_that_is_asked(|cluster, asked| {
+        cluster.isolate_broker(asked);
+    });
+}

@@ -10,7 +10,7 @@ use tidegate::batch::{
     AccumulatorConfig, CellHandle, Lane, RecordAccumulator, Refusal, ShardId, TopicLanes, take_room,
 };
 use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions};
-use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, MetadataQuery};
+use tidegate::cluster::{BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery};
 use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
 use tidegate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
@@ -95,6 +95,8 @@ pub struct World {
     gone: Vec<(usize, Token)>,
     pub machine: MetadataMachine,
     answer: Option<(u64, Answer)>,
+    channel: ChannelId,
+    is_connected: bool,
     /// Questions of the metadata machine go unanswered.
     pub metadata_is_silent: bool,
     /// A record that is sent, once, when a lane is between two shards.
@@ -176,6 +178,8 @@ impl World {
             machine,
             publisher,
             answer: None,
+            channel: ChannelId::FIRST,
+            is_connected: false,
             metadata_is_silent: false,
             lanes_come_first: false,
             sent_while_a_lane_moves: None,
@@ -284,14 +288,27 @@ impl World {
         let now = self.now();
         if let Some((_, answer)) = self.answer.take_if(|(at, _)| *at <= now) {
             match answer {
-                Answer::Metadata(response) => self.machine.handle_metadata(now, &response),
-                Answer::Identity(response) => self.machine.handle_identity(now, &response),
+                Answer::Metadata(response) => {
+                    self.machine.handle_metadata(self.channel, now, &response);
+                }
+                Answer::Identity(response) => {
+                    self.machine.handle_identity(self.channel, now, &response);
+                }
             }
         }
-        if self.machine.poll_connect(now).is_some() {
-            self.machine.handle_ready();
+        if self.machine.poll_close(now).is_some() {
+            self.answer = None;
         }
-        if let Some(query) = self.machine.poll_query(now)
+        // The broker that answers is never left alone: all say the same. A second is refused.
+        while let Some((id, _)) = self.machine.poll_connect(now) {
+            if self.is_connected {
+                self.machine.handle_down(id, now, "one is enough".into());
+            } else {
+                (self.is_connected, self.channel) = (true, id);
+                self.machine.handle_ready(id);
+            }
+        }
+        if let Some(query) = self.machine.poll_query(self.channel, now)
             && !self.metadata_is_silent
         {
             let answer = match query {

@@ -19,6 +19,8 @@ pub struct Broker {
     /// Responses that will be odd, or ask for quiet.
     pub odd: u32,
     pub throttles: u32,
+    /// What it says of the cluster, once and for all: it is cut off from the others.
+    pub picture: Option<tide::MetadataResponse>,
     /// What reached it while it was paused.
     pub deferred: Vec<Event>,
 }
@@ -237,6 +239,9 @@ impl Cluster {
 
     /// What a broker says of the cluster.
     pub fn metadata(&self, broker: usize) -> tide::MetadataResponse {
+        if let Some(picture) = &self.brokers[broker].picture {
+            return picture.clone();
+        }
         let brokers = self.brokers.iter().enumerate().filter(|(_, it)| it.down == 0);
         let brokers = brokers.map(|(index, _)| tide::BrokerMetadata {
             id: id(index),

@@ -2,14 +2,14 @@
 
 use std::io::IoSlice;
 
-use tidegate::cluster::{LeaderHint, MetadataQuery};
+use tidegate::cluster::{BrokerAddress, ChannelId, LeaderHint, MetadataQuery};
 use tidegate::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
 use tidegate::shard::{Action, Control, Token};
 
 use super::events::Event;
 use super::network::{Wire, full_for};
 use super::plan::MS;
-use super::world::{Answer, World};
+use super::world::{Answer, Link, World};
 
 /// Rounds of packing and writing in one turn, as in the real loop.
 const ROUNDS_MAX: usize = 4;
@@ -174,31 +174,51 @@ impl World {
 
     pub fn drive_metadata(&mut self) {
         let now = self.now();
-        if let Some(address) = self.client.machine.poll_connect(now) {
-            let number = address.host.rsplit('.').next().and_then(|part| part.parse().ok());
-            let broker: usize = number.expect("the model's hosts end in the broker's number");
-            let broker = broker - 1;
-            self.channel.generation += 1;
-            let generation = self.channel.generation;
-            self.channel.broker = Some(broker);
-            let it = &self.cluster.brokers[broker];
-            let (answers, there) = (it.paused == 0 && self.channel.silent == 0, it.down == 0);
-            match (there, answers) {
-                (false, _) => self.queue.push(MS, Event::ChannelLost { generation }),
-                (_, false) => self.queue.push(40 * MS, Event::ChannelLost { generation }),
-                _ => self.queue.push(MS, Event::ChannelReady { generation }),
-            }
+        while let Some(id) = self.client.machine.poll_close(now) {
+            self.channel.links[id.index()] = Link::default();
         }
-        if let Some(query) = self.client.machine.poll_query(now) {
-            self.ask(query);
+        while let Some((id, address)) = self.client.machine.poll_connect(now) {
+            self.connect_channel(id, &address);
+        }
+        for id in ChannelId::ALL {
+            if let Some(query) = self.client.machine.poll_query(id, now) {
+                self.ask(id, query);
+            }
         }
         self.client.publisher.publish(&mut self.client.machine, &mut self.client.host);
         self.client.publisher.fail_unknown(now, &mut self.client.machine);
     }
 
-    fn ask(&mut self, query: MetadataQuery) {
+    fn connect_channel(&mut self, id: ChannelId, address: &BrokerAddress) {
+        let number = address.host.rsplit('.').next().and_then(|part| part.parse().ok());
+        let broker: usize = number.expect("the model's hosts end in the broker's number");
+        let broker = broker - 1;
+        if self.trace {
+            self.note(format_args!("metadata channel {}: to broker {broker}", id.index()));
+        }
+        self.channel.generation += 1;
         let generation = self.channel.generation;
-        let broker = self.channel.broker.expect("there is a connection to ask on");
+        self.channel.links[id.index()] =
+            Link { generation, broker: Some(broker), ..Link::default() };
+        let it = &self.cluster.brokers[broker];
+        let (answers, there) = (it.paused == 0 && self.channel.silent == 0, it.down == 0);
+        match (there, answers) {
+            (false, _) => self.queue.push(MS, Event::ChannelLost { generation }),
+            (_, false) => self.queue.push(40 * MS, Event::ChannelLost { generation }),
+            _ => self.queue.push(MS, Event::ChannelReady { generation }),
+        }
+    }
+
+    /// Which of the machine's connections that is, if it is one still.
+    pub fn channel_of(&self, generation: u64) -> Option<ChannelId> {
+        let is_it = |id: &ChannelId| self.channel.links[id.index()].generation == generation;
+        ChannelId::ALL.into_iter().find(is_it)
+    }
+
+    fn ask(&mut self, channel: ChannelId, query: MetadataQuery) {
+        let link = &self.channel.links[channel.index()];
+        let generation = link.generation;
+        let broker = link.broker.expect("there is a connection to ask on");
         let it = &self.cluster.brokers[broker];
         if it.is_away() || self.channel.silent > 0 {
             return self.queue.push(60 * MS, Event::ChannelLost { generation });
@@ -217,17 +237,15 @@ impl World {
                 })
             }
         };
-        self.channel.answer = Some(answer);
+        self.channel.links[channel.index()].answer = Some(answer);
         let after = 2 * self.rng.range(self.plan.net.latency.0, self.plan.net.latency.1);
         self.queue.push(after, Event::ChannelAnswer { generation });
     }
 
     pub fn channel_answer(&mut self, generation: u64) {
-        if generation != self.channel.generation {
-            return;
-        }
+        let Some(id) = self.channel_of(generation) else { return };
         let now = self.now();
-        match self.channel.answer.take() {
+        match self.channel.links[id.index()].answer.take() {
             Some(Answer::Metadata(response)) => {
                 for (index, topic) in response.topics.iter().enumerate() {
                     for partition in &topic.partitions {
@@ -236,10 +254,12 @@ impl World {
                         *told = (*told).max(partition.leader_epoch);
                     }
                 }
-                self.client.machine.handle_metadata(now, &response);
+                self.client.machine.handle_metadata(id, now, &response);
                 self.check_epochs();
             }
-            Some(Answer::Identity(response)) => self.client.machine.handle_identity(now, &response),
+            Some(Answer::Identity(response)) => {
+                self.client.machine.handle_identity(id, now, &response);
+            }
             None => {}
         }
     }

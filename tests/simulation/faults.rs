@@ -4,7 +4,7 @@ use super::events::Event;
 use super::partition::BROKERS_MAX;
 use super::plan::{Fault, MS};
 use super::produce::{Odd, Served, serve};
-use super::world::World;
+use super::world::{Link, World};
 
 impl World {
     pub fn handle(&mut self, event: Event) {
@@ -66,17 +66,19 @@ impl World {
                     self.progress();
                 }
             }
-            Event::ChannelReady { generation } if generation == self.channel.generation => {
-                self.client.machine.handle_ready();
+            Event::ChannelReady { generation } => {
+                if let Some(id) = self.channel_of(generation) {
+                    self.client.machine.handle_ready(id);
+                }
             }
             Event::ChannelAnswer { generation } => self.channel_answer(generation),
-            Event::ChannelLost { generation } if generation == self.channel.generation => {
-                self.channel.generation += 1;
-                self.channel.broker = None;
-                self.channel.answer = None;
-                self.client.machine.handle_down(self.queue.now, "connection lost".into());
+            Event::ChannelLost { generation } => {
+                if let Some(id) = self.channel_of(generation) {
+                    self.channel.links[id.index()] = Link::default();
+                    let now = self.queue.now;
+                    self.client.machine.handle_down(id, now, "connection lost".into());
+                }
             }
-            Event::ChannelReady { .. } | Event::ChannelLost { .. } => {}
             Event::Over(fault) => self.end(&fault),
         }
     }
@@ -205,9 +207,11 @@ impl World {
                 self.wires[wire].break_off(wire, net, rng, &mut self.queue);
             }
         }
-        if self.channel.broker == Some(broker) {
-            let generation = self.channel.generation;
-            self.queue.push(MS, Event::ChannelLost { generation });
+        for link in &self.channel.links {
+            if link.broker == Some(broker) {
+                let generation = link.generation;
+                self.queue.push(MS, Event::ChannelLost { generation });
+            }
         }
     }
 
@@ -240,6 +244,10 @@ impl World {
                 self.cluster.brokers[broker].lags += 1;
                 self.queue.push(soon, Event::Shrink { broker });
                 self.queue.push(time, Event::Over(fault));
+            }
+            Fault::Isolate { broker } => {
+                let picture = self.cluster.metadata(broker);
+                self.cluster.brokers[broker].picture = Some(picture);
             }
             Fault::Refuse { broker, time } => {
                 self.cluster.brokers[broker].refuses += 1;

@@ -16,6 +16,8 @@ pub enum Fault {
     Pause { broker: usize, time: u64 },
     /// It fetches nothing from leaders for so long, and hears of no other leaders.
     Lag { broker: usize, time: u64 },
+    /// From now on, for good, it answers metadata with the picture of this moment.
+    Isolate { broker: usize },
     /// It refuses connections for so long.
     Refuse { broker: usize, time: u64 },
     /// All its connections are cut.
@@ -168,6 +170,12 @@ impl Plan {
                 faults.push((at, error));
                 faults.extend(cuts.map(|cut| (soon, cut)));
             }
+        }
+        // Of its own numbers: what the other faults of a seed are stays as it was.
+        let apart = &mut Rng::new(seed, 3);
+        if apart.percent(15) {
+            let at = apart.range(0, ends_at / 2);
+            faults.push((at, Fault::Isolate { broker: apart.below(brokers) }));
         }
         let cut = if rng.percent(40) { rng.pick(&[5, 20, 60, 90]) } else { 0 };
         let net = Net {

@@ -28,13 +28,22 @@ pub enum Answer {
     Identity(InitProducerIdResponse),
 }
 
+/// One of the metadata channel's connections, or the attempt at it.
+#[derive(Default)]
+pub struct Link {
+    /// Which of all attempts; 0 is none.
+    pub generation: u64,
+    pub broker: Option<usize>,
+    pub answer: Option<Answer>,
+}
+
 /// The metadata channel.
 #[derive(Default)]
 pub struct Channel {
     /// Counts attempts and connections.
     pub generation: u64,
-    pub broker: Option<usize>,
-    pub answer: Option<Answer>,
+    /// By the machine's ids.
+    pub links: [Link; 2],
     /// How many faults keep it silent.
     pub silent: u32,
     /// Producer ids given so far.

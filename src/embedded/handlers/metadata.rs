@@ -91,8 +91,14 @@ fn described(shared: &Shared, broker: i32, topic: &Topic) -> MetadataResponseTop
     let all: Vec<BrokerId> = shared.nodes.iter().map(|node| BrokerId(node.id)).collect();
     let live: Vec<BrokerId> = shared.registered().map(|node| BrokerId(node.id)).collect();
     let offline: Vec<BrokerId> = all.iter().filter(|id| !live.contains(id)).copied().collect();
+    let picture = shared.node(broker).map(|node| &node.picture);
+    let picture = picture.map(|known| known.lock().unwrap_or_else(PoisonError::into_inner));
+    let old = |index: i32| {
+        let leaders = picture.as_ref()?.as_ref()?.get(&topic.id)?;
+        leaders.get(usize::try_from(index).ok()?).copied()
+    };
     let partition = |(index, partition): (i32, &std::sync::Arc<std::sync::Mutex<_>>)| {
-        let (leader, epoch) = leadership(partition);
+        let (leader, epoch) = old(index).unwrap_or_else(|| leadership(partition));
         MetadataResponsePartition::default()
             .with_error_code(if leader < 0 { error::LEADER_NOT_AVAILABLE } else { error::NONE })
             .with_partition_index(index)
