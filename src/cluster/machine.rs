@@ -51,7 +51,7 @@ const LEADERLESS_SHARE: u64 = 10;
 ///
 /// It asks on one connection, the present one. A broker that owes an answer for a second, or whose
 /// answers help no lane in trouble, gets another one beside it: whoever answers first, and knows
-/// more, is the present one from then on, and the other is closed ([`MetadataMachine::poll_close`]).
+/// more, is the present one from then on. The other is closed: [`MetadataMachine::poll_close`].
 pub struct MetadataMachine {
     config: MetadataConfig,
     snapshot: Arc<ClusterSnapshot>,

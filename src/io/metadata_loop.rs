@@ -1,5 +1,5 @@
-//! The metadata channel: its own thread, and a connection or two. Drives the metadata machine and the
-//! publisher, which tells shards what the machine learns.
+//! The metadata channel: its own thread, and a connection or two. Drives the metadata machine and
+//! the publisher, which tells shards what the machine learns.
 
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
