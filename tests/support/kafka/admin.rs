@@ -37,6 +37,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const BROKER_LIMIT_MS: i32 = 30_000;
 
 const PREFERRED: i8 = 0;
+const UNCLEAN: i8 = 1;
 
 /// Why an attempt did not succeed.
 pub(super) enum Trouble {
@@ -143,15 +144,29 @@ impl Cluster {
         replicas.extend(before.replicas.iter().copied().filter(|&id| id != to));
         replicas.truncate(before.replicas.len());
         self.reassign(topic, partition, &replicas);
+        self.elect(topic, partition, PREFERRED);
+        self.wait_everywhere(&what, |id| {
+            Ok(self.partition_at(id, topic, partition)?.leader == Some(to))
+        });
+    }
 
+    /// Makes a replica that runs the leader of a partition that has none, also one that is not in
+    /// sync: what it does not have is cut off.
+    #[track_caller]
+    pub fn elect_unclean(&self, topic: &str, partition: i32) {
+        self.elect(topic, partition, UNCLEAN);
+    }
+
+    #[track_caller]
+    fn elect(&self, topic: &str, partition: i32, election_type: i8) {
         let mut wanted = TopicPartitions::default();
         wanted.topic = name(topic);
         wanted.partitions = vec![partition];
         let mut request = ElectLeadersRequest::default();
-        request.election_type = PREFERRED;
+        request.election_type = election_type;
         request.topic_partitions = Some(vec![wanted]);
         request.timeout_ms = BROKER_LIMIT_MS;
-        insist(&what, || {
+        insist(&format!("electing a leader of {topic}-{partition}"), || {
             let answer = self.ask_any(1, &request)?;
             check(answer.error_code, None)?;
             let result = first(first(answer.replica_election_results)?.partition_result)?;
@@ -159,14 +174,15 @@ impl Cluster {
             if code == ResponseError::ElectionNotNeeded.code() {
                 return Ok(());
             }
-            // The broker may have to catch up before it can lead.
-            if code == ResponseError::PreferredLeaderNotAvailable.code() {
-                return Err(Trouble::Passing(format!("{to} cannot lead yet")));
+            // The broker may have to start, or to catch up, before it can lead.
+            let later = [
+                ResponseError::PreferredLeaderNotAvailable.code(),
+                ResponseError::EligibleLeadersNotAvailable.code(),
+            ];
+            if later.contains(&code) {
+                return Err(Trouble::Passing("no replica can lead yet".to_owned()));
             }
             check(code, result.error_message.as_ref())
-        });
-        self.wait_everywhere(&what, |id| {
-            Ok(self.partition_at(id, topic, partition)?.leader == Some(to))
         });
     }
 

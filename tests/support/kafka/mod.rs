@@ -45,6 +45,7 @@ pub use process::{state_of, wait_until};
 pub use reader::{ReadRecord, RecordView, TimestampType};
 pub use release::{Release, V0_9, V0_10, V0_11, V2_0, V2_3, V2_7, V4_3};
 pub use runner::{Test, run, run_selected};
+pub use settings::AccessRule;
 pub use wire::Wire;
 
 use jars::Install;

@@ -1,16 +1,17 @@
-//! Configurations and quotas, set and read over the wire.
+//! Configurations, quotas and access rules, set and read over the wire.
 
 use std::io;
 
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use kafka_protocol::messages::{
-    AlterClientQuotasRequest, DescribeClientQuotasRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest,
+    AlterClientQuotasRequest, CreateAclsRequest, DescribeAclsRequest, DescribeClientQuotasRequest,
+    DescribeConfigsRequest, IncrementalAlterConfigsRequest,
 };
 
 use super::admin::{check, describe, first, insist, text};
@@ -23,6 +24,38 @@ const CONFIG_DELETE: i8 = 1;
 const SOURCE_TOPIC: i8 = 1;
 const MATCH_EXACT: i8 = 0;
 const MATCH_DEFAULT: i8 = 1;
+
+const ACL_ANY: i8 = 1;
+const ACL_DENY: i8 = 2;
+const ACL_ALLOW: i8 = 3;
+const ACL_LITERAL: i8 = 3;
+const ACL_TOPIC: i8 = 2;
+const ACL_CLUSTER: i8 = 4;
+
+/// What a client that is not authenticated may do, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessRule {
+    /// Whether it may; a rule that denies goes before one that allows.
+    pub allow: bool,
+    /// The number of the operation: 2 for all, 4 to write, 12 for an idempotent write.
+    pub operation: i8,
+    /// To all topics; else to the cluster.
+    pub topics: bool,
+}
+
+impl AccessRule {
+    fn as_creation(&self) -> AclCreation {
+        let mut creation = AclCreation::default();
+        creation.resource_type = if self.topics { ACL_TOPIC } else { ACL_CLUSTER };
+        creation.resource_name = text(if self.topics { "*" } else { "kafka-cluster" });
+        creation.resource_pattern_type = ACL_LITERAL;
+        creation.principal = text("User:ANONYMOUS");
+        creation.host = text("*");
+        creation.operation = self.operation;
+        creation.permission_type = if self.allow { ACL_ALLOW } else { ACL_DENY };
+        creation
+    }
+}
 
 impl Cluster {
     /// Sets (`Some`) or resets (`None`) configurations of a topic, and waits until every running
@@ -80,6 +113,30 @@ impl Cluster {
         });
         self.wait_everywhere(&format!("{key} of client {client_id:?} to be {value:?}"), |id| {
             Ok(self.client_quota_at(id, client_id, key)? == value)
+        });
+    }
+
+    /// Adds rules for clients that are not authenticated, and waits until they are in force. The
+    /// brokers need an authorizer.
+    #[track_caller]
+    pub fn create_rules(&self, rules: &[AccessRule]) {
+        let mut request = CreateAclsRequest::default();
+        request.creations = rules.iter().map(AccessRule::as_creation).collect();
+        insist("creating access rules", || {
+            for result in self.ask_any(1, &request)?.results {
+                check(result.error_code, result.error_message.as_ref())?;
+            }
+            Ok(())
+        });
+        let mut request = DescribeAclsRequest::default();
+        request.resource_type_filter = ACL_ANY;
+        request.pattern_type_filter = ACL_ANY;
+        request.operation = ACL_ANY;
+        request.permission_type = ACL_ANY;
+        self.wait_everywhere("access rules", |id| {
+            let answer = Wire::connect(self.address(id))?.call(1, &request)?;
+            let rules_there = answer.resources.iter().map(|resource| resource.acls.len()).sum();
+            Ok(rules.len() <= rules_there)
         });
     }
 
