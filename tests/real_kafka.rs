@@ -5,16 +5,24 @@
 
 #[path = "support/example.rs"]
 mod example;
+#[path = "real_kafka/extent.rs"]
+mod extent;
 #[path = "real_kafka/failover.rs"]
 mod failover;
 #[path = "support/kafka/mod.rs"]
 mod kafka;
+#[path = "real_kafka/limits.rs"]
+mod limits;
 #[path = "support/logger.rs"]
 mod logger;
 #[path = "real_kafka/main_job.rs"]
 mod main_job;
 #[path = "real_kafka/many_partitions.rs"]
 mod many_partitions;
+#[path = "real_kafka/moved.rs"]
+mod moved;
+#[path = "real_kafka/old.rs"]
+mod old;
 #[path = "support/oracle.rs"]
 mod oracle;
 #[path = "real_kafka/records.rs"]
@@ -29,6 +37,7 @@ mod tools;
 use std::process::ExitCode;
 
 use kafka::Test;
+use libtest_mimic::Arguments;
 
 const TESTS: &[Test] = &[
     Test { name: "the_oracle_sees_every_fault", run: oracle::sees_every_fault },
@@ -51,9 +60,24 @@ const TESTS: &[Test] = &[
     Test { name: "all_brokers_stand_still_and_go_on", run: stalled::all_brokers },
     Test { name: "one_broker_of_three_stands_still", run: stalled::one_broker },
     Test { name: "nobody_waits_for_linger_under_pressure", run: many_partitions::steady },
+    Test {
+        name: "c47_f40_acks_0_loses_what_was_on_the_way_when_the_leader_moves",
+        run: moved::f40_acks_0_and_a_moved_leader,
+    },
+    Test { name: "c63_kafka_0_11_throttles_by_itself", run: old::c63_throttled_once },
 ];
+
+/// What takes minutes whatever is done: with `--long` only.
+const LONG: &[Test] =
+    &[Test { name: "c31_a_throttle_of_minutes_doubles_nothing", run: limits::c31_long_throttle }];
 
 fn main() -> ExitCode {
     logger::install();
-    kafka::run(TESTS)
+    let (long, rest): (Vec<_>, Vec<_>) = std::env::args().partition(|text| text == "--long");
+    let mut tests = TESTS.to_vec();
+    if !long.is_empty() {
+        extent::set_long();
+        tests.extend(LONG);
+    }
+    kafka::run_selected(&Arguments::from_iter(rest), &tests)
 }
