@@ -25,6 +25,8 @@ mod moved;
 mod old;
 #[path = "support/oracle.rs"]
 mod oracle;
+#[path = "support/proxy/mod.rs"]
+mod proxy;
 #[path = "real_kafka/records.rs"]
 mod records;
 #[path = "real_kafka/stalled.rs"]
@@ -63,6 +65,10 @@ const TESTS: &[Test] = &[
     Test {
         name: "c47_f40_acks_0_loses_what_was_on_the_way_when_the_leader_moves",
         run: moved::f40_acks_0_and_a_moved_leader,
+    },
+    Test {
+        name: "c51_f44_a_metadata_broker_that_hangs_is_passed_over",
+        run: moved::f44_metadata_broker_stopped,
     },
     Test { name: "c63_kafka_0_11_throttles_by_itself", run: old::c63_throttled_once },
 ];

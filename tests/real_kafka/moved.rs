@@ -6,9 +6,13 @@ use std::time::{Duration, Instant};
 use tidegate::{Acks, Delivery, Producer};
 
 use crate::extent;
-use crate::kafka::{Kafka, unique_topic, wait_until};
+use crate::kafka::{Cluster, ClusterConfig, Kafka, unique_topic, wait_until};
+use crate::proxy::{Proxy, api};
+use crate::streams::patient;
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// Ten times what it may take until records flow again.
+const RECOVERY_MAX: Duration = Duration::from_secs(20);
 
 /// Under acks=0 a broker that does not lead any more closes the connection, and says nothing else.
 pub fn f40_acks_0_and_a_moved_leader(kafka: &Kafka) {
@@ -55,4 +59,62 @@ pub fn f40_acks_0_and_a_moved_leader(kafka: &Kafka) {
     let told = (before + acked) as u64;
     println!("f40: {told} told delivered, {read} in the log, {} lost", told - read);
     assert!(told - read < u64::from(lost_max), "{read} of {told} are in the log");
+}
+
+/// The broker that metadata is asked of stands still, and so nobody hears of another's death.
+pub fn f44_metadata_broker_stopped(kafka: &Kafka) {
+    let proxies = [Proxy::start(), Proxy::start(), Proxy::start()];
+    let ports = proxies.each_ref().map(|proxy| proxy.address().port());
+    let cluster = kafka.start(&ClusterConfig::three().behind(&ports));
+    for (id, proxy) in (1..).zip(&proxies) {
+        proxy.forward_to(cluster.proxied_address(id));
+    }
+    let topic = unique_topic("hung");
+    cluster.create_topic(&topic, 1, 2, &[("min.insync.replicas", "1")]);
+    let addresses = proxies.each_ref().map(|proxy| proxy.address().to_string());
+    let producer = patient(Producer::builder(&addresses.join(",")))
+        .configure(|config| config.metadata_max_age = Duration::from_millis(200))
+        .build()
+        .expect("the settings work");
+    let handle = producer.topic(&topic).expect("a legal name");
+    handle.send((), "first").expect("there is room").wait().expect("acknowledged");
+    let asked = asked_for_metadata(&proxies);
+    let others: Vec<i32> = cluster.broker_ids().into_iter().filter(|&id| id != asked).collect();
+    cluster.reassign(&topic, 0, &others);
+    cluster.move_leader(&topic, 0, others[0]);
+    handle.send((), "second").expect("there is room").wait().expect("acknowledged");
+    assert_eq!(asked_for_metadata(&proxies), asked, "the metadata channel stays where it is");
+
+    cluster.stop(asked);
+    cluster.kill(others[0]);
+    let mut waits = handle.send((), "third").expect("there is room");
+    cluster.wait_for_leader(&topic, 0, |leader| leader == others[1]);
+    let start = Instant::now();
+    let outcome = waits.wait_timeout(LIMIT).expect("resolved within the limit");
+    let took = start.elapsed();
+    println!(
+        "f44: acknowledged {took:.2?} after the election, beside a metadata broker that hangs"
+    );
+    outcome.expect("the new leader acknowledges");
+    assert!(took < RECOVERY_MAX, "{took:?}");
+    cluster.cont(asked);
+    end(&producer, &cluster);
+}
+
+fn end(producer: &Producer, cluster: &Cluster) {
+    producer.close(LIMIT).wait().expect("everything is resolved");
+    cluster.wait_ready();
+}
+
+/// The broker that metadata is asked of, again and again.
+#[track_caller]
+fn asked_for_metadata(proxies: &[Proxy; 3]) -> i32 {
+    let counts = || proxies.each_ref().map(|proxy| proxy.seen().requests_of(api::METADATA));
+    let before = counts();
+    let mut asked = None;
+    assert!(wait_until(LIMIT, || {
+        asked = (0..3).find(|&index| counts()[index] >= before[index] + 3);
+        asked.is_some()
+    }));
+    asked.map(|index| index as i32 + 1).expect("the wait ends only when there is one")
 }

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::process;
-use super::release::{EXCLUDED, Logging, Quorum, Release};
+use super::release::{EXCLUDED, Logging, Release};
 
 /// The oldest Java that Kafka 4's brokers run on. Older releases run on it as well.
 const JAVA_VERSION_MIN: u32 = 17;
@@ -117,10 +117,6 @@ impl Install {
             Logging::Log4j1 => format!("-Dlog4j.configuration=file:{}", logging.display()),
             Logging::Log4j2 => format!("-Dlog4j2.configurationFile={}", logging.display()),
         });
-        if self.release.quorum == Quorum::ZooKeeper {
-            // With it the clients of some ZooKeepers do not connect on a Java newer than theirs.
-            arguments.push("-Dzookeeper.sasl.client=false".to_owned());
-        }
         // Codecs unpack their native libraries here, and remove them only at an orderly end.
         arguments.push(format!("-Djava.io.tmpdir={}", temporary.display()));
         if let Some(archive) = self.archive.get().and_then(Option::as_ref) {

@@ -38,6 +38,9 @@ pub(super) enum Logging {
 /// Brokers before 1.0 use a part of it that left Java with version 11.
 const JAXB: &str = "javax.xml.bind:jaxb-api:2.3.1";
 
+/// Those that came between it and 3.5 take apart how Java prints an address, which has changed.
+const ZOOKEEPER: &str = "org.apache.zookeeper:zookeeper:3.4.10";
+
 const FORMAT_NODES: (&str, &str) = ("FormatNodes.java", include_str!("../java/FormatNodes.java"));
 const KEYED_PRODUCER: (&str, &str) =
     ("KeyedProducer.java", include_str!("../java/KeyedProducer.java"));
@@ -70,7 +73,7 @@ pub static V2_7: Release = Release {
 pub static V2_3: Release = Release {
     version: "2.3.1",
     metadata: 8,
-    jars: &["org.apache.kafka:kafka_2.12:2.3.1", "org.slf4j:slf4j-log4j12:1.7.26"],
+    jars: &["org.apache.kafka:kafka_2.12:2.3.1", "org.slf4j:slf4j-log4j12:1.7.26", ZOOKEEPER],
     ..zookeeper_era(&V4_3)
 };
 
@@ -78,7 +81,7 @@ pub static V2_3: Release = Release {
 pub static V2_0: Release = Release {
     version: "2.0.1",
     metadata: 6,
-    jars: &["org.apache.kafka:kafka_2.12:2.0.1", "org.slf4j:slf4j-log4j12:1.7.25"],
+    jars: &["org.apache.kafka:kafka_2.12:2.0.1", "org.slf4j:slf4j-log4j12:1.7.25", ZOOKEEPER],
     ..zookeeper_era(&CLIENT_3_9)
 };
 

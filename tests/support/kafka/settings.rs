@@ -130,6 +130,9 @@ impl Cluster {
         });
         let mut request = DescribeAclsRequest::default();
         request.resource_type_filter = ACL_ANY;
+        request.resource_name_filter = None;
+        request.principal_filter = None;
+        request.host_filter = None;
         request.pattern_type_filter = ACL_ANY;
         request.operation = ACL_ANY;
         request.permission_type = ACL_ANY;
