@@ -43,6 +43,7 @@ impl IdentityQuestion {
         &mut self,
         now: u64,
         config: &MetadataConfig,
+        random: u64,
         response: &InitProducerIdResponse,
     ) {
         self.denied = None;
@@ -62,17 +63,23 @@ impl IdentityQuestion {
             self.denied = Some(response.error);
         }
         self.problem = Some(format!("InitProducerId: {}", response.error).into());
-        self.retry_at = now + config.interval_min;
+        self.retry_at = now + config.reconnect_backoff.lengthen(config.interval_min, random);
     }
 
     /// The connection was lost over the question. What made this broker hang up may do so again:
     /// the pauses grow, so that there is no storm of connections.
-    pub(super) fn handle_lost(&mut self, now: u64, config: &MetadataConfig, problem: Arc<str>) {
+    pub(super) fn handle_lost(
+        &mut self,
+        now: u64,
+        config: &MetadataConfig,
+        random: u64,
+        problem: Arc<str>,
+    ) {
         self.problem = Some(problem);
         let doubled = config.interval_min.saturating_mul(1 << self.failures.min(16));
-        let wait = doubled.min(config.backoff_max).max(config.interval_min);
+        let wait = doubled.min(config.reconnect_backoff.longest).max(config.interval_min);
         self.failures += 1;
-        self.retry_at = now + wait;
+        self.retry_at = now + config.reconnect_backoff.lengthen(wait, random);
     }
 
     /// The producer id, once there is one.

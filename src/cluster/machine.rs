@@ -7,6 +7,7 @@ use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion};
 use super::identity::IdentityQuestion;
 use super::wanted::{UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
+use crate::config::{ReconnectBackoff, ReconnectWaits};
 use crate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 
 /// Settings of the metadata channel. Times in nanoseconds.
@@ -25,10 +26,8 @@ pub struct MetadataConfig {
     pub topic_unknown_max: u64,
     /// What waits for a topic of which no broker has said anything fails after this.
     pub delivery_timeout: u64,
-    /// The first wait after every address failed; doubles up to `backoff_max`.
-    pub backoff_min: u64,
-    /// See `backoff_min`.
-    pub backoff_max: u64,
+    /// Waits after every address failed.
+    pub reconnect_backoff: ReconnectBackoff,
     /// Whether asking for a topic may create it.
     pub auto_create: bool,
     /// Whether a producer id is needed.
@@ -62,7 +61,8 @@ pub struct MetadataMachine {
     present: ChannelId,
     second: SecondOpinion,
     candidates: VecDeque<BrokerAddress>,
-    failures: u32,
+    /// How long to wait after all candidates failed.
+    waits: ReconnectWaits,
     refresh_wanted: bool,
     /// It is wanted because lanes are in trouble.
     in_trouble: bool,
@@ -74,6 +74,9 @@ pub struct MetadataMachine {
     /// A broker said that what is known of the brokers is of no use (KIP-1102).
     rebootstrap: bool,
     last_problem: Option<Arc<str>>,
+    /// Of the wait that follows the last question: clients that lost the same leader must not ask
+    /// in step.
+    spread: u64,
     random: u64,
 }
 
@@ -90,7 +93,7 @@ impl MetadataMachine {
             present: ChannelId::FIRST,
             second: SecondOpinion::new(),
             candidates: VecDeque::new(),
-            failures: 0,
+            waits: ReconnectWaits::default(),
             refresh_wanted: true,
             in_trouble: false,
             last_asked: None,
@@ -98,8 +101,14 @@ impl MetadataMachine {
             leaderless_since: None,
             rebootstrap: false,
             last_problem: None,
+            spread: 0,
             random: random | 1,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn config(&self) -> &MetadataConfig {
+        &self.config
     }
 
     /// The newest picture.
@@ -217,11 +226,15 @@ impl MetadataMachine {
 
     fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            items.swap(last, (self.random % (last as u64 + 1)) as usize);
+            items.swap(last, (self.next_random() % (last as u64 + 1)) as usize);
         }
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
     }
 
     /// The connection is ready for requests.
@@ -237,7 +250,7 @@ impl MetadataMachine {
         channel.in_flight = None;
         channel.answered = true;
         let took = channel.owes_since.take().map_or(0, |since| now.saturating_sub(since));
-        self.failures = 0;
+        self.waits.reset();
         self.candidates.clear();
         let other = id.other();
         let keeps_other = id == self.present && self.second.is_fruitless();
@@ -272,17 +285,18 @@ impl MetadataMachine {
                 self.last_asked = None;
             }
             Some(MetadataQuery::InitProducerId) => {
-                self.identity.handle_lost(now, &self.config, problem);
+                let random = self.next_random();
+                self.identity.handle_lost(now, &self.config, random, problem);
             }
             None => {}
         }
         let mut wait = 0;
         if !was_useful && self.candidates.is_empty() {
-            let doubled = self.config.backoff_min.saturating_mul(1 << self.failures.min(16));
-            wait = doubled.min(self.config.backoff_max);
-            self.failures += 1;
+            let random = self.next_random();
+            let backoff = &self.config.reconnect_backoff;
+            wait = backoff.vary(self.waits.fail(now, backoff), random);
         }
-        self.channel_mut(id).clear(now + wait);
+        self.channel_mut(id).clear(now.saturating_add(wait));
         if !self.channel(id.other()).is_down() {
             self.present = id.other();
             self.second.handle_switched();
@@ -305,7 +319,9 @@ impl MetadataMachine {
         if self.wanted.has_unasked() {
             return self.last_asked.unwrap_or(0);
         }
-        let rate_limit = self.last_asked.map_or(0, |at| at + self.config.interval_min);
+        let interval =
+            self.config.reconnect_backoff.lengthen(self.config.interval_min, self.spread);
+        let rate_limit = self.last_asked.map_or(0, |at| at + interval);
         let urgent = self.refresh_wanted || self.wanted.has_waiting();
         if urgent || self.last_answered.is_none() {
             return rate_limit;
@@ -320,7 +336,8 @@ impl MetadataMachine {
         let (since, asked) = (self.leaderless_since?, self.last_asked?);
         let (least, most) = (self.config.interval_min, self.config.leaderless_interval_max);
         let wait = asked.saturating_sub(since) / LEADERLESS_SHARE;
-        Some(asked + wait.clamp(least, most.max(least)))
+        let wait = wait.clamp(least, most.max(least));
+        Some(asked + self.config.reconnect_backoff.lengthen(wait, self.spread))
     }
 
     /// What to ask on a connection, if anything is due.
@@ -345,6 +362,7 @@ impl MetadataMachine {
         } else {
             self.refresh_wanted = false;
             self.last_asked = Some(now);
+            self.spread = self.next_random();
             MetadataQuery::Metadata(self.wanted.ask())
         };
         let for_trouble = !asks_identity && std::mem::take(&mut self.in_trouble);
@@ -400,7 +418,8 @@ impl MetadataMachine {
     /// A producer id arrived, or an error instead.
     pub fn handle_identity(&mut self, id: ChannelId, now: u64, response: &InitProducerIdResponse) {
         self.handle_answer(now, id);
-        self.identity.handle_response(now, &self.config, response);
+        let random = self.next_random();
+        self.identity.handle_response(now, &self.config, random, response);
     }
 
     /// The producer id, once there is one.

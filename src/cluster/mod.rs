@@ -14,6 +14,7 @@ mod snapshot;
 pub(crate) mod tests;
 mod wanted;
 
+pub use crate::config::ReconnectBackoff;
 pub use channel::ChannelId;
 pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery};
 pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};

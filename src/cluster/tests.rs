@@ -23,8 +23,12 @@ pub(crate) fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
         leaderless_interval_max: 1_000 * MS,
         topic_unknown_max: LIMIT,
         delivery_timeout: 4 * LIMIT,
-        backoff_min: 50 * MS,
-        backoff_max: 200 * MS,
+        reconnect_backoff: ReconnectBackoff {
+            first: 50 * MS,
+            longest: 200 * MS,
+            quick: 0,
+            jitter_percent: 0,
+        },
         auto_create: true,
         idempotent,
     };
@@ -430,8 +434,12 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
             leaderless_interval_max: 1_000,
             topic_unknown_max: 100_000,
             delivery_timeout: 400_000,
-            backoff_min: 50,
-            backoff_max: 200,
+            reconnect_backoff: ReconnectBackoff {
+                first: 50,
+                longest: 200,
+                quick: 0,
+                jitter_percent: 0,
+            },
             auto_create: false,
             idempotent: true,
         },
@@ -537,4 +545,48 @@ fn a_topic_that_is_new_is_asked_for_at_once() {
     unknown.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     machine.handle_metadata(FIRST, now, &metadata(&[1], vec![unknown]));
     assert_eq!(machine.poll_query(FIRST, now), None, "the second time it keeps to the interval");
+}
+
+/// When each of a hundred machines whose broker refuses everybody tries it for the `nth` time.
+fn dials(nth: usize) -> Vec<u64> {
+    let second = 1_000 * MS;
+    let reconnect_backoff = ReconnectBackoff {
+        first: 50 * MS,
+        longest: second,
+        quick: 30 * second,
+        jitter_percent: crate::config::JITTER_PERCENT,
+    };
+    let config = MetadataConfig { reconnect_backoff, ..machine(&["boot"], false).config().clone() };
+    let dial = |seed: u64| {
+        let mut machine = MetadataMachine::new(config.clone(), seed.wrapping_mul(0x9E37_79B9));
+        let mut now = 0;
+        for _ in 1..nth {
+            machine.poll_connect(now).expect("it is time");
+            machine.handle_down(now, "refused".into());
+            now = machine.poll_timeout(now).expect("it is tried again");
+        }
+        now
+    };
+    (1..=100).map(dial).collect()
+}
+
+#[test]
+fn c65_f52_clients_that_lost_the_same_broker_come_back_spread() {
+    // No tenth of the wait sees more than a third of them.
+    let densest = |times: &[u64], wait: u64| {
+        let count =
+            |from: u64| times.iter().filter(move |&&at| (from..from + wait / 10).contains(&at));
+        times.iter().map(|&from| count(from).count()).max().expect("there are some")
+    };
+    let second = dials(2);
+    assert!(second.iter().all(|at| (40 * MS..=60 * MS).contains(at)), "{second:?}");
+    assert!(densest(&second, 50 * MS) < 45, "{second:?}");
+    let tenth = dials(10);
+    assert!(densest(&tenth, 200 * MS) < 34, "{tenth:?}");
+    // Half a minute later each waits a second.
+    let (one, next) = (dials(200), dials(201));
+    for (one, next) in one.iter().zip(&next) {
+        assert!(*one > 30_000 * MS && (800 * MS..=1_200 * MS).contains(&(next - one)));
+    }
+    assert!(densest(&next, 1_000 * MS) < 34, "{next:?}");
 }

@@ -10,7 +10,9 @@ mod properties;
 mod properties_file;
 mod property_parse;
 mod property_table;
+mod reconnect;
 mod validate;
 
 pub use address::{HostPort, split_list};
 pub use producer_config::{Acks, ProducerConfig};
+pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};

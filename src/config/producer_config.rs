@@ -106,18 +106,23 @@ pub struct ProducerConfig {
     /// one of its partitions at a time is tried every `retry_backoff` nevertheless.
     /// `retry.backoff.max.ms`.
     pub retry_backoff_max: Duration,
-    /// The first wait before a broker is connected to again. Default: 50 ms.
-    /// `reconnect.backoff.ms`.
+    /// The first wait before a broker is connected to again, give or take a fifth; each further one
+    /// is twice as long. Default: 50 ms. `reconnect.backoff.ms`.
     pub reconnect_backoff: Duration,
-    /// The longest wait before a broker is connected to again. Default: 200 ms (Java: 1 s): a
-    /// broker that is back is used at once. Raise it where thousands of producers share a cluster.
-    /// `reconnect.backoff.max.ms`.
+    /// The longest wait before a broker is connected to again, give or take a fifth. Default: 1 s.
+    /// Raise it where thousands of producers share a cluster. `reconnect.backoff.max.ms`.
     pub reconnect_backoff_max: Duration,
-    /// How long each address of a broker may take to accept a connection. Default: 10 s.
-    /// `socket.connection.setup.timeout.ms`.
+    /// For so long after a broker was lost waits before it is connected to again are at most 200 ms
+    /// (or `reconnect_backoff`, if that is more), so that one that restarts is used at once.
+    /// Default: 30 s (Java: 0). It costs five connection attempts a second for each broker that is
+    /// away; lower it where thousands of producers share a cluster. `tidegate.reconnect.quick.ms`.
+    pub reconnect_quick: Duration,
+    /// How long each address of a broker may take to accept a connection and to answer its first
+    /// request, and a name to be looked up; connecting is given or takes a fifth of it, at random.
+    /// Default: 10 s. `socket.connection.setup.timeout.ms`.
     pub connection_setup_timeout: Duration,
-    /// Accepted and checked for the sake of Kafka's configurations, without effect yet: the former
-    /// does not grow. Default: 30 s.
+    /// What `connection_setup_timeout` grows to, twice as long with each failure in a row of an
+    /// address (KIP-601). Default: 30 s. Below `connection_setup_timeout` it has no effect.
     /// `socket.connection.setup.timeout.max.ms`.
     pub connection_setup_timeout_max: Duration,
     /// A connection unused for so long is closed. Default: 9 min, a little under the brokers' own
@@ -216,7 +221,8 @@ impl Default for ProducerConfig {
             retry_backoff: millis(100),
             retry_backoff_max: seconds(1),
             reconnect_backoff: millis(50),
-            reconnect_backoff_max: millis(200),
+            reconnect_backoff_max: seconds(1),
+            reconnect_quick: seconds(30),
             connection_setup_timeout: seconds(10),
             connection_setup_timeout_max: seconds(30),
             connections_max_idle: seconds(9 * 60),

@@ -120,12 +120,7 @@ pub(super) const KAFKA: &[Property] = &[
     field!("reconnect.backoff.ms", reconnect_backoff, milliseconds),
     field!("reconnect.backoff.max.ms", reconnect_backoff_max, milliseconds),
     field!("socket.connection.setup.timeout.ms", connection_setup_timeout, milliseconds),
-    without_effect!(
-        "socket.connection.setup.timeout.max.ms",
-        connection_setup_timeout_max,
-        milliseconds,
-        "socket.connection.setup.timeout.ms does not grow"
-    ),
+    field!("socket.connection.setup.timeout.max.ms", connection_setup_timeout_max, milliseconds),
     field!("connections.max.idle.ms", connections_max_idle, milliseconds_or_never),
     field!("metadata.max.age.ms", metadata_max_age, milliseconds),
     without_effect!(
@@ -179,6 +174,7 @@ pub(super) const KAFKA: &[Property] = &[
 /// This client's own names.
 pub(super) const OWN: &[Property] = &[
     field!("tidegate.request.bytes.max", request_bytes_max, size),
+    field!("tidegate.reconnect.quick.ms", reconnect_quick, milliseconds),
     field!("tidegate.metadata.min.refresh.ms", metadata_min_refresh, milliseconds),
     field!("tidegate.topic.unknown.max.ms", topic_unknown_max, milliseconds),
     field!("tidegate.allow.auto.create.topics", allow_auto_create_topics, boolean),

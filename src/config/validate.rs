@@ -141,6 +141,7 @@ impl ProducerConfig {
             ("retry.backoff.max.ms", self.retry_backoff_max, Duration::ZERO),
             ("reconnect.backoff.ms", self.reconnect_backoff, Duration::ZERO),
             ("reconnect.backoff.max.ms", self.reconnect_backoff_max, Duration::ZERO),
+            ("tidegate.reconnect.quick.ms", self.reconnect_quick, Duration::ZERO),
             ("socket.connection.setup.timeout.ms", self.connection_setup_timeout, least),
             ("socket.connection.setup.timeout.max.ms", self.connection_setup_timeout_max, least),
             ("connections.max.idle.ms", self.connections_max_idle, least),

@@ -7,7 +7,7 @@ use super::producer::{Producer, Running, Shared};
 use crate::batch::{AccumulatorConfig, RecordAccumulator};
 use crate::buffer::{AccountId, BufferPool, BufferPoolOptions, Class};
 use crate::cluster::{BrokerAddress, MetadataConfig};
-use crate::config::{Acks, ProducerConfig, split_list};
+use crate::config::{Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, split_list};
 use crate::connection::ConnectionConfig;
 use crate::error::BuildError;
 use crate::io::{
@@ -275,8 +275,7 @@ fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> Me
         leaderless_interval_max: nanos(LEADERLESS_INTERVAL_MAX),
         topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
         delivery_timeout: nanos(config.delivery_timeout),
-        backoff_min: nanos(config.reconnect_backoff),
-        backoff_max: nanos(config.reconnect_backoff_max),
+        reconnect_backoff: reconnect_backoff(config),
         auto_create: config.allow_auto_create_topics,
         idempotent: config.is_idempotent(),
     }
@@ -295,7 +294,7 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
         request_bytes_max: config.request_bytes_max,
         retries: config.retries,
         tries_for_all: config.retry_policy.is_none() && config.retries >= RETRIES_MANY,
-        reconnect_backoff: (nanos(config.reconnect_backoff), nanos(config.reconnect_backoff_max)),
+        reconnect_backoff: reconnect_backoff(config),
         idle_max: nanos(config.connections_max_idle),
         compression: config.compression,
         connection,
@@ -309,6 +308,17 @@ fn socket_options(config: &ProducerConfig) -> SocketOptions {
         keepalive: config.tcp_keepalive,
         user_timeout: config.request_timeout,
         setup_timeout: nanos(config.connection_setup_timeout),
+        setup_timeout_max: nanos(config.connection_setup_timeout_max),
+        reconnect: reconnect_backoff(config),
+    }
+}
+
+fn reconnect_backoff(config: &ProducerConfig) -> ReconnectBackoff {
+    ReconnectBackoff {
+        first: nanos(config.reconnect_backoff),
+        longest: nanos(config.reconnect_backoff_max),
+        quick: nanos(config.reconnect_quick),
+        jitter_percent: JITTER_PERCENT,
     }
 }
 

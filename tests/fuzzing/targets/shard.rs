@@ -14,8 +14,8 @@ use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
 use tidegate::protocol::{BrokerId, ProducerIdentity, TopicId};
 use tidegate::shard::{
-    Action, Control, Placement, PortTable, Shard, ShardConfig, ShardParts, ShardPort, Token, View,
-    WakeLoop,
+    Action, Control, Placement, PortTable, ReconnectBackoff, Shard, ShardConfig, ShardParts,
+    ShardPort, Token, View, WakeLoop,
 };
 use tidegate::sync::Doorbell;
 use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
@@ -242,7 +242,7 @@ impl Driven {
                     assert!(self.connecting.is_none() && self.connected.is_none(), "one each");
                     self.connecting = Some(token);
                 }
-                Action::Close(token) => {
+                Action::Close { token, .. } => {
                     assert_eq!(self.connected.take(), Some(token), "it closes what is open");
                 }
                 Action::SendLane { .. } => panic!("there is no other shard"),
@@ -315,7 +315,12 @@ fn parts(pool: &BufferPool) -> ShardParts {
         request_bytes_max: 8 << 20,
         retries: u32::MAX,
         tries_for_all: true,
-        reconnect_backoff: (50 * MS, 200 * MS),
+        reconnect_backoff: ReconnectBackoff {
+            first: 50 * MS,
+            longest: 200 * MS,
+            quick: 0,
+            jitter_percent: 0,
+        },
         idle_max: 540_000 * MS,
         compression: Compression::None,
         connection: Arc::new(connection),
