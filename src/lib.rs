@@ -247,6 +247,9 @@ pub use error::{
     ReturnedRecord, SendError, SendErrorKind,
 };
 pub use io::EventLoops;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use io::{NameAnswer, answer_name};
 pub use policy::{
     Backoff, BackoffStrategy, DefaultPartitioner, DefaultPartitioners, DropRecords, EveryTopic,
     ExponentialBackoff, ParkSender, PartitionRequest, PartitionView, Partitioner,

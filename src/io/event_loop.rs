@@ -20,11 +20,13 @@ use mio::{Events, Poll};
 use slab::Slab;
 
 use super::clock::Clock;
+use super::dial::Dialer;
 use super::metadata_mailbox::MetadataMailbox;
-use super::resolver::{Resolved, Resolver};
-use super::socket::{Progress, Socket, SocketOptions};
+use super::resolver::Resolved;
+use super::socket::{Progress, Socket};
 use super::sys::Timer;
 use crate::batch::RecordAccumulator;
+use crate::cluster::BrokerAddress;
 use crate::shard::{Action, Control, PortTable, Shard, ShardPort, Token, WakeLoop};
 use crate::sync::Doorbell;
 
@@ -48,8 +50,7 @@ const TIMER_TOKEN: mio::Token = mio::Token(usize::MAX - 1);
 pub(super) struct ShardContext {
     pub ports: Arc<PortTable>,
     pub metadata: Arc<MetadataMailbox>,
-    pub resolver: Arc<Resolver>,
-    pub sockets: SocketOptions,
+    pub dialer: Arc<Dialer>,
     pub accumulator: Arc<RecordAccumulator>,
 }
 
@@ -366,18 +367,11 @@ impl EventLoop {
         match action {
             Action::Connect { token, broker, address } => {
                 log::debug!("connecting to broker {broker} at {address}");
-                match Resolver::literal(&address) {
-                    Some(literal) => self.handle_resolved(now, key, token, Ok(vec![literal])),
-                    None => {
-                        let (shared, serial) = (self.shared.clone(), self.seats[key].serial);
-                        context.resolver.resolve(address, move |result| {
-                            let seat = key;
-                            shared.send(LoopMessage::Resolved { seat, serial, token, result });
-                        });
-                    }
-                }
+                self.connect(now, key, token, address);
             }
-            Action::Close(token) => self.forget_socket(key, token),
+            Action::Close { token, problem } => {
+                self.forget_socket(now, key, token, &problem);
+            }
             Action::SendLane { shard, half } => {
                 let port = context.ports.port(shard);
                 port.expect("views name shards that exist").send(Control::Lane(half));
@@ -388,25 +382,31 @@ impl EventLoop {
         }
     }
 
-    fn handle_resolved(&mut self, now: u64, key: usize, token: Token, result: Resolved) {
-        let addresses = match result {
-            Ok(addresses) => addresses,
-            Err(problem) => {
-                self.seats[key].shard.handle_down(now, token, &problem);
-                return;
-            }
-        };
-        let socket = Socket::connect(addresses);
-        let index = self.sockets.insert(SocketEntry { socket, seat: key, token });
+    fn connect(&mut self, now: u64, key: usize, token: Token, address: BrokerAddress) {
         let seat = &mut self.seats[key];
+        let (shared, serial) = (self.shared.clone(), seat.serial);
+        let socket = Socket::dial(address, &seat.context.dialer, now, move |result| {
+            shared.send(LoopMessage::Resolved { seat: key, serial, token, result });
+        });
+        let index = self.sockets.insert(SocketEntry { socket, seat: key, token });
         if seat.sockets.len() <= token.broker {
             seat.sockets.resize(token.broker + 1, None);
         }
         seat.sockets[token.broker] = Some((token.generation, index));
-        let options = &seat.context.sockets;
-        let registry = self.poll.registry();
-        let progress =
-            self.sockets[index].socket.try_next(registry, mio::Token(index), options, now);
+        self.advance(now, index);
+    }
+
+    fn handle_resolved(&mut self, now: u64, key: usize, token: Token, result: Resolved) {
+        let Some(index) = socket_of(&self.seats[key].sockets, token) else { return };
+        let (socket, registry) = (&mut self.sockets[index].socket, self.poll.registry());
+        let progress = socket.handle_resolved(registry, mio::Token(index), now, result);
+        self.progressed(now, index, progress);
+    }
+
+    /// Does what is due of a connection in the making.
+    fn advance(&mut self, now: u64, index: usize) {
+        let (socket, registry) = (&mut self.sockets[index].socket, self.poll.registry());
+        let progress = socket.advance(registry, mio::Token(index), now);
         self.progressed(now, index, progress);
     }
 
@@ -424,10 +424,8 @@ impl EventLoop {
             let mio::Token(index) = event.token();
             let Some(entry) = self.sockets.get_mut(index) else { continue };
             entry.socket.writable |= event.is_writable();
-            let key = entry.seat;
-            let options = &self.seats[key].context.sockets;
             let registry = self.poll.registry();
-            let progress = entry.socket.handle_event(registry, event.token(), options, now);
+            let progress = entry.socket.handle_event(registry, event.token(), now);
             self.progressed(now, index, progress);
             let ended = event.is_read_closed() || event.is_error();
             if event.is_readable() || ended {
@@ -453,7 +451,10 @@ impl EventLoop {
                     let seat = &mut self.seats[key];
                     seat.shard.handle_filled(now, token, bytes);
                     let silence = seat.shard.throttled_for(now, token);
-                    entry.socket.expect_silence(&seat.context.sockets, silence);
+                    entry.socket.expect_silence(silence);
+                    if !entry.socket.is_ready() && seat.shard.is_ready(token) {
+                        entry.socket.handle_ready(now);
+                    }
                     // Close what the shard gave up before it is read again.
                     while let Some(action) = self.seats[key].shard.poll_action() {
                         self.act(now, key, action);
@@ -476,28 +477,28 @@ impl EventLoop {
         }
     }
 
+    /// Nobody gave the connection up; it is gone.
     fn lose(&mut self, now: u64, key: usize, token: Token, problem: &str) {
-        self.forget_socket(key, token);
-        self.seats[key].shard.handle_down(now, token, problem);
+        let problem = self.forget_socket(now, key, token, problem);
+        self.seats[key].shard.handle_down(now, token, &problem);
     }
 
-    fn forget_socket(&mut self, key: usize, token: Token) {
+    /// Closes a socket. Returns the problem with the address that it was connected to.
+    fn forget_socket(&mut self, now: u64, key: usize, token: Token, problem: &str) -> String {
         let seat = &mut self.seats[key];
-        let Some(index) = socket_of(&seat.sockets, token) else { return };
+        let Some(index) = socket_of(&seat.sockets, token) else { return problem.to_owned() };
         seat.sockets[token.broker] = None;
-        let mut entry = self.sockets.remove(index);
-        entry.socket.close(self.poll.registry());
+        let mut socket = self.sockets.remove(index).socket;
+        let problem = socket.lost(now, problem);
+        socket.close(self.poll.registry());
+        problem
     }
 
-    /// Gives up addresses that do not answer. Before the shards have their turn: they hear of it.
+    /// Goes on with connections in the making. Before the shards have their turn: they hear of it.
     fn check_setup_deadlines(&mut self, now: u64) {
         for index in 0..self.sockets.capacity() {
-            let Some(entry) = self.sockets.get_mut(index) else { continue };
-            if entry.socket.deadline() <= now {
-                let options = &self.seats[entry.seat].context.sockets;
-                let registry = self.poll.registry();
-                let progress = entry.socket.try_next(registry, mio::Token(index), options, now);
-                self.progressed(now, index, progress);
+            if self.sockets.get(index).is_some_and(|entry| entry.socket.deadline() <= now) {
+                self.advance(now, index);
             }
         }
     }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::clock::Clock;
+use super::dial::Dialer;
 use super::event_loop::PollWaker;
 use super::loops::EventLoops;
 use super::metadata_mailbox::{Message, MetadataMailbox};
-use super::resolver::{Resolved, Resolver};
+use super::resolver::Resolved;
 use super::service::ServiceMailbox;
 use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketOptions};
@@ -128,7 +129,7 @@ struct MetadataLoop {
     machine: MetadataMachine,
     publisher: Publisher,
     host: LoopHost,
-    resolver: Arc<Resolver>,
+    dialer: Arc<Dialer>,
     attempts: u64,
     /// By [`ChannelId::index`].
     links: [Link; 2],
@@ -159,13 +160,13 @@ impl MetadataLoop {
         shards: Arc<Mutex<Vec<RunningShard>>>,
     ) -> Self {
         let parts = Arc::new(parts);
-        let resolver: Arc<Resolver> = Arc::default();
+        let dialer = Arc::new(Dialer::new(parts.sockets.clone(), parts.random));
         let shards_max = parts.loops.loops_max().min(parts.shards_max);
         let (accumulator, ports) = (parts.accumulator.clone(), parts.ports.clone());
         let host = LoopHost {
             parts: parts.clone(),
             mailbox: mailbox.clone(),
-            resolver: resolver.clone(),
+            dialer: dialer.clone(),
             shards,
         };
         MetadataLoop {
@@ -176,7 +177,7 @@ impl MetadataLoop {
             poll,
             mailbox,
             clock: Clock,
-            resolver,
+            dialer,
             attempts: 0,
             links: [Link::default(), Link::default()],
             warnings: Warnings::default(),
@@ -237,30 +238,27 @@ impl MetadataLoop {
 
     fn connect(&mut self, id: ChannelId, now: u64, address: BrokerAddress) {
         self.attempts += 1;
-        let attempt = self.attempts;
-        self.links[id.index()] = Link { attempt, peer: Some(address.clone()), ..Link::default() };
-        match Resolver::literal(&address) {
-            Some(literal) => self.handle_resolved(id, now, Ok(vec![literal])),
-            None => {
-                let mailbox = self.mailbox.clone();
-                self.resolver.resolve(address, move |result| {
-                    mailbox.send(Message::Resolved { attempt, result });
-                });
-            }
-        }
+        let (mailbox, attempt) = (self.mailbox.clone(), self.attempts);
+        let peer = Some(address.clone());
+        let socket = Socket::dial(address, &self.dialer, now, move |result| {
+            mailbox.send(Message::Resolved { attempt, result });
+        });
+        let socket = Some(socket);
+        self.links[id.index()] = Link { attempt, peer, socket, connection: None };
+        self.advance(id, now);
     }
 
     fn handle_resolved(&mut self, id: ChannelId, now: u64, result: Resolved) {
-        match result {
-            Err(problem) => self.lose(id, now, &problem),
-            Ok(addresses) => {
-                let mut socket = Socket::connect(addresses);
-                let (registry, options) = (self.poll.registry(), &self.parts.sockets);
-                let progress = socket.try_next(registry, token_of(id), options, now);
-                self.links[id.index()].socket = Some(socket);
-                self.progressed(id, now, progress);
-            }
-        }
+        let Some(socket) = &mut self.links[id.index()].socket else { return };
+        let progress = socket.handle_resolved(self.poll.registry(), token_of(id), now, result);
+        self.progressed(id, now, progress);
+    }
+
+    /// Does what is due of a connection in the making.
+    fn advance(&mut self, id: ChannelId, now: u64) {
+        let Some(socket) = &mut self.links[id.index()].socket else { return };
+        let progress = socket.advance(self.poll.registry(), token_of(id), now);
+        self.progressed(id, now, progress);
     }
 
     fn progressed(&mut self, id: ChannelId, now: u64, progress: Progress) {
@@ -276,6 +274,9 @@ impl MetadataLoop {
 
     /// No connection came about, or it is gone.
     fn lose(&mut self, id: ChannelId, now: u64, problem: &str) {
+        let socket = &mut self.links[id.index()].socket;
+        let lost = socket.as_mut().map(|socket| socket.lost(now, problem));
+        let problem = lost.unwrap_or_else(|| problem.to_owned());
         let peer = self.close(id);
         let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
         let text = format!("{peer}{problem}");
@@ -304,8 +305,8 @@ impl MetadataLoop {
             let Some(id) = ChannelId::ALL.into_iter().find(is_it) else { continue };
             let Some(socket) = &mut self.links[id.index()].socket else { continue };
             socket.writable |= event.is_writable();
-            let (registry, options) = (self.poll.registry(), &self.parts.sockets);
-            let progress = socket.handle_event(registry, token_of(id), options, now);
+            let registry = self.poll.registry();
+            let progress = socket.handle_event(registry, token_of(id), now);
             self.progressed(id, now, progress);
             if let Err(error) = self.read(id, now) {
                 self.lose(id, now, &error.0);
@@ -324,6 +325,7 @@ impl MetadataLoop {
                 match incoming {
                     Incoming::Ready => {
                         log::debug!("metadata channel: connected");
+                        socket.handle_ready(now);
                         self.machine.handle_ready(id);
                     }
                     Incoming::Metadata(response) => {
@@ -336,20 +338,16 @@ impl MetadataLoop {
                 }
             }
             let silence = connection.throttled_until().saturating_sub(now);
-            socket.expect_silence(&self.parts.sockets, silence);
+            socket.expect_silence(silence);
         }
         Ok(())
     }
 
     fn check_timeouts(&mut self, now: u64) {
         for id in ChannelId::ALL {
-            let link = &mut self.links[id.index()];
-            if let Some(socket) = &mut link.socket
-                && socket.deadline() <= now
-            {
-                let (registry, options) = (self.poll.registry(), &self.parts.sockets);
-                let progress = socket.try_next(registry, token_of(id), options, now);
-                self.progressed(id, now, progress);
+            let socket = self.links[id.index()].socket.as_ref();
+            if socket.is_some_and(|socket| socket.deadline() <= now) {
+                self.advance(id, now);
             }
             if let Some(connection) = &mut self.links[id.index()].connection
                 && let Err(error) = connection.handle_timeout(now)

@@ -7,16 +7,21 @@
 //! * `warnings`: which warnings are news.
 //! * `shard_host`: starts shards on event loops.
 //! * `service`: the thread that empties stashes once their topic is known.
-//! * `resolver`: the thread that looks names up.
+//! * `resolver`, `names`: the threads that look names up, and who waits for which name.
+//! * `dial`, `address_book`, `socket`: one attempt to connect; what is known of addresses; its
+//!   sockets.
 //! * `threads`: a thread of the producer's own.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
 //! * `sys_fork`: what a fork's child needs.
 
+mod address_book;
 mod clock;
+mod dial;
 mod event_loop;
 mod loops;
 mod metadata_loop;
 mod metadata_mailbox;
+mod names;
 mod pinning;
 mod resolver;
 mod service;
@@ -31,6 +36,8 @@ pub use clock::{Clock, ThreadDeadline};
 pub use loops::EventLoops;
 pub use metadata_loop::{MetadataHandle, MetadataParts};
 pub use metadata_mailbox::MetadataMailbox;
+#[cfg(feature = "internals")]
+pub use resolver::{NameAnswer, answer_name};
 pub use service::{ServiceHandle, ServiceMailbox, ServiceParts};
 pub use socket::SocketOptions;
 pub use sys_fork::watch_forks;

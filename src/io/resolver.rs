@@ -1,69 +1,285 @@
-//! Looks names up on a thread of its own, so that a slow name server stalls no loop.
+//! Looks names up on threads of its own, side by side, so that a name server that hangs for one
+//! name stalls no loop and no other name.
+//!
+//! A look-up of the system cannot be cancelled. A thread that hangs in one is left to it and counts
+//! against the limit; it ends when the system answers, also after its producer has closed.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+pub(super) use super::names::Resolved;
+use super::names::{Asked, Names};
 use crate::cluster::BrokerAddress;
+use crate::sync::Generation;
 
-/// What a look-up ended with: every address of the name, or why there is none.
-pub(super) type Resolved = Result<Vec<SocketAddr>, String>;
+/// Threads of one producer that look names up. Names that hang beyond these keep others from being
+/// looked up; a thread costs a stack. A cluster's brokers seldom hang by more names than a few.
+const LOOKUPS_MAX: usize = 8;
 
-struct Question {
-    address: BrokerAddress,
-    reply: Box<dyn FnOnce(Resolved) + Send>,
+/// A thread without a name to look up ends after this. Reconnecting asks again within seconds.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type Reply = Box<dyn FnOnce(Resolved) + Send>;
+
+/// The resolver of one producer. Its threads start with the names that need them, and end when it
+/// is dropped, those that hang when the system has answered.
+pub(super) struct Resolver {
+    shared: Arc<Shared>,
+    born: Generation,
 }
 
-/// The resolver of one producer; its thread starts with the first name.
+struct Shared {
+    state: Mutex<State>,
+    /// A name was queued, or the resolver was dropped.
+    news: Condvar,
+    lookup: Box<Lookup>,
+}
+
 #[derive(Default)]
-pub struct Resolver {
-    questions: Mutex<Option<Sender<Question>>>,
+struct State {
+    names: Names<Reply>,
+    threads: usize,
+    /// Of these, those that wait for a name.
+    idle: usize,
+    ended: bool,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Resolver::with_lookup(look_up)
+    }
+}
+
+fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
+    #[cfg(feature = "internals")]
+    if let Some(answer) = planted(host) {
+        return answer().map(|found| found.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect());
+    }
+    Ok((host, 0).to_socket_addrs()?.collect())
+}
+
+/// What a test says in the place of a name server; it may hang.
+#[cfg(feature = "internals")]
+pub type NameAnswer = dyn Fn() -> io::Result<Vec<IpAddr>> + Send + Sync;
+
+#[cfg(feature = "internals")]
+static PLANTED: Mutex<Vec<(String, Arc<NameAnswer>)>> = Mutex::new(Vec::new());
+
+/// For tests: from now on this is asked for a host's addresses, not the system.
+#[cfg(feature = "internals")]
+pub fn answer_name(host: &str, answer: Arc<NameAnswer>) {
+    let mut planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
+    planted.retain(|(other, _)| other != host);
+    planted.push((host.to_owned(), answer));
+}
+
+#[cfg(feature = "internals")]
+fn planted(host: &str) -> Option<Arc<NameAnswer>> {
+    let planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
+    planted.iter().find(|(other, _)| other == host).map(|(_, answer)| answer.clone())
 }
 
 impl Resolver {
+    /// One that looks names up with this function.
+    pub(super) fn with_lookup(
+        lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        let (state, news) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { state, news, lookup: Box::new(lookup) });
+        Resolver { shared, born: Generation::current() }
+    }
+
     /// The address itself, if it is no name.
     pub(super) fn literal(address: &BrokerAddress) -> Option<SocketAddr> {
         let ip: IpAddr = address.host.parse().ok()?;
         Some(SocketAddr::new(ip, address.port))
     }
 
-    /// Looks a name up; `reply` is called on the resolver's thread, at once if no thread can be
-    /// had.
-    pub(super) fn resolve(
-        &self,
-        address: BrokerAddress,
-        reply: impl FnOnce(Resolved) + Send + 'static,
-    ) {
-        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-        if questions.is_none() {
-            let (sender, receiver) = channel::<Question>();
-            let spawned =
-                std::thread::Builder::new().name("tidegate-dns".into()).spawn(move || {
-                    super::mark_own_thread();
-                    for question in receiver {
-                        (question.reply)(look_up(&question.address));
-                    }
-                });
-            match spawned {
-                Ok(_) => *questions = Some(sender),
-                Err(error) => return reply(Err(format!("no thread for the resolver: {error}"))),
-            }
+    /// Has a name looked up. `reply` is called once, on one of the resolver's threads, unless the
+    /// ticket that this returns was dropped before; on the calling thread if no other can be had.
+    pub(super) fn ask(&self, host: &str, reply: impl FnOnce(Resolved) + Send + 'static) -> Asked {
+        let mut state = self.shared.lock();
+        let asked = state.names.ask(host, Box::new(reply));
+        if state.names.queued() > state.idle
+            && state.threads < LOOKUPS_MAX
+            && let Err(error) = self.start_thread(&mut state)
+            && state.threads == 0
+        {
+            let given_up = state.names.give_up_queued();
+            drop(state);
+            let problem = format!("{host} cannot be resolved: no thread for it: {error}");
+            given_up.into_iter().for_each(|reply| reply(Err(problem.clone())));
+            return asked;
         }
-        if let Some(sender) = &*questions {
-            // The thread ends only when this sender is dropped.
-            let _ = sender.send(Question { address, reply: Box::new(reply) });
-        }
+        drop(state);
+        self.shared.news.notify_one();
+        asked
+    }
+
+    fn start_thread(&self, state: &mut State) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("tidegate-dns".into());
+        thread.spawn(move || {
+            super::mark_own_thread();
+            shared.run();
+        })?;
+        state.threads += 1;
+        Ok(())
+    }
+
+    /// Why a name has no answer yet, in words.
+    pub(super) fn why(&self, host: &str) -> String {
+        self.shared.lock().names.why(host)
     }
 }
 
-fn look_up(address: &BrokerAddress) -> Resolved {
-    let host: &str = &address.host;
-    let found: Vec<_> = (host, address.port)
-        .to_socket_addrs()
-        .map_err(|error| format!("{host} cannot be resolved: {error}"))?
-        .collect();
-    if found.is_empty() {
-        return Err(format!("{host} has no address"));
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        if !self.born.is_current() {
+            // In a fork's child: another thread may have held the lock at the fork, and none is
+            // there to be ended.
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.ended = true;
+        state.names.forget_waiting();
+        drop(state);
+        self.shared.news.notify_all();
     }
-    Ok(found)
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread's whole life.
+    fn run(&self) {
+        while let Some(host) = self.next() {
+            let result = self.look_up(&host);
+            let waiting = self.lock().names.answered(&host, &result);
+            waiting.into_iter().for_each(|reply| reply(result.clone()));
+        }
+    }
+
+    /// The next name to look up; `None` if the thread is to end, which is counted then.
+    fn next(&self) -> Option<Arc<str>> {
+        let mut state = self.lock();
+        loop {
+            if state.ended {
+                break;
+            }
+            if let Some(host) = state.names.take() {
+                return Some(host);
+            }
+            state.idle += 1;
+            let waited = self.news.wait_timeout(state, IDLE_MAX);
+            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            state.idle -= 1;
+            if timeout.timed_out() && state.names.queued() == 0 {
+                break;
+            }
+        }
+        state.threads -= 1;
+        None
+    }
+
+    fn look_up(&self, host: &str) -> Resolved {
+        let found = catch_unwind(AssertUnwindSafe(|| (self.lookup)(host)))
+            .unwrap_or_else(|_| Err(io::Error::other("the look-up panicked")))
+            .map_err(|error| format!("{host} cannot be resolved: {error}"))?;
+        if found.is_empty() {
+            return Err(format!("{host} has no address"));
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A resolver whose names that begin with "hang" are answered when the sender is dropped.
+    fn resolver() -> (Resolver, Sender<()>) {
+        let (hold, held) = channel::<()>();
+        let held = Mutex::new(held);
+        let resolver = Resolver::with_lookup(move |host| {
+            if host.starts_with("hang") {
+                // They wait here one behind the other, and all of them until the sender is gone.
+                let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            }
+            Ok(vec![SocketAddr::from(([10, 0, 0, host.len() as u8], 0))])
+        });
+        (resolver, hold)
+    }
+
+    fn ask(resolver: &Resolver, host: &str) -> (Asked, Receiver<Resolved>) {
+        let (sender, receiver) = channel();
+        let reply = move |result| drop(sender.send(result));
+        (resolver.ask(host, reply), receiver)
+    }
+
+    fn counts(resolver: &Resolver) -> (usize, usize) {
+        let state = resolver.shared.lock();
+        (state.threads, state.names.queued())
+    }
+
+    #[test]
+    fn c53_f46_a_name_that_hangs_holds_up_no_other() {
+        let (resolver, hold) = resolver();
+        let (_asked, hung) = ask(&resolver, "hangs");
+        for host in ["a", "bb", "ccc"] {
+            let (_asked, answer) = ask(&resolver, host);
+            let answer = answer.recv_timeout(LONG).expect("it does not wait for the other");
+            assert_eq!(answer.unwrap()[0].ip(), IpAddr::from([10, 0, 0, host.len() as u8]));
+        }
+        assert!(hung.try_recv().is_err());
+        drop(hold);
+        assert!(hung.recv_timeout(LONG).expect("it is answered in the end").is_ok());
+    }
+
+    #[test]
+    fn c53_names_that_hang_take_a_bounded_number_of_threads() {
+        let (resolver, hold) = resolver();
+        let asked: Vec<_> =
+            (0..3 * LOOKUPS_MAX).map(|n| ask(&resolver, &format!("hangs-{n}"))).collect();
+        assert_eq!(counts(&resolver).0, LOOKUPS_MAX);
+        let (late, answer) = ask(&resolver, "late");
+        assert!(resolver.why("late").contains("all look-ups hang"), "{}", resolver.why("late"));
+        assert!(answer.try_recv().is_err());
+        drop(hold);
+        assert!(answer.recv_timeout(LONG).expect("threads are free again").is_ok());
+        drop((asked, late));
+    }
+
+    #[test]
+    fn a_lookup_that_panics_is_a_problem_of_its_name() {
+        let resolver = Resolver::with_lookup(|_| panic!("this panic is part of the test"));
+        let (_asked, answer) = ask(&resolver, "a");
+        let problem = answer.recv_timeout(LONG).expect("it is answered").unwrap_err();
+        assert_eq!(problem, "a cannot be resolved: the look-up panicked");
+    }
+
+    #[test]
+    fn threads_end_with_the_resolver() {
+        let (resolver, hold) = resolver();
+        let (_asked, answer) = ask(&resolver, "a");
+        answer.recv_timeout(LONG).expect("it is answered").unwrap();
+        let (_hung, _) = ask(&resolver, "hangs");
+        let shared = resolver.shared.clone();
+        drop(resolver);
+        drop(hold);
+        while shared.lock().threads > 0 {
+            std::thread::yield_now();
+        }
+    }
 }

@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::dial::Dialer;
 use super::event_loop::{Ended, LoopMessage, Seat, ShardContext};
 use super::loops::LoopHandle;
 use super::metadata_loop::MetadataParts;
 use super::metadata_mailbox::MetadataMailbox;
-use super::resolver::Resolver;
 use crate::batch::{ShardId, TopicLanes};
 use crate::buffer::ScratchSlot;
 use crate::shard::{Shard, ShardHost, ShardParts, ShardPort};
@@ -23,7 +23,7 @@ pub(super) struct RunningShard {
 pub(super) struct LoopHost {
     pub(super) parts: Arc<MetadataParts>,
     pub(super) mailbox: Arc<MetadataMailbox>,
-    pub(super) resolver: Arc<Resolver>,
+    pub(super) dialer: Arc<Dialer>,
     /// Those that were started.
     pub(super) shards: Arc<Mutex<Vec<RunningShard>>>,
 }
@@ -60,8 +60,7 @@ impl ShardHost for LoopHost {
         let context = ShardContext {
             ports: parts.ports.clone(),
             metadata: self.mailbox.clone(),
-            resolver: self.resolver.clone(),
-            sockets: parts.sockets.clone(),
+            dialer: self.dialer.clone(),
             accumulator: parts.accumulator.clone(),
         };
         let shard = Shard::new(id, shard_parts);

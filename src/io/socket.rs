@@ -1,13 +1,18 @@
-//! A non-blocking TCP connection in the making or made: tries every address of a name.
+//! A non-blocking TCP connection in the making or made: opens what its [`Dial`] says.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
+
+use super::dial::{Dial, Dialer, Step};
+use super::resolver::{Resolved, Resolver};
+use crate::cluster::BrokerAddress;
+use crate::config::ReconnectBackoff;
 
 /// A write to a connection that the broker has ended is an error (EPIPE). Without this flag the
 /// kernel also sends SIGPIPE, which ends every process that has left it at its default: any whose
@@ -19,7 +24,7 @@ const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const SEND_FLAGS: std::ffi::c_int = 0;
 
-/// Options set on every socket.
+/// Options set on every socket, and how long connecting may take.
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
     /// SO_SNDBUF, in bytes; the system's own choice if `None`.
@@ -30,8 +35,13 @@ pub struct SocketOptions {
     pub keepalive: Option<Duration>,
     /// How long the kernel may try in vain to get bytes acknowledged (Linux).
     pub user_timeout: Duration,
-    /// How long one address may take to connect, in nanoseconds.
+    /// How long an address may take to connect and to answer ApiVersions, and a name to be looked
+    /// up, in nanoseconds.
     pub setup_timeout: u64,
+    /// To what that grows while the address fails.
+    pub setup_timeout_max: u64,
+    /// When an address that failed is tried again.
+    pub reconnect: ReconnectBackoff,
 }
 
 /// What came of an event or a deadline.
@@ -43,101 +53,196 @@ pub(super) enum Progress {
     Connected,
     /// It was connected before.
     Unchanged,
-    /// No address answered, or the connection is gone.
+    /// No address is of use, or the peer did not complete its handshake in time.
     Failed(String),
 }
 
-/// See the module.
+/// See the module. A driver makes one with [`Socket::dial`], calls [`Socket::advance`] at its
+/// [`deadline`](Socket::deadline), [`Socket::handle_event`] for events and
+/// [`Socket::handle_resolved`] with the answer of a look-up; tells it with
+/// [`Socket::handle_ready`] that the handshake is complete, and with [`Socket::lost`] why the
+/// connection is given up.
 pub(super) struct Socket {
+    dialer: Arc<Dialer>,
+    dial: Dial,
+    /// The look-up that this waits for; dropped, its answer is not wanted any more.
+    asked: Option<Arc<()>>,
+    /// Connections in the making.
+    attempts: Vec<(SocketAddr, TcpStream)>,
     stream: Option<TcpStream>,
-    connected: bool,
-    addresses: VecDeque<SocketAddr>,
-    /// When the present attempt is given up, nanoseconds, monotonic.
-    deadline: u64,
+    /// Whom it is connected to.
+    peer: Option<SocketAddr>,
+    /// When the peer must have completed its handshake; `u64::MAX` once it has.
+    ready_by: u64,
+    is_ready: bool,
     /// Set until a write would block, and again by an event.
     pub writable: bool,
-    last_problem: String,
     /// How much longer than [`SocketOptions::user_timeout`] the kernel tries, as it was told last.
     patience: Duration,
 }
 
 impl Socket {
-    /// Starts with the first address that lets itself be tried.
-    pub(super) fn connect(addresses: Vec<SocketAddr>) -> Socket {
+    /// Begins to connect. A name's addresses are handed to `reply` when they are known, on another
+    /// thread; [`Socket::advance`] says what comes of it until then.
+    pub(super) fn dial(
+        target: BrokerAddress,
+        dialer: &Arc<Dialer>,
+        now: u64,
+        reply: impl FnOnce(Resolved) + Send + 'static,
+    ) -> Socket {
+        let (dial, asked) = match Resolver::literal(&target) {
+            Some(address) => (Dial::literal(target, address), None),
+            None => {
+                let asked = dialer.resolver.ask(&target.host, reply);
+                let timeout = dialer.options.setup_timeout;
+                let dial = Dial::named(now, target, asked.known, timeout, &dialer.book());
+                (dial, Some(asked.ticket))
+            }
+        };
         Socket {
+            dialer: dialer.clone(),
+            dial,
+            asked,
+            attempts: Vec::new(),
             stream: None,
-            connected: false,
-            addresses: addresses.into(),
-            deadline: u64::MAX,
+            peer: None,
+            ready_by: u64::MAX,
+            is_ready: false,
             writable: false,
-            last_problem: "no address".to_owned(),
             patience: Duration::ZERO,
         }
     }
 
-    /// Tries the next address.
-    pub(super) fn try_next(
+    /// The name was looked up.
+    pub(super) fn handle_resolved(
         &mut self,
         registry: &Registry,
         token: Token,
-        options: &SocketOptions,
         now: u64,
+        result: Resolved,
     ) -> Progress {
-        self.close(registry);
-        while let Some(address) = self.addresses.pop_front() {
-            match open(address, options).and_then(|mut stream| {
-                registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-                Ok(stream)
-            }) {
-                Ok(stream) => {
-                    self.stream = Some(stream);
-                    self.deadline = now.saturating_add(options.setup_timeout);
-                    self.last_problem = format!("{address} does not answer");
-                    return Progress::Connecting;
+        self.asked = None;
+        if self.is_connected() {
+            return Progress::Unchanged;
+        }
+        self.dial.handle_resolved(result, &self.dialer.book());
+        self.advance(registry, token, now)
+    }
+
+    /// Does what is due: tries addresses, gives those up that do not answer.
+    pub(super) fn advance(&mut self, registry: &Registry, token: Token, now: u64) -> Progress {
+        if self.is_connected() {
+            if now < self.ready_by {
+                return Progress::Unchanged;
+            }
+            let problem = "it accepted the connection and did not answer ApiVersions within \
+                           connection_setup_timeout";
+            self.ready_by = u64::MAX;
+            return Progress::Failed(problem.to_owned());
+        }
+        loop {
+            let step = self.dial.poll(now, &mut self.dialer.book());
+            match step {
+                Step::Wait => return Progress::Connecting,
+                Step::Failed(problem) => return Progress::Failed(self.explain(problem)),
+                Step::Close(address) => self.close_attempts(registry, |other| other == address),
+                Step::Open(address) => {
+                    let opened = open(address, &self.dialer.options).and_then(|mut stream| {
+                        let interest = Interest::READABLE | Interest::WRITABLE;
+                        registry.register(&mut stream, token, interest)?;
+                        Ok(stream)
+                    });
+                    match opened {
+                        Ok(stream) => self.attempts.push((address, stream)),
+                        Err(error) => self.attempt_failed(now, address, &error.to_string()),
+                    }
                 }
-                Err(error) => self.last_problem = format!("{address}: {error}"),
             }
         }
-        Progress::Failed(std::mem::take(&mut self.last_problem))
+    }
+
+    /// A name that was never looked up says why.
+    fn explain(&self, problem: String) -> String {
+        let Some(_) = &self.asked else { return problem };
+        format!("{problem}: {}", self.dialer.resolver.why(&self.dial.target().host))
+    }
+
+    fn attempt_failed(&mut self, now: u64, address: SocketAddr, problem: &str) {
+        self.dial.handle_failed(now, address, problem, &mut self.dialer.book());
     }
 
     /// The socket got an event.
-    pub(super) fn handle_event(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        options: &SocketOptions,
-        now: u64,
-    ) -> Progress {
-        if self.connected {
+    pub(super) fn handle_event(&mut self, registry: &Registry, token: Token, now: u64) -> Progress {
+        if self.is_connected() {
             return Progress::Unchanged;
         }
-        let Some(stream) = &self.stream else { return Progress::Connecting };
-        if let Ok(Some(error)) | Err(error) = stream.take_error() {
-            self.last_problem = match stream.peer_addr() {
-                Ok(address) => format!("{address}: {error}"),
-                Err(_) => error.to_string(),
-            };
-            return self.try_next(registry, token, options, now);
-        }
-        match stream.peer_addr() {
-            Ok(_) => {
-                self.connected = true;
-                self.deadline = u64::MAX;
-                self.writable = true;
-                Progress::Connected
+        // All attempts have the same token: the event may be of any of them.
+        for index in (0..self.attempts.len()).rev() {
+            let (address, stream) = &self.attempts[index];
+            let address = *address;
+            match state(stream) {
+                Ok(false) => {}
+                Ok(true) => return self.connected(registry, address),
+                Err(error) => {
+                    self.close_attempts(registry, |other| other == address);
+                    self.attempt_failed(now, address, &error.to_string());
+                }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Progress::Connecting,
-            Err(error) => {
-                self.last_problem = error.to_string();
-                self.try_next(registry, token, options, now)
+        }
+        self.advance(registry, token, now)
+    }
+
+    fn connected(&mut self, registry: &Registry, address: SocketAddr) -> Progress {
+        let at = self.attempts.iter().position(|(other, _)| *other == address);
+        self.stream = at.map(|at| self.attempts.swap_remove(at).1);
+        self.close_attempts(registry, |_| true);
+        self.ready_by = self.dial.handle_connected(address, &mut self.dialer.book());
+        self.asked = None;
+        self.peer = Some(address);
+        self.writable = true;
+        Progress::Connected
+    }
+
+    fn close_attempts(&mut self, registry: &Registry, which: impl Fn(SocketAddr) -> bool) {
+        for index in (0..self.attempts.len()).rev() {
+            if which(self.attempts[index].0) {
+                let (_, mut stream) = self.attempts.swap_remove(index);
+                end(&stream);
+                // The descriptor is closed next, which deregisters it in any case.
+                let _ = registry.deregister(&mut stream);
             }
         }
     }
 
-    /// When [`Socket::try_next`] must be called because an address does not answer.
+    /// When [`Socket::advance`] must be called; `u64::MAX` for never.
     pub(super) fn deadline(&self) -> u64 {
-        self.deadline
+        if self.is_connected() { self.ready_by } else { self.dial.deadline() }
+    }
+
+    /// Whether [`Socket::handle_ready`] was called.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// The peer answered ApiVersions: the next attempt begins with its address.
+    pub(super) fn handle_ready(&mut self, now: u64) {
+        let Some(peer) = self.peer.filter(|_| !self.is_ready) else { return };
+        self.is_ready = true;
+        self.ready_by = u64::MAX;
+        self.dialer.book().succeeded(now, self.dial.target(), peer);
+        if !self.dial.is_literal() {
+            log::debug!("{}: connected to {peer}", self.dial.target());
+        }
+    }
+
+    /// The connection is given up for this reason. Without a handshake that speaks against its
+    /// address. Returns the reason with the address, if a name has several.
+    pub(super) fn lost(&mut self, now: u64, problem: &str) -> String {
+        let Some(peer) = self.peer else { return problem.to_owned() };
+        if !std::mem::replace(&mut self.is_ready, true) {
+            self.dialer.book().failed(now, self.dial.target(), peer, problem);
+        }
+        self.dial.text_of(peer, problem)
     }
 
     /// Reads; `WouldBlock` is `Ok(None)`, the end of the stream an error.
@@ -188,7 +293,7 @@ impl Socket {
     /// Something was received, and for so many nanoseconds from now the broker reads nothing (it
     /// throttles). The kernel must not take the full buffers of a throttled broker for a dead
     /// peer: it counts the time without room there against TCP_USER_TIMEOUT.
-    pub(super) fn expect_silence(&mut self, options: &SocketOptions, nanos: u64) {
+    pub(super) fn expect_silence(&mut self, nanos: u64) {
         let patience = Duration::from_nanos(nanos);
         if patience == self.patience {
             return;
@@ -196,18 +301,16 @@ impl Socket {
         self.patience = patience;
         #[cfg(target_os = "linux")]
         if let Some(stream) = &self.stream {
-            let timeout = options.user_timeout.saturating_add(patience);
+            let timeout = self.dialer.options.user_timeout.saturating_add(patience);
             if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout)) {
                 log::debug!("TCP_USER_TIMEOUT could not be changed: {error}");
             }
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = options;
     }
 
     /// Whether bytes can be sent and received.
     pub(super) fn is_connected(&self) -> bool {
-        self.connected
+        self.peer.is_some()
     }
 
     /// Closes what is open.
@@ -217,8 +320,23 @@ impl Socket {
             // The descriptor is closed next, which deregisters it in any case.
             let _ = registry.deregister(&mut stream);
         }
-        self.connected = false;
-        self.deadline = u64::MAX;
+        self.close_attempts(registry, |_| true);
+        self.dial.give_up(&mut self.dialer.book());
+        if let Some(peer) = self.peer.take().filter(|_| !self.is_ready) {
+            self.dialer.book().left(peer);
+        }
+    }
+}
+
+/// Whether it is connected by now, or why it will not be.
+fn state(stream: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod brokers;
 mod cuts;
+mod names;
 mod recovery;
 mod rewrite;
 mod slow;

@@ -102,7 +102,12 @@ struct State {
 impl Proxy {
     /// Listens on a free port of 127.0.0.1; connections are reset until it is told where to.
     pub fn start() -> Proxy {
-        let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        Proxy::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// As [`Proxy::start`], on this address of the machine's.
+    pub fn at(address: SocketAddr) -> Proxy {
+        let reserved = bind(address).expect("a free port");
         let address = reserved.local_addr().expect("it is bound").as_socket().expect("it is IP");
         let shared = Arc::new(Shared {
             state: Mutex::default(),

@@ -1,0 +1,327 @@
+//! What a producer's event loops and its metadata channel know together of the addresses that they
+//! connect to: where a name's next attempt begins, which addresses fail, and when one of those may
+//! be tried again. Pure: time comes in as an argument, in nanoseconds.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::socket::SocketOptions;
+use crate::cluster::BrokerAddress;
+use crate::config::{ReconnectBackoff, ReconnectWaits};
+
+/// Names, and addresses that fail, of which something is remembered. One more replaces the one that
+/// was used least lately: brokers with ever new addresses must not add up.
+const ENTRIES_MAX: usize = 1_024;
+
+/// Settings of an [`AddressBook`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BookSettings {
+    /// How long an address may take to connect and to answer ApiVersions, before jitter.
+    pub(super) setup_timeout: u64,
+    /// To what that grows while the address fails; at least `setup_timeout` counts.
+    pub(super) setup_timeout_max: u64,
+    /// When an address that failed is tried again.
+    pub(super) reconnect: ReconnectBackoff,
+}
+
+impl From<&SocketOptions> for BookSettings {
+    fn from(options: &SocketOptions) -> Self {
+        BookSettings {
+            setup_timeout: options.setup_timeout,
+            setup_timeout_max: options.setup_timeout_max,
+            reconnect: options.reconnect,
+        }
+    }
+}
+
+/// Where a name's attempts begin.
+struct Host {
+    /// The address that last completed a handshake, unless it has failed since.
+    good: Option<SocketAddr>,
+    /// The address that failed last.
+    failed: Option<SocketAddr>,
+    used_at: u64,
+}
+
+/// An address that has failed since it was last of use.
+struct Failing {
+    waits: ReconnectWaits,
+    retry_at: u64,
+    problem: Arc<str>,
+    /// Somebody tries it, until then at the latest.
+    tried_until: u64,
+    used_at: u64,
+}
+
+/// Whether an address may be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Yes: it has to connect and to answer within so many nanoseconds.
+    Open {
+        /// See above.
+        timeout: u64,
+    },
+    /// Somebody else found it wanting just now, or is trying it: what is known is enough.
+    Shut {
+        /// What was wrong the last time.
+        problem: Arc<str>,
+    },
+}
+
+/// See the module.
+pub(super) struct AddressBook {
+    settings: BookSettings,
+    hosts: HashMap<BrokerAddress, Host>,
+    failing: HashMap<SocketAddr, Failing>,
+    random: u64,
+}
+
+impl AddressBook {
+    pub(super) fn new(settings: BookSettings, random: u64) -> Self {
+        let (hosts, failing) = (HashMap::new(), HashMap::new());
+        AddressBook { settings, hosts, failing, random: random | 1 }
+    }
+
+    /// Whether the last attempt to reach it ended well: then its addresses are believed to hold.
+    pub(super) fn is_good(&self, target: &BrokerAddress) -> bool {
+        self.hosts.get(target).is_some_and(|host| host.good.is_some())
+    }
+
+    /// A target's addresses in the order of an attempt: the one that last completed a handshake
+    /// first, else the one behind the one that failed last.
+    pub(super) fn order(&self, target: &BrokerAddress, addresses: &mut [SocketAddr]) {
+        let Some(host) = self.hosts.get(target) else { return };
+        let position = |wanted: SocketAddr| addresses.iter().position(|&it| it == wanted);
+        let begin = match host.good.and_then(position) {
+            Some(good) => good,
+            None => host.failed.and_then(position).map_or(0, |failed| failed + 1),
+        };
+        let begin = begin % addresses.len().max(1);
+        addresses.rotate_left(begin);
+    }
+
+    /// Whether an address may be tried now; if it may, whoever asked tries it, and must say what
+    /// came of it: [`succeeded`](Self::succeeded), [`failed`](Self::failed) or
+    /// [`left`](Self::left). An address that does not fail is tried by as many as want it.
+    pub(super) fn try_address(&mut self, now: u64, address: SocketAddr) -> Gate {
+        let random = self.next_random();
+        let timeout = self.setup_timeout(address, random);
+        let Some(failing) = self.failing.get_mut(&address) else { return Gate::Open { timeout } };
+        failing.used_at = now;
+        if now < failing.retry_at || now < failing.tried_until {
+            return Gate::Shut { problem: failing.problem.clone() };
+        }
+        failing.tried_until = now.saturating_add(timeout);
+        Gate::Open { timeout }
+    }
+
+    /// KIP-601: the timeout doubles with each failure in a row, and is spread.
+    fn setup_timeout(&self, address: SocketAddr, random: u64) -> u64 {
+        let failures = self.failing.get(&address).map_or(0, |failing| failing.waits.failures());
+        let first = self.settings.setup_timeout;
+        let grown = first.saturating_mul(1 << failures.min(16));
+        let timeout = grown.min(self.settings.setup_timeout_max.max(first));
+        self.settings.reconnect.vary(timeout, random)
+    }
+
+    /// A handshake was completed: the target's next attempt begins with this address.
+    pub(super) fn succeeded(&mut self, now: u64, target: &BrokerAddress, address: SocketAddr) {
+        self.failing.remove(&address);
+        let host = self.host(now, target);
+        (host.good, host.failed) = (Some(address), None);
+    }
+
+    /// No connection came about, or the peer did not complete its handshake.
+    pub(super) fn failed(
+        &mut self,
+        now: u64,
+        target: &BrokerAddress,
+        address: SocketAddr,
+        problem: &str,
+    ) {
+        let host = self.host(now, target);
+        host.good = host.good.filter(|&good| good != address);
+        host.failed = Some(address);
+        let reconnect = self.settings.reconnect;
+        if !self.failing.contains_key(&address) {
+            make_room(&mut self.failing, |failing| failing.used_at);
+        }
+        let failing = self.failing.entry(address).or_insert_with(|| Failing {
+            waits: ReconnectWaits::default(),
+            retry_at: 0,
+            problem: problem.into(),
+            tried_until: 0,
+            used_at: now,
+        });
+        failing.problem = problem.into();
+        (failing.tried_until, failing.used_at) = (0, now);
+        // Two that tried at the same time, before anyone knew, count once.
+        if failing.retry_at <= now {
+            // Those who want it spread their waits around this one: nobody is early for them.
+            let wait = reconnect.shortest(failing.waits.fail(now, &reconnect));
+            failing.retry_at = now.saturating_add(wait);
+        }
+    }
+
+    /// Whoever tried the address does not any more, and has nothing to say against it.
+    pub(super) fn left(&mut self, address: SocketAddr) {
+        if let Some(failing) = self.failing.get_mut(&address) {
+            failing.tried_until = 0;
+        }
+    }
+
+    fn host(&mut self, now: u64, target: &BrokerAddress) -> &mut Host {
+        if !self.hosts.contains_key(target) {
+            make_room(&mut self.hosts, |host| host.used_at);
+        }
+        let fresh = Host { good: None, failed: None, used_at: now };
+        let host = self.hosts.entry(target.clone()).or_insert(fresh);
+        host.used_at = now;
+        host
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+/// Makes room for one more entry.
+fn make_room<K: Clone + Eq + std::hash::Hash, V>(
+    entries: &mut HashMap<K, V>,
+    used_at: impl Fn(&V) -> u64,
+) {
+    if entries.len() < ENTRIES_MAX {
+        return;
+    }
+    let oldest = entries.iter().min_by_key(|(_, entry)| used_at(entry));
+    if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+        entries.remove(&oldest);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const SECOND: u64 = 1_000 * MS;
+
+    pub(in super::super) fn settings() -> BookSettings {
+        let reconnect = ReconnectBackoff {
+            first: 50 * MS,
+            longest: SECOND,
+            quick: 30 * SECOND,
+            jitter_percent: 20,
+        };
+        BookSettings { setup_timeout: 10 * SECOND, setup_timeout_max: 30 * SECOND, reconnect }
+    }
+
+    fn target(host: &str) -> BrokerAddress {
+        BrokerAddress { host: host.into(), port: 9 }
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 9))
+    }
+
+    fn order(book: &AddressBook, host: &str) -> Vec<u8> {
+        let mut addresses = [1, 2, 3].map(address);
+        book.order(&target(host), &mut addresses);
+        let last = |address: &SocketAddr| match address {
+            SocketAddr::V4(v4) => v4.ip().octets()[3],
+            SocketAddr::V6(_) => unreachable!("the test has none"),
+        };
+        addresses.iter().map(last).collect()
+    }
+
+    #[test]
+    fn c52_an_attempt_begins_with_the_address_that_was_good_or_behind_the_one_that_failed() {
+        let mut book = AddressBook::new(settings(), 1);
+        assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![1, 2, 3], false));
+        book.failed(0, &target("a"), address(1), "silent");
+        assert_eq!(order(&book, "a"), [2, 3, 1]);
+        book.succeeded(1, &target("a"), address(3));
+        assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![3, 1, 2], true));
+        // Another one failed beside it.
+        book.failed(2, &target("a"), address(1), "silent");
+        assert_eq!(order(&book, "a"), [3, 1, 2]);
+        book.failed(3, &target("a"), address(3), "silent");
+        assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![1, 2, 3], false));
+        assert_eq!(order(&book, "b"), [1, 2, 3], "another name is another matter");
+        book.order(&target("a"), &mut []);
+    }
+
+    #[test]
+    fn c65_an_address_that_fails_is_tried_by_one_at_a_time_and_not_within_its_backoff() {
+        let mut book = AddressBook::new(settings(), 1);
+        let (a, one) = (target("a"), address(1));
+        // Before anyone knows, as many try it as want it.
+        assert!(matches!(book.try_address(0, one), Gate::Open { .. }));
+        assert!(matches!(book.try_address(0, one), Gate::Open { .. }));
+        book.failed(MS, &a, one, "refused");
+        book.failed(2 * MS, &a, one, "refused");
+        let shut = Gate::Shut { problem: "refused".into() };
+        assert_eq!(book.try_address(3 * MS, one), shut);
+        assert_eq!(book.try_address(40 * MS, one), shut);
+        // Counted once: 40 ms is the shortest wait that 50 ms with jitter can be.
+        assert!(matches!(book.try_address(41 * MS, one), Gate::Open { .. }));
+        assert_eq!(book.try_address(60 * MS, one), shut, "somebody is at it");
+        book.failed(60 * MS, &a, one, "silent");
+        assert_eq!(book.try_address(139 * MS, one), Gate::Shut { problem: "silent".into() });
+        assert!(matches!(book.try_address(140 * MS, one), Gate::Open { .. }));
+        book.left(one);
+        assert!(matches!(book.try_address(141 * MS, one), Gate::Open { .. }));
+        book.succeeded(142 * MS, &a, one);
+        assert!(matches!(book.try_address(142 * MS, one), Gate::Open { .. }));
+        assert!(matches!(book.try_address(142 * MS, one), Gate::Open { .. }));
+    }
+
+    #[test]
+    fn setup_timeouts_double_with_the_failures_of_an_address_and_are_spread() {
+        let mut book = AddressBook::new(settings(), 1);
+        let mut now = 0;
+        let mut seen = Vec::new();
+        for expected in [10, 20, 30, 30] {
+            now += 10 * SECOND;
+            let Gate::Open { timeout } = book.try_address(now, address(1)) else {
+                panic!("it is time")
+            };
+            let range = expected * 800 * MS..=expected * 1_200 * MS;
+            assert!(range.contains(&timeout), "{timeout} is not {expected} s");
+            seen.push(timeout / MS % 1_000);
+            book.failed(now, &target("a"), address(1), "silent");
+        }
+        assert!(seen.iter().any(|&ms| ms != seen[0]), "they are spread: {seen:?}");
+        let Gate::Open { timeout } = book.try_address(now, address(2)) else { panic!("it is new") };
+        assert!(timeout <= 12 * SECOND, "it is the address that counts");
+        now += 10 * SECOND;
+        book.succeeded(now, &target("a"), address(1));
+        let Gate::Open { timeout } = book.try_address(now, address(1)) else {
+            panic!("it is well")
+        };
+        assert!(timeout <= 12 * SECOND, "it begins anew");
+    }
+
+    #[test]
+    fn a_longest_setup_timeout_below_the_first_one_has_no_effect() {
+        let settings = BookSettings { setup_timeout_max: SECOND, ..settings() };
+        let mut book = AddressBook::new(settings, 1);
+        let Gate::Open { timeout } = book.try_address(0, address(1)) else { panic!("it is new") };
+        assert!(timeout >= 8 * SECOND);
+    }
+
+    #[test]
+    fn entries_do_not_add_up() {
+        let mut book = AddressBook::new(settings(), 1);
+        for n in 0..5_000_u32 {
+            let address = SocketAddr::from((std::net::Ipv4Addr::from_bits(n), 9));
+            book.failed(u64::from(n), &target(&n.to_string()), address, "refused");
+        }
+        assert_eq!((book.hosts.len(), book.failing.len()), (ENTRIES_MAX, ENTRIES_MAX));
+        assert!(book.hosts.contains_key(&target("4999")), "the oldest go first");
+    }
+}

@@ -1,0 +1,486 @@
+//! One attempt to reach a broker by its name or address: which of its addresses is tried when, and
+//! what is said when none is of use. Pure; [`Socket`](super::socket::Socket) opens what this names.
+//!
+//! Addresses are tried in the order of the [`AddressBook`]. While one does not answer the next is
+//! tried beside it (RFC 8305), and the first to connect is taken. It then has to answer ApiVersions
+//! before its time is up: a peer that accepts and says nothing is no broker.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::address_book::{AddressBook, BookSettings, Gate};
+use super::resolver::{Resolved, Resolver};
+use super::socket::SocketOptions;
+use crate::cluster::BrokerAddress;
+
+const MS: u64 = 1_000_000;
+
+/// An address that has not answered for so long gets company by the next (RFC 8305, section 8).
+const BESIDE_AFTER: u64 = 250 * MS;
+
+/// Addresses tried at a time. A name with more of them that do not answer has to wait.
+const BESIDE_MAX: usize = 8;
+
+/// Where the last attempt failed, its name's addresses may have changed: for so long a fresh answer
+/// is waited for, before the last good one is used. Name servers that work answer within it.
+const FRESH_ANSWER_PATIENCE: u64 = 250 * MS;
+
+/// What all connections of a producer share.
+pub(super) struct Dialer {
+    pub(super) resolver: Resolver,
+    pub(super) options: SocketOptions,
+    book: Mutex<AddressBook>,
+}
+
+impl Dialer {
+    pub(super) fn new(options: SocketOptions, random: u64) -> Self {
+        let book = Mutex::new(AddressBook::new(BookSettings::from(&options), random));
+        Dialer { resolver: Resolver::default(), options, book }
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, AddressBook> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Open a connection to this address, and report with [`Dial::handle_failed`] or
+    /// [`Dial::handle_connected`].
+    Open(SocketAddr),
+    /// Close the one that was opened: it did not answer in time.
+    Close(SocketAddr),
+    /// Nothing before [`Dial::deadline`].
+    Wait,
+    /// It is of no use: why, in words.
+    Failed(String),
+}
+
+struct Pending {
+    address: SocketAddr,
+    since: u64,
+    until: u64,
+}
+
+/// A look-up whose answer is waited for.
+struct Lookup {
+    /// The name's last good answer, empty if there is none or it is in use.
+    known: Vec<SocketAddr>,
+    /// Until then a fresh answer is better than the known one.
+    fresh_until: u64,
+    /// Until then there must be one.
+    until: u64,
+    since: u64,
+}
+
+/// See the module.
+pub(super) struct Dial {
+    target: BrokerAddress,
+    /// The target is an address itself: texts need not name it again.
+    is_literal: bool,
+    lookup: Option<Lookup>,
+    /// To be tried.
+    waiting: VecDeque<SocketAddr>,
+    pending: Vec<Pending>,
+    /// Tried or not, each address that has had its turn, and what is wrong with it.
+    problems: Vec<(SocketAddr, String)>,
+    /// Why there is no, or no newer, list of addresses.
+    lookup_problem: Option<String>,
+    /// When the next address is tried beside those that do not answer.
+    beside_at: u64,
+}
+
+impl Dial {
+    /// An attempt at an address.
+    pub(super) fn literal(target: BrokerAddress, address: SocketAddr) -> Self {
+        let mut dial = Dial::new(target);
+        (dial.is_literal, dial.waiting) = (true, VecDeque::from([address]));
+        dial
+    }
+
+    /// An attempt at a name that is being looked up. `known` is its last good answer, which is used
+    /// at once if the last attempt went well, and soon if it did not.
+    pub(super) fn named(
+        now: u64,
+        target: BrokerAddress,
+        known: Vec<SocketAddr>,
+        timeout: u64,
+        book: &AddressBook,
+    ) -> Self {
+        let mut dial = Dial::new(target);
+        let fresh_until = now.saturating_add(FRESH_ANSWER_PATIENCE.min(timeout));
+        let until = now.saturating_add(timeout);
+        dial.lookup = Some(Lookup { known, fresh_until, until, since: now });
+        if book.is_good(&dial.target) {
+            dial.use_known(book);
+        }
+        dial
+    }
+
+    fn new(target: BrokerAddress) -> Self {
+        Dial {
+            target,
+            is_literal: false,
+            lookup: None,
+            waiting: VecDeque::new(),
+            pending: Vec::new(),
+            problems: Vec::new(),
+            lookup_problem: None,
+            beside_at: 0,
+        }
+    }
+
+    pub(super) fn target(&self) -> &BrokerAddress {
+        &self.target
+    }
+
+    /// Whether the target is an address itself.
+    pub(super) fn is_literal(&self) -> bool {
+        self.is_literal
+    }
+
+    /// The look-up has ended. Of its addresses those are still tried that have not had their turn;
+    /// others that the last good answer held are not.
+    pub(super) fn handle_resolved(&mut self, result: Resolved, book: &AddressBook) {
+        let Some(lookup) = self.lookup.take() else { return };
+        match result {
+            Ok(addresses) => self.wait_for(addresses, book),
+            Err(problem) => {
+                self.lookup_problem = Some(problem);
+                self.wait_for(lookup.known, book);
+            }
+        }
+    }
+
+    fn use_known(&mut self, book: &AddressBook) {
+        let known = self.lookup.as_mut().map(|lookup| std::mem::take(&mut lookup.known));
+        self.wait_for(known.unwrap_or_default(), book);
+    }
+
+    fn wait_for(&mut self, mut addresses: Vec<SocketAddr>, book: &AddressBook) {
+        if addresses.is_empty() {
+            return;
+        }
+        addresses.iter_mut().for_each(|address| address.set_port(self.target.port));
+        book.order(&self.target, &mut addresses);
+        self.waiting.clear();
+        for address in addresses {
+            let had_its_turn = self.problems.iter().any(|(tried, _)| *tried == address)
+                || self.pending.iter().any(|pending| pending.address == address);
+            if !had_its_turn && !self.waiting.contains(&address) {
+                self.waiting.push_back(address);
+            }
+        }
+    }
+
+    /// What to do now. To be called until it says [`Step::Wait`] or [`Step::Failed`].
+    pub(super) fn poll(&mut self, now: u64, book: &mut AddressBook) -> Step {
+        if let Some(at) = self.pending.iter().position(|pending| pending.until <= now) {
+            let Pending { address, since, until } = self.pending.remove(at);
+            let time = Duration::from_nanos(until - since).as_secs_f64();
+            self.fail(now, address, format!("no answer within {time:.1} s"), book);
+            return Step::Close(address);
+        }
+        if self.lookup.as_ref().is_some_and(|lookup| lookup.fresh_until <= now) {
+            self.use_known(book);
+        }
+        while let Some(&address) = self.waiting.front()
+            && self.pending.len() < BESIDE_MAX
+            && (self.pending.is_empty() || self.beside_at <= now)
+        {
+            self.waiting.pop_front();
+            match book.try_address(now, address) {
+                Gate::Open { timeout } => {
+                    let until = now.saturating_add(timeout);
+                    self.pending.push(Pending { address, since: now, until });
+                    self.beside_at = now.saturating_add(BESIDE_AFTER);
+                    return Step::Open(address);
+                }
+                Gate::Shut { problem } => self.problems.push((address, problem.to_string())),
+            }
+        }
+        if !self.pending.is_empty() || self.waits_for_names(now) {
+            return Step::Wait;
+        }
+        Step::Failed(self.text())
+    }
+
+    /// Whether nothing can be done before the look-up has ended.
+    fn waits_for_names(&mut self, now: u64) -> bool {
+        let Some(lookup) = &self.lookup else { return false };
+        if now < lookup.names_until(!self.problems.is_empty()) {
+            return true;
+        }
+        if self.problems.is_empty() {
+            let time = Duration::from_nanos(lookup.until - lookup.since).as_secs_f64();
+            self.lookup_problem = Some(format!("no address within {time:.1} s"));
+        }
+        self.lookup = None;
+        false
+    }
+
+    /// The connection could not be opened, or failed before it was made.
+    pub(super) fn handle_failed(
+        &mut self,
+        now: u64,
+        address: SocketAddr,
+        problem: &str,
+        book: &mut AddressBook,
+    ) {
+        self.pending.retain(|pending| pending.address != address);
+        self.fail(now, address, problem.to_owned(), book);
+    }
+
+    fn fail(&mut self, now: u64, address: SocketAddr, problem: String, book: &mut AddressBook) {
+        book.failed(now, &self.target, address, &problem);
+        self.problems.push((address, problem));
+    }
+
+    /// The first connection is made: nothing else is tried. Returns when it must have completed its
+    /// handshake.
+    pub(super) fn handle_connected(&mut self, address: SocketAddr, book: &mut AddressBook) -> u64 {
+        let mut until = u64::MAX;
+        for pending in self.pending.drain(..) {
+            if pending.address == address {
+                until = pending.until;
+            } else {
+                book.left(pending.address);
+            }
+        }
+        self.waiting.clear();
+        self.lookup = None;
+        until
+    }
+
+    /// Nobody wants it any more.
+    pub(super) fn give_up(&mut self, book: &mut AddressBook) {
+        self.pending.drain(..).for_each(|pending| book.left(pending.address));
+    }
+
+    /// When to call [`Dial::poll`] again.
+    pub(super) fn deadline(&self) -> u64 {
+        let mut at = self.pending.iter().map(|pending| pending.until).min().unwrap_or(u64::MAX);
+        if !self.waiting.is_empty() && self.pending.len() < BESIDE_MAX {
+            at = at.min(if self.pending.is_empty() { 0 } else { self.beside_at });
+        }
+        if let Some(lookup) = &self.lookup {
+            if !lookup.known.is_empty() {
+                at = at.min(lookup.fresh_until);
+            }
+            if self.pending.is_empty() && self.waiting.is_empty() {
+                at = at.min(lookup.names_until(!self.problems.is_empty()));
+            }
+        }
+        at
+    }
+
+    /// The problem of one address, which is named unless the target is one itself.
+    pub(super) fn text_of(&self, address: SocketAddr, problem: &str) -> String {
+        if self.is_literal { problem.to_owned() } else { format!("{address}: {problem}") }
+    }
+
+    fn text(&self) -> String {
+        let addresses =
+            self.problems.iter().map(|(address, problem)| self.text_of(*address, problem));
+        let all: Vec<_> = self.lookup_problem.iter().cloned().chain(addresses).collect();
+        if all.is_empty() { "no address".to_owned() } else { all.join("; ") }
+    }
+}
+
+impl Lookup {
+    /// Until when an answer is waited for, with something else tried in vain or not.
+    fn names_until(&self, tried: bool) -> u64 {
+        if tried { self.fresh_until } else { self.until }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::address_book::tests::settings;
+    use super::*;
+
+    const SECOND: u64 = 1_000 * MS;
+
+    fn target() -> BrokerAddress {
+        BrokerAddress { host: "kafka".into(), port: 9 }
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 9))
+    }
+
+    /// Addresses as a look-up gives them.
+    fn found(last: &[u8]) -> Vec<SocketAddr> {
+        last.iter().map(|&last| SocketAddr::from(([10, 0, 0, last], 0))).collect()
+    }
+
+    struct Bench {
+        book: AddressBook,
+        dial: Dial,
+        now: u64,
+    }
+
+    impl Bench {
+        fn named(known: &[u8]) -> Bench {
+            let book = AddressBook::new(settings(), 1);
+            let dial = Dial::named(0, target(), found(known), 10 * SECOND, &book);
+            Bench { book, dial, now: 0 }
+        }
+
+        /// Another attempt, of the same book.
+        fn again(&mut self, known: &[u8]) {
+            self.dial = Dial::named(self.now, target(), found(known), 10 * SECOND, &self.book);
+        }
+
+        fn resolved(&mut self, last: &[u8]) {
+            self.dial.handle_resolved(Ok(found(last)), &self.book);
+        }
+
+        fn poll(&mut self) -> Step {
+            self.dial.poll(self.now, &mut self.book)
+        }
+
+        fn opens(&mut self, last: u8) {
+            assert_eq!(self.poll(), Step::Open(address(last)));
+        }
+
+        fn waits_until(&mut self, at: u64) {
+            assert_eq!(self.poll(), Step::Wait);
+            assert_eq!(self.dial.deadline(), at);
+            self.now = at;
+        }
+
+        fn refuses(&mut self, last: u8) {
+            self.dial.handle_failed(self.now, address(last), "refused", &mut self.book);
+        }
+
+        fn completes(&mut self, last: u8) {
+            self.dial.handle_connected(address(last), &mut self.book);
+            self.book.succeeded(self.now, &target(), address(last));
+        }
+    }
+
+    #[test]
+    fn c52_the_next_address_is_tried_beside_one_that_does_not_answer() {
+        let mut bench = Bench::named(&[]);
+        bench.resolved(&[1, 2, 3]);
+        bench.opens(1);
+        bench.waits_until(BESIDE_AFTER);
+        bench.opens(2);
+        bench.waits_until(2 * BESIDE_AFTER);
+        // One that is refused is followed at once by the next.
+        bench.opens(3);
+        bench.refuses(3);
+        bench.completes(2);
+        // The next attempt begins there, though the first was never found wanting.
+        bench.again(&[1, 2, 3]);
+        bench.opens(2);
+        // All of them refuse: one text names each.
+        bench.refuses(2);
+        bench.now += SECOND;
+        bench.opens(3);
+        bench.refuses(3);
+        bench.opens(1);
+        bench.refuses(1);
+        bench.resolved(&[1, 2, 3]);
+        let all = "10.0.0.2:9: refused; 10.0.0.3:9: refused; 10.0.0.1:9: refused";
+        assert_eq!(bench.poll(), Step::Failed(all.into()));
+    }
+
+    #[test]
+    fn c52_f45_an_address_whose_time_is_up_is_closed_and_the_next_attempt_begins_behind_it() {
+        let mut bench = Bench::named(&[]);
+        bench.resolved(&[1, 2]);
+        bench.opens(1);
+        let until = bench.dial.handle_connected(address(1), &mut bench.book);
+        assert!((8 * SECOND..=12 * SECOND).contains(&until), "the handshake is part of it");
+        // What the socket says of a peer that accepts and then is silent, closes, speaks TLS.
+        bench.book.failed(until, &target(), address(1), "silent");
+        bench.now = until + 50 * MS;
+        bench.again(&[1, 2]);
+        assert_eq!(bench.poll(), Step::Wait);
+        bench.resolved(&[1, 2]);
+        bench.opens(2);
+    }
+
+    #[test]
+    fn c53_a_last_good_answer_is_used_at_once_and_a_fresh_one_beside_it() {
+        let mut bench = Bench::named(&[]);
+        bench.resolved(&[1]);
+        bench.opens(1);
+        bench.completes(1);
+        bench.again(&[1]);
+        bench.opens(1);
+        // The broker has moved: its old address swallows everything.
+        bench.resolved(&[7]);
+        bench.waits_until(bench.now + BESIDE_AFTER);
+        bench.opens(7);
+        bench.completes(7);
+        // It refuses at once, before the fresh answer is there, which is waited for.
+        bench.again(&[7]);
+        bench.opens(7);
+        bench.refuses(7);
+        bench.waits_until(bench.now + FRESH_ANSWER_PATIENCE);
+        bench.resolved(&[8]);
+        bench.opens(8);
+    }
+
+    #[test]
+    fn c53_after_a_failure_a_fresh_answer_is_waited_for_but_not_for_long() {
+        let mut bench = Bench::named(&[1]);
+        bench.waits_until(FRESH_ANSWER_PATIENCE);
+        bench.opens(1);
+        bench.refuses(1);
+        assert_eq!(bench.poll(), Step::Failed("10.0.0.1:9: refused".into()));
+        // An error in the place of an answer does as well.
+        let mut bench = Bench::named(&[1]);
+        bench.dial.handle_resolved(Err("kafka cannot be resolved: no".into()), &bench.book);
+        bench.opens(1);
+        bench.refuses(1);
+        let both = "kafka cannot be resolved: no; 10.0.0.1:9: refused";
+        assert_eq!(bench.poll(), Step::Failed(both.into()));
+    }
+
+    #[test]
+    fn c53_a_name_without_an_answer_fails_at_its_deadline() {
+        let mut bench = Bench::named(&[]);
+        bench.waits_until(10 * SECOND);
+        assert_eq!(bench.poll(), Step::Failed("no address within 10.0 s".into()));
+        // What comes later says nothing any more.
+        bench.resolved(&[1]);
+        assert!(matches!(bench.poll(), Step::Failed(_)));
+    }
+
+    #[test]
+    fn all_addresses_of_a_large_name_get_their_turn() {
+        let mut bench = Bench::named(&[]);
+        let many: Vec<u8> = (1..=20).collect();
+        bench.resolved(&many);
+        for last in 1..=BESIDE_MAX as u8 {
+            bench.opens(last);
+            bench.now += BESIDE_AFTER;
+        }
+        let first = bench.dial.pending[0].until;
+        bench.now = bench.dial.deadline();
+        assert!(bench.now <= first, "no further one before one of them gives up");
+        let Step::Close(_) = bench.poll() else { panic!("its time is up") };
+        bench.opens(1 + BESIDE_MAX as u8);
+        bench.dial.give_up(&mut bench.book);
+        assert!(bench.dial.pending.is_empty());
+    }
+
+    #[test]
+    fn c65_an_address_that_somebody_else_found_wanting_is_not_tried() {
+        let mut bench = Bench::named(&[]);
+        bench.book.failed(0, &target(), address(1), "refused");
+        bench.dial = Dial::literal(target(), address(1));
+        // Told once, and without the address: whoever shows it names the target.
+        assert_eq!(bench.poll(), Step::Failed("refused".into()));
+        bench.now = SECOND;
+        bench.dial = Dial::literal(target(), address(1));
+        bench.opens(1);
+    }
+}

@@ -1,0 +1,237 @@
+//! Names: a name server that hangs, a name with addresses of which some are of no use; and many
+//! producers whose broker is away.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex};
+
+use kafka_protocol::protocol::StrBytes;
+
+use super::*;
+
+/// A name that leads to these addresses; the name server can be made to hang. It answers again when
+/// this is dropped.
+struct Name {
+    host: &'static str,
+    server: Arc<(Mutex<Server>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Server {
+    hangs: bool,
+    asked: u32,
+}
+
+impl Name {
+    fn of(host: &'static str, addresses: &[[u8; 4]]) -> Name {
+        let server: Arc<(Mutex<Server>, Condvar)> = Arc::default();
+        let answers = server.clone();
+        let addresses: Vec<IpAddr> = addresses.iter().map(|&octets| octets.into()).collect();
+        let answer = move || -> io::Result<Vec<IpAddr>> {
+            let (lock, changed) = &*answers;
+            let mut server = lock.lock().unwrap();
+            server.asked += 1;
+            changed.notify_all();
+            drop(changed.wait_while(server, |server| server.hangs).unwrap());
+            Ok(addresses.clone())
+        };
+        tidegate::answer_name(host, Arc::new(answer));
+        Name { host, server }
+    }
+
+    fn hang(&self, hangs: bool) {
+        self.server.0.lock().unwrap().hangs = hangs;
+        self.server.1.notify_all();
+    }
+
+    fn wait_until_asked(&self) {
+        let (lock, changed) = &*self.server;
+        let server = lock.lock().unwrap();
+        let waited = changed.wait_timeout_while(server, LONG, |server| server.asked == 0);
+        assert!(!waited.unwrap().1.timed_out(), "{} was never asked for", self.host);
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.hang(false);
+    }
+}
+
+const HERE: [u8; 4] = [127, 0, 0, 1];
+const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
+
+/// Brokers are advertised by these names from now on.
+fn advertise(stage: &Stage, names: &[&'static str]) {
+    for proxy in &stage.proxies {
+        let names = names.to_vec();
+        rewrite::metadata(proxy, move |response| {
+            for broker in &mut response.brokers {
+                broker.host = StrBytes::from_static_str(names[broker.node_id.0 as usize - 1]);
+            }
+        });
+    }
+}
+
+#[test]
+fn c53_f46_a_name_that_hangs_holds_up_no_other_broker() {
+    let stage = Stage::new(2, 2);
+    let (hung, well) = (Name::of("f46-hangs.test", &[HERE]), Name::of("f46-well.test", &[HERE]));
+    hung.hang(true);
+    advertise(&stage, &[hung.host, well.host]);
+    let producer = stage.producer();
+    let topic = producer.topic("t").unwrap();
+    let waits = send(&topic, 0, "waits".to_owned());
+    hung.wait_until_asked();
+    let start = Instant::now();
+    let mut sent: Vec<_> = (0..20).map(|n| send(&topic, 1, n.to_string())).collect();
+    assert!(stage.cluster.wait_until(LONG, |stats| stats.broker(2).records == 20));
+    assert!(start.elapsed() < secs(9), "{:?}", start.elapsed());
+    hung.hang(false);
+    sent.push(waits);
+    stage.judge_all_acked(sent);
+}
+
+#[test]
+fn c53_f46_a_names_last_good_answer_is_used_while_the_name_server_hangs() {
+    let stage = Stage::new(1, 1);
+    let name = Name::of("f46-fickle.test", &[HERE]);
+    advertise(&stage, &[name.host]);
+    let producer = stage.producer();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    name.hang(true);
+    let start = Instant::now();
+    for n in 0..5 {
+        stage.proxy(1).cut_all();
+        acked(topic.send_record(to(0, &n.to_string())).unwrap());
+    }
+    // The name server is given up after ten.
+    assert!(start.elapsed() < secs(8), "{:?}", start.elapsed());
+}
+
+/// Records flow through the second address of a name whose first one is of no use, and reconnecting
+/// begins with the second.
+#[cfg(target_os = "linux")]
+fn passes_over(host: &'static str, welcome: Welcome) {
+    let stage = Stage::new(1, 1);
+    let port = stage.proxy(1).address().port();
+    let bad = Proxy::at(SocketAddr::from((ELSEWHERE, port)));
+    bad.welcome(welcome);
+    let name = Name::of(host, &[ELSEWHERE, HERE]);
+    advertise(&stage, &[name.host]);
+    let builder = quick(Producer::builder(&format!("{host}:{port}")));
+    let builder = builder.configure(|c| c.connection_setup_timeout = millis(500));
+    let producer = builder.build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let mut sent = vec![send(&topic, 0, "first".to_owned())];
+    assert!(stage.cluster.wait_until(LONG, |stats| stats.broker(1).records == 1), "{host}");
+    let tried = bad.seen().accepted;
+    assert!(tried > 0, "{host}: it was tried first");
+    for n in 0..3 {
+        stage.proxy(1).cut_all();
+        sent.push(send(&topic, 0, n.to_string()));
+        assert!(stage.cluster.wait_until(LONG, |stats| stats.broker(1).records == n + 2));
+    }
+    assert_eq!(bad.seen().accepted, tried, "{host}: reconnecting begins where it was well");
+    stage.judge_all_acked(sent);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn c52_f45_a_first_address_that_accepts_and_says_nothing_is_passed_over() {
+    passes_over("f45-silent.test", Welcome::Silent);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn c52_f45_a_first_address_that_closes_or_speaks_something_else_is_passed_over() {
+    passes_over("f45-closes.test", Welcome::Say(Vec::new()));
+    passes_over("f45-resets.test", Welcome::Reset);
+    passes_over("f45-tls.test", Welcome::Say(vec![0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x0a]));
+}
+
+/// A firewall that drops packets: the queue of a listener that accepts nothing is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn c52_an_address_that_swallows_connections_costs_a_quarter_of_a_second_once() {
+    use socket2::{Domain, Socket, Type};
+    let stage = Stage::new(1, 1);
+    let port = stage.proxy(1).address().port();
+    let address = SocketAddr::from((ELSEWHERE, port));
+    let hole = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    hole.bind(&address.into()).unwrap();
+    hole.listen(0).unwrap();
+    let fill = || std::net::TcpStream::connect_timeout(&address, millis(300)).ok();
+    let queued: Vec<_> = std::iter::from_fn(fill).take(100).collect();
+    assert!(queued.len() < 100, "the queue of a listener ends somewhere");
+    let name = Name::of("f45-swallows.test", &[ELSEWHERE, HERE]);
+    advertise(&stage, &[name.host]);
+    let start = Instant::now();
+    let builder = quick(Producer::builder(&format!("{}:{port}", name.host)));
+    let producer = builder.request_timeout(secs(20)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    for n in 0..3 {
+        stage.proxy(1).cut_all();
+        acked(topic.send_record(to(0, &n.to_string())).unwrap());
+    }
+    // One address alone would have been given ten.
+    assert!(start.elapsed() < secs(7), "{:?}", start.elapsed());
+}
+
+/// The text of a record's failure where nobody listens.
+fn refused(list: &str) -> String {
+    let builder = quick(Producer::builder(list)).request_timeout(millis(200));
+    let producer = builder.delivery_timeout(millis(600)).build().unwrap();
+    failed(producer.topic("t").unwrap().send((), "v").unwrap()).to_string()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_refusal_names_each_address_that_was_tried_once() {
+    let nobody = Proxy::start();
+    nobody.refuse();
+    let port = nobody.address().port();
+    let text = refused(&nobody.address().to_string());
+    assert_eq!(text.matches(&port.to_string()).count(), 1, "{text}");
+    assert!(text.contains(&format!("127.0.0.1:{port}: Connection refused")), "{text}");
+    let name = Name::of("refused.test", &[ELSEWHERE, HERE]);
+    let text = refused(&format!("{}:{port}", name.host));
+    assert!(text.contains(&format!("refused.test:{port}: ")), "{text}");
+    for ip in [Ipv4Addr::from(ELSEWHERE), Ipv4Addr::from(HERE)] {
+        assert_eq!(text.matches(&format!("{ip}:{port}: Connection refused")).count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn c65_f52_many_producers_without_their_broker_make_no_storm() {
+    const PRODUCERS: u64 = 20;
+    let stage = Stage::new(1, 1);
+    let producers: Vec<_> = (0..PRODUCERS)
+        .map(|_| {
+            let builder = stage.builder().configure(|c| {
+                c.reconnect_quick = Duration::ZERO;
+                (c.reconnect_backoff, c.reconnect_backoff_max) = (millis(50), millis(500));
+            });
+            builder.build().unwrap()
+        })
+        .collect();
+    let topics: Vec<_> = producers.iter().map(|producer| producer.topic("t").unwrap()).collect();
+    topics.iter().for_each(|topic| warm(topic, 1));
+    stage.proxy(1).welcome(Welcome::Reset);
+    stage.proxy(1).cut_all();
+    let sent: Vec<_> = topics.iter().map(|topic| topic.send((), "v").unwrap()).collect();
+    // By then waits have grown; each producer's two channels want the same address.
+    std::thread::sleep(secs(2));
+    let before = stage.proxy(1).seen().accepted;
+    let start = Instant::now();
+    std::thread::sleep(secs(2));
+    let dials = stage.proxy(1).seen().accepted - before;
+    let each = dials as f64 / PRODUCERS as f64 / start.elapsed().as_secs_f64();
+    // One in 0.4 s at the most.
+    assert!(each < 3.0, "{each:.1} connections a second from each");
+    assert!(each > 0.2, "they are tried: {each:.1}");
+    stage.proxy(1).welcome(Welcome::Forward);
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+}
