@@ -33,11 +33,12 @@ pub enum Bug {
     InFlightNeverExpires,
     PastFloorIsDeadline,
     StaysWithFruitlessBroker,
+    StaysAtOldAddress,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 25] = [
         Bug::RenumbersOnRetry,
         Bug::ReusesSequenceAfterExpiry,
         Bug::MovesWithInFlights,
@@ -62,6 +63,7 @@ impl Bug {
         Bug::InFlightNeverExpires,
         Bug::PastFloorIsDeadline,
         Bug::StaysWithFruitlessBroker,
+        Bug::StaysAtOldAddress,
     ];
 
     /// What goes wrong, and where it did.
@@ -117,6 +119,9 @@ impl Bug {
             Bug::PastFloorIsDeadline => "a loop polls without waiting while a socket is full",
             Bug::StaysWithFruitlessBroker => {
                 "the metadata channel stays with a broker whose answers change nothing"
+            }
+            Bug::StaysAtOldAddress => {
+                "requests go over the connection to a broker's old address [librdkafka 1285]"
             }
         }
     }

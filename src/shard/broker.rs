@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::batch::LaneId;
 use crate::buffer::{AccountId, BufferPool};
 use crate::cluster::BrokerAddress;
+use crate::config::ReconnectWaits;
 use crate::connection::Connection;
 use crate::protocol::BrokerId;
 
@@ -26,12 +27,14 @@ pub(super) enum Connectivity {
 pub(super) struct Broker {
     pub id: BrokerId,
     pub address: BrokerAddress,
+    /// Where metadata says that it listens by now, while requests at `address` are not settled.
+    pub next_address: Option<BrokerAddress>,
     pub account: AccountId,
     pub connectivity: Connectivity,
     /// Counts connections, so that news of an old one is not taken for news of the present one.
     pub generation: u32,
-    /// Attempts to connect that failed since the last success.
-    pub failures: u32,
+    /// How long to wait after attempts to connect that failed since the last success.
+    pub waits: ReconnectWaits,
     /// Lanes with a sealed batch, in the order they got ready.
     pub full: VecDeque<LaneId>,
     /// The same, for lanes whose own partition answered with an error after a wait.
@@ -64,10 +67,11 @@ impl Broker {
         Broker {
             id,
             address,
+            next_address: None,
             account,
             connectivity: Connectivity::Down { retry_at: 0 },
             generation: 0,
-            failures: 0,
+            waits: ReconnectWaits::default(),
             full: VecDeque::new(),
             suspect: VecDeque::new(),
             part: VecDeque::new(),

@@ -43,6 +43,7 @@ mod short;
 mod verdict;
 mod view;
 
+pub use crate::config::ReconnectBackoff;
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
 pub use publisher::{Publisher, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};

@@ -49,6 +49,10 @@ impl Shard {
         while in_vain < PASSES_IN_VAIN_MAX {
             let broker = &self.brokers[index];
             let Some(connection) = broker.connection() else { return };
+            // What is in flight at a broker's old address settles, and nothing joins it.
+            if broker.next_address.is_some() {
+                return;
+            }
             if !connection.is_ready() || now < connection.throttled_until() {
                 return;
             }

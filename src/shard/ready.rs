@@ -162,6 +162,7 @@ impl Shard {
     /// Timeouts of a broker's connection, and connecting again.
     pub(super) fn check_broker(&mut self, now: u64, index: usize) {
         let idle_max = self.config.idle_max;
+        self.leave_old_address(now, index);
         if let Connectivity::Down { retry_at } = self.brokers[index].connectivity
             && retry_at <= now
         {

@@ -267,13 +267,14 @@ impl Shard {
     /// The shard gives a connection up; the driver closes the socket.
     pub(super) fn close(&mut self, now: u64, index: usize, problem: &str) {
         let generation = self.brokers[index].generation;
-        self.actions.push_back(Action::Close(Token { broker: index, generation }));
+        let token = Token { broker: index, generation };
+        self.actions.push_back(Action::Close { token, problem: problem.into() });
         self.disconnect(now, index, problem);
     }
 
     /// A connection is gone: everything in flight on it settles here.
     pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &str) {
-        let (first, longest) = self.config.reconnect_backoff;
+        let random = self.next_random();
         let broker = &mut self.brokers[index];
         let was_idle = broker.connection().is_some_and(|connection| connection.in_flight() == 0);
         let idle_max = self.config.idle_max;
@@ -282,35 +283,40 @@ impl Shard {
             Some(connection.unconfirmed()).filter(|sent| sent.is_any() && !is_idle_for_long)
         });
         // A peer that only ever shakes hands is not come back to at once, again and again.
+        let backoff = &self.config.reconnect_backoff;
         let was_useful = broker.connection().is_some_and(|connection| {
-            connection.has_answered() || connection.unconfirmed().has_lasted(now, longest)
+            connection.has_answered() || connection.unconfirmed().has_lasted(now, backoff.longest)
         });
-        broker.failures = if was_useful { 0 } else { broker.failures + 1 };
-        let backoff = match broker.failures {
+        let wait = if was_useful {
+            broker.waits.reset();
             // The broker may have closed because it leads no longer, and would lose more records:
             // metadata gets a moment to say so.
-            0 if unconfirmed.is_some() => first,
-            0 => 0,
-            failures => first.saturating_mul(1 << (failures - 1).min(16)).min(longest),
+            if unconfirmed.is_some() { backoff.first } else { 0 }
+        } else {
+            broker.waits.fail(now, backoff)
         };
+        let wait = backoff.vary(wait, random);
         let text: Arc<str> =
             format!("broker {} at {}: {problem}", broker.id, broker.address).into();
         let old = std::mem::replace(
             &mut broker.connectivity,
-            Connectivity::Down { retry_at: now + backoff },
+            Connectivity::Down { retry_at: now.saturating_add(wait) },
         );
         // News of the old connection is not taken for news of the next.
         broker.generation += 1;
+        self.take_next_address(now, index);
+        let broker = &self.brokers[index];
         if was_idle {
             log::debug!("connection closed: {text}");
             if let Some(unconfirmed) = unconfirmed {
                 self.lose_unconfirmed(now, index, &text, unconfirmed.recent(now));
             }
         } else {
-            // A broker that stays down is tried five times a second: one warning is enough. But
+            // A broker that stays down is tried several times a second: one warning is enough. But
             // each failure asks for metadata: until the cluster has elected other leaders, what it
             // answers is no news.
-            let level = if broker.failures > 1 { log::Level::Debug } else { log::Level::Warn };
+            let level =
+                if broker.waits.failures() > 1 { log::Level::Debug } else { log::Level::Warn };
             log::log!(level, "not connected: {text}");
             self.actions.push_back(Action::RefreshMetadata);
         }

@@ -14,6 +14,7 @@ use super::view::View;
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
 use crate::buffer::{BufferPool, ScratchSlot};
 use crate::cluster::{BrokerAddress, LeaderHint};
+use crate::config::ReconnectBackoff;
 use crate::connection::{Connection, ConnectionConfig, Incoming, Request};
 use crate::error::DeliveryErrorCause;
 use crate::policy::RetryPolicy;
@@ -52,8 +53,8 @@ pub struct ShardConfig {
     /// While a broker lacks followers, one of its lanes is tried for all. Not with a retry policy
     /// of the user's own, which sets the pace of each, or where attempts are limited.
     pub tries_for_all: bool,
-    /// Waits between attempts to connect: the first, and the longest.
-    pub reconnect_backoff: (u64, u64),
+    /// Waits between attempts to connect.
+    pub reconnect_backoff: ReconnectBackoff,
     /// A connection without traffic is closed after this.
     pub idle_max: u64,
     /// How batches are compressed.
@@ -103,7 +104,12 @@ pub enum Action {
         address: BrokerAddress,
     },
     /// Close a connection that the shard has given up already.
-    Close(Token),
+    Close {
+        /// The connection.
+        token: Token,
+        /// Why it was given up.
+        problem: Arc<str>,
+    },
     /// Hand a lane to its new owner.
     SendLane {
         /// The new owner.
@@ -280,6 +286,11 @@ impl Shard {
         if let Some(broker) = self.broker_of(token) {
             broker.connectivity = Connectivity::Up(Box::new(Connection::new(config, now)));
         }
+    }
+
+    /// Whether the connection's handshake is complete.
+    pub fn is_ready(&self, token: Token) -> bool {
+        self.connection_of(token).is_some_and(Connection::is_ready)
     }
 
     /// The connection could not be made, or is gone.

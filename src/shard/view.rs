@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::broker::Broker;
-use super::shard::{Action, Shard};
+use super::broker::{Broker, Connectivity};
+use super::shard::{Action, Shard, Token};
 use crate::batch::{LaneHalf, LaneId, Leader, ShardId};
 use crate::buffer::AccountId;
 use crate::cluster::{BrokerAddress, ClusterSnapshot};
@@ -44,7 +44,7 @@ impl Shard {
     /// A newer picture of the cluster.
     pub fn handle_view(&mut self, now: u64, view: Arc<View>) {
         self.view = view;
-        self.update_brokers();
+        self.update_brokers(now);
         for index in 0..self.lanes.len() {
             if self.lanes[index].is_some() {
                 self.follow_leader(now, LaneId(index as u32));
@@ -52,14 +52,14 @@ impl Shard {
         }
     }
 
-    fn update_brokers(&mut self) {
+    fn update_brokers(&mut self, now: u64) {
         let view = self.view.clone();
         for (&id, placement) in &view.placements {
             if placement.shard != self.id {
                 continue;
             }
             match self.broker_index(id) {
-                Some(index) => self.brokers[index].address = placement.address.clone(),
+                Some(index) => self.readdress(now, index, &placement.address),
                 None => {
                     let broker = Broker::new(id, placement.address.clone(), placement.account);
                     let index = self.brokers.insert(broker);
@@ -67,6 +67,50 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// A broker listens at this address, perhaps another one than it did.
+    fn readdress(&mut self, now: u64, index: usize, address: &BrokerAddress) {
+        let broker = &mut self.brokers[index];
+        if planted!(StaysAtOldAddress) {
+            broker.address = address.clone();
+            return;
+        }
+        if broker.next_address.as_ref().unwrap_or(&broker.address) == address {
+            return;
+        }
+        log::info!("broker {} has moved from {} to {address}", broker.id, broker.address);
+        broker.next_address = Some(address.clone()).filter(|next| *next != broker.address);
+        self.leave_old_address(now, index);
+    }
+
+    /// Gives the connection to a broker's old address up, once what is in flight there has settled:
+    /// whatever answers there may not be part of the cluster any more.
+    pub(super) fn leave_old_address(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        let Some(next) = &broker.next_address else { return };
+        let problem: Arc<str> = match &broker.connectivity {
+            Connectivity::Up(connection) if connection.is_ready() && connection.in_flight() > 0 => {
+                return;
+            }
+            Connectivity::Up(_) | Connectivity::Connecting => {
+                format!("the broker has moved to {next}").into()
+            }
+            Connectivity::Down { .. } => return self.take_next_address(now, index),
+        };
+        let token = Token { broker: index, generation: broker.generation };
+        broker.generation += 1;
+        self.actions.push_back(Action::Close { token, problem });
+        self.take_next_address(now, index);
+    }
+
+    /// There is no connection to the broker: the next one goes to where it is now, at once.
+    pub(super) fn take_next_address(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        let Some(next) = broker.next_address.take() else { return };
+        broker.address = next;
+        broker.waits.reset();
+        broker.connectivity = Connectivity::Down { retry_at: now };
     }
 
     /// A lane that this shard owns from now on. It is looked at as if it had been posted.

@@ -78,6 +78,37 @@ fn f10_brokers_that_move_to_other_ports_are_found_again() {
 }
 
 #[test]
+fn c54_f47_a_broker_that_moves_is_followed_though_its_old_address_answers() {
+    let stage = Stage::new(1, 2);
+    let producer = stage.builder().configure(|c| c.metadata_max_age = millis(50)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    let old = stage.proxy(1);
+    // What is in flight there when the broker moves is answered late, and nothing joins it.
+    old.script(|frame| match frame.answers(api::PRODUCE) {
+        true => Act::Delay(millis(300)),
+        false => Act::Pass,
+    });
+    let mut sent: Vec<_> = (0..10).map(|n| send(&topic, n % 2, format!("before {n}"))).collect();
+    let new = Proxy::to(stage.cluster.address(1));
+    stage.cluster.advertise(1, new.address());
+    let moved = Instant::now();
+    let mut round = 0;
+    while new.seen().requests_of(api::PRODUCE) == 0 {
+        assert!(moved.elapsed() < secs(10), "the new address is not used");
+        round += 1;
+        sent.push(send(&topic, round % 2, format!("meanwhile {round}")));
+        std::thread::sleep(millis(5));
+    }
+    let requests = old.seen().requests_of(api::PRODUCE);
+    sent.extend((0..50).map(|n| send(&topic, n % 2, format!("after {n}"))));
+    stage.judge_all_acked(sent);
+    assert_eq!(old.seen().requests_of(api::PRODUCE), requests, "nothing goes to the old address");
+    // Dropped while the producer is there.
+    drop(new);
+}
+
+#[test]
 fn c23_with_all_brokers_down_the_bootstrap_list_is_tried_again() {
     let stage = Stage::new(2, 2);
     let entry = Proxy::to(stage.cluster.address(2));

@@ -15,8 +15,8 @@ use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
 use tidegate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 use tidegate::shard::{
-    Action, Control, PortTable, Publisher, Shard, ShardConfig, ShardHost, ShardParts, ShardPort,
-    Token,
+    Action, Control, PortTable, Publisher, ReconnectBackoff, Shard, ShardConfig, ShardHost,
+    ShardParts, ShardPort, Token,
 };
 use tidegate::sync::Doorbell;
 use tidegate::{
@@ -483,7 +483,7 @@ impl World {
                     self.wires.insert((index, token.broker, token.generation), wire);
                     self.shards[index].handle_connected(now, token);
                 }
-                Action::Close(token) => {
+                Action::Close { token, .. } => {
                     let wire = self.wires.remove(&(index, token.broker, token.generation));
                     let broker = wire.expect("it was open").broker;
                     self.note(Event::Closed { broker });
@@ -565,8 +565,12 @@ fn metadata_config() -> MetadataConfig {
         leaderless_interval_max: 1_000 * MS,
         topic_unknown_max: 30 * SECOND,
         delivery_timeout: 120 * SECOND,
-        backoff_min: 50 * MS,
-        backoff_max: 200 * MS,
+        reconnect_backoff: ReconnectBackoff {
+            first: 50 * MS,
+            longest: 200 * MS,
+            quick: 0,
+            jitter_percent: 0,
+        },
         auto_create: true,
         idempotent: true,
     }
@@ -591,7 +595,12 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         request_bytes_max: settings.request_bytes_max,
         retries: u32::MAX,
         tries_for_all: true,
-        reconnect_backoff: (50 * MS, 200 * MS),
+        reconnect_backoff: ReconnectBackoff {
+            first: 50 * MS,
+            longest: 200 * MS,
+            quick: 0,
+            jitter_percent: 0,
+        },
         idle_max: 540 * SECOND,
         compression: Compression::None,
         connection: Arc::new(connection),

@@ -11,7 +11,9 @@ use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Se
 use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine};
 use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
-use tidegate::shard::{PortTable, Publisher, Shard, ShardConfig, ShardHost, ShardParts, ShardPort};
+use tidegate::shard::{
+    PortTable, Publisher, ReconnectBackoff, Shard, ShardConfig, ShardHost, ShardParts, ShardPort,
+};
 use tidegate::sync::Doorbell;
 use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
 
@@ -149,8 +151,12 @@ fn metadata_config(plan: &Plan) -> MetadataConfig {
         leaderless_interval_max: 200 * MS,
         topic_unknown_max: 10_000 * MS,
         delivery_timeout: 120_000 * MS,
-        backoff_min: 5 * MS,
-        backoff_max: 50 * MS,
+        reconnect_backoff: ReconnectBackoff {
+            first: 5 * MS,
+            longest: 50 * MS,
+            quick: 0,
+            jitter_percent: 20,
+        },
         auto_create: true,
         idempotent: plan.settings.idempotent,
     }
@@ -176,7 +182,12 @@ fn shard_config(plan: &Plan) -> ShardConfig {
         request_bytes_max: 8 << 20,
         retries: u32::MAX,
         tries_for_all: true,
-        reconnect_backoff: (5 * MS, 40 * MS),
+        reconnect_backoff: ReconnectBackoff {
+            first: 5 * MS,
+            longest: 40 * MS,
+            quick: 0,
+            jitter_percent: 20,
+        },
         idle_max: 540_000 * MS,
         compression: settings.compression,
         connection: Arc::new(connection),

@@ -21,11 +21,24 @@ pub struct Broker {
     pub throttles: u32,
     /// What it says of the cluster, once and for all: it is cut off from the others.
     pub picture: Option<tide::MetadataResponse>,
+    /// How often its address has changed, and how many of the old ones still answer.
+    pub moves: u16,
+    pub old_addresses: u16,
     /// What reached it while it was paused.
     pub deferred: Vec<Event>,
 }
 
 impl Broker {
+    /// Where it listens, as far as others are told.
+    pub fn port(&self) -> u16 {
+        PORT + self.moves
+    }
+
+    /// Whether it answers at this port, of which others may have been told long ago.
+    pub fn answers_at(&self, port: u16) -> bool {
+        port >= self.port() - self.old_addresses
+    }
+
     pub fn is_away(&self) -> bool {
         self.down > 0 || self.paused > 0
     }
@@ -243,10 +256,10 @@ impl Cluster {
             return picture.clone();
         }
         let brokers = self.brokers.iter().enumerate().filter(|(_, it)| it.down == 0);
-        let brokers = brokers.map(|(index, _)| tide::BrokerMetadata {
+        let brokers = brokers.map(|(index, it)| tide::BrokerMetadata {
             id: id(index),
             host: host(index),
-            port: PORT,
+            port: it.port(),
             rack: None,
         });
         let topics = self.topics.iter().map(|topic| tide::TopicMetadata {

@@ -14,6 +14,8 @@ use super::world::{Answer, Link, World};
 /// Rounds of packing and writing in one turn, as in the real loop.
 const ROUNDS_MAX: usize = 4;
 const SLICES_MAX: usize = 32;
+/// How long a request that was made before may wait for a full socket.
+const OLD_ADDRESS_MAX: u64 = 500 * MS;
 
 impl World {
     /// One turn of a shard, in the order of the real loop. Returns whether it wants another.
@@ -63,12 +65,39 @@ impl World {
                 self.wires[wire].writable = false;
                 self.queue.push(full_for(rng), Event::Writable { wire });
             }
+            self.check_address(wire, &bytes);
+            let (net, rng) = (&self.plan.net, &mut self.rng);
             self.client.shards[index].handle_written(now, token, taken);
             self.wires[wire].send(wire, net, rng, &mut self.queue, bytes);
             any = true;
         }
         self.tokens = tokens;
         any
+    }
+
+    /// No request begins on a connection to a broker's old address, once what was there has gone.
+    fn check_address(&mut self, wire: usize, bytes: &[u8]) {
+        let begins = self.wires[wire].begins_frame(bytes);
+        let it = &self.wires[wire];
+        if let Some(&(port, since)) = self.channel.addresses.get(&it.broker)
+            && begins
+            && it.port != port
+        {
+            let for_long = self.now() - since > OLD_ADDRESS_MAX;
+            assert!(!for_long, "a request goes to the old address of broker {}", it.broker);
+        }
+    }
+
+    /// The client was told of brokers and where they are.
+    fn note_addresses(&mut self) {
+        let now = self.now();
+        for (id, address) in &self.client.machine.snapshot().brokers {
+            let broker = id.0 as usize - 1;
+            let known = self.channel.addresses.entry(broker).or_insert((address.port, now));
+            if known.0 != address.port {
+                *known = (address.port, now);
+            }
+        }
     }
 
     fn wire_of(&self, shard: usize, token: Token) -> Option<usize> {
@@ -80,11 +109,11 @@ impl World {
     pub fn act(&mut self, index: usize) {
         while let Some(action) = self.client.shards[index].poll_action() {
             match action {
-                Action::Connect { token, broker, .. } => {
+                Action::Connect { token, broker, address } => {
                     let broker = broker.0 as usize - 1;
                     let wire = self.wires.len();
                     let (net, rng) = (&self.plan.net, &mut self.rng);
-                    let mut made = Wire::new(net, rng, index, token, broker);
+                    let mut made = Wire::new(net, rng, (index, token), (broker, address.port));
                     if self.healed {
                         made.heal();
                     }
@@ -92,12 +121,12 @@ impl World {
                     self.open.insert((index, token.broker), (token.generation, wire));
                     let after = self.rng.range(self.plan.net.latency.0, self.plan.net.latency.1);
                     let it = &self.cluster.brokers[broker];
-                    let refused = it.down > 0 || it.refuses > 0;
+                    let refused = it.down > 0 || it.refuses > 0 || !it.answers_at(address.port);
                     let event =
                         if refused { Event::Refused { wire } } else { Event::Connected { wire } };
                     self.queue.push(2 * after, event);
                 }
-                Action::Close(token) => {
+                Action::Close { token, .. } => {
                     let wire = self.wire_of(index, token).expect("it was open");
                     self.close(wire);
                 }
@@ -255,6 +284,7 @@ impl World {
                     }
                 }
                 self.client.machine.handle_metadata(id, now, &response);
+                self.note_addresses();
                 self.check_epochs();
             }
             Some(Answer::Identity(response)) => {
@@ -266,6 +296,7 @@ impl World {
 
     /// A hint that was believed counts as news.
     fn hear(&mut self, hint: &LeaderHint) {
+        self.note_addresses();
         let snapshot = self.client.machine.snapshot();
         let believed = snapshot.partition(&hint.topic, hint.partition);
         let topic = self.client.topics.iter().position(|topic| topic.name == hint.topic);

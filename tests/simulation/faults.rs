@@ -101,7 +101,8 @@ impl World {
         if self.open.get(&(shard, token.broker)) != Some(&(token.generation, wire)) {
             return;
         }
-        if self.cluster.brokers[it.broker].down > 0 {
+        let broker = &self.cluster.brokers[it.broker];
+        if broker.down > 0 || !broker.answers_at(it.port) {
             return self.lose(wire, "connection refused");
         }
         it.client_open = true;
@@ -215,6 +216,17 @@ impl World {
         }
     }
 
+    /// Connections to addresses where the broker answers no longer break.
+    fn cut_old_addresses(&mut self, broker: usize) {
+        for wire in 0..self.wires.len() {
+            let (it, brokers) = (&self.wires[wire], &self.cluster.brokers);
+            if it.broker == broker && it.broker_open && !brokers[broker].answers_at(it.port) {
+                let (net, rng) = (&self.plan.net, &mut self.rng);
+                self.wires[wire].break_off(wire, net, rng, &mut self.queue);
+            }
+        }
+    }
+
     fn begin(&mut self, fault: Fault) {
         if self.trace {
             self.note(format_args!("fault: {fault:?}"));
@@ -288,6 +300,12 @@ impl World {
             }
             Fault::Odd { broker, count } => self.cluster.brokers[broker].odd += count,
             Fault::Throttle { broker, count } => self.cluster.brokers[broker].throttles += count,
+            Fault::Readdress { broker, time } => {
+                self.cluster.brokers[broker].moves += 1;
+                self.cluster.brokers[broker].old_addresses += 1;
+                self.client.machine.handle_refresh_wanted();
+                self.queue.push(time, Event::Over(fault));
+            }
             Fault::Silence { time } => {
                 self.channel.silent += 1;
                 self.queue.push(time, Event::Over(fault));
@@ -322,6 +340,11 @@ impl World {
             Fault::Unknown { topic, .. } => {
                 let hidden = &mut self.cluster.topics[topic].hidden;
                 *hidden = hidden.saturating_sub(1);
+            }
+            Fault::Readdress { broker, .. } => {
+                let it = &mut self.cluster.brokers[broker];
+                it.old_addresses = it.old_addresses.saturating_sub(1);
+                self.cut_old_addresses(broker);
             }
             Fault::Silence { .. } => self.channel.silent = self.channel.silent.saturating_sub(1),
             _ => {}

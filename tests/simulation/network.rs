@@ -12,6 +12,11 @@ pub struct Wire {
     pub shard: usize,
     pub token: Token,
     pub broker: usize,
+    /// The broker's port when it was connected to.
+    pub port: u16,
+    /// Where in a frame the client's bytes are: its size as far as it is written, and what of the
+    /// rest is not.
+    frame: (Vec<u8>, usize),
     /// Whether the client, and the broker, still have it.
     pub client_open: bool,
     pub broker_open: bool,
@@ -29,7 +34,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(net: &Net, rng: &mut Rng, shard: usize, token: Token, broker: usize) -> Wire {
+    pub fn new(
+        net: &Net,
+        rng: &mut Rng,
+        (shard, token): (usize, Token),
+        (broker, port): (usize, u16),
+    ) -> Wire {
         let mut cut_after = (usize::MAX, usize::MAX);
         if rng.percent(net.cut) {
             let bytes = rng.range(1, net.cut_bytes) as usize;
@@ -43,6 +53,8 @@ impl Wire {
             shard,
             token,
             broker,
+            port,
+            frame: (Vec::new(), 0),
             client_open: false,
             broker_open: true,
             writable: true,
@@ -58,6 +70,25 @@ impl Wire {
     /// The network becomes well again.
     pub fn heal(&mut self) {
         self.cut_after = (usize::MAX, usize::MAX);
+    }
+
+    /// Whether a frame begins in these bytes, which the client writes next.
+    pub fn begins_frame(&mut self, bytes: &[u8]) -> bool {
+        let (size, left) = &mut self.frame;
+        let mut begins = false;
+        for &byte in bytes {
+            if *left > 0 {
+                *left -= 1;
+                continue;
+            }
+            begins |= size.is_empty();
+            size.push(byte);
+            if let Some(whole) = size.first_chunk::<4>() {
+                *left = u32::from_be_bytes(*whole) as usize;
+                size.clear();
+            }
+        }
+        begins
     }
 
     /// How many of so many bytes the client's socket takes.

@@ -40,6 +40,8 @@ pub enum Fault {
     Odd { broker: usize, count: u32 },
     /// So many responses ask for quiet.
     Throttle { broker: usize, count: u32 },
+    /// It listens at another address; the old one goes on answering for so long.
+    Readdress { broker: usize, time: u64 },
     /// Metadata and producer ids go unanswered for so long.
     Silence { time: u64 },
 }
@@ -276,6 +278,8 @@ fn fault(rng: &mut Rng, brokers: usize, topics: &[Topic]) -> Fault {
         14 => Fault::Throttle { broker, count: rng.range(1, 3) as u32 },
         15 if rng.percent(40) => Fault::Recreate { topic },
         16 => Fault::Delete { topic, partition },
+        // Mostly it outlasts the run: there is much that could go to the old address.
+        17 => Fault::Readdress { broker, time: rng.pick(&[time, 5_000 * MS]) },
         _ => Fault::Silence { time },
     }
 }

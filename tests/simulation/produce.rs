@@ -10,7 +10,7 @@ use kafka_protocol::protocol::{Decodable, StrBytes};
 use tidegate::protocol::records::RecordBatchReader;
 
 use super::answers::{api_versions, respond};
-use super::cluster::{Cluster, PORT, host, id};
+use super::cluster::{Cluster, host, id};
 use super::oracle::Content;
 use super::partition::{Entry, code, last_sequence};
 use super::plan::Plan;
@@ -277,7 +277,8 @@ impl Pending {
         make_odd(&mut topics, odd, rng);
         let endpoints = hinted.into_iter().map(|broker| {
             let endpoint = NodeEndpoint::default().with_node_id(BrokerId(id(broker).0));
-            endpoint.with_host(StrBytes::from_string(host(broker))).with_port(i32::from(PORT))
+            let port = i32::from(cluster.brokers[broker].port());
+            endpoint.with_host(StrBytes::from_string(host(broker))).with_port(port)
         });
         let mut response = ProduceResponse::default().with_responses(topics);
         if self.version >= 10 {

@@ -50,6 +50,8 @@ pub struct Channel {
     pub identities: i64,
     /// The newest leader epoch that the machine was told, by topic and partition.
     pub told: BTreeMap<(usize, TopicId, usize), i32>,
+    /// The port that the machine was told last, and since when, by broker.
+    pub addresses: BTreeMap<usize, (u16, u64)>,
 }
 
 pub struct World {
