@@ -562,7 +562,7 @@ fn dials(nth: usize) -> Vec<u64> {
         let mut now = 0;
         for _ in 1..nth {
             machine.poll_connect(now).expect("it is time");
-            machine.handle_down(now, "refused".into());
+            machine.handle_down(FIRST, now, "refused".into());
             now = machine.poll_timeout(now).expect("it is tried again");
         }
         now

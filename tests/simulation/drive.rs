@@ -308,8 +308,14 @@ impl World {
     }
 
     /// An older leader epoch than one that was told of is not followed.
-    fn check_epochs(&self) {
+    fn check_epochs(&mut self) {
         let snapshot = self.client.machine.snapshot();
+        // An isolated broker may bring back a topic that was deleted: it is another one again, and
+        // what was known of it is forgotten.
+        let topics = &self.client.topics;
+        self.channel.told.retain(|&(topic, id, _), _| {
+            snapshot.topics.get(&topics[topic].name).is_none_or(|view| view.id == id)
+        });
         for (&(topic, id, partition), &told) in &self.channel.told {
             let name = &self.client.topics[topic].name;
             if snapshot.topics.get(name).is_none_or(|view| view.id != id) {
