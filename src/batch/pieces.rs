@@ -5,12 +5,12 @@
 //! numbers at its head only ever get shorter there, so no memory has to be found while there may be
 //! none. The pieces of a split batch are sent one after the other, the first from the place of the
 //! whole, each later one after it has moved up over the one before. A compressed batch is unpacked
-//! into its loop's scratch first, and its pieces go plain.
+//! first, into segments or, where there are none, into its loop's scratch; its pieces go plain.
 
 use std::collections::VecDeque;
 
-use super::{Batch, BatchState, Cell, sequence_after};
-use crate::buffer::{LentScratch, ScratchSlot};
+use super::{Batch, BatchState, Cell, Link, sequence_after};
+use crate::buffer::{AccountId, BufferPool, LentScratch, ScratchSlot, Segment};
 use crate::error::{Certainty, DeliveryError};
 use crate::protocol::compression::{Codec, decompress};
 use crate::protocol::records::{BATCH_HEADER_LEN, RECORD_HEAD_LEN_MAX, RecordHead};
@@ -187,21 +187,51 @@ impl Batch {
         }
     }
 
-    /// Unpacks a compressed batch into its loop's scratch; its segments return to the pool.
-    pub fn unpack(&mut self, slot: &ScratchSlot) -> Result<(), NotUnpacked> {
-        let Some(mut scratch) = slot.lend() else { return Err(NotUnpacked::ScratchIsLent) };
+    /// Unpacks a compressed batch into segments of `account`, as if it had never been compressed.
+    /// Where the pool has none to give it goes into its loop's scratch, if `may_borrow`, and keeps
+    /// that until it is resolved; other batches must wait for it meanwhile. What held the
+    /// compressed records returns to the pool.
+    pub fn unpack(
+        &mut self,
+        pool: &BufferPool,
+        account: AccountId,
+        slot: &ScratchSlot,
+        may_borrow: bool,
+    ) -> Result<(), NotUnpacked> {
         let packed: Vec<u8> = self.record_slices().flatten().copied().collect();
-        let room = scratch.len().saturating_sub(BATCH_HEADER_LEN);
+        let room = slot.bytes().saturating_sub(BATCH_HEADER_LEN);
         let plain = decompress(self.codec, &packed, room).map_err(|_| NotUnpacked::Damaged)?;
         let len = BATCH_HEADER_LEN + plain.len();
-        scratch[BATCH_HEADER_LEN..len].copy_from_slice(&plain);
-        self.pieces.get_or_insert_default().unpacked = Some(scratch);
-        self.links.clear();
+        let mut segments = Vec::new();
+        if pool.take_bytes(account, len, &mut segments) {
+            self.links = lay_out(segments, &plain);
+        } else {
+            let scratch = if may_borrow { slot.lend() } else { None };
+            let Some(mut scratch) = scratch else { return Err(NotUnpacked::ScratchIsLent) };
+            scratch[BATCH_HEADER_LEN..len].copy_from_slice(&plain);
+            self.pieces.get_or_insert_default().unpacked = Some(scratch);
+            self.links.clear();
+        }
         self.codec = Codec::None;
         self.len = len;
         self.records_crc = None;
         Ok(())
     }
+}
+
+/// Records in segments that hold them, with room for the batch's header before them.
+fn lay_out(segments: Vec<Segment>, records: &[u8]) -> Vec<Link> {
+    let (mut rest, mut room_before) = (records, BATCH_HEADER_LEN);
+    let links = segments.into_iter().map(|segment| {
+        let (from, part) = (room_before, rest.len().min(segment.len() - room_before));
+        let mut link = Link::new(segment);
+        link.fill(from, &rest[..part]);
+        (rest, room_before) = (&rest[part..], 0);
+        link
+    });
+    let links = links.collect();
+    assert!(rest.is_empty(), "the pool gave as much as was asked for");
+    links
 }
 
 /// A batch's memory as if it were in one piece.

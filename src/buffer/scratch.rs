@@ -44,12 +44,20 @@ impl fmt::Debug for Scratch {
 
 /// Where a loop's scratch lies while nobody has borrowed it.
 #[derive(Clone, Debug)]
-pub struct ScratchSlot(Arc<Mutex<Option<Scratch>>>);
+pub struct ScratchSlot {
+    bytes: usize,
+    scratch: Arc<Mutex<Option<Scratch>>>,
+}
 
 impl ScratchSlot {
     /// A slot with its scratch in it.
     pub fn new(scratch: Scratch) -> Self {
-        ScratchSlot(Arc::new(Mutex::new(Some(scratch))))
+        ScratchSlot { bytes: scratch.len(), scratch: Arc::new(Mutex::new(Some(scratch))) }
+    }
+
+    /// The scratch's length in bytes, whoever has it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What `work` makes of the scratch; `None` while it is lent.
@@ -66,7 +74,7 @@ impl ScratchSlot {
 
     fn lock(&self) -> MutexGuard<'_, Option<Scratch>> {
         // A compressor that panics leaves nothing half done but bytes nobody reads.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::shard::Shard;
 use crate::batch::{Batch, LaneId, NotUnpacked, batch_error};
+use crate::buffer::AccountId;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 use crate::protocol::compression::Codec;
 use crate::protocol::{ErrorCode, PartitionResponse};
@@ -137,9 +138,13 @@ impl Shard {
         let is_first = entry.is_none_or(|entry| entry.half.is_next_expected(batch));
         match &self.scratch {
             _ if batch.codec() == Codec::None => Ok(()),
-            // It would keep the scratch from the very batch that it must wait for.
-            _ if !is_first => Err(NotUnpacked::ScratchIsLent),
-            Some(slot) => batch.unpack(slot),
+            Some(slot) => {
+                let account =
+                    entry.map_or(AccountId::LEADERLESS, |entry| entry.half.lane.account());
+                // One that is not the first of its lane would keep the scratch from the very batch
+                // that it must wait for.
+                batch.unpack(&self.pool, account, slot, is_first)
+            }
             None => Err(NotUnpacked::Damaged),
         }
     }

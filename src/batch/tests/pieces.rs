@@ -236,27 +236,57 @@ fn c41_a_batch_of_culprits_only_ends() {
     assert_eq!(half.lane.resolved(), 1);
 }
 
+/// A drained batch of 40 records, compressed in the scratch, and its length before.
+fn compressed(half: &mut LaneHalf, slot: &ScratchSlot) -> (Box<Batch>, usize) {
+    let mut batch = drain(half);
+    let plain_len = batch.len();
+    slot.with(|scratch| {
+        let (records, len) = (batch.record_slices(), plain_len - BATCH_HEADER_LEN);
+        let packed = Compressor::new().compress(&Compression::lz4(), records, len, scratch);
+        batch.replace_records(Codec::Lz4, &scratch[..packed.expect("it becomes smaller")]);
+    });
+    (batch, plain_len)
+}
+
 #[test]
-fn c39_a_compressed_batch_is_unpacked_into_the_scratch_and_gives_it_back() {
+fn c39_compressed_batches_are_unpacked_into_segments_and_wait_for_no_scratch() {
     let bench = Bench::new(1 << 22, 1 << 17);
     let mut half = bench.led_half();
     let slot = ScratchSlot::new(bench.pool().carve_scratch(1 << 17).expect("a fresh pool"));
     let handles = filled(&bench, &half, 40);
-    let mut batch = drain(&mut half);
-    let plain_len = batch.len() - BATCH_HEADER_LEN;
-    slot.with(|scratch| {
-        let records = batch.record_slices();
-        let packed = Compressor::new().compress(&Compression::lz4(), records, plain_len, scratch);
-        batch.replace_records(Codec::Lz4, &scratch[..packed.expect("it becomes smaller")]);
-    });
-    assert_eq!(batch.unpack(&slot), Ok(()));
-    assert_eq!((batch.len(), batch.segment_bytes()), (BATCH_HEADER_LEN + plain_len, 0));
+    let (mut batch, plain_len) = compressed(&mut half, &slot);
+    let lent = slot.lend();
+    assert_eq!(batch.unpack(bench.pool(), bench.account, &slot, false), Ok(()));
+    assert_eq!(batch.len(), plain_len);
+    assert!(batch.segment_bytes() >= plain_len);
+    half.settle_too_large(batch, &mut WakeList::default());
+    let sent: Vec<_> = drain_pieces(&mut half, 0).into_iter().flat_map(|piece| piece.0).collect();
+    assert_eq!(sent, (0..40).map(value).collect::<Vec<_>>());
+    assert!(handles.iter().all(|handle| handle.offset().is_some()));
+    drop((handles, half, lent, slot));
+    bench.assert_all_free();
+}
+
+#[test]
+fn c39_without_a_free_segment_a_batch_is_unpacked_into_the_scratch_and_gives_it_back() {
+    let bench = Bench::new(1 << 22, 1 << 17);
+    let mut half = bench.led_half();
+    let slot = ScratchSlot::new(bench.pool().carve_scratch(1 << 17).expect("a fresh pool"));
+    let handles = filled(&bench, &half, 40);
+    let (mut batch, plain_len) = compressed(&mut half, &slot);
+    let mut taken = Vec::new();
+    let account = bench.account;
+    while bench.pool().take_bytes(account, 4_096, &mut taken) {}
+    let unpacked = batch.unpack(bench.pool(), account, &slot, false);
+    assert_eq!(unpacked, Err(NotUnpacked::ScratchIsLent), "it may not borrow it");
+    assert_eq!(batch.unpack(bench.pool(), account, &slot, true), Ok(()));
+    assert_eq!((batch.len(), batch.segment_bytes()), (plain_len, 0));
     assert!(slot.lend().is_none(), "another has to wait");
     half.settle_too_large(batch, &mut WakeList::default());
     let sent: Vec<_> = drain_pieces(&mut half, 0).into_iter().flat_map(|piece| piece.0).collect();
     assert_eq!(sent, (0..40).map(value).collect::<Vec<_>>());
     assert!(handles.iter().all(|handle| handle.offset().is_some()));
     assert!(slot.lend().is_some(), "the last piece gave it back");
-    drop((handles, half, slot));
+    drop((handles, half, slot, taken));
     bench.assert_all_free();
 }
