@@ -440,6 +440,20 @@ pub enum CloseError {
         /// The timeout that was given.
         timeout: Duration,
     },
+    /// Threads of the producer have not returned from code of the application's (a waker, a
+    /// partitioner, a logger) and were left behind; they end if they ever do. Records that a stuck
+    /// event loop holds resolve then, and not before.
+    #[error(
+        "{} did not return from code of the application's (a waker, a partitioner, a logger) \
+         within the timeout of {timeout:?}, and was left behind",
+        threads.join(", ")
+    )]
+    Stuck {
+        /// The threads' names, such as `tidegate-loop-0`.
+        threads: Vec<String>,
+        /// The timeout that was given.
+        timeout: Duration,
+    },
     /// Called on one of the producer's own threads.
     #[error("close was called on a thread of the producer itself, where it would wait for ever")]
     OwnThread,

@@ -233,8 +233,10 @@ pub mod shard;
 mod config;
 mod error;
 mod io;
+mod logging;
 mod policy;
 mod producer;
+mod user_code;
 
 pub mod manual;
 

@@ -4,6 +4,8 @@
 //! this is in the library.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// A bug that this client does not have, and that others had. In brackets where it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,4 +153,25 @@ pub fn begin_at(sequence: i32) {
 /// The sequence that a producer id begins with.
 pub fn first_sequence() -> i32 {
     FIRST_SEQUENCE.get()
+}
+
+/// What the next turn of any event loop begins with.
+static NEXT_TURN: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+static HAS_NEXT_TURN: AtomicBool = AtomicBool::new(false);
+
+/// Has the next turn of any event loop of the process begin with this, which may panic: nothing
+/// that an application does can make a loop panic.
+pub fn at_next_turn(act: impl FnOnce() + Send + 'static) {
+    *NEXT_TURN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+    HAS_NEXT_TURN.store(true, Ordering::SeqCst);
+}
+
+/// By event loops.
+pub fn begin_turn() {
+    if HAS_NEXT_TURN.load(Ordering::Relaxed) && HAS_NEXT_TURN.swap(false, Ordering::SeqCst) {
+        let act = NEXT_TURN.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(act) = act {
+            act();
+        }
+    }
 }

@@ -1,41 +1,13 @@
-//! An event loop that panics, which only code of the user's can make it do: here the logger. In a
-//! process of its own, because there is one logger in a process.
+//! An event loop that panics, which nothing of an application can make it do: its next turn is
+//! planted. In a process of its own, because the plant is for the whole process.
 
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use log::{Log, Metadata, Record};
 use tidegate::embedded::EmbeddedCluster;
-use tidegate::{Delivery, DeliveryErrorCause, EventLoops, Producer};
+use tidegate::{Delivery, DeliveryErrorCause, EventLoops, Producer, planted};
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// Panics once, on the first event loop that logs: it tells that it is there, and waits for leave.
-struct Bomb(Mutex<Option<(Sender<()>, Receiver<()>)>>);
-
-static BOMB: Bomb = Bomb(Mutex::new(None));
-
-impl Log for Bomb {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, _: &Record<'_>) {
-        let thread = std::thread::current();
-        if !thread.name().is_some_and(|name| name.starts_with("tidegate-loop-")) {
-            return;
-        }
-        let armed = self.0.lock().unwrap().take();
-        if let Some((here, leave)) = armed {
-            here.send(()).unwrap();
-            leave.recv().unwrap();
-            panic!("a logger that panics");
-        }
-    }
-
-    fn flush(&self) {}
-}
 
 fn cause(mut delivery: Delivery) -> DeliveryErrorCause {
     let outcome = delivery.wait_timeout(LONG).expect("every delivery resolves");
@@ -58,10 +30,6 @@ fn a_loop_that_panicked_fails_what_it_has_and_is_replaced() {
 
 fn panic_and_replace() {
     let ((here, is_here), (leave, may_leave)) = (channel(), channel());
-    *BOMB.0.lock().unwrap() = Some((here, may_leave));
-    log::set_logger(&BOMB).unwrap();
-    log::set_max_level(log::LevelFilter::Debug);
-
     let cluster = EmbeddedCluster::builder().topic("t", 1).start().unwrap();
     let loops = EventLoops::shared(1).unpinned();
     let build = || {
@@ -70,6 +38,12 @@ fn panic_and_replace() {
     };
     let first = build();
     let topic = first.topic("t").unwrap();
+    drop(topic.send((), "known").unwrap().wait().unwrap());
+    planted::at_next_turn(move || {
+        here.send(()).unwrap();
+        may_leave.recv().unwrap();
+        panic!("a loop that panics");
+    });
     let held = topic.send((), "held").unwrap();
     is_here.recv_timeout(LONG).unwrap();
     // The loop has not heard of this producer when it panics.
@@ -86,5 +60,5 @@ fn panic_and_replace() {
     for producer in [first, second, third] {
         producer.close(LONG).wait().unwrap();
     }
-    assert_eq!(cluster.records("t", 0).len(), 1);
+    assert_eq!(cluster.records("t", 0).len(), 2);
 }

@@ -35,9 +35,13 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Modules that every layer may use, and what they use themselves: errors carry the protocol's
-/// ids and codes, a configuration carries policies.
-const SHARED: &[(&str, &[&str])] =
-    &[("error", &["protocol"]), ("config", &["error", "protocol", "policy"])];
+/// ids and codes, a configuration carries policies; the logger is code of the application's.
+const SHARED: &[(&str, &[&str])] = &[
+    ("error", &["protocol"]),
+    ("config", &["error", "protocol", "policy"]),
+    ("user_code", &[]),
+    ("logging", &["user_code"]),
+];
 
 /// Modules that use nothing of the rest: the embedded broker is the client's opposite in every
 /// test, so that sharing code would hide errors; the manual is text.
@@ -184,6 +188,11 @@ fn modules_form_no_cycle() {
 #[test]
 fn sockets_clocks_and_threads_stay_in_io() {
     check(rules::drivers);
+}
+
+#[test]
+fn no_panic_of_the_logger_reaches_the_client() {
+    check(rules::logging);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::buffer::{AccountId, Segment};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 use crate::protocol::records::{Header, RecordParts};
 use crate::sync::{ForwardTable, WakeList};
+use crate::user_code::{self, Inside};
 
 /// How a call of [`drain_stash`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +47,12 @@ fn set_placing(placing: bool) {
 }
 
 /// While it lives, [`is_placing`].
-struct Placing;
+struct Placing(#[allow(dead_code, reason = "held until the partitioner has answered")] Inside);
 
 impl Placing {
     fn begin() -> Self {
         set_placing(true);
-        Placing
+        Placing(user_code::enter())
     }
 }
 

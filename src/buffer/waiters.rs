@@ -9,6 +9,7 @@
 use std::task::Waker;
 
 use super::account::AccountId;
+use crate::{logging as log, user_code};
 
 const NIL: u32 = u32::MAX;
 
@@ -69,8 +70,8 @@ impl Wakes {
     /// segment's drop.
     pub(super) fn wake(self) {
         for waker in self.wakers.into_iter().flatten() {
-            let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
-            if woken.is_err() {
+            let _inside = user_code::enter();
+            if user_code::call(|| waker.wake()).is_err() {
                 log::error!("the waker of a task that awaits room panicked");
             }
         }

@@ -44,6 +44,11 @@ impl ThreadDeadline {
         ThreadDeadline(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
+    /// What is left until then; `None`: no deadline.
+    pub fn left(&self) -> Option<Duration> {
+        self.0.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// Parks. Returns false once the deadline has passed.
     pub fn park(&self, parker: &Parker) -> bool {
         match self.0 {

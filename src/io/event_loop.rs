@@ -12,7 +12,7 @@
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
@@ -27,6 +27,7 @@ use super::socket::{Progress, Socket};
 use super::sys::Timer;
 use crate::batch::RecordAccumulator;
 use crate::cluster::BrokerAddress;
+use crate::logging as log;
 use crate::shard::{Action, Control, PortTable, Shard, ShardPort, Token, WakeLoop};
 use crate::sync::Doorbell;
 
@@ -56,22 +57,15 @@ pub(super) struct ShardContext {
 
 /// Set when a shard has ended.
 #[derive(Default)]
-pub(super) struct Ended {
-    flag: Mutex<bool>,
-    changed: Condvar,
-}
+pub(super) struct Ended(AtomicBool);
 
 impl Ended {
-    pub(super) fn set(&self) {
-        *self.flag.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
+    fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn wait(&self) {
-        let mut flag = self.flag.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*flag {
-            flag = self.changed.wait(flag).unwrap_or_else(PoisonError::into_inner);
-        }
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -253,6 +247,8 @@ impl EventLoop {
     }
 
     fn turn(&mut self, events: &mut Events) {
+        #[cfg(feature = "internals")]
+        crate::planted::begin_turn();
         let now = self.clock.now();
         self.receive(now, events);
         let mut more = self.take_messages(now);

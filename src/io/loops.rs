@@ -2,14 +2,21 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mio::Poll;
 
 use super::event_loop::{EventLoop, LoopMessage, LoopShared, PollWaker};
 use super::pinning::{self, Pinning};
 use super::sys_fork::PerProcess;
-use super::threads::OwnThread;
+use super::threads::{OwnThread, Watch};
+use crate::logging as log;
 use crate::sync::{Doorbell, Generation};
+use crate::user_code::Whereabouts;
+
+/// Whoever drops the last handle of event loops waits so long for one that is stuck in code of the
+/// application's.
+const LEFT_ALONE_AFTER: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -38,7 +45,9 @@ struct Inner {
 /// One running loop.
 pub struct LoopHandle {
     pub(super) shared: Arc<LoopShared>,
+    /// `None` once it was left behind.
     thread: Mutex<Option<OwnThread>>,
+    pub(super) whereabouts: Arc<Whereabouts>,
     born: Generation,
 }
 
@@ -132,8 +141,18 @@ impl LoopHandle {
                 pinning::unpin(&pinning, core);
             }
         })?;
-        let born = Generation::current();
-        Ok(LoopHandle { shared, thread: Mutex::new(Some(thread)), born })
+        let (whereabouts, born) = (thread.whereabouts().clone(), Generation::current());
+        Ok(LoopHandle { shared, thread: Mutex::new(Some(thread)), whereabouts, born })
+    }
+
+    /// Nobody waits for its thread: that is stuck in code of the application's. It ends by itself
+    /// if it ever returns.
+    pub(super) fn leave_behind(&self) {
+        drop(self.take_thread());
+    }
+
+    fn take_thread(&self) -> Option<OwnThread> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -144,12 +163,15 @@ impl Drop for LoopHandle {
             return;
         }
         self.shared.send(LoopMessage::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Dropped on one of our own threads: it ends by itself, and nobody waits.
-        if let Some(thread) = thread
+        if let Some(thread) = self.take_thread()
             && !super::is_own_thread()
         {
-            thread.join();
+            let mut watch = Watch::begin(LEFT_ALONE_AFTER);
+            thread.join(&mut watch);
+            if let [name, ..] = watch.left_behind() {
+                log::error!("{name} is stuck in code of the application's, and is left behind");
+            }
         }
     }
 }

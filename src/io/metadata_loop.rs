@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::{Events, Poll};
@@ -17,11 +17,12 @@ use super::resolver::Resolved;
 use super::service::ServiceMailbox;
 use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketOptions};
-use super::threads::OwnThread;
+use super::threads::{OwnThread, Watch};
 use super::warnings::Warnings;
 use crate::batch::{RecordAccumulator, ShardId};
 use crate::cluster::{BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery};
 use crate::connection::{Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind};
+use crate::logging as log;
 use crate::policy::RetryPolicy;
 use crate::protocol::{
     ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
@@ -93,25 +94,35 @@ impl MetadataHandle {
         &self.mailbox
     }
 
-    /// Ends the thread and the shards; with `wait`, returns when they have ended.
-    pub fn stop(&self, wait: bool) {
+    /// Ends the thread and the shards; with `watch`, returns when they have ended or are stuck in
+    /// code of the application's.
+    pub fn stop(&self, mut watch: Option<&mut Watch>) {
         self.mailbox.send(Message::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && wait
-        {
-            thread.join();
+        if let (Some(thread), Some(watch)) = (thread, &mut watch) {
+            thread.join(watch);
         }
         stop_shards(&self.ports);
-        let shards: Vec<_> = {
-            let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-            shards.drain(..).collect()
-        };
-        if wait {
-            for shard in &shards {
-                shard.ended.wait();
+        let shards: Vec<_> = self.lock_shards().drain(..).collect();
+        let Some(watch) = watch else { return };
+        for shard in &shards {
+            if !watch.wait(&shard.event_loop.whereabouts, || shard.ended.is_set()) {
+                shard.event_loop.leave_behind();
             }
         }
+    }
+
+    /// Whether the thread or one that drives a shard is stuck in code of the application's.
+    pub fn is_stuck(&self, watch: &mut Watch) -> bool {
+        let shards = self.lock_shards();
+        let stuck = shards.iter().filter(|shard| watch.is_stuck(&shard.event_loop.whereabouts));
+        let any = stuck.count() > 0;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        any | thread.as_ref().is_some_and(|thread| watch.is_stuck(thread.whereabouts()))
+    }
+
+    fn lock_shards(&self) -> MutexGuard<'_, Vec<RunningShard>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

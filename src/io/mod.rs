@@ -10,6 +10,7 @@
 //! * `resolver`, `names`: the threads that look names up, and who waits for which name.
 //! * `dial`, `address_book`, `socket`: one attempt to connect; what is known of addresses; its
 //!   sockets.
+//! * `partition_workers`: threads that ask the application's partitioners for it.
 //! * `threads`: a thread of the producer's own.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
 //! * `sys_fork`: what a fork's child needs.
@@ -22,6 +23,7 @@ mod loops;
 mod metadata_loop;
 mod metadata_mailbox;
 mod names;
+mod partition_workers;
 mod pinning;
 mod resolver;
 mod service;
@@ -41,6 +43,7 @@ pub use resolver::{NameAnswer, answer_name};
 pub use service::{ServiceHandle, ServiceMailbox, ServiceParts};
 pub use socket::SocketOptions;
 pub use sys_fork::watch_forks;
+pub use threads::{Watch, run_watched};
 
 use std::cell::Cell;
 
@@ -57,6 +60,16 @@ fn mark_own_thread() {
 /// a stash's lock while it runs a partitioner.
 pub fn is_own_thread() -> bool {
     OWN_THREAD.try_with(Cell::get).unwrap_or(false) || crate::batch::is_placing()
+}
+
+/// Runs `act` while the calling thread counts as one of tidegate's own: code of the application's
+/// must not wait in it for what this thread is to do.
+pub fn as_own_thread<T>(act: impl FnOnce() -> T) -> T {
+    let set = |own| OWN_THREAD.try_with(|flag| flag.replace(own)).unwrap_or(false);
+    let before = set(true);
+    let result = act();
+    set(before);
+    result
 }
 
 /// Runs `job` on a thread of its own, which ends with it.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use core_affinity::CoreId;
 
 use super::sys_fork::PerProcess;
+use crate::logging as log;
 
 /// Cores that loops of this process were pinned to automatically, while those run: several
 /// producers spread over the cores. A fork's child has none of the loops.

@@ -1,5 +1,6 @@
-//! The service thread: empties the stashes of topics that have become known. It calls the user's
-//! partitioner, so it is no loop.
+//! The service thread: empties the stashes of topics that have become known, and fails what has
+//! waited there for too long. The application's own partitioners are asked by others
+//! (`partition_workers`), so that one that never returns holds up its own topic only.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,12 +14,14 @@ use std::time::Duration;
 use crossbeam_queue::SegQueue;
 
 use super::clock::Clock;
-use super::threads::OwnThread;
+use super::partition_workers::Workers;
+use super::threads::{OwnThread, Watch};
 use crate::batch::{
     Destination, Drained, NeedRoom, RecordAccumulator, TopicLanes, drain_stash, take_room_through,
 };
 use crate::buffer::{AccountId, Segment, WaitTicket};
 use crate::error::DeliveryErrorCause;
+use crate::logging as log;
 use crate::shard::PortTable;
 use crate::sync::WakeList;
 
@@ -30,8 +33,6 @@ const BYTES_PER_LOCK: usize = 256 * 1_024;
 pub struct ServiceMailbox {
     topics: SegQueue<Arc<TopicLanes>>,
     stopped: AtomicBool,
-    /// The thread moves stashed records, and may be in the user's partitioner.
-    draining: AtomicBool,
     thread: Mutex<Option<Thread>>,
 }
 
@@ -42,7 +43,7 @@ impl ServiceMailbox {
         self.unpark();
     }
 
-    fn unpark(&self) {
+    pub(super) fn unpark(&self) {
         if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
             thread.unpark();
         }
@@ -59,55 +60,59 @@ pub struct ServiceParts {
     pub mailbox: Arc<ServiceMailbox>,
 }
 
-/// A running service thread.
+/// A running service thread, and those that it has.
 pub struct ServiceHandle {
     mailbox: Arc<ServiceMailbox>,
     thread: Mutex<Option<OwnThread>>,
+    workers: Arc<Workers>,
 }
 
 impl ServiceHandle {
     /// Starts the thread.
     pub fn start(parts: ServiceParts) -> io::Result<Self> {
-        let mailbox = parts.mailbox.clone();
+        let (mailbox, workers) = (parts.mailbox.clone(), Arc::<Workers>::default());
+        let mut service = Service {
+            parts: Arc::new(parts),
+            jobs: VecDeque::new(),
+            away: Vec::new(),
+            workers: workers.clone(),
+            watch: Watch::begin(Duration::ZERO),
+        };
         let thread = OwnThread::spawn("tidegate-serv", move || {
-            let mut service = Service { parts, jobs: VecDeque::new(), clock: Clock };
             if catch_unwind(AssertUnwindSafe(|| service.run())).is_err() {
                 log::error!("the service thread panicked: stashed records will time out");
             }
         })?;
         let handle = thread.thread().clone();
         *mailbox.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
-        Ok(ServiceHandle { mailbox, thread: Mutex::new(Some(thread)) })
+        Ok(ServiceHandle { mailbox, thread: Mutex::new(Some(thread)), workers })
     }
 
-    /// Ends the thread; with `wait`, returns when it has ended.
-    pub fn stop(&self, wait: bool) {
+    /// Ends the threads; with `watch`, returns when they have ended or are stuck in code of the
+    /// application's.
+    pub fn stop(&self, mut watch: Option<&mut Watch>) {
         self.mailbox.stopped.store(true, Ordering::SeqCst);
         self.mailbox.unpark();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread.filter(|_| wait) else { return };
-        // A partitioner that never returns must not keep the producer from closing.
-        for _ in 0..PATIENCE_MS {
-            if thread.is_finished() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        if let (Some(thread), Some(watch)) = (thread, &mut watch) {
+            thread.join(watch);
         }
-        if !thread.is_finished() && self.mailbox.draining.load(Ordering::SeqCst) {
-            log::error!("a partitioner does not return: its thread is left behind");
-            return;
-        }
-        thread.join();
+        self.workers.stop(watch);
+    }
+
+    /// Whether one of the threads is stuck in code of the application's.
+    pub fn is_stuck(&self, watch: &mut Watch) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let stuck = thread.as_ref().is_some_and(|thread| watch.is_stuck(thread.whereabouts()));
+        stuck | self.workers.is_stuck(watch)
     }
 }
 
-/// How many milliseconds a closing producer waits for a partitioner to return.
-const PATIENCE_MS: u32 = 100;
-
-/// The wait for a sender that asks the partitioner.
+/// The wait for a sender that asks the partitioner, or for a thread to ask it with.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-struct Job {
+/// A topic whose stash is to be emptied.
+pub(super) struct Job {
     topic: Arc<TopicLanes>,
     /// Room that the topic's next record waits for.
     waits: Option<(WaitTicket, NeedRoom)>,
@@ -116,10 +121,20 @@ struct Job {
     elsewhere: bool,
 }
 
+/// A topic whose job another thread has.
+struct Away {
+    topic: Arc<TopicLanes>,
+    /// It was asked for meanwhile: once more when the job is back.
+    again: bool,
+}
+
 struct Service {
-    parts: ServiceParts,
+    parts: Arc<ServiceParts>,
     jobs: VecDeque<Job>,
-    clock: Clock,
+    away: Vec<Away>,
+    workers: Arc<Workers>,
+    /// Of the workers.
+    watch: Watch,
 }
 
 struct Unpark(Thread);
@@ -130,53 +145,97 @@ impl Wake for Unpark {
     }
 }
 
+impl ServiceParts {
+    /// Moves what is stashed, and what comes of that.
+    pub(super) fn drain(&self, job: &mut Job) -> Drained {
+        let accumulator = &self.accumulator;
+        let context = accumulator.append_context(&Clock);
+        let mut wakes = WakeList::new();
+        let drained = drain_stash(
+            accumulator,
+            &job.topic,
+            &context,
+            (BYTES_PER_LOCK, &mut job.spare),
+            &mut |lane| self.ports.post(lane),
+            &mut wakes,
+        );
+        wakes.wake_all();
+        accumulator.flush.notify();
+        drained
+    }
+}
+
 impl Service {
     fn run(&mut self) {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         while !self.parts.mailbox.stopped.load(Ordering::SeqCst) {
-            while let Some(topic) = self.parts.mailbox.topics.pop() {
-                if !self.jobs.iter().any(|job| Arc::ptr_eq(&job.topic, &topic)) {
-                    self.jobs.push_back(Job {
-                        topic,
-                        waits: None,
-                        spare: Vec::new(),
-                        elsewhere: false,
-                    });
-                }
-            }
-            let mut progress = false;
+            self.take_topics();
+            let mut progress = self.take_done();
             for _ in 0..self.jobs.len() {
-                let Some(mut job) = self.jobs.pop_front() else { break };
-                let (done, moved) = self.work(&mut job, &waker);
-                progress |= moved;
-                if !done {
-                    self.jobs.push_back(job);
-                }
+                let Some(job) = self.jobs.pop_front() else { break };
+                progress |= self.work(job, &waker);
             }
-            if progress || !self.parts.mailbox.topics.is_empty() {
-                continue;
+            for away in &self.away {
+                self.expire(&away.topic);
             }
-            if self.jobs.iter().any(|job| job.elsewhere) {
-                std::thread::park_timeout(LOOK_AGAIN);
-                continue;
-            }
-            match self.next_expiry() {
-                None => std::thread::park(),
-                Some(at) => {
-                    let wait = at.saturating_sub(self.clock.now()).max(1_000_000);
-                    std::thread::park_timeout(Duration::from_nanos(wait));
-                }
+            if !progress && self.parts.mailbox.topics.is_empty() {
+                self.wait();
             }
         }
     }
 
-    /// Returns whether the stash is empty, and whether anything was done.
-    fn work(&self, job: &mut Job, waker: &Waker) -> (bool, bool) {
+    fn take_topics(&mut self) {
+        while let Some(topic) = self.parts.mailbox.topics.pop() {
+            let is_same = |other: &Arc<TopicLanes>| Arc::ptr_eq(other, &topic);
+            if let Some(away) = self.away.iter_mut().find(|away| is_same(&away.topic)) {
+                away.again = true;
+            } else if !self.jobs.iter().any(|job| is_same(&job.topic)) {
+                let (waits, spare) = (None, Vec::new());
+                self.jobs.push_back(Job { topic, waits, spare, elsewhere: false });
+            }
+        }
+    }
+
+    /// Takes back what other threads have moved. Returns whether there was anything.
+    fn take_done(&mut self) -> bool {
+        let done = self.workers.take_done();
+        let any = !done.is_empty();
+        for (job, drained) in done {
+            let away = self.away.iter().position(|away| Arc::ptr_eq(&away.topic, &job.topic));
+            let again = away.is_some_and(|index| self.away.swap_remove(index).again);
+            let drained = if again && drained == Drained::Empty { Drained::More } else { drained };
+            self.follow_up(job, drained);
+        }
+        any
+    }
+
+    fn wait(&mut self) {
+        let waiting = self.workers.has_waiting();
+        if waiting {
+            self.workers.reinforce(&self.parts, &mut self.watch);
+        }
+        if waiting || self.jobs.iter().any(|job| job.elsewhere) {
+            return std::thread::park_timeout(LOOK_AGAIN);
+        }
+        match self.next_expiry() {
+            None => std::thread::park(),
+            Some(at) => {
+                let wait = at.saturating_sub(Clock.now()).max(1_000_000);
+                std::thread::park_timeout(Duration::from_nanos(wait));
+            }
+        }
+    }
+
+    /// Returns whether anything was done.
+    fn work(&mut self, mut job: Job, waker: &Waker) -> bool {
         job.elsewhere = false;
         self.expire(&job.topic);
         if let Some((ticket, need)) = &mut job.waits {
             match ticket.poll(&mut Context::from_waker(waker)) {
-                Poll::Pending => return (false, false),
+                Poll::Pending => {
+                    self.jobs.push_back(job);
+                    return false;
+                }
                 Poll::Ready(()) => {
                     // Through the ticket, whose pledge keeps the room for it.
                     let need = *need;
@@ -185,31 +244,33 @@ impl Service {
                 }
             }
         }
-        let accumulator = &self.parts.accumulator;
-        let context = accumulator.append_context(&self.clock);
-        let ports = &self.parts.ports;
-        let mut wakes = WakeList::new();
-        self.parts.mailbox.draining.store(true, Ordering::SeqCst);
-        let outcome = drain_stash(
-            accumulator,
-            &job.topic,
-            &context,
-            (BYTES_PER_LOCK, &mut job.spare),
-            &mut |lane| ports.post(lane),
-            &mut wakes,
-        );
-        self.parts.mailbox.draining.store(false, Ordering::SeqCst);
-        wakes.wake_all();
-        accumulator.flush.notify();
-        match outcome {
-            Drained::Empty => (true, true),
-            Drained::More => (false, true),
-            Drained::NoRoom(account, need) => (false, self.await_room(job, account, need)),
-            Drained::Elsewhere => {
-                job.elsewhere = true;
-                (false, false)
+        if job.topic.partitioner.is_own() {
+            let topic = job.topic.clone();
+            match self.workers.hand_over(job, &self.parts, &mut self.watch) {
+                Ok(()) => {
+                    self.away.push(Away { topic, again: false });
+                    return true;
+                }
+                Err(back) => job = back,
             }
         }
+        let drained = self.parts.drain(&mut job);
+        self.follow_up(job, drained)
+    }
+
+    /// Returns whether anything was done.
+    fn follow_up(&mut self, mut job: Job, drained: Drained) -> bool {
+        let progress = match drained {
+            Drained::Empty => return true,
+            Drained::More => true,
+            Drained::NoRoom(account, need) => self.await_room(&mut job, account, need),
+            Drained::Elsewhere => {
+                job.elsewhere = true;
+                false
+            }
+        };
+        self.jobs.push_back(job);
+        progress
     }
 
     /// Registers for room. Returns whether to try again at once.
@@ -231,7 +292,7 @@ impl Service {
 
     fn expire(&self, topic: &TopicLanes) {
         let timeout = self.parts.accumulator.config.delivery_timeout;
-        let Some(came_before) = self.clock.now().checked_sub(timeout) else { return };
+        let Some(came_before) = Clock.now().checked_sub(timeout) else { return };
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let after = Duration::from_nanos(timeout);
         let cause = DeliveryErrorCause::TimedOut { after, last: Some("no room".into()) };
@@ -245,7 +306,9 @@ impl Service {
 
     fn next_expiry(&self) -> Option<u64> {
         let timeout = self.parts.accumulator.config.delivery_timeout;
-        let oldest = self.jobs.iter().filter_map(|job| job.topic.lock_stash().oldest_at()).min();
+        let jobs = self.jobs.iter().map(|job| &job.topic);
+        let topics = jobs.chain(self.away.iter().map(|away| &away.topic));
+        let oldest = topics.filter_map(|topic| topic.lock_stash().oldest_at()).min();
         oldest.map(|at| at.saturating_add(timeout))
     }
 }

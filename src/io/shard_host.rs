@@ -14,8 +14,8 @@ use crate::shard::{Shard, ShardHost, ShardParts, ShardPort};
 
 /// A shard, and the loop that drives it.
 pub(super) struct RunningShard {
-    /// Keeps the loop alive.
-    _event_loop: Arc<LoopHandle>,
+    /// Kept alive by this.
+    pub(super) event_loop: Arc<LoopHandle>,
     pub(super) ended: Arc<Ended>,
 }
 
@@ -67,7 +67,7 @@ impl ShardHost for LoopHost {
         shared.send(LoopMessage::Add(Seat::new(shard, port.clone(), context, ended.clone())));
         parts.ports.set(id, port);
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards.push(RunningShard { _event_loop: event_loop, ended });
+        shards.push(RunningShard { event_loop, ended });
         Ok(())
     }
 

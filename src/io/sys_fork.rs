@@ -5,6 +5,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+use crate::logging as log;
 use crate::sync::Generation;
 
 /// Arranges that children of this process have a [`Generation`] of their own.

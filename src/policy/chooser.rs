@@ -1,9 +1,9 @@
 //! A topic's partitioner as the send path calls it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{DefaultPartitioner, PartitionRequest, PartitionView, Partitioner, Partitions};
+use crate::{logging as log, user_code};
 
 /// A topic's partitioner. The default one is called directly, and is trusted not to panic; a user's
 /// is behind a pointer and a guard.
@@ -51,8 +51,7 @@ impl Chooser {
             Chooser::Default(partitioner) => Ok(partitioner.choose(key, view)),
             Chooser::Own(partitioner) => {
                 let request = PartitionRequest::new(topic, key, value, Partitions::new(view));
-                catch_unwind(AssertUnwindSafe(|| partitioner.partition(&request)))
-                    .map_err(|_| PartitionerPanicked)
+                user_code::call(|| partitioner.partition(&request)).map_err(|_| PartitionerPanicked)
             }
         }
     }
@@ -67,7 +66,7 @@ impl Chooser {
             Chooser::Own(partitioner) => {
                 let hook = || partitioner.on_appended(partition, bytes, batch_size);
                 // A hook that panics has lost nothing but its own count.
-                if catch_unwind(AssertUnwindSafe(hook)).is_err() {
+                if user_code::call(hook).is_err() {
                     log::error!("topic {topic}: the partitioner panicked after an append");
                 }
             }

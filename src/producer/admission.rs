@@ -1,6 +1,5 @@
 //! What happens to a record for which there is no room: the strategy decides, and this acts.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +11,11 @@ use crate::batch::{
 use crate::buffer::{AccountId, PoolError, Segment};
 use crate::error::SendErrorKind;
 use crate::io::{ThreadDeadline, is_own_thread};
+use crate::logging as log;
 use crate::policy::{Backoff, Pressure, PressureScope};
 use crate::protocol::records::{RecordParts, single_record_batch_size};
 use crate::sync::{WakeList, wait_until};
+use crate::user_code;
 
 /// How much of a stash a sender moves out of its own way.
 const STASH_BYTES_PER_SEND: usize = 64 * 1_024;
@@ -57,7 +58,7 @@ impl<'a> Admission<'a> {
         let pressure = self.pressure(account, now - refused_at);
         self.attempt += 1;
         let strategy = &self.shared.strategy;
-        let decision = catch_unwind(AssertUnwindSafe(|| strategy.decide(&pressure)))
+        let decision = user_code::call(|| strategy.decide(&pressure))
             .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
         match decision {
             Backoff::Drop => Ok(Admitted::Dropped),

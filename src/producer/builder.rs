@@ -12,7 +12,7 @@ use crate::connection::ConnectionConfig;
 use crate::error::BuildError;
 use crate::io::{
     Clock, EventLoops, MetadataHandle, MetadataParts, ServiceHandle, ServiceMailbox, ServiceParts,
-    SocketOptions, watch_forks,
+    SocketOptions, Watch, watch_forks,
 };
 use crate::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy};
 use crate::protocol::FRAME_SIZE_MAX_DEFAULT;
@@ -200,7 +200,7 @@ impl ProducerBuilder {
         let metadata = match started {
             Ok(metadata) => metadata,
             Err(error) => {
-                service.stop(true);
+                service.stop(Some(&mut Watch::begin(Duration::ZERO)));
                 return Err(system("a thread or a descriptor", &error));
             }
         };

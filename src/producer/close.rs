@@ -10,12 +10,20 @@ use super::flush::Progress;
 use super::producer::Running;
 use crate::batch::{Destination, is_placing};
 use crate::error::{CloseError, DeliveryErrorCause};
-use crate::io::{ThreadDeadline, is_own_thread, spawn};
+use crate::io::{ThreadDeadline, Watch, as_own_thread, is_own_thread, run_watched, spawn};
+use crate::logging as log;
 use crate::shard::Control;
 use crate::sync::{Generation, WakeList, block_on, wait_until};
 
 /// How long failing what is left may take: loops answer within a turn.
 const FAIL_ALL_MAX: Duration = Duration::from_secs(10);
+
+/// A thread that is stuck in code of the application's may come back for so long after the timeout.
+/// A close ends 100 ms after its timeout; the other half is for the rest of its work.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How often threads are looked at while what is left is failed.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Resolves when the producer has closed: everything resolved, all threads ended. It has begun when
 /// it is returned, polled or not. Clones of it, and later calls of `close`, give the same outcome.
@@ -71,16 +79,16 @@ impl Close {
         let setter = outcome.clone();
         let threadless = running.clone();
         let job = move || {
-            let progress = begun.unwrap_or_else(begin);
+            let progress = begun.unwrap_or_else(|| as_own_thread(begin));
             let result = run(&running, progress, timeout);
-            setter.set(result);
+            as_own_thread(|| setter.set(result));
         };
         if let Err(error) = spawn("tidegate-close", job) {
             // Nobody can wait for anything: what is open fails, and the loops end by themselves.
             log::error!("no thread to close the producer with: {error}");
-            fail_rest(&threadless);
-            threadless.service.stop(false);
-            threadless.metadata.stop(false);
+            drop(fail_rest(&threadless));
+            threadless.service.stop(None);
+            threadless.metadata.stop(None);
             outcome.set(Err(CloseError::TimedOut { timeout }));
         }
         Close { outcome, born: Generation::current() }
@@ -96,8 +104,9 @@ impl Close {
     /// Blocks the calling thread until the producer has closed.
     ///
     /// # Errors
-    /// [`CloseError::TimedOut`] if records had to be failed; [`CloseError::OwnThread`] in a waker,
-    /// where it would wait for ever (the closing itself goes on).
+    /// [`CloseError::TimedOut`] if records had to be failed; [`CloseError::Stuck`] if a thread does
+    /// not return from code of the application's; [`CloseError::OwnThread`] in a waker, where it
+    /// would wait for ever (the closing itself goes on).
     pub fn wait(mut self) -> Result<(), CloseError> {
         let mut poll = |context: &mut Context<'_>| Pin::new(&mut self).poll(context);
         if is_own_thread() {
@@ -139,30 +148,54 @@ impl std::fmt::Debug for Close {
 /// On the closing thread.
 fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(), CloseError> {
     let deadline = ThreadDeadline::after(Some(timeout));
-    let drained =
-        wait_until(|context| progress.poll(context), |parker| deadline.park(parker)).is_some();
+    let drained = wait_until(|context| progress.poll(context), |parker| deadline.park(parker));
+    let drained = drained.is_some();
+    let mut watch = Watch::begin(deadline.left().unwrap_or(timeout).saturating_add(PATIENCE));
     if !drained {
-        fail_rest(running);
-        let deadline = ThreadDeadline::after(Some(FAIL_ALL_MAX));
-        if wait_until(|context| progress.poll(context), |parker| deadline.park(parker)).is_none() {
-            log::error!("an event loop did not answer while the producer closed");
+        let wakes = as_own_thread(|| fail_rest(running));
+        await_failed(running, &mut progress, &mut watch);
+        if !wakes.is_empty() {
+            // A waker that never returns keeps that thread, and not the close.
+            run_watched("tidegate-wake", &mut watch, move || drop(wakes));
         }
     }
-    running.service.stop(true);
-    running.metadata.stop(true);
-    if drained { Ok(()) } else { Err(CloseError::TimedOut { timeout }) }
+    running.service.stop(Some(&mut watch));
+    running.metadata.stop(Some(&mut watch));
+    let threads = watch.left_behind().to_vec();
+    match (threads.is_empty(), drained) {
+        (false, _) => Err(CloseError::Stuck { threads, timeout }),
+        (true, true) => Ok(()),
+        (true, false) => Err(CloseError::TimedOut { timeout }),
+    }
 }
 
-fn fail_rest(running: &Running) {
+/// Waits until the loops have failed what they were told to, or one cannot.
+fn await_failed(running: &Running, progress: &mut Progress, watch: &mut Watch) {
+    let limit = ThreadDeadline::after(Some(FAIL_ALL_MAX));
+    loop {
+        let look = ThreadDeadline::after(Some(LOOK_AGAIN));
+        let done = wait_until(|context| progress.poll(context), |parker| look.park(parker));
+        if done.is_some() || running.service.is_stuck(watch) | running.metadata.is_stuck(watch) {
+            return;
+        }
+        if limit.left() == Some(Duration::ZERO) {
+            log::error!("an event loop did not answer while the producer closed");
+            return;
+        }
+    }
+}
+
+/// Fails what is left. Stashed records here, and their wakers are returned; the rest by the loops.
+fn fail_rest(running: &Running) -> WakeList {
     let shared = &running.shared;
+    let mut wakes = WakeList::new();
     for topic in shared.accumulator.topics() {
         let destination = Destination { topic: topic.name.clone(), partition: None };
-        let mut wakes = WakeList::new();
         let cause = DeliveryErrorCause::Closed;
         topic.lock_stash().fail(u64::MAX, &destination, &cause, &mut wakes);
-        wakes.wake_all();
     }
     for port in shared.ports.iter() {
         port.send(Control::FailAll(DeliveryErrorCause::Closed));
     }
+    wakes
 }

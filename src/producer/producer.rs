@@ -1,6 +1,5 @@
 //! The producer itself.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
@@ -13,9 +12,11 @@ use crate::batch::{RecordAccumulator, is_placing};
 use crate::config::ProducerConfig;
 use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
 use crate::io::{Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_own_thread};
+use crate::logging as log;
 use crate::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
 use crate::shard::PortTable;
 use crate::sync::Generation;
+use crate::user_code;
 
 /// A topic's name has at most this many bytes (Kafka's `Topic.MAX_NAME_LENGTH`).
 const TOPIC_NAME_MAX: usize = 249;
@@ -142,7 +143,7 @@ impl Producer {
                     None => Chooser::Default(DefaultPartitioner::new()),
                     Some(factory) => Chooser::Own(factory.for_topic(name)),
                 };
-                let Ok(chooser) = catch_unwind(AssertUnwindSafe(chooser)) else {
+                let Ok(chooser) = user_code::call(chooser) else {
                     return refuse(SendErrorKind::PolicyPanicked("partitioner factory"));
                 };
                 shared.accumulator.topic(name, || chooser)
@@ -162,7 +163,9 @@ impl Producer {
 
     /// Closes the producer: nothing is accepted from now on, and what was accepted is delivered, or
     /// failed with [`DeliveryErrorCause::Closed`](crate::DeliveryErrorCause::Closed) once `timeout`
-    /// has passed. Then the threads end. A second call gives the outcome of the first.
+    /// has passed. Then the threads end. It ends within 100 ms of the timeout also if one of them
+    /// is stuck in code of the application's, and says which. A second call gives the outcome of
+    /// the first.
     pub fn close(&self, timeout: Duration) -> Close {
         if !self.0.running.shared.born.is_current() {
             return Close::refused(CloseError::Forked);

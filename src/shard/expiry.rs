@@ -9,6 +9,7 @@ use super::shard::{Shard, TimerKind};
 use crate::batch::LaneId;
 use crate::connection::Connection;
 use crate::error::DeliveryErrorCause;
+use crate::logging as log;
 
 /// When each lane's next deadline in flight is.
 pub(super) type InFlightDeadlines = HashMap<LaneId, u64>;

@@ -11,6 +11,7 @@ use crate::batch::{Destination, RecordAccumulator, ShardId, TopicLanes};
 use crate::buffer::AccountKind;
 use crate::cluster::{ClusterSnapshot, MetadataMachine};
 use crate::error::DeliveryErrorCause;
+use crate::logging as log;
 use crate::protocol::BrokerId;
 use crate::sync::WakeList;
 

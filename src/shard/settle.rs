@@ -1,6 +1,5 @@
 //! What a response, a written acks=0 request or a lost connection means for each batch.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::answers::Answers;
@@ -12,10 +11,12 @@ use crate::batch::{Batch, BatchState, LaneId, batch_error};
 use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::connection::{InFlightBatch, Request};
 use crate::error::{Certainty, DeliveryErrorCause};
+use crate::logging as log;
 use crate::policy::{ExponentialBackoff, RetryPolicy};
 use crate::protocol::{
     ErrorCode, PartitionResponse, ProduceResponse, TopicId, TopicRef, VERSION_TOPIC_IDS_MIN,
 };
+use crate::user_code;
 
 /// Lost connections that carried acks=0 are warned of so often for each broker, in nanoseconds.
 const UNCONFIRMED_WARNING_INTERVAL: u64 = 10_000_000_000;
@@ -198,7 +199,9 @@ impl Shard {
     /// What the user's policy says, which must not stop the loop, in nanoseconds.
     pub(super) fn retry_backoff(&mut self, waits: u32) -> u64 {
         let random = self.next_random();
-        let asked = catch_unwind(AssertUnwindSafe(|| self.retry_policy.backoff(waits, random)));
+        let inside = user_code::enter();
+        let asked = user_code::call(|| self.retry_policy.backoff(waits, random));
+        drop(inside);
         let wait = asked.unwrap_or_else(|_| {
             log::error!("the retry policy panicked: the default one is used");
             ExponentialBackoff::default().backoff(waits, random)

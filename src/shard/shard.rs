@@ -17,6 +17,7 @@ use crate::cluster::{BrokerAddress, LeaderHint};
 use crate::config::ReconnectBackoff;
 use crate::connection::{Connection, ConnectionConfig, Incoming, Request};
 use crate::error::DeliveryErrorCause;
+use crate::logging as log;
 use crate::policy::RetryPolicy;
 use crate::protocol::compression::{Compression, Compressor};
 use crate::protocol::{ApiKey, BrokerId, ProducerIdentity};

@@ -8,6 +8,7 @@ use super::shard::{Action, Shard, Token};
 use crate::batch::{LaneHalf, LaneId, Leader, ShardId};
 use crate::buffer::AccountId;
 use crate::cluster::{BrokerAddress, ClusterSnapshot};
+use crate::logging as log;
 use crate::protocol::{BrokerId, ErrorCode, ProducerIdentity};
 
 /// Where a broker's lanes live, and what their memory is charged to.

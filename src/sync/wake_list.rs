@@ -1,8 +1,9 @@
 //! Wakers to be called at the end of a loop's turn.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
+
+use crate::user_code;
 
 /// The wakers of all deliveries that were resolved during a turn. Calling them is the one place
 /// where an event loop runs a user's code, so it happens with no lock held and nothing half done.
@@ -33,17 +34,11 @@ impl WakeList {
     /// Calls every waker, in the order in which they began to wait, and forgets them. One that
     /// panics does not keep the others from being called; returns how many did.
     pub fn wake_all(&mut self) -> usize {
-        let mut panicked = 0;
-        for waker in self.wakers.drain(..) {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panicked += 1;
-                // A payload is the user's too: one that panics when it is dropped has to leak what
-                // that panic carries.
-                let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-                dropped.unwrap_or_else(std::mem::forget);
-            }
+        if self.wakers.is_empty() {
+            return 0;
         }
-        panicked
+        let _inside = user_code::enter();
+        self.wakers.drain(..).filter_map(|waker| user_code::call(|| waker.wake()).err()).count()
     }
 
     /// Adds a waker.

@@ -3,6 +3,7 @@
 
 mod ends;
 mod processes;
+mod stuck;
 mod user_code;
 
 use std::sync::{Arc, Condvar, Mutex};

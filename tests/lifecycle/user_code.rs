@@ -149,7 +149,7 @@ fn f33_a_partitioner_that_stands_still_holds_up_its_own_threads_only() {
 }
 
 #[test]
-fn f33_a_partitioner_that_stands_still_over_a_stash_holds_up_its_topic_only() {
+fn c42_f33_a_partitioner_that_stands_still_over_a_stash_holds_up_its_topic_only() {
     let cluster = cluster(2, 1);
     let gate = Gate::default();
     let _open = OpenAtLast(gate.clone());
@@ -170,8 +170,11 @@ fn f33_a_partitioner_that_stands_still_over_a_stash_holds_up_its_topic_only() {
         cluster.move_leader("t", 0, leader);
         acked(topic.send((), "v").unwrap());
     }
+    let start = Instant::now();
     let closed = producer.close(millis(200)).wait();
-    assert!(matches!(closed, Err(CloseError::TimedOut { .. })), "{closed:?}");
+    let threads = vec!["tidegate-part-0".to_owned()];
+    assert_eq!(closed, Err(CloseError::Stuck { threads, timeout: millis(200) }));
+    assert!(start.elapsed() < millis(200) + 10 * millis(100), "{:?}", start.elapsed());
     for delivery in stashed {
         let error = outcome(delivery).expect_err("it was never placed");
         assert_eq!(*error.cause(), DeliveryErrorCause::Closed);

@@ -162,6 +162,20 @@ pub(crate) fn leftovers(source: &Source) -> Vec<String> {
     problems
 }
 
+/// The application's logger may panic: the client logs through `crate::logging`, under the name of
+/// the crate. Settings are read on the application's own thread.
+pub(crate) fn logging(source: &Source) -> Vec<String> {
+    let module = module_of(source);
+    let exempt = module.is_none_or(|module| ["embedded", "config", "logging"].contains(&module));
+    let logs = source.find("log : :").into_iter().next();
+    match logs {
+        Some(line) if !exempt && source.find("logging as log").is_empty() => {
+            vec![format!("{}:{line}: logs without `use crate::logging as log`", source.path)]
+        }
+        _ => Vec::new(),
+    }
+}
+
 pub(crate) fn module_docs(source: &Source) -> Vec<String> {
     let needs = source.path.starts_with("src/") && source.path.ends_with("/mod.rs");
     let first = source.raw.lines().next().unwrap_or_default();

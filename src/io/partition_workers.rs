@@ -1,0 +1,150 @@
+//! Threads that move stashed records whose partitions the application's own partitioner chooses.
+//!
+//! One is enough as long as partitioners return. One that does not keeps its thread, and another
+//! thread takes the topics that wait behind it, up to [`WORKERS_MAX`].
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::service::{Job, ServiceParts};
+use super::threads::{OwnThread, Watch};
+use crate::batch::Drained;
+use crate::logging as log;
+
+/// Topics whose partitioners never return, at the most, before others with an own partitioner wait
+/// for them. A thread costs a stack; more than a few stuck partitioners are one partitioner.
+const WORKERS_MAX: usize = 16;
+
+/// The threads, and what they share with the service thread.
+#[derive(Default)]
+pub(super) struct Workers {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    done: Vec<(Job, Drained)>,
+    /// Threads that wait for a job.
+    idle: usize,
+    threads: Vec<OwnThread>,
+    started: usize,
+    ended: bool,
+}
+
+impl Workers {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each change is one push, pop or assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a thread move what is stashed. `Err`: there is none, and none can be had.
+    pub(super) fn hand_over(
+        self: &Arc<Self>,
+        job: Job,
+        parts: &Arc<ServiceParts>,
+        watch: &mut Watch,
+    ) -> Result<(), Job> {
+        self.lock().queue.push_back(job);
+        self.news.notify_one();
+        if self.reinforce(parts, watch) {
+            return Ok(());
+        }
+        match self.lock().queue.pop_back() {
+            Some(job) => Err(job),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a thread if jobs wait and all that there are are stuck. Returns whether there is one.
+    pub(super) fn reinforce(
+        self: &Arc<Self>,
+        parts: &Arc<ServiceParts>,
+        watch: &mut Watch,
+    ) -> bool {
+        let mut state = self.lock();
+        let stuck = state.threads.iter().filter(|thread| watch.is_stuck(thread.whereabouts()));
+        let all_stuck = stuck.count() == state.threads.len();
+        let full = state.threads.len() == WORKERS_MAX;
+        if state.queue.is_empty() || state.idle > 0 || !all_stuck || full || state.ended {
+            return true;
+        }
+        let before = state.threads.last().map(|thread| thread.whereabouts().clone());
+        let name = format!("tidegate-part-{}", state.started);
+        let (workers, for_it) = (self.clone(), parts.clone());
+        let spawned = OwnThread::spawn(&name, move || workers.run(&for_it));
+        let result = spawned.map(|thread| {
+            state.started += 1;
+            state.threads.push(thread);
+        });
+        let any = !state.threads.is_empty();
+        drop(state);
+        // Not under the lock: the logger may never return.
+        if let Some(stuck) = before {
+            let stuck = stuck.thread();
+            log::warn!("{stuck}: a partitioner does not return; its topic waits, others go on");
+        }
+        if let Err(error) = result {
+            log::error!("no thread to ask partitioners with: {error}");
+        }
+        any
+    }
+
+    /// By a thread: moves what it is handed. Ends when it should, or when others wait idly too.
+    fn run(&self, parts: &ServiceParts) {
+        let own = std::thread::current().id();
+        let mut state = self.lock();
+        loop {
+            if state.ended {
+                return;
+            }
+            if let Some(mut job) = state.queue.pop_front() {
+                drop(state);
+                let drained = parts.drain(&mut job);
+                state = self.lock();
+                state.done.push((job, drained));
+                parts.mailbox.unpark();
+                continue;
+            }
+            if state.idle > 0 {
+                state.threads.retain(|thread| thread.thread().id() != own);
+                return;
+            }
+            state.idle += 1;
+            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+
+    /// What has been moved since the last call, and how it ended.
+    pub(super) fn take_done(&self) -> Vec<(Job, Drained)> {
+        std::mem::take(&mut self.lock().done)
+    }
+
+    /// Whether jobs wait for a thread.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.lock().queue.is_empty()
+    }
+
+    /// Whether one of the threads is stuck.
+    pub(super) fn is_stuck(&self, watch: &mut Watch) -> bool {
+        let state = self.lock();
+        let stuck = state.threads.iter().filter(|thread| watch.is_stuck(thread.whereabouts()));
+        stuck.count() > 0
+    }
+
+    /// Ends the threads; with `watch`, waits for those that are not stuck.
+    pub(super) fn stop(&self, watch: Option<&mut Watch>) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.queue.clear();
+        let threads = std::mem::take(&mut state.threads);
+        drop(state);
+        self.news.notify_all();
+        let Some(watch) = watch else { return };
+        for thread in threads {
+            thread.join(watch);
+        }
+    }
+}
