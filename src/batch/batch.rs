@@ -36,6 +36,12 @@ impl Link {
     fn room(&self) -> usize {
         self.segment.len() - self.len
     }
+
+    /// Writes `bytes` at `from`, where the link ends then.
+    pub(super) fn fill(&mut self, from: usize, bytes: &[u8]) {
+        self.len = from + bytes.len();
+        self.segment[from..self.len].copy_from_slice(bytes);
+    }
 }
 
 /// What is known about the attempts to send a batch.
