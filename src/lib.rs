@@ -243,10 +243,11 @@ pub mod manual;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
+pub use batch::FailedRecords;
 pub use config::{Acks, HostPort, ProducerConfig};
 pub use error::{
     BuildError, Certainty, CloseError, DeliveryError, DeliveryErrorCause, FlushError,
-    ReturnedRecord, SendError, SendErrorKind,
+    PressureScope, ReturnedRecord, SendError, SendErrorKind,
 };
 pub use io::EventLoops;
 #[cfg(feature = "internals")]
@@ -255,7 +256,7 @@ pub use io::{NameAnswer, answer_name};
 pub use policy::{
     Backoff, BackoffStrategy, DefaultPartitioner, DefaultPartitioners, DropRecords, EveryTopic,
     ExponentialBackoff, ParkSender, PartitionRequest, PartitionView, Partitioner,
-    PartitionerFactory, Partitions, Pressure, PressureScope, RejectRecords, RetryPolicy, murmur2,
+    PartitionerFactory, Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
 };
 pub use producer::{
     BrokerLevels, Close, Delivery, Flush, IntoHeaderValue, Memory, Payload, Producer,

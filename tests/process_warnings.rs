@@ -1,82 +1,88 @@
-//! What a producer warns of. Alone in its process: there is one logger.
+//! What a producer tells the log. Alone in its process: there is one logger.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use tidegate::embedded::EmbeddedCluster;
-use tidegate::{Acks, Producer, ProducerConfig};
+use tidegate::embedded::{EmbeddedCluster, Fault};
+use tidegate::{Acks, Producer, ProducerBuilder, ProducerConfig};
 
 /// Nothing listens there.
 const AWAY: &str = "127.0.0.1:1";
 
-#[derive(Default)]
-struct Counts {
-    warnings: AtomicU64,
-    others: AtomicU64,
-    /// Warnings about settings.
-    settings: Mutex<Vec<String>>,
-    /// Warnings about records that nobody confirmed.
-    unconfirmed: Mutex<Vec<String>>,
-}
+/// Longer than anything that works takes, also on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
 
-static COUNTS: Counts = Counts {
-    warnings: AtomicU64::new(0),
-    others: AtomicU64::new(0),
-    settings: Mutex::new(Vec::new()),
-    unconfirmed: Mutex::new(Vec::new()),
-};
+/// Every line, and how loud it was. Tests run side by side: each looks for words of its own.
+struct Lines(Mutex<Vec<(Level, String)>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
 
 fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        log::set_logger(&COUNTS).expect("no other logger is set in this process");
+        log::set_logger(&LINES).expect("no other logger is set in this process");
         log::set_max_level(LevelFilter::Debug);
     });
 }
 
-impl Log for Counts {
+impl Log for Lines {
     fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &Record<'_>) {
-        let text = record.args().to_string();
-        if text.contains("no effect") && record.level() == Level::Warn {
-            self.settings.lock().expect("nobody panics here").push(text);
-        } else if text.contains("acks=0 may be lost") && record.level() == Level::Warn {
-            self.unconfirmed.lock().expect("nobody panics here").push(text);
-        } else if text.contains(AWAY) {
-            let loud = record.level() <= Level::Warn;
-            let count = if loud { &self.warnings } else { &self.others };
-            count.fetch_add(1, Ordering::SeqCst);
-        }
+        let line = (record.level(), record.args().to_string());
+        self.0.lock().expect("nobody panics here").push(line);
     }
 
     fn flush(&self) {}
+}
+
+/// The lines of a level that have all the words, in order.
+fn lines(level: Level, words: &[&str]) -> Vec<String> {
+    let lines = LINES.0.lock().expect("nobody panics there");
+    let found = lines
+        .iter()
+        .filter(|line| line.0 == level && words.iter().all(|word| line.1.contains(word)));
+    found.map(|line| line.1.clone()).collect()
+}
+
+/// Waits for such a line.
+fn awaited(level: Level, words: &[&str]) -> String {
+    let begun = Instant::now();
+    loop {
+        if let Some(line) = lines(level, words).into_iter().next() {
+            return line;
+        }
+        assert!(begun.elapsed() < LONG, "the log never said {words:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn builder(bootstrap_servers: &str) -> ProducerBuilder {
+    Producer::builder(bootstrap_servers).configure(|config| config.pinning = false)
 }
 
 #[test]
 fn a_cluster_that_is_away_is_not_a_warning_each_time() {
     install();
     let begun = Instant::now();
-    let producer = Producer::builder(AWAY)
+    let producer = builder(AWAY)
         .configure(|config| {
-            config.pinning = false;
             config.reconnect_backoff = Duration::from_millis(1);
             config.reconnect_backoff_max = Duration::from_millis(1);
         })
         .build()
         .expect("no broker is needed for that");
-    while COUNTS.others.load(Ordering::SeqCst) < 10 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "attempts go on, and can be seen");
+    while lines(Level::Debug, &[AWAY]).len() < 10 {
+        assert!(begun.elapsed() < LONG, "attempts go on, and can be seen");
         std::thread::sleep(Duration::from_millis(1));
     }
-    let warnings = COUNTS.warnings.load(Ordering::SeqCst);
+    let warnings = lines(Level::Warn, &[AWAY]);
     // One, and one more for each 10 s that a slow machine takes.
-    let most = 1 + begun.elapsed().as_secs() / 10;
-    assert!((1..=most).contains(&warnings), "{warnings} warnings");
+    let most = 1 + begun.elapsed().as_secs() as usize / 10;
+    assert!((1..=most).contains(&warnings.len()), "{warnings:?}");
     let _ = producer.close(Duration::ZERO).wait();
 }
 
@@ -87,11 +93,48 @@ fn properties_without_effect_are_named() {
     install();
     ProducerConfig::from_properties([("linger.ms", "5"), ("compression.gzip.level", "1")])
         .expect("good properties");
-    assert_eq!(*COUNTS.settings.lock().expect("nobody panics there"), [""; 0]);
+    assert_eq!(lines(Level::Warn, &["no effect"]), [""; 0]);
     ProducerConfig::from_properties(WITHOUT).expect("good properties");
-    let warned = COUNTS.settings.lock().expect("nobody panics there");
+    let warned = lines(Level::Warn, &["no effect"]);
     let names: Vec<&str> = warned.iter().filter_map(|text| text.split(' ').next()).collect();
     assert_eq!(names, WITHOUT.map(|(name, _)| name), "{warned:?}");
+}
+
+#[test]
+fn c68_records_that_fail_unread_leave_a_count_and_a_warning() {
+    const RECORD_LIST_TOO_LARGE: i16 = 18;
+    install();
+    let cluster = EmbeddedCluster::builder().topic("unread", 2).start().expect("it starts");
+    let producer = builder(&cluster.bootstrap_servers()).build().expect("good settings");
+    let topic = producer.topic("unread").expect("a good name");
+    let to = |partition| tidegate::Record::new().value("v").partition(partition);
+    topic.send_record(to(0)).expect("accepted").wait().expect("written");
+    cluster.script(Fault::produce_error("unread", 1, RECORD_LIST_TOO_LARGE));
+    drop(topic.send_record(to(1)).expect("accepted"));
+    producer.flush().wait().expect("flush tells of no failure");
+    let line = awaited(Level::Warn, &["unread-1: 1 record failed", "nobody looked"]);
+    assert!(line.contains("RECORD_LIST_TOO_LARGE") && line.contains("not written"), "{line}");
+    let failed = producer.failed_records();
+    assert_eq!((failed.total, failed.refused, failed.unread), (1, 1, 1));
+    // One whose error is taken is counted, and is nobody else's business.
+    cluster.script(Fault::produce_error("unread", 0, RECORD_LIST_TOO_LARGE));
+    topic.send_record(to(0)).expect("accepted").wait().expect_err("refused");
+    let failed = producer.failed_records();
+    assert_eq!((failed.total, failed.refused, failed.unread), (2, 2, 1));
+    producer.close(LONG).wait().expect("closed");
+    assert_eq!(lines(Level::Warn, &["unread-", "nobody looked"]).len(), 1);
+}
+
+#[test]
+fn c68_what_a_close_fails_unread_is_told_before_it_ends() {
+    install();
+    let producer = builder(AWAY).build().expect("no broker is needed for that");
+    let topic = producer.topic("given-up").expect("a good name");
+    (0..3).for_each(|_| drop(topic.send("k", "v").expect("accepted")));
+    producer.close(Duration::ZERO).wait().expect_err("nobody takes them");
+    let told = lines(Level::Warn, &["given-up: 3 records failed", "the producer was closed"]);
+    assert_eq!(told.len(), 1);
+    assert_eq!(producer.failed_records().closed, 3);
 }
 
 #[test]
@@ -118,8 +161,112 @@ fn f40_a_leader_that_moved_is_found_without_acknowledgements_and_a_warning_says_
     let there = cluster.records("t", 0).len();
     // On the way when the leader moved: one, and a few more on a machine that is busy.
     assert!((15..=24).contains(&there), "{there} of 25 are there");
-    let warned = COUNTS.unconfirmed.lock().expect("nobody panics there").clone();
+    let warned = lines(Level::Warn, &["acks=0 may be lost"]);
     assert_eq!(warned.len(), 1, "{warned:?}");
     assert!(warned[0].contains("broker 1 at 127.0.0.1:"), "{warned:?}");
-    let _ = producer.close(Duration::from_secs(10)).wait();
+    let _ = producer.close(LONG).wait();
+}
+
+#[test]
+fn a_misspelt_topic_is_a_warning_within_seconds() {
+    install();
+    let cluster = EmbeddedCluster::builder().topic("orders", 1).start().expect("it starts");
+    let producer = builder(&cluster.bootstrap_servers()).build().expect("good settings");
+    let begun = Instant::now();
+    let names = ["odrers-1", "odrers-2"];
+    let waiting = names.map(|name| {
+        let topic = producer.topic(name).expect("a good name");
+        topic.send("k", "v").expect("it waits")
+    });
+    let line = awaited(Level::Warn, &["odrers-1", "unknown to the cluster"]);
+    assert!(begun.elapsed() >= Duration::from_secs(1), "topics that were just made come later");
+    assert!(line.contains("tidegate.allow.auto.create.topics is false"), "{line}");
+    let line = awaited(Level::Warn, &["odrers-2", "unknown to the cluster"]);
+    assert!(line.contains("check"), "{line}");
+    // Once for each, however often brokers are asked.
+    for name in names {
+        assert!(cluster.create_topic(name, 1));
+    }
+    for delivery in waiting {
+        delivery.wait().expect("it has come");
+    }
+    assert_eq!(lines(Level::Warn, &["odrers-1", "unknown to the cluster"]).len(), 1);
+    producer.close(LONG).wait().expect("closed");
+}
+
+#[test]
+fn idempotence_does_not_go_off_without_a_word() {
+    install();
+    let acks_one =
+        || builder(AWAY).acks(Acks::Leader).configure(|c| c.close_on_drop = Duration::ZERO);
+    drop(acks_one().enable_idempotence(false).build().expect("good settings"));
+    assert_eq!(lines(Level::Warn, &["idempotence is off", "acks=all (it is 1)"]), [""; 0]);
+    drop(acks_one().build().expect("good settings"));
+    let line = &lines(Level::Warn, &["idempotence is off", "acks=all (it is 1)"])[0];
+    assert!(line.contains("double or reorder") && line.contains("enable.idempotence"), "{line}");
+}
+
+#[test]
+fn the_end_of_an_outage_is_told_with_how_long_it_was() {
+    install();
+    let cluster = EmbeddedCluster::builder().topic("outage", 1).start().expect("it starts");
+    let address = cluster.bootstrap_servers();
+    let producer = builder(&address).build().expect("good settings");
+    let topic = producer.topic("outage").expect("a good name");
+    topic.send("k", "v").expect("accepted").wait().expect("written");
+    cluster.stop_broker(1);
+    let late = topic.send("k", "v").expect("accepted");
+    awaited(Level::Warn, &["not connected: broker 1 at", &address]);
+    awaited(Level::Warn, &["metadata channel", &address]);
+    assert_eq!(lines(Level::Info, &["connected again", &address]), [""; 0]);
+    cluster.restart_broker(1).expect("its port is free");
+    late.wait().expect("written in the end");
+    let shard = awaited(Level::Info, &["connected again, after", "broker 1 at", &address]);
+    assert!(shard.contains("ms") || shard.contains('s'), "{shard}");
+    awaited(Level::Info, &["metadata channel", "connected again, after", &address]);
+    producer.close(LONG).wait().expect("closed");
+    // What was said once is not said again.
+    assert_eq!(lines(Level::Info, &["connected again", "broker 1 at", &address]).len(), 1);
+}
+
+#[test]
+fn an_explicit_close_is_not_called_a_drop() {
+    install();
+    let given_up = |name: &str| {
+        let producer = builder(AWAY).configure(|c| c.close_on_drop = Duration::ZERO).build();
+        let producer = producer.expect("no broker is needed for that");
+        let topic = producer.topic(name).expect("a good name");
+        drop(topic.send("k", "v").expect("accepted"));
+        producer
+    };
+    let said = |words: &str| lines(Level::Warn, &[words]).len();
+    let closed = given_up("closed");
+    closed.close(Duration::ZERO).wait().expect_err("nobody takes it");
+    drop(closed);
+    assert_eq!(said("the producer was closed, and nobody waited"), 0, "its caller was told");
+    let unheard = given_up("unheard");
+    drop(unheard.close(Duration::ZERO));
+    drop(unheard);
+    assert_eq!(said("the producer was closed, and nobody waited"), 1);
+}
+
+#[test]
+fn batches_that_expire_are_told_with_their_cause() {
+    install();
+    let cluster = EmbeddedCluster::builder().topic("expired", 1).start().expect("it starts");
+    let producer = builder(&cluster.bootstrap_servers())
+        .request_timeout(Duration::from_millis(100))
+        .delivery_timeout(Duration::from_millis(300))
+        .build()
+        .expect("good settings");
+    let topic = producer.topic("expired").expect("a good name");
+    let begun = Instant::now();
+    while topic.send("k", "v").expect("accepted").wait().is_err() {
+        assert!(begun.elapsed() < LONG, "a busy machine is quick enough at some time");
+    }
+    cluster.stop_broker(1);
+    let error = topic.send("k", "v").expect("accepted").wait().expect_err("it expires");
+    let line = awaited(Level::Warn, &["expired-0: 1 batch failed:", "delivery_timeout"]);
+    assert!(line.contains("last cause: broker 1 at"), "{line} {error}");
+    producer.close(LONG).wait().expect("closed");
 }

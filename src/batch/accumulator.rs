@@ -1,11 +1,13 @@
 //! What all lanes of a producer share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lane::{AppendContext, MonotonicClock};
-use super::{Cells, Destination, FlushWaiters, Lane, LaneHalf, LaneId, ShardId, TopicLanes};
+use super::{
+    Cells, Destination, Failures, FlushWaiters, Lane, LaneHalf, LaneId, ShardId, TopicLanes,
+};
 use crate::buffer::{AccountId, BufferPool};
 use crate::error::{DeliveryError, DeliveryErrorCause};
 use crate::policy::Chooser;
@@ -43,8 +45,8 @@ pub struct RecordAccumulator {
     pub cells: Cells,
     /// Who waits in `flush` or `close`.
     pub flush: FlushWaiters,
-    /// Records that the backoff strategy dropped.
-    pub dropped: AtomicU64,
+    /// What failed, and what of that nobody looked at.
+    pub failures: Arc<Failures>,
     topics: Mutex<BTreeMap<Arc<str>, Arc<TopicLanes>>>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     brokers: Mutex<Vec<(BrokerId, AccountId)>>,
@@ -55,12 +57,13 @@ pub struct RecordAccumulator {
 impl RecordAccumulator {
     /// Without topics.
     pub fn new(config: AccumulatorConfig, pool: BufferPool) -> Arc<Self> {
+        let failures = Arc::<Failures>::default();
         Arc::new(RecordAccumulator {
             config,
             pool,
-            cells: Cells::new(),
+            cells: Cells::observed_by(failures.clone()),
             flush: FlushWaiters::default(),
-            dropped: AtomicU64::new(0),
+            failures,
             topics: Mutex::default(),
             lanes: Mutex::default(),
             brokers: Mutex::default(),
@@ -164,11 +167,6 @@ impl RecordAccumulator {
     /// Whose account it is.
     pub fn broker_of(&self, account: AccountId) -> Option<BrokerId> {
         lock(&self.brokers).iter().find(|entry| entry.1 == account).map(|entry| entry.0)
-    }
-
-    /// The strategy dropped a record.
-    pub fn count_dropped(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether `close` was called.

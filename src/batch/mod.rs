@@ -27,6 +27,7 @@ mod accumulator;
 #[allow(clippy::module_inception)]
 mod batch;
 mod drain;
+mod failures;
 mod flush;
 mod half;
 mod lane;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 pub use accumulator::{AccumulatorConfig, RecordAccumulator, TooManyLanes};
 pub use batch::{Batch, BatchState, Link};
 pub use drain::{Drained, drain_stash, is_placing};
+pub use failures::{FailedRecords, Failures, UnreadFailure, UnreadFailures};
 pub use flush::FlushWaiters;
 pub use half::{DrainRules, Drainable, LaneHalf, Leader, batch_error};
 pub use lane::{AppendContext, Appended, Lane, LaneId, MonotonicClock, ShardId};

@@ -18,7 +18,7 @@ use super::service::ServiceMailbox;
 use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketOptions};
 use super::threads::{OwnThread, Watch};
-use super::warnings::Warnings;
+use super::warnings::{UnreadReports, Warnings};
 use crate::batch::{RecordAccumulator, ShardId};
 use crate::cluster::{BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery};
 use crate::connection::{Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind};
@@ -43,6 +43,8 @@ pub struct MetadataParts {
     pub retry_policy: Arc<dyn RetryPolicy>,
     /// Bytes of one largest batch, if batches are compressed.
     pub scratch_bytes: Option<usize>,
+    /// Bytes of the pool that loops may compress in, all together.
+    pub scratch_bytes_max: usize,
     /// Lanes, topics, pool.
     pub accumulator: Arc<RecordAccumulator>,
     /// Where shards run.
@@ -145,6 +147,7 @@ struct MetadataLoop {
     /// By [`ChannelId::index`].
     links: [Link; 2],
     warnings: Warnings,
+    reports: UnreadReports,
     stopped: bool,
 }
 
@@ -174,6 +177,9 @@ impl MetadataLoop {
         let dialer = Arc::new(Dialer::new(parts.sockets.clone(), parts.random));
         let shards_max = parts.loops.loops_max().min(parts.shards_max);
         let (accumulator, ports) = (parts.accumulator.clone(), parts.ports.clone());
+        let reports = UnreadReports::new(accumulator.failures.clone());
+        let news = mailbox.clone();
+        accumulator.failures.set_reporter(move || news.tell_unread());
         let host = LoopHost {
             parts: parts.clone(),
             mailbox: mailbox.clone(),
@@ -192,6 +198,7 @@ impl MetadataLoop {
             attempts: 0,
             links: [Link::default(), Link::default()],
             warnings: Warnings::default(),
+            reports,
             stopped: false,
         }
     }
@@ -201,6 +208,7 @@ impl MetadataLoop {
         while !self.stopped {
             self.turn(&mut events);
         }
+        self.reports.tell();
     }
 
     fn turn(&mut self, events: &mut Events) {
@@ -225,6 +233,7 @@ impl MetadataLoop {
         }
         self.publisher.publish(&mut self.machine, &mut self.host);
         self.publisher.fail_unknown(now, &mut self.machine);
+        self.reports.handle_timeout(now);
         self.wait(events, now);
     }
 
@@ -243,6 +252,7 @@ impl MetadataLoop {
                     self.handle_resolved(id, now, result);
                 }
             }
+            Message::Unread => self.reports.handle_news(now),
             Message::Stop => self.stopped = true,
         }
     }
@@ -337,6 +347,12 @@ impl MetadataLoop {
                     Incoming::Ready => {
                         log::debug!("metadata channel: connected");
                         socket.handle_ready(now);
+                        let peer = link.peer.as_ref();
+                        if let (Some(after), Some(peer)) = (self.warnings.end(now), peer) {
+                            log::info!(
+                                "metadata channel: {peer}: connected again, after {after:?}"
+                            );
+                        }
                         self.machine.handle_ready(id);
                     }
                     Incoming::Metadata(response) => {
@@ -437,7 +453,8 @@ impl MetadataLoop {
         let machine = self.machine.poll_timeout(now).map(|at| at.max(throttled));
         let setups = links().filter_map(|link| link.socket.as_ref()).map(Socket::deadline);
         let responses = connections().filter_map(Connection::poll_timeout);
-        let next = setups.filter(|&at| at != u64::MAX).chain(responses).chain(machine).min();
+        let own = machine.into_iter().chain(self.reports.poll_timeout());
+        let next = setups.filter(|&at| at != u64::MAX).chain(responses).chain(own).min();
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         self.mailbox.bell.prepare_to_sleep();
         if !self.mailbox.messages.is_empty() || self.stopped {

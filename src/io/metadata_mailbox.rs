@@ -17,7 +17,12 @@ pub(super) enum Message {
     Refresh,
     Hint(LeaderHint),
     NewIdentity(ProducerIdentity),
-    Resolved { attempt: u64, result: Resolved },
+    /// Records failed and nobody looked: the log is to tell.
+    Unread,
+    Resolved {
+        attempt: u64,
+        result: Resolved,
+    },
     Stop,
 }
 
@@ -44,6 +49,10 @@ impl MetadataMailbox {
     /// A record waits for this topic.
     pub(crate) fn want(&self, topic: Arc<str>) {
         self.send(Message::Wanted(topic));
+    }
+
+    pub(super) fn tell_unread(&self) {
+        self.send(Message::Unread);
     }
 
     pub(super) fn refresh(&self) {

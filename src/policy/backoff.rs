@@ -2,19 +2,7 @@
 
 use std::time::Duration;
 
-/// Which level was full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum PressureScope {
-    /// The bytes queued or in flight for one broker, by its node id, are over its high watermark.
-    Broker(i32),
-    /// The pool has no segments left for the record, whichever broker it is for.
-    Pool,
-    /// The topic is not known yet, and the records that wait for it have used up their share.
-    Stash,
-    /// The partition has no leader, and the records that wait for one have used up their share.
-    Leaderless,
-}
+use crate::error::PressureScope;
 
 /// What a [`BackoffStrategy`] is told about a record for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

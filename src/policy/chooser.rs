@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DefaultPartitioner, PartitionRequest, PartitionView, Partitioner, Partitions};
+use super::{DefaultPartitioner, Moment, PartitionRequest, PartitionView, Partitioner, Partitions};
 use crate::{logging as log, user_code};
 
 /// A topic's partitioner. The default one is called directly, and is trusted not to panic; a user's
@@ -28,14 +28,14 @@ impl Chooser {
     /// Where [`Chooser::partition`] would put a record without key, if it is known before anybody
     /// was asked, and as long as that partition is available.
     #[inline]
-    pub fn sticky(&self) -> Option<u32> {
+    pub fn sticky(&self, moment: Moment) -> Option<u32> {
         match self {
-            Chooser::Default(partitioner) => partitioner.sticky(),
+            Chooser::Default(partitioner) => partitioner.sticky(moment),
             Chooser::Own(_) => None,
         }
     }
 
-    /// The partition of a record.
+    /// The partition of a record that is sent at `moment`; `None` where it was sent before.
     ///
     /// # Errors
     /// [`PartitionerPanicked`], which costs this record only.
@@ -45,12 +45,13 @@ impl Chooser {
         topic: &str,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        view: &V,
+        (view, moment): (&V, Option<Moment>),
     ) -> Result<u32, PartitionerPanicked> {
         match self {
-            Chooser::Default(partitioner) => Ok(partitioner.choose(key, view)),
+            Chooser::Default(partitioner) => Ok(partitioner.choose(key, view, moment)),
             Chooser::Own(partitioner) => {
                 let request = PartitionRequest::new(topic, key, value, Partitions::new(view));
+                let request = request.at(moment);
                 user_code::call(|| partitioner.partition(&request)).map_err(|_| PartitionerPanicked)
             }
         }

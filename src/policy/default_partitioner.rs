@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_utils::CachePadded;
 
 use super::{
-    PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions, murmur2,
+    Moment, PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions, murmur2,
 };
 
 /// Threads that stick to partitions of their own; further ones share. A power of two.
@@ -22,6 +22,18 @@ const EXHAUSTED: u32 = 1 << 31;
 /// A slot that has not chosen yet.
 const NONE: u32 = u32::MAX;
 
+/// A stay with a partition takes at least so long, in milliseconds, unless a batch's worth comes
+/// sooner: at 100 records a second that is ten of them. A batch's worth would take half a minute
+/// there. Shorter stays would send the first records of more brokers alone, one in a request.
+pub const STAY_MS_MIN: u32 = 100;
+
+/// A partitioner that is asked and not told of appends moves on after so many bytes of values: the
+/// default `batch.size` of the Java client, whose measure it is.
+const UNTOLD_BYTES: u32 = 16 * 1024;
+
+/// What a record counts besides its value where nobody tells how long it was.
+const UNTOLD_OVERHEAD: usize = 32;
+
 /// Random draws before all partitions are looked at: enough unless most are unavailable.
 const DRAWS_MAX: u32 = 8;
 
@@ -32,6 +44,10 @@ const DRAWS_MAX: u32 = 8;
 struct Slot {
     partition: AtomicU32,
     bytes: AtomicU32,
+    /// When the stay began, in milliseconds.
+    since: AtomicU32,
+    /// Bytes that it was asked for since it was last told of an append.
+    untold: AtomicU32,
     random: AtomicU64,
 }
 
@@ -41,10 +57,15 @@ struct Slot {
 ///   included, as with the Java client: equal keys stay together whichever client sent them. An
 ///   empty key is hashed like any other.
 /// * Without a key, each sending thread sticks to a partition of its own until it has put a batch's
-///   worth of bytes (`batch_size`) there, then moves to another available one, all equally likely
-///   (the uniform stickiness of KIP-794). Batches fill up, threads do not contend for a lane, and
-///   every partition gets its share. One that loses its leader, or whose broker is over its high
-///   watermark, is left at once; new partitions join as soon as they are known.
+///   worth of bytes (`batch_size`) there or has been there for 100 ms (or `linger`, if that is
+///   longer), then moves to another available one, all equally likely (the uniform stickiness of
+///   KIP-794). Batches fill up, threads do not contend for a lane, and every partition gets its
+///   share, also where there are few records. One that loses its leader, or whose broker is over
+///   its high watermark, is left at once; new partitions join as soon as they are known.
+///
+/// A partitioner of your own may ask one of these for some of its records, and need not pass
+/// [`Partitioner::on_appended`] on: what is not told of its records' lengths moves on after 16 KiB
+/// of values, or by the time.
 ///
 /// Memory: 8 KiB per topic, from the first record without a key on.
 pub struct DefaultPartitioner {
@@ -64,27 +85,35 @@ impl DefaultPartitioner {
         DefaultPartitioner { slots: OnceLock::new(), seed }
     }
 
-    /// What [`Partitioner::partition`] does, for callers that know their view of the partitions.
+    /// What [`Partitioner::partition`] does, for callers that know their view of the partitions and
+    /// tell of every append.
     #[inline]
-    pub(crate) fn choose<V: PartitionView>(&self, key: Option<&[u8]>, view: &V) -> u32 {
+    pub(crate) fn choose<V: PartitionView>(
+        &self,
+        key: Option<&[u8]>,
+        view: &V,
+        moment: Option<Moment>,
+    ) -> u32 {
         if let Some(key) = key {
             return (murmur2(key) & 0x7fff_ffff) % view.count().max(1);
         }
         let slot = self.slot();
         let sticky = slot.partition.load(Relaxed);
+        let stays = moment.is_none_or(|moment| slot.stays(moment));
         // Exhausted and unset ones are out of every range, so never available.
-        if sticky < EXHAUSTED && view.is_available(sticky) {
+        if sticky < EXHAUSTED && stays && view.is_available(sticky) {
             return sticky;
         }
-        choose(slot, Partitions::new(view), sticky)
+        choose(slot, Partitions::new(view), sticky, moment)
     }
 
     /// What [`DefaultPartitioner::choose`] answers for a record without key, if this partition is
     /// available: for a caller that looks at the partition anyway.
     #[inline]
-    pub(crate) fn sticky(&self) -> Option<u32> {
-        let sticky = self.slots.get()?[thread_number() as usize % SLOTS].partition.load(Relaxed);
-        (sticky < EXHAUSTED).then_some(sticky)
+    pub(crate) fn sticky(&self, moment: Moment) -> Option<u32> {
+        let slot = &self.slots.get()?[thread_number() as usize % SLOTS];
+        let sticky = slot.partition.load(Relaxed);
+        (sticky < EXHAUSTED && slot.stays(moment)).then_some(sticky)
     }
 
     /// What [`Partitioner::on_appended`] does.
@@ -104,10 +133,33 @@ impl DefaultPartitioner {
         }
     }
 
+    /// A record was asked for, and may never be told of: a wrapper passes questions on, and often
+    /// nothing else.
+    fn count_asked(&self, partition: u32, value: usize) {
+        let slot = self.slot();
+        let before = slot.untold.load(Relaxed);
+        let bytes = u32::try_from(value + UNTOLD_OVERHEAD).unwrap_or(u32::MAX);
+        let untold = before.saturating_add(bytes);
+        // A record that is told of comes here with nothing before it, however long it is.
+        let is_exhausted = before > 0 && untold >= UNTOLD_BYTES;
+        slot.untold.store(if is_exhausted { 0 } else { untold }, Relaxed);
+        if is_exhausted {
+            slot.partition.store(partition | EXHAUSTED, Relaxed);
+        }
+    }
+
     #[inline]
     fn slot(&self) -> &Slot {
         let slots = self.slots.get_or_init(|| make_slots(self.seed));
         &slots[thread_number() as usize % SLOTS]
+    }
+}
+
+impl Slot {
+    /// Whether the stay goes on at that moment. A clock that was set back ends it too.
+    #[inline]
+    fn stays(&self, moment: Moment) -> bool {
+        moment.now_ms.wrapping_sub(self.since.load(Relaxed)) < moment.stay_ms
     }
 }
 
@@ -119,10 +171,18 @@ impl Default for DefaultPartitioner {
 
 impl Partitioner for DefaultPartitioner {
     fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
-        self.choose(request.key, &request.partitions)
+        let chosen = self.choose(request.key, &request.partitions, request.moment);
+        if request.key.is_none() {
+            self.count_asked(chosen, request.value.map_or(0, <[u8]>::len));
+        }
+        chosen
     }
 
     fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
+        if let Some(slots) = self.slots.get() {
+            // Whoever tells of one append tells of each.
+            slots[thread_number() as usize % SLOTS].untold.store(0, Relaxed);
+        }
         self.count_appended(partition, bytes, batch_size);
     }
 }
@@ -140,7 +200,7 @@ impl PartitionerFactory for DefaultPartitioners {
 /// Moves `slot` to another available partition, each equally likely. `last` is what it held. Where
 /// nothing else is available it stays; where nothing is available at all, all partitions count.
 #[cold]
-fn choose(slot: &Slot, partitions: Partitions<'_>, last: u32) -> u32 {
+fn choose(slot: &Slot, partitions: Partitions<'_>, last: u32, moment: Option<Moment>) -> u32 {
     let count = partitions.count().max(1);
     let last = if last == NONE { NONE } else { last & !EXHAUSTED };
     let usable = |partition: u32| partition != last && partitions.is_available(partition);
@@ -156,6 +216,8 @@ fn choose(slot: &Slot, partitions: Partitions<'_>, last: u32) -> u32 {
         .or_else(|| (last < count).then_some(last))
         .unwrap_or_else(|| draw(slot, count));
     slot.bytes.store(0, Relaxed);
+    // Where the time is not known the next record that knows it ends the stay.
+    slot.since.store(moment.map_or(0, |moment| moment.now_ms), Relaxed);
     slot.partition.store(chosen, Relaxed);
     chosen
 }
@@ -179,6 +241,8 @@ fn make_slots(seed: u64) -> Box<[CachePadded<Slot>; SLOTS]> {
         CachePadded::new(Slot {
             partition: AtomicU32::new(NONE),
             bytes: AtomicU32::new(0),
+            since: AtomicU32::new(0),
+            untold: AtomicU32::new(0),
             random: AtomicU64::new((state ^ (state >> 32)).max(1)),
         })
     }))
@@ -292,6 +356,91 @@ mod tests {
         }
         // 1,000 expected; the standard deviation is about 30.
         assert!(shares.iter().all(|share| (850..1_150).contains(share)), "{shares:?}");
+    }
+
+    /// One record a time, `each` ms apart, told of or not: where they went.
+    fn slowly(partitioner: &DefaultPartitioner, each: i64, count: i64, told: bool) -> Vec<u32> {
+        let topic = topic(12, &[]);
+        let ask = |n: i64| {
+            let request = PartitionRequest::new("t", None, None, Partitions::new(&topic));
+            let moment = Moment::new(1_700_000_000_000 + n * each, STAY_MS_MIN);
+            let partition = partitioner.partition(&request.at(Some(moment)));
+            if told {
+                partitioner.on_appended(partition, 100, 256 * 1_024);
+            }
+            partition
+        };
+        (0..count).map(ask).collect()
+    }
+
+    #[test]
+    fn few_records_spread_as_well() {
+        for told in [false, true] {
+            let partitioner = DefaultPartitioner::with_seed(8);
+            // 100 a second: ten to a stay, and every partition within seconds.
+            let partitions = slowly(&partitioner, 10, 500, told);
+            for (index, pair) in partitions.windows(2).enumerate() {
+                assert_eq!(pair[0] != pair[1], (index + 1) % 10 == 0, "{index}, told: {told}");
+            }
+            assert!((0..12).all(|partition| partitions.contains(&partition)), "{partitions:?}");
+            // One in ten seconds: each elsewhere.
+            let partitions = slowly(&partitioner, 10_000, 50, told);
+            assert!(partitions.windows(2).all(|pair| pair[0] != pair[1]), "{partitions:?}");
+            // And with time each partition gets its share.
+            let mut shares = [0_u32; 12];
+            for partition in slowly(&partitioner, 50, 24_000, told) {
+                shares[partition as usize] += 1;
+            }
+            assert!(shares.iter().all(|share| (1_700..2_300).contains(share)), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_ends_a_stay_and_no_more() {
+        let partitioner = DefaultPartitioner::with_seed(9);
+        let topic = topic(12, &[]);
+        let at = |ms| partitioner.choose(None, &topic, Some(Moment::new(ms, STAY_MS_MIN)));
+        let before = at(5_000_000);
+        assert_eq!(at(5_000_099), before);
+        let after = at(1_000_000);
+        assert_ne!(after, before);
+        assert_eq!(at(1_000_099), after);
+    }
+
+    #[test]
+    fn a_wrapper_that_tells_of_no_append_spreads_its_records() {
+        let inner = DefaultPartitioner::with_seed(10);
+        let wrapper = |request: &PartitionRequest<'_>| match request.value {
+            Some(b"special") => 0,
+            _ => inner.partition(request),
+        };
+        let topic = topic(12, &[]);
+        let value = [0; 100];
+        let mut shares = [0_u32; 12];
+        let mut last = NONE;
+        let mut changes = 0;
+        for _ in 0..60_000 {
+            let partitions = Partitions::new(&topic);
+            let request = PartitionRequest::new("t", None, Some(&value), partitions);
+            let partition = Partitioner::partition(&wrapper, &request);
+            changes += u32::from(partition != last);
+            (last, shares[partition as usize]) = (partition, shares[partition as usize] + 1);
+        }
+        // 16 KiB at a time: batches are not torn to pieces either.
+        assert!((400..600).contains(&changes), "{changes}");
+        assert!(shares.iter().all(|share| (3_000..7_500).contains(share)), "{shares:?}");
+        // One that tells of appends keeps to a batch's worth, however large its records are.
+        let told = DefaultPartitioner::with_seed(11);
+        let value = vec![0; 20_000];
+        let ask = |_| {
+            let request = PartitionRequest::new("t", None, Some(&value), Partitions::new(&topic));
+            let partition = told.partition(&request);
+            told.on_appended(partition, value.len(), 10 * value.len());
+            partition
+        };
+        let partitions: Vec<u32> = (0..100).map(ask).collect();
+        let changes = partitions.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert_eq!(changes, 9, "{partitions:?}");
     }
 
     #[test]

@@ -20,14 +20,13 @@ mod murmur2;
 mod partitioner;
 mod retry;
 
-pub use backoff::{
-    Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, PressureScope, RejectRecords,
-};
+pub use backoff::{Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, RejectRecords};
 pub use chooser::Chooser;
 pub(crate) use default_partitioner::random_seed;
-pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners};
+pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners, STAY_MS_MIN};
 pub use murmur2::murmur2;
 pub use partitioner::{
-    EveryTopic, PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions,
+    EveryTopic, Moment, PartitionRequest, PartitionView, Partitioner, PartitionerFactory,
+    Partitions,
 };
 pub use retry::{ExponentialBackoff, RetryPolicy};

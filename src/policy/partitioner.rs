@@ -57,6 +57,23 @@ impl fmt::Debug for Partitions<'_> {
     }
 }
 
+/// When a record is sent, for partitioners that stay with a partition for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds of the wall clock, as many as fit.
+    pub(super) now_ms: u32,
+    /// How long a sender stays with a partition.
+    pub(super) stay_ms: u32,
+}
+
+impl Moment {
+    /// A moment of the wall clock, for stays of that length. Both in milliseconds.
+    #[inline]
+    pub fn new(wall_ms: i64, stay_ms: u32) -> Self {
+        Moment { now_ms: wall_ms as u32, stay_ms }
+    }
+}
+
 /// One record that needs a partition.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
@@ -70,6 +87,8 @@ pub struct PartitionRequest<'a> {
     pub value: Option<&'a [u8]>,
     /// The partitions to choose from.
     pub partitions: Partitions<'a>,
+    /// When it is sent, where that is known.
+    pub(super) moment: Option<Moment>,
 }
 
 impl<'a> PartitionRequest<'a> {
@@ -80,7 +99,11 @@ impl<'a> PartitionRequest<'a> {
         value: Option<&'a [u8]>,
         partitions: Partitions<'a>,
     ) -> Self {
-        PartitionRequest { topic, key, value, partitions }
+        PartitionRequest { topic, key, value, partitions, moment: None }
+    }
+
+    pub(super) fn at(self, moment: Option<Moment>) -> Self {
+        PartitionRequest { moment, ..self }
     }
 }
 

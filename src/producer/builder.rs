@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
 use crate::batch::{AccumulatorConfig, RecordAccumulator};
-use crate::buffer::{AccountId, BufferPool, BufferPoolOptions, Class};
+use crate::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::cluster::{BrokerAddress, MetadataConfig};
 use crate::config::{Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, split_list};
 use crate::connection::ConnectionConfig;
@@ -14,7 +14,7 @@ use crate::io::{
     Clock, EventLoops, MetadataHandle, MetadataParts, ServiceHandle, ServiceMailbox, ServiceParts,
     SocketOptions, Watch, watch_forks,
 };
-use crate::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy};
+use crate::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN};
 use crate::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::protocol::compression::Compression;
 use crate::shard::{PortTable, ShardConfig};
@@ -162,6 +162,12 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer, BuildError> {
         let config = self.config;
         config.validate()?;
+        if let Some(obstacle) = config.idempotence_given_up() {
+            log::warn!(
+                "idempotence is off, a retry may double or reorder records: it needs {obstacle}; \
+                 with enable.idempotence set to false this is not said"
+            );
+        }
         let bootstrap = config.bootstrap_addresses()?;
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
         watch_forks();
@@ -181,14 +187,14 @@ impl ProducerBuilder {
             .into_iter()
             .map(|address| BrokerAddress { host: address.host.into(), port: address.port })
             .collect();
-        let compressed = config.compression != Compression::None;
         let started = MetadataHandle::start(MetadataParts {
             machine: metadata_config(&config, bootstrap),
             shard: Arc::new(shard_config(&config, connection.clone())),
             connection,
             sockets: socket_options(&config),
             retry_policy: config.retry_policy_in_effect(),
-            scratch_bytes: compressed.then(|| config.largest_batch()),
+            scratch_bytes: config.scratch_bytes(),
+            scratch_bytes_max: config.scratch_bytes_max(),
             accumulator: accumulator.clone(),
             loops: event_loops,
             ports: ports.clone(),
@@ -213,6 +219,7 @@ impl ProducerBuilder {
             clock: Clock,
             max_request_size: config.max_request_size,
             born: Generation::current(),
+            stay_ms: stay_ms(&config),
         });
         Ok(Producer::start(Running { shared, metadata, service }, config.close_on_drop))
     }
@@ -231,6 +238,11 @@ fn default_loops(config: &ProducerConfig) -> EventLoops {
     }
 }
 
+/// As long as a batch may linger: records that could have left together are not spread.
+fn stay_ms(config: &ProducerConfig) -> u32 {
+    u32::try_from(config.linger.as_millis()).unwrap_or(u32::MAX).max(STAY_MS_MIN)
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -242,8 +254,7 @@ fn pool_options(config: &ProducerConfig) -> BufferPoolOptions {
         accounts_max: config.brokers_max + 2,
         high: config.high_watermark,
         low: config.low_watermark,
-        // The record itself, and what stands before it in the stash, in whole segments.
-        stash_bytes_min: config.max_request_size + Class::Kib64.bytes(),
+        stash_bytes_min: config.stash_bytes_min(),
         ..BufferPoolOptions::default()
     }
 }

@@ -40,6 +40,8 @@ struct OneShot(Mutex<State>);
 #[derive(Default)]
 struct State {
     outcome: Option<Result<(), CloseError>>,
+    /// The outcome was given to somebody.
+    seen: bool,
     wakers: Vec<Waker>,
 }
 
@@ -101,6 +103,11 @@ impl Close {
         Close { outcome, born: Generation::current() }
     }
 
+    /// Whether somebody was given the outcome.
+    pub(super) fn is_seen(&self) -> bool {
+        self.outcome.lock().seen
+    }
+
     /// Blocks the calling thread until the producer has closed.
     ///
     /// # Errors
@@ -127,8 +134,11 @@ impl Future for Close {
             return Poll::Ready(Err(CloseError::Forked));
         }
         let mut state = self.outcome.lock();
-        match &state.outcome {
-            Some(outcome) => Poll::Ready(outcome.clone()),
+        match state.outcome.clone() {
+            Some(outcome) => {
+                state.seen = true;
+                Poll::Ready(outcome)
+            }
             None => {
                 if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
                     state.wakers.push(context.waker().clone());
@@ -192,7 +202,11 @@ fn fail_rest(running: &Running) -> WakeList {
     for topic in shared.accumulator.topics() {
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let cause = DeliveryErrorCause::Closed;
-        topic.lock_stash().fail(u64::MAX, &destination, &cause, &mut wakes);
+        let failed = topic.lock_stash().fail(u64::MAX, &destination, &cause, &mut wakes);
+        drop(failed);
+    }
+    if wakes.take_flushers() {
+        shared.accumulator.flush.notify();
     }
     for port in shared.ports.iter() {
         port.send(Control::FailAll(DeliveryErrorCause::Closed));

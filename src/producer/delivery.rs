@@ -14,9 +14,11 @@ use crate::sync::{Outcome, wait_until};
 /// What becomes of one record: resolves exactly once, to where it was written or to an error.
 ///
 /// A future for any runtime; threads use [`Delivery::wait`]. Dropping it does not cancel the
-/// record. Keeping it costs 24 bytes and, for each batch, one completion cell of 128 bytes; it
-/// holds no buffer memory. Its waker is called on an event loop, which waits until it returns:
-/// those of the usual runtimes only queue the task.
+/// record. Should that fail, the log tells, and
+/// [`Producer::failed_records`](super::Producer::failed_records) does. Keeping it costs 24 bytes
+/// and, for each batch, one completion cell of 128 bytes; it holds no buffer memory. Its waker is
+/// called on an event loop, which waits until it returns: those of the usual runtimes only queue
+/// the task.
 #[must_use = "a record's error is lost if nobody looks at its delivery"]
 pub struct Delivery {
     /// `None` once the outcome was given out.
@@ -97,7 +99,10 @@ impl Delivery {
         let handle = self.handle.take().expect("a Delivery gives its outcome once");
         match error {
             None => Ok(RecordMetadata { handle }),
-            Some(error) => Err(error),
+            Some(error) => {
+                handle.count_read();
+                Err(error)
+            }
         }
     }
 

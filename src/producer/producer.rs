@@ -1,6 +1,5 @@
 //! The producer itself.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use super::builder::ProducerBuilder;
 use super::close::Close;
 use super::flush::Flush;
 use super::topic::Topic;
-use crate::batch::{RecordAccumulator, is_placing};
+use crate::batch::{FailedRecords, RecordAccumulator, is_placing};
 use crate::config::ProducerConfig;
 use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
 use crate::io::{Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_own_thread};
@@ -33,6 +32,8 @@ pub(super) struct Shared {
     pub max_request_size: usize,
     /// In a fork's child nothing of this is used: its threads are the parent's.
     pub born: Generation,
+    /// How long a sender of records without key stays with a partition, in milliseconds.
+    pub stay_ms: u32,
 }
 
 /// The threads of a producer.
@@ -211,7 +212,14 @@ impl Producer {
 
     /// Records that the backoff strategy dropped.
     pub fn dropped_records(&self) -> u64 {
-        self.0.running.shared.accumulator.dropped.load(Ordering::Relaxed)
+        self.0.running.shared.accumulator.failures.dropped()
+    }
+
+    /// Records that were accepted and failed, by cause, and how many of them nobody looked at. A
+    /// delivery that is dropped takes its record's error along; what is lost that way is counted
+    /// here and told to the log, in one warning for each partition and cause, at most every 10 s.
+    pub fn failed_records(&self) -> FailedRecords {
+        self.0.running.shared.accumulator.failures.counts()
     }
 }
 
@@ -222,15 +230,21 @@ impl Drop for Inner {
             return;
         }
         let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let close = match closing {
-            Some(close) => close,
-            None => Close::begin(self.running.clone(), self.close_on_drop),
-        };
+        let was_closed = closing.is_some();
+        let close =
+            closing.unwrap_or_else(|| Close::begin(self.running.clone(), self.close_on_drop));
+        // Whoever closed it, and waited, knows how that went.
+        let is_known = close.is_seen();
         // On one of its own threads it detaches: the closing thread ends the others.
         if !is_own_thread()
             && let Err(error) = close.wait()
+            && !is_known
         {
-            log::warn!("the producer was dropped: {error}");
+            if was_closed {
+                log::warn!("the producer was closed, and nobody waited to hear how: {error}");
+            } else {
+                log::warn!("the producer was dropped, which closes it (close_on_drop): {error}");
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::record::Record;
 use crate::batch::{CellHandle, Lane, Refusal, TopicLanes, TopicState, take_room};
 use crate::buffer::Segment;
 use crate::error::{DeliveryError, SendError, SendErrorKind};
-use crate::policy::PartitionView;
+use crate::policy::{Moment, PartitionView};
 use crate::protocol::records::{RecordParts, single_record_batch_size};
 use crate::sync::SharedFailure;
 
@@ -88,7 +88,11 @@ impl Topic {
             value: record.value_payload().as_option(),
             headers: record.headers(),
         };
-        match self.send_parts(record.partition_index(), record.timestamp_ms(), &parts) {
+        let sent = match record.timestamp_ms() {
+            Some(timestamp) if timestamp < 0 => Err(SendErrorKind::NegativeTimestamp { timestamp }),
+            timestamp => self.send_parts(record.partition_index(), timestamp, &parts),
+        };
+        match sent {
             Ok(delivery) => Ok(delivery),
             Err(kind) => {
                 let (key, value) = record.into_payloads();
@@ -122,16 +126,20 @@ impl Topic {
         if len > SURELY_SMALL || !parts.headers.is_empty() {
             self.check_size(parts)?;
         }
-        let timestamp = timestamp.unwrap_or_else(|| self.shared.clock.wall_ms());
+        // The time counts for the record's timestamp, and for where one without key goes.
+        let spread = partition.is_none() && parts.key.is_none();
+        let now = (spread || timestamp.is_none()).then(|| self.shared.clock.wall_ms());
+        let moment = now.map(|now| Moment::new(now, self.shared.stay_ms));
+        let timestamp = timestamp.or(now).unwrap_or_default();
         if self.lanes.state() != TopicState::Ready
             && let Some(delivery) = self.send_to_stash(partition, timestamp, parts)?
         {
             return Ok(delivery);
         }
-        let (partition, lane) = match self.writable_sticky(partition, parts) {
+        let (partition, lane) = match self.writable_sticky(spread, moment) {
             Some(found) => found,
             None => {
-                let chosen = self.choose(partition, parts)?;
+                let chosen = self.choose(partition, parts, moment)?;
                 let lane = self.lanes.lane(chosen);
                 let Some(lane) = lane.filter(|_| chosen < self.lanes.partitions()) else {
                     return Err(self.out_of_range(chosen, partition.is_none()));
@@ -166,34 +174,35 @@ impl Topic {
     /// The usual case of a record that has neither partition nor key: it goes where the thread's
     /// last one went. One look at the lane tells both whether it may and whether there is room.
     #[inline]
-    fn writable_sticky(
-        &self,
-        asked: Option<u32>,
-        parts: &RecordParts<'_>,
-    ) -> Option<(u32, &Arc<Lane>)> {
-        if asked.is_some() || parts.key.is_some() {
+    fn writable_sticky(&self, spread: bool, moment: Option<Moment>) -> Option<(u32, &Arc<Lane>)> {
+        if !spread {
             return None;
         }
-        let partition = self.lanes.partitioner.sticky()?;
+        let partition = self.lanes.partitioner.sticky(moment?)?;
         let lane = self.lanes.lane(partition)?;
         let pool = &self.shared.accumulator.pool;
         (lane.has_leader() && pool.is_writable(lane.account())).then_some((partition, lane))
     }
 
     #[inline]
-    fn choose(&self, asked: Option<u32>, parts: &RecordParts<'_>) -> Result<u32, SendErrorKind> {
+    fn choose(
+        &self,
+        asked: Option<u32>,
+        parts: &RecordParts<'_>,
+        moment: Option<Moment>,
+    ) -> Result<u32, SendErrorKind> {
         if let Some(partition) = asked {
             return Ok(partition);
         }
         let (name, chooser) = (&self.lanes.name, &self.lanes.partitioner);
         chooser
-            .partition(name, parts.key, parts.value, &*self.lanes)
+            .partition(name, parts.key, parts.value, (&*self.lanes, moment))
             .map_err(|_| SendErrorKind::PolicyPanicked("partitioner"))
     }
 
     #[cold]
     fn out_of_range(&self, partition: u32, by_partitioner: bool) -> SendErrorKind {
-        let (partition, partitions) = (partition as i32, self.lanes.partitions());
+        let partitions = self.lanes.partitions();
         SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner }
     }
 
@@ -293,7 +302,7 @@ impl Topic {
     }
 
     fn drop_record(&self, timestamp: i64) -> Delivery {
-        self.shared.accumulator.count_dropped();
+        self.shared.accumulator.failures.count_dropped();
         Delivery::new(self.dropped.issue(timestamp))
     }
 

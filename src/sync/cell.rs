@@ -16,9 +16,9 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::WakeList;
-use super::cell_store::StoreInner;
+use super::cell_store::{FailureObserver, StoreInner};
 use super::forward::{ForwardTable, Target};
-use super::loom::{Arc, AtomicI64, Ordering, UnsafeCell};
+use super::loom::{Arc, AtomicI64, AtomicU32, Ordering, UnsafeCell};
 use super::waiter_list::{Phase, WaiterPool};
 
 /// Two cells never share a cache line: their handles are dropped by different threads.
@@ -27,6 +27,8 @@ pub(super) struct Cell<C, E> {
     counts: AtomicI64,
     phase: Phase,
     resolution: UnsafeCell<Resolution<C, E>>,
+    /// Handles that gave out why their record failed.
+    read: AtomicU32,
     live: UnsafeCell<Option<Live<C, E>>>,
     pub(super) next: UnsafeCell<NextCell<C, E>>,
 }
@@ -49,9 +51,34 @@ pub(super) enum Resolution<C, E> {
         base_offset: Option<i64>,
         append_time: Option<i64>,
     },
-    Failed(E),
+    /// All of its records, so many.
+    Failed(E, u32),
     /// Boxed, because it is rare and the cell small.
     Forwarded(Box<ForwardTable<C, E>>),
+}
+
+impl<C, E> Resolution<C, E> {
+    /// Calls `each` with every error that records ended with, and how many.
+    pub(super) fn visit_failures(&self, mut each: impl FnMut(&E, u32)) {
+        match self {
+            Resolution::None | Resolution::Acked { .. } => {}
+            Resolution::Failed(error, records) => each(error, *records),
+            Resolution::Forwarded(table) => table.visit_failures(each),
+        }
+    }
+
+    /// The cell's handles are gone, and `read` of them gave out why their record failed. Where
+    /// records failed of several causes those that were read are taken for the first ones.
+    fn report_unread(&self, read: u32, observer: &dyn FailureObserver<E>) {
+        let mut read = read;
+        self.visit_failures(|error, records| {
+            let unread = records.saturating_sub(read);
+            read -= records - unread;
+            if unread > 0 {
+                observer.unread(error, unread);
+            }
+        });
+    }
 }
 
 const _: () = {
@@ -67,6 +94,7 @@ impl<C, E> Cell<C, E> {
             counts: AtomicI64::new(0),
             phase: Phase::new(),
             resolution: UnsafeCell::new(Resolution::None),
+            read: AtomicU32::new(0),
             live: UnsafeCell::new(None),
             next: UnsafeCell::new(None),
         }
@@ -80,6 +108,7 @@ impl<C, E> Cell<C, E> {
         // SAFETY: it points to a cell, which nobody else accesses, as the caller promises.
         let cell = unsafe { cell.as_ref() };
         cell.counts.store(0, Ordering::Relaxed);
+        cell.read.store(0, Ordering::Relaxed);
         cell.phase.reset();
         // SAFETY: nobody else accesses the cell.
         cell.live.with_mut(|live| unsafe { *live = Some(Live { context, store }) });
@@ -136,6 +165,11 @@ impl<C, E> Cell<C, E> {
 
     pub(super) fn phase(&self) -> &Phase {
         &self.phase
+    }
+
+    /// A handle gave out why its record failed. The caller's count keeps this before the freeing.
+    pub(super) fn count_read(&self) {
+        self.read.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The store it lives in.
@@ -277,16 +311,20 @@ unsafe fn free<C, E>(cell: NonNull<Cell<C, E>>) {
     let mut unfreed = Some(cell);
     while let Some(cell) = unfreed {
         // SAFETY: without counts nobody else knows the cell, until the store has it back.
-        let (resolution, live, next) = unsafe {
+        let (resolution, read, live, next) = unsafe {
             let cell = cell.as_ref();
             (
                 cell.resolution.with_mut(|r| std::mem::replace(&mut *r, Resolution::None)),
+                cell.read.load(Ordering::Relaxed),
                 cell.live.with_mut(|live| (*live).take()),
                 cell.next.with_mut(|next| (*next).take()),
             )
         };
         unfreed = next;
         let Live { context, store } = live.expect("a cell is freed once");
+        if let Some(observer) = &store.observer {
+            resolution.report_unread(read, &**observer);
+        }
         // SAFETY: the cell came from this store, holds nothing and is known to nobody else. The
         // store outlives the call; it may go, with the cell's memory, at the end of this round.
         unsafe { store.take_back(cell) };

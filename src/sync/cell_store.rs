@@ -23,12 +23,31 @@ pub struct CellStore<C, E> {
     inner: Arc<StoreInner<C, E>>,
 }
 
+/// Hears of records that fail, on the thread that resolves or frees their cell and under no lock of
+/// the store's. It must not use cells itself.
+pub trait FailureObserver<E>: Send + Sync {
+    /// So many records failed, just now.
+    fn failed(&self, error: &E, records: u32);
+    /// The deliveries of so many records that had failed were dropped, and none gave its error out.
+    fn unread(&self, error: &E, records: u32);
+}
+
 impl<C, E> CellStore<C, E> {
     /// An empty store; allocates its first chunk with its first cell.
     pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// An empty store that tells `observer` of every record that fails, but those of
+    /// [`allocate_failed`](Self::allocate_failed).
+    pub fn observed_by(observer: std::sync::Arc<dyn FailureObserver<E>>) -> Self {
+        Self::with(Some(observer))
+    }
+
+    fn with(observer: Option<std::sync::Arc<dyn FailureObserver<E>>>) -> Self {
         let cells = Mutex::new(Cells { free: None, chunks: Vec::new() });
         let (waiters, born) = (WaiterPool::new(), Generation::current());
-        Self { inner: Arc::new(StoreInner { cells, waiters, born }) }
+        Self { inner: Arc::new(StoreInner { cells, waiters, born, observer }) }
     }
 
     /// A pending cell. One mutex and one reference count: once per batch.
@@ -47,7 +66,7 @@ impl<C, E> CellStore<C, E> {
         // SAFETY: the cell is new and resolved only here. The one count issued is the returned
         // value's.
         let count = unsafe {
-            Cell::resolve(cell, Resolution::Failed(error), 1, &mut nobody);
+            Cell::resolve(cell, Resolution::Failed(error, 0), 1, &mut nobody);
             super::cell::Counted::new(cell)
         };
         SharedFailure::new(count)
@@ -93,6 +112,7 @@ pub(super) struct StoreInner<C, E> {
     pub(super) waiters: WaiterPool,
     /// In a fork's child its locks may be held for ever.
     pub(super) born: Generation,
+    pub(super) observer: Option<std::sync::Arc<dyn FailureObserver<E>>>,
 }
 
 impl<C, E> StoreInner<C, E> {

@@ -34,9 +34,25 @@ pub(super) enum Target<C, E> {
 }
 
 impl<C, E> ForwardTable<C, E> {
+    /// An empty table. It grows with the runs of records that it gets.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// An empty table, with room for `entries` runs of records.
     pub fn with_capacity(entries: usize) -> Self {
         Self { entries: Vec::with_capacity(entries), records: 0 }
+    }
+
+    /// Runs of records that it has heap for.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.entries.capacity()
+    }
+
+    /// Gives up what it has not used: it lives as long as the last delivery that it is for.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
     }
 
     /// How many records it covers so far.
@@ -99,12 +115,28 @@ impl<C, E> ForwardTable<C, E> {
         (&entry.target, index - entry.first)
     }
 
+    /// Calls `each` with every error in the table, and how many records it is of.
+    pub(super) fn visit_failures(&self, mut each: impl FnMut(&E, u32)) {
+        let ends = self.entries.iter().skip(1).map(|next| next.first).chain([self.records]);
+        for (entry, end) in self.entries.iter().zip(ends) {
+            if let Target::Failed(error) = &entry.target {
+                each(error, end - entry.first);
+            }
+        }
+    }
+
     pub(super) fn targets(&self) -> impl Iterator<Item = &Target<C, E>> {
         self.entries.iter().map(|entry| &entry.target)
     }
 
     pub(super) fn into_targets(self) -> impl Iterator<Item = Target<C, E>> {
         self.entries.into_iter().map(|entry| entry.target)
+    }
+}
+
+impl<C, E> Default for ForwardTable<C, E> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), records: 0 }
     }
 }
 

@@ -107,6 +107,12 @@ impl<C, E> Handle<C, E> {
         }
     }
 
+    /// The error was given to whoever waits for the record. Once at the most for each handle, and
+    /// only for a record that has failed.
+    pub fn count_read(&self) {
+        follow(&self.cell, self.index).0.count_read();
+    }
+
     /// The record's index in the batch that it was first put into.
     #[inline]
     pub fn index(&self) -> u32 {
@@ -131,7 +137,7 @@ fn follow<C, E>(mut cell: &Cell<C, E>, mut index: u32) -> (&Cell<C, E>, Option<O
                 let offset = base_offset.map(|base| base.wrapping_add(i64::from(index)));
                 Some(Outcome::Acked { offset, append_time })
             }
-            Some(Resolution::Failed(error)) => Some(Outcome::Failed(error)),
+            Some(Resolution::Failed(error, _)) => Some(Outcome::Failed(error)),
             Some(Resolution::Forwarded(table)) => match table.find(index) {
                 (Target::Cell { cell: next, index: start }, place) => {
                     cell = next;

@@ -34,7 +34,7 @@ mod parker;
 mod waiter_list;
 mod wake_list;
 
-pub use cell_store::CellStore;
+pub use cell_store::{CellStore, FailureObserver};
 pub use doorbell::Doorbell;
 pub use forward::ForwardTable;
 pub use generation::Generation;

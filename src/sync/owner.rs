@@ -83,7 +83,8 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
 
     /// The batch failed, all of it.
     pub fn fail(self, error: E, wakes: &mut WakeList) {
-        self.resolve(Resolution::Failed(error), wakes);
+        let records = self.issued;
+        self.resolve(Resolution::Failed(error, records), wakes);
     }
 
     /// The batch's records went different ways. Their waiters are woken, to follow the table.
@@ -91,13 +92,14 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
     /// # Panics
     /// If `table` does not cover exactly the records issued, or names a cell of another store. The
     /// cell fails as abandoned then.
-    pub fn forward(self, table: ForwardTable<C, E>, wakes: &mut WakeList) {
+    pub fn forward(self, mut table: ForwardTable<C, E>, wakes: &mut WakeList) {
         assert_eq!(table.records(), self.issued, "a table covers every record of its cell");
         for target in table.targets() {
             if let Target::Cell { cell, .. } = target {
                 assert!(cell.is_beside(self.cell()), "a cell is forwarded within its store");
             }
         }
+        table.shrink();
         self.resolve(Resolution::Forwarded(Box::new(table)), wakes);
     }
 
@@ -121,9 +123,17 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
 
     fn resolve(self, resolution: Resolution<C, E>, wakes: &mut WakeList) {
         let Self { cell, counts, .. } = self;
+        self.report(&resolution);
         std::mem::forget(self);
         // SAFETY: the owner is gone, so this is the only time the cell is resolved.
         unsafe { Cell::resolve(cell, resolution, counts, wakes) };
+    }
+
+    /// Before anybody can see the outcome: who sees it finds it counted.
+    fn report(&self, resolution: &Resolution<C, E>) {
+        if let Some(observer) = &self.cell().store().observer {
+            resolution.visit_failures(|error, records| observer.failed(error, records));
+        }
     }
 
     fn cell(&self) -> &Cell<C, E> {
@@ -134,10 +144,11 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
 
 impl<C, E: Abandon<C>> Drop for CellOwner<C, E> {
     fn drop(&mut self) {
-        let error = E::abandoned(self.context());
+        let resolution = Resolution::Failed(E::abandoned(self.context()), self.issued);
+        self.report(&resolution);
         let mut wakes = WakeList::new();
         // SAFETY: `resolve` forgets the owner, so the cell is unresolved and nobody else will.
-        unsafe { Cell::resolve(self.cell, Resolution::Failed(error), self.counts, &mut wakes) };
+        unsafe { Cell::resolve(self.cell, resolution, self.counts, &mut wakes) };
     }
 }
 
