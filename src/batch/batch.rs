@@ -224,6 +224,12 @@ impl Batch {
         self.links.iter().map(|link| link.segment.len()).sum()
     }
 
+    /// Links that it has heap for.
+    #[cfg(test)]
+    pub fn links_capacity(&self) -> usize {
+        self.links.capacity()
+    }
+
     /// Bytes of each segment it holds, in the order of the links.
     #[cfg(test)]
     pub fn segment_sizes(&self) -> impl Iterator<Item = usize> {

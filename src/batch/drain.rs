@@ -109,7 +109,9 @@ pub fn drain_stash(
     post: &mut dyn FnMut(&Lane),
     wakes: &mut WakeList,
 ) -> Drained {
-    let mut mover = Mover { accumulator, topic, context: *context, post, spare };
+    // Dropped after the stash is unlocked.
+    let released = Vec::new();
+    let mut mover = Mover { accumulator, topic, context: *context, post, spare, released };
     let mut left = budget;
     let mut stash = topic.lock_stash();
     if stash.asking {
@@ -125,10 +127,19 @@ pub fn drain_stash(
         };
         match mover.move_run(&mut draining, &mut left) {
             Moved::All => {
-                draining.run.into_cell().forward(draining.table, wakes);
-                stash.end();
+                let (cell, mut segments) = draining.run.into_parts();
+                cell.forward(draining.table, wakes);
+                stash.end(wakes);
+                mover.released.append(&mut segments);
                 if left == 0 && !stash.is_empty() {
                     return Drained::More;
+                }
+                // The next run may need the memory of this one; whoever waits for it is woken.
+                drop(stash);
+                mover.released.clear();
+                stash = topic.lock_stash();
+                if stash.asking {
+                    return Drained::Elsewhere;
                 }
             }
             Moved::Part => {
@@ -173,22 +184,31 @@ impl Draining {
         self.run.run()
     }
 
+    /// Runs of records that its table has heap for.
+    #[cfg(test)]
+    pub(super) fn forward_capacity(&self) -> usize {
+        self.table.capacity()
+    }
+
     /// Records that have not moved yet.
     pub(super) fn records_left(&self) -> u32 {
         self.run.records() - self.table.records()
     }
 
-    /// What has not moved fails; what has is forwarded.
-    pub(super) fn fail_rest(mut self, error: DeliveryError, wakes: &mut WakeList) {
+    /// What has not moved fails; what has is forwarded. The run's memory is left.
+    pub(super) fn fail_rest(mut self, error: DeliveryError, wakes: &mut WakeList) -> Vec<Segment> {
         let left = self.records_left();
         self.table.fail(left, error);
-        self.run.into_cell().forward(self.table, wakes);
+        let (cell, segments) = self.run.into_parts();
+        cell.forward(self.table, wakes);
+        segments
     }
 
     /// A run of which nothing has moved yet.
     pub(super) fn new(run: DrainingRun) -> Self {
-        let table = ForwardTable::with_capacity(run.records() as usize);
-        Draining { run, table, waiting: None, untold: None }
+        // As many entries as the run has records would be needed only where no two neighbours go
+        // to the same partition.
+        Draining { run, table: ForwardTable::new(), waiting: None, untold: None }
     }
 
     fn take_answer(&mut self, question: Question, answer: Result<u32, DeliveryError>) {
@@ -208,6 +228,9 @@ struct Mover<'a> {
     context: AppendContext<'a>,
     post: &'a mut dyn FnMut(&Lane),
     spare: &'a mut Vec<Segment>,
+    /// Segments that are not needed any more. Returning one to the pool calls the wakers of tasks
+    /// that wait for room, so it happens while the stash is not locked.
+    released: Vec<Segment>,
 }
 
 impl Mover<'_> {
@@ -289,13 +312,12 @@ impl Mover<'_> {
             None => {
                 let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
                 chooser
-                    .partition(name, key, value, self.topic)
+                    .partition(name, key, value, (self.topic, None))
                     .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
             }
         };
         if chosen >= partitions {
-            let partition = chosen as i32;
-            let by_partitioner = asked.is_none();
+            let (partition, by_partitioner) = (chosen, asked.is_none());
             let cause =
                 DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
             return Err(fail(cause));
@@ -326,7 +348,7 @@ impl Mover<'_> {
                 Ok(handle) => return Ok(handle),
                 Err(Refusal::NeedRoom(need)) => {
                     let account = lane.account();
-                    self.spare.clear();
+                    self.released.append(self.spare);
                     let pool = &self.accumulator.pool;
                     // The level is not asked: what is stashed is in memory already, and one broker
                     // that stalls would hold up the records behind for all others.
@@ -431,9 +453,10 @@ mod tests {
         assert_eq!(stash.oldest_at(), Some(5));
 
         let cause = DeliveryErrorCause::Dropped;
-        assert_eq!(stash.fail(5, &destination, &cause, &mut wakes), 0, "not due yet");
+        let failed = stash.fail(5, &destination, &cause, &mut wakes);
+        assert_eq!(failed.records, 0, "not due yet");
         assert!(handle.try_outcome().is_none());
-        assert_eq!(stash.fail(6, &destination, &cause, &mut wakes), 1);
+        assert_eq!(stash.fail(6, &destination, &cause, &mut wakes).records, 1);
         assert!(matches!(handle.try_outcome(), Some(Outcome::Failed(_))));
         assert!(stash.is_empty());
         assert_eq!(stash.begun, stash.ended, "flush waits by them");

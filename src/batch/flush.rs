@@ -4,7 +4,8 @@ use std::task::Waker;
 
 use crate::sync::loom::{AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock};
 
-/// Tasks that wait until lanes have resolved what they held. Loops look here at the end of a turn.
+/// Tasks that wait until lanes have resolved what they held. Loops look here at the end of a turn
+/// in which a lane has resolved something that a flush waits for.
 #[derive(Default)]
 pub struct FlushWaiters {
     waiting: AtomicUsize,

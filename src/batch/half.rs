@@ -296,7 +296,7 @@ impl LaneHalf {
             }
             self.insert_retry(batch);
         } else {
-            self.mark_resolved(batch.number);
+            self.mark_resolved(batch.number, wakes);
         }
     }
 
@@ -437,13 +437,13 @@ impl LaneHalf {
         }
         if batch.fail(error.clone(), wakes) {
             batch.fail_waiting_pieces(&error, wakes);
-            self.mark_resolved(batch.number);
+            self.mark_resolved(batch.number, wakes);
         }
     }
 
-    fn mark_resolved(&mut self, number: u64) {
-        if self.window.mark(number) {
-            self.lane.set_resolved(self.window.below());
+    fn mark_resolved(&mut self, number: u64, wakes: &mut WakeList) {
+        if self.window.mark(number) && self.lane.set_resolved(self.window.below()) {
+            wakes.wake_flushers();
         }
     }
 

@@ -12,7 +12,7 @@ use crate::protocol::PartitionId;
 use crate::protocol::records::RecordParts;
 use crate::sync::OpenLock;
 use crate::sync::loom::{
-    AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock,
+    AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock,
 };
 
 /// A lane of one producer, unique while the producer lives.
@@ -80,6 +80,8 @@ pub struct Lane {
     open_since: AtomicU64,
     /// Every batch with a smaller number is resolved.
     resolved: AtomicU64,
+    /// A flush waits for every batch with a smaller number.
+    flushed_below: AtomicU64,
 }
 
 impl Lane {
@@ -104,6 +106,7 @@ impl Lane {
             has_leader: AtomicBool::new(false),
             open_since: AtomicU64::new(NOT_OPEN),
             resolved: AtomicU64::new(0),
+            flushed_below: AtomicU64::new(0),
         })
     }
 
@@ -263,8 +266,19 @@ impl Lane {
         self.resolved.load(Ordering::Acquire)
     }
 
-    /// By the owner.
-    pub(super) fn set_resolved(&self, number: u64) {
-        self.resolved.store(number, Ordering::Release);
+    /// Whether every batch with a smaller number is resolved. If not, the loop that resolves more
+    /// of them tells [`FlushWaiters`](super::FlushWaiters).
+    pub fn is_resolved_below(&self, number: u64) -> bool {
+        self.flushed_below.fetch_max(number, Ordering::SeqCst);
+        // Either this sees what the loop has resolved, or the loop sees that somebody waits.
+        fence(Ordering::SeqCst);
+        self.resolved() >= number
+    }
+
+    /// By the owner. Returns whether a flush waits for some of this.
+    pub(super) fn set_resolved(&self, number: u64) -> bool {
+        let before = self.resolved.swap(number, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        before < self.flushed_below.load(Ordering::SeqCst)
     }
 }

@@ -18,6 +18,8 @@ pub struct OpenState {
     pub ended: bool,
     /// Length of the last sealed batch: a lane that filled it starts with a larger segment.
     last_len: usize,
+    /// Segments of the last sealed batch: the next one is expected to need as many.
+    last_links: usize,
 }
 
 /// Segments that must be taken from the pool before the append can go on.
@@ -105,8 +107,7 @@ impl OpenState {
             base_timestamp: timestamp,
         };
         self.next_number += 1;
-        let links_expected = 2 + context.batch_size / Class::Kib64.bytes();
-        let mut batch = Batch::open(opening, spare.remove(0), links_expected);
+        let mut batch = Batch::open(opening, spare.remove(0), self.last_links.max(1));
         let size = batch
             .size_of_next(timestamp, parts)
             .expect("send() checked the record against max_request_size");
@@ -135,6 +136,7 @@ impl OpenState {
         match self.batch.take() {
             Some(batch) => {
                 self.last_len = batch.len();
+                self.last_links = batch.links().len();
                 lane.set_open_since(None);
                 lane.push_sealed(batch);
                 true

@@ -18,10 +18,13 @@ use crate::sync::WakeList;
 const RUN_AGE_MAX: u64 = 1_000_000_000;
 
 /// Length of what stands before a record's bytes: total, partition, timestamp, key, value, headers.
-const ENTRY_HEADER: usize = 4 + 4 + 8 + 4 + 4 + 4;
+const ENTRY_HEADER: usize = 4 + 8 + 8 + 4 + 4 + 4;
 
 /// The length that stands for null.
 const NULL: u32 = u32::MAX;
+
+/// Stands for no partition: every number of 32 bits is one that a caller may have named.
+const NO_PARTITION: u64 = u64::MAX;
 
 /// Records stashed together: they share a completion cell.
 pub(super) struct Run {
@@ -78,10 +81,25 @@ pub struct DrainingRun {
     contiguous: Vec<u8>,
 }
 
-/// Bytes that a record takes in the stash.
+/// Runs that failed. Their memory returns to the pool when this is dropped, which calls wakers: not
+/// under the stash's lock.
+#[must_use = "it is dropped after the stash is unlocked"]
+#[derive(Default)]
+pub struct FailedRuns {
+    /// How many records failed.
+    pub records: usize,
+    segments: Vec<Segment>,
+}
+
+/// Bytes that a record takes in the stash: not more than as a batch of its own, so that one that
+/// `max_request_size` allows fits there too.
 pub fn stashed_len(parts: &RecordParts<'_>) -> usize {
-    let headers: usize =
-        parts.headers.iter().map(|h| 8 + h.key.len() + h.value.map_or(0, <[u8]>::len)).sum();
+    let headers = parts.headers.iter().map(|header| {
+        let (name, value) = header_lengths(header);
+        let lengths = length_len(name) + length_len(value);
+        lengths + header.key.len() + header.value.map_or(0, <[u8]>::len)
+    });
+    let headers: usize = headers.sum();
     ENTRY_HEADER + parts.key.map_or(0, <[u8]>::len) + parts.value.map_or(0, <[u8]>::len) + headers
 }
 
@@ -122,14 +140,15 @@ impl Stash {
         }
         let run = self.runs.back_mut().expect("a run was pushed if none had room");
         run.put(&(stashed_len(parts) as u32).to_le_bytes());
-        run.put(&partition.map_or(NULL, |p| p).to_le_bytes());
+        run.put(&partition.map_or(NO_PARTITION, u64::from).to_le_bytes());
         run.put(&timestamp.to_le_bytes());
         run.put(&parts.key.map_or(NULL, |k| k.len() as u32).to_le_bytes());
         run.put(&parts.value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
         run.put(&(parts.headers.len() as u32).to_le_bytes());
         for header in parts.headers {
-            run.put(&(header.key.len() as u32).to_le_bytes());
-            run.put(&header.value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
+            let (name, value) = header_lengths(header);
+            run.put_length(name);
+            run.put_length(value);
             run.put(header.key.as_bytes());
             run.put(header.value.unwrap_or_default());
         }
@@ -154,9 +173,10 @@ impl Stash {
         self.draining = Some(draining);
     }
 
-    /// A run was drained.
-    pub fn end(&mut self) {
+    /// A run was drained, or has failed.
+    pub fn end(&mut self, wakes: &mut WakeList) {
         self.ended += 1;
+        wakes.wake_flushers();
     }
 
     /// Fails the runs whose last record came before `came_before`; with `u64::MAX` everything.
@@ -166,25 +186,26 @@ impl Stash {
         destination: &Destination,
         cause: &DeliveryErrorCause,
         wakes: &mut WakeList,
-    ) -> usize {
-        let mut failed = 0;
+    ) -> FailedRuns {
+        let mut failed = FailedRuns::default();
         let due = |run: &Run| came_before == u64::MAX || run.last_at < came_before;
         // A run that is partly moved may have found no room for a long time.
         if self.draining.as_ref().is_some_and(|draining| due(draining.run()))
             && let Some(draining) = self.draining.take()
         {
-            failed += draining.records_left() as usize;
+            failed.records += draining.records_left() as usize;
             let error = destination.error(cause.clone(), Certainty::NotWritten);
-            draining.fail_rest(error, wakes);
+            failed.segments.append(&mut draining.fail_rest(error, wakes));
             self.drainings_failed += 1;
-            self.ended += 1;
+            self.end(wakes);
         }
         while self.runs.front().is_some_and(due) {
-            if let Some(run) = self.runs.pop_front() {
-                failed += run.cell.issued() as usize;
+            if let Some(mut run) = self.runs.pop_front() {
+                failed.records += run.cell.issued() as usize;
                 let error = destination.error(cause.clone(), Certainty::NotWritten);
+                failed.segments.append(&mut run.segments);
                 run.cell.fail(error, wakes);
-                self.ended += 1;
+                self.end(wakes);
             }
         }
         failed
@@ -227,6 +248,15 @@ impl Run {
         assert!(bytes.is_empty(), "room was checked before");
     }
 
+    /// Puts a length into as few bytes as it needs, seven bits in each.
+    fn put_length(&mut self, mut length: u32) {
+        while length >= 0x80 {
+            self.put(&[length as u8 | 0x80]);
+            length >>= 7;
+        }
+        self.put(&[length as u8]);
+    }
+
     fn copy_out(&self, at: usize, len: usize, out: &mut Vec<u8>) {
         out.clear();
         let mut start = 0;
@@ -248,9 +278,9 @@ impl DrainingRun {
         &self.run
     }
 
-    /// The run's cell, through which its deliveries are forwarded.
-    pub fn into_cell(self) -> Cell {
-        self.run.cell
+    /// The run's cell, through which its deliveries are forwarded, and its memory.
+    pub(super) fn into_parts(self) -> (Cell, Vec<Segment>) {
+        (self.run.cell, self.run.segments)
     }
 
     /// How many records it holds.
@@ -271,38 +301,66 @@ impl DrainingRun {
     }
 }
 
+/// The length of a header's name, and that of its value plus one; 0 stands for null.
+fn header_lengths(header: &Header<'_>) -> (u32, u32) {
+    (header.key.len() as u32, header.value.map_or(0, |value| value.len() as u32 + 1))
+}
+
+/// Bytes that [`Run::put_length`] writes.
+fn length_len(length: u32) -> usize {
+    (32 - (length | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+/// Reads what [`Run::put_length`] wrote at `at`, and moves on behind it.
+fn length_at(entry: &[u8], at: &mut usize) -> u32 {
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let byte = entry[*at];
+        *at += 1;
+        length |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return length;
+        }
+        shift += 7;
+    }
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut raw = [0; 4];
     raw.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(raw)
 }
 
-fn parse(entry: &[u8]) -> StashedRecord<'_> {
-    let partition = u32_at(entry, 4);
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut raw = [0; 8];
-    raw.copy_from_slice(&entry[8..16]);
-    let (key_len, value_len) = (u32_at(entry, 16), u32_at(entry, 20));
+    raw.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(raw)
+}
+
+fn parse(entry: &[u8]) -> StashedRecord<'_> {
+    let partition = u64_at(entry, 4);
+    let timestamp = u64_at(entry, 12) as i64;
+    let (key_len, value_len) = (u32_at(entry, 20), u32_at(entry, 24));
     let mut at = ENTRY_HEADER;
-    let mut take = |len: u32| {
-        let len = if len == NULL { return None } else { len as usize };
-        at += len;
-        Some((at - len, at))
+    let take = |at: &mut usize, len: usize| {
+        *at += len;
+        &entry[*at - len..*at]
     };
-    let header_count = u32_at(entry, 24);
+    let header_count = u32_at(entry, 28);
     let mut headers = Vec::with_capacity(header_count as usize);
     for _ in 0..header_count {
-        let lengths = take(8).map_or(0, |(start, _)| start);
-        let (name_len, data_len) = (u32_at(entry, lengths), u32_at(entry, lengths + 4));
-        let name = take(name_len).map_or(&[][..], |(from, to)| &entry[from..to]);
-        let value = take(data_len).map(|(from, to)| &entry[from..to]);
+        let (name, value) = (length_at(entry, &mut at), length_at(entry, &mut at));
+        let name = take(&mut at, name as usize);
+        let value = value.checked_sub(1).map(|value| take(&mut at, value as usize));
         let key = std::str::from_utf8(name).expect("append() copied it from a str");
         headers.push(Header { key, value });
     }
-    let key = take(key_len).map(|(from, to)| &entry[from..to]);
-    let value = take(value_len).map(|(from, to)| &entry[from..to]);
+    let key = (key_len != NULL).then(|| take(&mut at, key_len as usize));
+    let value = (value_len != NULL).then(|| take(&mut at, value_len as usize));
     StashedRecord {
-        partition: (partition != NULL).then_some(partition),
-        timestamp: i64::from_le_bytes(raw),
+        // What was put there is a number of 32 bits, or the one that stands for none.
+        partition: u32::try_from(partition).ok(),
+        timestamp,
         key,
         value,
         headers,

@@ -124,6 +124,12 @@ impl TopicLanes {
         self.stash.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether somebody has the stash's lock.
+    #[cfg(test)]
+    pub fn stash_is_locked(&self) -> bool {
+        self.stash.try_lock().is_err()
+    }
+
     /// Under the stash lock, which `stash` proves: the partitions are known now. Senders go to the
     /// lanes from here on if nothing is stashed.
     pub fn set_known(&self, stash: &Stash) {

@@ -303,9 +303,11 @@ impl EventLoop {
         }
         let seat = &mut self.seats[key];
         if seat.shard.wakes().wake_all() > 0 {
-            log::error!("a waker panicked");
+            log::error!("the waker of a task that awaits a delivery panicked");
         }
-        seat.context.accumulator.flush.notify();
+        if seat.shard.wakes().take_flushers() {
+            seat.context.accumulator.flush.notify();
+        }
         if seat.shard.is_stopped() {
             self.end_seat(key);
         }
@@ -371,6 +373,8 @@ impl EventLoop {
             Action::SendLane { shard, half } => {
                 let port = context.ports.port(shard);
                 port.expect("views name shards that exist").send(Control::Lane(half));
+                // A loop that has ended drops the half, which resolves what was in the lane.
+                context.accumulator.flush.notify();
             }
             Action::RefreshMetadata => context.metadata.refresh(),
             Action::Hint(hint) => context.metadata.hint(hint),

@@ -160,7 +160,9 @@ impl ServiceParts {
             &mut wakes,
         );
         wakes.wake_all();
-        accumulator.flush.notify();
+        if wakes.take_flushers() {
+            accumulator.flush.notify();
+        }
         drained
     }
 }
@@ -298,8 +300,9 @@ impl Service {
         let cause = DeliveryErrorCause::TimedOut { after, last: Some("no room".into()) };
         let mut wakes = WakeList::new();
         let failed = topic.lock_stash().fail(came_before, &destination, &cause, &mut wakes);
+        drop(failed);
         wakes.wake_all();
-        if failed > 0 {
+        if wakes.take_flushers() {
             self.parts.accumulator.flush.notify();
         }
     }

@@ -55,7 +55,7 @@ impl Progress {
             if post {
                 self.shared.ports.post(&lane);
             }
-            if lane.resolved() < target {
+            if !lane.is_resolved_below(target) {
                 self.lanes.push((lane, target));
             }
         }

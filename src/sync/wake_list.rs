@@ -13,6 +13,8 @@ use crate::user_code;
 #[derive(Default)]
 pub struct WakeList {
     wakers: Vec<Waker>,
+    /// Something has resolved that a flush waits for.
+    flushers: bool,
 }
 
 impl WakeList {
@@ -39,6 +41,17 @@ impl WakeList {
         }
         let _inside = user_code::enter();
         self.wakers.drain(..).filter_map(|waker| user_code::call(|| waker.wake()).err()).count()
+    }
+
+    /// Something has resolved that a flush waits for: whoever calls the wakers tells
+    /// `FlushWaiters` afterwards.
+    pub fn wake_flushers(&mut self) {
+        self.flushers = true;
+    }
+
+    /// Whether a flush must look again, since the last call.
+    pub fn take_flushers(&mut self) -> bool {
+        std::mem::take(&mut self.flushers)
     }
 
     /// Adds a waker.

@@ -304,3 +304,40 @@ fn c46_many_threads_send_flush_and_drop_at_once() {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
 }
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Wakes(std::sync::atomic::AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// A flush that waits for one broker looks again when something of that has ended, and not each
+/// time that another broker answers: it looks at every lane.
+#[test]
+fn a_flush_is_not_woken_by_what_it_does_not_wait_for() {
+    let cluster = cluster(2, 2);
+    let producer = patient(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    let paused = cluster.leader("t", 0).expect("it has one");
+    assert_ne!(cluster.leader("t", 1), Some(paused));
+    cluster.pause_broker(paused);
+    let held = topic.send_record(to(0, "held")).unwrap();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let mut flush = pin!(producer.flush());
+    for _ in 0..200 {
+        assert!(flush.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        acked(topic.send_record(to(1, "passes")).unwrap());
+    }
+    let wakes = wakes.0.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(wakes <= 2, "woken {wakes} times for nothing");
+    cluster.resume_broker(paused);
+    block_on(flush).unwrap();
+    acked(held);
+    close(&producer);
+}

@@ -210,3 +210,22 @@ fn f32_a_wall_clock_that_is_set_a_day_back_or_forth_moves_no_deadline() {
     assert_eq!(half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes), 1);
     assert!(handles.iter().all(|handle| handle.try_outcome().is_some()));
 }
+
+/// A lone record does not pay, in heap, for the batch that it might have become.
+#[test]
+fn a_batchs_links_follow_its_use_and_not_batch_size() {
+    let bench = Bench::new(4 << 20, 1 << 30);
+    let mut half = bench.led_half();
+    bench.sealed(&half.lane, b"lone");
+    let lone = drain(&mut half);
+    assert!(lone.links_capacity() <= 4, "{} links", lone.links_capacity());
+    ack(&mut half, lone, 0);
+    // A lane whose batches are large makes room for as many at once.
+    for _ in 0..2 {
+        (0..40).for_each(|_| drop(bench.append(&half.lane, &[0; 30_000])));
+        assert!(half.lane.try_seal());
+    }
+    let (first, second) = (drain(&mut half), half.drain(RULES).expect("another one"));
+    assert_eq!(second.links().len(), first.links().len());
+    assert_eq!(second.links_capacity(), first.links().len(), "no growth, and nothing unused");
+}

@@ -1,6 +1,8 @@
 //! Records that come before their topic is known.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, Weak};
+use std::task::{Context, Wake, Waker};
 
 use super::*;
 use crate::cluster::tests::{LIMIT, machine};
@@ -212,7 +214,8 @@ fn c18_only_what_is_old_enough_fails() {
     let young = stash(&bench, &topic, None, 5_000 * MS, &parts);
     let fail = |came_before| {
         let mut wakes = WakeList::default();
-        topic.lock_stash().fail(came_before, &destination(), &ANY_ERROR, &mut wakes)
+        let failed = topic.lock_stash().fail(came_before, &destination(), &ANY_ERROR, &mut wakes);
+        failed.records
     };
     assert_eq!(fail(10), 0, "a run expires by its last record");
     assert_eq!(fail(11), 2);
@@ -257,7 +260,8 @@ fn c46_a_half_drained_run_fails_only_what_has_not_moved() {
     let mut half = bench.grow(&topic, 1).remove(0);
     assert_eq!(drain_all(&bench, &topic, 600), Drained::More);
     let mut wakes = WakeList::default();
-    topic.lock_stash().fail(u64::MAX, &destination(), &ANY_ERROR, &mut wakes);
+    let failed = topic.lock_stash().fail(u64::MAX, &destination(), &ANY_ERROR, &mut wakes);
+    drop(failed);
     let moved = resolve(&mut half, 0).len();
     assert!(moved > 0 && moved < 4);
     for (index, handle) in handles.iter().enumerate() {
@@ -298,7 +302,7 @@ fn a_record_that_expires_while_its_partition_is_chosen_is_not_sent() {
             let mut wakes = WakeList::default();
             let failed =
                 topic.lock_stash().fail(1_000 * MS, &destination(), &ANY_ERROR, &mut wakes);
-            assert_eq!(failed, 1);
+            assert_eq!(failed.records, 1);
         }
         0
     });
@@ -314,4 +318,151 @@ fn a_record_that_expires_while_its_partition_is_chosen_is_not_sent() {
     assert_eq!(young.each_ref().map(|handle| handle.offset()), [Some(0), Some(1)]);
     drop(half);
     bench.assert_all_free();
+}
+
+/// A partition that a record named is never taken for none, however large its number.
+#[test]
+fn the_largest_partition_number_is_a_number_like_another() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
+    let far = stash(&bench, &topic, Some(u32::MAX), 0, &parts);
+    let none = stash(&bench, &topic, None, 0, &parts);
+    let mut half = bench.grow(&topic, 1).remove(0);
+    assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
+    let (partition, partitions, by_partitioner) = (u32::MAX, 1, false);
+    let cause = DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
+    assert_eq!(far.error().map(|error| error.cause().clone()), Some(cause));
+    assert_eq!(resolve(&mut half, 0), [b"v"]);
+    assert_eq!(none.offset(), Some(0));
+}
+
+/// Notes, when it is called, whether the stash is locked.
+struct Looks {
+    topic: Arc<TopicLanes>,
+    locked: AtomicU32,
+    unlocked: AtomicU32,
+}
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        let found = if self.topic.stash_is_locked() { &self.locked } else { &self.unlocked };
+        found.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A waker that is called when memory returns to the pool may send, and so need the stash's lock.
+#[test]
+fn memory_of_a_stash_is_returned_without_its_lock() {
+    for fails in [false, true] {
+        let bench = Bench::new(256 << 10, 1 << 12);
+        let topic = unknown(&bench, to_zero);
+        let half = bench.grow(&topic, 1).remove(0);
+        // Its batch has room for what is stashed.
+        bench.append(&half.lane, b"before").expect("there is room");
+        let rest = bench.pool().free_bytes();
+        stash_value(&bench, &topic, b"stashed");
+        let mut ticket = bench.pool().wait(bench.account, rest).expect("it fits");
+        let (locked, unlocked) = (AtomicU32::new(0), AtomicU32::new(0));
+        let looks = Arc::new(Looks { topic: topic.clone(), locked, unlocked });
+        let waker = Waker::from(looks.clone());
+        assert!(ticket.poll(&mut Context::from_waker(&waker)).is_pending());
+        if fails {
+            let mut wakes = WakeList::default();
+            let failed = topic.lock_stash().fail(u64::MAX, &destination(), &ANY_ERROR, &mut wakes);
+            drop(failed);
+        } else {
+            assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
+        }
+        let seen = [&looks.locked, &looks.unlocked].map(|count| count.load(Ordering::SeqCst));
+        assert_eq!(seen, [0, 1], "fails: {fails}; called with the lock held, and without");
+    }
+}
+
+/// A flush looks again when something has ended that it waits for, and not each time that a loop
+/// did something.
+#[test]
+fn only_what_a_flush_waits_for_wakes_it() {
+    let bench = Bench::new(4 << 20, 1 << 14);
+    let mut half = bench.led_half();
+    let mut settle = |value: &[u8], flushed: bool| {
+        let handle = bench.sealed(&half.lane, value);
+        if flushed {
+            let (target, _) = half.lane.seal(false);
+            assert!(!half.lane.is_resolved_below(target));
+        }
+        let batch = drain(&mut half);
+        let mut wakes = WakeList::default();
+        half.settle_acked(batch, Some(0), None, &mut wakes);
+        assert!(handle.offset().is_some());
+        wakes.take_flushers()
+    };
+    assert_eq!(
+        [false, true, false, true].map(|flushed| settle(b"v", flushed)),
+        [false, true, false, true]
+    );
+
+    // Nothing of a stash ends before a whole run has moved.
+    let topic = bench.accumulator.topic("s", || Arc::new(to_zero) as Arc<dyn Partitioner>);
+    (0..4).for_each(|i| drop(stash_value(&bench, &topic, &[i; 500])));
+    let _half = bench.grow(&topic, 1);
+    let drained = |budget: usize| {
+        let (mut spare, mut wakes) = (Vec::new(), WakeList::default());
+        let context = bench.context();
+        let budget = (budget, &mut spare);
+        let accumulator = &bench.accumulator;
+        drain_stash(accumulator, &topic, &context, budget, &mut |_| {}, &mut wakes);
+        wakes.take_flushers()
+    };
+    assert_eq!([drained(600), drained(usize::MAX), drained(usize::MAX)], [false, true, false]);
+}
+
+/// What is kept for each record of a run follows where the records went, not how many there are.
+#[test]
+fn a_run_of_records_that_go_the_same_way_takes_little_heap() {
+    let bench = Bench::new(4 << 20, 1 << 16);
+    let topic = unknown(&bench, to_zero);
+    (0..100).for_each(|i| drop(stash_value(&bench, &topic, &[i])));
+    let _half = bench.grow(&topic, 1);
+    assert_eq!(drain_all(&bench, &topic, 2_000), Drained::More);
+    let moving = topic.lock_stash().take_draining().expect("a run is half moved");
+    assert!(moving.forward_capacity() <= 4, "{} entries", moving.forward_capacity());
+    topic.lock_stash().put_back(moving);
+    assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
+}
+
+/// The pool is checked to hold a largest record twice: in the stash and in its batch.
+#[test]
+fn c40_a_record_takes_no_more_room_in_the_stash_than_as_a_batch_of_its_own() {
+    let bench = Bench::new(8 << 20, 1 << 14);
+    let topic = unknown(&bench, to_zero);
+    let long = vec![7; 70_000];
+    let tiny = vec![Header { key: "k", value: None }; 10_000];
+    let lengths = [0, 1, 62, 63, 64, 126, 127, 128, 8_191, 8_192, 16_383, 16_384, 70_000];
+    let others = lengths.map(|len| Header { key: "", value: Some(&long[..len]) });
+    let none: &[Header<'_>] = &[];
+    let all = [none, &tiny, &others].map(|headers| RecordParts { key: None, value: None, headers });
+    let handles = all.each_ref().map(|parts| {
+        let whole = crate::protocol::records::single_record_batch_size(parts);
+        assert!(stashed_len(parts) <= whole, "{} of {whole}", stashed_len(parts));
+        stash(&bench, &topic, None, 0, parts)
+    });
+    let mut half = bench.grow(&topic, 1).remove(0);
+    assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
+    half.lead_by(leader(1, 1));
+    half.offer_identity(identity(7, 0), 1);
+    half.lane.try_seal();
+    let mut read = Vec::new();
+    while half.lane.has_sealed() {
+        let mut batch = drain(&mut half);
+        let bytes = wire(&mut batch);
+        let (reader, _) = RecordBatchReader::read(&bytes, 0).expect("it can be read");
+        for record in reader.records().map(|record| record.expect("it can be read")) {
+            read.push(record.headers.map(|h| h.value.map(<[u8]>::len)).collect::<Vec<_>>());
+        }
+        ack(&mut half, batch, 0);
+    }
+    assert!(handles.iter().all(|handle| handle.offset().is_some()));
+    assert!(read[0].is_empty() && read[1] == [None; 10_000]);
+    assert_eq!(read[2], lengths.map(Some));
 }
