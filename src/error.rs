@@ -35,6 +35,20 @@ impl fmt::Display for Certainty {
     }
 }
 
+/// Which level was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PressureScope {
+    /// The bytes queued or in flight for one broker, by its node id, are over its high watermark.
+    Broker(i32),
+    /// The pool has no segments left for the record, whichever broker it is for.
+    Pool,
+    /// The topic is not known yet, and the records that wait for it have used up their share.
+    Stash,
+    /// The partition has no leader, and the records that wait for one have used up their share.
+    Leaderless,
+}
+
 /// A configuration that cannot work. Nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -87,10 +101,11 @@ pub enum BuildError {
     },
     /// The pool cannot hold what the loops need at the least.
     #[error(
-        "buffer_memory = {buffer_memory} bytes is too small for {} batches of {largest_batch} \
-         bytes (the larger of max_request_size and batch_size), one for each of {loops} event \
-         loops and one that is being filled: set buffer_memory to at least {required} bytes, \
-         or lower max_request_size and batch_size",
+        "buffer_memory = {buffer_memory} bytes is too small: it must hold {} batches of \
+         {largest_batch} bytes (the larger of max_request_size and batch_size), one for each of \
+         {loops} event loops and one that is being filled, and a largest record twice, as it moves \
+         from its topic's stash to its batch: set buffer_memory to at least {required} bytes, or \
+         lower max_request_size and batch_size",
         loops + 1
     )]
     PoolTooSmall {
@@ -168,28 +183,39 @@ pub enum SendErrorKind {
     #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {
         /// The partition asked for.
-        partition: i32,
+        partition: u32,
         /// How many the topic has.
         partitions: u32,
         /// Whether the partitioner chose it; else the record named it.
         by_partitioner: bool,
     },
+    /// The record's timestamp is negative: Kafka's begin with 1970.
+    #[error("its timestamp is {timestamp} ms: Kafka takes none below 0, the start of 1970")]
+    NegativeTimestamp {
+        /// The timestamp as it was given, in milliseconds since the Unix epoch.
+        timestamp: i64,
+    },
     /// No room, and the backoff strategy said [`Backoff::Reject`](crate::Backoff::Reject), or the
     /// calling thread is one that must not wait.
-    #[error("no room: {queued} bytes are queued, over the high watermark of {high}")]
+    #[error("no room: {}", level(*scope, *queued, *low, *high))]
     Rejected {
-        /// Bytes charged to the level that was full.
+        /// Which level was full.
+        scope: PressureScope,
+        /// Bytes charged to it.
         queued: usize,
-        /// Its high watermark, in bytes.
+        /// Its high watermark, in bytes; the default one moves with the free memory, so it need not
+        /// be the one that was passed.
         high: usize,
+        /// Its low watermark, in bytes: below it records are taken again.
+        low: usize,
     },
     /// No room within the time that [`Backoff::Park`](crate::Backoff::Park) allowed.
-    #[error(
-        "no room within {waited:?}: brokers take records slower than they are sent, or not at all"
-    )]
+    #[error("no room within {waited:.1?}: {}", obstruction(*scope))]
     ParkTimedOut {
         /// How long the caller was held.
         waited: Duration,
+        /// Which level was full.
+        scope: PressureScope,
     },
     /// Kafka does not allow the topic's name.
     #[error("its topic's name is illegal: {0}")]
@@ -300,8 +326,9 @@ pub enum DeliveryErrorCause {
     Disconnected(Arc<str>),
     /// Brokers said for `topic_unknown_max` that the topic does not exist.
     #[error(
-        "the topic does not exist ({after:?} after it was first asked for): create it, or allow \
-         auto-creation{}",
+        "the topic does not exist, {after:?} after it was first asked for: check its name, create \
+         it, or allow auto-creation (tidegate.allow.auto.create.topics here, and \
+         auto.create.topics.enable at the brokers){}",
         last_cause(last)
     )]
     UnknownTopic {
@@ -314,7 +341,7 @@ pub enum DeliveryErrorCause {
     #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {
         /// The partition asked for.
-        partition: i32,
+        partition: u32,
         /// How many the topic has.
         partitions: u32,
         /// Whether the partitioner chose it; else the record named it.
@@ -466,9 +493,49 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(": did you mean \"{name}\"?")).unwrap_or_default()
 }
 
-fn out_of_range(partition: i32, partitions: u32, by_partitioner: bool) -> String {
+fn out_of_range(partition: u32, partitions: u32, by_partitioner: bool) -> String {
     let by = if by_partitioner { "chosen by the partitioner" } else { "named by the record" };
     format!("partition {partition}, {by}, does not exist: the topic has {partitions}")
+}
+
+/// Why a level takes no record now. The watermarks may have moved since it was full.
+fn level(scope: PressureScope, queued: usize, low: usize, high: usize) -> String {
+    let over = |whose: &str| {
+        format!(
+            "{queued} bytes are queued for {whose}, which went over the high watermark and takes \
+             no more until it is below the low one ({low} bytes; the high one is {high} now)"
+        )
+    };
+    match scope {
+        PressureScope::Broker(id) => over(&format!("broker {id}")),
+        PressureScope::Leaderless => over("partitions without a leader"),
+        PressureScope::Stash => format!(
+            "{queued} bytes wait for topics that are not known yet, and {high} is the most for \
+             those"
+        ),
+        PressureScope::Pool => format!(
+            "{queued} of the {high} bytes of buffer_memory are taken, and what is left is too \
+             little for the record, or promised to others"
+        ),
+    }
+}
+
+/// Who keeps a sender waiting.
+fn obstruction(scope: PressureScope) -> String {
+    match scope {
+        PressureScope::Broker(id) => {
+            format!("broker {id} takes records slower than they are sent, or not at all")
+        }
+        PressureScope::Leaderless => "partitions without a leader have used up their share of \
+             buffer_memory"
+            .to_owned(),
+        PressureScope::Stash => "the topic is not known yet, and what waits for such topics has \
+             used up its share of buffer_memory: does the topic exist, and does a broker answer?"
+            .to_owned(),
+        PressureScope::Pool => "buffer_memory is used up: brokers take records slower than they \
+             are sent, or not at all"
+            .to_owned(),
+    }
 }
 
 fn in_its_words(message: &Option<Arc<str>>) -> String {

@@ -459,6 +459,11 @@ impl MetadataMachine {
         self.wanted.poll_unknown(now, &self.config, self.last_problem.as_ref())
     }
 
+    /// Topics of which the log should say that they are unknown: each once, until it is known.
+    pub fn poll_suspicious(&mut self, now: u64) -> Vec<Arc<str>> {
+        self.wanted.poll_suspicious(now)
+    }
+
     /// When to call the `poll_*` functions again, nanoseconds, monotonic.
     pub fn poll_timeout(&self, now: u64) -> Option<u64> {
         let unknown = self.wanted.poll_timeout(now, &self.config);

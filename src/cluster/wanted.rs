@@ -31,11 +31,17 @@ struct Wanted {
     error: ErrorCode,
     /// The first broker that said so, as long as no other one has confirmed it.
     said_by: Option<BrokerAddress>,
+    /// The log was told that it is unknown.
+    warned: bool,
 }
 
 /// So long beyond its limit a topic is not called unknown before a second broker said so too, in
 /// nanoseconds: others may be down.
 const SECOND_OPINION_MAX: u64 = 2_000_000_000;
+
+/// A topic that stays unknown for so long, in nanoseconds, is worth a warning, long before what
+/// waits for it fails: its name may be misspelt. One that was just created is known sooner.
+const WARNING_AFTER: u64 = 1_000_000_000;
 
 /// When, and why, what waits for a topic fails.
 enum Due {
@@ -48,6 +54,14 @@ enum Due {
 }
 
 impl Wanted {
+    /// When the log is to hear that it is unknown, if it is to.
+    fn warning_at(&self) -> Option<u64> {
+        let is_unknown =
+            matches!(self.error, ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        let since = self.waiting_since?.max(self.unknown_since?);
+        (is_unknown && !self.warned).then(|| since.saturating_add(WARNING_AFTER))
+    }
+
     /// `None` while nothing waits for it.
     fn due(&self, config: &MetadataConfig) -> Option<Due> {
         let since = self.waiting_since?;
@@ -84,6 +98,7 @@ impl WantedTopics {
             unknown_since: None,
             error: ErrorCode::NONE,
             said_by: None,
+            warned: false,
         });
         if !known {
             entry.waiting_since.get_or_insert(now);
@@ -131,7 +146,7 @@ impl WantedTopics {
         for (name, wanted) in &mut self.topics {
             if snapshot.topics.contains_key(name) {
                 (wanted.waiting_since, wanted.unknown_since) = (None, None);
-                wanted.said_by = None;
+                (wanted.said_by, wanted.warned) = (None, false);
             } else if wanted.asked {
                 if wanted.unknown_since.is_none() {
                     wanted.said_by.clone_from(&asked);
@@ -181,12 +196,24 @@ impl WantedTopics {
         failed
     }
 
-    /// When [`WantedTopics::poll_unknown`] has something to say next.
+    /// Topics that records wait for and that brokers have called unknown for a while, each once.
+    pub(super) fn poll_suspicious(&mut self, now: u64) -> Vec<Arc<str>> {
+        let due = self.topics.iter_mut().filter_map(|(topic, wanted)| {
+            let is_due = wanted.warning_at().is_some_and(|at| at <= now);
+            wanted.warned |= is_due;
+            is_due.then(|| topic.clone())
+        });
+        due.collect()
+    }
+
+    /// When [`WantedTopics::poll_unknown`] or [`WantedTopics::poll_suspicious`] has something to
+    /// say next.
     pub(super) fn poll_timeout(&self, now: u64, config: &MetadataConfig) -> Option<u64> {
         let due = |wanted: &Wanted| match wanted.due(config)? {
             Due::Now => Some(now),
             Due::Unknown(at) | Due::Unanswered(at) => Some(at),
         };
-        self.topics.values().filter_map(due).min()
+        let warnings = self.topics.values().filter_map(Wanted::warning_at);
+        self.topics.values().filter_map(due).chain(warnings).min()
     }
 }

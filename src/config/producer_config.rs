@@ -46,7 +46,8 @@ impl Acks {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ProducerConfig {
-    /// Brokers to start from, each as `host:port`, an IPv6 host in brackets. Default: none, one is
+    /// Brokers to start from, each as `host:port`, an IPv6 host in brackets; an entry may be a list
+    /// of them with commas between. Default: none, one is
     /// needed. The rest of the cluster is learned from any one of them that answers; list two or
     /// three, so that a start does not depend on a single one. `bootstrap.servers`.
     pub bootstrap_servers: Vec<String>,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::address::{HostPort, parse_address};
+use super::address::{HostPort, parse_address, split_list};
 use super::producer_config::{Acks, ProducerConfig};
 use crate::error::BuildError;
 use crate::protocol::compression::Compression;
@@ -17,7 +17,13 @@ const IN_FLIGHT_MAX: usize = 1_024;
 const SIZE_MAX: usize = i32::MAX as usize - 64 * 1024;
 /// Lane ids are 32 bits wide, and every loop has a queue with room for all of them.
 const LANES_MAX: usize = 1 << 24;
-const BROKERS_MAX: usize = 1 << 16;
+/// Accounts, of which two are not a broker's, are counted in 16 bits.
+const BROKERS_MAX: usize = u16::MAX as usize - 2;
+/// Pages of buffer memory are counted in 32 bits.
+const BUFFER_MEMORY_MAX: usize = 1 << 44;
+/// Buffer memory is mapped in chunks and given out in pages of so many bytes.
+const CHUNK: usize = 64 * 1024;
+const PAGE: usize = 4 * 1024;
 /// Kafka's own least `metadata.max.idle.ms`.
 const METADATA_IDLE_MIN: Duration = Duration::from_secs(5);
 /// Kafka's times are 64-bit milliseconds; a year is beyond any use and safe to add to any clock.
@@ -48,21 +54,48 @@ impl ProducerConfig {
     /// [`BuildError::NoBootstrapServers`] if there is none, [`BuildError::InvalidAddress`] for one
     /// that is not `host:port`.
     pub fn bootstrap_addresses(&self) -> Result<Vec<HostPort>, BuildError> {
-        if self.bootstrap_servers.is_empty() {
+        // An entry may be a list itself: so it stands in a properties file and in most variables.
+        let entries = self.bootstrap_servers.iter().flat_map(|entry| split_list(entry));
+        let addresses: Vec<_> = entries.map(parse_address).collect::<Result<_, _>>()?;
+        if addresses.is_empty() {
             return Err(BuildError::NoBootstrapServers);
         }
-        self.bootstrap_servers.iter().map(|address| parse_address(address)).collect()
+        Ok(addresses)
     }
 
-    /// Checks that the pool can hold a largest batch for each of `loops` event loops, and one more
-    /// that is being filled.
+    /// Bytes that stashed records may always take: one largest record, in whole pages.
+    pub fn stash_bytes_min(&self) -> usize {
+        self.max_request_size.div_ceil(PAGE).saturating_mul(PAGE)
+    }
+
+    /// What each loop compresses in: a largest batch, in whole chunks; `None` without compression.
+    pub fn scratch_bytes(&self) -> Option<usize> {
+        let compressed = self.compression != Compression::None;
+        compressed.then(|| self.largest_batch().div_ceil(CHUNK).saturating_mul(CHUNK))
+    }
+
+    /// Bytes of the pool that loops may compress in, all together. Half of it at the most, and a
+    /// largest record must find room beside it twice: in its topic's stash, where it stays until it
+    /// has moved, and in its batch.
+    pub fn scratch_bytes_max(&self) -> usize {
+        let twice = self.stash_bytes_min().saturating_mul(2);
+        (self.buffer_memory / 2).min(self.buffer_memory.saturating_sub(twice))
+    }
+
+    /// Checks that the pool can hold a largest batch for each of `loops` event loops and one more
+    /// that is being filled, and that a largest record can move from its topic's stash to its
+    /// batch.
     ///
     /// # Errors
     ///
     /// [`BuildError::PoolTooSmall`], with the least that works.
     pub fn validate_pool(&self, loops: usize) -> Result<(), BuildError> {
         let largest_batch = self.largest_batch();
-        let required = largest_batch.saturating_mul(loops.saturating_add(1));
+        let batches = largest_batch.saturating_mul(loops.saturating_add(1));
+        let scratch = self.scratch_bytes().unwrap_or(0);
+        // A record stays in its topic's stash until it has moved to its batch.
+        let moved = self.stash_bytes_min().saturating_mul(2).saturating_add(scratch);
+        let required = batches.max(moved).div_ceil(CHUNK).saturating_mul(CHUNK);
         if self.buffer_memory >= required {
             return Ok(());
         }
@@ -84,6 +117,11 @@ impl ProducerConfig {
             return Some(format!("{name} of at most {IN_FLIGHT_IDEMPOTENT_MAX} (it is {window})"));
         }
         None
+    }
+
+    /// What keeps the producer from being idempotent though nobody said that it need not be.
+    pub(crate) fn idempotence_given_up(&self) -> Option<String> {
+        self.idempotence_obstacle().filter(|_| self.enable_idempotence.is_none())
     }
 
     fn validate_idempotence(&self) -> Result<(), BuildError> {
@@ -120,6 +158,7 @@ impl ProducerConfig {
         in_range("batch.size", self.batch_size, 0..=SIZE_MAX)?;
         in_range("max.request.size", self.max_request_size, 1..=SIZE_MAX)?;
         in_range("tidegate.request.bytes.max", self.request_bytes_max, 1..=SIZE_MAX)?;
+        in_range("buffer.memory", self.buffer_memory, 1..=BUFFER_MEMORY_MAX)?;
         in_range("tidegate.lanes.max", self.lanes_max, 1..=LANES_MAX)?;
         in_range("tidegate.brokers.max", self.brokers_max, 1..=BROKERS_MAX)?;
         for (name, size) in
@@ -283,6 +322,7 @@ mod tests {
     fn values_out_of_range_are_named() {
         assert!(refused(|c| c.max_in_flight = 0).contains("max.in.flight"));
         assert!(refused(|c| c.batch_size = usize::MAX).contains("batch.size"));
+        assert!(refused(|c| c.buffer_memory = usize::MAX).contains("buffer.memory"));
         assert!(refused(|c| c.lanes_max = 0).contains("tidegate.lanes.max"));
         assert!(refused(|c| c.linger = Duration::MAX).contains("linger.ms"));
         assert!(refused(|c| c.request_timeout = Duration::ZERO).contains("request.timeout.ms"));
@@ -330,5 +370,48 @@ mod tests {
         assert!(text.contains("lower max_request_size and batch_size"), "{text}");
         config.batch_size = config.buffer_memory;
         assert!(matches!(config.validate(), Err(BuildError::PoolTooSmall { loops: 1, .. })));
+    }
+
+    #[test]
+    fn the_pool_holds_a_largest_record_twice_and_what_it_is_compressed_in() {
+        let mut config = config();
+        config.max_request_size = (1 << 20) - 1;
+        config.buffer_memory = 2 << 20;
+        assert_eq!(config.validate(), Ok(()));
+        config.compression = Compression::gzip();
+        let text = config.validate().expect_err("nothing to compress in").to_string();
+        assert!(text.contains("at least 3145728 bytes"), "{text}");
+        // What further loops compress in leaves that room, however much there is.
+        for chunks in 48..200 {
+            config.buffer_memory = chunks * CHUNK;
+            assert_eq!(config.validate(), Ok(()));
+            let records = config.buffer_memory - config.scratch_bytes_max();
+            let stash = config.stash_bytes_min().max(config.buffer_memory / 4);
+            assert!(records - stash >= config.max_request_size, "{chunks}");
+        }
+    }
+
+    #[test]
+    fn every_number_of_brokers_that_passes_can_be_had() {
+        let refused = refused(|c| c.brokers_max = 65_534);
+        assert!(refused.contains("tidegate.brokers.max = 65534"), "{refused}");
+        assert!(refused.contains("1 to 65533"), "{refused}");
+        let most = ProducerConfig { brokers_max: 65_533, ..config() };
+        assert_eq!(most.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_list_of_servers_may_stand_in_one_entry() {
+        let addresses = |entries: &[&str]| {
+            let bootstrap_servers = entries.iter().map(|entry| (*entry).to_owned()).collect();
+            let config = ProducerConfig { bootstrap_servers, ..config() };
+            let addresses = config.bootstrap_addresses();
+            addresses.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let four = ["a:1", "[::1]:2", "b:3", "c:4"];
+        assert_eq!(addresses(&["a:1, [::1]:2", "b:3,,c:4 "]), Ok(four.map(str::to_owned).to_vec()));
+        assert_eq!(addresses(&[" , ", ""]), Err(BuildError::NoBootstrapServers));
+        let error = addresses(&["a:1,::1:2"]).expect_err("no brackets").to_string();
+        assert!(error.contains("\"::1:2\"") && error.contains("in brackets"), "{error}");
     }
 }

@@ -411,8 +411,8 @@ impl Connection {
         }
         match self.requests.front() {
             Some(request) if request.deadline <= now => Err(ConnectionError::new(format_args!(
-                "{:?} was not answered within request_timeout = {:?}",
-                request.kind,
+                "a {:?} request was not answered within request_timeout = {:?}",
+                request.kind.api_key(),
                 std::time::Duration::from_nanos(self.config.request_timeout)
             ))),
             _ => Ok(()),
@@ -461,7 +461,8 @@ fn parse(
         })
     };
     read().map_err(|error| {
-        ConnectionError::new(format_args!("unreadable {kind:?} v{version} response: {error}"))
+        let api = kind.api_key();
+        ConnectionError::new(format_args!("unreadable {api:?} v{version} response: {error}"))
     })
 }
 

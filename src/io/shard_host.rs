@@ -35,8 +35,8 @@ impl ShardHost for LoopHost {
         let index = usize::from(id.0);
         let pool = &parts.accumulator.pool;
         let scratch = match parts.scratch_bytes {
-            // Records need room too: what loops compress in stays below half of the pool.
-            Some(bytes) if index > 0 && (index + 1) * bytes > pool.capacity() / 2 => {
+            // Records need room too.
+            Some(bytes) if index > 0 && (index + 1) * bytes > parts.scratch_bytes_max => {
                 return Err(io::Error::other("buffer_memory is too small to compress on more"));
             }
             Some(bytes) => {

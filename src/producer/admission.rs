@@ -9,10 +9,10 @@ use crate::batch::{
     stashed_len, take_room, take_room_through,
 };
 use crate::buffer::{AccountId, PoolError, Segment};
-use crate::error::SendErrorKind;
+use crate::error::{PressureScope, SendErrorKind};
 use crate::io::{ThreadDeadline, is_own_thread};
 use crate::logging as log;
-use crate::policy::{Backoff, Pressure, PressureScope};
+use crate::policy::{Backoff, Pressure};
 use crate::protocol::records::{RecordParts, single_record_batch_size};
 use crate::sync::{WakeList, wait_until};
 use crate::user_code;
@@ -64,12 +64,13 @@ impl<'a> Admission<'a> {
             Backoff::Drop => Ok(Admitted::Dropped),
             Backoff::Park { at_most } if !is_own_thread() => {
                 let left = at_most.saturating_sub(pressure.elapsed);
-                self.park(account, need, spare, left)?;
+                self.park(account, need, spare, (left, pressure.scope))?;
                 Ok(Admitted::Again)
             }
             // Where waiting would stop the loop that makes room.
             Backoff::Park { .. } | Backoff::Reject => {
-                Err(SendErrorKind::Rejected { queued: pressure.charged, high: pressure.high })
+                let Pressure { scope, charged: queued, high, low, .. } = pressure;
+                Err(SendErrorKind::Rejected { scope, queued, high, low })
             }
         }
     }
@@ -108,7 +109,7 @@ impl<'a> Admission<'a> {
         account: AccountId,
         need: Option<NeedRoom>,
         spare: &mut Vec<Segment>,
-        at_most: Duration,
+        (at_most, scope): (Duration, PressureScope),
     ) -> Result<(), SendErrorKind> {
         let accumulator = &self.shared.accumulator;
         let bytes = need.map_or(0, |need| need.bytes);
@@ -134,7 +135,8 @@ impl<'a> Admission<'a> {
             (None, _) => {
                 let now = self.shared.clock.now();
                 let waited = now - self.refused_at.unwrap_or(now);
-                Err(SendErrorKind::ParkTimedOut { waited: Duration::from_nanos(waited) })
+                let waited = Duration::from_nanos(waited);
+                Err(SendErrorKind::ParkTimedOut { waited, scope })
             }
             (Some(()), None) => Ok(()),
             (Some(()), Some(need)) => {
@@ -216,10 +218,11 @@ impl Stashing<'_> {
             &mut wakes,
         );
         if wakes.wake_all() > 0 {
-            log::error!("a waker panicked");
+            log::error!("the waker of a task that awaits a delivery panicked");
         }
-        // What flush waits for may have ended here.
-        accumulator.flush.notify();
+        if wakes.take_flushers() {
+            accumulator.flush.notify();
+        }
         drained == Drained::Empty
     }
 

@@ -58,8 +58,8 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sets the record's timestamp, in milliseconds since the Unix epoch. A topic with
-    /// `message.timestamp.type=LogAppendTime` replaces it.
+    /// Sets the record's timestamp, in milliseconds since the Unix epoch; a negative one is refused
+    /// by `send`. A topic with `message.timestamp.type=LogAppendTime` replaces it.
     #[must_use]
     pub fn timestamp(mut self, milliseconds: i64) -> Self {
         self.timestamp = Some(milliseconds);

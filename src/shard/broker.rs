@@ -56,6 +56,8 @@ pub(super) struct Broker {
     pub tried_until: u64,
     /// Why the last connection failed.
     pub last_problem: Option<Arc<str>>,
+    /// When it was warned of that there is no connection, until there is one again.
+    pub outage_since: Option<u64>,
     /// Records written with acks=0 to connections that were lost since it was warned of them.
     pub unconfirmed_lost: u64,
     /// When that was last.
@@ -82,6 +84,7 @@ impl Broker {
             short: Vec::new(),
             tried_until: 0,
             last_problem: None,
+            outage_since: None,
             unconfirmed_lost: 0,
             unconfirmed_warned_at: None,
         }

@@ -11,6 +11,9 @@ use crate::connection::Connection;
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
 
+/// Expired batches are a warning so often, in nanoseconds.
+const EXPIRY_WARNING_INTERVAL: u64 = 10_000_000_000;
+
 /// When each lane's next deadline in flight is.
 pub(super) type InFlightDeadlines = HashMap<LaneId, u64>;
 
@@ -46,7 +49,16 @@ impl Shard {
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             let expired = entry.half.expire(now, &cause, &mut self.wakes);
             if expired > 0 {
-                log::warn!("{}-{}: {expired} batches expired", lane.topic, lane.partition);
+                let batches = if expired == 1 { "batch" } else { "batches" };
+                // The same happens to every lane of a broker that is away: one warning is enough.
+                let last = self.expiry_warned_at.unwrap_or(0);
+                let is_due = last == 0 || last.saturating_add(EXPIRY_WARNING_INTERVAL) <= now;
+                if is_due {
+                    self.expiry_warned_at = Some(now);
+                }
+                let level = if is_due { log::Level::Warn } else { log::Level::Debug };
+                let (topic, partition) = (&lane.topic, lane.partition);
+                log::log!(level, "{topic}-{partition}: {expired} {batches} failed: {cause}");
             }
         }
         let mut next_in_flight = None;

@@ -100,8 +100,12 @@ impl Publisher {
         }
     }
 
-    /// Fails what waits for topics that stayed unknown for too long.
+    /// Fails what waits for topics that stayed unknown for too long, and warns of those that may.
     pub fn fail_unknown(&mut self, now: u64, machine: &mut MetadataMachine) {
+        let suspicious = machine.poll_suspicious(now);
+        if !suspicious.is_empty() {
+            log::warn!("{}", unknown_line(&suspicious, machine.auto_create()));
+        }
         for unknown in machine.poll_unknown(now) {
             if let Some(topic) = self.accumulator.known_topic(&unknown.topic) {
                 log::warn!("topic {}: {}", unknown.topic, unknown.cause);
@@ -198,10 +202,42 @@ impl Publisher {
     fn fail_stash(&self, topic: &TopicLanes, came_before: u64, cause: &DeliveryErrorCause) {
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let mut wakes = WakeList::new();
-        topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);
+        let failed = topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);
+        drop(failed);
         wakes.wake_all();
-        self.accumulator.flush.notify();
+        if wakes.take_flushers() {
+            self.accumulator.flush.notify();
+        }
     }
+}
+
+/// Names of unknown topics in one warning.
+const NAMES_MAX: usize = 5;
+
+/// What the log says of topics that stay unknown.
+fn unknown_line(topics: &[Arc<str>], auto_create: bool) -> String {
+    let shown: Vec<String> =
+        topics.iter().take(NAMES_MAX).map(|name| format!("\"{name}\"")).collect();
+    let more = match topics.len().saturating_sub(NAMES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (topics, is, names) = if topics.len() == 1 {
+        ("topic", "is", "its name")
+    } else {
+        ("topics", "are", "the names")
+    };
+    let why = if auto_create {
+        "asking did not create it, though tidegate.allow.auto.create.topics is true: brokers may \
+         have auto.create.topics.enable=false"
+    } else {
+        "asking does not create it (tidegate.allow.auto.create.topics is false)"
+    };
+    format!(
+        "{topics} {}{more} {is} unknown to the cluster: check {names}, or create what is missing; \
+         {why}; records wait for tidegate.topic.unknown.max.ms, then fail",
+        shown.join(", ")
+    )
 }
 
 #[cfg(all(test, not(loom)))]

@@ -321,6 +321,9 @@ impl Shard {
             let level =
                 if broker.waits.failures() > 1 { log::Level::Debug } else { log::Level::Warn };
             log::log!(level, "not connected: {text}");
+            if level == log::Level::Warn {
+                broker.outage_since.get_or_insert(now);
+            }
             self.actions.push_back(Action::RefreshMetadata);
         }
         self.brokers[index].last_problem = Some(text.clone());

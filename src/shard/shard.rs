@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -208,6 +209,8 @@ pub struct Shard {
     pub(super) requests: u64,
     /// The time of the last turn.
     pub(super) now: u64,
+    /// When it was last warned of batches that expired.
+    pub(super) expiry_warned_at: Option<u64>,
     /// Everything unresolved was failed, and so is what still arrives.
     pub(super) failing: Option<DeliveryErrorCause>,
     stopped: bool,
@@ -235,6 +238,7 @@ impl Shard {
             random: parts.random | 1,
             requests: 0,
             now: 0,
+            expiry_warned_at: None,
             failing: None,
             stopped: false,
         }
@@ -319,7 +323,7 @@ impl Shard {
             let Some(connection) = self.brokers[index].connection_mut() else { return };
             match connection.poll_response(now) {
                 Ok(None) => return,
-                Ok(Some(Incoming::Ready)) => self.handle_ready(index),
+                Ok(Some(Incoming::Ready)) => self.handle_ready(now, index),
                 Ok(Some(Incoming::Produce(request, response))) => {
                     self.handle_produce(now, index, request, response);
                 }
@@ -333,9 +337,18 @@ impl Shard {
         }
     }
 
-    fn handle_ready(&mut self, index: usize) {
+    fn handle_ready(&mut self, now: u64, index: usize) {
         let broker = &mut self.brokers[index];
         log::debug!("connected to broker {} at {}", broker.id, broker.address);
+        // What began with a warning ends with a word at a level that is on where warnings are read.
+        if let Some(since) = broker.outage_since.take() {
+            let after = Duration::from_millis(now.saturating_sub(since) / 1_000_000);
+            log::info!(
+                "connected again, after {after:?}: broker {} at {}",
+                broker.id,
+                broker.address
+            );
+        }
         // Without one it is given up as soon as something is to be sent, for the same problem.
         let speaks = |connection: &Connection| connection.version(ApiKey::Produce).is_some();
         if broker.connection().is_some_and(speaks) {

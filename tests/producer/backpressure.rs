@@ -94,11 +94,16 @@ fn rejecting_errs_and_hands_an_owned_record_back() {
             Err(error) => break error,
         }
     };
-    let SendErrorKind::Rejected { queued, high } = *error.kind() else { panic!("{error}") };
+    let SendErrorKind::Rejected { scope, queued, high, low } = *error.kind() else {
+        panic!("{error}")
+    };
+    assert_eq!(scope, tidegate::PressureScope::Broker(1));
+    assert!(low < high, "{low} {high}");
     assert!(queued >= high && high > BUDGET / 2 && queued <= BUDGET, "{queued} of {high}");
     assert!(error.is_retriable());
     let text = error.to_string();
-    assert!(text.contains("\"t\"") && text.contains("high watermark"), "{text}");
+    let queued = format!("{queued} bytes are queued for broker 1");
+    assert!(text.contains("\"t\"") && text.contains(&queued), "{text}");
     let returned = error.into_record();
     assert_eq!(returned.key, None, "what was borrowed is still the caller's");
     assert_eq!(returned.value.as_ref().map(|v| v.as_ptr()), Some(value.as_ptr()));
@@ -149,9 +154,10 @@ fn a_parked_senders_deadline_holds() {
             Err(error) => break (error, start.elapsed()),
         }
     };
-    let SendErrorKind::ParkTimedOut { waited } = *error.kind() else { panic!("{error}") };
+    let SendErrorKind::ParkTimedOut { waited, scope } = *error.kind() else { panic!("{error}") };
     assert!(waited >= millis(200) && took >= waited && took < LONG, "{waited:?} {took:?}");
-    assert!(error.is_retriable() && error.to_string().contains("no room"), "{error}");
+    assert_eq!(scope, tidegate::PressureScope::Broker(1));
+    assert!(error.is_retriable() && error.to_string().contains("broker 1 takes"), "{error}");
     assert_eq!(error.into_record().value, Some(value));
     let count = deliveries.len();
     all.resume();

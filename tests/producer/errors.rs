@@ -101,6 +101,57 @@ fn c40_a_record_over_the_limit_is_refused_and_handed_back() {
 }
 
 #[test]
+fn a_negative_timestamp_is_refused() {
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    for known in [false, true] {
+        for timestamp in [-1, i64::MIN] {
+            let record =
+                || Record::new().value(bytes::Bytes::from_static(b"v")).timestamp(timestamp);
+            let error = topic.send_record(record()).unwrap_err();
+            assert_eq!(*error.kind(), SendErrorKind::NegativeTimestamp { timestamp });
+            says(&error, &["timestamp", &timestamp.to_string(), "1970"]);
+            assert!(!error.is_retriable());
+            assert!(error.into_record().value.is_some(), "it is handed back");
+        }
+        if !known {
+            warm(&topic, 1);
+        }
+    }
+    let oldest = acked(topic.send_record(Record::new().value("v").timestamp(0)).unwrap());
+    assert_eq!(oldest.timestamp(), 0);
+    close(&producer);
+    assert_eq!(cluster.records("t", 0).len(), 2);
+}
+
+/// Where the pool is as small as it may be.
+#[test]
+fn the_largest_record_moves_out_of_its_stash_in_the_smallest_pool() {
+    use tidegate::Compression;
+    for (compression, bytes) in [(Compression::None, 2 << 20), (Compression::Snappy, 3 << 20)] {
+        let cluster = EmbeddedCluster::builder().start().unwrap();
+        let producer =
+            patient(&cluster).buffer_memory(bytes).compression(compression).build().unwrap();
+        let topic = producer.topic("late").unwrap();
+        let mut len = 1 << 20;
+        let delivery = loop {
+            match topic.send((), vec![7_u8; len]) {
+                Ok(delivery) => break delivery,
+                Err(_) => len -= 1,
+            }
+        };
+        let tiny = Record::new().header("k", ()).header("k", ()).value("behind");
+        let behind = topic.send_record(tiny).ok();
+        cluster.create_topic("late", 1);
+        acked(delivery);
+        behind.into_iter().for_each(|delivery| drop(acked(delivery)));
+        close(&producer);
+        assert_eq!(cluster.records("late", 0)[0].value.as_ref().unwrap().len(), len);
+    }
+}
+
+#[test]
 fn a_topics_name_is_checked() {
     let cluster = cluster(1, 1);
     let producer = producer(&cluster);
@@ -142,10 +193,11 @@ fn f22_an_unresolvable_host_is_named_in_the_deliveries_errors() {
         assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
         error.to_string().contains("no-such-host.invalid")
     });
-    // One of two that resolves is enough.
+    // One of two that resolves is enough. The list may be one entry.
     let cluster = cluster(1, 1);
     let list = format!("no-such-host.invalid:9092,{}", cluster.bootstrap_servers());
-    let producer = Producer::builder(&list).build().unwrap();
+    let producer = Producer::builder("").configure(|c| c.bootstrap_servers = vec![list]).build();
+    let producer = producer.unwrap();
     acked(producer.topic("t").unwrap().send("k", "v").unwrap());
 }
 
@@ -224,16 +276,25 @@ fn contradictions_are_found_before_anything_starts() {
     says(error, &["max.in.flight.requests.per.connection"]);
     let error = build(&|c| c.low_watermark = Some(5)).unwrap_err();
     says(error, &["high.watermark"]);
-    // Enough for compression too: each loop needs its scratch.
-    let loops = EventLoops::shared(1).unpinned();
-    let tight = Producer::builder("localhost:9")
-        .configure(|c| {
-            c.buffer_memory = 2 << 20;
+    // Each loop needs its scratch, and a largest record room to move out of its stash.
+    let tight = |bytes| {
+        let loops = EventLoops::shared(1).unpinned();
+        let change = |c: &mut tidegate::ProducerConfig| {
+            c.buffer_memory = bytes;
             c.compression = tidegate::Compression::Snappy;
             c.close_on_drop = Duration::ZERO;
-        })
-        .event_loops(loops);
-    tight.build().unwrap();
+        };
+        Producer::builder("localhost:9").configure(change).event_loops(loops).build().map(drop)
+    };
+    says(tight(2 << 20).unwrap_err(), &["too small", "3145728"]);
+    tight(3 << 20).unwrap();
+    // As many brokers as pass can be had.
+    let error = build(&|c| c.brokers_max = 65_534).unwrap_err();
+    says(error, &["tidegate.brokers.max", "65533"]);
+    build(&|c| {
+        (c.brokers_max, c.close_on_drop) = (65_533, Duration::ZERO);
+    })
+    .unwrap();
 }
 
 #[test]

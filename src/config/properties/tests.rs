@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::super::producer_config::Acks;
 use super::*;
-use crate::policy::{Backoff, Pressure, PressureScope};
+use crate::error::PressureScope;
+use crate::policy::{Backoff, Pressure};
 use crate::protocol::compression::Compression;
 
 fn one(name: &str, value: &str) -> Result<ProducerConfig, BuildError> {
