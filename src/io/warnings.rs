@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::Failures;
+use crate::logging as log;
 
 /// A problem that stays the same is a warning so often, in nanoseconds.
 const WARNING_INTERVAL: u64 = 10_000_000_000;

@@ -14,6 +14,7 @@ use crate::io::{
     Clock, EventLoops, MetadataHandle, MetadataParts, ServiceHandle, ServiceMailbox, ServiceParts,
     SocketOptions, Watch, watch_forks,
 };
+use crate::logging as log;
 use crate::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN};
 use crate::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::protocol::compression::Compression;

@@ -322,7 +322,7 @@ impl Shard {
                 if broker.waits.failures() > 1 { log::Level::Debug } else { log::Level::Warn };
             log::log!(level, "not connected: {text}");
             if level == log::Level::Warn {
-                broker.outage_since.get_or_insert(now);
+                self.brokers[index].outage_since.get_or_insert(now);
             }
             self.actions.push_back(Action::RefreshMetadata);
         }
