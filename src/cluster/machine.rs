@@ -296,11 +296,26 @@ impl MetadataMachine {
             let backoff = &self.config.reconnect_backoff;
             wait = backoff.vary(self.waits.fail(now, backoff), random);
         }
-        self.channel_mut(id).clear(now.saturating_add(wait));
+        self.go_on_without(id, now.saturating_add(wait));
+    }
+
+    /// The present channel has no connection, and gets none before `retry_at`.
+    fn go_on_without(&mut self, id: ChannelId, retry_at: u64) {
+        self.channel_mut(id).clear(retry_at);
         if !self.channel(id.other()).is_down() {
             self.present = id.other();
             self.second.handle_switched();
         }
+    }
+
+    /// The address may not be tried before `until`: another connection of the producer's found it
+    /// wanting just now. The others are tried meanwhile.
+    pub fn handle_postponed(&mut self, id: ChannelId, now: u64, until: u64, problem: Arc<str>) {
+        if id != self.present {
+            return self.handle_down(id, now, problem);
+        }
+        self.last_problem.get_or_insert(problem);
+        self.go_on_without(id, if self.candidates.is_empty() { until } else { now });
     }
 
     /// When the next question is due, in the past if it is due now.

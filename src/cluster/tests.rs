@@ -590,3 +590,18 @@ fn c65_f52_clients_that_lost_the_same_broker_come_back_spread() {
     }
     assert!(densest(&next, 1_000 * MS) < 34, "{next:?}");
 }
+
+#[test]
+fn c65_what_another_connection_found_wanting_is_passed_over_until_it_may_be_tried() {
+    let mut machine = machine(&["a", "b"], false);
+    let dial =
+        |machine: &mut MetadataMachine, now| machine.poll_connect(now).map(|(_, it)| it.host);
+    let first = dial(&mut machine, 0).expect("it has somewhere to go");
+    machine.handle_postponed(FIRST, 0, 70 * MS, "refused".into());
+    let second = dial(&mut machine, 0).expect("the other one is tried at once");
+    assert_ne!(first, second);
+    machine.handle_postponed(FIRST, 0, 80 * MS, "refused".into());
+    assert_eq!(machine.last_problem().map(|problem| &**problem), Some("refused"));
+    assert_eq!((dial(&mut machine, 79 * MS), machine.poll_timeout(0)), (None, Some(80 * MS)));
+    assert!(dial(&mut machine, 80 * MS).is_some());
+}

@@ -69,6 +69,11 @@ impl ReconnectWaits {
         self.failures
     }
 
+    /// The present wait, before jitter; 0 without a failure.
+    pub fn wait(&self) -> u64 {
+        self.wait
+    }
+
     /// It was reached: the next failure is a first one.
     pub fn reset(&mut self) {
         *self = ReconnectWaits::default();

@@ -66,6 +66,8 @@ pub(super) enum Gate {
     Shut {
         /// What was wrong the last time.
         problem: Arc<str>,
+        /// When to ask again: spread over what the waits of others are spread over.
+        until: u64,
     },
 }
 
@@ -107,10 +109,18 @@ impl AddressBook {
     pub(super) fn try_address(&mut self, now: u64, address: SocketAddr) -> Gate {
         let random = self.next_random();
         let timeout = self.setup_timeout(address, random);
+        let reconnect = self.settings.reconnect;
         let Some(failing) = self.failing.get_mut(&address) else { return Gate::Open { timeout } };
         failing.used_at = now;
         if now < failing.retry_at || now < failing.tried_until {
-            return Gate::Shut { problem: failing.problem.clone() };
+            let (problem, wait) = (failing.problem.clone(), failing.waits.wait());
+            let until = if now < failing.retry_at {
+                let longer = reconnect.vary(wait, random) - reconnect.shortest(wait);
+                failing.retry_at.saturating_add(longer)
+            } else {
+                now.saturating_add(reconnect.vary(wait, random))
+            };
+            return Gate::Shut { problem, until };
         }
         failing.tried_until = now.saturating_add(timeout);
         Gate::Open { timeout }
@@ -264,14 +274,21 @@ pub(super) mod tests {
         assert!(matches!(book.try_address(0, one), Gate::Open { .. }));
         book.failed(MS, &a, one, "refused");
         book.failed(2 * MS, &a, one, "refused");
-        let shut = Gate::Shut { problem: "refused".into() };
-        assert_eq!(book.try_address(3 * MS, one), shut);
-        assert_eq!(book.try_address(40 * MS, one), shut);
+        let shut = |book: &mut AddressBook, now: u64| match book.try_address(now, one) {
+            Gate::Shut { problem, until } => (problem.to_string(), until),
+            Gate::Open { .. } => panic!("it may not be tried at {} ms", now / MS),
+        };
+        for now in [3 * MS, 40 * MS] {
+            let (problem, until) = shut(&mut book, now);
+            assert_eq!(problem, "refused");
+            assert!((41 * MS..=61 * MS).contains(&until), "as if it had failed itself: {until}");
+        }
         // Counted once: 40 ms is the shortest wait that 50 ms with jitter can be.
         assert!(matches!(book.try_address(41 * MS, one), Gate::Open { .. }));
-        assert_eq!(book.try_address(60 * MS, one), shut, "somebody is at it");
+        let (_, until) = shut(&mut book, 60 * MS);
+        assert!((100 * MS..=120 * MS).contains(&until), "somebody is at it: {until}");
         book.failed(60 * MS, &a, one, "silent");
-        assert_eq!(book.try_address(139 * MS, one), Gate::Shut { problem: "silent".into() });
+        assert_eq!(shut(&mut book, 139 * MS).0, "silent");
         assert!(matches!(book.try_address(140 * MS, one), Gate::Open { .. }));
         book.left(one);
         assert!(matches!(book.try_address(141 * MS, one), Gate::Open { .. }));

@@ -57,6 +57,14 @@ pub(super) enum Step {
     Wait,
     /// It is of no use: why, in words.
     Failed(String),
+    /// Another connection of the producer found the addresses wanting a moment ago, or is trying
+    /// them: nothing was tried.
+    Postponed {
+        /// When to try.
+        until: u64,
+        /// What was wrong, in words.
+        problem: String,
+    },
 }
 
 struct Pending {
@@ -91,6 +99,8 @@ pub(super) struct Dial {
     lookup_problem: Option<String>,
     /// When the next address is tried beside those that do not answer.
     beside_at: u64,
+    /// The first time at which an address may be tried that was not, while none was.
+    postponed_until: Option<u64>,
 }
 
 impl Dial {
@@ -130,6 +140,7 @@ impl Dial {
             problems: Vec::new(),
             lookup_problem: None,
             beside_at: 0,
+            postponed_until: Some(u64::MAX),
         }
     }
 
@@ -176,7 +187,7 @@ impl Dial {
         }
     }
 
-    /// What to do now. To be called until it says [`Step::Wait`] or [`Step::Failed`].
+    /// What to do now. To be called until it says [`Step::Wait`] or that it is of no use.
     pub(super) fn poll(&mut self, now: u64, book: &mut AddressBook) -> Step {
         if let Some(at) = self.pending.iter().position(|pending| pending.until <= now) {
             let Pending { address, since, until } = self.pending.remove(at);
@@ -197,15 +208,23 @@ impl Dial {
                     let until = now.saturating_add(timeout);
                     self.pending.push(Pending { address, since: now, until });
                     self.beside_at = now.saturating_add(BESIDE_AFTER);
+                    self.postponed_until = None;
                     return Step::Open(address);
                 }
-                Gate::Shut { problem } => self.problems.push((address, problem.to_string())),
+                Gate::Shut { problem, until } => {
+                    self.problems.push((address, problem.to_string()));
+                    self.postponed_until = self.postponed_until.map(|at| at.min(until));
+                }
             }
         }
         if !self.pending.is_empty() || self.waits_for_names(now) {
             return Step::Wait;
         }
-        Step::Failed(self.text())
+        let problem = self.text();
+        match self.postponed_until {
+            Some(until) if !self.problems.is_empty() => Step::Postponed { until, problem },
+            _ => Step::Failed(problem),
+        }
     }
 
     /// Whether nothing can be done before the look-up has ended.
@@ -478,7 +497,9 @@ mod tests {
         bench.book.failed(0, &target(), address(1), "refused");
         bench.dial = Dial::literal(target(), address(1));
         // Told once, and without the address: whoever shows it names the target.
-        assert_eq!(bench.poll(), Step::Failed("refused".into()));
+        let Step::Postponed { until, problem } = bench.poll() else { panic!("nothing is tried") };
+        assert_eq!(problem, "refused");
+        assert!((40 * MS..=60 * MS).contains(&until), "{until}");
         bench.now = SECOND;
         bench.dial = Dial::literal(target(), address(1));
         bench.opens(1);

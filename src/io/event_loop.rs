@@ -416,6 +416,10 @@ impl EventLoop {
             Progress::Connecting | Progress::Unchanged => {}
             Progress::Connected => self.seats[key].shard.handle_connected(now, token),
             Progress::Failed(problem) => self.lose(now, key, token, &problem),
+            Progress::Postponed { until, problem } => {
+                self.forget_socket(now, key, token, &problem);
+                self.seats[key].shard.handle_postponed(now, token, until, &problem);
+            }
         }
     }
 

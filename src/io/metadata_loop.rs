@@ -290,6 +290,10 @@ impl MetadataLoop {
                 self.links[id.index()].connection = Some(Connection::new(config, now));
             }
             Progress::Failed(problem) => self.lose(id, now, &problem),
+            Progress::Postponed { until, problem } => {
+                let peer = self.close(id).map_or_else(String::new, |peer| format!("{peer}: "));
+                self.machine.handle_postponed(id, now, until, format!("{peer}{problem}").into());
+            }
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) enum Progress {
     Unchanged,
     /// No address is of use, or the peer did not complete its handshake in time.
     Failed(String),
+    /// No address may be tried before `until`, as others of the producer know.
+    Postponed { until: u64, problem: String },
 }
 
 /// See the module. A driver makes one with [`Socket::dial`], calls [`Socket::advance`] at its
@@ -146,6 +148,9 @@ impl Socket {
             match step {
                 Step::Wait => return Progress::Connecting,
                 Step::Failed(problem) => return Progress::Failed(self.explain(problem)),
+                Step::Postponed { until, problem } => {
+                    return Progress::Postponed { until, problem };
+                }
                 Step::Close(address) => self.close_attempts(registry, |other| other == address),
                 Step::Open(address) => {
                     let opened = open(address, &self.dialer.options).and_then(|mut stream| {

@@ -305,6 +305,18 @@ impl Shard {
         }
     }
 
+    /// The connection may not be tried before `until`: another one of the producer's just failed.
+    pub fn handle_postponed(&mut self, now: u64, token: Token, until: u64, problem: &str) {
+        let Some(broker) = self.broker_of(token) else { return };
+        broker.generation += 1;
+        broker.connectivity = Connectivity::Down { retry_at: until };
+        if broker.last_problem.is_none() {
+            let text = format!("broker {} at {}: {problem}", broker.id, broker.address);
+            broker.last_problem = Some(text.into());
+        }
+        self.take_next_address(now, token.broker);
+    }
+
     /// Where bytes received on a connection go; `None` if it was given up.
     pub fn space(&mut self, token: Token) -> Option<&mut [u8]> {
         Some(self.broker_of(token)?.connection_mut()?.space())
