@@ -58,6 +58,33 @@ fn records_that_are_all_headers_spread_too() {
     }
 }
 
+/// A batch's worth would take minutes here.
+#[test]
+fn few_records_spread_over_partitions_within_seconds() {
+    let cluster = cluster(1, 4);
+    let mut started = Vec::new();
+    let inner = tidegate::DefaultPartitioner::new();
+    let wrapper = move |request: &PartitionRequest<'_>| inner.partition(request);
+    // Its own, a wrapper that is told of appends, and one that tells nobody.
+    started.push(producer(&cluster));
+    started.push(builder(&cluster).partitioner(tidegate::DefaultPartitioners).build().unwrap());
+    started.push(builder(&cluster).partitioner(EveryTopic::new(wrapper)).build().unwrap());
+    for (index, producer) in started.into_iter().enumerate() {
+        let topic = producer.topic("t").unwrap();
+        warm(&topic, 1);
+        let (mut seen, mut sent) = ([0; 4], 0);
+        eventually("each partition gets something", || {
+            seen[acked(topic.send((), "v").unwrap()).partition() as usize] += 1;
+            sent += 1;
+            std::thread::sleep(millis(10));
+            seen.iter().all(|&count| count > 0)
+        });
+        // By their bytes they would still be where the first one went.
+        assert!(sent < 16 * 1_024 / 33, "{index}: after {sent} records: {seen:?}");
+        close(&producer);
+    }
+}
+
 #[test]
 fn a_partitioner_of_ones_own_for_each_topic() {
     struct ByTopic;
