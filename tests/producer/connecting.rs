@@ -99,3 +99,20 @@ fn a_broker_that_hangs_up_when_asked_for_a_producer_id_is_asked_now_and_then() {
     let error = without_producer_id(&cluster);
     assert!(error.contains("InitProducerId"), "{error}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_socket_option_that_the_system_refuses_costs_no_connection() {
+    let cluster = cluster(1, 1);
+    let producer = Producer::builder(&cluster.bootstrap_servers())
+        .configure(|config| {
+            config.pinning = false;
+            // Linux takes up to 32,767 s.
+            config.tcp_keepalive = Some(Duration::from_secs(12 * 3_600));
+        })
+        .build()
+        .unwrap();
+    let delivery = producer.topic("t").unwrap().send((), "v").unwrap();
+    acked(delivery);
+    producer.close(LONG).wait().unwrap();
+}
