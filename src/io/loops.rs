@@ -1,7 +1,7 @@
 //! Which event loops there are, and where they run.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::Poll;
@@ -29,9 +29,10 @@ enum Mode {
 ///
 /// Each loop is one thread, named `tidegate-loop-N`. A broker's connection stays on one loop. The
 /// default is as many loops as brokers, up to the cores that the process may use; further brokers
-/// share. Threads start when a broker needs them, and end when the last producer that uses this
-/// value has closed and the value itself is dropped. A fork's child that builds a producer with a
-/// value of its parent's gets threads of its own.
+/// share. A producer that shares the value begins with the loop that has the least on it. Threads
+/// start when a broker needs them, and end when the last producer that uses this value has closed
+/// and the value itself is dropped. A fork's child that builds a producer with a value of its
+/// parent's gets threads of its own.
 #[derive(Clone)]
 pub struct EventLoops(Arc<Inner>);
 
@@ -42,12 +43,23 @@ struct Inner {
     loops: PerProcess<Mutex<Vec<Arc<LoopHandle>>>>,
 }
 
+/// What is on a loop: shards, and how many of them are their producer's first. Those have its first
+/// broker, and one more than the others where there are more brokers than loops.
+type Load = (usize, usize);
+
+/// A shard's place on a loop, which it keeps alive.
+pub(super) struct Place {
+    pub(super) event_loop: Arc<LoopHandle>,
+    is_first: bool,
+}
+
 /// One running loop.
 pub struct LoopHandle {
     pub(super) shared: Arc<LoopShared>,
     /// `None` once it was left behind.
     thread: Mutex<Option<OwnThread>>,
     pub(super) whereabouts: Arc<Whereabouts>,
+    load: Mutex<Load>,
     born: Generation,
 }
 
@@ -88,25 +100,36 @@ impl EventLoops {
         }
     }
 
-    /// The loop number `index`, started if it is not running: for the first time, or again after
-    /// it panicked.
-    pub(crate) fn start(&self, index: usize) -> io::Result<Arc<LoopHandle>> {
+    /// A place for a shard of a producer, whose other shards are on `own`: on another loop than
+    /// those, the one with the least on it. That is one that is not running, if there may be more.
+    pub(super) fn place(&self, own: &[Arc<LoopHandle>]) -> io::Result<Place> {
         let mut loops = self.0.loops.get().lock().unwrap_or_else(PoisonError::into_inner);
-        while loops.len() <= index {
-            let number = loops.len();
-            loops.push(Arc::new(LoopHandle::start(number, self.0.pinning.clone())?));
-        }
-        let mut panicked = None;
-        if loops[index].shared.has_ended() {
+        let is_own = |handle: &Arc<LoopHandle>| own.iter().any(|own| Arc::ptr_eq(own, handle));
+        let others = loops.iter().enumerate().filter(|(_, handle)| !is_own(handle));
+        let emptiest = others.min_by_key(|(_, handle)| handle.load()).map(|(index, _)| index);
+        let may_grow = match self.0.mode {
+            // As many as one producer has brokers, however many share them.
+            Mode::PerBroker => false,
+            Mode::Shared(_) | Mode::AllowedCores => loops.len() < self.loops_max(),
+        };
+        let index = match emptiest {
+            Some(index) if !may_grow || loops[index].load() == Load::default() => index,
+            _ => loops.len(),
+        };
+        let mut gone = None;
+        if index == loops.len() {
+            loops.push(Arc::new(LoopHandle::start(index, self.0.pinning.clone())?));
+        } else if loops[index].is_gone() {
             let fresh = Arc::new(LoopHandle::start(index, self.0.pinning.clone())?);
-            panicked = Some(std::mem::replace(&mut loops[index], fresh));
+            gone = Some(std::mem::replace(&mut loops[index], fresh));
         }
-        let running = loops[index].clone();
+        // Counted under the lock: two producers that begin at once see each other.
+        let place = Place::take(loops[index].clone(), own.is_empty());
         drop(loops);
         // Joins its thread, unless a producer still has it: not with the lock held, as that thread
         // may be waking a task that is about to build a producer.
-        drop(panicked);
-        Ok(running)
+        drop(gone);
+        Ok(place)
     }
 }
 
@@ -142,7 +165,8 @@ impl LoopHandle {
             }
         })?;
         let (whereabouts, born) = (thread.whereabouts().clone(), Generation::current());
-        Ok(LoopHandle { shared, thread: Mutex::new(Some(thread)), whereabouts, born })
+        let (thread, load) = (Mutex::new(Some(thread)), Mutex::default());
+        Ok(LoopHandle { shared, thread, whereabouts, load, born })
     }
 
     /// Nobody waits for its thread: that is stuck in code of the application's. It ends by itself
@@ -151,8 +175,41 @@ impl LoopHandle {
         drop(self.take_thread());
     }
 
+    /// Whether it panicked, or was left behind: it is no place for anybody.
+    fn is_gone(&self) -> bool {
+        let left_behind = || self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        self.shared.has_ended() || left_behind()
+    }
+
+    /// Nothing is on a loop that would be replaced.
+    fn load(&self) -> Load {
+        if self.is_gone() { Load::default() } else { *self.lock_load() }
+    }
+
+    fn lock_load(&self) -> MutexGuard<'_, Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_thread(&self) -> Option<OwnThread> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Place {
+    fn take(event_loop: Arc<LoopHandle>, is_first: bool) -> Self {
+        let mut load = event_loop.lock_load();
+        *load = (load.0 + 1, load.1 + usize::from(is_first));
+        drop(load);
+        Place { event_loop, is_first }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.event_loop.born.is_current() {
+            let mut load = self.event_loop.lock_load();
+            *load = (load.0 - 1, load.1 - usize::from(self.is_first));
+        }
     }
 }
 
@@ -173,5 +230,62 @@ impl Drop for LoopHandle {
                 log::error!("{name} is stuck in code of the application's, and is left behind");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The places of the first shards of producers that begin one after the other.
+    fn firsts(loops: &EventLoops, count: usize) -> Vec<Place> {
+        (0..count).map(|_| loops.place(&[]).expect("the system has threads")).collect()
+    }
+
+    fn names(places: &[Place]) -> Vec<&str> {
+        places.iter().map(|place| place.event_loop.whereabouts.thread()).collect()
+    }
+
+    #[test]
+    fn producers_that_share_loops_begin_with_the_one_that_has_the_least_on_it() {
+        let loops = EventLoops::shared(3).unpinned();
+        let mut places = firsts(&loops, 7);
+        let [zero, one, two] = [0, 1, 2].map(|n| format!("tidegate-loop-{n}"));
+        assert_eq!(names(&places), [&zero, &one, &two, &zero, &one, &two, &zero]);
+        // One ends: the next takes its place.
+        drop(places.remove(1));
+        places.remove(3);
+        assert_eq!(names(&firsts(&loops, 2)), [&one, &one]);
+        drop(places);
+        // A producer's own shards are on loops of their own, as long as there are others.
+        let first = loops.place(&[]).expect("the system has threads");
+        let own = [first.event_loop.clone()];
+        let second = loops.place(&own).expect("the system has threads");
+        assert!(!Arc::ptr_eq(&first.event_loop, &second.event_loop));
+        // Of two that have one shard each, the one without a first one.
+        let other = loops.place(&[]).expect("the system has threads");
+        assert_eq!(other.event_loop.lock_load().1, 1);
+        let next = loops.place(&[]).expect("the system has threads");
+        assert!(Arc::ptr_eq(&next.event_loop, &second.event_loop));
+    }
+
+    #[test]
+    fn loops_per_broker_are_as_many_as_one_producer_has_brokers() {
+        let loops = EventLoops::per_broker().unpinned();
+        let places = firsts(&loops, 3);
+        assert_eq!(names(&places), ["tidegate-loop-0"; 3]);
+        let own = [places[0].event_loop.clone()];
+        let second = loops.place(&own).expect("the system has threads");
+        assert_eq!(names(&[second]), ["tidegate-loop-1"]);
+    }
+
+    #[test]
+    fn a_loop_that_was_left_behind_is_replaced() {
+        let loops = EventLoops::shared(1).unpinned();
+        let place = loops.place(&[]).expect("the system has threads");
+        place.event_loop.leave_behind();
+        let next = loops.place(&[]).expect("the system has threads");
+        assert!(!Arc::ptr_eq(&place.event_loop, &next.event_loop));
+        assert_eq!(*next.event_loop.lock_load(), (1, 1));
     }
 }

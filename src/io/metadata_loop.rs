@@ -108,8 +108,8 @@ impl MetadataHandle {
         let shards: Vec<_> = self.lock_shards().drain(..).collect();
         let Some(watch) = watch else { return };
         for shard in &shards {
-            if !watch.wait(&shard.event_loop.whereabouts, || shard.ended.is_set()) {
-                shard.event_loop.leave_behind();
+            if !watch.wait(&shard.place.event_loop.whereabouts, || shard.ended.is_set()) {
+                shard.place.event_loop.leave_behind();
             }
         }
     }
@@ -117,7 +117,8 @@ impl MetadataHandle {
     /// Whether the thread or one that drives a shard is stuck in code of the application's.
     pub fn is_stuck(&self, watch: &mut Watch) -> bool {
         let shards = self.lock_shards();
-        let stuck = shards.iter().filter(|shard| watch.is_stuck(&shard.event_loop.whereabouts));
+        let stuck =
+            shards.iter().filter(|shard| watch.is_stuck(&shard.place.event_loop.whereabouts));
         let any = stuck.count() > 0;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         any | thread.as_ref().is_some_and(|thread| watch.is_stuck(thread.whereabouts()))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::dial::Dialer;
 use super::event_loop::{Ended, LoopMessage, Seat, ShardContext};
-use super::loops::LoopHandle;
+use super::loops::Place;
 use super::metadata_loop::MetadataParts;
 use super::metadata_mailbox::MetadataMailbox;
 use crate::batch::{ShardId, TopicLanes};
@@ -14,8 +14,7 @@ use crate::shard::{Shard, ShardHost, ShardParts, ShardPort};
 
 /// A shard, and the loop that drives it.
 pub(super) struct RunningShard {
-    /// Kept alive by this.
-    pub(super) event_loop: Arc<LoopHandle>,
+    pub(super) place: Place,
     pub(super) ended: Arc<Ended>,
 }
 
@@ -29,7 +28,7 @@ pub(super) struct LoopHost {
 }
 
 impl ShardHost for LoopHost {
-    /// On the loop of the same number.
+    /// On the loop with the least on it.
     fn start_shard(&mut self, id: ShardId) -> io::Result<()> {
         let parts = &self.parts;
         let index = usize::from(id.0);
@@ -45,8 +44,12 @@ impl ShardHost for LoopHost {
             }
             None => None,
         };
-        let event_loop = parts.loops.start(index)?;
-        let shared = &event_loop.shared;
+        let own: Vec<_> = {
+            let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+            shards.iter().map(|shard| shard.place.event_loop.clone()).collect()
+        };
+        let place = parts.loops.place(&own)?;
+        let shared = &place.event_loop.shared;
         let lanes_max = parts.accumulator.config.lanes_max;
         let port = ShardPort::new(lanes_max, shared.bell.clone(), shared.waker.clone());
         let shard_parts = ShardParts {
@@ -67,7 +70,7 @@ impl ShardHost for LoopHost {
         shared.send(LoopMessage::Add(Seat::new(shard, port.clone(), context, ended.clone())));
         parts.ports.set(id, port);
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards.push(RunningShard { event_loop, ended });
+        shards.push(RunningShard { place, ended });
         Ok(())
     }
 
