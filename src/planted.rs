@@ -34,98 +34,113 @@ pub enum Bug {
     DisconnectWroteNothing,
     InFlightNeverExpires,
     PastFloorIsDeadline,
+    HeadAloneProves,
+    LastAloneProves,
+    OutOfOrderNeverProves,
+    ProofNeverAges,
+    RequestsNeverShrink,
     StaysWithFruitlessBroker,
     StaysAtOldAddress,
 }
 
+/// Every bug, and what goes wrong with it.
+const STORIES: [(Bug, &str); 30] = [
+    (Bug::RenumbersOnRetry, "a retried batch gets new sequences"),
+    (
+        Bug::ReusesSequenceAfterExpiry,
+        "the sequences of an expired batch are given to the next one [franz-go 1217]",
+    ),
+    (Bug::MovesWithInFlights, "a new leader is asked while attempts at the old one are in flight"),
+    (
+        Bug::RecyclesAtExpiry,
+        "memory of a batch that expires in flight is used again at once [KAFKA-19012]",
+    ),
+    (Bug::RenumbersUnanswered, "a batch whose attempt went unanswered moves into a new epoch"),
+    (Bug::CompletesByPosition, "answers are taken by position, not by partition"),
+    (
+        Bug::TakesOlderLeaderEpoch,
+        "metadata with an older leader epoch is believed [librdkafka 4976]",
+    ),
+    (
+        Bug::ForgetsUnknownTopic,
+        "sequences start over after a topic was briefly unknown [librdkafka 1.9.0]",
+    ),
+    (
+        Bug::BumpsBesideInFlights,
+        "a new epoch begins beside old in-flights [KAFKA-12152, librdkafka 4953]",
+    ),
+    (Bug::DuplicateIsFailure, "DUPLICATE_SEQUENCE_NUMBER fails the delivery"),
+    (Bug::DropsOmittedPartition, "a partition that a response leaves out is forgotten"),
+    (Bug::CompletesTwice, "a batch that was failed is completed again by its answer"),
+    (Bug::RetriesOutOfOrder, "a later batch is sent again before an earlier one"),
+    (
+        Bug::OutOfOrderProves,
+        "new batches go beside a retry, and OUT_OF_ORDER_SEQUENCE_NUMBER passes for a \
+                 proof that it was not written, once the broker remembers it no longer",
+    ),
+    (
+        Bug::ManyBeforeFirstSuccess,
+        "several batches go to a broker that does not know the id yet [franz-go 223]",
+    ),
+    (
+        Bug::WrapsSequenceToNegative,
+        "the sequence behind the last is negative [franz-go 226, librdkafka 3720]",
+    ),
+    (Bug::WrapsEpoch, "the epoch behind the last is 0, of the same producer id"),
+    (Bug::SplitsOutOfOrder, "the rest of a split batch goes behind later batches"),
+    (Bug::PiecesShareSequences, "the rest of a split batch has the next batch's sequences"),
+    (
+        Bug::DeposedLeaderWroteNothing,
+        "NOT_LEADER_OR_FOLLOWER is taken for a proof that nothing was written",
+    ),
+    (
+        Bug::DisconnectWroteNothing,
+        "a lost connection is taken for a proof that nothing was written",
+    ),
+    (Bug::InFlightNeverExpires, "what is in flight is not looked at when deadlines pass"),
+    (Bug::PastFloorIsDeadline, "a loop polls without waiting while a socket is full"),
+    (
+        Bug::HeadAloneProves,
+        "OUT_OF_ORDER of the first batch passes for a proof that none behind it was \
+                 written, at a broker that remembers the last one only",
+    ),
+    (
+        Bug::LastAloneProves,
+        "OUT_OF_ORDER of the first and the last batch passes for a proof that none between \
+                 them was written",
+    ),
+    (
+        Bug::OutOfOrderNeverProves,
+        "a batch whose predecessor was cut off is asked about until it expires",
+    ),
+    (
+        Bug::ProofNeverAges,
+        "after a long silence several batches go to a broker that forgot the producer",
+    ),
+    (
+        Bug::RequestsNeverShrink,
+        "a request that is too long for the broker is sent again as it is, for ever",
+    ),
+    (
+        Bug::StaysWithFruitlessBroker,
+        "the metadata channel stays with a broker whose answers change nothing",
+    ),
+    (
+        Bug::StaysAtOldAddress,
+        "requests go over the connection to a broker's old address [librdkafka 1285]",
+    ),
+];
+
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 25] = [
-        Bug::RenumbersOnRetry,
-        Bug::ReusesSequenceAfterExpiry,
-        Bug::MovesWithInFlights,
-        Bug::RecyclesAtExpiry,
-        Bug::RenumbersUnanswered,
-        Bug::CompletesByPosition,
-        Bug::TakesOlderLeaderEpoch,
-        Bug::ForgetsUnknownTopic,
-        Bug::BumpsBesideInFlights,
-        Bug::DuplicateIsFailure,
-        Bug::DropsOmittedPartition,
-        Bug::CompletesTwice,
-        Bug::RetriesOutOfOrder,
-        Bug::OutOfOrderProves,
-        Bug::ManyBeforeFirstSuccess,
-        Bug::WrapsSequenceToNegative,
-        Bug::WrapsEpoch,
-        Bug::SplitsOutOfOrder,
-        Bug::PiecesShareSequences,
-        Bug::DeposedLeaderWroteNothing,
-        Bug::DisconnectWroteNothing,
-        Bug::InFlightNeverExpires,
-        Bug::PastFloorIsDeadline,
-        Bug::StaysWithFruitlessBroker,
-        Bug::StaysAtOldAddress,
-    ];
+    pub fn all() -> impl Iterator<Item = Bug> {
+        STORIES.iter().map(|(bug, _)| *bug)
+    }
 
     /// What goes wrong, and where it did.
     pub fn story(self) -> &'static str {
-        match self {
-            Bug::RenumbersOnRetry => "a retried batch gets new sequences",
-            Bug::ReusesSequenceAfterExpiry => {
-                "the sequences of an expired batch are given to the next one [franz-go 1217]"
-            }
-            Bug::MovesWithInFlights => {
-                "a new leader is asked while attempts at the old one are in flight"
-            }
-            Bug::RecyclesAtExpiry => {
-                "memory of a batch that expires in flight is used again at once [KAFKA-19012]"
-            }
-            Bug::RenumbersUnanswered => {
-                "a batch whose attempt went unanswered moves into a new epoch"
-            }
-            Bug::CompletesByPosition => "answers are taken by position, not by partition",
-            Bug::TakesOlderLeaderEpoch => {
-                "metadata with an older leader epoch is believed [librdkafka 4976]"
-            }
-            Bug::ForgetsUnknownTopic => {
-                "sequences start over after a topic was briefly unknown [librdkafka 1.9.0]"
-            }
-            Bug::BumpsBesideInFlights => {
-                "a new epoch begins beside old in-flights [KAFKA-12152, librdkafka 4953]"
-            }
-            Bug::DuplicateIsFailure => "DUPLICATE_SEQUENCE_NUMBER fails the delivery",
-            Bug::DropsOmittedPartition => "a partition that a response leaves out is forgotten",
-            Bug::CompletesTwice => "a batch that was failed is completed again by its answer",
-            Bug::RetriesOutOfOrder => "a later batch is sent again before an earlier one",
-            Bug::OutOfOrderProves => {
-                "new batches go beside a retry, and OUT_OF_ORDER_SEQUENCE_NUMBER passes for a \
-                 proof that it was not written, once the broker remembers it no longer"
-            }
-            Bug::ManyBeforeFirstSuccess => {
-                "several batches go to a broker that does not know the id yet [franz-go 223]"
-            }
-            Bug::WrapsSequenceToNegative => {
-                "the sequence behind the last is negative [franz-go 226, librdkafka 3720]"
-            }
-            Bug::WrapsEpoch => "the epoch behind the last is 0, of the same producer id",
-            Bug::SplitsOutOfOrder => "the rest of a split batch goes behind later batches",
-            Bug::PiecesShareSequences => "the rest of a split batch has the next batch's sequences",
-            Bug::DeposedLeaderWroteNothing => {
-                "NOT_LEADER_OR_FOLLOWER is taken for a proof that nothing was written"
-            }
-            Bug::DisconnectWroteNothing => {
-                "a lost connection is taken for a proof that nothing was written"
-            }
-            Bug::InFlightNeverExpires => "what is in flight is not looked at when deadlines pass",
-            Bug::PastFloorIsDeadline => "a loop polls without waiting while a socket is full",
-            Bug::StaysWithFruitlessBroker => {
-                "the metadata channel stays with a broker whose answers change nothing"
-            }
-            Bug::StaysAtOldAddress => {
-                "requests go over the connection to a broker's old address [librdkafka 1285]"
-            }
-        }
+        let own = STORIES.iter().find(|(bug, _)| *bug == self);
+        own.map_or("", |(_, story)| story)
     }
 }
 

@@ -44,6 +44,16 @@ impl Link {
     }
 }
 
+/// Whom an attempt asked: answers of one leader over one connection may be put together. Another
+/// leader, or the same broker after a restart, may know more or less of the producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedLeader {
+    /// The lane's leader, by [`LaneHalf`](super::LaneHalf)'s count of them.
+    pub leader_ordinal: u32,
+    /// The broker's connection, counted by its shard.
+    pub connection: u32,
+}
+
 /// What is known about the attempts to send a batch.
 #[derive(Clone, Debug, Default)]
 pub struct BatchState {
@@ -55,9 +65,14 @@ pub struct BatchState {
     pub uncompressed: bool,
     /// An attempt was (partly) written and nothing has proved since that the log does not hold it.
     pub unanswered: bool,
-    /// The lane's leader (by [`LaneHalf`](super::LaneHalf)'s count of them) that refused it last:
-    /// that leader's log does not hold it.
-    pub refused_by: Option<u32>,
+    /// The connection that its present or last attempt went over.
+    pub connection: u32,
+    /// Who refused it last, whatever for: the broker did not append that attempt.
+    pub refused_by: Option<AskedLeader>,
+    /// Who answered OUT_OF_ORDER_SEQUENCE_NUMBER last.
+    pub out_of_order_at: Option<AskedLeader>,
+    /// Connections in a row that were lost while the broker had this batch's request to read next.
+    pub losses: u32,
     /// The broker that was last asked.
     pub broker: Option<BrokerId>,
     /// The last thing that went wrong, in words.

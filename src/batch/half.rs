@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Batch, BatchState, Lane, ResolveWindow, Sequencer, ShardId};
+use super::doubt::Proved;
+use super::{Batch, Lane, ResolveWindow, Sequencer, ShardId};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
 use crate::protocol::{BrokerId, ProducerIdentity, TopicId};
 use crate::sync::WakeList;
@@ -25,6 +26,11 @@ pub struct DrainRules {
     pub idempotent: bool,
     /// Batches in flight per lane at the most.
     pub in_flight_max: u32,
+    /// A lane that had no success for longer than this, in nanoseconds, is proved again: its
+    /// leader may have forgotten the producer meanwhile (`producer.id.expiration.ms`).
+    pub producer_id_idle_max: u64,
+    /// The connection that the batch will go over, counted by the shard.
+    pub connection: u32,
 }
 
 /// Whether a lane can give a batch now.
@@ -57,25 +63,32 @@ pub struct LaneHalf {
     /// followers: it shares requests with others of its kind only.
     pub suspect: bool,
     /// Batches to be sent again before any new one, ordered by their number.
-    retries: VecDeque<Box<Batch>>,
+    pub(super) retries: VecDeque<Box<Batch>>,
     in_flight: u32,
     /// What is in flight was sent to an earlier leader: nothing goes to the present one before all
     /// of it has settled.
-    settling: bool,
+    pub(super) settling: bool,
     /// What is in flight is sent again. A broker remembers five batches: were new ones sent beside
     /// it, it could be among them no longer when it must be asked for once more.
     retrying: bool,
     /// Until the first success at a new leader only one batch is in flight: a broker takes any
     /// first sequence of a producer id that it does not know.
     proving_leader: bool,
+    /// When an attempt last succeeded, in nanoseconds, monotonic.
+    succeeded_at: u64,
+    /// A batch of this epoch failed that may be in the log, or may still reach it from a connection
+    /// that was given up: what stands behind it may follow it there.
+    pub(super) failed_in_doubt: bool,
+    /// What successes have told of the batches before them.
+    pub(super) proved: Proved,
     /// The first batch of this epoch that was refused for good, and certainly is in no log: nothing
     /// behind it can be appended in this epoch any more.
     gap_at: Option<u64>,
     /// Counts the leaders that the lane has had.
-    leader_ordinal: u32,
+    pub(super) leader_ordinal: u32,
     /// The topic that the partition is of, by its id; zero where brokers are too old to say.
     topic_id: TopicId,
-    sequencer: Sequencer,
+    pub(super) sequencer: Sequencer,
     window: ResolveWindow,
 }
 
@@ -94,6 +107,9 @@ impl LaneHalf {
             settling: false,
             retrying: false,
             proving_leader: true,
+            succeeded_at: 0,
+            failed_in_doubt: false,
+            proved: Proved::nothing(),
             gap_at: None,
             leader_ordinal: 0,
             topic_id: TopicId::ZERO,
@@ -149,6 +165,8 @@ impl LaneHalf {
         if !self.topic_id.is_zero() {
             self.settling = self.in_flight > 0;
             self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
+            // Offsets begin anew.
+            self.proved = Proved::nothing();
             self.sequencer.want_bump();
         }
         self.topic_id = topic_id;
@@ -172,7 +190,9 @@ impl LaneHalf {
         if now < self.backoff_until {
             return Drainable::At(self.backoff_until);
         }
-        let proving = self.proving_leader && !planted!(ManyBeforeFirstSuccess);
+        let silent_for = now.saturating_sub(self.succeeded_at);
+        let forgotten = silent_for > rules.producer_id_idle_max && !planted!(ProofNeverAges);
+        let proving = (self.proving_leader || forgotten) && !planted!(ManyBeforeFirstSuccess);
         let bumping = self.sequencer.bump_wanted() && !planted!(BumpsBesideInFlights);
         let retrying = self.retrying && !planted!(OutOfOrderProves) || !self.retries.is_empty();
         let alone = rules.idempotent && (proving || bumping) || retrying;
@@ -205,7 +225,9 @@ impl LaneHalf {
             return;
         }
         self.sequencer.adopt(identity, ordinal);
+        self.proved.begin_epoch(self.sequencer.next());
         self.gap_at = None;
+        self.failed_in_doubt = false;
         // A broker takes any first sequence of an id that is new to it.
         self.proving_leader = true;
     }
@@ -214,10 +236,9 @@ impl LaneHalf {
     /// [`LaneHalf::drainable`] said so. The attempt must end in one of the `settle_*` calls.
     pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
         if rules.idempotent && self.sequencer.bump_wanted() {
-            if self.has_unanswered() && !planted!(RenumbersUnanswered) {
-                let open = self.next_to_ask()?;
-                let batch = self.retries.remove(open)?;
-                return Some(self.begin_attempt(batch));
+            if let Some(doubtful) = self.next_to_ask(rules.connection) {
+                let batch = self.retries.remove(doubtful)?;
+                return Some(self.begin_attempt(batch, rules.connection));
             }
             if !self.begin_epoch() {
                 return None;
@@ -233,29 +254,23 @@ impl LaneHalf {
             let sequence = self.sequencer.assign(records);
             batch.set_number(self.sequencer.identity(), sequence);
         }
-        Some(self.begin_attempt(batch))
+        Some(self.begin_attempt(batch, rules.connection))
     }
 
-    fn begin_attempt(&mut self, mut batch: Box<Batch>) -> Box<Batch> {
+    fn begin_attempt(&mut self, mut batch: Box<Batch>, connection: u32) -> Box<Batch> {
         batch.state.attempts += 1;
+        batch.state.connection = connection;
         self.in_flight += 1;
         self.retrying |= batch.state.attempts > 1 || batch.is_in_pieces();
         batch
     }
 
-    /// Before a new epoch, what the log may hold already is asked for under its old triple. First
-    /// the lowest that this leader may have, or may take: a leader that knows nothing of the
-    /// producer takes a later one too, and order would be lost.
-    fn next_to_ask(&self) -> Option<usize> {
-        let leader = Some(self.leader_ordinal);
-        let is_open = |state: &BatchState| state.unanswered || state.refused_by != leader;
-        self.retries.iter().position(|batch| is_open(&batch.state))
-    }
-
     /// Begins a new epoch. Returns whether new numbers may be given.
     fn begin_epoch(&mut self) -> bool {
         let begun = self.sequencer.bump();
+        self.proved.begin_epoch(self.sequencer.next());
         self.gap_at = None;
+        self.failed_in_doubt = false;
         // Also where the lane must wait for another id first: their numbers are void.
         for batch in &mut self.retries {
             batch.set_number(ProducerIdentity::NONE, -1);
@@ -274,11 +289,13 @@ impl LaneHalf {
     /// An attempt settled with success. `offset` is `None` where the broker did not tell.
     pub fn settle_acked(
         &mut self,
+        now: u64,
         mut batch: Box<Batch>,
-        offset: Option<i64>,
-        append_time: Option<i64>,
+        (offset, append_time): (Option<i64>, Option<i64>),
         wakes: &mut WakeList,
     ) {
+        self.succeeded_at = now;
+        self.settle_what_it_proves(&batch, offset, wakes);
         // A success at an earlier leader says nothing about the present one.
         self.proving_leader &= self.settling;
         self.end_attempt();
@@ -289,7 +306,7 @@ impl LaneHalf {
     }
 
     /// What was sent of a batch is resolved: its next piece waits for its turn, if it has any.
-    fn go_on(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
+    pub(super) fn go_on(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
         if batch.next_piece(wakes) {
             if planted!(SplitsOutOfOrder) {
                 return self.retries.push_back(batch);
@@ -311,9 +328,7 @@ impl LaneHalf {
 
     /// The same, where the leader's answer was an error.
     pub fn settle_refused(&mut self, mut batch: Box<Batch>) {
-        if !self.settling {
-            batch.state.refused_by = Some(self.leader_ordinal);
-        }
+        batch.state.refused_by = self.asked_leader(&batch).or(batch.state.refused_by);
         self.settle_for_retry(batch);
     }
 
@@ -368,9 +383,7 @@ impl LaneHalf {
         }
         if batch.remove(culprits, wakes) {
             batch.state.attempts -= 1;
-            if !self.settling {
-                batch.state.refused_by = Some(self.leader_ordinal);
-            }
+            batch.state.refused_by = self.asked_leader(&batch).or(batch.state.refused_by);
             self.insert_retry(batch);
         } else {
             self.go_on(batch, wakes);
@@ -386,6 +399,8 @@ impl LaneHalf {
         if batch.certainty() == Certainty::NotWritten && !batch.was_split_in_doubt() {
             let first = self.gap_at.map_or(batch.number, |first| first.min(batch.number));
             self.gap_at = Some(first);
+        } else {
+            self.failed_in_doubt = true;
         }
     }
 
@@ -421,6 +436,8 @@ impl LaneHalf {
         wakes: &mut WakeList,
     ) {
         self.fail(batch, error, wakes);
+        // Whatever is known of earlier attempts: this one may still be carried out.
+        self.failed_in_doubt |= batch.is_numbered();
         #[cfg(feature = "internals")]
         if planted!(RecyclesAtExpiry) {
             batch.overwrite();
@@ -474,6 +491,8 @@ impl LaneHalf {
 
     fn fail_waiting(&mut self, mut batch: Batch, cause: &DeliveryErrorCause, wakes: &mut WakeList) {
         let error = batch_error(&self.lane, &batch, cause.clone(), batch.certainty());
+        let in_doubt = batch.certainty() == Certainty::Unknown || batch.was_split_in_doubt();
+        self.failed_in_doubt |= batch.is_numbered() && in_doubt;
         self.fail(&mut batch, error, wakes);
     }
 

@@ -26,6 +26,7 @@
 mod accumulator;
 #[allow(clippy::module_inception)]
 mod batch;
+mod doubt;
 mod drain;
 mod failures;
 mod flush;
@@ -43,7 +44,7 @@ mod topic;
 use std::sync::Arc;
 
 pub use accumulator::{AccumulatorConfig, RecordAccumulator, TooManyLanes};
-pub use batch::{Batch, BatchState, Link};
+pub use batch::{AskedLeader, Batch, BatchState, Link};
 pub use drain::{Drained, drain_stash, is_placing};
 pub use failures::{FailedRecords, Failures, UnreadFailure, UnreadFailures};
 pub use flush::FlushWaiters;

@@ -68,6 +68,11 @@ impl Sequencer {
         *self = Sequencer { identity, ordinal, next: first_sequence!(), ..Sequencer::default() };
     }
 
+    /// The next sequence to be given.
+    pub fn next(&self) -> i32 {
+        self.next
+    }
+
     /// The sequence of a batch of `count` records.
     pub fn assign(&mut self, count: u32) -> i32 {
         let sequence = self.next;

@@ -42,6 +42,8 @@ pub struct TopicView {
     pub partitions: Vec<PartitionView>,
     /// How many partitions it has.
     pub count: u32,
+    /// The id of the topic of the same name before it; zero if there was none.
+    pub replaced: TopicId,
 }
 
 /// A leader that a broker named in a Produce response (KIP-951).
@@ -119,6 +121,11 @@ impl ClusterSnapshot {
                 && !topic.partitions.is_empty()
                 && wanted(name)
             {
+                let is_gone = |old: &TopicView| !topic.id.is_zero() && old.replaced == topic.id;
+                if next.topics.get(name).is_some_and(is_gone) {
+                    // A broker that is cut off goes on telling of a topic that was deleted.
+                    continue;
+                }
                 let old = next.topics.remove(name);
                 let view = merge_topic(old.as_ref(), topic, &next.brokers);
                 // Indexes that make no sense leave the topic as it was.
@@ -202,6 +209,7 @@ fn merge_topic(
         id: if topic.id.is_zero() { old.map_or(topic.id, |old| old.id) } else { topic.id },
         partitions,
         count: old.filter(|_| !recreated).map_or(0, |old| old.count),
+        replaced: old.map_or(TopicId::ZERO, |old| if recreated { old.id } else { old.replaced }),
     };
     for partition in &topic.partitions {
         let Ok(index) = usize::try_from(partition.partition.0) else { continue };

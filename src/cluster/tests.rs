@@ -239,6 +239,22 @@ fn c19_a_recreated_topic_starts_over_even_if_a_broker_between_tells_no_id() {
 }
 
 #[test]
+fn c19_the_topic_that_was_replaced_does_not_come_back() {
+    let mut machine = informed(&[(0, Some(1), 50)]);
+    let of_id = |id: u8, leader: i32, epoch: i32| {
+        let mut topic = topic("t", &[(0, Some(leader), epoch)]);
+        topic.id = TopicId([id; 16]);
+        metadata(&[1, 2], vec![topic])
+    };
+    machine.handle_metadata(FIRST, 1, &of_id(2, 2, 0));
+    machine.handle_metadata(FIRST, 2, &of_id(3, 1, 4));
+    // A broker that is cut off from the others still tells of the one that was deleted.
+    machine.handle_metadata(FIRST, 3, &of_id(2, 2, 9));
+    assert_eq!(leader_of(&machine, 0), (Some(1), 4));
+    assert_eq!(machine.snapshot().topics["t"].id, TopicId([3; 16]));
+}
+
+#[test]
 fn c15_a_hint_counts_if_it_is_newer_and_says_where() {
     let mut machine = informed(&[(0, Some(1), 5)]);
     let before = machine.take_snapshot().expect("there is news");

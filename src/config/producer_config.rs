@@ -82,14 +82,16 @@ pub struct ProducerConfig {
     /// MiB). It is a hard limit: the strategy decides what happens when it is reached. Raise it to
     /// ride out longer stalls: rate × seconds. `buffer.memory`.
     pub buffer_memory: usize,
-    /// The largest record, in bytes, as a batch of its own before compression. Default: 1 MiB.
-    /// Raise it with the topic's `max.message.bytes`. `max.request.size`.
+    /// The largest record, in bytes, as a batch of its own before compression, and the largest
+    /// request, a single larger batch aside. Default: 1 MiB. Raise it with the topic's
+    /// `max.message.bytes`. `max.request.size`.
     pub max_request_size: usize,
-    /// The largest request, in bytes; a single larger batch goes alone. Default: 8 MiB. A request
-    /// is closed earlier, once it holds 1 MiB, so this counts where batches are larger than that,
-    /// and where it is set to less: lower it for smoother latency on slow links.
+    /// The largest request, in bytes on the wire; a single larger batch goes alone. Default:
+    /// `None`, as `max_request_size`, which it cannot exceed. A request takes no further batch once
+    /// it holds 1 MiB. Keep both at most the brokers' `socket.request.max.bytes` (100 MiB; 1 MiB at
+    /// some hosted services). Lower it for smoother latency on slow links.
     /// `tidegate.request.bytes.max`.
-    pub request_bytes_max: usize,
+    pub request_bytes_max: Option<usize>,
     /// How long a broker may take to answer a request before its connection is closed and its
     /// batches are tried again. Default: 30 s. Lower it to notice silent brokers sooner; keep it
     /// above the brokers' `replica.lag.time.max.ms`. `request.timeout.ms`.
@@ -148,6 +150,11 @@ pub struct ProducerConfig {
     /// Default: no (Java producers: yes): a misspelt name is an error.
     /// `tidegate.allow.auto.create.topics`.
     pub allow_auto_create_topics: bool,
+    /// How long a partition may go without an acknowledgement before its next batch goes alone, and
+    /// others follow once that one is acknowledged: the broker may have forgotten the producer, and
+    /// would take batches in any order. Default: 15 min. Keep it below the brokers'
+    /// `producer.id.expiration.ms` (1 day). `tidegate.producer.id.idle.max.ms`.
+    pub producer_id_idle_max: Duration,
     /// How batches are compressed. Default: not. It costs processor time on the event loops and one
     /// batch of scratch memory each; it pays where the network or the brokers' disks are the limit.
     /// `compression.type` and `compression.*.level`.
@@ -215,7 +222,7 @@ impl Default for ProducerConfig {
             batch_size: 256 * KIB,
             buffer_memory: 64 * MIB,
             max_request_size: MIB,
-            request_bytes_max: 8 * MIB,
+            request_bytes_max: None,
             request_timeout: seconds(30),
             delivery_timeout: seconds(120),
             max_block: seconds(60),
@@ -232,6 +239,7 @@ impl Default for ProducerConfig {
             metadata_min_refresh: millis(100),
             topic_unknown_max: seconds(30),
             allow_auto_create_topics: false,
+            producer_id_idle_max: seconds(15 * 60),
             compression: Compression::None,
             send_buffer: None,
             receive_buffer: None,
@@ -255,6 +263,11 @@ impl ProducerConfig {
     /// Whether the producer is idempotent: as asked for, or else where the other settings allow it.
     pub fn is_idempotent(&self) -> bool {
         self.enable_idempotence.unwrap_or_else(|| self.idempotence_obstacle().is_none())
+    }
+
+    /// Bytes of the largest request, a single larger batch aside.
+    pub fn largest_request(&self) -> usize {
+        self.request_bytes_max.unwrap_or(usize::MAX).min(self.max_request_size)
     }
 
     /// Bytes of the largest batch there can be: the pool and each loop need room for one.

@@ -176,6 +176,7 @@ pub(super) const OWN: &[Property] = &[
     field!("tidegate.request.bytes.max", request_bytes_max, size),
     field!("tidegate.reconnect.quick.ms", reconnect_quick, milliseconds),
     field!("tidegate.metadata.min.refresh.ms", metadata_min_refresh, milliseconds),
+    field!("tidegate.producer.id.idle.max.ms", producer_id_idle_max, milliseconds),
     field!("tidegate.topic.unknown.max.ms", topic_unknown_max, milliseconds),
     field!("tidegate.allow.auto.create.topics", allow_auto_create_topics, boolean),
     ("tidegate.tcp.keepalive.ms", |draft, setting| {

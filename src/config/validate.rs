@@ -157,7 +157,8 @@ impl ProducerConfig {
         in_range(window, self.max_in_flight, 1..=IN_FLIGHT_MAX)?;
         in_range("batch.size", self.batch_size, 0..=SIZE_MAX)?;
         in_range("max.request.size", self.max_request_size, 1..=SIZE_MAX)?;
-        in_range("tidegate.request.bytes.max", self.request_bytes_max, 1..=SIZE_MAX)?;
+        let request_bytes_max = self.request_bytes_max.unwrap_or(SIZE_MAX);
+        in_range("tidegate.request.bytes.max", request_bytes_max, 1..=SIZE_MAX)?;
         in_range("buffer.memory", self.buffer_memory, 1..=BUFFER_MEMORY_MAX)?;
         in_range("tidegate.lanes.max", self.lanes_max, 1..=LANES_MAX)?;
         in_range("tidegate.brokers.max", self.brokers_max, 1..=BROKERS_MAX)?;
@@ -188,6 +189,7 @@ impl ProducerConfig {
             ("metadata.max.idle.ms", self.metadata_max_idle, METADATA_IDLE_MIN),
             ("tidegate.metadata.min.refresh.ms", self.metadata_min_refresh, least),
             ("tidegate.topic.unknown.max.ms", self.topic_unknown_max, Duration::ZERO),
+            ("tidegate.producer.id.idle.max.ms", self.producer_id_idle_max, least),
             ("tidegate.tcp.keepalive.ms", self.tcp_keepalive.unwrap_or(least), least),
             ("tidegate.close.on.drop.ms", self.close_on_drop, Duration::ZERO),
         ] {

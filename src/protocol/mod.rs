@@ -34,6 +34,6 @@ pub use metadata::{
 };
 pub use primitives::{DecodeError, DecodeProblem, Reader, STRING_BYTES_MAX, Writer};
 pub use produce::{
-    NodeEndpoint, PartitionResponse, ProduceEncoder, ProduceResponse, TopicRef,
-    VERSION_TOPIC_IDS_MIN,
+    NodeEndpoint, PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, PartitionResponse, ProduceEncoder,
+    ProduceResponse, TopicRef, VERSION_FIVE_REMEMBERED_MIN, VERSION_TOPIC_IDS_MIN,
 };

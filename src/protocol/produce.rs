@@ -27,6 +27,20 @@ const PARTITIONS_KEPT: usize = 1 << 14;
 /// The first version that names topics by id (KIP-516) instead of by name.
 pub const VERSION_TOPIC_IDS_MIN: i16 = 13;
 
+/// The first version of brokers that remember a producer's last five batches (Kafka 1.0); those
+/// before remember one.
+pub const VERSION_FIVE_REMEMBERED_MIN: i16 = 5;
+
+/// Bytes of a request before its first topic and behind its last, in any version, without the
+/// client id: size, API key, version, correlation id, the client id's length, tags, no
+/// transactional id, acks, timeout, number of topics, tags.
+pub const PRODUCE_HEAD_MAX: usize = 4 + 2 + 2 + 4 + 2 + 1 + 2 + 2 + 4 + 4 + 1;
+
+/// Bytes around a batch that is its topic's only one, in any version, without the topic's name: the
+/// name's length or the topic's id, the number of partitions, the index, the records' length, and
+/// the tags of partition and topic.
+pub const PRODUCE_AROUND_BATCH_MAX: usize = 16 + 4 + 4 + 5 + 1 + 1;
+
 /// Writes the glue of one Produce request.
 ///
 /// After [`begin`](Self::begin), for each topic: [`topic`](Self::topic), then for each of its

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::request_limit::RequestLimit;
 use crate::batch::LaneId;
 use crate::buffer::{AccountId, BufferPool};
 use crate::cluster::BrokerAddress;
@@ -54,6 +55,10 @@ pub(super) struct Broker {
     pub short: Vec<LaneId>,
     /// Until then one of `short` waits for its next attempt, on behalf of all.
     pub tried_until: u64,
+    /// It remembers only the last batch of a producer for finding duplicates, as Kafka 0.11 does.
+    pub remembers_one_batch: bool,
+    /// How long its requests may be.
+    pub request_limit: RequestLimit,
     /// Why the last connection failed.
     pub last_problem: Option<Arc<str>>,
     /// When it was warned of that there is no connection, until there is one again.
@@ -83,6 +88,8 @@ impl Broker {
             part_at: None,
             short: Vec::new(),
             tried_until: 0,
+            remembers_one_batch: false,
+            request_limit: RequestLimit::NONE,
             last_problem: None,
             outage_since: None,
             unconfirmed_lost: 0,

@@ -20,6 +20,7 @@
 //! * `view`: which broker belongs to which shard, and how a lane moves.
 //! * `ready`: which lanes may be sent, and when a part-filled batch is sealed.
 //! * `pack`: Produce requests out of ready lanes.
+//! * `request_limit`: shorter requests, where long ones are lost.
 //! * `settle`, `verdict`: what a response or a lost connection means for each batch.
 //! * `expiry`: what a deadline means for it.
 //!
@@ -36,6 +37,7 @@ mod port;
 mod publisher;
 mod ready;
 mod refused;
+mod request_limit;
 mod settle;
 #[allow(clippy::module_inception)]
 mod shard;

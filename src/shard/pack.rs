@@ -8,11 +8,13 @@
 
 use super::broker::Broker;
 use super::shard::Shard;
-use crate::batch::{Batch, LaneId};
+use crate::batch::{Batch, Lane, LaneId};
 use crate::connection::{InFlightBatch, Request, RequestKind};
 use crate::protocol::compression::Compression;
 use crate::protocol::records::BATCH_HEADER_LEN;
-use crate::protocol::{ApiKey, ProduceEncoder, VERSION_TOPIC_IDS_MIN};
+use crate::protocol::{
+    ApiKey, PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, ProduceEncoder, VERSION_TOPIC_IDS_MIN,
+};
 
 /// Requests in flight from which on part-filled batches wait for more records.
 const PART_FILLED_IN_FLIGHT: usize = 2;
@@ -58,8 +60,8 @@ impl Shard {
             }
             let in_flight = connection.in_flight();
             let unwritten = connection.unwritten();
-            let window = self.config.in_flight_max.min(connection.window());
-            if in_flight >= window || unwritten >= UNWRITTEN_MAX {
+            let limit = broker.request_limit.in_flight_max(self.config.in_flight_max);
+            if in_flight >= limit.min(connection.window()) || unwritten >= UNWRITTEN_MAX {
                 return;
             }
             let part = self.part_filled_may_go(now, index);
@@ -118,7 +120,7 @@ impl Shard {
         };
         let mut request = connection.new_request();
         self.requests += 1;
-        let mut bytes = 0;
+        let mut bytes = PRODUCE_HEAD_MAX + connection.client_id().len();
         let part = part && queue == Queue::Full;
         let part_first = part && self.brokers[index].part_passed_over >= PASSED_OVER_MAX;
         if part_first {
@@ -164,7 +166,7 @@ impl Shard {
                 return;
             }
             let Some(&id) = queue_of(&mut self.brokers[index], queue).front() else { return };
-            if !self.fits(id, *bytes) {
+            if !self.fits(id, index, request, *bytes) {
                 return;
             }
             queue_of(&mut self.brokers[index], queue).pop_front();
@@ -203,7 +205,7 @@ impl Shard {
             }
             // If a sender holds the lane it seals when it is done, and posts.
             if entry.half.has_sealed() || entry.half.lane.try_seal() {
-                if !self.fits(id, *bytes) {
+                if !self.fits(id, index, request, *bytes) {
                     // How long it is is known only now. It goes with the next request.
                     self.examine(now, id);
                     return;
@@ -213,10 +215,13 @@ impl Shard {
         }
     }
 
-    fn fits(&self, id: LaneId, bytes: usize) -> bool {
+    /// Whether the lane's next batch may go with what is in the request already. A batch that is
+    /// too long for any request goes alone.
+    fn fits(&self, id: LaneId, index: usize, request: &Request, bytes: usize) -> bool {
         let Some(Some(entry)) = self.lanes.get(id.0 as usize) else { return true };
-        let next = entry.half.next_len().unwrap_or(0);
-        bytes == 0 || bytes + next <= self.config.request_bytes_max
+        let next = entry.half.next_len().unwrap_or(0) + bytes_around(&entry.half.lane);
+        let limit = self.brokers[index].request_limit.bytes(self.config.request_bytes_max);
+        request.batches.is_empty() || bytes + next <= limit
     }
 
     /// Drains one batch of a lane into the request and queues the lane again if it has more.
@@ -228,7 +233,7 @@ impl Shard {
         request: &mut Request,
         bytes: &mut usize,
     ) {
-        let rules = self.config.drain_rules();
+        let rules = self.drain_rules_of(index);
         let (broker, serial) = (self.brokers[index].id, self.requests);
         let Some(entry) = self.lane_mut(id) else { return };
         let leads = entry.half.leader.is_some_and(|leader| leader.broker == broker);
@@ -240,8 +245,9 @@ impl Shard {
             batch.state.broker = Some(broker);
             entry.in_request = serial;
             let topic_id = entry.half.topic_id();
+            let around = bytes_around(&entry.half.lane);
             self.finish(&mut batch);
-            *bytes += batch.len();
+            *bytes += batch.len() + around;
             request.batches.push(InFlightBatch { lane: id, topic_id, batch });
         }
         self.examine(now, id);
@@ -313,6 +319,11 @@ impl Shard {
         }
         request.wire_len = encoder.finish();
     }
+}
+
+/// What a request holds around a batch of the lane, in bytes at the most.
+fn bytes_around(lane: &Lane) -> usize {
+    PRODUCE_AROUND_BATCH_MAX + lane.topic.len()
 }
 
 fn queue_of(broker: &mut Broker, queue: Queue) -> &mut std::collections::VecDeque<LaneId> {

@@ -19,13 +19,15 @@ impl Shard {
     /// Looks at a lane after anything about it changed, and queues it where it can go on.
     pub(super) fn examine(&mut self, now: u64, id: LaneId) {
         self.arm_expiry(id);
-        let rules = self.config.drain_rules();
         let linger = self.config.linger;
         let (identity, ordinal) = (self.view.identity, self.view.identity_ordinal);
         let Some(entry) = self.lane_mut(id) else { return };
         if entry.in_full {
             return;
         }
+        let leader = entry.half.leader.and_then(|leader| self.broker_index(leader.broker));
+        let rules = leader.map_or(self.config.drain_rules(), |index| self.drain_rules_of(index));
+        let Some(entry) = self.lane_mut(id) else { return };
         let mut drainable = entry.half.drainable(now, rules);
         if drainable == Drainable::NeedsIdentity
             && let Some(identity) = identity
@@ -54,9 +56,7 @@ impl Shard {
                 return;
             }
         }
-        let broker = entry.half.leader.map(|leader| leader.broker);
-        let Some(index) = broker.and_then(|broker| self.broker_index(broker)) else { return };
-        let Some(entry) = self.lane_mut(id) else { return };
+        let Some(index) = leader else { return };
         if entry.half.has_sealed() {
             entry.in_full = true;
             let suspect = entry.half.suspect;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::answers::Answers;
 use super::broker::Connectivity;
 use super::refused::answer_cause;
+use super::request_limit::{LOSSES_MAX, LostRequest};
 use super::shard::{Action, Shard, Token};
 use super::verdict::{Verdict, verdict};
 use crate::batch::{Batch, BatchState, LaneId, batch_error};
@@ -33,6 +34,7 @@ impl Shard {
         mut request: Request,
         response: ProduceResponse,
     ) {
+        self.brokers[index].request_limit.handle_answer(now, request.wire_len);
         let mut answers = Answers::new(&response, request.batches.len());
         let by_id = request.version >= VERSION_TOPIC_IDS_MIN;
         for (position, InFlightBatch { lane, topic_id, mut batch }) in
@@ -66,7 +68,9 @@ impl Shard {
     }
 
     fn settle(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, answer: &PartitionResponse) {
+        let in_log = self.lane_mut(id).is_some_and(|entry| entry.half.is_in_log(&batch));
         match verdict(answer.error) {
+            verdict if in_log && verdict.ends_batch() => self.acked(now, id, batch, None, None),
             Verdict::Written => {
                 let offset = Some(answer.base_offset).filter(|&offset| offset >= 0);
                 let append_time = Some(answer.log_append_time_ms).filter(|&time| time >= 0);
@@ -91,16 +95,11 @@ impl Shard {
                 self.retry_after_error(now, id, batch, answer.error);
             }
             Verdict::OutOfOrder => {
-                batch.state.unanswered &= !planted!(OutOfOrderProves);
-                // An earlier attempt that went unanswered may still come: behind the batch that is
-                // missed, from a connection that was given up. It stays unanswered, unless
-                // what is missed will never come.
                 let Some(entry) = self.lane_mut(id) else { return };
-                batch.state.unanswered &= !entry.half.is_cut_off(&batch);
-                if entry.half.is_next_expected(&batch) || entry.half.bump_wanted() {
-                    // Nothing before it is open, and yet the broker misses something: a real gap.
-                    entry.half.want_bump();
+                if entry.half.is_past_asking(&batch) {
+                    return self.failed(now, id, batch, answer_cause(answer));
                 }
+                entry.half.note_out_of_order(&mut batch);
                 self.retry_after_error(now, id, batch, answer.error);
             }
             Verdict::UnknownProducer => self.settle_unknown_producer(now, id, batch, answer),
@@ -126,7 +125,7 @@ impl Shard {
     ) {
         let broker = batch.state.broker;
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-            entry.half.settle_acked(batch, offset, append_time, &mut self.wakes);
+            entry.half.settle_acked(now, batch, (offset, append_time), &mut self.wakes);
             if entry.short.is_some() {
                 self.end_short(now, id, broker);
             }
@@ -328,11 +327,17 @@ impl Shard {
         }
         self.brokers[index].last_problem = Some(text.clone());
         let Connectivity::Up(connection) = old else { return };
-        for mut request in connection.into_unsettled() {
+        for (position, mut request) in connection.into_unsettled().enumerate() {
+            let mut problem = text.clone();
+            if position == 0
+                && let Some(lost) = self.count_loss(now, index, &mut request)
+            {
+                problem = format!("{text}; {lost}").into();
+            }
             // A request that the kernel did not take whole cannot have been carried out.
             let written = request.is_written() && !planted!(DisconnectWroteNothing);
             for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
-                self.retry(now, lane, batch, &text, written);
+                self.retry(now, lane, batch, &problem, written);
             }
         }
     }
@@ -353,6 +358,26 @@ impl Shard {
                  half a minute before, and a broker that refuses some says so only by closing"
             );
         }
+    }
+
+    /// The connection was lost while `request` was the next that the broker was to answer. Says so
+    /// if that happened to its batches again and again.
+    fn count_loss(&mut self, now: u64, index: usize, request: &mut Request) -> Option<LostRequest> {
+        if request.written() == 0 {
+            return None;
+        }
+        let batches = request.batches.iter_mut();
+        let losses = batches.map(|InFlightBatch { batch, .. }| {
+            batch.state.losses += 1;
+            batch.state.losses
+        });
+        let losses = losses.max().filter(|&losses| losses >= LOSSES_MAX)?;
+        let len = request.wire_len;
+        let broker = &mut self.brokers[index];
+        broker.request_limit.handle_loss(now, len);
+        let lost = LostRequest { losses, len };
+        log::warn!("broker {} at {}: {lost}", broker.id, broker.address);
+        Some(lost)
     }
 
     /// Everything unresolved fails now: the close's timeout has passed.

@@ -21,7 +21,7 @@ use crate::error::DeliveryErrorCause;
 use crate::logging as log;
 use crate::policy::RetryPolicy;
 use crate::protocol::compression::{Compression, Compressor};
-use crate::protocol::{ApiKey, BrokerId, ProducerIdentity};
+use crate::protocol::{ApiKey, BrokerId, ProducerIdentity, VERSION_FIVE_REMEMBERED_MIN};
 use crate::sync::WakeList;
 
 /// Posted lanes taken in one turn.
@@ -38,6 +38,8 @@ pub struct ShardConfig {
     pub idempotent: bool,
     /// Requests in flight on a connection, and batches in flight of a lane.
     pub in_flight_max: usize,
+    /// A lane without success for longer than this is proved again.
+    pub producer_id_idle_max: u64,
     /// How long a part-filled batch waits for more.
     pub linger: u64,
     /// From a batch's first record until its deliveries fail.
@@ -66,8 +68,14 @@ pub struct ShardConfig {
 }
 
 impl ShardConfig {
+    /// The rules for lanes of a broker that is not known yet.
     pub(super) fn drain_rules(&self) -> DrainRules {
-        DrainRules { idempotent: self.idempotent, in_flight_max: self.in_flight_max as u32 }
+        DrainRules {
+            idempotent: self.idempotent,
+            in_flight_max: self.in_flight_max as u32,
+            producer_id_idle_max: self.producer_id_idle_max,
+            connection: 0,
+        }
     }
 }
 
@@ -362,9 +370,10 @@ impl Shard {
             );
         }
         // Without one it is given up as soon as something is to be sent, for the same problem.
-        let speaks = |connection: &Connection| connection.version(ApiKey::Produce).is_some();
-        if broker.connection().is_some_and(speaks) {
+        let version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
+        if let Some(version) = version {
             broker.last_problem = None;
+            broker.remembers_one_batch = version < VERSION_FIVE_REMEMBERED_MIN;
         }
     }
 
@@ -465,6 +474,17 @@ impl Shard {
     /// Lanes that this shard owns.
     pub fn lane_count(&self) -> usize {
         self.lane_count
+    }
+
+    /// When lanes of a broker may be drained.
+    pub(super) fn drain_rules_of(&self, index: usize) -> DrainRules {
+        let (rules, broker) = (self.config.drain_rules(), &self.brokers[index]);
+        let one_at_a_time = rules.idempotent && broker.remembers_one_batch;
+        DrainRules {
+            in_flight_max: if one_at_a_time { 1 } else { rules.in_flight_max },
+            connection: broker.generation,
+            ..rules
+        }
     }
 
     pub(super) fn lane_mut(&mut self, id: LaneId) -> Option<&mut LaneEntry> {

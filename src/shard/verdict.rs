@@ -33,6 +33,16 @@ pub(super) enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Whether the batch is not sent again as it is.
+    pub(super) fn ends_batch(self) -> bool {
+        !matches!(
+            self,
+            Verdict::Written | Verdict::Duplicate | Verdict::WrongLeader | Verdict::Retry { .. }
+        )
+    }
+}
+
 pub(super) fn verdict(code: ErrorCode) -> Verdict {
     match code {
         ErrorCode::NONE => Verdict::Written,

@@ -67,7 +67,7 @@ fn one_request_at_a_time() {
 #[test]
 fn tiny_requests() {
     let cluster = cluster(1, 4);
-    let producer = builder(&cluster).configure(|c| c.request_bytes_max = 1).build().unwrap();
+    let producer = builder(&cluster).configure(|c| c.request_bytes_max = Some(1)).build().unwrap();
     let topic = producer.topic("t").unwrap();
     let deliveries: Vec<_> =
         (0..2_000_u32).map(|n| topic.send_record(to(n % 4, "v")).unwrap()).collect();

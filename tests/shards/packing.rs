@@ -33,8 +33,7 @@ fn part_filled_batches_make_no_request_longer_than_its_limit() {
         }
         world.run_for(SECOND);
         assert!(sent.iter().all(|handle| handle.offset().is_some()));
-        // The limit is one of batches; a little stands around them.
-        assert!((1..=4_500).contains(&world.longest_shared), "{} bytes", world.longest_shared);
+        assert!((1..=4_000).contains(&world.longest_shared), "{} bytes", world.longest_shared);
     }
 }
 

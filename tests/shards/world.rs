@@ -587,6 +587,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         acks: settings.acks,
         idempotent: settings.idempotent,
         in_flight_max: 5,
+        producer_id_idle_max: 900 * SECOND,
         linger: settings.linger,
         delivery_timeout: 120 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,

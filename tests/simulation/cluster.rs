@@ -82,6 +82,8 @@ impl Cluster {
                 let mut partition = Partition::new(replicas[0], replicas);
                 partition.bytes_max = plan.bytes_max;
                 partition.forgets = plan.forgets;
+                partition.remembered = plan.batches_remembered();
+                partition.producer_expiry = plan.producer_expiry;
                 partition
             });
             let partitions = partitions.collect();
@@ -150,9 +152,44 @@ impl Cluster {
         (topic, partition): (usize, usize),
         leader: Option<usize>,
     ) {
-        self.topics[topic].partitions[partition].elect(leader);
+        self.topics[topic].partitions[partition].elect(queue.now, leader);
         self.tell(queue, rng, topic, partition);
         self.fetch(queue, rng, topic, partition);
+    }
+
+    /// A replica that lacks something committed leads, if there is one; only so many are lost.
+    pub fn elect_uncleanly(
+        &mut self,
+        queue: &mut Queue,
+        rng: &mut Rng,
+        topic: usize,
+        partition: usize,
+    ) {
+        let brokers = &self.brokers;
+        let it = &mut self.topics[topic].partitions[partition];
+        let lacks = it
+            .replicas
+            .iter()
+            .copied()
+            .filter(|&replica| !brokers[replica].is_away() && it.known.leader != Some(replica));
+        let Some(leader) = lacks.min_by_key(|&replica| it.have[replica]) else { return };
+        it.elect_uncleanly(queue.now, leader);
+        self.tell(queue, rng, topic, partition);
+        self.fetch(queue, rng, topic, partition);
+    }
+
+    /// The broker stops in good order: what it leads is led by others, or by nobody until it is
+    /// back.
+    pub fn stop(&mut self, queue: &mut Queue, rng: &mut Rng, broker: usize) {
+        for (topic, partition) in self.all() {
+            let it = self.partition(topic, partition);
+            it.restarted_at[broker] = it.have[broker];
+            if it.known.leader == Some(broker) {
+                let candidate = self.candidate(rng, topic, partition);
+                let candidate = candidate.filter(|_| rng.percent(30));
+                self.elect(queue, rng, (topic, partition), candidate);
+            }
+        }
     }
 
     pub fn tell(&mut self, queue: &mut Queue, rng: &mut Rng, topic: usize, partition: usize) {
@@ -235,6 +272,8 @@ impl Cluster {
         let mut partition = Partition::new(replicas[0], replicas);
         partition.bytes_max = like.bytes_max;
         partition.forgets = self.forgets;
+        partition.remembered = like.remembered;
+        partition.producer_expiry = like.producer_expiry;
         partition.believed = [Known { leader: None, epoch: -1 }; BROKERS_MAX];
         partition
     }

@@ -29,15 +29,17 @@ impl World {
         }
         self.touched[index] = false;
         let mut more = self.client.shards[index].begin_turn(now, &port);
-        for _ in 0..ROUNDS_MAX {
+        for round in 1..=ROUNDS_MAX {
             more |= self.client.shards[index].finish_turn(now);
             if !self.transmit(index) {
                 break;
             }
+            more |= round == ROUNDS_MAX;
         }
         self.act(index);
         self.client.shards[index].wakes().wake_all();
         self.client.accumulator.flush.notify();
+        self.touched[index] |= more;
         more
     }
 
@@ -114,7 +116,7 @@ impl World {
                     let wire = self.wires.len();
                     let (net, rng) = (&self.plan.net, &mut self.rng);
                     let mut made = Wire::new(net, rng, (index, token), (broker, address.port));
-                    if self.healed {
+                    if self.healed_at.is_some() {
                         made.heal();
                     }
                     self.wires.push(made);

@@ -118,13 +118,19 @@ impl World {
                 return;
             }
             let Some(size) = it.inbound.first_chunk::<4>() else { return };
-            let end = 4 + u32::from_be_bytes(*size) as usize;
+            let size = u32::from_be_bytes(*size) as usize;
+            if size > self.plan.request_max {
+                it.broker_open = false;
+                let (net, rng) = (&self.plan.net, &mut self.rng);
+                return self.wires[wire].break_off(wire, net, rng, &mut self.queue);
+            }
+            let end = 4 + size;
             if it.inbound.len() < end {
                 return;
             }
             let frame: Vec<u8> = it.inbound.drain(..end).skip(4).collect();
             let broker = it.broker;
-            match serve(&mut self.cluster, &self.plan, broker, frame) {
+            match serve(&mut self.cluster, &self.plan, self.queue.now, broker, frame) {
                 Served::Response(bytes) => {
                     let (net, rng) = (&self.plan.net, &mut self.rng);
                     self.wires[wire].answer(wire, net, rng, &mut self.queue, bytes);
@@ -233,7 +239,7 @@ impl World {
         }
         let soon = self.rng.range(5 * MS, 60 * MS);
         match fault {
-            Fault::Kill { broker, time } => {
+            Fault::Kill { broker, time } | Fault::Restart { broker, time } => {
                 self.cluster.brokers[broker].down += 1;
                 self.cut(broker);
                 for wire in &mut self.wires {
@@ -244,6 +250,10 @@ impl World {
                 }
                 let wires = &self.wires;
                 self.busy.retain(|&wire| wires[wire].broker != broker);
+                if matches!(fault, Fault::Restart { .. }) {
+                    self.cluster.stop(&mut self.queue, &mut self.rng, broker);
+                    self.progress();
+                }
                 self.queue.push(soon, Event::Elect { broker });
                 self.queue.push(time, Event::Over(fault));
             }
@@ -282,6 +292,11 @@ impl World {
                     self.progress();
                 }
             }
+            Fault::Truncate { topic, partition } => {
+                let (queue, rng) = (&mut self.queue, &mut self.rng);
+                self.cluster.elect_uncleanly(queue, rng, topic, partition);
+                self.progress();
+            }
             Fault::Errors { topic, partition, injected } => {
                 self.cluster.partition(topic, partition).injected.extend(injected);
             }
@@ -318,7 +333,7 @@ impl World {
             self.note(format_args!("over: {fault:?}"));
         }
         match *fault {
-            Fault::Kill { broker, .. } => {
+            Fault::Kill { broker, .. } | Fault::Restart { broker, .. } => {
                 let down = &mut self.cluster.brokers[broker].down;
                 *down = down.saturating_sub(1);
                 self.is_back(broker);
@@ -368,7 +383,7 @@ impl World {
         if self.trace {
             self.note(format_args!("everything is healed"));
         }
-        self.healed = true;
+        self.healed_at = Some(self.now());
         self.channel.silent = 0;
         self.cluster.poison = 0;
         for topic in &mut self.cluster.topics {

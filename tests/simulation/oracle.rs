@@ -1,5 +1,7 @@
 //! What was sent, and what must be true of it. Knows nothing of how the client works.
 
+use std::collections::BTreeSet;
+
 use tidegate::batch::CellHandle;
 use tidegate::{Certainty, DeliveryErrorCause};
 
@@ -49,7 +51,7 @@ fn is_reason(cause: &DeliveryErrorCause, plan: &Plan) -> bool {
             code::INVALID_RECORD => plan.poison > 0,
             code::MESSAGE_TOO_LARGE | code::TOPIC_AUTHORIZATION_FAILED => true,
             // Nobody will ever tell what the log holds of it.
-            code::INVALID_EPOCH | code::UNKNOWN_PRODUCER_ID => true,
+            code::INVALID_EPOCH | code::UNKNOWN_PRODUCER_ID | code::OUT_OF_ORDER => true,
             _ => false,
         },
         _ => false,
@@ -153,12 +155,28 @@ impl Oracle {
         }
     }
 
+    /// What had all the time that a recovery may take, after everything was healed, was written:
+    /// at least if nothing before it in its partition was given up, with sequences that nobody
+    /// knows the fate of.
+    pub fn check_recovery(&self, well_since: u64) {
+        let mut in_doubt = BTreeSet::new();
+        for (id, sent) in self.sent.iter().enumerate() {
+            let Some(error) = sent.handle.error() else { continue };
+            let place = (sent.topic, sent.partition);
+            let late = matches!(error.cause(), DeliveryErrorCause::TimedOut { .. });
+            let needless = late && sent.deadline > well_since && !in_doubt.contains(&place);
+            assert!(!needless, "record {id} expired though all was well: {error}");
+            in_doubt.insert(place);
+        }
+    }
+
     fn check_acked(&self, cluster: &Cluster, plan: &Plan, id: usize, written: bool) {
         let sent = &self.sent[id];
         let mut its_logs = logs(cluster).filter(|it| (it.0, it.1) == (sent.topic, sent.partition));
         // Without the replicas' word a leader that is deposed takes records with it.
         let loses = plan.settings.acks == 1 && its_logs.clone().any(|(.., it)| it.lost_tail);
-        if plan.settings.acks == 0 || loses {
+        let is_cut_off = its_logs.clone().any(|(.., it)| it.cut_off.contains(&(id as u32)));
+        if plan.settings.acks == 0 || loses || is_cut_off {
             return;
         }
         assert!(written, "record {id} was acknowledged and is not in the log");

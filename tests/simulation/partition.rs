@@ -1,11 +1,9 @@
 //! One partition of the model: its log, its replicas, and what its leader remembers of producers,
 //! after Kafka's `UnifiedLog`, `ProducerStateManager` and `ProducerAppendInfo`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub const BROKERS_MAX: usize = 5;
-const BATCHES_REMEMBERED: usize = 5;
-
 /// Kafka's error codes, as far as the model answers with them.
 pub mod code {
     pub const NONE: i16 = 0;
@@ -50,6 +48,8 @@ struct ProducerState {
     epoch: i16,
     /// First sequence, last sequence, and the batch's place in the log.
     batches: VecDeque<(i32, i32, usize)>,
+    /// When it wrote last.
+    wrote_at: u64,
 }
 
 /// Who leads a partition, as a broker knows it.
@@ -93,6 +93,14 @@ pub struct Partition {
     pub deleted: usize,
     /// Its leaders forget producers of which nothing is left, as they did before Kafka 2.5.
     pub forgets: bool,
+    /// Batches of a producer that its leaders remember.
+    pub remembered: usize,
+    /// Its leaders forget a producer that wrote nothing for so long.
+    pub producer_expiry: u64,
+    /// How many batches of the log each replica had when it last restarted in good order.
+    pub restarted_at: [usize; BROKERS_MAX],
+    /// Records that were committed, and cut off by an election that should not have been.
+    pub cut_off: BTreeSet<u32>,
     producers: BTreeMap<i64, ProducerState>,
     pub injected: VecDeque<Injected>,
     /// Batches longer than this are refused.
@@ -117,6 +125,10 @@ impl Partition {
             high: 0,
             deleted: 0,
             forgets: false,
+            remembered: 5,
+            producer_expiry: u64::MAX,
+            restarted_at: [0; BROKERS_MAX],
+            cut_off: BTreeSet::new(),
             producers: BTreeMap::new(),
             injected: VecDeque::new(),
             bytes_max: usize::MAX,
@@ -133,7 +145,9 @@ impl Partition {
     }
 
     /// As Kafka checks a client's batch and appends it, or the error code.
-    pub fn append(&mut self, mut entry: Entry) -> Result<Appended, i16> {
+    pub fn append(&mut self, now: u64, mut entry: Entry) -> Result<Appended, i16> {
+        let expiry = self.producer_expiry;
+        self.producers.retain(|_, state| state.wrote_at.saturating_add(expiry) > now);
         let index = self.log.len();
         entry.offset = self.end_offset();
         if entry.pid >= 0 {
@@ -142,7 +156,9 @@ impl Partition {
             }
             let unknown = !self.producers.contains_key(&entry.pid);
             if self.forgets && unknown && entry.first != 0 {
-                return Err(code::UNKNOWN_PRODUCER_ID);
+                // Kafka 0.11 has no code of its own for it.
+                let code = [code::UNKNOWN_PRODUCER_ID, code::OUT_OF_ORDER];
+                return Err(code[usize::from(self.remembered == 1)]);
             }
             let state = self.producers.entry(entry.pid).or_default();
             let numbers = (entry.first, entry.last);
@@ -164,7 +180,8 @@ impl Partition {
                     return Err(code::OUT_OF_ORDER);
                 }
             }
-            remember(state, &entry, index);
+            state.wrote_at = now;
+            remember(state, &entry, index, self.remembered);
         }
         self.log.push(entry);
         if let Some(leader) = self.known.leader {
@@ -204,32 +221,67 @@ impl Partition {
     }
 
     /// Another replica leads; what it has not got is gone.
-    pub fn elect(&mut self, leader: Option<usize>) {
+    pub fn elect(&mut self, now: u64, leader: Option<usize>) {
         self.known.epoch += 1;
         self.known.leader = leader;
         let Some(leader) = leader else { return };
         assert!(self.isr[leader] && self.have[leader] >= self.high, "the model loses records");
+        self.lead(now, leader);
+    }
+
+    /// A replica leads that lacks what was committed (unclean.leader.election.enable).
+    pub fn elect_uncleanly(&mut self, now: u64, leader: usize) {
+        self.known = Known { leader: Some(leader), epoch: self.known.epoch + 1 };
+        for entry in &self.log[self.have[leader].min(self.high)..self.high] {
+            self.cut_off.extend(&entry.records);
+        }
+        self.high = self.high.min(self.have[leader]);
+        self.deleted = self.deleted.min(self.have[leader]);
+        // The others have what they should not have until they have fetched from this one.
+        self.isr = [false; BROKERS_MAX];
+        self.isr[leader] = true;
+        self.lead(now, leader);
+    }
+
+    fn lead(&mut self, now: u64, leader: usize) {
         self.lost_tail |= self.have[leader] < self.log.len();
         self.log.truncate(self.have[leader]);
         for have in &mut self.have {
             *have = (*have).min(self.log.len());
         }
+        for restarted_at in &mut self.restarted_at {
+            *restarted_at = (*restarted_at).min(self.log.len());
+        }
+        self.load_producers(now, leader);
+    }
+
+    /// What a replica knows of producers: of those before its last restart, their last batch; what
+    /// came afterwards it followed batch by batch.
+    fn load_producers(&mut self, now: u64, leader: usize) {
+        let wrote_at: BTreeMap<_, _> =
+            self.producers.iter().map(|(&pid, state)| (pid, state.wrote_at)).collect();
         self.producers.clear();
         let from = if self.forgets { self.deleted } else { 0 };
         for (index, entry) in self.log.iter().enumerate().skip(from) {
-            if entry.pid >= 0 {
-                remember(self.producers.entry(entry.pid).or_default(), entry, index);
+            if entry.pid < 0 {
+                continue;
             }
+            let is_snapshot = index < self.restarted_at[leader];
+            let remembered = if is_snapshot { 1 } else { self.remembered };
+            let state = self.producers.entry(entry.pid).or_default();
+            state.wrote_at = wrote_at.get(&entry.pid).copied().unwrap_or(now);
+            remember(state, entry, index, remembered);
         }
     }
 }
 
-fn remember(state: &mut ProducerState, entry: &Entry, index: usize) {
+fn remember(state: &mut ProducerState, entry: &Entry, index: usize, remembered: usize) {
     if entry.epoch != state.epoch {
-        *state = ProducerState { epoch: entry.epoch, ..Default::default() };
+        state.batches.clear();
+        state.epoch = entry.epoch;
     }
     state.batches.push_back((entry.first, entry.last, index));
-    if state.batches.len() > BATCHES_REMEMBERED {
+    while state.batches.len() > remembered {
         state.batches.pop_front();
     }
 }

@@ -7,6 +7,9 @@ use super::rng::Rng;
 
 pub const MS: u64 = 1_000_000;
 
+/// The highest version of Produce that brokers have, as often as it is here.
+const PRODUCE_MAX: [i16; 8] = [3, 7, 9, 12, 12, 12, 13, 13];
+
 /// Something that goes wrong. Brokers, topics and partitions by their index.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -44,6 +47,11 @@ pub enum Fault {
     Readdress { broker: usize, time: u64 },
     /// Metadata and producer ids go unanswered for so long.
     Silence { time: u64 },
+    /// It stops in good order, and starts again after so long: of each producer it remembers the
+    /// last batch only.
+    Restart { broker: usize, time: u64 },
+    /// The partition's leader changes to a replica that lacks what was committed, if there is one.
+    Truncate { topic: usize, partition: usize },
 }
 
 /// Records sent at one time to one partition.
@@ -73,7 +81,9 @@ pub struct Settings {
     pub idempotent: bool,
     pub in_flight: usize,
     pub linger: u64,
+    pub producer_id_idle_max: u64,
     pub batch_size: usize,
+    pub request_bytes_max: usize,
     pub pool_bytes: usize,
     pub request_timeout: u64,
     pub broker_timeout_ms: i32,
@@ -128,9 +138,18 @@ pub struct Plan {
     pub bytes_max: usize,
     /// Records that a broker refuses, one of so many; 0 for none.
     pub poison: u32,
+    /// Brokers close connections over longer requests.
+    pub request_max: usize,
+    /// Brokers forget a producer that has written nothing to a partition for longer than this.
+    pub producer_expiry: u64,
 }
 
 impl Plan {
+    /// Batches of a producer that brokers remember.
+    pub fn batches_remembered(&self) -> usize {
+        if self.produce_max < 5 { 1 } else { 5 }
+    }
+
     pub fn new(seed: u64) -> Plan {
         let rng = &mut Rng::new(seed, 1);
         let brokers = rng.range(3, BROKERS_MAX as u64) as usize;
@@ -147,8 +166,22 @@ impl Plan {
             topics[0].partitions = 1;
             (settings.batch_size, settings.in_flight) = (200, 5);
         }
-        let ends_at = rng.range(100, 1_000) * MS;
+        let mut ends_at = rng.range(100, 1_000) * MS;
         let mut loads = loads(rng, &topics, ends_at);
+        // Long silences, each followed by a burst of several batches.
+        let is_quiet = !is_busy && rng.percent(10);
+        if is_quiet {
+            (settings.delivery_timeout, settings.producer_id_idle_max) = (60 * MS, 100 * MS);
+            (settings.batch_size, settings.in_flight) = (200, 5);
+            settings.request_timeout = settings.request_timeout.min(60 * MS);
+            for (index, load) in loads.iter_mut().enumerate() {
+                load.at = (index / 4) as u64 * 300 * MS + rng.range(0, 2 * MS);
+                (load.records, load.bytes) = (rng.range(5, 20) as u32, 150);
+                (load.topic, load.partition) = (0, 0);
+            }
+            loads.sort_by_key(|load| load.at);
+            ends_at = loads.last().map_or(ends_at, |load| load.at + 200 * MS);
+        }
         if is_busy {
             loads.iter_mut().for_each(|load| load.records = rng.range(5, 30) as u32);
         }
@@ -167,19 +200,36 @@ impl Plan {
             for _ in 0..rng.range(2, 8) {
                 let at = rng.range(0, ends_at);
                 let error = Fault::Errors { topic: 0, partition: 0, injected: vec![lost] };
-                let cuts = (0..brokers).map(|broker| Fault::Cut { broker });
+                let restarts = rng.percent(50);
+                let cuts = (0..brokers).map(|broker| match restarts {
+                    true => Fault::Restart { broker, time: MS },
+                    false => Fault::Cut { broker },
+                });
                 let soon = at + rng.range(0, 10 * MS);
                 faults.push((at, error));
                 faults.extend(cuts.map(|cut| (soon, cut)));
             }
         }
+        if is_quiet {
+            // Nothing that could arrive after its producer was forgotten, but refusals.
+            let refused = Injected { code: code::NOT_ENOUGH_REPLICAS, appends: false };
+            let error = Fault::Errors { topic: 0, partition: 0, injected: vec![refused] };
+            let bursts = loads.iter().step_by(4);
+            faults = bursts.map(|load| (load.at.saturating_sub(MS), error.clone())).collect();
+        }
         // Of its own numbers: what the other faults of a seed are stays as it was.
         let apart = &mut Rng::new(seed, 3);
-        if apart.percent(15) {
+        if apart.percent(15) && !is_quiet {
             let at = apart.range(0, ends_at / 2);
             faults.push((at, Fault::Isolate { broker: apart.below(brokers) }));
         }
-        let cut = if rng.percent(40) { rng.pick(&[5, 20, 60, 90]) } else { 0 };
+        let is_narrow = rng.percent(10);
+        if is_narrow {
+            // Many batches wait for one request.
+            loads.iter_mut().for_each(|load| load.at = load.at / (100 * MS) * 100 * MS);
+            loads.iter_mut().for_each(|load| load.records += 4);
+        }
+        let cut = if rng.percent(40) && !is_quiet { rng.pick(&[5, 20, 60, 90]) } else { 0 };
         let net = Net {
             latency: rng.pick(&[(MS / 10, MS / 5), (MS / 2, 2 * MS), (MS / 10, 8 * MS)]),
             split: rng.pick(&[0, 0, 10, 50]),
@@ -201,7 +251,8 @@ impl Plan {
             } else {
                 rng.pick(&[Ending::FailAll, Ending::Drop])
             },
-            produce_max: rng.pick(&[3, 7, 9, 12, 12, 12, 13, 13]),
+            // Brokers remember one batch of a producer, or five.
+            produce_max: if is_busy { rng.pick(&[3, 13]) } else { rng.pick(&PRODUCE_MAX) },
             forgets: rng.percent(30),
             hints: rng.percent(50),
             tells_duplicates: rng.percent(30),
@@ -209,6 +260,10 @@ impl Plan {
             first_sequence: if rng.percent(20) { i32::MAX - rng.below(20) as i32 } else { 0 },
             bytes_max: if rng.percent(10) { settings.batch_size / 2 } else { usize::MAX },
             poison: if rng.percent(10) { 20 } else { 0 },
+            // A single batch gets through.
+            request_max: if is_narrow { 2 * settings.batch_size + 200 } else { usize::MAX },
+            // Long after the last record that could be sent again has expired.
+            producer_expiry: if is_quiet { 3 * settings.delivery_timeout } else { u64::MAX },
             settings,
         }
     }
@@ -231,11 +286,13 @@ fn settings(rng: &mut Rng) -> Settings {
         idempotent,
         in_flight: rng.pick(&[1, 2, 3, 5, 5, 5]),
         linger: if rng.percent(60) { 0 } else { rng.range(1, 10) * MS },
+        producer_id_idle_max: 900_000 * MS,
+        request_bytes_max: 1 << 20,
         batch_size: rng.pick(&[200, 400, 1_000, 4_000]),
         pool_bytes: rng.pick(&[256 << 10, 512 << 10, 1 << 20]),
         request_timeout,
         broker_timeout_ms: (request_timeout / MS) as i32 / rng.range(1, 4) as i32,
-        delivery_timeout: rng.pick(&[60, 200, 600, 2_000, 2_000]) * MS,
+        delivery_timeout: rng.pick(&[60, 200, 600, 2_000, 2_000, 8_000]) * MS,
         retry_backoff_ms: rng.pick(&[2, 20, 100]),
         compression,
     }
@@ -263,7 +320,7 @@ fn fault(rng: &mut Rng, brokers: usize, topics: &[Topic]) -> Fault {
     let topic = rng.below(topics.len());
     let partition = rng.below(topics[topic].partitions);
     let time = rng.pick(&[3, 20, 80, 300]) * MS;
-    match rng.below(18) {
+    match rng.below(21) {
         0 => Fault::Kill { broker, time },
         1 | 2 => Fault::Pause { broker, time },
         3 => Fault::Lag { broker, time },
@@ -280,6 +337,8 @@ fn fault(rng: &mut Rng, brokers: usize, topics: &[Topic]) -> Fault {
         16 => Fault::Delete { topic, partition },
         // Mostly it outlasts the run: there is much that could go to the old address.
         17 => Fault::Readdress { broker, time: rng.pick(&[time, 5_000 * MS]) },
+        18 => Fault::Restart { broker, time: rng.pick(&[2, 5, 20]) * MS },
+        19 => Fault::Truncate { topic, partition },
         _ => Fault::Silence { time },
     }
 }

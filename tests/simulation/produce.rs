@@ -75,7 +75,13 @@ pub enum Served {
 }
 
 /// One request frame, without its size, received by `broker`.
-pub fn serve(cluster: &mut Cluster, plan: &Plan, broker: usize, frame: Vec<u8>) -> Served {
+pub fn serve(
+    cluster: &mut Cluster,
+    plan: &Plan,
+    now: u64,
+    broker: usize,
+    frame: Vec<u8>,
+) -> Served {
     let key = i16::from_be_bytes([frame[0], frame[1]]);
     let version = i16::from_be_bytes([frame[2], frame[3]]);
     let api = ApiKey::try_from(key).expect("the client asks what Kafka knows");
@@ -97,7 +103,7 @@ pub fn serve(cluster: &mut Cluster, plan: &Plan, broker: usize, frame: Vec<u8>) 
             let (topics, parts) = (Vec::new(), Vec::new());
             let mut pending =
                 Pending { broker, correlation, version, acks, timeout_ms, topics, parts };
-            pending.append_all(cluster, plan, request);
+            pending.append_all(cluster, plan, now, request);
             Served::Produce(pending)
         }
         api => panic!("shards ask only ApiVersions and Produce, not {api:?}"),
@@ -109,7 +115,7 @@ fn append(
     plan: &Plan,
     (broker, topic, index): (usize, usize, i32),
     (entry, bytes): (Entry, usize),
-    acks: i16,
+    (acks, now): (i16, u64),
     refused: &mut Vec<i32>,
 ) -> State {
     let failed = |code| State::Done { code, offset: -1 };
@@ -143,7 +149,7 @@ fn append(
         return failed(injected.code);
     }
     let told = injected.map_or(code::NONE, |injected| injected.code);
-    match partition.append(entry) {
+    match partition.append(now, entry) {
         Err(code) => failed(code),
         Ok(appended) => {
             let tells = appended.duplicate && plan.tells_duplicates;
@@ -176,7 +182,13 @@ fn read_batch(topic: usize, partition: i32, bytes: &[u8]) -> Entry {
 }
 
 impl Pending {
-    fn append_all(&mut self, cluster: &mut Cluster, plan: &Plan, request: ProduceRequest) {
+    fn append_all(
+        &mut self,
+        cluster: &mut Cluster,
+        plan: &Plan,
+        now: u64,
+        request: ProduceRequest,
+    ) {
         for data in request.topic_data {
             let by_id = self.version >= 13;
             // The last byte counts topics of one name.
@@ -199,7 +211,10 @@ impl Pending {
                 let bytes = records.len();
                 let state = match is_gone {
                     true => State::Done { code: code::UNKNOWN_TOPIC_ID, offset: -1 },
-                    false => append(cluster, plan, place, (entry, bytes), self.acks, &mut refused),
+                    false => {
+                        let request = (self.acks, now);
+                        append(cluster, plan, place, (entry, bytes), request, &mut refused)
+                    }
                 };
                 self.parts.push(Part { topic, id, partition: data.index, state, refused, batch });
             }

@@ -42,7 +42,7 @@ impl Options {
                 "--trace" => options.trace = true,
                 "--bug" => {
                     let name = given.next().unwrap_or_default();
-                    let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+                    let bug = Bug::all().find(|bug| format!("{bug:?}") == name);
                     options.bug = Some(bug.ok_or_else(|| format!("there is no bug {name}"))?);
                 }
                 _ => rest.push(argument),
@@ -99,8 +99,7 @@ fn report(failed: &[(u64, String)]) -> String {
 
 /// Runs each bug until a seed finds it, and prints how many seeds that took.
 fn find_bugs(seeds: u64, only: Option<Bug>) -> Result<(), Failed> {
-    let bugs: Vec<_> =
-        Bug::ALL.into_iter().filter(|&bug| only.is_none_or(|it| it == bug)).collect();
+    let bugs: Vec<_> = Bug::all().filter(|&bug| only.is_none_or(|it| it == bug)).collect();
     let mut silent = Vec::new();
     let mut table = String::from("planted bugs, and the seeds that it took to find them:\n");
     for bug in bugs {

@@ -68,7 +68,8 @@ pub struct World {
     pub busy: BTreeSet<usize>,
     pub channel: Channel,
     pub trace: bool,
-    pub healed: bool,
+    /// When everything was healed, nanoseconds.
+    pub healed_at: Option<u64>,
     /// Shards that something happened to since their last turn.
     pub touched: Vec<bool>,
     pub tokens: Vec<tidegate::shard::Token>,
@@ -100,7 +101,7 @@ impl World {
             busy: BTreeSet::new(),
             channel: Channel::default(),
             trace,
-            healed: false,
+            healed_at: None,
             touched: vec![true; shards],
             tokens: Vec::new(),
             value: Vec::new(),
@@ -134,6 +135,10 @@ impl World {
         }
         self.trace_outcomes();
         self.oracle.check(&self.cluster, &self.plan);
+        if self.plan.ending == Ending::Heal {
+            let well_since = self.healed_at.expect("it ended so") + RECOVERY_MAX;
+            self.oracle.check_recovery(well_since);
+        }
         self.drop_shards();
         self.client.accumulator.pool.assert_all_free();
     }

@@ -97,7 +97,7 @@ fn c05_while_something_is_in_flight_no_retry_goes_out() {
 
 #[test]
 fn c17_nothing_goes_to_a_new_leader_before_the_attempts_at_the_old_one_settled() {
-    for rules in [RULES, DrainRules { idempotent: false, in_flight_max: 5 }] {
+    for rules in [RULES, DrainRules { idempotent: false, ..RULES }] {
         let bench = Bench::new(1 << 20, 1 << 14);
         let mut half = proved(&bench);
         for value in ["a", "b", "c"] {
@@ -409,7 +409,7 @@ fn c19_a_recreated_topic_gets_a_new_epoch_and_sequences_from_zero() {
     let batch = drain(&mut half);
     assert_eq!(number(&batch), (0, 1));
     half.belong_to(TopicId([2; 16]));
-    for rules in [RULES, DrainRules { idempotent: false, in_flight_max: 5 }] {
+    for rules in [RULES, DrainRules { idempotent: false, ..RULES }] {
         assert_eq!(half.drainable(0, rules), Drainable::Later, "an attempt at the old one is open");
     }
     half.settle_refused(batch);
@@ -473,7 +473,6 @@ fn c09_what_is_behind_a_batch_that_is_in_no_log_is_cut_off() {
 fn c05_while_a_batch_is_sent_again_nothing_else_is() {
     let bench = Bench::new(1 << 20, 1 << 14);
     let mut half = bench.led_half();
-    let rules = DrainRules { idempotent: true, in_flight_max: 5 };
     let _first = bench.sealed(&half.lane, b"first");
     let batch = drain(&mut half);
     ack(&mut half, batch, 0);
@@ -482,10 +481,10 @@ fn c05_while_a_batch_is_sent_again_nothing_else_is() {
     let batch = drain(&mut half);
     half.settle_for_retry(batch);
     let batch = drain(&mut half);
-    assert_eq!(half.drainable(0, rules), Drainable::Later);
+    assert_eq!(half.drainable(0, RULES), Drainable::Later);
     ack(&mut half, batch, 1);
     // Afterwards there are several again.
     bench.sealed(&half.lane, b"last");
     let _next = drain(&mut half);
-    assert_eq!(half.drainable(0, rules), Drainable::Now);
+    assert_eq!(half.drainable(0, RULES), Drainable::Now);
 }

@@ -1,6 +1,7 @@
 //! Tests of lanes and batches on a clock that only the test moves.
 
 mod bytes;
+mod doubts;
 mod halves;
 mod lanes;
 mod pieces;
@@ -18,7 +19,12 @@ use crate::sync::WakeList;
 
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const DELIVERY_TIMEOUT: u64 = 120_000 * MS;
-pub(super) const RULES: DrainRules = DrainRules { idempotent: true, in_flight_max: 5 };
+pub(super) const RULES: DrainRules = DrainRules {
+    idempotent: true,
+    in_flight_max: 5,
+    producer_id_idle_max: 900_000 * MS,
+    connection: 0,
+};
 pub(super) const ANY_ERROR: DeliveryErrorCause = DeliveryErrorCause::Dropped;
 
 /// A clock that stands still until the test sets it.
@@ -147,7 +153,7 @@ pub(super) fn drain(half: &mut LaneHalf) -> Box<Batch> {
 }
 
 pub(super) fn ack(half: &mut LaneHalf, batch: Box<Batch>, offset: i64) {
-    half.settle_acked(batch, Some(offset), None, &mut WakeList::default());
+    half.settle_acked(0, batch, (Some(offset), None), &mut WakeList::default());
 }
 
 /// The whole batch as it goes over the wire.

@@ -53,7 +53,8 @@ fn a_file_in_kafkas_names_sets_every_field() {
 #[test]
 fn own_names_set_own_fields() {
     let config = read(
-        "tidegate.request.bytes.max=1000\ntidegate.metadata.min.refresh.ms=1\n\
+        "tidegate.request.bytes.max=1000\ntidegate.producer.id.idle.max.ms=9\n\
+         tidegate.metadata.min.refresh.ms=1\n\
          tidegate.topic.unknown.max.ms=2\ntidegate.allow.auto.create.topics=TRUE\n\
          tidegate.tcp.keepalive.ms=0\ntidegate.close.on.drop.ms=3\ntidegate.lanes.max=4\n\
          tidegate.brokers.max=5\ntidegate.high.watermark=7\ntidegate.low.watermark=6\n\
@@ -61,7 +62,8 @@ fn own_names_set_own_fields() {
          tidegate.backoff.strategy=drop\n",
     );
     let millis = Duration::from_millis;
-    assert_eq!((config.request_bytes_max, config.metadata_min_refresh), (1_000, millis(1)));
+    assert_eq!((config.request_bytes_max, config.metadata_min_refresh), (Some(1_000), millis(1)));
+    assert_eq!(config.producer_id_idle_max, millis(9));
     assert_eq!((config.topic_unknown_max, config.allow_auto_create_topics), (millis(2), true));
     assert_eq!((config.tcp_keepalive, config.close_on_drop), (None, millis(3)));
     assert_eq!((config.lanes_max, config.brokers_max), (4, 5));

@@ -277,6 +277,7 @@ fn view(account: AccountId) -> View {
     let topic = TopicView {
         id: TopicId::ZERO,
         partitions: vec![partition; PARTITIONS],
+        replaced: TopicId::ZERO,
         count: PARTITIONS as u32,
     };
     let snapshot = ClusterSnapshot {
@@ -307,6 +308,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
         acks: -1,
         idempotent: true,
         in_flight_max: 5,
+        producer_id_idle_max: 900_000_000_000,
         linger: 0,
         delivery_timeout: DELIVERY_TIMEOUT,
         request_timeout_ms: (REQUEST_TIMEOUT / MS) as i32,
