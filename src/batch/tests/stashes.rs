@@ -393,7 +393,7 @@ fn only_what_a_flush_waits_for_wakes_it() {
         }
         let batch = drain(&mut half);
         let mut wakes = WakeList::default();
-        half.settle_acked(batch, Some(0), None, &mut wakes);
+        half.settle_acked(0, batch, (Some(0), None), &mut wakes);
         assert!(handle.offset().is_some());
         wakes.take_flushers()
     };
