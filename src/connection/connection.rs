@@ -411,7 +411,7 @@ impl Connection {
         }
         match self.requests.front() {
             Some(request) if request.deadline <= now => Err(ConnectionError::new(format_args!(
-                "a {:?} request was not answered within request_timeout = {:?}",
+                "{:?} was not answered within request_timeout = {:?}",
                 request.kind.api_key(),
                 std::time::Duration::from_nanos(self.config.request_timeout)
             ))),
