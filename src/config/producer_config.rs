@@ -121,7 +121,7 @@ pub struct ProducerConfig {
     /// away; lower it where thousands of producers share a cluster. `tidegate.reconnect.quick.ms`.
     pub reconnect_quick: Duration,
     /// How long each address of a broker may take to accept a connection and to answer its first
-    /// request, and a name to be looked up; connecting is given or takes a fifth of it, at random.
+    /// request, give or take a fifth at random; and how long a name may take to be looked up.
     /// Default: 10 s. `socket.connection.setup.timeout.ms`.
     pub connection_setup_timeout: Duration,
     /// What `connection_setup_timeout` grows to, twice as long with each failure in a row of an
