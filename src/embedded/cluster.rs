@@ -135,6 +135,26 @@ impl EmbeddedCluster {
         self.look(topic, partition, |p| p.lead(-1)).is_some()
     }
 
+    /// An unclean election: a replica leads, in the next leader epoch, that lacks everything from
+    /// the batch on that holds `offset`, acknowledged or not. Needs payloads to be kept. False if
+    /// there is no such partition.
+    pub fn cut_off(&self, topic: &str, partition: i32, offset: i64) -> bool {
+        self.look(topic, partition, |p| p.cut_off(offset)).is_some()
+    }
+
+    /// The leader remembers only the last batch of each producer, as after a clean restart: its
+    /// snapshot holds no more. (Brokers that are stopped and started again here forget nothing.)
+    /// False if there is no such partition.
+    pub fn forget_all_but_last_batches(&self, topic: &str, partition: i32) -> bool {
+        self.look(topic, partition, |p| p.producers().keep_last()).is_some()
+    }
+
+    /// The leader forgets every producer, as one that was idle for `producer.id.expiration.ms`.
+    /// False if there is no such partition.
+    pub fn forget_producers(&self, topic: &str, partition: i32) -> bool {
+        self.look(topic, partition, |p| p.producers().forget()).is_some()
+    }
+
     /// Stops a broker: its listener and connections are closed, and connecting to it is refused. It
     /// stays in metadata and keeps its partitions, as if nobody had noticed, until
     /// [`fail_over`](Self::fail_over). Nothing happens if it is stopped already.

@@ -20,7 +20,6 @@ pub(super) mod error {
     pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
     pub(crate) const INVALID_REQUEST: i16 = 42;
     pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
-    pub(crate) const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
     pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
     pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
     pub(crate) const INVALID_RECORD: i16 = 87;
@@ -104,6 +103,26 @@ impl Partition {
         self.leader_epoch += 1;
     }
 
+    /// Another leader, in its next epoch, lacks everything from the batch on that holds `offset`:
+    /// an unclean election. Batches are told apart only where payloads are kept.
+    pub(super) fn cut_off(&mut self, offset: i64) {
+        let end = |batch: &StoredBatch| batch.base_offset + i64::from(batch.header.record_count);
+        self.batches.retain(|batch| end(batch) <= offset);
+        self.offset_next = self.batches.last().map_or(0, end);
+        self.leader_epoch += 1;
+        self.producers.forget();
+        for batch in &self.batches {
+            if let Some(claim) = claim_of(&batch.header) {
+                self.producers.appended(&claim, batch.base_offset);
+            }
+        }
+    }
+
+    /// What the leader remembers of producers.
+    pub(super) fn producers(&mut self) -> &mut ProducerStates {
+        &mut self.producers
+    }
+
     /// The offset that the next record gets.
     pub(super) fn high_watermark(&self) -> i64 {
         self.offset_next
@@ -117,12 +136,7 @@ impl Partition {
         submitted: &Submitted,
         append_time: Option<i64>,
     ) -> Result<Appended, Refusal> {
-        let claim = (header.producer_id >= 0).then_some(Claim {
-            producer_id: header.producer_id,
-            epoch: header.producer_epoch,
-            sequence_first: header.base_sequence,
-            records: header.record_count,
-        });
+        let claim = claim_of(header);
         if let Some(claim) = &claim
             && let Verdict::Duplicate { base_offset } = self.producers.check(claim)?
         {
@@ -160,4 +174,13 @@ impl Partition {
         }
         out
     }
+}
+
+fn claim_of(header: &BatchHeader) -> Option<Claim> {
+    (header.producer_id >= 0).then_some(Claim {
+        producer_id: header.producer_id,
+        epoch: header.producer_epoch,
+        sequence_first: header.base_sequence,
+        records: header.record_count,
+    })
 }

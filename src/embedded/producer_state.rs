@@ -85,15 +85,22 @@ impl ProducerStates {
         if claim.sequence_first == next {
             return Ok(Verdict::Append);
         }
-        // Sequences live on a circle of 2^31; what is less than half of it behind is old.
-        let behind = next.wrapping_sub(claim.sequence_first) & i32::MAX;
-        if behind < 1 << 30 {
-            return Err(Refusal::new(
-                error::DUPLICATE_SEQUENCE_NUMBER,
-                "older than the batches that are remembered",
-            ));
+        // Also what is older than the batches that are remembered is out of order to a broker.
+        let words = "neither the next batch nor one that is remembered";
+        Err(Refusal::new(error::OUT_OF_ORDER_SEQUENCE_NUMBER, words))
+    }
+
+    /// Forgets every producer, as if each had been idle for `producer.id.expiration.ms`.
+    pub(super) fn forget(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Forgets all but the last batch of each producer, as a broker does that restarts in good
+    /// order: its snapshot holds no more.
+    pub(super) fn keep_last(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.batches.drain(..entry.batches.len() - 1);
         }
-        Err(Refusal::new(error::OUT_OF_ORDER_SEQUENCE_NUMBER, "a gap in the sequence"))
     }
 
     /// Remembers a batch that [`ProducerStates::check`] let through and that was appended.
@@ -185,7 +192,7 @@ mod tests {
             let base_offset = i64::from(i) * 2;
             assert_eq!(p.send(0, i * 2, 2), Ok(Verdict::Duplicate { base_offset }));
         }
-        assert_eq!(p.send(0, 0, 2), Err(error::DUPLICATE_SEQUENCE_NUMBER));
+        assert_eq!(p.send(0, 0, 2), Err(error::OUT_OF_ORDER_SEQUENCE_NUMBER));
         assert_eq!(p.offset, 12);
     }
 
@@ -193,8 +200,8 @@ mod tests {
     fn a_batch_of_other_length_is_no_duplicate() {
         let mut p = Partition::default();
         p.send(0, 0, 4).unwrap();
-        assert_eq!(p.send(0, 0, 3), Err(error::DUPLICATE_SEQUENCE_NUMBER));
-        assert_eq!(p.send(0, 2, 4), Err(error::DUPLICATE_SEQUENCE_NUMBER));
+        assert_eq!(p.send(0, 0, 3), Err(error::OUT_OF_ORDER_SEQUENCE_NUMBER));
+        assert_eq!(p.send(0, 2, 4), Err(error::OUT_OF_ORDER_SEQUENCE_NUMBER));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! is deposed while it waits for its followers, and they may have the batch.
 
 use super::*;
-use tidegate::embedded::Fault;
+use tidegate::embedded::{ClusterStats, Fault};
 use tidegate::{Certainty, DeliveryErrorCause};
 
 const PRODUCE: i16 = 0;
@@ -124,4 +124,54 @@ fn the_innocent_of_a_batch_that_may_be_written_are_not_sent_again() {
     close(&producer);
     acked(after);
     assert_eq!(log(&cluster), ["warm", "0", "1", "2", "after"]);
+}
+
+/// Waits until so many Produce requests were received.
+fn received(cluster: &EmbeddedCluster, requests: u64) {
+    let all = |stats: &ClusterStats| stats.requests_of(PRODUCE) >= requests;
+    assert!(cluster.wait_until(secs(60), all), "{requests} requests arrive");
+}
+
+#[test]
+fn c50_f43_after_an_unclean_election_records_flow_again_at_once() {
+    let cluster = cluster(1, 1);
+    let producer =
+        builder(&cluster).request_timeout(millis(500)).delivery_timeout(secs(110)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    acked(topic.send((), "kept").unwrap());
+    acked(topic.send((), "cut off").unwrap());
+    let before = cluster.stats().requests_of(PRODUCE);
+    cluster.script(Fault::silence());
+    let unanswered = topic.send((), "unanswered").unwrap();
+    received(&cluster, before + 1);
+    cluster.cut_off("t", 0, 1);
+    let start = Instant::now();
+    assert_eq!(acked(unanswered).offset(), Some(1));
+    assert!(start.elapsed() < secs(50), "long before it would have expired");
+    acked(topic.send((), "next").unwrap());
+    close(&producer);
+    assert_eq!(log(&cluster), ["kept", "unanswered", "next"]);
+}
+
+#[test]
+fn c50_f55_a_clean_restart_beside_several_unanswered_batches_doubles_none() {
+    let cluster = cluster(1, 1);
+    // Each record is a batch of its own.
+    let producer = patient(&cluster).batch_size(1).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    acked(topic.send((), "first").unwrap());
+    let before = cluster.stats().requests_of(PRODUCE);
+    cluster.script(Fault::silence().after_append().times(4));
+    let values = ["a", "b", "c", "d"];
+    let sent: Vec<_> = values.iter().map(|value| topic.send((), *value).unwrap()).collect();
+    received(&cluster, before + 4);
+    cluster.stop_broker(1);
+    cluster.forget_all_but_last_batches("t", 0);
+    cluster.restart_broker(1).unwrap();
+    for delivery in sent {
+        acked(delivery);
+    }
+    acked(topic.send((), "last").unwrap());
+    close(&producer);
+    assert_eq!(log(&cluster), ["first", "a", "b", "c", "d", "last"]);
 }

@@ -41,7 +41,7 @@ fn number(batch: &Batch) -> (i16, i32) {
 }
 
 #[test]
-fn c49_after_a_long_silence_one_batch_goes_alone() {
+fn c49_f42_after_a_long_silence_one_batch_goes_alone() {
     let bench = Bench::new(1 << 20, 1 << 14);
     let (mut half, _handles, batches) = in_flight(&bench, &["a"]);
     let [batch] = <[_; 1]>::try_from(batches).unwrap_or_else(|_| unreachable!("one was drained"));
