@@ -93,6 +93,8 @@ pub struct Connection {
     answered: bool,
     /// When something was last sent or received, nanoseconds, monotonic.
     last_activity: u64,
+    /// How long the machine was asleep since, which the monotonic clock does not count.
+    slept: u64,
     last_sent: u64,
 }
 
@@ -115,6 +117,7 @@ impl Connection {
             window: usize::MAX,
             answered: false,
             last_activity: now,
+            slept: 0,
             last_sent: 0,
         };
         connection.send_api_versions(now, ApiKey::ApiVersions.versions().max);
@@ -156,9 +159,19 @@ impl Connection {
         self.last_sent
     }
 
-    /// When something was last sent or received, same clock.
-    pub fn last_activity(&self) -> u64 {
-        self.last_activity
+    /// When nothing will have been sent or received for `idle_max`, same clock. The time that the
+    /// machine was asleep counts.
+    pub fn idle_at(&self, idle_max: u64) -> u64 {
+        self.last_activity.saturating_add(idle_max.saturating_sub(self.slept))
+    }
+
+    /// The machine was asleep for `span`, in nanoseconds.
+    pub fn handle_suspended(&mut self, span: u64) {
+        self.slept = self.slept.saturating_add(span);
+    }
+
+    fn mark_active(&mut self, now: u64) {
+        (self.last_activity, self.slept) = (now, 0);
     }
 
     /// Whether the broker answered anything after the handshake.
@@ -219,7 +232,7 @@ impl Connection {
         request.deadline =
             now.max(self.throttled_until).saturating_add(self.config.request_timeout);
         self.last_sent = now;
-        self.last_activity = now;
+        self.mark_active(now);
         self.requests.push_back(request);
     }
 
@@ -265,7 +278,7 @@ impl Connection {
     /// The socket took `bytes`. Requests that get no response settle with their last byte: they
     /// are appended to `settled`.
     pub fn handle_written(&mut self, now: u64, mut bytes: usize, settled: &mut Vec<Request>) {
-        self.last_activity = now;
+        self.mark_active(now);
         while bytes > 0 {
             let request = &mut self.requests[self.written];
             bytes = request.add_written(bytes);
@@ -293,7 +306,7 @@ impl Connection {
 
     /// `bytes` of [`space`](Connection::space) were filled.
     pub fn handle_filled(&mut self, now: u64, bytes: usize) {
-        self.last_activity = now;
+        self.mark_active(now);
         self.decoder.filled(bytes);
     }
 

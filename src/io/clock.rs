@@ -34,6 +34,38 @@ impl MonotonicClock for Clock {
     }
 }
 
+/// Shorter sleeps of the machine are not told of. Readings are exact to a tenth of a second, and no
+/// connection dies of this.
+const SUSPEND_MIN: u64 = 1_000_000_000;
+
+/// Notices that the machine was asleep, which [`Clock`] does not count.
+#[derive(Debug)]
+pub(super) struct SleepWatch {
+    /// How long it had been asleep when that was last told.
+    told: Option<u64>,
+}
+
+impl SleepWatch {
+    /// One that tells of sleeps from now on.
+    pub(super) fn new() -> Self {
+        SleepWatch { told: sys::asleep_ns() }
+    }
+
+    /// How long the machine was asleep since this was last told; 0 if it was not.
+    pub(super) fn look(&mut self) -> u64 {
+        sys::asleep_ns().map_or(0, |asleep| self.observe(asleep))
+    }
+
+    fn observe(&mut self, asleep: u64) -> u64 {
+        let span = asleep.saturating_sub(*self.told.get_or_insert(asleep));
+        if span < SUSPEND_MIN {
+            return 0;
+        }
+        self.told = Some(asleep);
+        span
+    }
+}
+
 /// Parks the calling thread until it is unparked or a time has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadDeadline(Option<Instant>);
@@ -62,5 +94,27 @@ impl ThreadDeadline {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspend_is_told_once_and_noise_never() {
+        const S: u64 = 1_000_000_000;
+        let mut watch = SleepWatch { told: None };
+        let spans = [7 * S, 7 * S + S / 10, 6 * S, 7 * S + S / 20].map(|at| watch.observe(at));
+        assert_eq!(spans, [0; 4], "what was before, and inexact readings");
+        assert_eq!(watch.observe(3_607 * S), 3_600 * S);
+        assert_eq!(watch.observe(3_607 * S), 0);
+        // Short ones add up.
+        assert_eq!(
+            [0, 6, 12].map(|tenths| watch.observe(3_607 * S + tenths * S / 10))[2],
+            12 * S / 10
+        );
+        // Nobody suspends the machine while this runs.
+        assert_eq!(SleepWatch::new().look(), 0);
     }
 }

@@ -19,7 +19,7 @@ use crossbeam_queue::SegQueue;
 use mio::{Events, Poll};
 use slab::Slab;
 
-use super::clock::Clock;
+use super::clock::{Clock, SleepWatch};
 use super::dial::Dialer;
 use super::metadata_mailbox::MetadataMailbox;
 use super::resolver::Resolved;
@@ -211,6 +211,9 @@ pub(super) struct EventLoop {
     seats: Slab<Seat>,
     sockets: Slab<SocketEntry>,
     next_serial: u64,
+    sleep_watch: SleepWatch,
+    /// The last poll may have lasted.
+    slept: bool,
     tokens: Vec<Token>,
     stopped: bool,
 }
@@ -226,6 +229,8 @@ impl EventLoop {
             seats: Slab::new(),
             sockets: Slab::new(),
             next_serial: 0,
+            sleep_watch: SleepWatch::new(),
+            slept: false,
             tokens: Vec::new(),
             stopped: false,
         }
@@ -250,6 +255,7 @@ impl EventLoop {
         #[cfg(feature = "internals")]
         crate::planted::begin_turn();
         let now = self.clock.now();
+        self.check_suspended(now);
         self.receive(now, events);
         let mut more = self.take_messages(now);
         self.check_setup_deadlines(now);
@@ -265,6 +271,16 @@ impl EventLoop {
         }
         next = [next, self.next_setup_deadline()].into_iter().flatten().min();
         self.wait(events, more, now, next);
+    }
+
+    /// Before anything is received: that would count as a sign of life.
+    fn check_suspended(&mut self, now: u64) {
+        let span = if self.slept { self.sleep_watch.look() } else { 0 };
+        if span > 0 {
+            for (_, seat) in &mut self.seats {
+                seat.shard.handle_suspended(now, span);
+            }
+        }
     }
 
     fn take_messages(&mut self, now: u64) -> bool {
@@ -549,6 +565,7 @@ impl EventLoop {
         {
             log::error!("poll failed: {error}");
         }
+        self.slept = sleeps;
         if sleeps {
             self.shared.bell.awake();
         }

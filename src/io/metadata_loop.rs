@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use super::clock::Clock;
+use super::clock::{Clock, SleepWatch};
 use super::dial::Dialer;
 use super::event_loop::PollWaker;
 use super::loops::EventLoops;
@@ -149,6 +149,7 @@ struct MetadataLoop {
     links: [Link; 2],
     warnings: Warnings,
     reports: UnreadReports,
+    sleep_watch: SleepWatch,
     stopped: bool,
 }
 
@@ -200,6 +201,7 @@ impl MetadataLoop {
             links: [Link::default(), Link::default()],
             warnings: Warnings::default(),
             reports,
+            sleep_watch: SleepWatch::new(),
             stopped: false,
         }
     }
@@ -214,6 +216,7 @@ impl MetadataLoop {
 
     fn turn(&mut self, events: &mut Events) {
         let now = self.clock.now();
+        self.check_suspended(now);
         self.receive(now, events);
         while let Some(message) = self.mailbox.messages.pop() {
             self.handle(now, message);
@@ -236,6 +239,25 @@ impl MetadataLoop {
         self.publisher.fail_unknown(now, &mut self.machine);
         self.reports.handle_timeout(now);
         self.wait(events, now);
+    }
+
+    /// After the machine was asleep: what is known is old, and connections that were idle for too
+    /// long are gone.
+    fn check_suspended(&mut self, now: u64) {
+        let span = self.sleep_watch.look();
+        if span == 0 {
+            return;
+        }
+        log::debug!("the machine was asleep for {:?}", Duration::from_nanos(span));
+        self.machine.handle_refresh_wanted();
+        let idle_max = self.parts.shard.idle_max;
+        for id in ChannelId::ALL {
+            let Some(connection) = &mut self.links[id.index()].connection else { continue };
+            connection.handle_suspended(span);
+            if self.machine.is_idle(id) && connection.idle_at(idle_max) <= now {
+                self.lose(id, now, "idle while the machine was asleep");
+            }
+        }
     }
 
     fn handle(&mut self, now: u64, message: Message) {

@@ -19,6 +19,32 @@ pub(super) fn wall_coarse_ms() -> i64 {
         .map_or(0, |time| time.as_millis() as i64)
 }
 
+/// How long the machine has been asleep since it was started, in nanoseconds, to a tenth of a
+/// second: what the clock that goes on while asleep is ahead of the one that does not. `None` if
+/// the two cannot be read together.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+pub(super) fn asleep_ns() -> Option<u64> {
+    #[cfg(not(target_vendor = "apple"))]
+    const CLOCKS: [libc::clockid_t; 2] = [libc::CLOCK_BOOTTIME, libc::CLOCK_MONOTONIC];
+    #[cfg(target_vendor = "apple")]
+    const CLOCKS: [libc::clockid_t; 2] = [libc::CLOCK_MONOTONIC, libc::CLOCK_UPTIME_RAW];
+    let read = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid timespec to write to.
+        let result = unsafe { libc::clock_gettime(clock, &mut time) };
+        (result == 0).then_some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    };
+    let (before, with_sleep, after) = (read(CLOCKS[1])?, read(CLOCKS[0])?, read(CLOCKS[1])?);
+    // A process that is stopped between two readings would take that for sleep.
+    (after - before < 100_000_000).then(|| with_sleep.saturating_sub(before))
+}
+
+/// Elsewhere no clock tells.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+pub(super) fn asleep_ns() -> Option<u64> {
+    None
+}
+
 /// A timer that a poll can wait for: poll timeouts are whole milliseconds.
 #[cfg(target_os = "linux")]
 pub(super) struct Timer(std::os::fd::OwnedFd);

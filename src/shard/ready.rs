@@ -174,13 +174,27 @@ impl Shard {
             Connectivity::Down { .. } if wanted => self.want_connection(now, index),
             Connectivity::Down { .. } | Connectivity::Connecting => {}
             Connectivity::Up(connection) => {
-                let idle = connection.in_flight() == 0
-                    && connection.last_activity().saturating_add(idle_max) <= now;
+                let idle = connection.in_flight() == 0 && connection.idle_at(idle_max) <= now;
                 if let Err(error) = connection.handle_timeout(now) {
                     self.close(now, index, &error.0);
                 } else if idle && !wanted {
                     self.close(now, index, "idle");
                 }
+            }
+        }
+    }
+
+    /// The machine was asleep for `span`, in nanoseconds, which `now` does not count. Connections
+    /// that were idle for too long meanwhile are closed, also where records wait for them by now:
+    /// brokers and firewalls have dropped them. Deadlines of records do not move: nobody could have
+    /// answered. Requests in flight have the rest of their `request_timeout` for an answer.
+    pub fn handle_suspended(&mut self, now: u64, span: u64) {
+        for index in 0..self.brokers.capacity() {
+            let Some(broker) = self.brokers.get_mut(index) else { continue };
+            let Some(connection) = broker.connection_mut() else { continue };
+            connection.handle_suspended(span);
+            if connection.in_flight() == 0 && connection.idle_at(self.config.idle_max) <= now {
+                self.close(now, index, "idle while the machine was asleep");
             }
         }
     }
@@ -203,7 +217,7 @@ impl Shard {
             Connectivity::Down { retry_at } => broker.is_wanted().then_some(*retry_at),
             Connectivity::Connecting => None,
             Connectivity::Up(connection) => {
-                let idle = connection.last_activity().saturating_add(self.config.idle_max);
+                let idle = connection.idle_at(self.config.idle_max);
                 let idle =
                     Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());
                 let throttled = Some(connection.throttled_until())

@@ -281,7 +281,7 @@ impl Shard {
         let was_idle = broker.connection().is_some_and(|connection| connection.in_flight() == 0);
         let idle_max = self.config.idle_max;
         let unconfirmed = broker.connection().and_then(|connection| {
-            let is_idle_for_long = connection.last_activity().saturating_add(idle_max) <= now;
+            let is_idle_for_long = connection.idle_at(idle_max) <= now;
             Some(connection.unconfirmed()).filter(|sent| sent.is_any() && !is_idle_for_long)
         });
         // A peer that only ever shakes hands is not come back to at once, again and again.

@@ -117,3 +117,49 @@ fn c22_a_partition_that_responses_leave_out_is_retried_with_a_backoff() {
     world.run_for(2 * SECOND);
     assert_exactly_once(&world, &sent);
 }
+
+#[test]
+fn a_connection_that_was_idle_for_too_long_in_a_suspend_is_not_used_again() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.run_for(SECOND);
+    let first = world.connection_to(1).expect("it is connected");
+    // Of the 540 s that it may be idle. A sign of life forgets them.
+    for _ in 0..3 {
+        world.suspend(300 * SECOND);
+        send_many(&mut world, &mut sent, 1, SECOND);
+        assert_eq!(world.connection_to(1), Some(first));
+    }
+    // Two in a row add up.
+    world.suspend(300 * SECOND);
+    world.run_for(SECOND);
+    assert_eq!(world.connection_to(1), Some(first));
+    world.suspend(300 * SECOND);
+    world.run_for(SECOND);
+    assert_eq!(world.connection_to(1), None);
+    send_many(&mut world, &mut sent, 1, SECOND);
+    let second = world.connection_to(1).expect("it is connected");
+    // A record that is there already at the awakening does not go out on the old one.
+    world.suspend(600 * SECOND);
+    send_many(&mut world, &mut sent, 1, SECOND);
+    assert!(world.connection_to(1).is_some_and(|third| third > second));
+    assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn deadlines_and_requests_in_flight_do_not_move_by_a_suspend() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    let first = world.connection_to(1).expect("it is connected");
+    world.model.moods.insert(1, Mood::Hung);
+    send_many(&mut world, &mut sent, 5, MS);
+    // Far beyond every timeout: what is in flight is left alone, and nothing expires.
+    world.suspend(10_000 * SECOND);
+    world.run_for(100 * MS);
+    assert_eq!(world.connection_to(1), Some(first));
+    world.model.moods.insert(1, Mood::Well);
+    world.run_for(60 * SECOND);
+    assert_exactly_once(&world, &sent);
+}

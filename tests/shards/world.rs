@@ -530,6 +530,18 @@ impl World {
         }
     }
 
+    /// The machine was asleep: the clock of this world, which is monotonic, did not go on.
+    pub fn suspend(&mut self, span: u64) {
+        let now = self.now();
+        self.shards.iter_mut().for_each(|shard| shard.handle_suspended(now, span));
+    }
+
+    /// Which of its connections to a broker the producer has, counted from the first.
+    pub fn connection_to(&self, broker: i32) -> Option<u32> {
+        let wire = self.wires.iter().find(|(_, wire)| wire.broker == broker);
+        wire.map(|((_, _, generation), _)| *generation)
+    }
+
     /// Late news of connections that were cut before.
     pub fn cut_again(&mut self) {
         let now = self.now();

@@ -321,13 +321,13 @@ fn a_write_cut_anywhere_goes_on_where_it_was() {
 #[test]
 fn what_is_sent_written_and_received_is_activity() {
     let mut connection = connected(5);
-    assert_eq!(connection.last_activity(), 5);
+    assert_eq!(connection.idle_at(0), 5);
     let id = send(&mut connection, 10, -1);
-    assert_eq!((connection.last_activity(), connection.last_sent()), (10, 10));
+    assert_eq!((connection.idle_at(0), connection.last_sent()), (10, 10));
     take_written(&mut connection, 20);
-    assert_eq!((connection.last_activity(), connection.last_sent()), (20, 10));
+    assert_eq!((connection.idle_at(0), connection.last_sent()), (20, 10));
     feed(&mut connection, 30, &produced(id, 0));
-    assert_eq!((connection.last_activity(), connection.last_sent()), (30, 10));
+    assert_eq!((connection.idle_at(0), connection.last_sent()), (30, 10));
 }
 
 #[test]
