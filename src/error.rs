@@ -337,6 +337,13 @@ pub enum DeliveryErrorCause {
         /// What was last said of it, in words.
         last: Option<Arc<str>>,
     },
+    /// The brokers turned out to be of another cluster: the record may be in the old one's log, or
+    /// `on_cluster_change` says to fail.
+    #[error("the brokers are of another cluster now: {found}")]
+    ClusterChanged {
+        /// The id of the cluster that answers now.
+        found: Arc<str>,
+    },
     /// The partition does not exist.
     #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {

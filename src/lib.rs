@@ -244,7 +244,7 @@ pub mod manual;
 pub mod embedded;
 
 pub use batch::FailedRecords;
-pub use config::{Acks, HostPort, ProducerConfig};
+pub use config::{Acks, ClusterChange, HostPort, ProducerConfig};
 pub use error::{
     BuildError, Certainty, CloseError, DeliveryError, DeliveryErrorCause, FlushError,
     PressureScope, ReturnedRecord, SendError, SendErrorKind,

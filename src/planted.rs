@@ -40,11 +40,12 @@ pub enum Bug {
     ProofNeverAges,
     RequestsNeverShrink,
     StaysWithFruitlessBroker,
+    CarriesProducerIdAlong,
     StaysAtOldAddress,
 }
 
 /// Every bug, and what goes wrong with it.
-const STORIES: [(Bug, &str); 30] = [
+const STORIES: [(Bug, &str); 31] = [
     (Bug::RenumbersOnRetry, "a retried batch gets new sequences"),
     (
         Bug::ReusesSequenceAfterExpiry,
@@ -125,6 +126,7 @@ const STORIES: [(Bug, &str); 30] = [
         Bug::StaysWithFruitlessBroker,
         "the metadata channel stays with a broker whose answers change nothing",
     ),
+    (Bug::CarriesProducerIdAlong, "the old producer id is used at another cluster"),
     (
         Bug::StaysAtOldAddress,
         "requests go over the connection to a broker's old address [librdkafka 1285]",

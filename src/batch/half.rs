@@ -64,7 +64,7 @@ pub struct LaneHalf {
     pub suspect: bool,
     /// Batches to be sent again before any new one, ordered by their number.
     pub(super) retries: VecDeque<Box<Batch>>,
-    in_flight: u32,
+    pub(super) in_flight: u32,
     /// What is in flight was sent to an earlier leader: nothing goes to the present one before all
     /// of it has settled.
     pub(super) settling: bool,
@@ -73,9 +73,9 @@ pub struct LaneHalf {
     retrying: bool,
     /// Until the first success at a new leader only one batch is in flight: a broker takes any
     /// first sequence of a producer id that it does not know.
-    proving_leader: bool,
+    pub(super) proving_leader: bool,
     /// When an attempt last succeeded, in nanoseconds, monotonic.
-    succeeded_at: u64,
+    pub(super) succeeded_at: u64,
     /// A batch of this epoch failed that may be in the log, or may still reach it from a connection
     /// that was given up: what stands behind it may follow it there.
     pub(super) failed_in_doubt: bool,
@@ -83,11 +83,16 @@ pub struct LaneHalf {
     pub(super) proved: Proved,
     /// The first batch of this epoch that was refused for good, and certainly is in no log: nothing
     /// behind it can be appended in this epoch any more.
-    gap_at: Option<u64>,
+    pub(super) gap_at: Option<u64>,
     /// Counts the leaders that the lane has had.
     pub(super) leader_ordinal: u32,
+    /// Which of the producer's clusters the partition is at.
+    pub(super) cluster: u64,
+    /// The lane came from another cluster, and begins anew once its attempts there have settled:
+    /// producer ids up to this one were given there.
+    pub(super) starts_over: Option<u64>,
     /// The topic that the partition is of, by its id; zero where brokers are too old to say.
-    topic_id: TopicId,
+    pub(super) topic_id: TopicId,
     pub(super) sequencer: Sequencer,
     window: ResolveWindow,
 }
@@ -112,6 +117,8 @@ impl LaneHalf {
             proved: Proved::nothing(),
             gap_at: None,
             leader_ordinal: 0,
+            cluster: 0,
+            starts_over: None,
             topic_id: TopicId::ZERO,
             sequencer: Sequencer::default(),
             window: ResolveWindow::default(),
@@ -131,6 +138,12 @@ impl LaneHalf {
     /// Whether a batch waits to be sent again.
     pub fn has_retries(&self) -> bool {
         !self.retries.is_empty()
+    }
+
+    /// Batches that wait to be sent again.
+    #[cfg(test)]
+    pub fn retry_count(&self) -> usize {
+        self.retries.len()
     }
 
     /// Length in bytes of the batch that [`LaneHalf::drain`] would give.
@@ -184,7 +197,8 @@ impl LaneHalf {
 
     /// Whether [`LaneHalf::drain`] would give a batch.
     pub fn drainable(&self, now: u64, rules: DrainRules) -> Drainable {
-        if self.moving_to.is_some() || self.leader.is_none() || self.settling {
+        let is_open_elsewhere = self.settling || self.starts_over.is_some();
+        if self.moving_to.is_some() || self.leader.is_none() || is_open_elsewhere {
             return Drainable::Later;
         }
         if now < self.backoff_until {
@@ -489,7 +503,12 @@ impl LaneHalf {
         self.expire(u64::MAX, cause, wakes)
     }
 
-    fn fail_waiting(&mut self, mut batch: Batch, cause: &DeliveryErrorCause, wakes: &mut WakeList) {
+    pub(super) fn fail_waiting(
+        &mut self,
+        mut batch: Batch,
+        cause: &DeliveryErrorCause,
+        wakes: &mut WakeList,
+    ) {
         let error = batch_error(&self.lane, &batch, cause.clone(), batch.certainty());
         let in_doubt = batch.certainty() == Certainty::Unknown || batch.was_split_in_doubt();
         self.failed_in_doubt |= batch.is_numbered() && in_doubt;

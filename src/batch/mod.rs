@@ -36,6 +36,7 @@ mod open;
 mod pieces;
 mod resolve_window;
 mod sequencer;
+mod start_over;
 mod stash;
 #[cfg(test)]
 mod tests;

@@ -68,6 +68,14 @@ impl Sequencer {
         *self = Sequencer { identity, ordinal, next: first_sequence!(), ..Sequencer::default() };
     }
 
+    /// The first `ids` producer ids were given by a cluster that was left: none of them is used
+    /// again, and the lane has none if its own is among them.
+    pub fn start_over(&mut self, ids: u64) {
+        if self.ordinal <= ids {
+            *self = Sequencer { ordinal: ids, ..Sequencer::default() };
+        }
+    }
+
     /// The next sequence to be given.
     pub fn next(&self) -> i32 {
         self.next

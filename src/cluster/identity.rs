@@ -15,6 +15,8 @@ pub(super) struct IdentityQuestion {
     failures: u32,
     /// Producer ids received so far.
     ordinal: u64,
+    /// Those up to this were given by earlier clusters.
+    floor: u64,
     denied: Option<ErrorCode>,
     problem: Option<Arc<str>>,
 }
@@ -36,6 +38,17 @@ impl IdentityQuestion {
             self.identity = None;
             self.wanted = true;
         }
+    }
+
+    /// Ids of the old cluster are void: another one is needed, if one was.
+    pub(super) fn start_over(&mut self, wanted: bool) {
+        let (ordinal, floor) = (self.ordinal, self.ordinal);
+        *self = IdentityQuestion { wanted, ordinal, floor, ..IdentityQuestion::default() };
+    }
+
+    /// How many of the ids were those of earlier clusters.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
     }
 
     /// A producer id arrived, or an error instead.

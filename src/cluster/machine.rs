@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion};
+use super::foreign::{ForeignCluster, ForeignWatch};
 use super::identity::IdentityQuestion;
 use super::wanted::{UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
-use crate::config::{ReconnectBackoff, ReconnectWaits};
+use crate::config::{ClusterChange, ReconnectBackoff, ReconnectWaits};
 use crate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 
 /// Settings of the metadata channel. Times in nanoseconds.
@@ -32,6 +33,10 @@ pub struct MetadataConfig {
     pub auto_create: bool,
     /// Whether a producer id is needed.
     pub idempotent: bool,
+    /// What happens when the brokers turn out to be of another cluster.
+    pub on_cluster_change: ClusterChange,
+    /// Another cluster is believed no earlier after it was first heard.
+    pub cluster_change_hold: u64,
 }
 
 /// What to ask on the connection that is ready.
@@ -71,6 +76,9 @@ pub struct MetadataMachine {
     /// When a partition without leader was last seen to lose it, if there are any.
     leaderless_since: Option<u64>,
     identity: IdentityQuestion,
+    foreign: ForeignWatch,
+    /// Another cluster answers in the place of the known one, and is not followed.
+    changed_to: Option<ForeignCluster>,
     /// A broker said that what is known of the brokers is of no use (KIP-1102).
     rebootstrap: bool,
     last_problem: Option<Arc<str>>,
@@ -99,6 +107,8 @@ impl MetadataMachine {
             last_asked: None,
             last_answered: None,
             leaderless_since: None,
+            foreign: ForeignWatch::default(),
+            changed_to: None,
             rebootstrap: false,
             last_problem: None,
             spread: 0,
@@ -149,6 +159,9 @@ impl MetadataMachine {
     /// Whom to connect to, if it is time for that, and as which connection.
     pub fn poll_connect(&mut self, now: u64) -> Option<(ChannelId, BrokerAddress)> {
         let present = self.present;
+        if self.channels.iter().any(|channel| channel.is_left) {
+            return None;
+        }
         if let ChannelState::Down { retry_at } = self.channel(present).state {
             if retry_at > now || self.asks_at(now) > now {
                 return None;
@@ -207,7 +220,10 @@ impl MetadataMachine {
             self.channel_mut(beside).is_left = true;
         }
         let id = ChannelId::ALL.into_iter().find(|&id| self.channel(id).is_left)?;
-        self.channel_mut(id).clear(now);
+        match self.channel(id).state {
+            ChannelState::Down { .. } => self.channel_mut(id).is_left = false,
+            _ => self.channel_mut(id).clear(now),
+        }
         Some(id)
     }
 
@@ -270,6 +286,8 @@ impl MetadataMachine {
         let channel = self.channel_mut(id);
         let was_useful = channel.state == ChannelState::Ready && channel.answered;
         let in_flight = channel.in_flight.take();
+        let address = channel.address.take();
+        self.foreign.handle_down(address.as_ref());
         if id != self.present {
             self.second.handle_failed(now, !self.candidates.is_empty());
             return self.channel_mut(id).clear(now);
@@ -401,8 +419,15 @@ impl MetadataMachine {
 
     /// Metadata arrived.
     pub fn handle_metadata(&mut self, id: ChannelId, now: u64, response: &MetadataResponse) {
+        let cluster_id = response.cluster_id.as_deref();
+        if let Some(found) = self.foreign.foreign_id(&self.snapshot, cluster_id)
+            && !self.follows(id, now, &found, response)
+        {
+            return;
+        }
         let for_trouble = self.channel(id).for_trouble;
         self.handle_answer(now, id);
+        self.changed_to = None;
         self.last_answered = Some(now);
         self.rebootstrap = response.error == ErrorCode::REBOOTSTRAP_REQUIRED;
         if response.error != ErrorCode::NONE {
@@ -428,6 +453,56 @@ impl MetadataMachine {
         let in_trouble =
             for_trouble || self.leaderless_since.is_some() || self.wanted.has_waiting();
         self.second.handle_metadata(is_news, in_trouble);
+    }
+
+    /// A broker of another cluster than the known one answered. Returns whether the producer goes
+    /// on there; else the connection is of no use.
+    fn follows(
+        &mut self,
+        id: ChannelId,
+        now: u64,
+        found: &Arc<str>,
+        response: &MetadataResponse,
+    ) -> bool {
+        let address = self.channel(id).address.clone();
+        let hold = self.config.cluster_change_hold;
+        let address = address.as_ref();
+        let is_believed = self.foreign.handle_foreign(now, hold, found, address, &self.snapshot);
+        let known = self.snapshot.cluster_id.clone().unwrap_or_default();
+        if is_believed && self.config.on_cluster_change == ClusterChange::Follow {
+            let is_wanted = |name: &str| self.wanted.contains(name);
+            let next = self.snapshot.of_another(response, is_wanted);
+            self.wanted.start_over(now, &next);
+            self.identity.start_over(self.config.idempotent);
+            self.snapshot = Arc::new(next);
+            self.leaderless_since = None;
+            self.foreign.clear();
+            return true;
+        }
+        let problem = format!("it belongs to the cluster {found}, not to {known}");
+        if is_believed {
+            self.changed_to = Some(ForeignCluster { known, found: found.clone() });
+        }
+        // The next is asked, the known brokers first.
+        let channel = self.channel_mut(id);
+        channel.answered = false;
+        if !self.foreign.is_heard_again() {
+            self.candidates.clear();
+        }
+        self.handle_down(id, now, problem.into());
+        self.channel_mut(id).is_left = true;
+        self.refresh_wanted = true;
+        false
+    }
+
+    /// The clusters, if another one answers in the place of the known one and is not followed.
+    pub fn changed_to(&self) -> Option<&ForeignCluster> {
+        self.changed_to.as_ref()
+    }
+
+    /// How many of the producer ids that it was given were those of earlier clusters.
+    pub fn identity_floor(&self) -> u64 {
+        self.identity.floor()
     }
 
     /// A producer id arrived, or an error instead.

@@ -7,6 +7,9 @@
 mod channel;
 #[cfg(test)]
 mod channel_tests;
+mod foreign;
+#[cfg(test)]
+mod foreign_tests;
 mod identity;
 mod machine;
 mod snapshot;
@@ -16,6 +19,7 @@ mod wanted;
 
 pub use crate::config::ReconnectBackoff;
 pub use channel::ChannelId;
+pub use foreign::ForeignCluster;
 pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery};
 pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};
 pub use wanted::UnknownTopic;

@@ -69,6 +69,11 @@ pub struct LeaderHint {
 pub struct ClusterSnapshot {
     /// Grows with every change.
     pub generation: u64,
+    /// Which of the clusters that the producer was at, from 0 on. Broker ids, topics, sequences and
+    /// producer ids of one mean nothing at another.
+    pub cluster: u64,
+    /// The cluster's id, once a broker has told it.
+    pub cluster_id: Option<Arc<str>>,
     /// The brokers and where they listen.
     pub brokers: BTreeMap<BrokerId, BrokerAddress>,
     /// The topics that were asked for and are known.
@@ -96,6 +101,11 @@ impl ClusterSnapshot {
         wanted: impl Fn(&str) -> bool,
     ) -> Option<ClusterSnapshot> {
         let mut next = self.clone();
+        if let Some(id) = response.cluster_id.as_deref().filter(|id| !id.is_empty())
+            && next.cluster_id.is_none()
+        {
+            next.cluster_id = Some(id.into());
+        }
         let brokers: BTreeMap<_, _> = response
             .brokers
             .iter()
@@ -135,6 +145,17 @@ impl ClusterSnapshot {
             }
         }
         self.changed(next)
+    }
+
+    /// The picture that `response` gives of another cluster than this one.
+    pub fn of_another(
+        &self,
+        response: &MetadataResponse,
+        wanted: impl Fn(&str) -> bool,
+    ) -> ClusterSnapshot {
+        let (generation, cluster) = (self.generation + 1, self.cluster + 1);
+        let empty = ClusterSnapshot { generation, cluster, ..ClusterSnapshot::default() };
+        empty.merged(response, wanted).unwrap_or(empty)
     }
 
     /// Whether a leader hint says something newer, and not of a topic of the same name that was

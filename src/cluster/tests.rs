@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::config::ClusterChange;
 use crate::error::DeliveryErrorCause;
 use crate::protocol::{
     BrokerId, BrokerMetadata, ErrorCode, InitProducerIdResponse, MetadataResponse, PartitionId,
@@ -15,8 +16,18 @@ pub(crate) const LIMIT: u64 = 30_000 * MS;
 const AGE: u64 = 300_000 * MS;
 
 pub(crate) fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
+    MetadataMachine::new(config(bootstrap, idempotent), 42)
+}
+
+/// One that needs a producer id, and what it does about another cluster.
+pub(super) fn cluster_machine(bootstrap: &[&str], change: ClusterChange) -> MetadataMachine {
+    let config = MetadataConfig { on_cluster_change: change, ..config(bootstrap, true) };
+    MetadataMachine::new(config, 42)
+}
+
+fn config(bootstrap: &[&str], idempotent: bool) -> MetadataConfig {
     let address = |host: &&str| BrokerAddress { host: (*host).into(), port: 9092 };
-    let config = MetadataConfig {
+    MetadataConfig {
         bootstrap: bootstrap.iter().map(address).collect(),
         age_max: AGE,
         interval_min: 100 * MS,
@@ -30,9 +41,10 @@ pub(crate) fn machine(bootstrap: &[&str], idempotent: bool) -> MetadataMachine {
             jitter_percent: 0,
         },
         auto_create: true,
+        on_cluster_change: ClusterChange::Follow,
+        cluster_change_hold: 100_000_000,
         idempotent,
-    };
-    MetadataMachine::new(config, 42)
+    }
 }
 
 pub(crate) fn topic(name: &str, partitions: &[(i32, Option<i32>, i32)]) -> TopicMetadata {
@@ -457,6 +469,8 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
                 jitter_percent: 0,
             },
             auto_create: false,
+            on_cluster_change: ClusterChange::Follow,
+            cluster_change_hold: 100_000_000,
             idempotent: true,
         },
         1,

@@ -158,6 +158,17 @@ impl WantedTopics {
         }
     }
 
+    /// The cluster is another one, of which nothing was asked but what `snapshot` shows.
+    pub(super) fn start_over(&mut self, now: u64, snapshot: &ClusterSnapshot) {
+        for (name, wanted) in &mut self.topics {
+            (wanted.unknown_since, wanted.said_by) = (None, None);
+            wanted.error = ErrorCode::NONE;
+            if !snapshot.topics.contains_key(name) {
+                wanted.waiting_since.get_or_insert(now);
+            }
+        }
+    }
+
     /// Topics whose stash must fail now. `problem` is what is wrong with the metadata channel.
     pub(super) fn poll_unknown(
         &mut self,

@@ -14,5 +14,5 @@ mod reconnect;
 mod validate;
 
 pub use address::{HostPort, split_list};
-pub use producer_config::{Acks, ProducerConfig};
+pub use producer_config::{Acks, ClusterChange, ProducerConfig};
 pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};

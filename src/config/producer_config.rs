@@ -27,6 +27,17 @@ pub enum Acks {
     All,
 }
 
+/// What a producer does when its brokers turn out to be of another cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClusterChange {
+    /// `follow`: it goes on there, with a new producer id. What waits is sent there. Records that
+    /// may have been written to the old cluster fail, as `Unknown`. The default.
+    #[default]
+    Follow,
+    /// `fail`: what waits fails, and what is sent from then on, until the old cluster is back.
+    Fail,
+}
+
 impl Acks {
     /// The number on the wire: 0, 1 or -1.
     pub fn code(self) -> i16 {
@@ -146,6 +157,11 @@ pub struct ProducerConfig {
     /// fail. While no broker can be asked only `delivery_timeout` counts. Default: 30 s; in effect
     /// at most `delivery_timeout`. `tidegate.topic.unknown.max.ms`.
     pub topic_unknown_max: Duration,
+    /// What happens when the brokers turn out to be of another cluster (another cluster id), as
+    /// after a name was given to another one: go on there, or fail. A changed id is believed when
+    /// no known broker answers with the old one any more. Default: [`ClusterChange::Follow`].
+    /// `tidegate.cluster.change`.
+    pub on_cluster_change: ClusterChange,
     /// Whether asking for an unknown topic may create it, where the brokers allow that too.
     /// Default: no (Java producers: yes): a misspelt name is an error.
     /// `tidegate.allow.auto.create.topics`.
@@ -238,6 +254,7 @@ impl Default for ProducerConfig {
             metadata_max_idle: seconds(5 * 60),
             metadata_min_refresh: millis(100),
             topic_unknown_max: seconds(30),
+            on_cluster_change: ClusterChange::Follow,
             allow_auto_create_topics: false,
             producer_id_idle_max: seconds(15 * 60),
             compression: Compression::None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::producer_config::Acks;
+use super::producer_config::{Acks, ClusterChange};
 use super::validate::TIME_MAX;
 use crate::error::BuildError;
 
@@ -78,6 +78,14 @@ impl Setting<'_> {
             "1" => Ok(Acks::Leader),
             "all" | "-1" => Ok(Acks::All),
             _ => Err(self.refuse("it must be 0, 1, all or -1")),
+        }
+    }
+
+    pub(super) fn cluster_change(self) -> Result<ClusterChange, BuildError> {
+        match self.value {
+            "follow" => Ok(ClusterChange::Follow),
+            "fail" => Ok(ClusterChange::Fail),
+            _ => Err(self.refuse("it must be follow or fail")),
         }
     }
 

@@ -178,6 +178,7 @@ pub(super) const OWN: &[Property] = &[
     field!("tidegate.metadata.min.refresh.ms", metadata_min_refresh, milliseconds),
     field!("tidegate.producer.id.idle.max.ms", producer_id_idle_max, milliseconds),
     field!("tidegate.topic.unknown.max.ms", topic_unknown_max, milliseconds),
+    field!("tidegate.cluster.change", on_cluster_change, cluster_change),
     field!("tidegate.allow.auto.create.topics", allow_auto_create_topics, boolean),
     ("tidegate.tcp.keepalive.ms", |draft, setting| {
         draft.config.tcp_keepalive = Some(setting.milliseconds()?).filter(|time| !time.is_zero());

@@ -9,7 +9,8 @@ use super::request::{InFlightBatch, Request, RequestKind};
 use super::unconfirmed::Unconfirmed;
 use crate::protocol::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, DecodeError, ErrorCode, FrameDecoder,
-    InitProducerIdResponse, MetadataResponse, ProduceResponse, encode_request, split_response,
+    InitProducerIdResponse, MetadataRequest, MetadataResponse, MetadataTopics, ProduceResponse,
+    encode_request, split_response,
 };
 
 /// Requests kept for reuse.
@@ -17,6 +18,9 @@ const FREE_REQUESTS_MAX: usize = 16;
 
 /// Correlation ids of acks=0 requests that a broker may still answer by mistake.
 const UNANSWERED_IDS_MAX: usize = 64;
+
+/// From this version on Metadata tells the cluster's id.
+const CLUSTER_ID_MIN: i16 = 2;
 
 /// What this client calls itself (KIP-511).
 const SOFTWARE_NAME: &str = "tidegate";
@@ -86,6 +90,8 @@ pub struct Connection {
     spare_response: ProduceResponse,
     unanswered_ids: VecDeque<i32>,
     unconfirmed: Unconfirmed,
+    /// The cluster that the broker must belong to.
+    cluster_id: Option<Arc<str>>,
     throttled_until: u64,
     /// Requests that may be in flight: see [`Connection::window`].
     window: usize,
@@ -113,6 +119,7 @@ impl Connection {
             spare_response: ProduceResponse::default(),
             unanswered_ids: VecDeque::new(),
             unconfirmed: Unconfirmed::default(),
+            cluster_id: None,
             throttled_until: 0,
             window: usize::MAX,
             answered: false,
@@ -122,6 +129,13 @@ impl Connection {
         };
         connection.send_api_versions(now, ApiKey::ApiVersions.versions().max);
         connection
+    }
+
+    /// The same, where only a broker of this cluster will do, if it is known: before the connection
+    /// is ready, the broker is asked for its cluster. An address may have been given to another.
+    pub fn of_cluster(mut self, id: Option<Arc<str>>) -> Self {
+        self.cluster_id = id;
+        self
     }
 
     fn send_api_versions(&mut self, now: u64, version: i16) {
@@ -356,6 +370,9 @@ impl Connection {
             Parsed::Metadata(response) => {
                 self.throttle(now, &request, response.throttle_time_ms);
                 self.recycle(request);
+                if self.phase == Phase::Handshake {
+                    return self.check_cluster(&response);
+                }
                 Ok(Incoming::Metadata(response))
             }
             Parsed::InitProducerId(response) => {
@@ -390,6 +407,31 @@ impl Connection {
             )));
         }
         self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
+        let asks = self.version(ApiKey::Metadata).filter(|&version| version >= CLUSTER_ID_MIN);
+        if let Some(version) = asks.filter(|_| self.cluster_id.is_some()) {
+            let request = MetadataRequest {
+                topics: MetadataTopics::Names(&[]),
+                allow_auto_topic_creation: false,
+            };
+            self.send_simple(now, RequestKind::Metadata, version, |version, out| {
+                request.encode(version, out);
+            });
+            return Ok(Incoming::Pending);
+        }
+        self.phase = Phase::Ready;
+        Ok(Incoming::Ready)
+    }
+
+    fn check_cluster(&mut self, response: &MetadataResponse) -> Result<Incoming, ConnectionError> {
+        // A broker that tells no id proves nothing.
+        let told = response.cluster_id.as_deref().filter(|id| !id.is_empty());
+        if let (Some(told), Some(wanted)) = (told, self.cluster_id.as_deref())
+            && told != wanted
+        {
+            return Err(ConnectionError::new(format_args!(
+                "it belongs to the cluster {told}, not to {wanted}"
+            )));
+        }
         self.phase = Phase::Ready;
         Ok(Incoming::Ready)
     }

@@ -13,6 +13,9 @@
 //! After any error, or when the socket is gone, take what is unsettled with
 //! [`into_unsettled`](Connection::into_unsettled).
 //!
+//! Where the cluster's id is known ([`Connection::of_cluster`]), Metadata follows ApiVersions in
+//! the handshake, and a broker of another cluster is not spoken to.
+//!
 //! A broker answers the requests of a connection in their order, so what is in flight is a FIFO. A
 //! [`Request`] owns everything the kernel may still read: its glue bytes and its batches.
 

@@ -30,6 +30,7 @@ impl EmbeddedClusterBuilder {
                 default_partitions: 1,
                 discard_payloads: false,
                 message_bytes_max: 1_048_588,
+                cluster_id: "tidegate-embedded".to_owned(),
             },
         }
     }
@@ -100,6 +101,12 @@ impl EmbeddedClusterBuilder {
     /// 1,048,588, as Kafka's.
     pub fn message_bytes_max(mut self, bytes: usize) -> Self {
         self.config.message_bytes_max = bytes;
+        self
+    }
+
+    /// The cluster's id, as Metadata tells it from version 2 on. Default: `tidegate-embedded`.
+    pub fn cluster_id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.config.cluster_id);
         self
     }
 

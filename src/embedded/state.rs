@@ -18,6 +18,7 @@ pub(super) struct Config {
     pub default_partitions: i32,
     pub discard_payloads: bool,
     pub message_bytes_max: usize,
+    pub cluster_id: String,
 }
 
 /// A broker as the others know it.

@@ -24,6 +24,10 @@ use crate::sync::Generation;
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
 
+/// Another cluster is believed no earlier after it was first heard: so long a restart of all
+/// brokers may take while another bootstrap name leads to another cluster.
+const CLUSTER_CHANGE_HOLD: u64 = 5_000_000_000;
+
 /// A partition that has had no leader for long is asked for this often, or as often as
 /// `metadata_min_refresh` allows.
 const LEADERLESS_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -285,6 +289,8 @@ fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> Me
         age_max: nanos(config.metadata_max_age),
         interval_min: nanos(config.metadata_min_refresh),
         leaderless_interval_max: nanos(LEADERLESS_INTERVAL_MAX),
+        on_cluster_change: config.on_cluster_change,
+        cluster_change_hold: CLUSTER_CHANGE_HOLD,
         topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
         delivery_timeout: nanos(config.delivery_timeout),
         reconnect_backoff: reconnect_backoff(config),

@@ -31,6 +31,11 @@ pub(super) struct Broker {
     /// Where metadata says that it listens by now, while requests at `address` are not settled.
     pub next_address: Option<BrokerAddress>,
     pub account: AccountId,
+    /// Which of the producer's clusters it belongs to. A lane that has seen a newer view than this
+    /// shard may be at another one already, where the same id is another broker.
+    pub cluster: u64,
+    /// The present connection is to a broker of a cluster that was left.
+    pub is_left: bool,
     pub connectivity: Connectivity,
     /// Counts connections, so that news of an old one is not taken for news of the present one.
     pub generation: u32,
@@ -76,6 +81,8 @@ impl Broker {
             address,
             next_address: None,
             account,
+            cluster: 0,
+            is_left: false,
             connectivity: Connectivity::Down { retry_at: 0 },
             generation: 0,
             waits: ReconnectWaits::default(),

@@ -28,6 +28,7 @@
 
 mod answers;
 mod broker;
+mod clusters;
 mod expiry;
 #[cfg(all(test, loom))]
 #[path = "tests/interleavings.rs"]

@@ -43,6 +43,9 @@ enum Queue {
 impl Shard {
     /// Sends what a broker's connection has room for.
     pub(super) fn pump(&mut self, now: u64, index: usize) {
+        if self.brokers[index].is_left {
+            return self.close_if_left(now, index);
+        }
         // Set again below, if it is only the floor that holds part-filled batches back.
         if !planted!(PastFloorIsDeadline) {
             self.brokers[index].part_at = None;
@@ -235,8 +238,10 @@ impl Shard {
     ) {
         let rules = self.drain_rules_of(index);
         let (broker, serial) = (self.brokers[index].id, self.requests);
+        let cluster = self.brokers[index].cluster;
         let Some(entry) = self.lane_mut(id) else { return };
-        let leads = entry.half.leader.is_some_and(|leader| leader.broker == broker);
+        let leads = entry.half.leader.is_some_and(|leader| leader.broker == broker)
+            && entry.half.cluster() == cluster;
         let drainable = entry.half.drainable(now, rules) == crate::batch::Drainable::Now;
         if leads
             && drainable

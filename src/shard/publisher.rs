@@ -62,6 +62,7 @@ impl Publisher {
             self.grow(&topic, &view.snapshot, host);
         }
         machine.handle_wanted(now, name);
+        self.fail_stashes_at_foreign_cluster(machine);
     }
 
     /// Publishes what changed, to every shard, and makes lanes for new partitions.
@@ -74,6 +75,7 @@ impl Publisher {
             // that they know of one.
             view.identity != identity
                 || view.identity_denied != machine.identity_denied()
+                || view.changed_to.as_ref() != machine.changed_to()
                 || view.last_problem.is_some() != problem.is_some()
                 || identity.is_none() && view.last_problem.as_ref() != problem
         });
@@ -88,15 +90,30 @@ impl Publisher {
             placements: self.placements.clone(),
             identity,
             identity_ordinal: machine.identity_ordinal(),
+            identity_floor: machine.identity_floor(),
+            changed_to: machine.changed_to().cloned(),
             identity_denied: machine.identity_denied(),
             last_problem: machine.last_problem().cloned(),
         });
+        if let Some(before) = &self.published {
+            warn_of_another_cluster(before, &view);
+        }
         self.published = Some(view.clone());
         for port in self.ports.iter() {
             port.send(Control::View(view.clone()));
         }
         for topic in self.accumulator.topics() {
             self.grow(&topic, &snapshot, host);
+        }
+        self.fail_stashes_at_foreign_cluster(machine);
+    }
+
+    /// The user does not want to go on at the cluster that answers: no topic will be known.
+    fn fail_stashes_at_foreign_cluster(&self, machine: &MetadataMachine) {
+        let Some(clusters) = machine.changed_to() else { return };
+        let cause = DeliveryErrorCause::ClusterChanged { found: clusters.found.clone() };
+        for topic in self.accumulator.topics() {
+            self.fail_stash(&topic, u64::MAX, &cause);
         }
     }
 
@@ -238,6 +255,27 @@ fn unknown_line(topics: &[Arc<str>], auto_create: bool) -> String {
          {why}; records wait for tidegate.topic.unknown.max.ms, then fail",
         shown.join(", ")
     )
+}
+
+/// Once for each change: where the records go is the user's concern.
+fn warn_of_another_cluster(before: &View, after: &View) {
+    let name = |view: &View| view.snapshot.cluster_id.clone().unwrap_or_default();
+    if before.snapshot.cluster != after.snapshot.cluster {
+        log::warn!(
+            "the brokers are of another cluster: {} instead of {}; records go there from now on, \
+             and what may have been written to the old one fails",
+            name(after),
+            name(before)
+        );
+    }
+    if let (None, Some(clusters)) = (&before.changed_to, &after.changed_to) {
+        log::warn!(
+            "the brokers are of another cluster: {} instead of {}; records fail until the old one \
+             is back (tidegate.cluster.change = fail)",
+            clusters.found,
+            clusters.known
+        );
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -21,6 +21,9 @@ impl Shard {
         self.arm_expiry(id);
         let linger = self.config.linger;
         let (identity, ordinal) = (self.view.identity, self.view.identity_ordinal);
+        if self.fail_at_foreign_cluster(id) {
+            return;
+        }
         let Some(entry) = self.lane_mut(id) else { return };
         if entry.in_full {
             return;
@@ -57,6 +60,12 @@ impl Shard {
             }
         }
         let Some(index) = leader else { return };
+        let cluster = self.brokers[index].cluster;
+        let Some(entry) = self.lane_mut(id) else { return };
+        if entry.half.cluster() != cluster {
+            // The view by which the lane came to another cluster is on its way.
+            return;
+        }
         if entry.half.has_sealed() {
             entry.in_full = true;
             let suspect = entry.half.suspect;
@@ -77,6 +86,18 @@ impl Shard {
             return;
         }
         self.want_connection(now, index);
+    }
+
+    /// Another cluster answers, which the user does not want to go on at: what waits fails now.
+    /// Returns whether it did.
+    fn fail_at_foreign_cluster(&mut self, id: LaneId) -> bool {
+        let Some(clusters) = self.view.changed_to.clone() else { return false };
+        let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return false };
+        // A sender that holds the lane seals it, and posts.
+        entry.half.lane.try_seal();
+        let cause = DeliveryErrorCause::ClusterChanged { found: clusters.found };
+        entry.half.fail_all(&cause, &mut self.wakes);
+        true
     }
 
     /// The producer may not have an id, so nothing of the lane can be written: what waits fails

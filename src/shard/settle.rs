@@ -224,6 +224,7 @@ impl Shard {
     }
 
     pub(super) fn after_settling(&mut self, now: u64, id: LaneId) {
+        self.start_over_if_settled(id);
         if !self.leave_if_settled(id) {
             self.examine(now, id);
         }
@@ -278,7 +279,10 @@ impl Shard {
     pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &str) {
         let random = self.next_random();
         let broker = &mut self.brokers[index];
-        let was_idle = broker.connection().is_some_and(|connection| connection.in_flight() == 0);
+        // A broker that breaks off the handshake is not idle: it may be another than it should.
+        let was_idle = broker
+            .connection()
+            .is_some_and(|connection| connection.is_ready() && connection.in_flight() == 0);
         let idle_max = self.config.idle_max;
         let unconfirmed = broker.connection().and_then(|connection| {
             let is_idle_for_long = connection.idle_at(idle_max) <= now;
@@ -306,6 +310,7 @@ impl Shard {
         );
         // News of the old connection is not taken for news of the next.
         broker.generation += 1;
+        broker.is_left = false;
         self.take_next_address(now, index);
         let broker = &self.brokers[index];
         if was_idle {

@@ -296,8 +296,10 @@ impl Shard {
     /// The connection that an [`Action::Connect`] asked for is made.
     pub fn handle_connected(&mut self, now: u64, token: Token) {
         let config = self.config.connection.clone();
+        let cluster_id = self.view.snapshot.cluster_id.clone();
         if let Some(broker) = self.broker_of(token) {
-            broker.connectivity = Connectivity::Up(Box::new(Connection::new(config, now)));
+            let connection = Connection::new(config, now).of_cluster(cluster_id);
+            broker.connectivity = Connectivity::Up(Box::new(connection));
         }
     }
 

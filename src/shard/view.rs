@@ -7,7 +7,7 @@ use super::broker::{Broker, Connectivity};
 use super::shard::{Action, Shard, Token};
 use crate::batch::{LaneHalf, LaneId, Leader, ShardId};
 use crate::buffer::AccountId;
-use crate::cluster::{BrokerAddress, ClusterSnapshot};
+use crate::cluster::{BrokerAddress, ClusterSnapshot, ForeignCluster};
 use crate::logging as log;
 use crate::protocol::{BrokerId, ErrorCode, ProducerIdentity};
 
@@ -35,6 +35,10 @@ pub struct View {
     pub identity: Option<ProducerIdentity>,
     /// Which of the ids that the producer was given that is, from 1 on.
     pub identity_ordinal: u64,
+    /// How many of those ids were given by clusters that the producer has left.
+    pub identity_floor: u64,
+    /// Another cluster answers in the place of the known one, and is not followed.
+    pub changed_to: Option<ForeignCluster>,
     /// Why the producer may not have an id, until it is given one.
     pub identity_denied: Option<ErrorCode>,
     /// What is wrong with the metadata channel, in words, for errors.
@@ -44,8 +48,12 @@ pub struct View {
 impl Shard {
     /// A newer picture of the cluster.
     pub fn handle_view(&mut self, now: u64, view: Arc<View>) {
+        let is_another = view.snapshot.cluster != self.view.snapshot.cluster;
         self.view = view;
         self.update_brokers(now);
+        if is_another {
+            self.leave_cluster(now);
+        }
         for index in 0..self.lanes.len() {
             if self.lanes[index].is_some() {
                 self.follow_leader(now, LaneId(index as u32));
@@ -62,7 +70,8 @@ impl Shard {
             match self.broker_index(id) {
                 Some(index) => self.readdress(now, index, &placement.address),
                 None => {
-                    let broker = Broker::new(id, placement.address.clone(), placement.account);
+                    let mut broker = Broker::new(id, placement.address.clone(), placement.account);
+                    broker.cluster = view.snapshot.cluster;
                     let index = self.brokers.insert(broker);
                     self.by_id.insert(id, index);
                 }
@@ -147,6 +156,7 @@ impl Shard {
             return;
         }
         half.seen = view.generation;
+        half.belong_to_cluster(view.snapshot.cluster, view.identity_floor);
         if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition) {
             let leader = partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
             if let Some(topic) = view.snapshot.topics.get(&lane.topic) {
@@ -173,6 +183,9 @@ impl Shard {
                 half.lane.set_leader_account(account, false);
             }
         }
+        self.start_over_if_settled(id);
+        let Some(entry) = self.lane_mut(id) else { return };
+        let half = &mut entry.half;
         if let Some(identity) = view.identity {
             half.offer_identity(identity, view.identity_ordinal);
         }

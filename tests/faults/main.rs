@@ -5,6 +5,7 @@
 //! them.
 
 mod brokers;
+mod clusters;
 mod cuts;
 mod names;
 mod recovery;

@@ -459,15 +459,15 @@ fn c21_keys_keep_their_partition_whatever_happens_to_leaders_and_growth() {
     assert!(partitions.contains(&1));
 }
 
-/// The broker that the metadata channel asks.
+/// The broker that the metadata channel asks. Before there are leaders: whoever connects to those
+/// asks them for their cluster.
 fn asked_for_metadata(cluster: &EmbeddedCluster) -> i32 {
-    let stats = cluster.stats();
-    let asked = |broker: &&tidegate::embedded::BrokerStats| {
+    let asked = |broker: &tidegate::embedded::BrokerStats| {
         broker.api_versions.iter().any(|(&(key, _), &count)| key == 3 && count > 0)
     };
-    let brokers: Vec<_> = stats.brokers.iter().filter(asked).map(|it| it.broker).collect();
-    assert_eq!(brokers.len(), 1, "one broker is asked while all is well");
-    brokers[0]
+    assert!(cluster.wait_until(LONG, |stats| stats.brokers.iter().any(asked)));
+    let stats = cluster.stats();
+    stats.brokers.iter().find(|it| asked(it)).expect("it was there").broker
 }
 
 /// The leader of a partition moves between two brokers, while the third, which the metadata channel
@@ -477,9 +477,9 @@ fn moves_behind_the_back_of_the_broker_that_is_asked(trouble: impl Fn(&EmbeddedC
     // Before version 10 a leader that was deposed names no other.
     cluster.limit_api(0, 3, 9);
     let producer = quick(&cluster).build().unwrap();
+    let asked = asked_for_metadata(&cluster);
     let topic = producer.topic("t").unwrap();
     warm(&topic, 3);
-    let asked = asked_for_metadata(&cluster);
     let partition = u32::try_from(asked % 3).unwrap();
     let leader = cluster.leader("t", partition as i32).unwrap();
     assert_ne!(leader, asked);

@@ -20,7 +20,8 @@ use tidegate::shard::{
 };
 use tidegate::sync::Doorbell;
 use tidegate::{
-    Compression, DeliveryErrorCause, ExponentialBackoff, PartitionRequest, Partitioner,
+    ClusterChange, Compression, DeliveryErrorCause, ExponentialBackoff, PartitionRequest,
+    Partitioner,
 };
 
 use crate::model::{Model, Mood, Received, TOPIC};
@@ -584,6 +585,8 @@ fn metadata_config() -> MetadataConfig {
             jitter_percent: 0,
         },
         auto_create: true,
+        on_cluster_change: ClusterChange::Follow,
+        cluster_change_hold: 100_000_000,
         idempotent: true,
     }
 }

@@ -15,7 +15,7 @@ use tidegate::shard::{
     PortTable, Publisher, ReconnectBackoff, Shard, ShardConfig, ShardHost, ShardParts, ShardPort,
 };
 use tidegate::sync::Doorbell;
-use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
+use tidegate::{ClusterChange, Compression, ExponentialBackoff, PartitionRequest, Partitioner};
 
 use super::cluster::{PORT, host, name};
 use super::plan::{MS, Plan};
@@ -158,6 +158,8 @@ fn metadata_config(plan: &Plan) -> MetadataConfig {
             jitter_percent: 20,
         },
         auto_create: true,
+        on_cluster_change: ClusterChange::Follow,
+        cluster_change_hold: 100_000_000,
         idempotent: plan.settings.idempotent,
     }
 }

@@ -1,9 +1,11 @@
 //! The model's brokers: who leads, who replicates, who knows what.
 
+use std::collections::BTreeSet;
+
 use tidegate::protocol as tide;
 
 use super::events::{Event, Queue};
-use super::partition::{BROKERS_MAX, Known, Partition, code};
+use super::partition::{BROKERS_MAX, Entry, Known, Partition, code};
 use super::plan::{MS, Plan};
 use super::rng::Rng;
 
@@ -70,6 +72,12 @@ pub struct Cluster {
     /// Partitions of topics that were deleted, with their places.
     pub gone: Vec<(usize, usize, Partition)>,
     forgets: bool,
+    /// Which cluster the brokers are of, if they tell.
+    pub id: Option<u32>,
+    /// Producer ids up to this were given by an earlier cluster. Here they are somebody else's.
+    pub foreign_ids: i64,
+    /// Records that are in a log of an earlier cluster.
+    pub left: BTreeSet<u32>,
     /// Records that brokers refuse, one of so many; 0 for none.
     pub poison: u32,
 }
@@ -94,7 +102,9 @@ impl Cluster {
         let topics = topics.collect();
         let brokers = (0..plan.brokers).map(|_| Broker::default()).collect();
         let (gone, forgets) = (Vec::new(), plan.forgets);
-        Cluster { brokers, topics, gone, forgets, poison: plan.poison }
+        let (id, foreign_ids) = (plan.changes_cluster.then_some(0), -1);
+        let (left, poison) = (BTreeSet::new(), plan.poison);
+        Cluster { brokers, topics, gone, forgets, id, foreign_ids, left, poison }
     }
 
     pub fn partition(&mut self, topic: usize, partition: usize) -> &mut Partition {
@@ -289,6 +299,31 @@ impl Cluster {
         }
     }
 
+    /// Every broker is one of another cluster. Its ids begin behind `last_id`.
+    pub fn change(&mut self, queue: &mut Queue, rng: &mut Rng, last_id: i64) {
+        self.id = self.id.map(|id| id + 1);
+        self.foreign_ids = last_id;
+        for topic in 0..self.topics.len() {
+            let logs = self.topics[topic].partitions.iter().flat_map(|it| &it.log);
+            self.left.extend(logs.flat_map(|entry| &entry.records));
+            self.recreate(queue, rng, topic);
+        }
+        self.brokers.iter_mut().for_each(|broker| broker.picture = None);
+    }
+
+    /// What a cluster never sees of a producer that came from another one.
+    pub fn check_newcomer(&self, entry: &Entry) {
+        let (id, records) = (entry.pid, &entry.records);
+        assert!(id < 0 || id > self.foreign_ids, "producer id {id} is another cluster's");
+        let twice = records.iter().find(|id| self.left.contains(id));
+        assert!(twice.is_none(), "record {twice:?} is in the logs of two clusters");
+    }
+
+    /// The id of the cluster, if its brokers tell.
+    pub fn cluster_id(&self) -> Option<String> {
+        self.id.map(|id| format!("cluster-{id}"))
+    }
+
     /// What a broker says of the cluster.
     pub fn metadata(&self, broker: usize) -> tide::MetadataResponse {
         if let Some(picture) = &self.brokers[broker].picture {
@@ -312,7 +347,8 @@ impl Cluster {
             partitions: if topic.hidden > 0 { Vec::new() } else { partitions(topic, broker) },
         });
         let (brokers, topics) = (brokers.collect(), topics.collect());
-        tide::MetadataResponse { brokers, topics, ..Default::default() }
+        let cluster_id = self.cluster_id();
+        tide::MetadataResponse { brokers, topics, cluster_id, ..Default::default() }
     }
 }
 

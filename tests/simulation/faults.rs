@@ -233,6 +233,23 @@ impl World {
         }
     }
 
+    /// Nothing that is on its way to the old cluster's brokers arrives any more.
+    fn change_cluster(&mut self) {
+        for broker in 0..self.cluster.brokers.len() {
+            self.cut(broker);
+        }
+        for wire in &mut self.wires {
+            wire.broker_open = false;
+            wire.busy = None;
+        }
+        self.busy.clear();
+        let last_id = 1_000 + self.channel.identities;
+        self.cluster.change(&mut self.queue, &mut self.rng, last_id);
+        for link in &mut self.channel.links {
+            link.answer = None;
+        }
+    }
+
     fn begin(&mut self, fault: Fault) {
         if self.trace {
             self.note(format_args!("fault: {fault:?}"));
@@ -267,6 +284,7 @@ impl World {
                 self.queue.push(soon, Event::Shrink { broker });
                 self.queue.push(time, Event::Over(fault));
             }
+            Fault::ChangeCluster => self.change_cluster(),
             Fault::Isolate { broker } => {
                 let picture = self.cluster.metadata(broker);
                 self.cluster.brokers[broker].picture = Some(picture);

@@ -45,6 +45,7 @@ impl Content {
 fn is_reason(cause: &DeliveryErrorCause, plan: &Plan) -> bool {
     match cause {
         DeliveryErrorCause::TimedOut { .. } => true,
+        DeliveryErrorCause::ClusterChanged { .. } => plan.changes_cluster,
         DeliveryErrorCause::Closed => plan.ending == Ending::FailAll,
         DeliveryErrorCause::LoopPanicked => plan.ending == Ending::Drop,
         DeliveryErrorCause::Broker { code, .. } => match code.0 {

@@ -21,6 +21,8 @@ pub enum Fault {
     Lag { broker: usize, time: u64 },
     /// From now on, for good, it answers metadata with the picture of this moment.
     Isolate { broker: usize },
+    /// The addresses belong to another cluster from now on: other logs, the same topics.
+    ChangeCluster,
     /// It refuses connections for so long.
     Refuse { broker: usize, time: u64 },
     /// All its connections are cut.
@@ -142,6 +144,8 @@ pub struct Plan {
     pub request_max: usize,
     /// Brokers forget a producer that has written nothing to a partition for longer than this.
     pub producer_expiry: u64,
+    /// Brokers tell their cluster's id, and it changes.
+    pub changes_cluster: bool,
 }
 
 impl Plan {
@@ -229,6 +233,10 @@ impl Plan {
             loads.iter_mut().for_each(|load| load.at = load.at / (100 * MS) * 100 * MS);
             loads.iter_mut().for_each(|load| load.records += 4);
         }
+        let changes_cluster = apart.percent(8);
+        if changes_cluster {
+            faults.push((apart.range(20 * MS, ends_at), Fault::ChangeCluster));
+        }
         let cut = if rng.percent(40) && !is_quiet { rng.pick(&[5, 20, 60, 90]) } else { 0 };
         let net = Net {
             latency: rng.pick(&[(MS / 10, MS / 5), (MS / 2, 2 * MS), (MS / 10, 8 * MS)]),
@@ -259,6 +267,7 @@ impl Plan {
             first_epoch: if rng.percent(10) { i16::MAX - 1 } else { 0 },
             first_sequence: if rng.percent(20) { i32::MAX - rng.below(20) as i32 } else { 0 },
             bytes_max: if rng.percent(10) { settings.batch_size / 2 } else { usize::MAX },
+            changes_cluster,
             poison: if rng.percent(10) { 20 } else { 0 },
             // A single batch gets through.
             request_max: if is_narrow { 2 * settings.batch_size + 200 } else { usize::MAX },

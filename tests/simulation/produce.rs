@@ -1,11 +1,14 @@
 //! The model's brokers answering Produce and ApiVersions requests.
 
 use bytes::{Buf, Bytes};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     TopicProduceResponse,
 };
-use kafka_protocol::messages::{ApiKey, BrokerId, ProduceRequest, ProduceResponse, RequestHeader};
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader,
+};
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use tidegate::protocol::records::RecordBatchReader;
 
@@ -90,7 +93,16 @@ pub fn serve(
     let correlation = header.expect("the header can be read").correlation_id;
     match api {
         ApiKey::ApiVersions => {
-            let response = api_versions(plan.produce_max);
+            let mut response = api_versions(plan.produce_max);
+            if cluster.id.is_some() {
+                let metadata = ApiVersion::default().with_api_key(ApiKey::Metadata as i16);
+                response.api_keys.push(metadata.with_max_version(8));
+            }
+            Served::Response(respond(api, version, correlation, &response))
+        }
+        ApiKey::Metadata => {
+            let id = cluster.cluster_id().map(StrBytes::from_string);
+            let response = MetadataResponse::default().with_cluster_id(id);
             Served::Response(respond(api, version, correlation, &response))
         }
         ApiKey::Produce => {
@@ -206,6 +218,7 @@ impl Pending {
                 let mut refused = Vec::new();
                 let place = (self.broker, topic, data.index);
                 let entry = read_batch(topic, data.index, &records);
+                cluster.check_newcomer(&entry);
                 let Entry { epoch, first, .. } = entry;
                 let batch = Received { epoch, first, records: entry.records.clone() };
                 let bytes = records.len();

@@ -434,6 +434,43 @@ fn c19_what_an_old_topic_refused_is_offered_to_the_new_one_before_what_comes_lat
 }
 
 #[test]
+fn c48_at_another_cluster_a_lane_begins_anew_once_its_attempts_have_settled() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let mut half = proved(&bench);
+    let mut sent: Vec<_> = ["refused", "in doubt", "in flight"]
+        .into_iter()
+        .map(|value| {
+            bench.sealed(&half.lane, value.as_bytes());
+            drain(&mut half)
+        })
+        .collect();
+    bench.sealed(&half.lane, b"never sent");
+    let (in_flight, mut in_doubt, refused) =
+        (sent.pop().unwrap(), sent.pop().unwrap(), sent.pop().unwrap());
+    in_doubt.state.unanswered = true;
+    half.settle_refused(refused);
+    half.settle_for_retry(in_doubt);
+    let (cause, mut wakes) = (ANY_ERROR, WakeList::default());
+    half.belong_to_cluster(1, 1);
+    half.lead_by(Some(Leader { broker: BrokerId(1), epoch: 0 }));
+    half.start_over_if_settled(&cause, &mut wakes);
+    assert_eq!(half.drainable(0, RULES), Drainable::Later, "one is open at the old one");
+    ack(&mut half, in_flight, 9);
+    let before = half.retry_count();
+    half.start_over_if_settled(&cause, &mut wakes);
+    assert_eq!((before, half.retry_count()), (2, 1), "what is in doubt is not sent there");
+    // The old id is no good, whoever offers it, and a new one counts from zero.
+    half.offer_identity(ProducerIdentity { id: 7, epoch: 0 }, 1);
+    assert_eq!(half.drainable(0, RULES), Drainable::NeedsIdentity);
+    half.offer_identity(ProducerIdentity { id: 7, epoch: 0 }, 2);
+    let refused = drain(&mut half);
+    assert_eq!(number(&refused), (0, 0));
+    assert_eq!(half.drainable(0, RULES), Drainable::Later, "proved again, one at a time");
+    ack(&mut half, refused, 0);
+    assert_eq!(number(&drain(&mut half)), (0, 1));
+}
+
+#[test]
 fn c09_what_is_behind_a_batch_that_is_in_no_log_is_cut_off() {
     for (unanswered, cut_off) in [(false, true), (true, false)] {
         let bench = Bench::new(1 << 20, 1 << 14);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::producer_config::Acks;
+use super::super::producer_config::{Acks, ClusterChange};
 use super::*;
 use crate::error::PressureScope;
 use crate::policy::{Backoff, Pressure};
@@ -59,12 +59,13 @@ fn own_names_set_own_fields() {
          tidegate.tcp.keepalive.ms=0\ntidegate.close.on.drop.ms=3\ntidegate.lanes.max=4\n\
          tidegate.brokers.max=5\ntidegate.high.watermark=7\ntidegate.low.watermark=6\n\
          tidegate.part.filled.floor.us=50\ntidegate.cores=0,2-4\ntidegate.pinning=false\n\
-         tidegate.backoff.strategy=drop\n",
+         tidegate.backoff.strategy=drop\ntidegate.cluster.change=fail\n",
     );
     let millis = Duration::from_millis;
     assert_eq!((config.request_bytes_max, config.metadata_min_refresh), (Some(1_000), millis(1)));
     assert_eq!(config.producer_id_idle_max, millis(9));
     assert_eq!((config.topic_unknown_max, config.allow_auto_create_topics), (millis(2), true));
+    assert_eq!(config.on_cluster_change, ClusterChange::Fail);
     assert_eq!((config.tcp_keepalive, config.close_on_drop), (None, millis(3)));
     assert_eq!((config.lanes_max, config.brokers_max), (4, 5));
     assert_eq!((config.high_watermark, config.low_watermark), (Some(7), Some(6)));
@@ -142,6 +143,7 @@ fn a_misspelt_name_is_an_error_with_the_nearest() {
 fn bad_values_name_the_property_and_its_range() {
     for (name, value, part) in [
         ("acks", "2", "0, 1, all or -1"),
+        ("tidegate.cluster.change", "ignore", "follow or fail"),
         ("linger.ms", "5ms", "whole number from 0"),
         ("linger.ms", "-1", "whole number from 0"),
         ("retries", "2147483648", "2147483647"),

@@ -1,5 +1,6 @@
 //! A connection against hand-made bytes.
 
+mod clusters;
 mod throttles;
 
 use std::io::IoSlice;

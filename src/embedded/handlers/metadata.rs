@@ -44,7 +44,7 @@ pub(crate) fn handle(
     });
     let response = MetadataResponse::default()
         .with_brokers(listed.collect())
-        .with_cluster_id(Some(text("tidegate-embedded")))
+        .with_cluster_id(Some(text(&shared.config.cluster_id)))
         .with_controller_id(BrokerId(shared.registered().next().map_or(-1, |node| node.id)))
         .with_topics(topics);
     encode(envelope, envelope.version, &response)

@@ -282,6 +282,8 @@ fn view(account: AccountId) -> View {
     };
     let snapshot = ClusterSnapshot {
         generation: 1,
+        cluster: 0,
+        cluster_id: None,
         brokers: [(BROKER, address.clone())].into(),
         topics: [(TOPIC.into(), topic)].into(),
     };
@@ -292,6 +294,8 @@ fn view(account: AccountId) -> View {
         placements: [(BROKER, placement)].into(),
         identity: Some(ProducerIdentity { id: 7, epoch: 0 }),
         identity_ordinal: 1,
+        identity_floor: 0,
+        changed_to: None,
         identity_denied: None,
         last_problem: None,
     }
