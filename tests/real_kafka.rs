@@ -13,6 +13,8 @@ mod failover;
 mod kafka;
 #[path = "real_kafka/limits.rs"]
 mod limits;
+#[path = "real_kafka/load.rs"]
+mod load;
 #[path = "support/logger.rs"]
 mod logger;
 #[path = "real_kafka/main_job.rs"]
@@ -35,6 +37,8 @@ mod stalled;
 mod streams;
 #[path = "real_kafka/tools.rs"]
 mod tools;
+#[path = "real_kafka/truncated.rs"]
+mod truncated;
 
 use std::process::ExitCode;
 
@@ -70,7 +74,17 @@ const TESTS: &[Test] = &[
         name: "c51_f44_a_metadata_broker_that_hangs_is_passed_over",
         run: moved::f44_metadata_broker_stopped,
     },
+    Test { name: "c03_kafka_0_11_remembers_one_batch", run: old::c03_one_remembered },
     Test { name: "c63_kafka_0_11_throttles_by_itself", run: old::c63_throttled_once },
+    Test { name: "default_requests_stay_below_a_mebibyte", run: limits::request_limit },
+    Test {
+        name: "c50_f43_an_unclean_election_beside_an_unanswered_batch",
+        run: truncated::f43_unclean_election,
+    },
+    Test {
+        name: "c50_f55_a_clean_restart_beside_unanswered_batches_doubles_nothing",
+        run: truncated::f55_clean_restart,
+    },
 ];
 
 /// What takes minutes whatever is done: with `--long` only.

@@ -1,20 +1,40 @@
-//! Brokers that do not take everything.
+//! Brokers that do not take everything: limits on requests, quotas, and access rules.
 
 use std::time::{Duration, Instant};
 
 use tidegate::{Acks, Producer};
 
-use crate::kafka::{Kafka, unique_topic};
+use crate::kafka::{ClusterConfig, Kafka, unique_topic};
+use crate::load::Load;
 
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Brokers that read no request over 1 MiB, as Event Hubs and some proxies: default settings work.
+pub fn request_limit(kafka: &Kafka) {
+    let config = ClusterConfig::single().property("socket.request.max.bytes", "1048576");
+    let cluster = kafka.start(&config);
+    let topic = unique_topic("limited");
+    cluster.create_topic(&topic, 6, 1, &[]);
+    let producer = Producer::builder(&cluster.bootstrap_servers()).build();
+    let producer = producer.expect("the settings work");
+    let mut load = Load::start(&producer.topic(&topic).expect("a legal name"), 2);
+    load.wait_for_more(500_000, LIMIT);
+    load.settle(LIMIT);
+    println!("a limit of 1 MiB: {} sent, {} acknowledged", load.sent(), load.acked());
+    assert_eq!((load.failed(), load.acked()), (0, load.sent()), "{:?}", load.first_error());
+    let read = cluster.read_back_each(&topic, |_| {});
+    assert_eq!(read, load.sent(), "lost or doubled");
+}
 
 /// A quota so low that the broker asks for pauses of minutes: nothing is sent twice.
 pub fn c31_long_throttle(kafka: &Kafka) {
     const CLIENT: &str = "throttled";
     const RECORDS: u32 = 2_500;
+    /// A request takes a full batch of several: at this quota a pause of more than a minute.
+    const PARTITIONS: i32 = 6;
     let cluster = kafka.shared_single();
     let topic = unique_topic("quota");
-    cluster.create_topic(&topic, 1, 1, &[]);
+    cluster.create_topic(&topic, PARTITIONS, 1, &[]);
     cluster.set_client_quota(Some(CLIENT), "producer_byte_rate", Some(10_000.0));
     let producer = Producer::builder(&cluster.bootstrap_servers())
         .client_id(CLIENT)

@@ -1,0 +1,146 @@
+//! Senders of small records, as fast as they can, and what became of their records.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tidegate::{Delivery, DeliveryError, Topic};
+
+use crate::kafka::wait_until;
+
+const VALUE: [u8; 100] = [7; 100];
+const BURST: usize = 500;
+/// How often a sender looks at its deliveries.
+const COLLECT: Duration = Duration::from_millis(20);
+/// How long a sender waits after a record that was refused.
+const REFUSED: Duration = Duration::from_millis(1);
+
+/// Running senders to one topic. Dropping it ends them and looks at no delivery any more.
+pub struct Load {
+    shared: Arc<Shared>,
+    senders: Vec<JoinHandle<Vec<Delivery>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    sent: AtomicU64,
+    acked: AtomicU64,
+    failed: AtomicU64,
+    first_error: Mutex<Option<String>>,
+}
+
+impl Load {
+    /// So many senders of records without key.
+    pub fn start(topic: &Topic, senders: usize) -> Load {
+        let shared = Arc::new(Shared::default());
+        let start = |_| {
+            let (topic, shared) = (topic.clone(), shared.clone());
+            thread::spawn(move || shared.send(&topic))
+        };
+        Load { senders: (0..senders).map(start).collect(), shared }
+    }
+
+    /// Records that were accepted so far.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
+    }
+
+    /// Records that were acknowledged so far.
+    pub fn acked(&self) -> u64 {
+        self.shared.acked.load(Ordering::Relaxed)
+    }
+
+    /// Records that were accepted and failed so far.
+    pub fn failed(&self) -> u64 {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// The first error, of `send` or of a delivery, in words.
+    pub fn first_error(&self) -> Option<String> {
+        self.shared.first_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until so many records were acknowledged from now on.
+    #[track_caller]
+    pub fn wait_for_more(&self, more: u64, limit: Duration) {
+        let before = self.acked();
+        let went_on = wait_until(limit, || self.acked() >= before + more);
+        let (acked, error) = (self.acked() - before, self.first_error());
+        assert!(went_on, "{acked} of {more} records acknowledged in {limit:?}; {error:?}");
+    }
+
+    /// Ends sending and waits until every delivery is resolved.
+    #[track_caller]
+    pub fn settle(&mut self, limit: Duration) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let end = Instant::now() + limit;
+        for sender in std::mem::take(&mut self.senders) {
+            for mut delivery in sender.join().expect("no sender panics") {
+                let left = end.saturating_duration_since(Instant::now());
+                let outcome = delivery.wait_timeout(left);
+                let (acked, failed) = (self.acked(), self.failed());
+                let outcome = outcome.unwrap_or_else(|| {
+                    panic!("unresolved after {limit:?}, {acked} acknowledged, {failed} failed")
+                });
+                self.shared.count(&outcome);
+            }
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// Sends until told to stop; gives the deliveries that are not resolved.
+    fn send(&self, topic: &Topic) -> Vec<Delivery> {
+        let mut held = Vec::new();
+        let mut collected = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            for _ in 0..BURST {
+                match topic.send((), &VALUE) {
+                    Ok(delivery) => held.push(delivery),
+                    Err(error) => {
+                        self.note(|| error.to_string());
+                        thread::sleep(REFUSED);
+                        break;
+                    }
+                }
+                self.sent.fetch_add(1, Ordering::Relaxed);
+            }
+            if collected.elapsed() >= COLLECT {
+                held.retain_mut(|delivery| match delivery.try_take() {
+                    None => true,
+                    Some(outcome) => {
+                        self.count(&outcome);
+                        false
+                    }
+                });
+                collected = Instant::now();
+            }
+        }
+        held
+    }
+
+    fn count<T>(&self, outcome: &Result<T, DeliveryError>) {
+        match outcome {
+            Ok(_) => {
+                self.acked.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                self.note(|| error.to_string());
+            }
+        }
+    }
+
+    fn note(&self, words: impl FnOnce() -> String) {
+        let mut first = self.first_error.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(words);
+    }
+}
