@@ -312,6 +312,10 @@ pub enum DeliveryErrorCause {
         /// The broker's own words, if it sent any.
         message: Option<Arc<str>>,
     },
+    /// The broker takes nothing of the kind, however often it is sent: it is older than what the
+    /// configuration asks for.
+    #[error("the broker is too old: {0}")]
+    BrokerTooOld(Arc<str>),
     /// `delivery_timeout` passed. `last` is what stood in the way.
     #[error("not acknowledged within delivery_timeout = {after:?}{}", last_cause(last))]
     TimedOut {

@@ -73,6 +73,8 @@ pub struct BatchState {
     pub out_of_order_at: Option<AskedLeader>,
     /// Connections in a row that were lost while the broker had this batch's request to read next.
     pub losses: u32,
+    /// Attempts that were answered CORRUPT_MESSAGE.
+    pub corrupt: u32,
     /// The broker that was last asked.
     pub broker: Option<BrokerId>,
     /// The last thing that went wrong, in words.

@@ -19,6 +19,9 @@ use crate::sync::{ForwardTable, WakeList};
 /// Bytes that move through the stack at a time.
 const MOVED_AT_ONCE: usize = 1 << 10;
 
+/// The length of a key that is null, -1, as a zigzag varint.
+const NULL_LENGTH: u8 = 1;
+
 /// A later part of a split batch.
 struct Piece {
     cell: Cell,
@@ -71,6 +74,25 @@ impl Batch {
     pub fn records_left(&self) -> u32 {
         let waiting = self.pieces.iter().flat_map(|pieces| &pieces.waiting);
         self.records + waiting.map(|piece| piece.records).sum::<u32>()
+    }
+
+    /// Which of the records that are to be sent have no key, by their place. The batch must not be
+    /// compressed.
+    pub fn records_without_key(&mut self) -> Vec<u32> {
+        assert!(self.codec == Codec::None, "checked by the caller");
+        let (records, mut at) = (self.records, BATCH_HEADER_LEN);
+        let mut chain = Chain::of(self);
+        let mut found = Vec::new();
+        for index in 0..records {
+            let head = chain.head_at(at);
+            let mut key_len = [0];
+            chain.read(at + head.len, &mut key_len);
+            if key_len == [NULL_LENGTH] {
+                found.push(index);
+            }
+            at += head.record_len();
+        }
+        found
     }
 
     /// Splits what is to be sent, of several records, in two. The second half waits until the first

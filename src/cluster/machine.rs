@@ -9,6 +9,7 @@ use super::identity::IdentityQuestion;
 use super::wanted::{UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
 use crate::config::{ClusterChange, ReconnectBackoff, ReconnectWaits};
+use crate::error::DeliveryErrorCause;
 use crate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 
 /// Settings of the metadata channel. Times in nanoseconds.
@@ -236,6 +237,8 @@ impl MetadataMachine {
         let mut bootstrap = self.config.bootstrap.clone();
         self.shuffle(&mut known);
         self.shuffle(&mut bootstrap);
+        // First those that may have what others lack.
+        known.sort_by_key(|broker| self.identity.is_lacking(broker));
         self.candidates.extend(known);
         self.candidates.extend(bootstrap);
     }
@@ -512,6 +515,21 @@ impl MetadataMachine {
         self.identity.handle_response(now, &self.config, random, response);
     }
 
+    /// The broker at the other end of a channel, at `peer`, speaks no InitProducerId, which was to
+    /// be asked. Returns whether to leave it for another one.
+    pub fn handle_identity_lacking(
+        &mut self,
+        id: ChannelId,
+        now: u64,
+        peer: BrokerAddress,
+    ) -> bool {
+        let channel = self.channel_mut(id);
+        (channel.in_flight, channel.owes_since) = (None, None);
+        let random = self.next_random();
+        let brokers = &self.snapshot.brokers;
+        self.identity.handle_lacking(now, &self.config, random, peer, brokers)
+    }
+
     /// The producer id, once there is one.
     pub fn identity(&self) -> Option<ProducerIdentity> {
         self.identity.identity()
@@ -523,7 +541,7 @@ impl MetadataMachine {
     }
 
     /// Why the producer may not have an id, if a broker said so. It is asked for again.
-    pub fn identity_denied(&self) -> Option<ErrorCode> {
+    pub fn identity_denied(&self) -> Option<&DeliveryErrorCause> {
         self.identity.denied()
     }
 

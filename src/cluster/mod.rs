@@ -11,6 +11,8 @@ mod foreign;
 #[cfg(test)]
 mod foreign_tests;
 mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod machine;
 mod snapshot;
 #[cfg(test)]

@@ -418,7 +418,7 @@ fn an_identity_that_is_refused_does_not_keep_metadata_from_being_asked() {
         match machine.poll_query(FIRST, now) {
             Some(MetadataQuery::InitProducerId) => {
                 asked.0 += 1;
-                let refused = identity(-1, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+                let refused = identity(-1, ErrorCode::COORDINATOR_NOT_AVAILABLE);
                 machine.handle_identity(FIRST, now, &refused);
             }
             Some(MetadataQuery::Metadata(_)) => {
@@ -430,7 +430,7 @@ fn an_identity_that_is_refused_does_not_keep_metadata_from_being_asked() {
     }
     assert!(asked.0 >= 9 && asked.1 >= 9, "{asked:?}");
     assert!(asked.0 <= 11 && asked.1 <= 11, "{asked:?}");
-    assert!(machine.last_problem().is_some_and(|p| p.contains("CLUSTER_AUTHORIZATION_FAILED")));
+    assert!(machine.last_problem().is_some_and(|p| p.contains("COORDINATOR_NOT_AVAILABLE")));
 }
 
 #[test]
@@ -483,7 +483,7 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
     machine.handle_wanted(1, "orders".into());
     let refused = InitProducerIdResponse {
         throttle_time_ms: 0,
-        error: ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+        error: ErrorCode::COORDINATOR_NOT_AVAILABLE,
         identity: ProducerIdentity::NONE,
     };
     let mut asked = Vec::new();

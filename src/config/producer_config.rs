@@ -104,7 +104,9 @@ pub struct ProducerConfig {
     /// `tidegate.request.bytes.max`.
     pub request_bytes_max: Option<usize>,
     /// How long a broker may take to answer a request before its connection is closed and its
-    /// batches are tried again. Default: 30 s. Lower it to notice silent brokers sooner; keep it
+    /// batches are tried again, from the request's last byte that left this machine (a slow link
+    /// has all the time that it needs, as long as bytes leave), and not counting the time for which
+    /// it throttles. Default: 30 s. Lower it to notice silent brokers sooner; keep it
     /// above the brokers' `replica.lag.time.max.ms`. `request.timeout.ms`.
     pub request_timeout: Duration,
     /// How long a record may take to be acknowledged, waiting and retries included, from when

@@ -1,16 +1,20 @@
 //! The connection's state: handshake, what is in flight, what was received.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::request::{InFlightBatch, Request, RequestKind};
+use super::response::{Parsed, parse, peek_correlation};
+use super::settings::{ConnectionConfig, ConnectionError};
 use super::unconfirmed::Unconfirmed;
+use crate::cluster::BrokerAddress;
+use crate::logging as log;
 use crate::protocol::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, DecodeError, ErrorCode, FrameDecoder,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, FrameDecoder,
     InitProducerIdResponse, MetadataRequest, MetadataResponse, MetadataTopics, ProduceResponse,
-    encode_request, split_response,
+    encode_request,
 };
 
 /// Requests kept for reuse.
@@ -21,40 +25,12 @@ const UNANSWERED_IDS_MAX: usize = 64;
 
 /// From this version on Metadata tells the cluster's id.
 const CLUSTER_ID_MIN: i16 = 2;
+/// How often the kernel is asked for its unsent bytes within a `request_timeout` without answer.
+/// By so small a part of it a request may be given up too early or too late.
+const UNSENT_CHECKS_PER_TIMEOUT: u64 = 4;
 
 /// What this client calls itself (KIP-511).
 const SOFTWARE_NAME: &str = "tidegate";
-
-/// What a connection needs to know of the configuration. Times in nanoseconds.
-#[derive(Clone, Debug)]
-pub struct ConnectionConfig {
-    /// Sent with every request.
-    pub client_id: Arc<str>,
-    /// From sending a request to its response.
-    pub request_timeout: u64,
-    /// A broker's throttle time is believed up to this. It is `delivery_timeout`: by then every
-    /// record that waited has been resolved, so nothing is gained by waiting longer.
-    pub throttle_max: u64,
-    /// Responses larger than this close the connection, in bytes.
-    pub response_bytes_max: usize,
-}
-
-/// Why a connection is of no use any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionError(pub Arc<str>);
-
-impl ConnectionError {
-    /// An error in words.
-    pub fn new(text: impl fmt::Display) -> Self {
-        ConnectionError(text.to_string().into())
-    }
-}
-
-impl fmt::Display for ConnectionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A response, with the request it answers.
 pub enum Incoming {
@@ -79,7 +55,10 @@ enum Phase {
 /// One connection to one broker, without the socket.
 pub struct Connection {
     config: Arc<ConnectionConfig>,
+    peer: BrokerAddress,
     phase: Phase,
+    /// The version of ApiVersions that it was first asked with.
+    asked: i16,
     decoder: FrameDecoder,
     requests: VecDeque<Request>,
     /// Requests at the front that are wholly written.
@@ -92,6 +71,14 @@ pub struct Connection {
     unconfirmed: Unconfirmed,
     /// The cluster that the broker must belong to.
     cluster_id: Option<Arc<str>>,
+    /// Bytes of all requests so far.
+    sent_bytes: u64,
+    /// Bytes that the socket took.
+    written_bytes: u64,
+    /// Bytes that have certainly left this machine.
+    left_bytes: u64,
+    /// When the driver is to say how much has left: see [`Connection::poll_unsent`].
+    unsent_check_at: u64,
     throttled_until: u64,
     /// Requests that may be in flight: see [`Connection::window`].
     window: usize,
@@ -106,11 +93,14 @@ pub struct Connection {
 
 impl Connection {
     /// A connection whose socket has just been connected: ApiVersions is to be written.
-    pub fn new(config: Arc<ConnectionConfig>, now: u64) -> Self {
+    pub fn new(config: Arc<ConnectionConfig>, peer: BrokerAddress, now: u64) -> Self {
+        let asked = config.peers.version(now, &peer);
         let mut connection = Connection {
             decoder: FrameDecoder::new(config.response_bytes_max),
             config,
+            peer,
             phase: Phase::Handshake,
+            asked,
             requests: VecDeque::with_capacity(8),
             written: 0,
             next_correlation: 0,
@@ -120,6 +110,10 @@ impl Connection {
             unanswered_ids: VecDeque::new(),
             unconfirmed: Unconfirmed::default(),
             cluster_id: None,
+            sent_bytes: 0,
+            written_bytes: 0,
+            left_bytes: 0,
+            unsent_check_at: 0,
             throttled_until: 0,
             window: usize::MAX,
             answered: false,
@@ -127,7 +121,7 @@ impl Connection {
             slept: 0,
             last_sent: 0,
         };
-        connection.send_api_versions(now, ApiKey::ApiVersions.versions().max);
+        connection.send_api_versions(now, asked);
         connection
     }
 
@@ -146,6 +140,11 @@ impl Connection {
             };
             request.encode(version, out);
         });
+        let (first, longest) = (self.config.handshake_timeout, self.config.request_timeout);
+        let patience = self.config.peers.patience(now, &self.peer, first, longest);
+        if let Some(request) = self.requests.back_mut() {
+            request.deadline = now.saturating_add(patience);
+        }
     }
 
     /// Whether the handshake is done.
@@ -245,6 +244,11 @@ impl Connection {
     pub fn send(&mut self, now: u64, mut request: Request) {
         request.deadline =
             now.max(self.throttled_until).saturating_add(self.config.request_timeout);
+        self.sent_bytes += request.wire_len as u64;
+        request.ends_at = self.sent_bytes;
+        if self.requests.is_empty() {
+            self.check_unsent_later(now);
+        }
         self.last_sent = now;
         self.mark_active(now);
         self.requests.push_back(request);
@@ -293,9 +297,15 @@ impl Connection {
     /// are appended to `settled`.
     pub fn handle_written(&mut self, now: u64, mut bytes: usize, settled: &mut Vec<Request>) {
         self.mark_active(now);
+        self.written_bytes += bytes as u64;
+        let deadline = now.saturating_add(self.config.request_timeout);
         while bytes > 0 {
             let request = &mut self.requests[self.written];
             bytes = request.add_written(bytes);
+            // Its time runs from its last byte. (The handshake's has limits of its own.)
+            if self.phase == Phase::Ready {
+                request.deadline = request.deadline.max(deadline);
+            }
             if !request.is_written() {
                 break;
             }
@@ -346,9 +356,15 @@ impl Connection {
                 )));
             }
             // A response that cannot be read leaves its request among the unsettled.
-            let parsed = parse(frame, request, &mut self.spare_response)?;
+            let (parsed, surplus) = parse(frame, request, &mut self.spare_response)?;
+            if surplus > 0 && self.config.peers.handle_surplus(now, &self.peer) {
+                let kind = request.kind;
+                log::warn!("{}: {surplus} bytes too many in a {kind:?} response", self.peer);
+            }
             let request = self.requests.pop_front().expect("front() was there");
             self.written -= 1;
+            self.left_bytes = self.left_bytes.max(request.ends_at);
+            self.check_unsent_later(now);
             self.answered = self.phase == Phase::Ready;
             return self.accept(now, request, parsed).map(Some);
         }
@@ -396,16 +412,21 @@ impl Connection {
     ) -> Result<Incoming, ConnectionError> {
         if response.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
             // The broker does not know this version of ApiVersions itself (KIP-511).
+            self.config.peers.handle_answered(now, &self.peer, self.asked);
             let known = response.range(ApiKey::ApiVersions).map_or(0, |range| range.max);
             self.send_api_versions(now, known.clamp(0, version - 1));
             return Ok(Incoming::Pending);
         }
         if response.error != ErrorCode::NONE {
+            if response.error == ErrorCode::INVALID_REQUEST {
+                self.config.peers.handle_refused(now, &self.peer, self.asked);
+            }
             return Err(ConnectionError::new(format_args!(
-                "the broker answered ApiVersions with {}",
+                "the broker answered ApiVersions v{version} with {}",
                 response.error
             )));
         }
+        self.config.peers.handle_answered(now, &self.peer, self.asked);
         self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
         let asks = self.version(ApiKey::Metadata).filter(|&version| version >= CLUSTER_ID_MIN);
         if let Some(version) = asks.filter(|_| self.cluster_id.is_some()) {
@@ -454,6 +475,41 @@ impl Connection {
         }
     }
 
+    /// When the driver is to say how many bytes the kernel holds, if it can, with
+    /// [`Connection::handle_unsent`]. That is while an answer is late for a quarter of
+    /// `request_timeout` and more, so that a connection whose requests are answered costs no
+    /// system call.
+    pub fn poll_unsent(&self) -> Option<u64> {
+        (!self.requests.is_empty()).then_some(self.unsent_check_at)
+    }
+
+    fn check_unsent_later(&mut self, now: u64) {
+        let wait = self.config.request_timeout / UNSENT_CHECKS_PER_TIMEOUT;
+        self.unsent_check_at = now.saturating_add(wait);
+    }
+
+    /// The kernel still holds `unsent` bytes of what it took: they are not known to have arrived.
+    /// A request's time to be answered runs from its last byte. On a link that takes longer for one
+    /// request than `request_timeout`, requests that were given up on time would be sent again and
+    /// again without end. So as long as bytes leave, what has not left has all of its time; and so
+    /// has a request that had not left when this was last called. Where nothing leaves, time runs.
+    pub fn handle_unsent(&mut self, now: u64, unsent: usize) {
+        let left = self.written_bytes.saturating_sub(unsent as u64);
+        let progress = left > self.left_bytes;
+        self.left_bytes = self.left_bytes.max(left);
+        let deadline = now.saturating_add(self.config.request_timeout);
+        if self.phase == Phase::Ready {
+            for request in &mut self.requests {
+                let was_held_up = request.held_up;
+                request.held_up = request.ends_at > left;
+                if progress && (request.held_up || was_held_up) {
+                    request.deadline = request.deadline.max(deadline);
+                }
+            }
+        }
+        self.check_unsent_later(now);
+    }
+
     /// When [`Connection::handle_timeout`] must be called, nanoseconds, monotonic.
     pub fn poll_timeout(&self) -> Option<u64> {
         self.requests.front().map(|request| request.deadline)
@@ -464,13 +520,44 @@ impl Connection {
         if self.throttled_until <= now {
             self.throttled_until = 0;
         }
-        match self.requests.front() {
-            Some(request) if request.deadline <= now => Err(ConnectionError::new(format_args!(
-                "{:?} was not answered within request_timeout = {:?}",
-                request.kind.api_key(),
-                std::time::Duration::from_nanos(self.config.request_timeout)
-            ))),
-            _ => Ok(()),
+        if self.unsent_check_at <= now {
+            // The driver could not say.
+            self.check_unsent_later(now);
+        }
+        let Some(request) = self.requests.front().filter(|request| request.deadline <= now) else {
+            return Ok(());
+        };
+        let text = match request.kind {
+            RequestKind::ApiVersions => {
+                let version = request.version;
+                let told = format!("ApiVersions v{version} was not answered in time");
+                self.handle_refused(now, told)
+            }
+            kind => {
+                let (api, timeout) = (kind.api_key(), self.config.request_timeout);
+                let timeout = Duration::from_nanos(timeout);
+                format!("{api:?} was not answered within request_timeout = {timeout:?}")
+            }
+        };
+        Err(ConnectionError(text.into()))
+    }
+
+    /// The peer closed the connection, or it broke. Returns the problem with what it may mean.
+    pub fn handle_lost(&mut self, now: u64, problem: &str) -> String {
+        let front = self.requests.front().filter(|_| self.written > 0);
+        let refused = front.is_some_and(|request| request.kind == RequestKind::ApiVersions);
+        if refused { self.handle_refused(now, problem.to_owned()) } else { problem.to_owned() }
+    }
+
+    /// ApiVersions was sent, and no answer came.
+    fn handle_refused(&self, now: u64, problem: String) -> String {
+        self.config.peers.handle_refused(now, &self.peer, self.asked);
+        match self.asked {
+            0 if !problem.contains("older than 0.10") => format!(
+                "{problem} (ApiVersions is refused in every version: a broker older than 0.10? a \
+                 listener that wants TLS?)"
+            ),
+            _ => problem,
         }
     }
 
@@ -482,48 +569,5 @@ impl Connection {
     /// The connection is gone: everything that was not answered, oldest first.
     pub fn into_unsettled(self) -> impl Iterator<Item = Request> {
         self.requests.into_iter()
-    }
-}
-
-/// A response's content; that of Produce is in the connection's spare response.
-enum Parsed {
-    ApiVersions(ApiVersionsResponse),
-    Metadata(MetadataResponse),
-    InitProducerId(InitProducerIdResponse),
-    Produce,
-}
-
-fn parse(
-    frame: &[u8],
-    request: &Request,
-    spare: &mut ProduceResponse,
-) -> Result<Parsed, ConnectionError> {
-    let (kind, version) = (request.kind, request.version);
-    let mut read = || -> Result<Parsed, DecodeError> {
-        let (_, body) = split_response(frame, kind.api_key(), version)?;
-        Ok(match kind {
-            RequestKind::ApiVersions => {
-                Parsed::ApiVersions(ApiVersionsResponse::decode(version, body)?)
-            }
-            RequestKind::Metadata => Parsed::Metadata(MetadataResponse::decode(version, body)?),
-            RequestKind::InitProducerId => {
-                Parsed::InitProducerId(InitProducerIdResponse::decode(version, body)?)
-            }
-            RequestKind::Produce { .. } => {
-                spare.decode_into(version, body)?;
-                Parsed::Produce
-            }
-        })
-    };
-    read().map_err(|error| {
-        let api = kind.api_key();
-        ConnectionError::new(format_args!("unreadable {api:?} v{version} response: {error}"))
-    })
-}
-
-fn peek_correlation(frame: &[u8]) -> Result<i32, ConnectionError> {
-    match frame.first_chunk::<4>() {
-        Some(raw) => Ok(i32::from_be_bytes(*raw)),
-        None => Err(ConnectionError::new("a response without a correlation id")),
     }
 }

@@ -9,8 +9,11 @@
 //! [`slices`](Connection::slices) and report with [`handle_written`](Connection::handle_written).
 //! Read into [`space`](Connection::space), report with [`handle_filled`](Connection::handle_filled)
 //! and take responses with [`poll_response`](Connection::poll_response) until there is none. Call
-//! [`handle_timeout`](Connection::handle_timeout) at [`poll_timeout`](Connection::poll_timeout).
-//! After any error, or when the socket is gone, take what is unsettled with
+//! [`handle_timeout`](Connection::handle_timeout) at [`poll_timeout`](Connection::poll_timeout); at
+//! [`poll_unsent`](Connection::poll_unsent), before that, a driver that can ask its kernel says how
+//! much of what was written has not left yet, with [`handle_unsent`](Connection::handle_unsent).
+//! If the socket is gone, tell it with [`handle_lost`](Connection::handle_lost), which finds the
+//! words for it; after that, or after any error, take what is unsettled with
 //! [`into_unsettled`](Connection::into_unsettled).
 //!
 //! Where the cluster's id is known ([`Connection::of_cluster`]), Metadata follows ApiVersions in
@@ -21,11 +24,16 @@
 
 #[allow(clippy::module_inception)]
 mod connection;
+mod peers;
 mod request;
+mod response;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod unconfirmed;
 
-pub use connection::{Connection, ConnectionConfig, ConnectionError, Incoming};
+pub use connection::{Connection, Incoming};
+pub use peers::Peers;
 pub use request::{InFlightBatch, Request, RequestKind};
+pub use settings::{ConnectionConfig, ConnectionError};
 pub use unconfirmed::Unconfirmed;

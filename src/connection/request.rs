@@ -66,6 +66,10 @@ pub struct Request {
     pub wire_len: usize,
     /// When it must be answered, nanoseconds, monotonic; set when it is sent.
     pub deadline: u64,
+    /// Where it ends in the stream of all that was sent on its connection, in bytes.
+    pub(super) ends_at: u64,
+    /// When it was last looked at, not all of it had left.
+    pub(super) held_up: bool,
     written: usize,
 }
 
@@ -81,6 +85,8 @@ impl Request {
             batches: Vec::new(),
             wire_len: 0,
             deadline: u64::MAX,
+            ends_at: 0,
+            held_up: false,
             written: 0,
         }
     }
@@ -91,6 +97,7 @@ impl Request {
         self.splices.clear();
         self.batches.clear();
         self.wire_len = 0;
+        self.held_up = false;
         self.written = 0;
     }
 

@@ -220,7 +220,7 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     pub(super) fn new(poll: Poll, shared: Arc<LoopShared>) -> Self {
-        let timer = make_timer(&poll);
+        let timer = super::sys::timer_of(&poll, TIMER_TOKEN);
         EventLoop {
             poll,
             shared,
@@ -259,6 +259,7 @@ impl EventLoop {
         self.receive(now, events);
         let mut more = self.take_messages(now);
         self.check_setup_deadlines(now);
+        self.check_unsent(now);
         let mut next: Option<u64> = None;
         for key in 0..self.seats.capacity() {
             if !self.seats.contains(key) {
@@ -523,6 +524,18 @@ impl EventLoop {
         }
     }
 
+    /// Tells connections whose answers are late what has not left this machine yet.
+    fn check_unsent(&mut self, now: u64) {
+        for (_, entry) in &self.sockets {
+            let shard = &mut self.seats[entry.seat].shard;
+            if shard.wants_unsent(now, entry.token)
+                && let Some(unsent) = entry.socket.unsent()
+            {
+                shard.handle_unsent(now, entry.token, unsent);
+            }
+        }
+    }
+
     fn next_setup_deadline(&self) -> Option<u64> {
         let deadlines = self.sockets.iter().map(|(_, entry)| entry.socket.deadline());
         deadlines.min().filter(|&at| at != u64::MAX)
@@ -575,18 +588,4 @@ impl EventLoop {
 fn socket_of(sockets: &[Option<(u32, usize)>], token: Token) -> Option<usize> {
     let (generation, index) = (*sockets.get(token.broker)?)?;
     (generation == token.generation).then_some(index)
-}
-
-#[cfg(target_os = "linux")]
-fn make_timer(poll: &Poll) -> Option<Timer> {
-    let timer = Timer::new().ok()?;
-    let fd = timer.fd();
-    let mut source = mio::unix::SourceFd(&fd);
-    poll.registry().register(&mut source, TIMER_TOKEN, mio::Interest::READABLE).ok()?;
-    Some(timer)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn make_timer(_poll: &Poll) -> Option<Timer> {
-    None
 }

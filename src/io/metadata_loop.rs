@@ -310,7 +310,9 @@ impl MetadataLoop {
             Progress::Connecting | Progress::Unchanged => {}
             Progress::Connected => {
                 let config = self.parts.connection.clone();
-                self.links[id.index()].connection = Some(Connection::new(config, now));
+                let link = &mut self.links[id.index()];
+                let peer = link.peer.clone().expect("it was set before the socket");
+                link.connection = Some(Connection::new(config, peer, now));
             }
             Progress::Failed(problem) => self.lose(id, now, &problem),
             Progress::Postponed { until, problem } => {
@@ -365,8 +367,13 @@ impl MetadataLoop {
     fn read(&mut self, id: ChannelId, now: u64) -> Result<(), ConnectionError> {
         let link = &mut self.links[id.index()];
         while let (Some(socket), Some(connection)) = (&mut link.socket, &mut link.connection) {
-            let Some(bytes) = socket.read(connection.space()).map_err(ConnectionError::new)? else {
-                return Ok(());
+            let bytes = match socket.read(connection.space()) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    let problem = connection.handle_lost(now, &error.to_string());
+                    return Err(ConnectionError::new(problem));
+                }
             };
             connection.handle_filled(now, bytes);
             while let Some(incoming) = connection.poll_response(now)? {
@@ -403,9 +410,14 @@ impl MetadataLoop {
             if socket.is_some_and(|socket| socket.deadline() <= now) {
                 self.advance(id, now);
             }
-            if let Some(connection) = &mut self.links[id.index()].connection
-                && let Err(error) = connection.handle_timeout(now)
+            let link = &mut self.links[id.index()];
+            let Some(connection) = &mut link.connection else { continue };
+            if connection.poll_unsent().is_some_and(|at| at <= now)
+                && let Some(unsent) = link.socket.as_ref().and_then(Socket::unsent)
             {
+                connection.handle_unsent(now, unsent);
+            }
+            if let Err(error) = connection.handle_timeout(now) {
                 self.lose(id, now, &error.0);
             }
         }
@@ -422,15 +434,7 @@ impl MetadataLoop {
             MetadataQuery::InitProducerId => ApiKey::InitProducerId,
         };
         let Some(version) = connection.version(api) else {
-            let problem = format!(
-                "the broker does not speak {api:?}{}",
-                if api == ApiKey::InitProducerId {
-                    ": it is too old for an idempotent producer; set enable_idempotence to false"
-                } else {
-                    ""
-                }
-            );
-            return self.lose(id, now, &problem);
+            return self.leave_lacking(id, now, api);
         };
         match query {
             MetadataQuery::Metadata(topics) => {
@@ -457,6 +461,18 @@ impl MetadataLoop {
         }
     }
 
+    /// The broker does not speak what was to be asked: another one may.
+    fn leave_lacking(&mut self, id: ChannelId, now: u64, api: ApiKey) {
+        if api == ApiKey::InitProducerId
+            && let Some(peer) = self.links[id.index()].peer.clone()
+            && !self.machine.handle_identity_lacking(id, now, peer)
+        {
+            // Nor does any other. This one is as good for metadata.
+            return;
+        }
+        self.lose(id, now, &format!("the broker does not speak {api:?}"));
+    }
+
     fn write(&mut self, id: ChannelId, now: u64) {
         let link = &mut self.links[id.index()];
         while let (Some(socket), Some(connection)) = (&mut link.socket, &mut link.connection) {
@@ -468,7 +484,10 @@ impl MetadataLoop {
             match socket.write(&slices[..used]) {
                 Ok(None) => return,
                 Ok(Some(bytes)) => connection.handle_written(now, bytes, &mut Vec::new()),
-                Err(error) => return self.lose(id, now, &error.to_string()),
+                Err(error) => {
+                    let problem = connection.handle_lost(now, &error.to_string());
+                    return self.lose(id, now, &problem);
+                }
             }
         }
     }
@@ -480,8 +499,10 @@ impl MetadataLoop {
         let machine = self.machine.poll_timeout(now).map(|at| at.max(throttled));
         let setups = links().filter_map(|link| link.socket.as_ref()).map(Socket::deadline);
         let responses = connections().filter_map(Connection::poll_timeout);
+        let unsent = connections().filter_map(Connection::poll_unsent);
         let own = machine.into_iter().chain(self.reports.poll_timeout());
-        let next = setups.filter(|&at| at != u64::MAX).chain(responses).chain(own).min();
+        let next = setups.filter(|&at| at != u64::MAX).chain(responses).chain(unsent);
+        let next = next.chain(own).min();
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         self.mailbox.bell.prepare_to_sleep();
         if !self.mailbox.messages.is_empty() || self.stopped {

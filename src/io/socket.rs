@@ -140,7 +140,7 @@ impl Socket {
                 return Progress::Unchanged;
             }
             let problem = "it accepted the connection and did not answer ApiVersions within \
-                           connection_setup_timeout";
+                           connection_setup_timeout: a broker older than 0.10?";
             self.ready_by = u64::MAX;
             return Progress::Failed(problem.to_owned());
         }
@@ -295,6 +295,12 @@ impl Socket {
                 log::error!("a socket could not be polled again: {error}");
             }
         }
+    }
+
+    /// Bytes that were written and have not been acknowledged by the other end's kernel, where the
+    /// system tells.
+    pub(super) fn unsent(&self) -> Option<usize> {
+        super::sys::unsent(self.stream.as_ref()?)
     }
 
     /// Something was received, and for so many nanoseconds from now the broker reads nothing (it

@@ -45,6 +45,22 @@ pub(super) fn asleep_ns() -> Option<u64> {
     None
 }
 
+/// Bytes of a socket's send queue that the other end's kernel has not acknowledged.
+#[cfg(target_os = "linux")]
+pub(super) fn unsent(socket: &impl std::os::fd::AsRawFd) -> Option<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open while the socket is borrowed, and the call (SIOCOUTQ by its
+    // other name) writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { usize::try_from(bytes).ok() } else { None }
+}
+
+/// Elsewhere the system does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn unsent<S>(_socket: &S) -> Option<usize> {
+    None
+}
+
 /// A timer that a poll can wait for: poll timeouts are whole milliseconds.
 #[cfg(target_os = "linux")]
 pub(super) struct Timer(std::os::fd::OwnedFd);
@@ -95,6 +111,22 @@ pub(super) struct Timer(std::convert::Infallible);
 #[cfg(not(target_os = "linux"))]
 impl Timer {
     pub(super) fn set(&self, _nanos: u64) {}
+}
+
+/// A timer whose expiry is an event of this token; `None` where there can be none.
+#[cfg(target_os = "linux")]
+pub(super) fn timer_of(poll: &mio::Poll, token: mio::Token) -> Option<Timer> {
+    let timer = Timer::new().ok()?;
+    let fd = timer.fd();
+    let mut source = mio::unix::SourceFd(&fd);
+    poll.registry().register(&mut source, token, mio::Interest::READABLE).ok()?;
+    Some(timer)
+}
+
+/// Elsewhere there is none.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn timer_of(_poll: &mio::Poll, _token: mio::Token) -> Option<Timer> {
+    None
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -278,8 +278,10 @@ fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
     ConnectionConfig {
         client_id: config.client_id.as_str().into(),
         request_timeout: nanos(config.request_timeout),
+        handshake_timeout: nanos(config.connection_setup_timeout),
         throttle_max: nanos(config.delivery_timeout),
         response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
+        peers: Arc::default(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! ApiVersions v0–4: which APIs a broker speaks, in which versions (KIP-35, KIP-511).
 
+use std::borrow::Cow;
+
 use super::ErrorCode;
 use super::api::{ApiKey, VersionRange, negotiate};
-use super::primitives::{DecodeError, Reader, Writer};
+use super::primitives::{DecodeError, DecodeProblem, Reader, Writer};
 
 /// The least bytes of an entry: key, lowest and highest version.
 const ENTRY_BYTES_MIN: usize = 6;
@@ -10,8 +12,9 @@ const ENTRY_BYTES_MIN: usize = 6;
 /// Asks the broker what it speaks. The first request on every connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApiVersionsRequest<'a> {
-    /// The client's name, sent from v3 on. Brokers accept letters, digits, `-` and `.` only and
-    /// answer INVALID_REQUEST otherwise.
+    /// The client's name, sent from v3 on. Brokers accept letters, digits, `-` and `.` only, the
+    /// first and the last being a letter or a digit, and answer INVALID_REQUEST otherwise. So other
+    /// characters are sent as `-`, not at an end, and `unknown` if nothing is left.
     pub client_software_name: &'a str,
     /// The client's version, sent from v3 on, by the same rule.
     pub client_software_version: &'a str,
@@ -23,10 +26,23 @@ impl ApiVersionsRequest<'_> {
         assert!(ApiKey::ApiVersions.versions().contains(version));
         let mut w = Writer::new(out, ApiKey::ApiVersions.is_flexible(version));
         if version >= 3 {
-            w.string(self.client_software_name);
-            w.string(self.client_software_version);
+            w.string(&software_word(self.client_software_name));
+            w.string(&software_word(self.client_software_version));
         }
         w.no_tags();
+    }
+}
+
+/// What brokers accept in the place of a word (KIP-511).
+fn software_word(word: &str) -> Cow<'_, str> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    if word.is_empty() {
+        return "unknown".into();
+    }
+    match word.chars().all(allowed) {
+        true => word.into(),
+        false => word.chars().map(|c| if allowed(c) { c } else { '-' }).collect(),
     }
 }
 
@@ -44,16 +60,23 @@ pub struct ApiVersionsResponse {
 
 impl ApiVersionsResponse {
     /// Reads a body. An UNSUPPORTED_VERSION answer is in the layout of v0 whatever version was
-    /// asked for (KIP-511), and read so. Panics if this codec does not speak the version.
+    /// asked for (KIP-511), and read so; so is INVALID_REQUEST where it cannot be read otherwise.
+    /// Panics if this codec does not speak the version.
     pub fn decode(version: i16, body: &[u8]) -> Result<Self, DecodeError> {
         assert!(ApiKey::ApiVersions.versions().contains(version));
         let error = ErrorCode(Reader::new(body, false).i16("error_code")?);
-        if error == ErrorCode::UNSUPPORTED_VERSION
-            && let Ok(response) = Self::decode_layout(0, body)
-        {
-            return Ok(response);
+        let is_trailing =
+            |error: &DecodeError| matches!(error.problem, DecodeProblem::TrailingBytes(_));
+        if error == ErrorCode::UNSUPPORTED_VERSION {
+            match Self::decode_layout(0, body) {
+                Err(error) if !is_trailing(&error) => {}
+                result => return result,
+            }
         }
-        Self::decode_layout(version, body)
+        match Self::decode_layout(version, body) {
+            Err(_) if error == ErrorCode::INVALID_REQUEST => Self::decode_layout(0, body),
+            result => result,
+        }
     }
 
     /// The versions that the broker speaks of an API; none if it does not have it.
@@ -111,6 +134,33 @@ mod tests {
         let empty = [0, 35, 0, 0, 0, 0];
         let response = ApiVersionsResponse::decode(3, &empty).expect("0.10.2 sends no ranges");
         assert_eq!(response.range(ApiKey::ApiVersions), None);
+    }
+
+    #[test]
+    fn c64_only_words_that_brokers_accept_are_sent() {
+        for (word, sent) in [
+            ("1.2.3", "1.2.3"),
+            ("1.2.3-rc.1", "1.2.3-rc.1"),
+            ("1.2.3+build_7", "1.2.3-build-7"),
+            ("", "unknown"),
+            ("+-.", "unknown"),
+            ("-1.0.", "1.0"),
+            ("0.1.0-\u{e9}", "0.1.0"),
+        ] {
+            let (name, mut body) = (word, Vec::new());
+            let request =
+                ApiVersionsRequest { client_software_name: name, client_software_version: word };
+            request.encode(3, &mut body);
+            let word = [&[sent.len() as u8 + 1], sent.as_bytes()].concat();
+            assert_eq!(body, [&word[..], &word, &[0]].concat(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn c64_an_invalid_request_is_readable_in_the_layout_of_v0_too() {
+        let body = [0, 42, 0, 0, 0, 0];
+        let response = ApiVersionsResponse::decode(4, &body).expect("v0 layout");
+        assert_eq!(response.error, ErrorCode::INVALID_REQUEST);
     }
 
     #[test]

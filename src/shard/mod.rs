@@ -22,6 +22,7 @@
 //! * `pack`: Produce requests out of ready lanes.
 //! * `request_limit`: shorter requests, where long ones are lost.
 //! * `settle`, `verdict`: what a response or a lost connection means for each batch.
+//! * `unfit`: what a broker is too old for.
 //! * `expiry`: what a deadline means for it.
 //!
 //! [`Connection`]: crate::connection::Connection
@@ -43,6 +44,7 @@ mod settle;
 #[allow(clippy::module_inception)]
 mod shard;
 mod short;
+mod unfit;
 mod verdict;
 mod view;
 

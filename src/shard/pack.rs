@@ -13,7 +13,7 @@ use crate::connection::{InFlightBatch, Request, RequestKind};
 use crate::protocol::compression::Compression;
 use crate::protocol::records::BATCH_HEADER_LEN;
 use crate::protocol::{
-    ApiKey, PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, ProduceEncoder, VERSION_TOPIC_IDS_MIN,
+    PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, ProduceEncoder, VERSION_TOPIC_IDS_MIN,
 };
 
 /// Requests in flight from which on part-filled batches wait for more records.
@@ -115,12 +115,8 @@ impl Shard {
 
     /// Makes one request of the ready lanes and sends it. Returns false if there was nothing.
     fn send_request(&mut self, now: u64, index: usize, queue: Queue, part: bool) -> bool {
+        let Some(version) = self.produce_version(now, index) else { return false };
         let Some(connection) = self.brokers[index].connection_mut() else { return false };
-        let Some(version) = connection.version(ApiKey::Produce) else {
-            let problem = "the broker speaks no version of Produce that this client knows (3-13)";
-            self.close(now, index, problem);
-            return false;
-        };
         let mut request = connection.new_request();
         self.requests += 1;
         let mut bytes = PRODUCE_HEAD_MAX + connection.client_id().len();

@@ -74,7 +74,7 @@ impl Publisher {
             // Shards name the problem while it keeps them from numbering batches; else it is enough
             // that they know of one.
             view.identity != identity
-                || view.identity_denied != machine.identity_denied()
+                || view.identity_denied.as_ref() != machine.identity_denied()
                 || view.changed_to.as_ref() != machine.changed_to()
                 || view.last_problem.is_some() != problem.is_some()
                 || identity.is_none() && view.last_problem.as_ref() != problem
@@ -92,7 +92,7 @@ impl Publisher {
             identity_ordinal: machine.identity_ordinal(),
             identity_floor: machine.identity_floor(),
             changed_to: machine.changed_to().cloned(),
-            identity_denied: machine.identity_denied(),
+            identity_denied: machine.identity_denied().cloned(),
             last_problem: machine.last_problem().cloned(),
         });
         if let Some(before) = &self.published {
@@ -400,16 +400,21 @@ mod tests {
         let (view, lanes) = bench.publish();
         let view = view.expect("a cluster");
         assert_eq!((lanes, bench.topic.partitions(), view.placements.len()), (2, 2, 1));
-        assert_eq!((view.identity, view.identity_denied), (None, None));
+        assert_eq!((view.identity, view.identity_denied.is_none()), (None, true));
         assert!(bench.publish().0.is_none());
 
         bench.answer_identity(1_000 * MS, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
         let view = bench.publish().0.expect("a refusal");
-        assert_eq!(view.identity_denied, Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED));
+        let Some(DeliveryErrorCause::Broker { code, message: Some(words) }) = &view.identity_denied
+        else {
+            panic!("{:?}", view.identity_denied);
+        };
+        assert_eq!(*code, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        assert!(words.contains("IdempotentWrite") && words.contains("enable_idempotence"));
         assert!(bench.publish().0.is_none());
         bench.answer_identity(2_000 * MS, ErrorCode::NONE);
         let view = bench.publish().0.expect("a producer id");
-        assert_eq!((view.identity.map(|id| id.id), view.identity_denied), (Some(7), None));
+        assert!(view.identity.is_some_and(|id| id.id == 7) && view.identity_denied.is_none());
         assert_eq!(view.identity_ordinal, 1);
         let generation = view.generation;
 

@@ -7,7 +7,6 @@ use super::shard::{Action, Shard, TimerKind, Token};
 use crate::batch::{Drainable, LaneId};
 use crate::connection::Connection;
 use crate::error::DeliveryErrorCause;
-use crate::protocol::ErrorCode;
 
 /// Lanes sealed per turn under pressure.
 const PRESSURE_SEALS_MAX: usize = 64;
@@ -53,8 +52,8 @@ impl Shard {
                 if let Some(used_up) = entry.half.used_up_identity() {
                     self.actions.push_back(Action::NewIdentity(used_up));
                 }
-                if let Some(code) = self.view.identity_denied {
-                    self.fail_denied(id, code);
+                if let Some(cause) = self.view.identity_denied.clone() {
+                    self.fail_denied(id, &cause);
                 }
                 return;
             }
@@ -102,13 +101,11 @@ impl Shard {
 
     /// The producer may not have an id, so nothing of the lane can be written: what waits fails
     /// now, with the broker's reason. Later records are tried again, as the id is asked for again.
-    fn fail_denied(&mut self, id: LaneId, code: ErrorCode) {
+    fn fail_denied(&mut self, id: LaneId, cause: &DeliveryErrorCause) {
         let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return };
         // A sender that holds the lane seals it, and posts.
         entry.half.lane.try_seal();
-        let message = Some("the producer id of an idempotent producer was refused".into());
-        let cause = DeliveryErrorCause::Broker { code, message };
-        entry.half.fail_all(&cause, &mut self.wakes);
+        entry.half.fail_all(cause, &mut self.wakes);
     }
 
     /// Seals the open batches whose linger is over.
@@ -244,7 +241,8 @@ impl Shard {
                 let throttled = Some(connection.throttled_until())
                     .filter(|&until| until > self.now && broker.is_wanted());
                 let deadline = Connection::poll_timeout(connection);
-                [idle, throttled, deadline, broker.part_at].into_iter().flatten().min()
+                let unsent = connection.poll_unsent();
+                [idle, throttled, deadline, unsent, broker.part_at].into_iter().flatten().min()
             }
         }
     }

@@ -9,6 +9,13 @@ use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 use crate::protocol::compression::Codec;
 use crate::protocol::{ErrorCode, PartitionResponse};
 
+/// So often a batch that was answered CORRUPT_MESSAGE is sent again as it is. Bytes may be damaged
+/// on the way once, hardly several times in a row.
+const CORRUPT_RETRIES: u32 = 3;
+
+/// What Java's client asks, too.
+const NO_KEY: &str = "a record without key: is the topic compacted?";
+
 /// The broker's answer as the cause of an error.
 pub(super) fn answer_cause(answer: &PartitionResponse) -> DeliveryErrorCause {
     let message = answer.error_message.as_deref().map(Arc::from);
@@ -80,6 +87,44 @@ impl Shard {
             Err(NotUnpacked::ScratchIsLent) => self.ask_again(now, id, batch),
             Err(NotUnpacked::Damaged) => self.failed(now, id, batch, answer_cause(answer)),
         }
+    }
+
+    /// CORRUPT_MESSAGE. Brokers before 2.4 name no culprits when a compacted topic gets a record
+    /// without key: such records fail, the others of the batch are sent again. Where all have keys,
+    /// halves are tried, so that one bad record does not take the others along.
+    pub(super) fn settle_corrupt(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        answer: &PartitionResponse,
+    ) {
+        batch.state.corrupt += 1;
+        if batch.state.corrupt <= CORRUPT_RETRIES || batch.is_resolved() {
+            return self.retry_after_error(now, id, batch, answer.error);
+        }
+        match self.unpack(id, &mut batch) {
+            Ok(()) => {}
+            Err(NotUnpacked::ScratchIsLent) => return self.ask_again(now, id, batch),
+            Err(NotUnpacked::Damaged) => return self.failed(now, id, batch, answer_cause(answer)),
+        }
+        let keyless = batch.records_without_key();
+        if keyless.is_empty() {
+            return self.settle_too_large(now, id, batch, answer);
+        }
+        let message = answer.error_message.as_deref().map(Arc::from);
+        let message = message.or_else(|| Some(NO_KEY.into()));
+        let cause = DeliveryErrorCause::Broker { code: answer.error, message };
+        if keyless.len() == batch.records() as usize || batch.state.unanswered {
+            return self.failed(now, id, batch, cause);
+        }
+        if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+            let half = &mut entry.half;
+            let error = batch_error(&half.lane, &batch, cause, Certainty::NotWritten);
+            let culprits: Vec<_> = keyless.iter().map(|&index| (index, error.clone())).collect();
+            half.settle_without(batch, &culprits, &mut self.wakes);
+        }
+        self.after_settling(now, id);
     }
 
     /// No retry can mend it. Where the broker names the records that it will not have (KIP-467),

@@ -77,11 +77,11 @@ impl Shard {
                 self.acked(now, id, batch, offset, append_time);
             }
             Verdict::Duplicate => self.acked(now, id, batch, None, None),
-            Verdict::WrongLeader => {
+            Verdict::WrongLeader { written } => {
                 // So answers also a leader that lost its office while it waited for its followers:
                 // they may have the batch.
                 batch.state.unanswered |=
-                    self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
+                    written || self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
                 self.actions.push_back(Action::RefreshMetadata);
                 self.retry_after_error(now, id, batch, answer.error);
             }
@@ -94,6 +94,7 @@ impl Shard {
                 }
                 self.retry_after_error(now, id, batch, answer.error);
             }
+            Verdict::Corrupt => self.settle_corrupt(now, id, batch, answer),
             Verdict::OutOfOrder => {
                 let Some(entry) = self.lane_mut(id) else { return };
                 if entry.half.is_past_asking(&batch) {
@@ -239,7 +240,7 @@ impl Shard {
         response: &ProduceResponse,
     ) {
         let Some((leader, epoch)) = answer.current_leader else { return };
-        if verdict(answer.error) != Verdict::WrongLeader {
+        if !matches!(verdict(answer.error), Verdict::WrongLeader { .. }) {
             return;
         }
         let Some(entry) = self.lane_mut(id) else { return };

@@ -184,6 +184,7 @@ pub(super) enum TimerKind {
 /// 1. For each socket that has news: [`Shard::handle_connected`] or [`Shard::handle_down`]; then
 ///    [`Shard::space`], the read into it and [`Shard::handle_filled`], which settles the batches
 ///    of every response that is complete.
+///    For each that [`Shard::wants_unsent`], [`Shard::handle_unsent`].
 /// 2. [`Shard::begin_turn`]: `handle_control` for each message, `handle_posted` for each lane id
 ///    (`examine` sorts the lane into its broker's queues, or sets a timer for it), and
 ///    `handle_timeout`: deadlines, backoffs, lingers, connections.
@@ -298,7 +299,8 @@ impl Shard {
         let config = self.config.connection.clone();
         let cluster_id = self.view.snapshot.cluster_id.clone();
         if let Some(broker) = self.broker_of(token) {
-            let connection = Connection::new(config, now).of_cluster(cluster_id);
+            let peer = broker.address.clone();
+            let connection = Connection::new(config, peer, now).of_cluster(cluster_id);
             broker.connectivity = Connectivity::Up(Box::new(connection));
         }
     }
@@ -310,8 +312,13 @@ impl Shard {
 
     /// The connection could not be made, or is gone.
     pub fn handle_down(&mut self, now: u64, token: Token, problem: &str) {
-        if self.broker_of(token).is_some() {
-            self.disconnect(now, token.broker, problem);
+        let Some(broker) = self.broker_of(token) else { return };
+        match broker.connection_mut() {
+            Some(connection) => {
+                let problem = connection.handle_lost(now, problem);
+                self.disconnect(now, token.broker, &problem);
+            }
+            None => self.disconnect(now, token.broker, problem),
         }
     }
 
@@ -371,11 +378,21 @@ impl Shard {
                 broker.address
             );
         }
-        // Without one it is given up as soon as something is to be sent, for the same problem.
+        broker.last_problem = None;
         let version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
-        if let Some(version) = version {
-            broker.last_problem = None;
-            broker.remembers_one_batch = version < VERSION_FIVE_REMEMBERED_MIN;
+        broker.remembers_one_batch = version.is_some_and(|it| it < VERSION_FIVE_REMEMBERED_MIN);
+    }
+
+    /// Whether the driver is to say how much of what was written has not left yet.
+    pub fn wants_unsent(&self, now: u64, token: Token) -> bool {
+        let due = self.connection_of(token).and_then(Connection::poll_unsent);
+        due.is_some_and(|at| at <= now)
+    }
+
+    /// The kernel holds so many bytes of what was written on a connection.
+    pub fn handle_unsent(&mut self, now: u64, token: Token, unsent: usize) {
+        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
+            connection.handle_unsent(now, unsent);
         }
     }
 

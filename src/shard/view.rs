@@ -8,8 +8,9 @@ use super::shard::{Action, Shard, Token};
 use crate::batch::{LaneHalf, LaneId, Leader, ShardId};
 use crate::buffer::AccountId;
 use crate::cluster::{BrokerAddress, ClusterSnapshot, ForeignCluster};
+use crate::error::DeliveryErrorCause;
 use crate::logging as log;
-use crate::protocol::{BrokerId, ErrorCode, ProducerIdentity};
+use crate::protocol::{BrokerId, ProducerIdentity};
 
 /// Where a broker's lanes live, and what their memory is charged to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct View {
     /// Another cluster answers in the place of the known one, and is not followed.
     pub changed_to: Option<ForeignCluster>,
     /// Why the producer may not have an id, until it is given one.
-    pub identity_denied: Option<ErrorCode>,
+    pub identity_denied: Option<DeliveryErrorCause>,
     /// What is wrong with the metadata channel, in words, for errors.
     pub last_problem: Option<Arc<str>>,
 }

@@ -7,6 +7,7 @@
 mod brokers;
 mod clusters;
 mod cuts;
+mod handshakes;
 mod names;
 mod recovery;
 mod rewrite;

@@ -229,3 +229,81 @@ fn c28_a_request_that_was_not_written_whole_was_not_sent() {
     }
     assert_eq!(stage.cluster.high_watermark("t", 0), 1);
 }
+
+/// A link that carries so many bytes a second towards a broker, and whose far end has room for
+/// little more: what it did not take stays in the client's kernel.
+struct SlowLink {
+    listener: socket2::Socket,
+    address: std::net::SocketAddr,
+}
+
+impl SlowLink {
+    fn to(broker: std::net::SocketAddr, bytes_per_second: usize) -> SlowLink {
+        use socket2::{Domain, Socket, Type};
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.set_recv_buffer_size(16 << 10).unwrap();
+        listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(16).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let accepts = std::net::TcpListener::from(listener.try_clone().unwrap());
+        std::thread::spawn(move || {
+            while let Ok((client, _)) = accepts.accept() {
+                let broker = std::net::TcpStream::connect(broker).unwrap();
+                let (back, there) = (broker.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || pour(&back, &there, usize::MAX));
+                std::thread::spawn(move || pour(&client, &broker, bytes_per_second));
+            }
+        });
+        SlowLink { listener, address }
+    }
+}
+
+impl Drop for SlowLink {
+    fn drop(&mut self) {
+        // This wakes the accepting thread, with an error; the others end with their connections.
+        let _ = self.listener.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+fn pour(mut from: &std::net::TcpStream, mut to: &std::net::TcpStream, bytes_per_second: usize) {
+    use std::io::{Read, Write};
+    let mut buffer = vec![0; (bytes_per_second / 100).clamp(1, 4 << 10)];
+    while let Ok(bytes @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..bytes]).is_err() {
+            break;
+        }
+        if bytes_per_second < usize::MAX {
+            std::thread::sleep(Duration::from_secs(1) * bytes as u32 / bytes_per_second as u32);
+        }
+    }
+    let _ = from.shutdown(std::net::Shutdown::Both);
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn c67_f53_a_request_that_takes_longer_than_its_timeout_gets_through_a_slow_link() {
+    // A request of 64 KiB takes four seconds, twice its timeout and more.
+    for send_buffer in [Some(8 << 10), Some(4 << 20)] {
+        let cluster = EmbeddedCluster::builder().brokers(1).topic("t", 1).start().unwrap();
+        let link = SlowLink::to(cluster.address(1), 16 << 10);
+        cluster.advertise(1, link.address);
+        let producer = quick(Producer::builder(&cluster.bootstrap_servers()))
+            .request_timeout(millis(1_800))
+            .delivery_timeout(2 * LONG)
+            .configure(|c| (c.send_buffer, c.batch_size) = (send_buffer, 64 << 10))
+            .build()
+            .unwrap();
+        let topic = producer.topic("t").unwrap();
+        warm(&topic, 1);
+        let padding = "x".repeat(10_000);
+        let sent: Vec<_> =
+            (0..13).map(|n| topic.send((), format!("{n} {padding}")).unwrap()).collect();
+        sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+        // Nothing was sent again that had gone all the way: three full batches at the most.
+        let stats = cluster.stats();
+        assert_eq!((stats.duplicates(), stats.records()), (0, 14), "{send_buffer:?}");
+        assert!(stats.requests_of(api::PRODUCE) <= 14, "{send_buffer:?}: {stats:?}");
+        producer.close(LONG).wait().unwrap();
+    }
+}

@@ -12,6 +12,7 @@ mod fairness;
 mod faults;
 mod lifecycle;
 mod metadata;
+mod old_brokers;
 mod policies;
 mod recovery;
 mod stash;

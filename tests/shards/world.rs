@@ -595,8 +595,10 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
     let connection = ConnectionConfig {
         client_id: "simulated".into(),
         request_timeout: settings.request_timeout,
+        handshake_timeout: settings.request_timeout,
         throttle_max: 120 * SECOND,
         response_bytes_max: 1 << 20,
+        peers: Arc::default(),
     };
     let config = ShardConfig {
         acks: settings.acks,

@@ -169,8 +169,10 @@ fn shard_config(plan: &Plan) -> ShardConfig {
     let connection = ConnectionConfig {
         client_id: "simulated".into(),
         request_timeout: settings.request_timeout,
+        handshake_timeout: settings.request_timeout,
         throttle_max: 120_000 * MS,
         response_bytes_max: 1 << 20,
+        peers: Arc::default(),
     };
     ShardConfig {
         acks: settings.acks,

@@ -26,7 +26,7 @@ fn metadata(cluster: Option<&str>) -> Vec<u8> {
 }
 
 fn asked(cluster: Option<&str>, metadata_max: u8) -> (Connection, Option<Incoming>) {
-    let mut connection = Connection::new(config(), 0).of_cluster(cluster.map(Arc::from));
+    let mut connection = Connection::new(config(), peer(), 0).of_cluster(cluster.map(Arc::from));
     take_written(&mut connection, 0);
     feed(&mut connection, 0, &with_metadata(metadata_max));
     let incoming = connection.poll_response(0).expect("a good response");

@@ -49,7 +49,7 @@ fn c31_whatever_the_broker_answers_may_throttle() {
         assert!(known, "{kind:?}");
         assert_eq!(connection.throttled_until(), 251 * MS, "{kind:?}");
     }
-    let mut connection = Connection::new(config(), 0);
+    let mut connection = Connection::new(config(), peer(), 0);
     take_written(&mut connection, 0);
     let mut versions = api_versions(0);
     let throttle = versions.len() - 5;

@@ -4,6 +4,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use tidegate::cluster::BrokerAddress;
 use tidegate::connection::{Connection, ConnectionConfig, Incoming, RequestKind};
 
 use super::input::Input;
@@ -34,10 +35,13 @@ pub fn connection(bytes: &[u8]) {
         let config = ConnectionConfig {
             client_id: "fuzz".into(),
             request_timeout: 30_000 * MS,
+            handshake_timeout: 10_000 * MS,
             throttle_max: THROTTLE_MAX,
             response_bytes_max: 1 << 16,
+            peers: Arc::default(),
         };
-        let connection = Connection::new(Arc::new(config), MS);
+        let peer = BrokerAddress { host: "fuzz".into(), port: 9092 };
+        let connection = Connection::new(Arc::new(config), peer, MS);
         let mut driven = Driven { connection, now: MS, next: 1, open: vec![0] };
         let mut input = Input(bytes);
         while !input.0.is_empty() && driven.step(&mut input) {}

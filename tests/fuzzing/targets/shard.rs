@@ -305,8 +305,10 @@ fn parts(pool: &BufferPool) -> ShardParts {
     let connection = ConnectionConfig {
         client_id: "fuzz".into(),
         request_timeout: REQUEST_TIMEOUT,
+        handshake_timeout: REQUEST_TIMEOUT,
         throttle_max: 1_000 * MS,
         response_bytes_max: 1 << 16,
+        peers: Arc::default(),
     };
     let config = ShardConfig {
         acks: -1,

@@ -1,0 +1,42 @@
+//! What a connection is told, and how it says that it is of no use any more.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::peers::Peers;
+
+/// What a connection needs to know of the configuration. Times in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct ConnectionConfig {
+    /// Sent with every request.
+    pub client_id: Arc<str>,
+    /// From a request's last byte that left to its response.
+    pub request_timeout: u64,
+    /// The same of the handshake's answer, from a peer that never completed one: silence may be its
+    /// way to refuse the version (see [`Peers`]).
+    pub handshake_timeout: u64,
+    /// A broker's throttle time is believed up to this. It is `delivery_timeout`: by then every
+    /// record that waited has been resolved, so nothing is gained by waiting longer.
+    pub throttle_max: u64,
+    /// Responses larger than this close the connection, in bytes.
+    pub response_bytes_max: usize,
+    /// What is remembered of peers from one connection to the next.
+    pub peers: Arc<Peers>,
+}
+
+/// Why a connection is of no use any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionError(pub Arc<str>);
+
+impl ConnectionError {
+    /// An error in words.
+    pub fn new(text: impl fmt::Display) -> Self {
+        ConnectionError(text.to_string().into())
+    }
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
