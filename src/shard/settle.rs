@@ -260,6 +260,8 @@ impl Shard {
 
     /// An acks=0 request was wholly written: that is all its deliveries wait for.
     pub(super) fn settle_written(&mut self, now: u64, index: usize, mut request: Request) {
+        // No answer will ever say that it was short enough; the socket took it at least.
+        self.brokers[index].request_limit.handle_answer(now, request.wire_len);
         for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
             self.acked(now, lane, batch, None, None);
         }
