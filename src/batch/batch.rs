@@ -50,7 +50,7 @@ impl Link {
 pub struct AskedLeader {
     /// The lane's leader, by [`LaneHalf`](super::LaneHalf)'s count of them.
     pub leader_ordinal: u32,
-    /// The broker's connection, counted by its shard.
+    /// The connection, counted for each broker by its shard.
     pub connection: u32,
 }
 
@@ -67,11 +67,12 @@ pub struct BatchState {
     pub unanswered: bool,
     /// The connection that its present or last attempt went over.
     pub connection: u32,
-    /// Who refused it last, whatever for: the broker did not append that attempt.
+    /// Who answered it with an error last, whatever the error was.
     pub refused_by: Option<AskedLeader>,
     /// Who answered OUT_OF_ORDER_SEQUENCE_NUMBER last.
     pub out_of_order_at: Option<AskedLeader>,
-    /// Connections in a row that were lost while the broker had this batch's request to read next.
+    /// Connections that were lost, since its last answer, while its request was the next that the
+    /// broker was to answer.
     pub losses: u32,
     /// Attempts that were answered CORRUPT_MESSAGE.
     pub corrupt: u32,

@@ -13,15 +13,16 @@
 //! has answered OUT_OF_ORDER to every batch in doubt, it has none of them, and all may be
 //! renumbered. When it takes one of them, or knows it for a duplicate, it has all before that one
 //! as well: it knew the producer, since it had refused those.
-
 //!
-//! What a success says of batches before it is checked against offsets. A leader that knows
-//! nothing of a producer takes any first sequence, so a success could stand behind a gap: then the
-//! log has no room for the missing records between the last acknowledged one and this one.
+//! A success alone does not prove what stands before it: a leader that knows nothing of a producer
+//! takes any first sequence. So the offsets must leave room for what is said to be there, between
+//! the last acknowledged batch and this one. That is necessary and not sufficient: records of other
+//! producers make room as well. But such a leader would have to forget the producer between two
+//! questions over one connection.
 
 use super::half::LaneHalf;
 use super::{AskedLeader, Batch, BatchState, batch_error, sequence_after};
-use crate::error::{Certainty, DeliveryErrorCause};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 use crate::protocol::ErrorCode;
 use crate::sync::WakeList;
 
@@ -49,17 +50,22 @@ impl Proved {
     }
 
     /// The batch was appended at `offset`.
-    fn handle_success(&mut self, batch: &Batch, offset: i64) {
+    fn handle_success(&mut self, batch: &Batch, offset: Option<i64>) {
+        let Some(offset) = offset else {
+            // DUPLICATE_SEQUENCE_NUMBER: the leader knows of later batches than this one.
+            self.below = self.below.max(batch.number);
+            return;
+        };
         // Sequences live on a circle of 2^31: what is more than half of it away lies behind.
         let missing = batch.base_sequence().wrapping_sub(self.sequence) & i32::MAX;
         if missing >= 1 << 30 {
             return;
         }
-        if offset - self.offset >= i64::from(missing) {
+        if offset.saturating_sub(self.offset) >= i64::from(missing) {
             self.below = self.below.max(batch.number);
         }
         self.sequence = sequence_after(batch.base_sequence(), batch.records());
-        self.offset = offset + i64::from(batch.records());
+        self.offset = offset.saturating_add(i64::from(batch.records()));
     }
 }
 
@@ -77,13 +83,45 @@ impl LaneHalf {
         batch.state.unanswered && batch.number < self.proved.below
     }
 
+    /// A leader refused a batch that is in the log. That says nothing of what this leader knows, so
+    /// it counts as no success there.
+    pub fn settle_in_log(&mut self, batch: Box<Batch>, wakes: &mut WakeList) {
+        self.end_attempt();
+        self.resolve_whole(batch, None, wakes);
+    }
+
+    /// Resolves a batch with all its pieces: also those that were never sent have sequences of the
+    /// whole, an attempt of which had gone unanswered.
+    fn resolve_whole(
+        &mut self,
+        mut batch: Box<Batch>,
+        error: Option<DeliveryError>,
+        wakes: &mut WakeList,
+    ) {
+        if batch.is_resolved() {
+            // It expired in flight.
+            return;
+        }
+        loop {
+            match &error {
+                None => batch.ack(None, None, wakes),
+                Some(error) => batch.fail(error.clone(), wakes),
+            };
+            if !batch.next_piece(wakes) {
+                return self.go_on(batch, wakes);
+            }
+        }
+    }
+
     /// Whether nothing will ever tell if the log has the batch, which was just refused as out of
     /// order: it was split after an attempt of the whole had gone unanswered, its pieces are not
-    /// recognised as the whole, and no later batch of its epoch can be asked about.
+    /// recognised as the whole, and no later batch is in doubt that could be asked for.
     pub fn is_past_asking(&self, batch: &Batch) -> bool {
-        let is_last = self.retries.iter().all(|other| other.number < batch.number);
+        let is_later = |other: &Batch| other.number > batch.number && other.state.unanswered;
+        let is_last = !self.retries.iter().any(|other| is_later(other));
         let answers = !self.settling && self.in_flight() == 1;
-        answers && is_last && batch.was_split_in_doubt() && self.is_next_expected(batch)
+        let in_doubt = batch.was_split_in_doubt() && !self.is_cut_off(batch);
+        answers && is_last && in_doubt && self.is_next_expected(batch)
     }
 
     /// The broker answered OUT_OF_ORDER_SEQUENCE_NUMBER. Where nothing before the batch is open the
@@ -136,50 +174,37 @@ impl LaneHalf {
 
     /// `batch` was appended, at `offset` if the leader told it. Batches before it that this leader
     /// answered OUT_OF_ORDER to, over the same connection, are settled with it: they are in the
-    /// log, at offsets that the leader no longer knows; or, where the offsets contradict that or
-    /// are not told, nobody will ever know.
+    /// log, at offsets that the leader no longer knows; or, where the offsets contradict that,
+    /// nobody will ever know.
     pub(super) fn settle_what_it_proves(
         &mut self,
         batch: &Batch,
         offset: Option<i64>,
         wakes: &mut WakeList,
     ) {
-        let asked = self.asked_leader(batch);
-        if let Some(offset) = offset
-            && batch.is_numbered()
-            && asked.is_some()
+        // What an earlier topic of the same name answers says nothing of the present one.
+        if batch.is_numbered()
             && batch.producer() == self.sequencer.identity()
+            && !self.asked_earlier_topic
         {
             self.proved.handle_success(batch, offset);
         }
+        let Some(asked) = self.asked_leader(batch) else { return };
         let is_settled = |earlier: &Batch| {
             earlier.number < batch.number
                 && earlier.state.unanswered
-                && asked.is_some()
-                && earlier.state.out_of_order_at == asked
+                && earlier.state.out_of_order_at == Some(asked)
                 && earlier.producer() == batch.producer()
         };
         while let Some(at) = self.retries.iter().position(|earlier| is_settled(earlier)) {
-            let Some(mut earlier) = self.retries.remove(at) else { return };
-            let is_in_log = earlier.number < self.proved.below;
+            let Some(earlier) = self.retries.remove(at) else { return };
             let error = || {
                 let code = ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER;
                 let cause = DeliveryErrorCause::Broker { code, message: None };
                 batch_error(&self.lane, &earlier, cause, Certainty::Unknown)
             };
-            let error = (!is_in_log).then(error);
-            loop {
-                // All its sequences are in the log, also those of pieces that were never sent: an
-                // attempt to send it as a whole had been written before it was split.
-                match &error {
-                    None => earlier.ack(None, None, wakes),
-                    Some(error) => earlier.fail(error.clone(), wakes),
-                };
-                if !earlier.next_piece(wakes) {
-                    break;
-                }
-            }
-            self.go_on(earlier, wakes);
+            let error = (earlier.number >= self.proved.below).then(error);
+            self.resolve_whole(earlier, error, wakes);
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct LaneHalf {
     /// A batch of this epoch failed that may be in the log, or may still reach it from a connection
     /// that was given up: what stands behind it may follow it there.
     pub(super) failed_in_doubt: bool,
+    /// What is in flight was sent to an earlier topic of the same name.
+    pub(super) asked_earlier_topic: bool,
     /// What successes have told of the batches before them.
     pub(super) proved: Proved,
     /// The first batch of this epoch that was refused for good, and certainly is in no log: nothing
@@ -114,6 +116,7 @@ impl LaneHalf {
             proving_leader: true,
             succeeded_at: 0,
             failed_in_doubt: false,
+            asked_earlier_topic: false,
             proved: Proved::nothing(),
             gap_at: None,
             leader_ordinal: 0,
@@ -178,6 +181,7 @@ impl LaneHalf {
         if !self.topic_id.is_zero() {
             self.settling = self.in_flight > 0;
             self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
+            self.asked_earlier_topic = self.in_flight > 0;
             // Offsets begin anew.
             self.proved = Proved::nothing();
             self.sequencer.want_bump();
@@ -274,6 +278,8 @@ impl LaneHalf {
     fn begin_attempt(&mut self, mut batch: Box<Batch>, connection: u32) -> Box<Batch> {
         batch.state.attempts += 1;
         batch.state.connection = connection;
+        // It is what the answer to this attempt says.
+        batch.state.out_of_order_at = None;
         self.in_flight += 1;
         self.retrying |= batch.state.attempts > 1 || batch.is_in_pieces();
         batch
@@ -288,15 +294,17 @@ impl LaneHalf {
         // Also where the lane must wait for another id first: their numbers are void.
         for batch in &mut self.retries {
             batch.set_number(ProducerIdentity::NONE, -1);
+            batch.forget_doubts();
         }
         self.proving_leader = true;
         begun
     }
 
     /// One attempt less in flight.
-    fn end_attempt(&mut self) {
+    pub(super) fn end_attempt(&mut self) {
         self.in_flight -= 1;
         self.settling &= self.in_flight > 0;
+        self.asked_earlier_topic &= self.in_flight > 0;
         self.retrying &= self.in_flight > 0;
     }
 
@@ -390,6 +398,7 @@ impl LaneHalf {
         culprits: &[(u32, DeliveryError)],
         wakes: &mut WakeList,
     ) {
+        let refused_by = self.asked_leader(&batch);
         self.end_attempt();
         self.note_gap(&batch);
         if batch.is_resolved() {
@@ -397,7 +406,7 @@ impl LaneHalf {
         }
         if batch.remove(culprits, wakes) {
             batch.state.attempts -= 1;
-            batch.state.refused_by = self.asked_leader(&batch).or(batch.state.refused_by);
+            batch.state.refused_by = refused_by.or(batch.state.refused_by);
             self.insert_retry(batch);
         } else {
             self.go_on(batch, wakes);

@@ -69,6 +69,13 @@ impl Batch {
         self.pieces.as_ref().is_some_and(|pieces| pieces.unanswered)
     }
 
+    /// Nothing of it is in the log, and it is numbered anew: not as a whole either.
+    pub(super) fn forget_doubts(&mut self) {
+        if let Some(pieces) = &mut self.pieces {
+            pieces.unanswered = false;
+        }
+    }
+
     /// Records that are not resolved: of the present piece and of those behind it. Their sequences
     /// are given together.
     pub fn records_left(&self) -> u32 {

@@ -126,7 +126,7 @@ impl Shard {
             self.take_part_filled(now, index, &mut request, &mut bytes);
         }
         self.take_full(now, index, queue, &mut request, &mut bytes);
-        let full_only = bytes >= self.config.request_bytes;
+        let full_only = self.is_full(&request, bytes);
         if part && !part_first && !full_only {
             self.take_part_filled(now, index, &mut request, &mut bytes);
         }
@@ -161,7 +161,7 @@ impl Shard {
         let waiting = queue_of(&mut self.brokers[index], queue).len();
         let serial = self.requests;
         for _ in 0..waiting {
-            if *bytes >= self.config.request_bytes {
+            if self.is_full(request, *bytes) {
                 return;
             }
             let Some(&id) = queue_of(&mut self.brokers[index], queue).front() else { return };
@@ -188,7 +188,7 @@ impl Shard {
     ) {
         let serial = self.requests;
         for _ in 0..self.brokers[index].part.len() {
-            if *bytes >= self.config.request_bytes {
+            if self.is_full(request, *bytes) {
                 return;
             }
             let Some(id) = self.brokers[index].part.pop_front() else { return };
@@ -212,6 +212,11 @@ impl Shard {
                 self.take_batch(now, id, index, request, bytes);
             }
         }
+    }
+
+    /// Whether a request takes no further batch. One it always takes, however long its head is.
+    fn is_full(&self, request: &Request, bytes: usize) -> bool {
+        !request.batches.is_empty() && bytes >= self.config.request_bytes
     }
 
     /// Whether the lane's next batch may go with what is in the request already. A batch that is

@@ -2,14 +2,18 @@
 //!
 //! A broker that finds a request longer than its `socket.request.max.bytes` closes the connection
 //! without a word, and proxies do the same. The same batches would be lost again for ever. So once
-//! two connections were lost in a row while the broker had the same batches to read next, requests
-//! are halved and go one at a time, until one is answered. What was lost twice bounds requests for
-//! some time, since a broker that ended twice by chance looks the same.
+//! two connections were lost in a row while the broker had the same batches to answer next, requests
+//! are halved and go one at a time, until one is answered or, with acks=0, written. The length that
+//! was lost bounds requests for ten minutes; one that no broker would refuse, until the first answer:
+//! a broker that ended twice by chance looks the same.
 
 use std::fmt;
 
 /// Losses in a row behind the same batches after which requests shrink.
 pub(super) const LOSSES_MAX: u32 = 2;
+
+/// No broker or proxy refuses requests for being this short, in bytes.
+const SHORT: usize = 64 << 10;
 
 /// How long a length that was lost is not tried again, in nanoseconds.
 const REMEMBERED_FOR: u64 = 10 * 60 * 1_000_000_000;
@@ -49,7 +53,7 @@ impl RequestLimit {
         self.lost = self.lost.min(len);
         self.bytes = self.bytes.min(len / 2).max(1);
         self.alone = true;
-        self.until = now.saturating_add(REMEMBERED_FOR);
+        self.until = now.saturating_add(if len < SHORT { 0 } else { REMEMBERED_FOR });
     }
 
     /// A request of `len` bytes was answered.
@@ -107,16 +111,25 @@ mod tests {
     #[test]
     fn requests_grow_again_up_to_the_length_that_was_lost() {
         let mut limit = RequestLimit::NONE;
-        for len in [MIB, 100_000, 50_000] {
+        for len in [MIB, 400_000, 200_000] {
             limit.handle_loss(0, len);
         }
-        assert_eq!(limit.bytes(MIB), 25_000);
+        assert_eq!(limit.bytes(MIB), 100_000);
         limit.lost = MIB;
         limit.handle_answer(SECOND, 1_000);
-        assert_eq!(limit.bytes(MIB), 25_000, "a short request says nothing of longer ones");
+        assert_eq!(limit.bytes(MIB), 100_000, "a short request says nothing of longer ones");
         for _ in 0..10 {
             limit.handle_answer(SECOND, limit.bytes(MIB));
         }
         assert_eq!(limit.bytes(MIB), 800_000);
+    }
+
+    #[test]
+    fn a_short_request_that_was_lost_by_chance_is_forgotten_with_the_next_answer() {
+        let mut limit = RequestLimit::NONE;
+        limit.handle_loss(0, 300);
+        assert_eq!((limit.bytes(MIB), limit.in_flight_max(5)), (150, 1));
+        limit.handle_answer(SECOND, 100);
+        assert_eq!((limit.bytes(MIB), limit.in_flight_max(5)), (MIB, 5));
     }
 }

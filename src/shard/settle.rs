@@ -68,9 +68,15 @@ impl Shard {
     }
 
     fn settle(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, answer: &PartitionResponse) {
+        batch.state.losses = 0;
         let in_log = self.lane_mut(id).is_some_and(|entry| entry.half.is_in_log(&batch));
         match verdict(answer.error) {
-            verdict if in_log && verdict.ends_batch() => self.acked(now, id, batch, None, None),
+            verdict if in_log && verdict.ends_batch() => {
+                if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+                    entry.half.settle_in_log(batch, &mut self.wakes);
+                }
+                self.after_settling(now, id);
+            }
             Verdict::Written => {
                 let offset = Some(answer.base_offset).filter(|&offset| offset >= 0);
                 let append_time = Some(answer.log_append_time_ms).filter(|&time| time >= 0);
@@ -380,9 +386,11 @@ impl Shard {
             batch.state.losses
         });
         let losses = losses.max().filter(|&losses| losses >= LOSSES_MAX)?;
-        let len = request.wire_len;
+        let (len, batches) = (request.wire_len, request.batches.len());
         let broker = &mut self.brokers[index];
-        broker.request_limit.handle_loss(now, len);
+        if batches > 1 {
+            broker.request_limit.handle_loss(now, len);
+        }
         let lost = LostRequest { losses, len };
         log::warn!("broker {} at {}: {lost}", broker.id, broker.address);
         Some(lost)

@@ -156,3 +156,16 @@ fn c50_what_failed_in_doubt_keeps_those_behind_it_in_doubt() {
     }
     assert!(handles[1].try_outcome().is_none());
 }
+
+#[test]
+fn c50_what_the_old_leader_still_acknowledges_proves_what_stood_before_it() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let (mut half, _handles, batches) = in_flight(&bench, &["b1", "b2"]);
+    let [b1, b2] = <[_; 2]>::try_from(batches).unwrap_or_else(|_| unreachable!("two were drained"));
+    // Another leader is known before the old one's answers are in.
+    half.lead_by(leader(2, 2));
+    lose(&mut half, vec![b1]);
+    ack(&mut half, b2, 2);
+    let batch = ask(&mut half, 1);
+    assert!(half.is_in_log(&batch), "however little the new leader remembers");
+}
