@@ -76,7 +76,12 @@ const TESTS: &[Test] = &[
     },
     Test { name: "c03_kafka_0_11_remembers_one_batch", run: old::c03_one_remembered },
     Test { name: "c63_kafka_0_11_throttles_by_itself", run: old::c63_throttled_once },
+    Test { name: "c66_kafka_2_0_takes_no_zstd", run: old::c66_zstd },
+    Test { name: "kafka_2_3_refuses_the_keyless_record_alone", run: old::keyless_in_compacted },
+    Test { name: "kafka_0_10_is_named_as_too_old", run: old::too_old },
+    Test { name: "c64_kafka_0_9_is_named_as_too_old", run: old::c64_silent_on_api_versions },
     Test { name: "default_requests_stay_below_a_mebibyte", run: limits::request_limit },
+    Test { name: "a_denied_producer_id_names_right_and_setting", run: limits::denied_producer_id },
     Test {
         name: "c50_f43_an_unclean_election_beside_an_unanswered_batch",
         run: truncated::f43_unclean_election,

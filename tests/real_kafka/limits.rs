@@ -1,11 +1,14 @@
 //! Brokers that do not take everything: limits on requests, quotas, and access rules.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::{Acks, Producer};
 
-use crate::kafka::{ClusterConfig, Kafka, unique_topic};
+use crate::extent;
+use crate::kafka::{AccessRule, ClusterConfig, Kafka, unique_topic};
 use crate::load::Load;
+use crate::proxy::{Proxy, api};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -54,4 +57,47 @@ pub fn c31_long_throttle(kafka: &Kafka) {
     println!("a quota of 10 kB/s: {RECORDS} records in {:.2?}, {read} in the log", start.elapsed());
     assert_eq!(read, u64::from(RECORDS));
     producer.close(LIMIT).wait().expect("everything is resolved");
+}
+
+/// A client that may not write idempotently is told so, and what to do.
+pub fn denied_producer_id(kafka: &Kafka) {
+    const ALL: i8 = 2;
+    const WRITE: i8 = 4;
+    const IDEMPOTENT_WRITE: i8 = 12;
+    let proxy = Proxy::start();
+    let config = ClusterConfig::single()
+        .property(
+            "authorizer.class.name",
+            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        )
+        .property("allow.everyone.if.no.acl.found", "true")
+        .behind(&[proxy.address().port()]);
+    let cluster = kafka.start(&config);
+    proxy.forward_to(cluster.proxied_address(1));
+    let topic = unique_topic("denied");
+    cluster.create_topic(&topic, 1, 1, &[]);
+    let rule = |allow, operation, topics| AccessRule { allow, operation, topics };
+    cluster.create_rules(&[
+        rule(true, ALL, false),
+        rule(false, IDEMPOTENT_WRITE, false),
+        rule(true, ALL, true),
+        // Whoever may write to any topic may do so idempotently, since 3.0.
+        rule(false, WRITE, true),
+    ]);
+    let address = proxy.address().to_string();
+    let producer = Producer::builder(&address).build().expect("the settings work");
+    let handle = producer.topic(&topic).expect("a legal name");
+    let mut error = String::new();
+    let end = Instant::now() + extent::pick(Duration::from_secs(4), Duration::from_secs(20));
+    while Instant::now() < end {
+        let mut delivery = handle.send((), "denied").expect("there is room");
+        let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");
+        error = outcome.expect_err("it may not write").to_string();
+        thread::sleep(Duration::from_millis(10));
+    }
+    let asked = proxy.seen().requests_of(api::INIT_PRODUCER_ID);
+    println!("denied: asked {asked} times; {error}");
+    assert!(error.contains("IdempotentWrite"), "{error}");
+    assert!(error.contains("idempotence"), "{error}");
+    assert!(asked < 20, "asked {asked} times for a producer id");
 }

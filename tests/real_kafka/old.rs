@@ -5,14 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate::{Delivery, Producer};
+use tidegate::{Acks, Compression, Delivery, Producer, ProducerBuilder, RecordMetadata};
 
 use crate::extent;
-use crate::kafka::{ClusterConfig, Kafka, V0_11, unique_topic, wait_until};
+use crate::kafka::{
+    ClusterConfig, Kafka, Release, V0_9, V0_10, V0_11, V2_0, V2_3, unique_topic, wait_until,
+};
 use crate::proxy::{Act, Proxy, api};
 use crate::streams::{Pace, Streams, patient};
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// Ten times what a clear error may take.
+const SOON: Duration = Duration::from_secs(30);
+
+type Outcome = Result<RecordMetadata, tidegate::DeliveryError>;
+
+#[track_caller]
+fn outcome(mut delivery: Delivery) -> Outcome {
+    delivery.wait_timeout(LIMIT).expect("resolved within the limit")
+}
 
 /// Kafka 0.11 remembers one batch of a producer, not five: a connection is lost with an
 /// acknowledgement while more than one may be on the way.
@@ -99,4 +110,99 @@ pub fn c63_throttled_once(kafka: &Kafka) {
     let rate = (records * RECORD) as f64 / took.as_secs_f64();
     println!("c63: {rate:.0} B/s of the {QUOTA:.0} B/s that the quota allows");
     assert!(rate > 0.9 * QUOTA, "{rate:.0} B/s of {QUOTA:.0} B/s");
+}
+
+/// Brokers before 2.1 do not know zstd.
+pub fn c66_zstd(kafka: &Kafka) {
+    let cluster = kafka.start(&ClusterConfig::single().release(&V2_0));
+    for acks in [Acks::All, Acks::None] {
+        let topic = unique_topic("zstd");
+        cluster.create_topic(&topic, 1, 1, &[]);
+        let producer = Producer::builder(&cluster.bootstrap_servers())
+            .compression(Compression::zstd())
+            .acks(acks)
+            .linger(Duration::from_millis(50))
+            .build()
+            .expect("the settings work");
+        let handle = producer.topic(&topic).expect("a legal name");
+        let start = Instant::now();
+        let value = [7_u8; 1_000];
+        let sent: Vec<_> = (0..100).map(|_| handle.send((), &value).expect("room")).collect();
+        let outcomes: Vec<Outcome> = sent.into_iter().map(outcome).collect();
+        let took = start.elapsed();
+        let acked = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        let error = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+        println!("c66: {acks:?}: {acked} of 100 acknowledged in {took:.2?}; {error:?}");
+        producer.close(LIMIT).wait().expect("everything is resolved");
+        let all_there = wait_until(SOON, || cluster.read_back(&topic).len() == acked);
+        assert!(all_there, "{acked} acknowledged under {acks:?}, and they are not in the log");
+        if let Some(error) = error {
+            assert!(error.to_string().contains("zstd"), "{error}");
+        }
+        assert!(took < SOON, "{took:?}");
+    }
+}
+
+/// Before 2.4 a compacted topic refuses a whole batch for one record without a key, as corrupt.
+pub fn keyless_in_compacted(kafka: &Kafka) {
+    const KEYED: u32 = 200;
+    let cluster = kafka.start(&ClusterConfig::single().release(&V2_3));
+    let topic = unique_topic("compacted");
+    cluster.create_topic(&topic, 1, 1, &[("cleanup.policy", "compact")]);
+    let builder = Producer::builder(&cluster.bootstrap_servers());
+    let producer = builder.linger(Duration::from_millis(200)).build().expect("the settings work");
+    let handle = producer.topic(&topic).expect("a legal name");
+    let start = Instant::now();
+    let mut keyed = Vec::new();
+    let mut keyless = None;
+    for number in 0..KEYED {
+        keyed.push(handle.send(&number.to_be_bytes(), "v").expect("there is room"));
+        if number == KEYED / 2 {
+            keyless = Some(handle.send((), "v").expect("there is room"));
+        }
+    }
+    let error = outcome(keyless.expect("one was sent")).expect_err("it has no key").to_string();
+    let acked = keyed.into_iter().map(outcome).filter(Result::is_ok).count();
+    let took = start.elapsed();
+    println!("2.3.1: {acked} of {KEYED} keyed records acknowledged in {took:.2?}; {error}");
+    assert_eq!(acked, KEYED as usize);
+    assert_eq!(cluster.read_back(&topic).len(), KEYED as usize);
+    assert!(error.contains("key"), "{error}");
+    assert!(took < SOON, "{took:?}");
+}
+
+/// What the first record to a broker says that cannot be worked with, and after how long.
+fn first_error(
+    kafka: &Kafka,
+    release: &'static Release,
+    change: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
+) -> (String, Duration) {
+    let cluster = kafka.start(&ClusterConfig::single().release(release));
+    let builder = change(Producer::builder(&cluster.bootstrap_servers()));
+    let producer = builder.build().expect("the settings work");
+    let handle = producer.topic("any").expect("a legal name");
+    let start = Instant::now();
+    let error = outcome(handle.send("k", "v").expect("there is room"));
+    let error = error.expect_err("this broker is too old").to_string();
+    let took = start.elapsed();
+    println!("{}: after {took:.2?}: {error}", release.version);
+    (error, took)
+}
+
+/// Brokers before 0.11 take no record batches and give no producer ids.
+pub fn too_old(kafka: &Kafka) {
+    let (error, took) = first_error(kafka, &V0_10, |builder| builder);
+    assert!(error.contains("0.11"), "{error}");
+    assert!(took < SOON, "{took:?}");
+}
+
+/// Brokers before 0.10 never answer ApiVersions.
+pub fn c64_silent_on_api_versions(kafka: &Kafka) {
+    // Each step down waits for silence, twice.
+    let (error, took) = first_error(kafka, &V0_9, |builder| {
+        let builder = builder.request_timeout(Duration::from_millis(500));
+        builder.delivery_timeout(Duration::from_secs(10))
+    });
+    assert!(error.contains("0.10"), "{error}");
+    assert!(took < SOON, "{took:?}");
 }
