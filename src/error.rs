@@ -195,6 +195,17 @@ pub enum SendErrorKind {
         /// The timestamp as it was given, in milliseconds since the Unix epoch.
         timestamp: i64,
     },
+    /// The topic has the partition, and the producer has as many as it may.
+    #[error(
+        "partition {partition} is beyond the producer's limit of {lanes_max} partitions \
+         (lanes_max): raise it"
+    )]
+    TooManyLanes {
+        /// The record's partition.
+        partition: u32,
+        /// The limit.
+        lanes_max: usize,
+    },
     /// No room, and the backoff strategy said [`Backoff::Reject`](crate::Backoff::Reject), or the
     /// calling thread is one that must not wait.
     #[error("no room: {}", level(*scope, *queued, *low, *high))]
@@ -328,7 +339,8 @@ pub enum DeliveryErrorCause {
     /// The connection was lost and no retries are configured.
     #[error("the connection was lost: {0}")]
     Disconnected(Arc<str>),
-    /// Brokers said for `topic_unknown_max` that the topic does not exist.
+    /// Brokers said for `topic_unknown_max` that the topic does not exist: it never did, or it was
+    /// deleted.
     #[error(
         "the topic does not exist, {after:?} after it was first asked for: check its name, create \
          it, or allow auto-creation (tidegate.allow.auto.create.topics here, and \
@@ -336,7 +348,7 @@ pub enum DeliveryErrorCause {
         last_cause(last)
     )]
     UnknownTopic {
-        /// The time that passed.
+        /// For how long brokers said so.
         after: Duration,
         /// What was last said of it, in words.
         last: Option<Arc<str>>,

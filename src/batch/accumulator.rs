@@ -1,12 +1,13 @@
 //! What all lanes of a producer share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lane::{AppendContext, MonotonicClock};
 use super::{
-    Cells, Destination, Failures, FlushWaiters, Lane, LaneHalf, LaneId, ShardId, TopicLanes,
+    Cells, Destination, EpochsUsed, Failures, FlushWaiters, Lane, LaneHalf, LaneId, ShardId,
+    TopicLanes,
 };
 use crate::buffer::{AccountId, BufferPool};
 use crate::error::{DeliveryError, DeliveryErrorCause};
@@ -28,13 +29,6 @@ pub struct AccumulatorConfig {
     pub stash_account: AccountId,
 }
 
-/// The limit of lanes is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyLanes {
-    /// The limit.
-    pub lanes_max: usize,
-}
-
 /// Pool, cells, topics and lanes of one producer.
 pub struct RecordAccumulator {
     /// Its settings.
@@ -50,7 +44,12 @@ pub struct RecordAccumulator {
     topics: Mutex<BTreeMap<Arc<str>, Arc<TopicLanes>>>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     brokers: Mutex<Vec<(BrokerId, AccountId)>>,
-    lane_count: AtomicU32,
+    /// How many ids lanes were given so far.
+    lane_ids: AtomicU32,
+    /// Lanes that were given up: their ids are used again once their halves are gone.
+    given_up: Mutex<Vec<Arc<Lane>>>,
+    /// The epochs that lanes which were given up have used.
+    epochs_used: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -67,7 +66,9 @@ impl RecordAccumulator {
             topics: Mutex::default(),
             lanes: Mutex::default(),
             brokers: Mutex::default(),
-            lane_count: AtomicU32::new(0),
+            lane_ids: AtomicU32::new(0),
+            given_up: Mutex::default(),
+            epochs_used: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })
     }
@@ -119,28 +120,77 @@ impl RecordAccumulator {
         lock(&self.topics).values().cloned().collect()
     }
 
+    /// Every topic, under its name.
+    pub fn topics_by_name(&self) -> BTreeMap<Arc<str>, Arc<TopicLanes>> {
+        lock(&self.topics).clone()
+    }
+
+    /// Forgets the topics that nobody has a handle to and of which nothing is unresolved, if
+    /// `may_go`: what comes and goes must not add up. Returns their lanes, whose shards must hear
+    /// of it.
+    pub fn forget_topics(&self, may_go: impl Fn(&str) -> bool) -> Vec<Arc<Lane>> {
+        let mut gone = Vec::new();
+        // A new handle is made under this lock: a topic that is alone here stays so.
+        lock(&self.topics).retain(|name, topic| {
+            let held = Arc::strong_count(topic) > 1;
+            // What the last handle sent is seen from here on.
+            fence(Ordering::Acquire);
+            let stays = held
+                || !may_go(name)
+                || !topic.lock_stash().is_empty()
+                || !topic.lanes().all(|lane| lane.is_resolved());
+            if !stays {
+                gone.extend(topic.lanes().cloned());
+            }
+            stays
+        });
+        if gone.is_empty() {
+            return gone;
+        }
+        for lane in &gone {
+            lane.give_up();
+            self.epochs_used.fetch_max(lane.epochs_used().to_raw(), Ordering::AcqRel);
+        }
+        lock(&self.lanes).retain(|lane| !lane.is_given_up());
+        lock(&self.given_up).extend(gone.iter().cloned());
+        gone
+    }
+
+    /// The id of a lane that is gone, or one that was never used.
+    fn lane_id(&self) -> LaneId {
+        let mut given_up = lock(&self.given_up);
+        // The half holds its lane: without another holder there is no half, at no shard.
+        let free = given_up.iter().position(|lane| Arc::strong_count(lane) == 1);
+        match free.map(|at| given_up.swap_remove(at)) {
+            Some(lane) => lane.id,
+            None => LaneId(self.lane_ids.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
     /// Every lane.
     pub fn lanes(&self) -> Vec<Arc<Lane>> {
         lock(&self.lanes).clone()
     }
 
-    /// Lanes for the partitions that a topic has not got yet, owned by `owner`. The caller sends
-    /// the halves there and then publishes the lanes with [`TopicLanes::grow`].
+    /// How many lanes there may be besides those that there are.
+    pub fn lanes_left(&self) -> usize {
+        self.config.lanes_max.saturating_sub(lock(&self.lanes).len())
+    }
+
+    /// Lanes for the partitions that a topic has not got yet, owned by `owner`, as far as
+    /// `lanes_max` allows. The caller sends the halves there and then publishes the lanes with
+    /// [`TopicLanes::grow`].
     #[allow(clippy::vec_box, reason = "a half moves between shards in its box")]
     pub fn new_lanes(
         &self,
         topic: &TopicLanes,
         partitions: u32,
         owner: impl Fn(PartitionId) -> ShardId,
-    ) -> Result<Vec<Box<LaneHalf>>, TooManyLanes> {
-        let missing = topic.lane_count()..partitions;
-        let lanes_max = self.config.lanes_max;
-        if lock(&self.lanes).len() + missing.len() > lanes_max {
-            return Err(TooManyLanes { lanes_max });
-        }
+    ) -> Vec<Box<LaneHalf>> {
+        let missing = (topic.lane_count()..partitions).take(self.lanes_left());
         let halves = missing.map(|index| {
             let partition = PartitionId(index as i32);
-            let id = LaneId(self.lane_count.fetch_add(1, Ordering::Relaxed));
+            let id = self.lane_id();
             let account = self.config.leaderless_account;
             let lane = Lane::new(id, topic.name.clone(), partition, owner(partition), account);
             lock(&self.lanes).push(lane.clone());
@@ -149,9 +199,12 @@ impl RecordAccumulator {
             if self.is_closed() && topic.lock_stash().is_empty() {
                 lane.seal(true);
             }
-            LaneHalf::new(lane)
+            let mut half = LaneHalf::new(lane);
+            // Its partition's log may know lanes that were given up.
+            half.begin_above(EpochsUsed::from_raw(self.epochs_used.load(Ordering::Acquire)));
+            half
         });
-        Ok(halves.collect())
+        halves.collect()
     }
 
     /// A broker got an account.
@@ -159,7 +212,12 @@ impl RecordAccumulator {
         lock(&self.brokers).push((broker, account));
     }
 
-    /// Every broker that was seen, and its account.
+    /// A broker is gone, and its account is about to be closed.
+    pub fn remove_broker(&self, broker: BrokerId) {
+        lock(&self.brokers).retain(|entry| entry.0 != broker);
+    }
+
+    /// Every broker that has an account.
     pub fn brokers(&self) -> Vec<(BrokerId, AccountId)> {
         lock(&self.brokers).clone()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pieces::Pieces;
 use super::{Cell, CellHandle};
-use crate::buffer::Segment;
+use crate::buffer::{AccountId, Segment};
 use crate::error::{Certainty, DeliveryError};
 use crate::protocol::compression::Codec;
 use crate::protocol::records::{self, BATCH_HEADER_LEN, BatchHeader, RecordParts, RecordSize};
@@ -158,6 +158,13 @@ impl Batch {
     #[inline]
     pub fn tail_room(&self) -> usize {
         self.links.last().map_or(0, Link::room)
+    }
+
+    /// Charges its memory to another account.
+    pub(super) fn charge_to(&mut self, account: AccountId) {
+        for link in &mut self.links {
+            link.segment.charge_to(account);
+        }
     }
 
     /// Makes room: the next record is written from `segment` on.

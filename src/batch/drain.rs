@@ -119,7 +119,7 @@ pub fn drain_stash(
     }
     loop {
         let Some(mut draining) = stash.take_draining() else {
-            topic.set_known(&stash);
+            topic.set_drained(&stash);
             if std::mem::take(&mut stash.flush_wanted) {
                 seal_all(topic, mover.post);
             }
@@ -322,6 +322,10 @@ impl Mover<'_> {
                 DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
             return Err(fail(cause));
         }
+        if self.topic.lane(chosen).is_none() {
+            let lanes_max = self.accumulator.config.lanes_max;
+            return Err(fail(DeliveryErrorCause::TooManyLanes { lanes_max }));
+        }
         Ok(chosen)
     }
 
@@ -338,7 +342,7 @@ impl Mover<'_> {
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<CellHandle, (AccountId, NeedRoom)> {
-        let lane: &Arc<Lane> = self.topic.lane(partition).expect("partition_of() checked it");
+        let lane: &Arc<Lane> = self.topic.lane(partition).expect("partition_of() found it");
         loop {
             let appended = lane.append(&self.context, timestamp, parts, self.spare);
             if appended.post {
@@ -428,8 +432,9 @@ mod tests {
         };
         let accumulator = RecordAccumulator::new(config, pool);
         let topic = accumulator.topic("orders", || DefaultPartitioners.for_topic("orders"));
-        let halves = accumulator.new_lanes(&topic, 1, |_| ShardId(0)).expect("one lane");
+        let halves = accumulator.new_lanes(&topic, 1, |_| ShardId(0));
         topic.grow(halves.iter().map(|half| half.lane.clone()));
+        topic.set_partitions(1);
         let parts = RecordParts { value: Some(b"v"), ..RecordParts::default() };
         let mut spare = Vec::new();
         let need = NeedRoom::new(stashed_len(&parts), stashed_len(&parts));

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::doubt::Proved;
-use super::{Batch, Lane, ResolveWindow, Sequencer, ShardId};
+use super::{Batch, EpochsUsed, Lane, ResolveWindow, Sequencer, ShardId};
+use crate::buffer::AccountId;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
 use crate::protocol::{BrokerId, ProducerIdentity, TopicId};
 use crate::sync::WakeList;
@@ -95,6 +96,8 @@ pub struct LaneHalf {
     pub(super) starts_over: Option<u64>,
     /// The topic that the partition is of, by its id; zero where brokers are too old to say.
     pub(super) topic_id: TopicId,
+    /// Which of the topics that were seen under its name; 0 before the first.
+    incarnation: u64,
     pub(super) sequencer: Sequencer,
     window: ResolveWindow,
 }
@@ -123,9 +126,15 @@ impl LaneHalf {
             cluster: 0,
             starts_over: None,
             topic_id: TopicId::ZERO,
+            incarnation: 0,
             sequencer: Sequencer::default(),
             window: ResolveWindow::default(),
         })
+    }
+
+    /// A lane of the same partition was given up that had used these epochs: this one begins above.
+    pub fn begin_above(&mut self, used: EpochsUsed) {
+        self.sequencer.begin_above(used);
     }
 
     /// Attempts that have not settled.
@@ -173,12 +182,16 @@ impl LaneHalf {
 
     /// Takes the topic's id. Another one is that of another topic of the same name: its log knows
     /// none of this lane's sequences, so they start over (in a new epoch: an attempt that is still
-    /// on its way to the old topic must not pass for one at the new).
-    pub fn belong_to(&mut self, topic_id: TopicId) {
-        if topic_id.is_zero() || topic_id == self.topic_id {
-            return;
-        }
-        if !self.topic_id.is_zero() {
+    /// on its way to the old topic must not pass for one at the new). Where brokers are too old to
+    /// tell ids it goes by `incarnation`, which counts the topics that were seen under the name.
+    pub fn belong_to(&mut self, topic_id: TopicId, incarnation: u64) {
+        let before = std::mem::replace(&mut self.incarnation, incarnation);
+        let another = if topic_id.is_zero() || self.topic_id.is_zero() {
+            before != 0 && before != incarnation && topic_id == self.topic_id
+        } else {
+            topic_id != self.topic_id
+        };
+        if another {
             self.settling = self.in_flight > 0;
             self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
             self.asked_earlier_topic = self.in_flight > 0;
@@ -186,7 +199,9 @@ impl LaneHalf {
             self.proved = Proved::nothing();
             self.sequencer.want_bump();
         }
-        self.topic_id = topic_id;
+        if !topic_id.is_zero() {
+            self.topic_id = topic_id;
+        }
     }
 
     /// The topic's id; zero where brokers are too old to say.
@@ -244,6 +259,7 @@ impl LaneHalf {
         }
         self.sequencer.adopt(identity, ordinal);
         self.proved.begin_epoch(self.sequencer.next());
+        self.lane.set_epochs_used(self.sequencer.used());
         self.gap_at = None;
         self.failed_in_doubt = false;
         // A broker takes any first sequence of an id that is new to it.
@@ -289,6 +305,7 @@ impl LaneHalf {
     fn begin_epoch(&mut self) -> bool {
         let begun = self.sequencer.bump();
         self.proved.begin_epoch(self.sequencer.next());
+        self.lane.set_epochs_used(self.sequencer.used());
         self.gap_at = None;
         self.failed_in_doubt = false;
         // Also where the lane must wait for another id first: their numbers are void.
@@ -522,6 +539,12 @@ impl LaneHalf {
         let in_doubt = batch.certainty() == Certainty::Unknown || batch.was_split_in_doubt();
         self.failed_in_doubt |= batch.is_numbered() && in_doubt;
         self.fail(&mut batch, error, wakes);
+    }
+
+    /// Charges what waits here to another account.
+    pub fn charge_to(&mut self, account: AccountId) {
+        self.retries.iter_mut().for_each(|batch| batch.charge_to(account));
+        self.lane.charge_sealed_to(account);
     }
 
     /// The earliest deadline of what waits here, sealed or not.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use super::open::{OpenState, Refusal};
-use super::{Batch, CellHandle, Cells};
+use super::{Batch, CellHandle, Cells, EpochsUsed};
 use crate::buffer::{AccountId, Segment};
 use crate::protocol::PartitionId;
 use crate::protocol::records::RecordParts;
@@ -78,6 +78,12 @@ pub struct Lane {
     has_leader: AtomicBool,
     /// When the open batch got its first record; [`NOT_OPEN`] while it is empty.
     open_since: AtomicU64,
+    /// Every batch with a smaller number was opened.
+    opened: AtomicU64,
+    /// See [`EpochsUsed`].
+    epochs_used: AtomicU64,
+    /// Nobody can send to it any more: its half is dropped once nothing is in flight.
+    given_up: AtomicBool,
     /// Every batch with a smaller number is resolved.
     resolved: AtomicU64,
     /// A flush waits for every batch with a smaller number.
@@ -105,6 +111,9 @@ impl Lane {
             account: AtomicU16::new(account.to_raw()),
             has_leader: AtomicBool::new(false),
             open_since: AtomicU64::new(NOT_OPEN),
+            opened: AtomicU64::new(0),
+            epochs_used: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
             resolved: AtomicU64::new(0),
             flushed_below: AtomicU64::new(0),
         })
@@ -137,6 +146,25 @@ impl Lane {
         let target = open.next_number;
         open.unlock(|open| sealed |= open.seal_into(self));
         (target, sealed && self.mark_posted())
+    }
+
+    /// How many batches were opened so far.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_opened(&self, batches: u64) {
+        self.opened.store(batches, Ordering::Release);
+    }
+
+    /// By the owner: sealed batches are charged to another account from now on.
+    pub(super) fn charge_sealed_to(&self, account: AccountId) {
+        let mut sealed = std::mem::take(&mut *self.lock_fifo());
+        // Without the lock: this may admit senders, whose wakers are called.
+        sealed.iter_mut().for_each(|batch| batch.charge_to(account));
+        let mut fifo = self.lock_fifo();
+        sealed.append(&mut fifo);
+        *fifo = sealed;
     }
 
     /// Ends the lane: its half is gone, and nothing that is appended would ever be sent.
@@ -259,6 +287,29 @@ impl Lane {
     #[inline]
     pub fn has_leader(&self) -> bool {
         self.has_leader.load(Ordering::Relaxed)
+    }
+
+    /// The epochs in which batches of it may have been numbered.
+    pub fn epochs_used(&self) -> EpochsUsed {
+        EpochsUsed::from_raw(self.epochs_used.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_epochs_used(&self, used: EpochsUsed) {
+        self.epochs_used.store(used.to_raw(), Ordering::Release);
+    }
+
+    /// Whether nobody can send to it any more.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    /// Whether everything that was sent to it has resolved.
+    pub fn is_resolved(&self) -> bool {
+        self.resolved() >= self.opened()
     }
 
     /// Every batch with a smaller number is resolved.

@@ -44,7 +44,7 @@ mod topic;
 
 use std::sync::Arc;
 
-pub use accumulator::{AccumulatorConfig, RecordAccumulator, TooManyLanes};
+pub use accumulator::{AccumulatorConfig, RecordAccumulator};
 pub use batch::{AskedLeader, Batch, BatchState, Link};
 pub use drain::{Drained, drain_stash, is_placing};
 pub use failures::{FailedRecords, Failures, UnreadFailure, UnreadFailures};
@@ -54,6 +54,7 @@ pub use lane::{AppendContext, Appended, Lane, LaneId, MonotonicClock, ShardId};
 pub use open::{NeedRoom, Refusal, take_room, take_room_through};
 pub use pieces::NotUnpacked;
 use resolve_window::ResolveWindow;
+pub use sequencer::EpochsUsed;
 use sequencer::{Sequencer, sequence_after};
 pub use stash::{Stash, stashed_len};
 pub use topic::{TopicLanes, TopicState};

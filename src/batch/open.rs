@@ -107,6 +107,7 @@ impl OpenState {
             base_timestamp: timestamp,
         };
         self.next_number += 1;
+        lane.set_opened(self.next_number);
         let mut batch = Batch::open(opening, spare.remove(0), self.last_links.max(1));
         let size = batch
             .size_of_next(timestamp, parts)

@@ -19,6 +19,37 @@ pub struct Sequencer {
     bump_wanted: bool,
     /// The identity whose epochs are used up; the lane waits for another id.
     used_up: Option<ProducerIdentity>,
+    /// The partition's log may know the producer in epochs up to this one.
+    floor: EpochsUsed,
+}
+
+/// Epochs of a producer id that a lane has numbered batches in: all up to one. Ordered by the id,
+/// then the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EpochsUsed(u64);
+
+impl EpochsUsed {
+    fn new(ordinal: u64, epoch: i16) -> Self {
+        EpochsUsed(ordinal << 16 | u64::from(epoch.max(0).unsigned_abs()))
+    }
+
+    /// As a number, for an atomic to hold; the larger one is the later.
+    pub fn to_raw(self) -> u64 {
+        self.0
+    }
+
+    /// What [`EpochsUsed::to_raw`] gave.
+    pub fn from_raw(raw: u64) -> Self {
+        EpochsUsed(raw)
+    }
+
+    fn ordinal(self) -> u64 {
+        self.0 >> 16
+    }
+
+    fn epoch(self) -> i16 {
+        (self.0 & 0x7fff) as i16
+    }
 }
 
 impl Default for Sequencer {
@@ -29,6 +60,7 @@ impl Default for Sequencer {
             next: 0,
             bump_wanted: false,
             used_up: None,
+            floor: EpochsUsed::default(),
         }
     }
 }
@@ -65,7 +97,26 @@ impl Sequencer {
 
     /// Takes on a producer id, the `ordinal`th that the producer was given; sequences start over.
     pub fn adopt(&mut self, identity: ProducerIdentity, ordinal: u64) {
-        *self = Sequencer { identity, ordinal, next: first_sequence!(), ..Sequencer::default() };
+        let (next, floor) = (first_sequence!(), self.floor);
+        *self = Sequencer { identity, ordinal, next, floor, ..Sequencer::default() };
+        if floor.ordinal() == ordinal && floor.epoch() >= identity.epoch {
+            self.identity.epoch = floor.epoch();
+            self.bump_wanted = true;
+        }
+    }
+
+    /// A lane of the same partition was given up that had used these epochs: this one begins above.
+    pub fn begin_above(&mut self, used: EpochsUsed) {
+        self.floor = used;
+    }
+
+    /// The epochs that it has used, of its present id.
+    pub fn used(&self) -> EpochsUsed {
+        if self.has_identity() {
+            EpochsUsed::new(self.ordinal, self.identity.epoch)
+        } else {
+            self.floor
+        }
     }
 
     /// The first `ids` producer ids were given by a cluster that was left: none of them is used
@@ -125,6 +176,29 @@ impl Sequencer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn c59_a_lane_that_follows_one_that_was_given_up_begins_in_a_newer_epoch() {
+        let mut first = Sequencer::default();
+        first.adopt(identity(0), 1);
+        first.assign(5);
+        let mut second = Sequencer::default();
+        second.begin_above(first.used());
+        second.adopt(identity(0), 1);
+        assert!(second.bump_wanted() && second.bump());
+        assert_eq!((second.identity(), second.assign(1)), (identity(1), 0));
+        // A later id knows no such log.
+        let mut third = Sequencer::default();
+        third.begin_above(second.used());
+        third.adopt(ProducerIdentity { id: 8, epoch: 0 }, 2);
+        assert!(!third.bump_wanted());
+        assert!(third.used() > second.used() && second.used() > first.used());
+        // And an id can be used up by this.
+        let mut last = Sequencer::default();
+        last.begin_above(EpochsUsed::new(1, i16::MAX));
+        last.adopt(identity(0), 1);
+        assert!(!last.bump() && last.used_up().is_some());
+    }
 
     fn identity(epoch: i16) -> ProducerIdentity {
         ProducerIdentity { id: 7, epoch }

@@ -17,6 +17,14 @@ use crate::sync::WakeList;
 /// time of each other. Nanoseconds.
 const RUN_AGE_MAX: u64 = 1_000_000_000;
 
+/// So long after brokers said what partitions a topic has, one that is not among them is refused
+/// without another question: who sends to a wrong number in a loop makes no storm of them.
+/// Nanoseconds.
+const PARTITIONS_FRESH: u64 = 1_000_000_000;
+
+/// See [`Stash::takes_answer`].
+const ASKED_AGAIN_MAX: u32 = 3;
+
 /// Length of what stands before a record's bytes: total, partition, timestamp, key, value, headers.
 const ENTRY_HEADER: usize = 4 + 8 + 8 + 4 + 4 + 4;
 
@@ -52,6 +60,11 @@ pub struct Stash {
     pub begun: u64,
     /// See `begun`.
     pub ended: u64,
+    /// When brokers last answered a question for a partition that was not known (nanoseconds,
+    /// monotonic).
+    answered_at: Option<u64>,
+    /// Questions for partitions that were followed by another since some record came too late.
+    asked_again: u32,
     /// Set by `close`: nothing is stashed any more.
     pub closed: bool,
     /// Set by `flush`: what is stashed goes to its lanes and must not linger there.
@@ -107,6 +120,31 @@ impl Stash {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.draining.is_none()
+    }
+
+    /// Brokers were asked for a partition that was not known, and answered.
+    pub fn note_answer(&mut self, now: u64) {
+        self.answered_at = Some(now);
+    }
+
+    /// Brokers were asked at `asked_at`, and do not name a partition more than before. Whether the
+    /// answer is all that what is stashed can wait for; if not, some of it came after the question,
+    /// and there must be another: a few times in a row at most, however fast records come.
+    pub fn takes_answer(&mut self, asked_at: u64) -> bool {
+        let youngest = self.runs.back().map(|run| run.last_at);
+        if youngest.is_some_and(|at| at > asked_at) && self.asked_again < ASKED_AGAIN_MAX {
+            self.asked_again += 1;
+            return false;
+        }
+        self.asked_again = 0;
+        true
+    }
+
+    /// Whether brokers need not be asked whether a partition that is not known exists: they were
+    /// just now. (While a record waits here for an answer the next one waits as well.)
+    pub fn knows_partitions(&self, now: u64) -> bool {
+        let fresh = |at: u64| now < at.saturating_add(PARTITIONS_FRESH);
+        self.is_empty() && self.answered_at.is_some_and(fresh)
     }
 
     /// Bytes that must be taken from the pool before the record can be appended; 0 if it fits.

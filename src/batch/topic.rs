@@ -34,7 +34,8 @@ pub struct TopicLanes {
     pub partitioner: Chooser,
     chunks: [OnceLock<Chunk>; CHUNKS],
     lane_count: AtomicU32,
-    /// At most `lane_count`: the lanes that records are put into.
+    /// Partitions of the topic, which may be fewer than there are lanes: it was created again with
+    /// fewer; or more: the limit of lanes is reached.
     count: AtomicU32,
     state: AtomicU8,
     stash: Mutex<Stash>,
@@ -64,6 +65,7 @@ impl TopicLanes {
     }
 
     /// Partitions that the topic has. They grow, unless it is deleted and created again with fewer.
+    /// There is not a lane for each where the limit of lanes is reached.
     #[inline]
     pub fn partitions(&self) -> u32 {
         self.count.load(Ordering::Acquire)
@@ -87,7 +89,7 @@ impl TopicLanes {
     }
 
     /// Appends lanes, in the order of their partitions, for records to be put into. By the metadata
-    /// thread only, as [`TopicLanes::set_partitions`].
+    /// thread only, as [`TopicLanes::set_known`].
     pub fn grow(&self, lanes: impl IntoIterator<Item = Arc<Lane>>) {
         let mut count = self.lane_count.load(Ordering::Relaxed);
         for lane in lanes {
@@ -100,12 +102,6 @@ impl TopicLanes {
             count += 1;
         }
         self.lane_count.store(count, Ordering::Release);
-        self.count.store(count, Ordering::Release);
-    }
-
-    /// The topic has so many partitions, as far as there are lanes for them.
-    pub fn set_partitions(&self, partitions: u32) {
-        self.count.store(partitions.min(self.lane_count()), Ordering::Release);
     }
 
     /// Where senders go.
@@ -130,13 +126,36 @@ impl TopicLanes {
         self.stash.try_lock().is_err()
     }
 
-    /// Under the stash lock, which `stash` proves: the partitions are known now. Senders go to the
-    /// lanes from here on if nothing is stashed.
-    pub fn set_known(&self, stash: &Stash) {
-        if self.state() != TopicState::Ready {
-            let state = if stash.is_empty() { TopicState::Ready } else { TopicState::Draining };
-            self.state.store(state as u8, Ordering::Release);
-        }
+    /// Under the stash lock, which `stash` proves: the topic has so many partitions. Senders go to
+    /// the lanes from here on if nothing is stashed.
+    pub fn set_known(&self, stash: &Stash, partitions: u32) {
+        self.set_drained(stash);
+        // Behind the state: a sender that names a partition and sees that it exists now looks at
+        // the state again, and goes behind the records that wait for that partition.
+        self.set_partitions(partitions);
+    }
+
+    /// The topic has so many partitions. For [`TopicLanes::set_known`], and tests of lanes alone.
+    pub fn set_partitions(&self, partitions: u32) {
+        self.count.store(partitions, Ordering::Release);
+    }
+
+    /// Under the stash lock: a part of what was stashed has moved, or nothing was stashed.
+    pub(super) fn set_drained(&self, stash: &Stash) {
+        let state = if stash.is_empty() { TopicState::Ready } else { TopicState::Draining };
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Under the stash lock: what is stashed goes to the lanes, and what is sent goes behind it.
+    pub fn set_draining(&self, _stash: &Stash) {
+        self.state.store(TopicState::Draining as u8, Ordering::Release);
+    }
+
+    /// Under the stash lock: the topic does not exist, or was not used for so long that it must be
+    /// asked for again. Senders go to the stash from here on; what one of them appends to a lane
+    /// at this moment the lane's shard sends or fails.
+    pub fn set_unknown(&self, _stash: &Stash) {
+        self.state.store(TopicState::Unknown as u8, Ordering::Release);
     }
 }
 

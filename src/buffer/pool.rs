@@ -405,6 +405,18 @@ impl PoolShared {
         self.settle(state);
     }
 
+    /// Moves the charge for `bytes` from one account to another, whatever the other's cap.
+    pub(super) fn recharge(&self, bytes: usize, from: AccountId, to: AccountId) {
+        let mut state = self.lock();
+        let State { ledger, waiters, .. } = &mut *state;
+        ledger.discharge(&self.table, from, bytes);
+        ledger.retire(&self.table, from, waiters.tickets(from));
+        if ledger.charge(&self.table, to, bytes) {
+            waiters.set_writable(to, false);
+        }
+        self.settle(state);
+    }
+
     pub(super) fn release_scratch(&self, region: Region) {
         let mut state = self.lock();
         state.scratch_bytes -= region.bytes();

@@ -41,6 +41,14 @@ impl Segment {
         self.account
     }
 
+    /// Charges it to another account. May call wakers, as dropping it may.
+    pub fn charge_to(&mut self, account: AccountId) {
+        if account != self.account && self.region.pages() > 0 {
+            self.pool.recharge(self.region.bytes(), self.account, account);
+            self.account = account;
+        }
+    }
+
     /// Keeps the smallest class that holds the first `bytes` bytes, and returns the rest of the
     /// memory and of its charge. (5 KiB used of 64: keeps 16.) Does nothing if there is no smaller
     /// such class.

@@ -45,6 +45,8 @@ pub(super) struct Channel {
     pub answered: bool,
     /// What was asked was asked because lanes are in trouble.
     pub for_trouble: bool,
+    /// The question is not about all topics.
+    pub in_part: bool,
     /// It is of no use any more, and the driver must close it.
     pub is_left: bool,
 }
@@ -58,6 +60,7 @@ impl Channel {
             owes_since: None,
             answered: false,
             for_trouble: false,
+            in_part: false,
             is_left: false,
         }
     }

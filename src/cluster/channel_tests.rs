@@ -12,7 +12,7 @@ const TWO: ChannelId = ChannelId::SECOND;
 /// Connected to "boot", which has answered: "t" is led by broker 1 of three.
 fn informed() -> MetadataMachine {
     let mut machine = machine(&["boot"], false);
-    machine.handle_wanted(0, "t".into());
+    machine.handle_wanted(0, "t".into(), Want::Record);
     assert_eq!(machine.poll_connect(0).expect("it has somewhere to go").0, ONE);
     machine.handle_ready(ONE);
     assert!(machine.poll_query(ONE, 0).is_some());
@@ -189,7 +189,7 @@ fn c51_a_topic_is_called_unknown_when_two_brokers_say_so() {
     for asks_another in [true, false] {
         let mut machine = informed();
         let start = 10 * SECOND;
-        machine.handle_wanted(start, "ghost".into());
+        machine.handle_wanted(start, "ghost".into(), Want::Record);
         for round in 0..3 {
             assert!(machine.poll_query(ONE, start + round * 100 * MS).is_some());
             machine.handle_metadata(ONE, start + round * 100 * MS, &unknown());

@@ -31,7 +31,7 @@ fn connect(machine: &mut MetadataMachine, now: u64) -> (ChannelId, String) {
 /// Connected to "boot", of cluster "one", with a producer id; broker 1 is the only one known.
 fn at_one(on_cluster_change: ClusterChange) -> MetadataMachine {
     let mut machine = cluster_machine(&["boot"], on_cluster_change);
-    machine.handle_wanted(0, "t".into());
+    machine.handle_wanted(0, "t".into(), Want::Record);
     connect(&mut machine, 0);
     machine.handle_metadata(ONE, 0, &said_by("one", &[1]));
     assert_eq!(machine.poll_query(ONE, 0), Some(MetadataQuery::InitProducerId));

@@ -1,12 +1,15 @@
 //! When to ask for metadata, whom, and for what.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion};
+use super::doubt::Doubts;
 use super::foreign::{ForeignCluster, ForeignWatch};
 use super::identity::IdentityQuestion;
-use super::wanted::{UnknownTopic, WantedTopics};
+use super::questions::Scope;
+use super::troubled::TroubledTopics;
+use super::wanted::{Arrived, TopicQuestion, UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
 use crate::config::{ClusterChange, ReconnectBackoff, ReconnectWaits};
 use crate::error::DeliveryErrorCause;
@@ -21,8 +24,8 @@ pub struct MetadataConfig {
     pub age_max: u64,
     /// At least this long between two requests.
     pub interval_min: u64,
-    /// Partitions without leader are asked for the more seldom the longer no other one has lost
-    /// its leader, but at least this often.
+    /// Unknown topics, and partitions without leader, are asked for the more seldom the longer they
+    /// are so, but at least this often.
     pub leaderless_interval_max: u64,
     /// A topic that stays unknown for this long fails what waits for it.
     pub topic_unknown_max: u64,
@@ -43,14 +46,11 @@ pub struct MetadataConfig {
 /// What to ask on the connection that is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetadataQuery {
-    /// Metadata of these topics (none: brokers only).
-    Metadata(Vec<Arc<str>>),
+    /// Metadata.
+    Metadata(TopicQuestion),
     /// A producer id; the old one, if its epochs are used up.
     InitProducerId,
 }
-
-/// The part of the time without leader that passes between two questions for one.
-const LEADERLESS_SHARE: u64 = 10;
 
 /// Decides when to ask for metadata and whom. Pure: the metadata loop feeds and obeys it.
 ///
@@ -58,26 +58,33 @@ const LEADERLESS_SHARE: u64 = 10;
 /// answers help no lane in trouble, gets another one beside it: whoever answers first, and knows
 /// more, is the present one from then on. The other is closed: [`MetadataMachine::poll_close`].
 pub struct MetadataMachine {
-    config: MetadataConfig,
-    snapshot: Arc<ClusterSnapshot>,
+    pub(super) config: MetadataConfig,
+    pub(super) snapshot: Arc<ClusterSnapshot>,
     published: u64,
-    wanted: WantedTopics,
+    pub(super) wanted: WantedTopics,
+    pub(super) troubled: TroubledTopics,
+    /// Known topics that nothing was sent to for long: they are not asked about until they are
+    /// wanted again.
+    pub(super) asleep: BTreeSet<Arc<str>>,
+    pub(super) doubts: Doubts,
     /// By [`ChannelId::index`].
-    channels: [Channel; 2],
+    pub(super) channels: [Channel; 2],
     present: ChannelId,
     second: SecondOpinion,
     candidates: VecDeque<BrokerAddress>,
     /// How long to wait after all candidates failed.
     waits: ReconnectWaits,
-    refresh_wanted: bool,
+    pub(super) refresh_wanted: bool,
     /// It is wanted because lanes are in trouble.
-    in_trouble: bool,
-    last_asked: Option<u64>,
-    last_answered: Option<u64>,
-    /// When a partition without leader was last seen to lose it, if there are any.
-    leaderless_since: Option<u64>,
-    identity: IdentityQuestion,
-    foreign: ForeignWatch,
+    pub(super) in_trouble: bool,
+    /// When all topics were asked about last.
+    pub(super) last_asked: Option<u64>,
+    /// When anything was.
+    pub(super) last_asked_any: Option<u64>,
+    /// When the last answer about all of them came.
+    pub(super) last_answered: Option<u64>,
+    pub(super) identity: IdentityQuestion,
+    pub(super) foreign: ForeignWatch,
     /// Another cluster answers in the place of the known one, and is not followed.
     changed_to: Option<ForeignCluster>,
     /// A broker said that what is known of the brokers is of no use (KIP-1102).
@@ -85,7 +92,7 @@ pub struct MetadataMachine {
     last_problem: Option<Arc<str>>,
     /// Of the wait that follows the last question: clients that lost the same leader must not ask
     /// in step.
-    spread: u64,
+    pub(super) spread: u64,
     random: u64,
 }
 
@@ -98,6 +105,9 @@ impl MetadataMachine {
             snapshot: Arc::default(),
             published: 0,
             wanted: WantedTopics::default(),
+            troubled: TroubledTopics::default(),
+            asleep: BTreeSet::new(),
+            doubts: Doubts::default(),
             channels: [Channel::new(), Channel::new()],
             present: ChannelId::FIRST,
             second: SecondOpinion::new(),
@@ -106,8 +116,8 @@ impl MetadataMachine {
             refresh_wanted: true,
             in_trouble: false,
             last_asked: None,
+            last_asked_any: None,
             last_answered: None,
-            leaderless_since: None,
             foreign: ForeignWatch::default(),
             changed_to: None,
             rebootstrap: false,
@@ -122,6 +132,11 @@ impl MetadataMachine {
         &self.config
     }
 
+    #[cfg(test)]
+    pub(super) fn set_auto_create(&mut self, auto_create: bool) {
+        self.config.auto_create = auto_create;
+    }
+
     /// The newest picture.
     pub fn snapshot(&self) -> &Arc<ClusterSnapshot> {
         &self.snapshot
@@ -130,12 +145,6 @@ impl MetadataMachine {
     /// What is wrong, in words; `None` once all is well again.
     pub fn last_problem(&self) -> Option<&Arc<str>> {
         self.last_problem.as_ref().or(self.identity.problem())
-    }
-
-    /// A record waits for this topic.
-    pub fn handle_wanted(&mut self, now: u64, topic: Arc<str>) {
-        let known = self.snapshot.topics.contains_key(&topic);
-        self.refresh_wanted |= self.wanted.want(now, topic, known);
     }
 
     /// An error says that the picture is out of date.
@@ -154,6 +163,7 @@ impl MetadataMachine {
         if self.snapshot.is_news(hint) {
             // Not copied again while nobody else has it: many hints may come at once.
             Arc::make_mut(&mut self.snapshot).apply(hint);
+            self.troubled.handle_leaders(&hint.topic, &self.snapshot);
         }
     }
 
@@ -164,7 +174,7 @@ impl MetadataMachine {
             return None;
         }
         if let ChannelState::Down { retry_at } = self.channel(present).state {
-            if retry_at > now || self.asks_at(now) > now {
+            if retry_at > now || self.asks_at() > now {
                 return None;
             }
             if self.candidates.is_empty() {
@@ -204,11 +214,11 @@ impl MetadataMachine {
         self.second.due_at(present).filter(|_| others && !present.is_down())
     }
 
-    fn channel(&self, id: ChannelId) -> &Channel {
+    pub(super) fn channel(&self, id: ChannelId) -> &Channel {
         &self.channels[id.index()]
     }
 
-    fn channel_mut(&mut self, id: ChannelId) -> &mut Channel {
+    pub(super) fn channel_mut(&mut self, id: ChannelId) -> &mut Channel {
         &mut self.channels[id.index()]
     }
 
@@ -249,7 +259,7 @@ impl MetadataMachine {
         }
     }
 
-    fn next_random(&mut self) -> u64 {
+    pub(super) fn next_random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -300,9 +310,11 @@ impl MetadataMachine {
             _ => problem,
         };
         self.last_problem = Some(problem.clone());
+        let in_part = self.channel(id).in_part;
         match in_flight {
-            Some(MetadataQuery::Metadata(_)) => {
-                self.refresh_wanted = true;
+            Some(MetadataQuery::Metadata(question)) => {
+                self.wanted.handle_lost(&question);
+                self.refresh_wanted |= !in_part;
                 self.last_asked = None;
             }
             Some(MetadataQuery::InitProducerId) => {
@@ -340,40 +352,14 @@ impl MetadataMachine {
     }
 
     /// When the next question is due, in the past if it is due now.
-    fn asks_at(&self, now: u64) -> u64 {
-        let metadata = self.asks_metadata_at(now);
+    fn asks_at(&self) -> u64 {
+        let metadata = self.asks_metadata_at();
         self.asks_identity_at().map_or(metadata, |identity| identity.min(metadata))
     }
 
     /// Metadata comes first: lanes need leaders before they need an identity.
     fn asks_identity_at(&self) -> Option<u64> {
         self.identity.asks_at().filter(|_| self.last_answered.is_some())
-    }
-
-    fn asks_metadata_at(&self, now: u64) -> u64 {
-        // A topic that is wanted for the first time waits for nothing but the answer before.
-        if self.wanted.has_unasked() {
-            return self.last_asked.unwrap_or(0);
-        }
-        let interval =
-            self.config.reconnect_backoff.lengthen(self.config.interval_min, self.spread);
-        let rate_limit = self.last_asked.map_or(0, |at| at + interval);
-        let urgent = self.refresh_wanted || self.wanted.has_waiting();
-        if urgent || self.last_answered.is_none() {
-            return rate_limit;
-        }
-        let aged = self.last_answered.map(|at| at + self.config.age_max);
-        let aged = aged.map_or(now, |at| at.max(rate_limit));
-        self.asks_for_leaders_at().map_or(aged, |at| at.min(aged))
-    }
-
-    /// A leader is found late by a tenth of the time since the last one was lost.
-    fn asks_for_leaders_at(&self) -> Option<u64> {
-        let (since, asked) = (self.leaderless_since?, self.last_asked?);
-        let (least, most) = (self.config.interval_min, self.config.leaderless_interval_max);
-        let wait = asked.saturating_sub(since) / LEADERLESS_SHARE;
-        let wait = wait.clamp(least, most.max(least));
-        Some(asked + self.config.reconnect_backoff.lengthen(wait, self.spread))
     }
 
     /// What to ask on a connection, if anything is due.
@@ -383,24 +369,29 @@ impl MetadataMachine {
             return None;
         }
         let is_beside = id != self.present;
-        if !is_beside && self.asks_at(now) > now {
+        if !is_beside && self.asks_at() > now {
             return None;
         }
         // What is due for longer goes first, so that neither can starve the other. A second broker
         // is asked what the first one owes.
-        let metadata_at = self.asks_metadata_at(now);
-        let asks_identity = match &self.channel(self.present).in_flight {
-            Some(query) if is_beside => *query == MetadataQuery::InitProducerId,
-            _ => !is_beside && self.asks_identity_at().is_some_and(|at| at < metadata_at),
+        let (metadata_at, scope) = self.next_question(now);
+        let owed = self.channel(self.present).in_flight.clone().filter(|_| is_beside);
+        let query = match owed {
+            Some(MetadataQuery::InitProducerId) => MetadataQuery::InitProducerId,
+            Some(MetadataQuery::Metadata(owed)) => {
+                self.channel_mut(id).in_part = self.channel(self.present).in_part;
+                MetadataQuery::Metadata(owed)
+            }
+            None if !is_beside && self.asks_identity_at().is_some_and(|at| at < metadata_at) => {
+                MetadataQuery::InitProducerId
+            }
+            // Whatever the first one was asked in vain.
+            None if is_beside && (metadata_at > now || self.second.is_fruitless()) => {
+                MetadataQuery::Metadata(self.question(id, now, Scope::Everything))
+            }
+            None => MetadataQuery::Metadata(self.question(id, now, scope)),
         };
-        let query = if asks_identity {
-            MetadataQuery::InitProducerId
-        } else {
-            self.refresh_wanted = false;
-            self.last_asked = Some(now);
-            self.spread = self.next_random();
-            MetadataQuery::Metadata(self.wanted.ask())
-        };
+        let asks_identity = query == MetadataQuery::InitProducerId;
         let for_trouble = !asks_identity && std::mem::take(&mut self.in_trouble);
         let channel = self.channel_mut(id);
         channel.for_trouble = for_trouble || is_beside;
@@ -409,7 +400,7 @@ impl MetadataMachine {
         Some(query)
     }
 
-    /// Whether topics may be created by asking for them.
+    /// Whether a topic may be created for a record that waits for it.
     pub fn auto_create(&self) -> bool {
         self.config.auto_create
     }
@@ -429,9 +420,12 @@ impl MetadataMachine {
             return;
         }
         let for_trouble = self.channel(id).for_trouble;
+        let in_part = std::mem::take(&mut self.channel_mut(id).in_part);
         self.handle_answer(now, id);
         self.changed_to = None;
-        self.last_answered = Some(now);
+        if !in_part || self.last_answered.is_none() {
+            self.last_answered = Some(now);
+        }
         self.rebootstrap = response.error == ErrorCode::REBOOTSTRAP_REQUIRED;
         if response.error != ErrorCode::NONE {
             self.last_problem = Some(format!("metadata: {}", response.error).into());
@@ -439,22 +433,11 @@ impl MetadataMachine {
             return;
         }
         self.last_problem = None;
-        let is_wanted = |name: &str| self.wanted.contains(name);
-        let next = self.snapshot.merged(response, is_wanted);
-        let is_news = next.is_some();
-        if let Some(next) = next {
-            if next.has_lost_leaders(&self.snapshot) {
-                self.leaderless_since = Some(now);
-            }
-            self.snapshot = Arc::new(next);
-        }
-        self.leaderless_since =
-            self.snapshot.has_leaderless().then(|| self.leaderless_since.unwrap_or(now));
+        let is_news = self.merge(id, now, response);
         let asked = self.channel(id).address.clone();
         let is_alone = self.snapshot.brokers.len() < 2;
         self.wanted.handle_metadata(now, response, &self.snapshot, asked.filter(|_| !is_alone));
-        let in_trouble =
-            for_trouble || self.leaderless_since.is_some() || self.wanted.has_waiting();
+        let in_trouble = for_trouble || self.troubled.has_leaderless() || self.wanted.has_waiting();
         self.second.handle_metadata(is_news, in_trouble);
     }
 
@@ -473,13 +456,7 @@ impl MetadataMachine {
         let is_believed = self.foreign.handle_foreign(now, hold, found, address, &self.snapshot);
         let known = self.snapshot.cluster_id.clone().unwrap_or_default();
         if is_believed && self.config.on_cluster_change == ClusterChange::Follow {
-            let is_wanted = |name: &str| self.wanted.contains(name);
-            let next = self.snapshot.of_another(response, is_wanted);
-            self.wanted.start_over(now, &next);
-            self.identity.start_over(self.config.idempotent);
-            self.snapshot = Arc::new(next);
-            self.leaderless_since = None;
-            self.foreign.clear();
+            self.go_to_another(now, response);
             return true;
         }
         let problem = format!("it belongs to the cluster {found}, not to {known}");
@@ -562,9 +539,26 @@ impl MetadataMachine {
         Some(self.snapshot.clone())
     }
 
-    /// Topics whose stash must fail now.
+    /// Topics that something waited for, and that were found to exist since the last call.
+    pub fn take_arrived(&mut self) -> Vec<Arrived> {
+        self.wanted.take_arrived()
+    }
+
+    /// Topics that something waits for in vain. Those that brokers say do not exist are in the
+    /// picture no longer.
     pub fn poll_unknown(&mut self, now: u64) -> Vec<UnknownTopic> {
-        self.wanted.poll_unknown(now, &self.config, self.last_problem.as_ref())
+        for topic in self.troubled.poll_lacking(now, &self.config) {
+            Arc::make_mut(&mut self.snapshot).forget_lacking(&topic);
+            self.troubled.handle_changed(now, &topic, &self.snapshot);
+        }
+        let unknown = self.wanted.poll_unknown(now, &self.config, self.last_problem.as_ref());
+        for UnknownTopic { topic, cause, .. } in &unknown {
+            let gone = matches!(cause, DeliveryErrorCause::UnknownTopic { .. });
+            if gone && self.snapshot.topics.contains_key(topic) {
+                self.forget(topic);
+            }
+        }
+        unknown
     }
 
     /// Topics of which the log should say that they are unknown: each once, until it is known.
@@ -575,17 +569,18 @@ impl MetadataMachine {
     /// When to call the `poll_*` functions again, nanoseconds, monotonic.
     pub fn poll_timeout(&self, now: u64) -> Option<u64> {
         let unknown = self.wanted.poll_timeout(now, &self.config);
+        let lacking = self.troubled.poll_timeout(&self.config);
         let present = self.channel(self.present);
         let next = match present.state {
-            ChannelState::Down { retry_at } => Some(self.asks_at(now).max(retry_at)),
+            ChannelState::Down { retry_at } => Some(self.asks_at().max(retry_at)),
             ChannelState::Connecting => None,
             ChannelState::Ready if present.in_flight.is_some() => None,
-            ChannelState::Ready => Some(self.asks_at(now)),
+            ChannelState::Ready => Some(self.asks_at()),
         };
         let second = match self.channel(self.present.other()).is_down() {
             true => self.second_due_at(),
             false => Some(self.second.gives_up_at()).filter(|&at| at != u64::MAX),
         };
-        [unknown, next, second].into_iter().flatten().min()
+        [unknown, lacking, next, second].into_iter().flatten().min()
     }
 }

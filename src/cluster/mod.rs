@@ -7,6 +7,7 @@
 mod channel;
 #[cfg(test)]
 mod channel_tests;
+mod doubt;
 mod foreign;
 #[cfg(test)]
 mod foreign_tests;
@@ -14,9 +15,13 @@ mod identity;
 #[cfg(test)]
 mod identity_tests;
 mod machine;
+mod questions;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod topic_tests;
+mod troubled;
 mod wanted;
 
 pub use crate::config::ReconnectBackoff;
@@ -24,4 +29,4 @@ pub use channel::ChannelId;
 pub use foreign::ForeignCluster;
 pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery};
 pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};
-pub use wanted::UnknownTopic;
+pub use wanted::{Arrived, TopicQuestion, UnknownTopic, Want};

@@ -40,7 +40,7 @@ fn config(bootstrap: &[&str], idempotent: bool) -> MetadataConfig {
             quick: 0,
             jitter_percent: 0,
         },
-        auto_create: true,
+        auto_create: false,
         on_cluster_change: ClusterChange::Follow,
         cluster_change_hold: 100_000_000,
         idempotent,
@@ -77,13 +77,18 @@ pub(crate) fn metadata(brokers: &[i32], topics: Vec<TopicMetadata>) -> MetadataR
 }
 
 fn query(names: &[&str]) -> Option<MetadataQuery> {
-    Some(MetadataQuery::Metadata(names.iter().map(|&name| name.into()).collect()))
+    asks(names, false)
+}
+
+fn asks(names: &[&str], may_create: bool) -> Option<MetadataQuery> {
+    let topics = names.iter().map(|&name| name.into()).collect();
+    Some(MetadataQuery::Metadata(TopicQuestion { topics, may_create }))
 }
 
 /// A machine that is connected and has the topic "t" with these partitions.
 fn informed(partitions: &[(i32, Option<i32>, i32)]) -> MetadataMachine {
     let mut machine = machine(&["boot"], false);
-    machine.handle_wanted(0, "t".into());
+    machine.handle_wanted(0, "t".into(), Want::Record);
     machine.poll_connect(0).expect("it has somewhere to go");
     machine.handle_ready(FIRST);
     assert_eq!(machine.poll_query(FIRST, 0), query(&["t"]));
@@ -94,7 +99,7 @@ fn informed(partitions: &[(i32, Option<i32>, i32)]) -> MetadataMachine {
 /// The same, where the broker that was asked is the only one.
 fn informed_by_the_only_one(partitions: &[(i32, Option<i32>, i32)]) -> MetadataMachine {
     let mut machine = machine(&["broker1"], false);
-    machine.handle_wanted(0, "t".into());
+    machine.handle_wanted(0, "t".into(), Want::Record);
     machine.poll_connect(0).expect("it has somewhere to go");
     machine.handle_ready(FIRST);
     assert_eq!(machine.poll_query(FIRST, 0), query(&["t"]));
@@ -173,9 +178,9 @@ fn asks_by_age_on_demand_and_not_more_often_than_the_interval() {
     assert_eq!(machine.poll_timeout(AGE), Some(AGE + 100 * MS));
     assert!(machine.poll_query(FIRST, AGE + 100 * MS).is_some());
     // What is wanted while a question is on its way is asked after it.
-    machine.handle_wanted(AGE + 150 * MS, "new".into());
+    machine.handle_wanted(AGE + 150 * MS, "new".into(), Want::Record);
     machine.handle_metadata(FIRST, AGE + 160 * MS, &metadata(&[1, 2], Vec::new()));
-    assert_eq!(machine.poll_query(FIRST, AGE + 200 * MS), query(&["new", "t"]));
+    assert_eq!(machine.poll_query(FIRST, AGE + 200 * MS), query(&["new"]), "alone");
 }
 
 #[test]
@@ -195,7 +200,7 @@ fn a_partition_without_leader_is_asked_about_every_100_ms() {
 #[test]
 fn c18_an_unknown_topic_fails_after_its_limit_and_not_before() {
     let mut machine = informed(&[(0, Some(1), 1)]);
-    machine.handle_wanted(10, "ghost".into());
+    machine.handle_wanted(10, "ghost".into(), Want::Record);
     let mut ghost = topic("ghost", &[]);
     ghost.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     machine.handle_metadata(FIRST, 10, &metadata(&[1], vec![ghost]));
@@ -213,7 +218,7 @@ fn c18_an_unknown_topic_fails_after_its_limit_and_not_before() {
 #[test]
 fn a_topic_that_may_not_be_seen_fails_at_once() {
     let mut machine = informed(&[(0, Some(1), 1)]);
-    machine.handle_wanted(10, "secret".into());
+    machine.handle_wanted(10, "secret".into(), Want::Record);
     let mut secret = topic("secret", &[]);
     secret.error = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
     machine.handle_metadata(FIRST, 20, &metadata(&[1], vec![secret]));
@@ -407,7 +412,7 @@ fn identity(id: i64, error: ErrorCode) -> InitProducerIdResponse {
 #[test]
 fn an_identity_that_is_refused_does_not_keep_metadata_from_being_asked() {
     let mut machine = machine(&["a"], true);
-    machine.handle_wanted(0, "t".into());
+    machine.handle_wanted(0, "t".into(), Want::Record);
     machine.poll_connect(0).expect("it has somewhere to go");
     machine.handle_ready(FIRST);
     assert_eq!(machine.poll_query(FIRST, 0), query(&["t"]), "metadata comes first");
@@ -477,10 +482,9 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
     );
     assert!(machine.poll_connect(0).is_some());
     machine.handle_ready(FIRST);
-    let nothing = MetadataQuery::Metadata(Vec::new());
-    assert_eq!(machine.poll_query(FIRST, 0), Some(nothing), "lanes need leaders first");
+    assert_eq!(machine.poll_query(FIRST, 0), query(&[]), "lanes need leaders first");
     machine.handle_metadata(FIRST, 1, &MetadataResponse::default());
-    machine.handle_wanted(1, "orders".into());
+    machine.handle_wanted(1, "orders".into(), Want::Record);
     let refused = InitProducerIdResponse {
         throttle_time_ms: 0,
         error: ErrorCode::COORDINATOR_NOT_AVAILABLE,
@@ -495,7 +499,7 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
             }
             Some(MetadataQuery::Metadata(topics)) => {
                 asked.push("topics");
-                assert_eq!(topics.len(), 1);
+                assert_eq!(topics.topics.len(), 1);
                 machine.handle_metadata(FIRST, now, &MetadataResponse::default());
             }
             None => {}
@@ -539,14 +543,14 @@ fn f26_topics_that_nobody_wants_are_not_kept() {
         machine.handle_metadata(FIRST, MS, &metadata(&[1, 2], topics));
     }
     assert_eq!(machine.snapshot().topics.len(), 1);
-    assert!(!machine.snapshot().has_leaderless(), "their leaders are nobody's concern");
+    assert_eq!(machine.poll_timeout(MS), Some(MS + AGE), "their leaders are nobody's concern");
     assert_eq!(leader_of(&machine, 0), (Some(1), 1));
 }
 
 #[test]
 fn c18_while_nobody_can_be_asked_a_topic_is_not_called_unknown() {
     let mut machine = machine(&["a"], false);
-    machine.handle_wanted(10, "t".into());
+    machine.handle_wanted(10, "t".into(), Want::Record);
     machine.poll_connect(10).expect("it has somewhere to go");
     machine.handle_down(FIRST, 20, "refused".into());
     assert_eq!(machine.poll_unknown(10 + 2 * LIMIT), []);
@@ -558,7 +562,7 @@ fn c18_while_nobody_can_be_asked_a_topic_is_not_called_unknown() {
     assert!(last.contains("refused"), "{last}");
 
     // The limit begins with the first answer that says so.
-    machine.handle_wanted(timeout, "t".into());
+    machine.handle_wanted(timeout, "t".into(), Want::Record);
     machine.poll_connect(2 * timeout).expect("it has somewhere to go");
     machine.handle_ready(FIRST);
     assert_eq!(machine.poll_query(FIRST, 2 * timeout), query(&["t"]));
@@ -568,9 +572,9 @@ fn c18_while_nobody_can_be_asked_a_topic_is_not_called_unknown() {
 fn a_topic_that_is_new_is_asked_for_at_once() {
     let mut machine = informed(&[(0, Some(1), 1)]);
     let now = 10 * MS;
-    machine.handle_wanted(now, "new".into());
+    machine.handle_wanted(now, "new".into(), Want::Record);
     assert_eq!(machine.poll_timeout(now).map(|at| at <= now), Some(true));
-    assert_eq!(machine.poll_query(FIRST, now), query(&["new", "t"]), "whatever the interval");
+    assert_eq!(machine.poll_query(FIRST, now), query(&["new"]), "alone, whatever the interval");
     let mut unknown = topic("new", &[]);
     unknown.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     machine.handle_metadata(FIRST, now, &metadata(&[1], vec![unknown]));

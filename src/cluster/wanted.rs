@@ -1,14 +1,16 @@
-//! The topics that records wait for, and when the wait for one is over.
+//! The topics that brokers are asked about one by one: those that something waits for, and those
+//! that brokers say do not exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::snapshot::is_described;
 use super::{BrokerAddress, ClusterSnapshot, MetadataConfig};
 use crate::error::DeliveryErrorCause;
 use crate::protocol::{ErrorCode, MetadataResponse};
 
-/// A topic whose stash must fail.
+/// A topic that does not exist, or of which no broker says anything: what waits for it must fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownTopic {
     /// The topic.
@@ -19,12 +21,64 @@ pub struct UnknownTopic {
     pub cause: DeliveryErrorCause,
 }
 
+/// Why a topic is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The application got a handle. No record waits, so the topic must not be created for it.
+    Handle,
+    /// Records wait in the topic's stash.
+    Record,
+    /// Records wait in the topic's stash for a partition that is not known, of a topic that is.
+    Partition,
+    /// Records wait in a lane whose leader says that there is no such topic.
+    Lane,
+}
+
+/// A topic that something waited for, and that was found to exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// When brokers were asked about it, nanoseconds, monotonic: what came later waits for another
+    /// answer, if this one does not say enough.
+    pub asked_at: u64,
+}
+
+/// Topics to ask about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicQuestion {
+    /// Their names (none: the question is about brokers only).
+    pub topics: Vec<Arc<str>>,
+    /// Whether brokers may create those that do not exist: records wait for each of them.
+    pub may_create: bool,
+}
+
+/// The part of the time since a question came up that passes until it is asked again.
+const PACE_SHARE: u64 = 10;
+
+/// When a question that came up at `since` and was asked last at `asked` is asked again: within the
+/// first second ten times, then the more seldom the longer it is open. Clients that ask the same
+/// differ by `spread`.
+pub(super) fn asks_again_at(config: &MetadataConfig, since: u64, asked: u64, spread: u64) -> u64 {
+    let (least, most) = (config.interval_min, config.leaderless_interval_max);
+    let wait = (asked.saturating_sub(since) / PACE_SHARE).clamp(least, most.max(least));
+    asked + config.reconnect_backoff.lengthen(wait, spread)
+}
+
 #[derive(Debug)]
 struct Wanted {
-    /// Something waits for it since then.
+    /// When the question came up.
+    since: u64,
+    /// Something waits in its stash since then.
     waiting_since: Option<u64>,
-    /// It was asked for at least once.
-    asked: bool,
+    /// Something waits, in the stash or in a lane.
+    record_waits: bool,
+    /// What is known of it is not enough: it must be asked about.
+    must_ask: bool,
+    /// The first question waits for nothing but the answer before.
+    at_once: bool,
+    /// When it was asked about last.
+    asked_at: Option<u64>,
     /// Since when brokers say that there is no such topic.
     unknown_since: Option<u64>,
     /// What the last response said about it.
@@ -62,48 +116,96 @@ impl Wanted {
         (is_unknown && !self.warned).then(|| since.saturating_add(WARNING_AFTER))
     }
 
-    /// `None` while nothing waits for it.
-    fn due(&self, config: &MetadataConfig) -> Option<Due> {
-        let since = self.waiting_since?;
-        if matches!(
-            self.error,
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::INVALID_TOPIC_EXCEPTION
-        ) {
-            return Some(Due::Now);
-        }
-        let unanswered = since.saturating_add(config.delivery_timeout);
-        let unknown = self
-            .unknown_since
-            .map(|unknown| since.max(unknown).saturating_add(config.topic_unknown_max))
-            .map(|at| at.saturating_add(self.said_by.as_ref().map_or(0, |_| SECOND_OPINION_MAX)));
-        Some(match unknown {
-            Some(at) if at <= unanswered => Due::Unknown(at),
-            _ => Due::Unanswered(unanswered),
-        })
-    }
-}
-
-/// Every topic that was asked for.
-#[derive(Debug, Default)]
-pub(super) struct WantedTopics {
-    topics: BTreeMap<Arc<str>, Wanted>,
-}
-
-impl WantedTopics {
-    /// A record waits for this topic. Returns whether brokers must be asked.
-    pub(super) fn want(&mut self, now: u64, topic: Arc<str>, known: bool) -> bool {
-        let entry = self.topics.entry(topic).or_insert(Wanted {
+    fn new(now: u64) -> Self {
+        Wanted {
+            since: now,
             waiting_since: None,
-            asked: false,
+            record_waits: false,
+            must_ask: false,
+            at_once: false,
+            asked_at: None,
             unknown_since: None,
             error: ErrorCode::NONE,
             said_by: None,
             warned: false,
+        }
+    }
+
+    /// A broker says that it does not exist; `asked` is which, if there are others to ask.
+    fn handle_unknown(&mut self, now: u64, asked: Option<&BrokerAddress>) {
+        if self.unknown_since.is_none() {
+            self.said_by = asked.cloned();
+        } else if self.said_by.as_ref() != asked {
+            self.said_by = None;
+        }
+        self.unknown_since.get_or_insert(now);
+    }
+
+    /// `None` while nothing waits for it and no broker says that it does not exist.
+    fn due(&self, config: &MetadataConfig) -> Option<Due> {
+        let since = self.waiting_since;
+        let refused = matches!(
+            self.error,
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::INVALID_TOPIC_EXCEPTION
+        );
+        if since.is_some() && refused {
+            return Some(Due::Now);
+        }
+        let unanswered = since.map(|since| since.saturating_add(config.delivery_timeout));
+        let unknown = self.unknown_since.map(|unknown| {
+            since
+                .map_or(unknown, |since| since.max(unknown))
+                .saturating_add(config.topic_unknown_max)
         });
-        if !known {
+        let alone = if self.said_by.is_some() { SECOND_OPINION_MAX } else { 0 };
+        let unknown = unknown.map(|at| at.saturating_add(alone));
+        match (unknown, unanswered) {
+            (Some(unknown), Some(unanswered)) if unknown > unanswered => {
+                Some(Due::Unanswered(unanswered))
+            }
+            (Some(unknown), _) => Some(Due::Unknown(unknown)),
+            (None, unanswered) => unanswered.map(Due::Unanswered),
+        }
+    }
+
+    fn asks_at(&self, config: &MetadataConfig, last_asked: Option<u64>, spread: u64) -> u64 {
+        match self.asked_at {
+            Some(asked) => asks_again_at(config, self.since, asked, spread),
+            None if self.at_once => self.since,
+            None => {
+                let rate_limit = last_asked.map_or(0, |at| at + config.interval_min);
+                self.since.max(rate_limit)
+            }
+        }
+    }
+}
+
+/// The topics that are asked about one by one.
+#[derive(Debug, Default)]
+pub(super) struct WantedTopics {
+    topics: BTreeMap<Arc<str>, Wanted>,
+    /// Topics whose answer has come since somebody asked for these.
+    arrived: Vec<Arrived>,
+}
+
+impl WantedTopics {
+    /// The topic is to be asked about.
+    pub(super) fn want(&mut self, now: u64, topic: Arc<str>, why: Want, config: &MetadataConfig) {
+        let entry = self.topics.entry(topic).or_insert_with(|| Wanted::new(now));
+        let record = why != Want::Handle;
+        if record && !entry.record_waits && config.auto_create && entry.asked_at.is_some() {
+            // It was asked about without the permission to create it.
+            entry.asked_at = None;
+        }
+        entry.record_waits |= record;
+        entry.at_once |= why != Want::Lane;
+        if matches!(why, Want::Record | Want::Partition) {
             entry.waiting_since.get_or_insert(now);
         }
-        !known
+        if why == Want::Partition {
+            entry.must_ask = true;
+            entry.asked_at = None;
+        }
     }
 
     /// Whether it is among them.
@@ -111,20 +213,58 @@ impl WantedTopics {
         self.topics.contains_key(topic)
     }
 
-    /// Whether a record waits for a topic that no broker was asked about.
-    pub(super) fn has_unasked(&self) -> bool {
-        self.topics.values().any(|wanted| wanted.waiting_since.is_some() && !wanted.asked)
+    /// All of them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.topics.keys()
     }
 
-    /// Whether a record waits for any.
+    /// Whether a record waits for any, or one that was known is said not to exist.
     pub(super) fn has_waiting(&self) -> bool {
-        self.topics.values().any(|wanted| wanted.waiting_since.is_some())
+        self.topics.values().any(|it| it.record_waits || it.unknown_since.is_some())
     }
 
-    /// The topics to ask about now.
-    pub(super) fn ask(&mut self) -> Vec<Arc<str>> {
-        self.topics.values_mut().for_each(|wanted| wanted.asked = true);
-        self.topics.keys().cloned().collect()
+    /// When the next of them is to be asked about.
+    pub(super) fn asks_at(
+        &self,
+        config: &MetadataConfig,
+        last_asked: Option<u64>,
+        spread: u64,
+    ) -> Option<u64> {
+        self.topics.values().map(|wanted| wanted.asks_at(config, last_asked, spread)).min()
+    }
+
+    /// The topics that it is time for. Brokers take the permission to create for all topics of a
+    /// question: those that nothing waits for are asked about in one of their own.
+    pub(super) fn ask(
+        &mut self,
+        now: u64,
+        config: &MetadataConfig,
+        last_asked: Option<u64>,
+        spread: u64,
+    ) -> TopicQuestion {
+        let due = |wanted: &Wanted| {
+            let at = wanted.asks_at(config, last_asked, spread);
+            (at <= now).then_some((at, config.auto_create && wanted.record_waits))
+        };
+        let first = self.topics.values().filter_map(due).min_by_key(|(at, _)| *at);
+        let Some((_, may_create)) = first else { return TopicQuestion::default() };
+        let mut topics = Vec::new();
+        for (name, wanted) in &mut self.topics {
+            if due(wanted).is_some_and(|(_, creates)| creates == may_create) {
+                wanted.asked_at = Some(now);
+                topics.push(name.clone());
+            }
+        }
+        TopicQuestion { topics, may_create }
+    }
+
+    /// A question went unanswered: it is asked again at once.
+    pub(super) fn handle_lost(&mut self, question: &TopicQuestion) {
+        for topic in &question.topics {
+            if let Some(wanted) = self.topics.get_mut(topic) {
+                (wanted.asked_at, wanted.at_once) = (None, true);
+            }
+        }
     }
 
     /// Metadata arrived, and `snapshot` is what is known with it. `asked` is whom it is from, if
@@ -137,39 +277,70 @@ impl WantedTopics {
         asked: Option<BrokerAddress>,
     ) {
         for topic in &response.topics {
-            let Some(wanted) = topic.name.as_deref().and_then(|name| self.topics.get_mut(name))
-            else {
-                continue;
-            };
-            (wanted.error, wanted.asked) = (topic.error, true);
-        }
-        for (name, wanted) in &mut self.topics {
-            if snapshot.topics.contains_key(name) {
-                (wanted.waiting_since, wanted.unknown_since) = (None, None);
-                (wanted.said_by, wanted.warned) = (None, false);
-            } else if wanted.asked {
-                if wanted.unknown_since.is_none() {
-                    wanted.said_by.clone_from(&asked);
-                } else if wanted.said_by != asked {
-                    wanted.said_by = None;
+            let Some(name) = topic.name.as_deref() else { continue };
+            let known = snapshot.topics.get_key_value(name);
+            if known.is_some() && is_described(topic) {
+                self.handle_described(name);
+            } else if let Some(wanted) = self.topics.get_mut(name) {
+                wanted.error = topic.error;
+                if known.is_none() || topic.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
+                    wanted.handle_unknown(now, asked.as_ref());
                 }
-                wanted.unknown_since.get_or_insert(now);
+            } else if let Some((name, _)) = known
+                && topic.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            {
+                let mut missing = Wanted::new(now);
+                (missing.error, missing.asked_at) = (topic.error, Some(now));
+                missing.handle_unknown(now, asked.as_ref());
+                self.topics.insert(name.clone(), missing);
             }
+        }
+        let described: BTreeSet<_> =
+            response.topics.iter().filter_map(|topic| topic.name.as_deref()).collect();
+        self.topics.retain(|name, wanted| {
+            let known = snapshot.topics.contains_key(name);
+            let answered = wanted.asked_at.is_some();
+            let missing = wanted.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            let is_named = described.contains(&**name);
+            if answered && !known && !is_named {
+                // The answer leaves it out.
+                wanted.handle_unknown(now, asked.as_ref());
+            }
+            // What nothing waits for is forgotten, unless it is to be found out whether it is gone.
+            let waits = if known { wanted.waiting_since.is_some() } else { wanted.record_waits };
+            let open = known && (missing || wanted.error == ErrorCode::NONE);
+            waits || open || !answered
+        });
+    }
+
+    /// The topic exists.
+    fn handle_described(&mut self, name: &str) {
+        let Some(wanted) = self.topics.get_mut(name) else { return };
+        if wanted.must_ask && wanted.asked_at.is_none() {
+            // The answer is older than the question.
+            (wanted.unknown_since, wanted.error) = (None, ErrorCode::NONE);
+            wanted.said_by = None;
+        } else if let Some((topic, wanted)) = self.topics.remove_entry(name) {
+            self.arrived.push(Arrived { topic, asked_at: wanted.asked_at.unwrap_or(0) });
         }
     }
 
-    /// The cluster is another one, of which nothing was asked but what `snapshot` shows.
-    pub(super) fn start_over(&mut self, now: u64, snapshot: &ClusterSnapshot) {
-        for (name, wanted) in &mut self.topics {
+    /// The cluster is another one, of which nothing was asked yet.
+    pub(super) fn start_over(&mut self) {
+        for wanted in self.topics.values_mut() {
             (wanted.unknown_since, wanted.said_by) = (None, None);
+            (wanted.asked_at, wanted.at_once) = (None, true);
             wanted.error = ErrorCode::NONE;
-            if !snapshot.topics.contains_key(name) {
-                wanted.waiting_since.get_or_insert(now);
-            }
         }
     }
 
-    /// Topics whose stash must fail now. `problem` is what is wrong with the metadata channel.
+    /// Topics that something waited for, and that were found to exist since the last call.
+    pub(super) fn take_arrived(&mut self) -> Vec<Arrived> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Topics for which nothing must wait any longer. `problem` is what is wrong with the metadata
+    /// channel.
     pub(super) fn poll_unknown(
         &mut self,
         now: u64,
@@ -177,33 +348,35 @@ impl WantedTopics {
         problem: Option<&Arc<str>>,
     ) -> Vec<UnknownTopic> {
         let mut failed = Vec::new();
-        for (topic, wanted) in &mut self.topics {
-            let Some(due) = wanted.due(config) else { continue };
+        self.topics.retain(|topic, wanted| {
+            let Some(due) = wanted.due(config) else { return true };
             let last = match wanted.error {
                 ErrorCode::NONE => problem.cloned(),
                 error => Some(error.to_string().into()),
             };
-            let (cause, limit) = match due {
+            let (cause, limit, stays) = match due {
                 Due::Now => {
-                    (DeliveryErrorCause::Broker { code: wanted.error, message: None }, None)
+                    let cause = DeliveryErrorCause::Broker { code: wanted.error, message: None };
+                    (cause, None, false)
                 }
                 Due::Unknown(at) if at <= now => {
                     let after = Duration::from_nanos(config.topic_unknown_max);
                     let cause = DeliveryErrorCause::UnknownTopic { after, last };
-                    (cause, Some(config.topic_unknown_max))
+                    (cause, Some(config.topic_unknown_max), false)
                 }
                 Due::Unanswered(at) if at <= now => {
                     let after = Duration::from_nanos(config.delivery_timeout);
                     let cause = DeliveryErrorCause::TimedOut { after, last };
-                    (cause, Some(config.delivery_timeout))
+                    // What brokers said of it before is not forgotten.
+                    (cause, Some(config.delivery_timeout), wanted.unknown_since.is_some())
                 }
-                _ => continue,
+                _ => return true,
             };
             let came_before = limit.map_or(u64::MAX, |limit| now.saturating_sub(limit) + 1);
             failed.push(UnknownTopic { topic: topic.clone(), came_before, cause });
             wanted.waiting_since = None;
-            wanted.error = ErrorCode::NONE;
-        }
+            stays
+        });
         failed
     }
 

@@ -26,7 +26,7 @@ use super::resolver::Resolved;
 use super::socket::{Progress, Socket};
 use super::sys::Timer;
 use crate::batch::RecordAccumulator;
-use crate::cluster::BrokerAddress;
+use crate::cluster::{BrokerAddress, Want};
 use crate::logging as log;
 use crate::shard::{Action, Control, PortTable, Shard, ShardPort, Token, WakeLoop};
 use crate::sync::Doorbell;
@@ -394,6 +394,7 @@ impl EventLoop {
                 context.accumulator.flush.notify();
             }
             Action::RefreshMetadata => context.metadata.refresh(),
+            Action::WantTopic(topic) => context.metadata.want(topic, Want::Lane),
             Action::Hint(hint) => context.metadata.hint(hint),
             Action::NewIdentity(identity) => context.metadata.new_identity(identity),
         }

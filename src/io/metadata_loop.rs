@@ -27,7 +27,7 @@ use crate::policy::RetryPolicy;
 use crate::protocol::{
     ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
 };
-use crate::shard::{Control, PortTable, Publisher, ShardConfig, ShardHost};
+use crate::shard::{Control, PortTable, Publisher, PublisherLimits, ShardConfig, ShardHost};
 
 /// What a metadata loop is made of.
 pub struct MetadataParts {
@@ -55,6 +55,8 @@ pub struct MetadataParts {
     pub shards_max: usize,
     /// Brokers at the most.
     pub brokers_max: usize,
+    /// Topics that are not used for so long are not asked about (nanoseconds).
+    pub topic_idle_max: u64,
     /// Empties stashes.
     pub service: Arc<ServiceMailbox>,
     /// A seed.
@@ -182,6 +184,8 @@ impl MetadataLoop {
         let reports = UnreadReports::new(accumulator.failures.clone());
         let news = mailbox.clone();
         accumulator.failures.set_reporter(move || news.tell_unread());
+        let (brokers_max, topic_idle_max) = (parts.brokers_max, parts.topic_idle_max);
+        let limits = PublisherLimits { shards_max, brokers_max, topic_idle_max };
         let host = LoopHost {
             parts: parts.clone(),
             mailbox: mailbox.clone(),
@@ -190,7 +194,7 @@ impl MetadataLoop {
         };
         MetadataLoop {
             machine: MetadataMachine::new(parts.machine.clone(), parts.random),
-            publisher: Publisher::new(accumulator, ports, shards_max, parts.brokers_max),
+            publisher: Publisher::new(accumulator, ports, limits),
             host,
             parts,
             poll,
@@ -225,6 +229,8 @@ impl MetadataLoop {
         if let Some(id) = self.machine.wants_rebootstrap() {
             self.lose(id, now, "the broker asks to go back to the bootstrap servers");
         }
+        // Not before anything that came meanwhile: its topic counts as asked about from here on.
+        let now = self.clock.now();
         while let Some(id) = self.machine.poll_close(now) {
             self.close(id);
         }
@@ -235,8 +241,8 @@ impl MetadataLoop {
             self.ask(id, now);
             self.write(id, now);
         }
-        self.publisher.publish(&mut self.machine, &mut self.host);
         self.publisher.fail_unknown(now, &mut self.machine);
+        self.publisher.publish(now, &mut self.machine, &mut self.host);
         self.reports.handle_timeout(now);
         self.wait(events, now);
     }
@@ -262,8 +268,8 @@ impl MetadataLoop {
 
     fn handle(&mut self, now: u64, message: Message) {
         match message {
-            Message::Wanted(topic) => {
-                self.publisher.handle_wanted(now, topic, &mut self.machine, &mut self.host);
+            Message::Wanted(topic, why) => {
+                self.publisher.handle_wanted(now, topic, why, &mut self.machine, &mut self.host);
             }
             Message::Refresh => self.machine.handle_refresh_wanted(),
             Message::Hint(hint) => self.machine.handle_hint(&hint),
@@ -437,11 +443,11 @@ impl MetadataLoop {
             return self.leave_lacking(id, now, api);
         };
         match query {
-            MetadataQuery::Metadata(topics) => {
-                let names: Vec<&str> = topics.iter().map(|name| &**name).collect();
+            MetadataQuery::Metadata(question) => {
+                let names: Vec<&str> = question.topics.iter().map(|name| &**name).collect();
                 let request = MetadataRequest {
                     topics: MetadataTopics::Names(&names),
-                    allow_auto_topic_creation: self.machine.auto_create(),
+                    allow_auto_topic_creation: question.may_create,
                 };
                 connection.send_simple(now, RequestKind::Metadata, version, |version, out| {
                     request.encode(version, out);
@@ -501,6 +507,7 @@ impl MetadataLoop {
         let responses = connections().filter_map(Connection::poll_timeout);
         let unsent = connections().filter_map(Connection::poll_unsent);
         let own = machine.into_iter().chain(self.reports.poll_timeout());
+        let own = own.chain(self.publisher.poll_timeout());
         let next = setups.filter(|&at| at != u64::MAX).chain(responses).chain(unsent);
         let next = next.chain(own).min();
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));

@@ -6,14 +6,14 @@ use crossbeam_queue::SegQueue;
 
 use super::event_loop::PollWaker;
 use super::resolver::Resolved;
-use crate::cluster::LeaderHint;
+use crate::cluster::{LeaderHint, Want};
 use crate::protocol::ProducerIdentity;
 use crate::shard::WakeLoop;
 use crate::sync::Doorbell;
 
 /// What the metadata loop is told.
 pub(super) enum Message {
-    Wanted(Arc<str>),
+    Wanted(Arc<str>, Want),
     Refresh,
     Hint(LeaderHint),
     NewIdentity(ProducerIdentity),
@@ -46,9 +46,9 @@ impl MetadataMailbox {
         }
     }
 
-    /// A record waits for this topic.
-    pub(crate) fn want(&self, topic: Arc<str>) {
-        self.send(Message::Wanted(topic));
+    /// This topic is to be asked about, because of `why`.
+    pub(crate) fn want(&self, topic: Arc<str>, why: Want) {
+        self.send(Message::Wanted(topic, why));
     }
 
     pub(super) fn tell_unread(&self) {

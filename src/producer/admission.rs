@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::producer::Shared;
 use crate::batch::{
-    CellHandle, Destination, Drained, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
+    CellHandle, Destination, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
     stashed_len, take_room, take_room_through,
 };
 use crate::buffer::{AccountId, PoolError, Segment};
+use crate::cluster::Want;
 use crate::error::{PressureScope, SendErrorKind};
 use crate::io::{ThreadDeadline, is_own_thread};
 use crate::logging as log;
@@ -163,6 +164,18 @@ pub(super) enum Stashed {
     Dropped,
     /// The topic is ready after all.
     Ready,
+    /// Brokers said just now that there is no such partition.
+    NoPartition(u32),
+}
+
+/// What came of one attempt to stash it.
+enum Placed {
+    Stashed(CellHandle),
+    /// Room must be taken first.
+    NoRoom,
+    /// The topic is ready, and has the partition if the record names one.
+    Ready,
+    NoPartition(u32),
 }
 
 impl Stashing<'_> {
@@ -181,15 +194,14 @@ impl Stashing<'_> {
             if accumulator.is_closed() {
                 return Err(SendErrorKind::Closed);
             }
-            if self.help_draining() {
-                return Ok(Stashed::Ready);
-            }
+            self.help_draining();
             let needed = stashed_len(parts);
             let need = NeedRoom::new(needed, needed);
             match self.try_append(parts, spare) {
-                Some(handle) => return Ok(Stashed::Handle(handle)),
-                None if self.lanes.state() == TopicState::Ready => return Ok(Stashed::Ready),
-                None => {}
+                Placed::Stashed(handle) => return Ok(Stashed::Handle(handle)),
+                Placed::Ready => return Ok(Stashed::Ready),
+                Placed::NoPartition(partition) => return Ok(Stashed::NoPartition(partition)),
+                Placed::NoRoom => {}
             }
             spare.clear();
             if !take_room(pool, AccountId::STASH, need, spare)
@@ -200,16 +212,15 @@ impl Stashing<'_> {
         }
     }
 
-    /// While the stash is being emptied, a sender moves some of it first. Returns whether the topic
-    /// is ready.
-    fn help_draining(&self) -> bool {
+    /// While the stash is being emptied, a sender moves some of it first.
+    fn help_draining(&self) {
         if self.lanes.state() != TopicState::Draining {
-            return self.lanes.state() == TopicState::Ready;
+            return;
         }
         let accumulator = &self.shared.accumulator;
         let context = accumulator.append_context(&self.shared.clock);
         let (mut spare, mut wakes) = (Vec::new(), WakeList::new());
-        let drained = drain_stash(
+        drain_stash(
             accumulator,
             self.lanes,
             &context,
@@ -223,20 +234,27 @@ impl Stashing<'_> {
         if wakes.take_flushers() {
             accumulator.flush.notify();
         }
-        drained == Drained::Empty
     }
 
-    /// Appends behind what is stashed. `None`: room must be taken first, or the topic is ready.
-    fn try_append(&self, parts: &RecordParts<'_>, spare: &mut Vec<Segment>) -> Option<CellHandle> {
+    /// Appends behind what is stashed.
+    fn try_append(&self, parts: &RecordParts<'_>, spare: &mut Vec<Segment>) -> Placed {
         let accumulator = &self.shared.accumulator;
         let now = self.shared.clock.now();
         let mut stash = self.lanes.lock_stash();
-        if self.lanes.state() == TopicState::Ready || stash.closed {
-            return None;
+        let ready = self.lanes.state() == TopicState::Ready;
+        if ready {
+            match self.partition.filter(|&partition| partition >= self.lanes.partitions()) {
+                None => return Placed::Ready,
+                Some(partition) if stash.knows_partitions(now) => {
+                    return Placed::NoPartition(partition);
+                }
+                Some(_) => {}
+            }
         }
         let room: usize = spare.iter().map(|segment| segment.len()).sum();
-        if stash.missing(parts, now) > room {
-            return None;
+        // A closed stash takes nothing; the caller sees that the producer is closed.
+        if stash.closed || stash.missing(parts, now) > room {
+            return Placed::NoRoom;
         }
         let first = stash.is_empty();
         let destination = Destination { topic: self.lanes.name.clone(), partition: None };
@@ -244,8 +262,9 @@ impl Stashing<'_> {
         let handle = stash.append(&accumulator.cells, &destination, record, spare, now);
         drop(stash);
         if first {
-            self.shared.metadata.want(self.lanes.name.clone());
+            let why = if ready { Want::Partition } else { Want::Record };
+            self.shared.metadata.want(self.lanes.name.clone(), why);
         }
-        Some(handle)
+        Placed::Stashed(handle)
     }
 }

@@ -32,6 +32,9 @@ const CLUSTER_CHANGE_HOLD: u64 = 5_000_000_000;
 /// `metadata_min_refresh` allows.
 const LEADERLESS_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
+/// Accounts of brokers that are gone, and that something is still charged to.
+const LEAVING_MAX: usize = 64;
+
 /// `retries` from which on a batch that is tried every 100 ms does not use them up within days.
 const RETRIES_MANY: u32 = 10_000_000;
 
@@ -205,6 +208,7 @@ impl ProducerBuilder {
             ports: ports.clone(),
             shards_max: config.brokers_max,
             brokers_max: config.brokers_max,
+            topic_idle_max: nanos(config.metadata_max_idle),
             service: mailbox,
             random: crate::policy::random_seed(),
         });
@@ -255,8 +259,8 @@ fn nanos(time: Duration) -> u64 {
 fn pool_options(config: &ProducerConfig) -> BufferPoolOptions {
     BufferPoolOptions {
         bytes: config.buffer_memory,
-        // The two fixed accounts besides the brokers'.
-        accounts_max: config.brokers_max + 2,
+        // The two fixed accounts besides the brokers', and those of brokers that are just gone.
+        accounts_max: config.brokers_max + 2 + config.brokers_max.min(LEAVING_MAX),
         high: config.high_watermark,
         low: config.low_watermark,
         stash_bytes_min: config.stash_bytes_min(),
@@ -309,6 +313,7 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
         producer_id_idle_max: nanos(config.producer_id_idle_max),
         linger: nanos(config.linger),
         delivery_timeout: nanos(config.delivery_timeout),
+        topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
         request_timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
         part_filled_floor: nanos(config.part_filled_floor),
         request_bytes: REQUEST_BYTES.min(config.largest_request()),

@@ -8,6 +8,7 @@ use super::close::Close;
 use super::flush::Flush;
 use super::topic::Topic;
 use crate::batch::{FailedRecords, RecordAccumulator, is_placing};
+use crate::cluster::Want;
 use crate::config::ProducerConfig;
 use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
 use crate::io::{Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_own_thread};
@@ -150,8 +151,9 @@ impl Producer {
                 shared.accumulator.topic(name, || chooser)
             }
         };
-        if lanes.partitions() == 0 {
-            shared.metadata.want(lanes.name.clone());
+        // Also where there was no room for its lanes, which there may be now.
+        if lanes.partitions() == 0 || lanes.lane_count() < lanes.partitions() {
+            shared.metadata.want(lanes.name.clone(), Want::Handle);
         }
         Ok(Topic::new(lanes, shared.clone()))
     }

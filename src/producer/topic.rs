@@ -60,6 +60,10 @@ impl Topic {
     /// strategy parks the thread for room. It works in destructors of thread-locals and in `atexit`
     /// handlers too, though nothing waits then for what was sent: flush.
     ///
+    /// A partition that is named and not known may just have been added: brokers are asked, and the
+    /// record waits for the answer. It fails through its delivery if there is no such partition;
+    /// for a second from then on such a record is refused here.
+    ///
     /// Null, empty and non-empty are three things: `()` and `None` are null, `""` is empty.
     ///
     /// # Errors
@@ -140,9 +144,17 @@ impl Topic {
             Some(found) => found,
             None => {
                 let chosen = self.choose(partition, parts, moment)?;
-                let lane = self.lanes.lane(chosen);
-                let Some(lane) = lane.filter(|_| chosen < self.lanes.partitions()) else {
-                    return Err(self.out_of_range(chosen, partition.is_none()));
+                let known = chosen < self.lanes.partitions();
+                // A partition that is named, and that has just become known: what waits for it goes
+                // first, and the state told of that before the partition was there.
+                if (!known || partition.is_some() && self.lanes.state() != TopicState::Ready)
+                    && let Some(delivery) =
+                        self.send_elsewhere(chosen, partition, timestamp, parts)?
+                {
+                    return Ok(delivery);
+                }
+                let Some(lane) = self.lanes.lane(chosen) else {
+                    return Err(self.no_lane(chosen));
                 };
                 if !self.shared.accumulator.pool.is_writable(lane.account()) {
                     return self.send_slowly(lane, timestamp, parts);
@@ -198,6 +210,30 @@ impl Topic {
         chooser
             .partition(name, parts.key, parts.value, (&*self.lanes, moment))
             .map_err(|_| SendErrorKind::PolicyPanicked("partitioner"))
+    }
+
+    /// The partition is not known, or others wait for it. `None`: it is known, and none waits.
+    #[cold]
+    #[inline(never)]
+    fn send_elsewhere(
+        &self,
+        chosen: u32,
+        asked: Option<u32>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Option<Delivery>, SendErrorKind> {
+        // What a partitioner chose beyond what it was told of is its own mistake; and there is no
+        // partition with a number that Kafka cannot express.
+        if asked.is_none() || i32::try_from(chosen).is_err() {
+            return Err(self.out_of_range(chosen, asked.is_none()));
+        }
+        self.send_to_stash(asked, timestamp, parts)
+    }
+
+    #[cold]
+    fn no_lane(&self, partition: u32) -> SendErrorKind {
+        let lanes_max = self.shared.accumulator.config.lanes_max;
+        SendErrorKind::TooManyLanes { partition, lanes_max }
     }
 
     #[cold]
@@ -306,8 +342,8 @@ impl Topic {
         Delivery::new(self.dropped.issue(timestamp))
     }
 
-    /// The topic's partitions are not known yet, or its stash is being emptied. `None`: it is empty
-    /// now, and the record goes to its lane.
+    /// The topic's partitions are not known yet, or not the one that the record names, or the stash
+    /// is being emptied. `None`: it is empty now, and the record goes to its lane.
     #[cold]
     #[inline(never)]
     fn send_to_stash(
@@ -330,6 +366,9 @@ impl Topic {
             super::admission::Stashed::Handle(handle) => Ok(Some(Delivery::new(handle))),
             super::admission::Stashed::Dropped => Ok(Some(self.drop_record(timestamp))),
             super::admission::Stashed::Ready => Ok(None),
+            super::admission::Stashed::NoPartition(partition) => {
+                Err(self.out_of_range(partition, false))
+            }
         }
     }
 

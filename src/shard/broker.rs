@@ -72,6 +72,8 @@ pub(super) struct Broker {
     pub unconfirmed_lost: u64,
     /// When that was last.
     pub unconfirmed_warned_at: Option<u64>,
+    /// It is in the view no longer, and is forgotten once nothing is in flight.
+    pub leaving: bool,
 }
 
 impl Broker {
@@ -101,6 +103,7 @@ impl Broker {
             outage_since: None,
             unconfirmed_lost: 0,
             unconfirmed_warned_at: None,
+            leaving: false,
         }
     }
 

@@ -81,7 +81,11 @@ impl Shard {
         let broker = leader.and_then(|id| self.broker_index(id)).map(|index| &self.brokers[index]);
         let last = match broker {
             Some(broker) => broker.last_problem.clone().or_else(|| self.no_identity()),
-            None => self.view.last_problem.clone().or(Some("the partition has no leader".into())),
+            None => {
+                let left_out = leader.and_then(|id| self.view.left_out.get(&id)).cloned();
+                let problem = left_out.or_else(|| self.view.last_problem.clone());
+                problem.or(Some("the partition has no leader".into()))
+            }
         };
         DeliveryErrorCause::TimedOut {
             after: Duration::from_nanos(self.config.delivery_timeout),

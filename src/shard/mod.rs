@@ -28,13 +28,16 @@
 //! [`Connection`]: crate::connection::Connection
 
 mod answers;
+mod aside;
 mod broker;
 mod clusters;
 mod expiry;
+mod idle;
 #[cfg(all(test, loom))]
 #[path = "tests/interleavings.rs"]
 mod interleavings;
 mod pack;
+mod placements;
 mod port;
 mod publisher;
 mod ready;
@@ -50,6 +53,6 @@ mod view;
 
 pub use crate::config::ReconnectBackoff;
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
-pub use publisher::{Publisher, ShardHost};
+pub use publisher::{Publisher, PublisherLimits, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};
 pub use view::{Placement, View};

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::View;
 use crate::batch::{Lane, LaneHalf, LaneId, ShardId};
 use crate::error::DeliveryErrorCause;
-use crate::sync::loom::{AtomicBool, Ordering, SegQueue, fence};
+use crate::sync::loom::{AtomicBool, AtomicU64, Ordering, SegQueue, fence};
 use crate::sync::{Doorbell, LaneQueue};
 
 /// A message to a shard; rare, so its queue may allocate.
@@ -14,6 +14,8 @@ pub enum Control {
     View(Arc<View>),
     /// A lane that this shard owns from now on.
     Lane(Box<LaneHalf>),
+    /// These lanes were given up: the shard drops those that it owns.
+    GivenUp(Arc<[LaneId]>),
     /// A posted lane that found the lane queue full.
     Posted(LaneId),
     /// Everything unresolved fails now.
@@ -32,6 +34,8 @@ pub trait WakeLoop: Send + Sync {
 pub struct ShardPort {
     lanes: LaneQueue,
     control: SegQueue<Control>,
+    /// The generation of the view that the shard goes by.
+    applied: AtomicU64,
     /// The shard has ended: nobody takes messages any more.
     closed: AtomicBool,
     bell: Arc<Doorbell>,
@@ -42,8 +46,8 @@ impl ShardPort {
     /// A port for at most `lanes_max` lanes, on the loop that `bell` and `waker` belong to.
     pub fn new(lanes_max: usize, bell: Arc<Doorbell>, waker: Arc<dyn WakeLoop>) -> Arc<Self> {
         let lanes = LaneQueue::new(lanes_max);
-        let closed = AtomicBool::new(false);
-        Arc::new(ShardPort { lanes, control: SegQueue::new(), closed, bell, waker })
+        let (applied, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(ShardPort { lanes, control: SegQueue::new(), applied, closed, bell, waker })
     }
 
     /// Tells the shard to look at a lane whose `posted` flag the caller has set.
@@ -87,6 +91,17 @@ impl ShardPort {
         if self.bell.ring() {
             self.waker.wake();
         }
+    }
+
+    /// By the loop: it goes by the view of this generation, or a newer one, from now on.
+    pub fn set_applied(&self, generation: u64) {
+        // Behind what the view changed: accounts that lanes name, above all.
+        self.applied.store(generation, Ordering::Release);
+    }
+
+    /// The generation of the view that the shard goes by.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
     }
 
     /// By the loop: the next control message.

@@ -1,18 +1,17 @@
 //! What the metadata thread does for shards: it gives brokers a shard, topics their lanes, and
 //! every shard a view of the cluster.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use super::idle::IdleTopics;
+use super::placements::Placements;
 use super::port::{Control, PortTable};
-use super::view::{Placement, View};
-use crate::batch::{Destination, RecordAccumulator, ShardId, TopicLanes};
-use crate::buffer::AccountKind;
-use crate::cluster::{ClusterSnapshot, MetadataMachine};
+use super::view::View;
+use crate::batch::{Destination, Lane, LaneId, RecordAccumulator, ShardId, TopicLanes, TopicState};
+use crate::cluster::{Arrived, MetadataMachine, TopicView, UnknownTopic, Want};
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
-use crate::protocol::BrokerId;
 use crate::sync::WakeList;
 
 /// What a [`Publisher`] needs done by somebody who has threads.
@@ -23,53 +22,78 @@ pub trait ShardHost {
     fn drain_stash(&mut self, topic: Arc<TopicLanes>);
 }
 
+/// How many brokers and shards there may be, and for how long topics are followed unused.
+#[derive(Clone, Copy, Debug)]
+pub struct PublisherLimits {
+    /// Brokers are spread over so many shards, of which number 0 is there already.
+    pub shards_max: usize,
+    /// Brokers at the most, those included that are just gone.
+    pub brokers_max: usize,
+    /// A topic that nothing was sent to for this long is not asked about any more (nanoseconds).
+    pub topic_idle_max: u64,
+}
+
 /// Places brokers on shards, makes lanes for partitions, and publishes views. Fed with the metadata
 /// machine's news, by its driver.
 pub struct Publisher {
     accumulator: Arc<RecordAccumulator>,
     ports: Arc<PortTable>,
-    shards_max: usize,
-    brokers_max: usize,
-    placements: BTreeMap<BrokerId, Placement>,
+    placements: Placements,
+    idle: IdleTopics,
     published: Option<Arc<View>>,
 }
 
 impl Publisher {
-    /// One that has published nothing. Brokers are spread over `shards_max` shards, of which number
-    /// 0 is there already; brokers above `brokers_max` are left out.
+    /// One that has published nothing.
     pub fn new(
         accumulator: Arc<RecordAccumulator>,
         ports: Arc<PortTable>,
-        shards_max: usize,
-        brokers_max: usize,
+        limits: PublisherLimits,
     ) -> Self {
-        let placements = BTreeMap::new();
-        Publisher { accumulator, ports, shards_max, brokers_max, placements, published: None }
+        let (shards_max, brokers_max) = (limits.shards_max, limits.brokers_max);
+        let placements =
+            Placements::new(accumulator.clone(), ports.clone(), shards_max, brokers_max);
+        let idle = IdleTopics::new(limits.topic_idle_max);
+        Publisher { accumulator, ports, placements, idle, published: None }
     }
 
-    /// A record waits for the topic.
+    /// A topic is to be asked about.
     pub fn handle_wanted(
         &mut self,
         now: u64,
         name: Arc<str>,
+        why: Want,
         machine: &mut MetadataMachine,
         host: &mut dyn ShardHost,
     ) {
-        // A topic that is known and yet has no lanes found their limit reached: again, if need be.
-        if let Some(topic) = self.accumulator.known_topic(&name)
+        // It became known while the record was stashed; or it is known and yet has no lanes because
+        // their limit was reached: again, if need be.
+        if machine.handle_wanted(now, name.clone(), why)
             && let Some(view) = self.published.clone()
         {
-            self.grow(&topic, &view.snapshot, host);
+            self.grow(&name, &view, host);
         }
-        machine.handle_wanted(now, name);
         self.fail_stashes_at_foreign_cluster(machine);
     }
 
+    /// When [`Publisher::publish`] has something to do although the machine has no news.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        [self.placements.poll_timeout(), self.idle.poll_timeout()].into_iter().flatten().min()
+    }
+
     /// Publishes what changed, to every shard, and makes lanes for new partitions.
-    pub fn publish(&mut self, machine: &mut MetadataMachine, host: &mut dyn ShardHost) {
-        let snapshot = machine.take_snapshot();
+    pub fn publish(&mut self, now: u64, machine: &mut MetadataMachine, host: &mut dyn ShardHost) {
+        let unused = self.idle.look(now, &self.accumulator, machine);
+        self.give_up(&unused);
+        let news = machine.take_snapshot().is_some();
+        let snapshot = machine.snapshot().clone();
+        let generation = self.published.as_ref().map_or(0, |view| view.generation) + 1;
+        if news || self.placements.is_due(now) {
+            self.placements.update(now, &snapshot, generation, host);
+        }
         let identity = machine.identity();
         let problem = machine.last_problem();
+        let (placements, left_out) = (self.placements.placed(), self.placements.left_out());
         let changed = self.published.as_ref().is_none_or(|view| {
             // Shards name the problem while it keeps them from numbering batches; else it is enough
             // that they know of one.
@@ -78,32 +102,43 @@ impl Publisher {
                 || view.changed_to.as_ref() != machine.changed_to()
                 || view.last_problem.is_some() != problem.is_some()
                 || identity.is_none() && view.last_problem.as_ref() != problem
+                || !Arc::ptr_eq(&view.placements, placements)
+                || !Arc::ptr_eq(&view.left_out, left_out)
         });
-        if snapshot.is_none() && !changed {
-            return;
+        let arrived = machine.take_arrived();
+        if news || changed {
+            let view = Arc::new(View {
+                generation,
+                snapshot,
+                placements: placements.clone(),
+                left_out: left_out.clone(),
+                identity,
+                identity_ordinal: machine.identity_ordinal(),
+                identity_floor: machine.identity_floor(),
+                changed_to: machine.changed_to().cloned(),
+                identity_denied: machine.identity_denied().cloned(),
+                last_problem: machine.last_problem().cloned(),
+            });
+            let before = self.published.replace(view.clone());
+            if let Some(before) = &before {
+                warn_of_another_cluster(before, &view);
+            }
+            for port in self.ports.iter() {
+                port.send(Control::View(view.clone()));
+            }
+            let before = before.map(|view| view.snapshot.clone()).unwrap_or_default();
+            for (name, _) in view.snapshot.changed_since(&before) {
+                self.grow(name, &view, host);
+            }
         }
-        let snapshot = machine.snapshot().clone();
-        self.place(&snapshot, host);
-        let view = Arc::new(View {
-            generation: self.published.as_ref().map_or(0, |view| view.generation) + 1,
-            snapshot: snapshot.clone(),
-            placements: self.placements.clone(),
-            identity,
-            identity_ordinal: machine.identity_ordinal(),
-            identity_floor: machine.identity_floor(),
-            changed_to: machine.changed_to().cloned(),
-            identity_denied: machine.identity_denied().cloned(),
-            last_problem: machine.last_problem().cloned(),
-        });
-        if let Some(before) = &self.published {
-            warn_of_another_cluster(before, &view);
-        }
-        self.published = Some(view.clone());
-        for port in self.ports.iter() {
-            port.send(Control::View(view.clone()));
-        }
-        for topic in self.accumulator.topics() {
-            self.grow(&topic, &snapshot, host);
+        if let Some(view) = self.published.clone() {
+            for Arrived { topic: name, asked_at } in arrived {
+                if self.note_answer(now, asked_at, &name) {
+                    self.grow(&name, &view, host);
+                } else {
+                    machine.handle_wanted(now, name, Want::Partition);
+                }
+            }
         }
         self.fail_stashes_at_foreign_cluster(machine);
     }
@@ -117,102 +152,109 @@ impl Publisher {
         }
     }
 
-    /// Fails what waits for topics that stayed unknown for too long, and warns of those that may.
+    /// Fails what waits for topics that stayed unknown for too long, and warns of those that
+    /// may. Before [`Publisher::publish`]:
+    /// senders go to the stashes of those that are gone before shards fail what their lanes hold.
     pub fn fail_unknown(&mut self, now: u64, machine: &mut MetadataMachine) {
         let suspicious = machine.poll_suspicious(now);
         if !suspicious.is_empty() {
             log::warn!("{}", unknown_line(&suspicious, machine.auto_create()));
         }
-        for unknown in machine.poll_unknown(now) {
-            if let Some(topic) = self.accumulator.known_topic(&unknown.topic) {
-                log::warn!("topic {}: {}", unknown.topic, unknown.cause);
-                self.fail_stash(&topic, unknown.came_before, &unknown.cause);
-                // What came later waits on, with a limit of its own.
-                let oldest_at = topic.lock_stash().oldest_at();
-                if let Some(oldest_at) = oldest_at {
-                    machine.handle_wanted(oldest_at.min(now), unknown.topic);
-                }
+        for UnknownTopic { topic: name, came_before, cause } in machine.poll_unknown(now) {
+            let Some(topic) = self.accumulator.known_topic(&name) else { continue };
+            log::warn!("topic {name}: {cause}");
+            if matches!(cause, DeliveryErrorCause::UnknownTopic { .. }) {
+                topic.set_unknown(&topic.lock_stash());
+            }
+            self.fail_stash(&topic, came_before, &cause);
+            // What came later waits on, with a limit of its own.
+            let oldest_at = topic.lock_stash().oldest_at();
+            if let Some(oldest_at) = oldest_at {
+                machine.handle_wanted(oldest_at.min(now), name, Want::Record);
             }
         }
     }
 
-    /// Gives every new broker a shard and an account.
-    fn place(&mut self, snapshot: &ClusterSnapshot, host: &mut dyn ShardHost) {
-        for (&id, address) in &snapshot.brokers {
-            if let Some(placement) = self.placements.get_mut(&id) {
-                placement.address = address.clone();
-                continue;
-            }
-            if self.placements.len() >= self.brokers_max {
-                log::error!("broker {id} is left out: brokers_max is reached");
-                continue;
-            }
-            let account = match self.accumulator.pool.open_account(AccountKind::Broker) {
-                Ok(account) => account,
-                Err(error) => {
-                    log::error!("broker {id} is left out: {error}");
-                    continue;
-                }
-            };
-            self.accumulator.add_broker(id, account);
-            let shard = self.shard_for(self.placements.len(), host);
-            let placement = Placement { shard, account, address: address.clone() };
-            self.placements.insert(id, placement);
+    /// Brokers were asked about a topic. What is stashed although its topic is ready waits for a
+    /// partition: if that is still not there it fails, and is not asked for again at once. Returns
+    /// whether that is so, or else brokers must be asked once more.
+    fn note_answer(&self, now: u64, asked_at: u64, name: &str) -> bool {
+        let Some(topic) = self.accumulator.known_topic(name) else { return true };
+        let mut stash = topic.lock_stash();
+        if topic.state() != TopicState::Ready || stash.is_empty() {
+            return true;
         }
+        let takes = stash.takes_answer(asked_at);
+        if takes {
+            stash.note_answer(now);
+            topic.set_draining(&stash);
+        }
+        takes
     }
 
-    /// The shard for the broker that is the `ordinal`th to be seen.
-    fn shard_for(&self, ordinal: usize, host: &mut dyn ShardHost) -> ShardId {
-        let shard = ShardId((ordinal % self.shards_max) as u16);
-        if self.ports.port(shard).is_some() {
-            return shard;
+    /// Makes lanes for the partitions of a topic that are new, and lets its senders go to them.
+    /// What waits for a partition of a topic that is ready goes on if the topic has grown, or an
+    /// answer came for it: see [`Publisher::note_answer`].
+    fn grow(&self, name: &str, view: &View, host: &mut dyn ShardHost) {
+        let Some(topic) = self.accumulator.known_topic(name) else { return };
+        let Some(known) = view.snapshot.topics.get(name) else { return };
+        if known.count == 0 {
+            // At another cluster, where its partitions are not known yet.
+            return;
         }
-        match host.start_shard(shard) {
-            Ok(()) => shard,
-            Err(error) => {
-                log::warn!("no further event loop ({error}): brokers share those there are");
-                ShardId(0)
-            }
-        }
-    }
-
-    /// Makes lanes for the partitions of `topic` that are new, and lets its senders go to them.
-    fn grow(&self, topic: &TopicLanes, snapshot: &ClusterSnapshot, host: &mut dyn ShardHost) {
-        let Some(known) = snapshot.topics.get(&topic.name) else { return };
         let partitions = known.partitions.len() as u32;
         if partitions > topic.lane_count() {
-            let owner = |partition| {
-                let leader = snapshot.partition(&topic.name, partition).and_then(|p| p.leader);
-                let placement = leader.and_then(|leader| self.placements.get(&leader));
-                placement.map_or(ShardId(0), |placement| placement.shard)
-            };
-            match self.accumulator.new_lanes(topic, partitions, owner) {
-                Ok(halves) => {
-                    let lanes: Vec<_> = halves.iter().map(|half| half.lane.clone()).collect();
-                    for half in halves {
-                        let port = self.ports.port(half.lane.owner());
-                        port.expect("placements name shards that exist").send(Control::Lane(half));
-                    }
-                    topic.grow(lanes);
-                }
-                Err(limit) => {
-                    log::error!("topic {}: lanes_max = {} is reached", topic.name, limit.lanes_max);
-                    if topic.lane_count() == 0 {
-                        let lanes_max = limit.lanes_max;
-                        let cause = DeliveryErrorCause::TooManyLanes { lanes_max };
-                        self.fail_stash(topic, u64::MAX, &cause);
-                        return;
-                    }
-                }
-            }
+            self.add_lanes(&topic, known, view);
         }
-        topic.set_partitions(known.count);
         let stash = topic.lock_stash();
-        topic.set_known(&stash);
+        let ready = topic.state() == TopicState::Ready;
+        if ready && known.count == topic.partitions() {
+            return;
+        }
+        topic.set_known(&stash, known.count);
         let draining = !stash.is_empty();
         drop(stash);
-        if draining && let Some(topic) = self.accumulator.known_topic(&topic.name) {
+        if draining {
             host.drain_stash(topic);
+        }
+    }
+
+    fn add_lanes(&self, topic: &TopicLanes, known: &TopicView, view: &View) {
+        let owner = |partition: crate::protocol::PartitionId| {
+            let leader = known.partitions.get(partition.0 as usize).and_then(|p| p.leader);
+            let placement = leader.and_then(|leader| view.placements.get(&leader));
+            placement.map_or(ShardId(0), |placement| placement.shard)
+        };
+        let partitions = known.partitions.len() as u32;
+        let missing = (partitions - topic.lane_count()) as usize;
+        if self.accumulator.lanes_left() < missing {
+            // Topics that nobody has a handle to need not wait until they count as unused.
+            let unheld = self.accumulator.forget_topics(|_| true);
+            self.give_up(&unheld);
+        }
+        let halves = self.accumulator.new_lanes(topic, partitions, owner);
+        let lanes: Vec<_> = halves.iter().map(|half| half.lane.clone()).collect();
+        if topic.lane_count() as usize + lanes.len() < partitions as usize {
+            let lanes_max = self.accumulator.config.lanes_max;
+            log::error!("topic {}: lanes_max = {lanes_max} is reached", topic.name);
+        }
+        for mut half in halves {
+            // Shards may meet it before this view, and an older one says nothing of it.
+            half.seen = view.generation;
+            let port = self.ports.port(half.lane.owner());
+            port.expect("placements name shards that exist").send(Control::Lane(half));
+        }
+        topic.grow(lanes);
+    }
+
+    /// Has shards drop the lanes that nobody can send to any more.
+    fn give_up(&self, lanes: &[Arc<Lane>]) {
+        if lanes.is_empty() {
+            return;
+        }
+        let ids: Arc<[LaneId]> = lanes.iter().map(|lane| lane.id).collect();
+        for port in self.ports.iter() {
+            port.send(Control::GivenUp(ids.clone()));
         }
     }
 
@@ -285,12 +327,14 @@ mod tests {
     use crate::buffer::{AccountId, BufferPool, BufferPoolOptions};
     use crate::cluster::ChannelId;
     use crate::cluster::tests::{machine, metadata, topic};
-    use crate::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
+    use crate::policy::{Chooser, DefaultPartitioner};
+    use crate::protocol::{BrokerId, ErrorCode, InitProducerIdResponse, ProducerIdentity};
     use crate::shard::{ShardPort, WakeLoop};
     use crate::sync::Doorbell;
 
     const MS: u64 = 1_000_000;
     const FIRST: ChannelId = ChannelId::FIRST;
+    const IDLE_MAX: u64 = 300_000 * MS;
 
     struct NoWaker;
 
@@ -335,15 +379,16 @@ mod tests {
         let port = ShardPort::new(16, Arc::new(Doorbell::new()), Arc::new(NoWaker));
         ports.set(ShardId(0), port.clone());
         let mut machine = machine(&["boot"], true);
-        machine.handle_wanted(0, "t".into());
-        let publisher = Publisher::new(accumulator, ports, 1, 16);
+        machine.handle_wanted(0, "t".into(), Want::Record);
+        let limits = PublisherLimits { shards_max: 1, brokers_max: 16, topic_idle_max: IDLE_MAX };
+        let publisher = Publisher::new(accumulator, ports, limits);
         Bench { machine, publisher, port, topic }
     }
 
     impl Bench {
         /// The view that the shard was sent, if there was one, and how many lanes.
         fn publish(&mut self) -> (Option<Arc<View>>, usize) {
-            self.publisher.publish(&mut self.machine, &mut OneShard);
+            self.publisher.publish(0, &mut self.machine, &mut OneShard);
             let (mut views, mut lanes) = (Vec::new(), 0);
             while let Some(message) = self.port.pop_control() {
                 match message {
@@ -354,6 +399,13 @@ mod tests {
             }
             assert!(views.len() <= 1);
             (views.pop(), lanes)
+        }
+
+        /// The view that is published at this time, if there is one.
+        fn publish_at(&mut self, now: u64) -> Option<Arc<View>> {
+            let before = self.publisher.published.as_ref().map_or(0, |view| view.generation);
+            self.publisher.publish(now, &mut self.machine, &mut OneShard);
+            self.publisher.published.clone().filter(|view| view.generation > before)
         }
 
         fn connect(&mut self, now: u64) {
@@ -424,6 +476,100 @@ mod tests {
         assert_eq!((view.expect("growth").generation, lanes), (generation + 1, 2));
         bench.answer_metadata(4_000 * MS, 9);
         let (view, lanes) = bench.publish();
-        assert_eq!((view.is_some(), lanes, bench.topic.partitions()), (true, 0, 4));
+        // The others are known all the same: keys are hashed over all.
+        assert_eq!((view.is_some(), lanes, bench.topic.partitions()), (true, 0, 9));
+        assert_eq!(bench.topic.lane_count(), 4);
+    }
+
+    #[test]
+    fn f49_thousands_of_brokers_come_and_go_in_the_places_of_a_few() {
+        const BROKERS: i32 = 5_000;
+        let mut bench = bench();
+        bench.connect(0);
+        for id in 1..=BROKERS {
+            let now = id as u64 * 1_000 * MS;
+            bench.machine.handle_refresh_wanted();
+            bench.machine.poll_query(FIRST, now).expect("it asks");
+            let led = topic("t", &[(0, Some(id), id)]);
+            bench.machine.handle_metadata(FIRST, now, &metadata(&[id], vec![led]));
+            let view = bench.publish_at(now).expect("a broker is new");
+            assert!(view.left_out.is_empty(), "{:?}", view.left_out);
+            assert!(view.placements.contains_key(&BrokerId(id)));
+            assert!(view.placements.len() <= 16);
+            bench.port.set_applied(view.generation);
+        }
+        assert!(bench.publisher.accumulator.brokers().len() <= 16);
+        // Nobody new comes: those that are gone leave after a while.
+        let later = (BROKERS as u64 + 40) * 1_000 * MS;
+        assert!(bench.publisher.poll_timeout().is_some_and(|at| at <= later));
+        let view = bench.publish_at(later).expect("they are in the view no longer");
+        assert_eq!(view.placements.keys().copied().collect::<Vec<_>>(), [BrokerId(BROKERS)]);
+        let levels = bench.publisher.accumulator.brokers();
+        assert_eq!(levels.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [BrokerId(BROKERS)]);
+    }
+
+    #[test]
+    fn c59_a_broker_for_which_there_is_no_place_is_left_out_with_the_limits_name() {
+        let mut bench = bench();
+        bench.connect(0);
+        bench.machine.poll_query(FIRST, 0).expect("it asks");
+        let brokers: Vec<_> = (1..=17).collect();
+        let led = topic("t", &[(0, Some(17), 1)]);
+        bench.machine.handle_metadata(FIRST, 0, &metadata(&brokers, vec![led.clone()]));
+        let view = bench.publish_at(0).expect("a cluster");
+        let why = &view.left_out[&BrokerId(17)];
+        assert!(why.contains("broker 17") && why.contains("brokers_max = 16"), "{why}");
+        bench.port.set_applied(view.generation);
+        // Another one leaves: its place is the left out one's, as soon as no shard needs it.
+        let mut now = 1_000 * MS;
+        bench.machine.handle_refresh_wanted();
+        bench.machine.poll_query(FIRST, now).expect("it asks");
+        bench.machine.handle_metadata(FIRST, now, &metadata(&brokers[1..], vec![led]));
+        while let Some(view) = bench.publish_at(now) {
+            bench.port.set_applied(view.generation);
+            now = bench.publisher.poll_timeout().expect("it is looked at again");
+        }
+        let view = bench.publisher.published.clone().expect("a view");
+        assert!(view.left_out.is_empty() && view.placements.contains_key(&BrokerId(17)));
+    }
+
+    #[test]
+    fn c59_a_topic_that_nobody_has_a_handle_to_goes_with_its_lanes_after_a_while() {
+        let mut bench = bench();
+        bench.connect(0);
+        bench.answer_metadata(0, 2);
+        assert!(bench.publish_at(0).is_some());
+        let Bench { publisher, machine, topic, .. } = &mut bench;
+        let accumulator = publisher.accumulator.clone();
+        assert_eq!((topic.partitions(), accumulator.lanes().len()), (2, 2));
+        let mut look = |now: u64| publisher.publish(now, machine, &mut OneShard);
+        // While there is a handle only its metadata is not asked about any more.
+        for round in 0..20 {
+            look(round * IDLE_MAX / 4);
+        }
+        assert_eq!(topic.state(), TopicState::Unknown, "the next record asks for it");
+        assert!(accumulator.known_topic("t").is_some());
+        *topic = accumulator.topic("other", || Chooser::Default(DefaultPartitioner::new()));
+        (20..24).for_each(|round| look(round * IDLE_MAX / 4));
+        assert!(accumulator.known_topic("t").is_none() && accumulator.lanes().is_empty());
+        assert!(machine.snapshot().topics.is_empty());
+        // The shard is told, drops the halves, and their ids are used again.
+        let mut halves = Vec::new();
+        let mut told = 0;
+        while let Some(message) = bench.port.pop_control() {
+            match message {
+                Control::Lane(half) => halves.push(half),
+                Control::GivenUp(ids) => {
+                    told = ids.len();
+                    halves.clear();
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((told, halves.len()), (2, 0));
+        let again = accumulator.new_lanes(&bench.topic, 3, |_| ShardId(0));
+        let mut ids: Vec<_> = again.iter().map(|half| half.lane.id.0).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [0, 1, 2]);
     }
 }

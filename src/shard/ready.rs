@@ -1,12 +1,15 @@
 //! Which lanes may be sent, and when a part-filled batch is sealed.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use super::broker::Connectivity;
 use super::shard::{Action, Shard, TimerKind, Token};
+use super::view::Absence;
 use crate::batch::{Drainable, LaneId};
 use crate::connection::Connection;
 use crate::error::DeliveryErrorCause;
+use crate::protocol::ErrorCode;
 
 /// Lanes sealed per turn under pressure.
 const PRESSURE_SEALS_MAX: usize = 64;
@@ -18,15 +21,15 @@ impl Shard {
     /// Looks at a lane after anything about it changed, and queues it where it can go on.
     pub(super) fn examine(&mut self, now: u64, id: LaneId) {
         self.arm_expiry(id);
+        if self.fail_absent(id) {
+            return;
+        }
         let linger = self.config.linger;
         let (identity, ordinal) = (self.view.identity, self.view.identity_ordinal);
         if self.fail_at_foreign_cluster(id) {
             return;
         }
-        let Some(entry) = self.lane_mut(id) else { return };
-        if entry.in_full {
-            return;
-        }
+        let Some(entry) = self.lane_mut(id).filter(|entry| !entry.in_full) else { return };
         let leader = entry.half.leader.and_then(|leader| self.broker_index(leader.broker));
         let rules = leader.map_or(self.config.drain_rules(), |index| self.drain_rules_of(index));
         let Some(entry) = self.lane_mut(id) else { return };
@@ -108,6 +111,27 @@ impl Shard {
         entry.half.fail_all(cause, &mut self.wakes);
     }
 
+    /// Fails what waits in a lane whose partition does not exist. Returns whether that is so.
+    fn fail_absent(&mut self, id: LaneId) -> bool {
+        let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return false };
+        let Some(absence) = entry.absence else { return false };
+        let cause = match absence {
+            Absence::Topic => DeliveryErrorCause::UnknownTopic {
+                after: Duration::from_nanos(self.config.topic_unknown_max),
+                last: Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.to_string().into()),
+            },
+            Absence::Partition(partitions) => {
+                let partition = entry.half.lane.partition.0.unsigned_abs();
+                let by_partitioner = false;
+                DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner }
+            }
+        };
+        // A sender that holds the lane seals it, and posts.
+        entry.half.lane.try_seal();
+        entry.half.fail_all(&cause, &mut self.wakes);
+        true
+    }
+
     /// Seals the open batches whose linger is over.
     pub(super) fn end_lingers(&mut self, now: u64) {
         let mut left = LINGER_ENDS_MAX;
@@ -179,6 +203,12 @@ impl Shard {
 
     /// Timeouts of a broker's connection, and connecting again.
     pub(super) fn check_broker(&mut self, now: u64, index: usize) {
+        if self.brokers[index].leaving {
+            self.leave_broker(now, index);
+            if !self.brokers.contains(index) {
+                return;
+            }
+        }
         let idle_max = self.config.idle_max;
         self.leave_old_address(now, index);
         if let Connectivity::Down { retry_at } = self.brokers[index].connectivity

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::answers::Answers;
+use super::aside::is_unknown;
 use super::broker::Connectivity;
 use super::refused::answer_cause;
 use super::request_limit::{LOSSES_MAX, LostRequest};
@@ -88,8 +89,13 @@ impl Shard {
                 // they may have the batch.
                 batch.state.unanswered |=
                     written || self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
-                self.actions.push_back(Action::RefreshMetadata);
+                if is_unknown(answer.error) {
+                    self.note_unknown(id);
+                } else {
+                    self.actions.push_back(Action::RefreshMetadata);
+                }
                 self.retry_after_error(now, id, batch, answer.error);
+                self.set_aside(id);
             }
             Verdict::Retry { written } => {
                 batch.state.unanswered |= written;
@@ -133,9 +139,10 @@ impl Shard {
         let broker = batch.state.broker;
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             entry.half.settle_acked(now, batch, (offset, append_time), &mut self.wakes);
-            if entry.short.is_some() {
-                self.end_short(now, id, broker);
-            }
+            self.take_back(id);
+        }
+        if self.lane_mut(id).is_some_and(|entry| entry.short.is_some()) {
+            self.end_short(now, id, broker);
         }
         self.after_settling(now, id);
     }
@@ -234,6 +241,7 @@ impl Shard {
         self.start_over_if_settled(id);
         if !self.leave_if_settled(id) {
             self.examine(now, id);
+            self.drop_given_up(id);
         }
     }
 

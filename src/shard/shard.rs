@@ -1,7 +1,7 @@
 //! The shard's state, and its inputs and outputs.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use slab::Slab;
 use super::broker::{Broker, Connectivity};
 use super::port::{Control, ShardPort};
 use super::short::Short;
-use super::view::View;
+use super::view::{Absence, View};
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
 use crate::buffer::{BufferPool, ScratchSlot};
 use crate::cluster::{BrokerAddress, LeaderHint};
@@ -44,6 +44,8 @@ pub struct ShardConfig {
     pub linger: u64,
     /// From a batch's first record until its deliveries fail.
     pub delivery_timeout: u64,
+    /// For how long brokers said that a topic does not exist before it is absent from the view.
+    pub topic_unknown_max: u64,
     /// How long the broker may wait for its followers.
     pub request_timeout_ms: i32,
     /// On a busy connection, part-filled batches leave at least this long after the last request.
@@ -129,6 +131,8 @@ pub enum Action {
     },
     /// Ask for metadata: the picture is out of date.
     RefreshMetadata,
+    /// Ask for the metadata of a topic: its leader says that it does not exist.
+    WantTopic(Arc<str>),
     /// Tell the metadata machine of a leader.
     Hint(LeaderHint),
     /// Ask for a new producer id: this one's epochs are used up.
@@ -151,6 +155,10 @@ pub(super) struct LaneEntry {
     pub backoff_armed: u64,
     /// The lane waits for its leader's followers.
     pub short: Option<Short>,
+    /// There is no such partition: what waits in the lane fails.
+    pub absence: Option<Absence>,
+    /// How often in a row the leader said that there is no such topic or partition.
+    pub unknown_answers: u32,
 }
 
 impl LaneEntry {
@@ -164,6 +172,8 @@ impl LaneEntry {
             expiry_armed: false,
             backoff_armed: 0,
             short: None,
+            absence: None,
+            unknown_answers: 0,
         }
     }
 }
@@ -207,8 +217,12 @@ pub struct Shard {
     /// By lane id; ids are dense and small.
     pub(super) lanes: Vec<Option<LaneEntry>>,
     pub(super) lane_count: usize,
+    /// The lanes that are here, by their topics.
+    pub(super) by_topic: HashMap<Arc<str>, BTreeSet<LaneId>>,
     pub(super) brokers: Slab<Broker>,
     pub(super) by_id: HashMap<BrokerId, usize>,
+    /// A new broker counts its connections from here on: no number is used twice in one place.
+    pub(super) generation_next: u32,
     pub(super) timers: BinaryHeap<Reverse<(u64, TimerKind, LaneId)>>,
     pub(super) actions: VecDeque<Action>,
     pub(super) wakes: WakeList,
@@ -238,8 +252,10 @@ impl Shard {
             view: Arc::default(),
             lanes: Vec::new(),
             lane_count: 0,
+            by_topic: HashMap::new(),
             brokers: Slab::new(),
             by_id: HashMap::new(),
+            generation_next: 0,
             timers: BinaryHeap::new(),
             actions: VecDeque::new(),
             wakes: WakeList::default(),
@@ -257,12 +273,23 @@ impl Shard {
     /// whether more waits.
     pub fn begin_turn(&mut self, now: u64, port: &ShardPort) -> bool {
         let mut more = true;
+        let mut newest = None;
         for _ in 0..CONTROL_PER_TURN {
             let Some(message) = port.pop_control() else {
                 more = false;
                 break;
             };
-            self.handle_control(now, message);
+            match message {
+                // Of several views the last one says everything. A lane that comes between them is
+                // taken under the view before, which it may know more than.
+                Control::View(view) => newest = Some(view),
+                message => self.handle_control(now, message),
+            }
+        }
+        if let Some(view) = newest {
+            let generation = view.generation;
+            self.handle_view(now, view);
+            port.set_applied(generation);
         }
         let posted = port.drain_lanes(LANES_PER_TURN, |id| self.handle_posted(now, LaneId(id)));
         self.handle_timeout(now);
@@ -275,6 +302,7 @@ impl Shard {
             Control::View(view) => self.handle_view(now, view),
             Control::Lane(half) => self.handle_lane(now, half),
             Control::Posted(id) => self.handle_posted(now, id),
+            Control::GivenUp(lanes) => lanes.iter().for_each(|&id| self.drop_given_up(id)),
             Control::FailAll(cause) => self.fail_all(&cause),
             Control::Stop => self.stopped = true,
         }

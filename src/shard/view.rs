@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::broker::{Broker, Connectivity};
-use super::shard::{Action, Shard, Token};
+use super::shard::{Action, LaneEntry, Shard, Token};
 use crate::batch::{LaneHalf, LaneId, Leader, ShardId};
 use crate::buffer::AccountId;
 use crate::cluster::{BrokerAddress, ClusterSnapshot, ForeignCluster};
@@ -19,7 +19,7 @@ pub struct Placement {
     pub shard: ShardId,
     /// The broker's account in the pool.
     pub account: AccountId,
-    /// Where it listens. Placements outlive a broker's absence from the snapshot.
+    /// Where it listens. Placements outlive a broker's absence from the snapshot for a while.
     pub address: BrokerAddress,
 }
 
@@ -30,8 +30,10 @@ pub struct View {
     pub generation: u64,
     /// The cluster.
     pub snapshot: Arc<ClusterSnapshot>,
-    /// Every broker that was ever seen.
-    pub placements: BTreeMap<BrokerId, Placement>,
+    /// The brokers of the cluster, and those that are not listed only since a short time.
+    pub placements: Arc<BTreeMap<BrokerId, Placement>>,
+    /// Brokers for which there was no place, and why.
+    pub left_out: Arc<BTreeMap<BrokerId, Arc<str>>>,
     /// The producer id to number batches with.
     pub identity: Option<ProducerIdentity>,
     /// Which of the ids that the producer was given that is, from 1 on.
@@ -46,37 +48,92 @@ pub struct View {
     pub last_problem: Option<Arc<str>>,
 }
 
+/// Why a lane cannot have a leader: there is nothing that could be led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// The topic does not exist.
+    Topic,
+    /// The topic was created again with so many partitions, and the lane's is not among them.
+    Partition(u32),
+}
+
 impl Shard {
-    /// A newer picture of the cluster.
+    /// A newer picture of the cluster. Only what changed in it is looked at, so that many topics
+    /// that become known one after the other cost no more than a look each.
     pub fn handle_view(&mut self, now: u64, view: Arc<View>) {
-        let is_another = view.snapshot.cluster != self.view.snapshot.cluster;
-        self.view = view;
+        let old = std::mem::replace(&mut self.view, view);
+        let view = self.view.clone();
+        let every_lane = old.identity != view.identity
+            || old.identity_ordinal != view.identity_ordinal
+            || old.identity_denied != view.identity_denied
+            || old.identity_floor != view.identity_floor
+            || old.changed_to != view.changed_to
+            || old.snapshot.cluster != view.snapshot.cluster
+            || !Arc::ptr_eq(&old.placements, &view.placements);
         self.update_brokers(now);
-        if is_another {
+        if old.snapshot.cluster != view.snapshot.cluster {
             self.leave_cluster(now);
         }
-        for index in 0..self.lanes.len() {
-            if self.lanes[index].is_some() {
-                self.follow_leader(now, LaneId(index as u32));
+        if every_lane {
+            for index in 0..self.lanes.len() {
+                if self.lanes[index].is_some() {
+                    self.follow_leader(now, LaneId(index as u32));
+                }
             }
+            return;
+        }
+        for (name, _) in view.snapshot.changed_since(&old.snapshot) {
+            let lanes: Vec<_> = self.by_topic.get(name).into_iter().flatten().copied().collect();
+            lanes.into_iter().for_each(|id| self.follow_leader(now, id));
         }
     }
 
     fn update_brokers(&mut self, now: u64) {
         let view = self.view.clone();
-        for (&id, placement) in &view.placements {
+        for (&id, placement) in view.placements.iter() {
             if placement.shard != self.id {
                 continue;
             }
             match self.broker_index(id) {
-                Some(index) => self.readdress(now, index, &placement.address),
+                Some(index) => {
+                    let broker = &mut self.brokers[index];
+                    broker.account = placement.account;
+                    broker.leaving = false;
+                    self.readdress(now, index, &placement.address);
+                }
                 None => {
                     let mut broker = Broker::new(id, placement.address.clone(), placement.account);
                     broker.cluster = view.snapshot.cluster;
+                    broker.generation = self.generation_next;
                     let index = self.brokers.insert(broker);
                     self.by_id.insert(id, index);
                 }
             }
+        }
+        let own = self.id;
+        let gone = |id| view.placements.get(&id).is_none_or(|placement| placement.shard != own);
+        let gone: Vec<_> =
+            self.brokers.iter().filter(|(_, it)| gone(it.id)).map(|(index, _)| index).collect();
+        for index in gone {
+            self.brokers[index].leaving = true;
+            self.leave_broker(now, index);
+        }
+    }
+
+    /// A broker that is in the view no longer is forgotten once nothing is in flight to it.
+    pub(super) fn leave_broker(&mut self, now: u64, index: usize) {
+        let broker = &self.brokers[index];
+        if !broker.leaving || broker.connection().is_some_and(|it| it.in_flight() > 0) {
+            return;
+        }
+        if !matches!(broker.connectivity, Connectivity::Down { .. }) {
+            self.close(now, index, "the broker is in the cluster no longer");
+        }
+        let broker = self.brokers.remove(index);
+        // Its place is used again: news of its connections is not taken for news of another's.
+        self.generation_next = self.generation_next.max(broker.generation + 1);
+        if self.by_id.get(&broker.id) == Some(&index) {
+            self.by_id.remove(&broker.id);
         }
     }
 
@@ -134,7 +191,8 @@ impl Shard {
         }
         assert!(self.lanes[index].is_none(), "a lane has one owner");
         half.lane.clear_posted();
-        self.lanes[index] = Some(super::shard::LaneEntry::new(half));
+        self.by_topic.entry(half.lane.topic.clone()).or_default().insert(id);
+        self.lanes[index] = Some(LaneEntry::new(half));
         self.lane_count += 1;
         if let (Some(entry), Some(cause)) = (&mut self.lanes[index], &self.failing) {
             // It was on its way when everything was failed.
@@ -142,6 +200,29 @@ impl Shard {
             entry.half.fail_all(cause, &mut self.wakes);
         }
         self.follow_leader(now, id);
+        self.drop_given_up(id);
+    }
+
+    /// A lane that was given up goes once nothing of it is in flight: its id is then used again.
+    pub(super) fn drop_given_up(&mut self, id: LaneId) {
+        let goes = |entry: &LaneEntry| entry.half.lane.is_given_up() && entry.half.in_flight() == 0;
+        if self.lanes.get(id.0 as usize).and_then(Option::as_ref).is_some_and(goes) {
+            drop(self.take_lane(id));
+        }
+    }
+
+    /// A lane leaves.
+    fn take_lane(&mut self, id: LaneId) -> Option<LaneEntry> {
+        let entry = self.lanes.get_mut(id.0 as usize)?.take()?;
+        self.lane_count -= 1;
+        let topic = &entry.half.lane.topic;
+        if let Some(lanes) = self.by_topic.get_mut(topic) {
+            lanes.remove(&id);
+            if lanes.is_empty() {
+                self.by_topic.remove(topic);
+            }
+        }
+        Some(entry)
     }
 
     /// Applies what the view says of a lane's leader, and looks at the lane again.
@@ -158,32 +239,40 @@ impl Shard {
         }
         half.seen = view.generation;
         half.belong_to_cluster(view.snapshot.cluster, view.identity_floor);
-        if let Some(partition) = view.snapshot.partition(&lane.topic, lane.partition) {
-            let leader = partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
-            if let Some(topic) = view.snapshot.topics.get(&lane.topic) {
-                half.belong_to(topic.id);
+        let topic = view.snapshot.topics.get(&lane.topic);
+        let index = usize::try_from(lane.partition.0).unwrap_or(usize::MAX);
+        let partition = topic.map(|topic| (topic, topic.partitions.get(index)));
+        entry.absence = match partition {
+            Some((topic, Some(partition))) => {
+                let leader =
+                    partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
+                half.belong_to(topic.id, topic.incarnation);
+                half.lead_by(leader);
+                None
             }
-            half.lead_by(leader);
+            // At another cluster, where its partitions are not known yet.
+            Some((topic, None)) if topic.count == 0 => {
+                half.lead_by(None);
+                None
+            }
+            Some((topic, None)) => Some(Absence::Partition(topic.count)),
+            None => Some(Absence::Topic),
+        };
+        if entry.absence.is_some() {
+            half.lead_by(None);
         }
         #[cfg(feature = "internals")]
-        if planted!(ForgetsUnknownTopic) && !view.snapshot.topics.contains_key(&lane.topic) {
+        if planted!(ForgetsUnknownTopic) && topic.is_none() {
             half.forget_sequences();
         }
+        let half = &mut entry.half;
         if half.leader.map(|leader| leader.broker) != old_broker {
             // What the old broker's queues still name is passed over when its turn comes.
             (entry.in_full, entry.in_part) = (false, false);
             entry.lingers_for = None;
+            entry.unknown_answers = 0;
         }
-        match half.leader.and_then(|leader| view.placements.get(&leader.broker)) {
-            Some(placement) => {
-                half.lane.set_leader_account(placement.account, true);
-                half.moving_to = Some(placement.shard).filter(|&shard| shard != own);
-            }
-            None => {
-                let account = half.lane.account();
-                half.lane.set_leader_account(account, false);
-            }
-        }
+        entry.charge_to_leader(&view, own);
         self.start_over_if_settled(id);
         let Some(entry) = self.lane_mut(id) else { return };
         let half = &mut entry.half;
@@ -200,8 +289,7 @@ impl Shard {
         let Some(entry) = self.lane_mut(id) else { return true };
         let half = &entry.half;
         let Some(shard) = half.moving_to.filter(|_| half.in_flight() == 0) else { return false };
-        let Some(entry) = self.lanes[id.0 as usize].take() else { return true };
-        self.lane_count -= 1;
+        let Some(entry) = self.take_lane(id) else { return true };
         // The new owner is named before the half is on its way: a sender that still reads the old
         // name has appended before, and the new owner looks at the lane when it arrives.
         entry.half.lane.set_owner(shard);

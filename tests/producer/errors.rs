@@ -225,14 +225,18 @@ fn a_partition_out_of_range_is_refused() {
     let producer = producer(&cluster);
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
-    for partition in [3, 4, i32::MAX as u32, u32::MAX] {
-        let error = topic.send_record(to(partition, "v")).unwrap_err();
-        assert!(
-            matches!(error.kind(), SendErrorKind::PartitionOutOfRange { partitions: 3, .. }),
-            "{error}"
-        );
-        says(&error, &["named by the record", "does not exist", "has 3"]);
+    let words = ["named by the record", "does not exist", "has 3"];
+    for partition in [3, 4, i32::MAX as u32] {
+        // Brokers are asked, unless they just were.
+        match topic.send_record(to(partition, "v")) {
+            Ok(delivery) => says(failed(delivery), &words),
+            Err(error) => says(error, &words),
+        }
     }
+    // There is no such number in Kafka.
+    let error = topic.send_record(to(u32::MAX, "v")).unwrap_err();
+    let kind = error.kind();
+    assert!(matches!(kind, SendErrorKind::PartitionOutOfRange { partitions: 3, .. }), "{error}");
     acked(topic.send_record(to(2, "v")).unwrap());
 }
 
@@ -298,18 +302,48 @@ fn contradictions_are_found_before_anything_starts() {
 }
 
 #[test]
-fn a_producer_has_a_limit_of_partitions() {
-    let cluster = EmbeddedCluster::builder().topic("few", 2).topic("many", 10).start().unwrap();
+fn c61_keys_keep_their_partitions_where_the_limit_of_lanes_is_reached() {
+    let builder_of = EmbeddedCluster::builder().topic("few", 2).topic("many", 3).topic("more", 3);
+    let cluster = builder_of.start().unwrap();
     let producer = builder(&cluster).configure(|c| c.lanes_max = 5).build().unwrap();
-    let few = producer.topic("few").unwrap();
-    acked(few.send("k", "v").unwrap());
-    let many = producer.topic("many").unwrap();
-    for _ in 0..3 {
-        let error = failed(many.send("k", "v").unwrap());
-        assert_eq!(*error.cause(), DeliveryErrorCause::TooManyLanes { lanes_max: 5 });
-        says(&error, &["many", "lanes_max", "5"]);
-        acked(few.send("k", "v").unwrap());
+    let (few, many) = (producer.topic("few").unwrap(), producer.topic("many").unwrap());
+    warm(&few, 2);
+    warm(&many, 3);
+    cluster.add_partitions("many", 12);
+    // What a partition is asked for that has no lane.
+    let error = failed(many.send_record(to(11, "v")).unwrap());
+    assert_eq!(*error.cause(), DeliveryErrorCause::TooManyLanes { lanes_max: 5 });
+    says(&error, &["many", "lanes_max", "5"]);
+    assert_eq!(many.partitions(), 12);
+    // A producer that has room says where each key belongs.
+    let roomy = super::producer(&cluster);
+    let elsewhere = roomy.topic("many").unwrap();
+    let mut refused = 0;
+    for n in 0..100_u32 {
+        let key = n.to_be_bytes();
+        let partition = acked(elsewhere.send(&key, "v").unwrap()).partition();
+        match many.send(&key, "v") {
+            Ok(delivery) => assert_eq!(acked(delivery).partition(), partition),
+            Err(error) => {
+                let partition = partition as u32;
+                let kind = SendErrorKind::TooManyLanes { partition, lanes_max: 5 };
+                assert_eq!(*error.kind(), kind);
+                says(&error, &["many", "lanes_max", "5"]);
+                assert!(partition >= 3);
+                refused += 1;
+            }
+        }
     }
+    assert!(refused > 50, "three of four partitions have no lane: {refused}");
+    // Records without a key go where they can.
+    (0..20).for_each(|_| assert!(acked(many.send((), "v").unwrap()).partition() < 3));
+    // And a topic that finds no lane at all.
+    let more = producer.topic("more").unwrap();
+    let error = failed(more.send((), "v").unwrap());
+    assert_eq!(*error.cause(), DeliveryErrorCause::TooManyLanes { lanes_max: 5 });
+    let error = more.send((), "v").unwrap_err();
+    assert!(matches!(error.kind(), SendErrorKind::TooManyLanes { lanes_max: 5, .. }), "{error}");
+    acked(few.send("k", "v").unwrap());
 }
 
 #[test]

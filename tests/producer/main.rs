@@ -17,6 +17,7 @@ mod policies;
 mod recovery;
 mod stash;
 mod steady;
+mod topics;
 
 use std::future::Future;
 use std::pin::pin;

@@ -10,13 +10,15 @@ use tidegate::batch::{
     AccumulatorConfig, CellHandle, Lane, RecordAccumulator, Refusal, ShardId, TopicLanes, take_room,
 };
 use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions};
-use tidegate::cluster::{BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery};
+use tidegate::cluster::{
+    BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery, Want,
+};
 use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
 use tidegate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
 use tidegate::shard::{
-    Action, Control, PortTable, Publisher, ReconnectBackoff, Shard, ShardConfig, ShardHost,
-    ShardParts, ShardPort, Token,
+    Action, Control, PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig,
+    ShardHost, ShardParts, ShardPort, Token,
 };
 use tidegate::sync::Doorbell;
 use tidegate::{
@@ -161,9 +163,14 @@ impl World {
             ports.set(id, ShardPort::new(64, Arc::new(Doorbell::new()), Arc::new(NoWaker)));
             Shard::new(id, shard_parts(settings, &accumulator.pool))
         });
-        let publisher = Publisher::new(accumulator.clone(), ports.clone(), settings.shards, 16);
+        let limits = PublisherLimits {
+            shards_max: settings.shards,
+            brokers_max: 16,
+            topic_idle_max: u64::MAX,
+        };
+        let publisher = Publisher::new(accumulator.clone(), ports.clone(), limits);
         let mut machine = MetadataMachine::new(metadata_config(), 1);
-        machine.handle_wanted(0, TOPIC.into());
+        machine.handle_wanted(0, TOPIC.into(), Want::Record);
         World {
             clock: VirtualClock::default(),
             model: Model::new(settings.brokers, settings.partitions),
@@ -274,6 +281,7 @@ impl World {
         let answers = self.wires.values().filter_map(|wire| Some(wire.outbound.front()?.0));
         let machine = self.machine.poll_timeout(self.now());
         let answer = self.answer.as_ref().map(|(at, _)| *at);
+        let answer = [answer, self.publisher.poll_timeout()].into_iter().flatten().min();
         shards.chain(answers).chain(machine).chain(answer).min()
     }
 
@@ -323,7 +331,8 @@ impl World {
             self.answer = Some((now + LATENCY, answer));
         }
         self.published = self.picture();
-        self.publisher.publish(&mut self.machine, &mut AllThere);
+        self.publisher.fail_unknown(now, &mut self.machine);
+        self.publisher.publish(now, &mut self.machine, &mut AllThere);
     }
 
     /// What a view is made of: news is published when it changes.
@@ -502,6 +511,9 @@ impl World {
                     port.send(Control::Lane(half));
                 }
                 Action::RefreshMetadata => self.machine.handle_refresh_wanted(),
+                Action::WantTopic(topic) => {
+                    self.machine.handle_wanted(now, topic, Want::Lane);
+                }
                 Action::Hint(hint) => {
                     self.note(Event::Hinted);
                     self.machine.handle_hint(&hint);
@@ -607,6 +619,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         producer_id_idle_max: 900 * SECOND,
         linger: settings.linger,
         delivery_timeout: 120 * SECOND,
+        topic_unknown_max: 30 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,
         part_filled_floor: MS / 10,
         request_bytes: settings.request_bytes_max.min(1 << 20),

@@ -8,11 +8,12 @@ use tidegate::batch::{
     take_room,
 };
 use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
-use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine};
+use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, Want};
 use tidegate::connection::ConnectionConfig;
 use tidegate::protocol::records::RecordParts;
 use tidegate::shard::{
-    PortTable, Publisher, ReconnectBackoff, Shard, ShardConfig, ShardHost, ShardParts, ShardPort,
+    PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig, ShardHost,
+    ShardParts, ShardPort,
 };
 use tidegate::sync::Doorbell;
 use tidegate::{ClusterChange, Compression, ExponentialBackoff, PartitionRequest, Partitioner};
@@ -73,13 +74,15 @@ impl Client {
         let mut machine = MetadataMachine::new(metadata_config(plan), plan.seed);
         let topics = (0..plan.topics.len()).map(|index| {
             let to_zero: Arc<dyn Partitioner> = Arc::new(|_: &PartitionRequest<'_>| 0);
-            machine.handle_wanted(0, name(index).into());
+            machine.handle_wanted(0, name(index).into(), Want::Record);
             accumulator.topic(&name(index), || to_zero)
         });
+        let limits =
+            PublisherLimits { shards_max: plan.shards, brokers_max: 16, topic_idle_max: u64::MAX };
         Client {
             clock: VirtualClock::default(),
             topics: topics.collect(),
-            publisher: Publisher::new(accumulator.clone(), ports.clone(), plan.shards, 16),
+            publisher: Publisher::new(accumulator.clone(), ports.clone(), limits),
             accumulator,
             ports,
             shards,
@@ -181,6 +184,7 @@ fn shard_config(plan: &Plan) -> ShardConfig {
         producer_id_idle_max: settings.producer_id_idle_max,
         linger: settings.linger,
         delivery_timeout: settings.delivery_timeout,
+        topic_unknown_max: 10_000 * MS,
         request_timeout_ms: settings.broker_timeout_ms,
         part_filled_floor: MS / 10,
         request_bytes: settings.request_bytes_max,

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use tidegate::cluster::{BrokerAddress, ChannelId, LeaderHint, MetadataQuery};
+use tidegate::cluster::{BrokerAddress, ChannelId, LeaderHint, MetadataQuery, Want};
 use tidegate::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
 use tidegate::shard::{Action, Control, Token};
 
@@ -142,6 +142,10 @@ impl World {
                     port.expect("views name shards that exist").send(Control::Lane(half));
                 }
                 Action::RefreshMetadata => self.client.machine.handle_refresh_wanted(),
+                Action::WantTopic(topic) => {
+                    let now = self.now();
+                    self.client.machine.handle_wanted(now, topic, Want::Lane);
+                }
                 Action::Hint(hint) => {
                     if self.trace {
                         self.note(format_args!("{hint:?}"));
@@ -216,8 +220,8 @@ impl World {
                 self.ask(id, query);
             }
         }
-        self.client.publisher.publish(&mut self.client.machine, &mut self.client.host);
         self.client.publisher.fail_unknown(now, &mut self.client.machine);
+        self.client.publisher.publish(now, &mut self.client.machine, &mut self.client.host);
     }
 
     fn connect_channel(&mut self, id: ChannelId, address: &BrokerAddress) {

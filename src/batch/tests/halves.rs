@@ -404,11 +404,11 @@ fn c12_a_new_producer_id_reaches_lanes_whose_window_is_empty() {
 fn c19_a_recreated_topic_gets_a_new_epoch_and_sequences_from_zero() {
     let bench = Bench::new(1 << 20, 1 << 14);
     let mut half = proved(&bench);
-    half.belong_to(TopicId([1; 16]));
+    half.belong_to(TopicId([1; 16]), 1);
     bench.sealed(&half.lane, b"old");
     let batch = drain(&mut half);
     assert_eq!(number(&batch), (0, 1));
-    half.belong_to(TopicId([2; 16]));
+    half.belong_to(TopicId([2; 16]), 1);
     for rules in [RULES, DrainRules { idempotent: false, ..RULES }] {
         assert_eq!(half.drainable(0, rules), Drainable::Later, "an attempt at the old one is open");
     }
@@ -420,7 +420,7 @@ fn c19_a_recreated_topic_gets_a_new_epoch_and_sequences_from_zero() {
 fn c19_what_an_old_topic_refused_is_offered_to_the_new_one_before_what_comes_later() {
     let bench = Bench::new(1 << 20, 1 << 14);
     let mut half = proved(&bench);
-    half.belong_to(TopicId([1; 16]));
+    half.belong_to(TopicId([1; 16]), 1);
     for value in ["a", "b"] {
         bench.sealed(&half.lane, value.as_bytes());
     }
@@ -429,7 +429,7 @@ fn c19_what_an_old_topic_refused_is_offered_to_the_new_one_before_what_comes_lat
     half.settle_refused(refused);
     half.settle_for_retry(unanswered);
     // Its log knows nothing of the producer, and may take any sequence: "b" before "a".
-    half.belong_to(TopicId([2; 16]));
+    half.belong_to(TopicId([2; 16]), 1);
     assert_eq!(number(&drain(&mut half)), (0, 1), "the earlier one, under its old triple");
 }
 

@@ -182,11 +182,14 @@ fn c42_a_topic_and_a_partition_that_come_after_close_take_no_record() {
 }
 
 #[test]
-fn the_limit_of_lanes_is_an_error() {
+fn there_are_no_more_lanes_than_the_limit() {
     let bench = Bench::new(1 << 20, 1 << 14);
-    let (topic, _halves) = bench.topic("t", 100);
-    let refused = bench.accumulator.new_lanes(&topic, 101, |_| ShardId(0));
-    assert_eq!(refused.err(), Some(TooManyLanes { lanes_max: 100 }));
+    let (topic, _halves) = bench.topic("t", 98);
+    let halves = bench.accumulator.new_lanes(&topic, 105, |_| ShardId(0));
+    let partitions: Vec<_> = halves.iter().map(|half| half.lane.partition.0).collect();
+    assert_eq!(partitions, [98, 99]);
+    topic.grow(halves.iter().map(|half| half.lane.clone()));
+    assert!(bench.accumulator.new_lanes(&topic, 105, |_| ShardId(0)).is_empty());
 }
 
 #[test]

@@ -84,8 +84,9 @@ impl Bench {
     #[expect(clippy::vec_box, reason = "halves live in boxes")]
     pub fn grow(&self, topic: &TopicLanes, partitions: u32) -> Vec<Box<LaneHalf>> {
         let halves = self.accumulator.new_lanes(topic, partitions, |_| ShardId(0));
-        let halves = halves.expect("the test stays below lanes_max");
+        assert_eq!(topic.lane_count() as usize + halves.len(), partitions as usize, "lanes_max");
         topic.grow(halves.iter().map(|half| half.lane.clone()));
+        topic.set_partitions(partitions);
         halves
     }
 

@@ -5,10 +5,11 @@ use std::sync::{OnceLock, Weak};
 use std::task::{Context, Wake, Waker};
 
 use super::*;
+use crate::cluster::Want;
 use crate::cluster::tests::{LIMIT, machine};
 use crate::policy::PartitionRequest;
 use crate::protocol::records::Header;
-use crate::shard::{PortTable, Publisher};
+use crate::shard::{PortTable, Publisher, PublisherLimits};
 use crate::sync::Outcome;
 
 fn destination() -> Destination {
@@ -140,7 +141,7 @@ fn draining_stops_at_its_budget_and_goes_on_where_it_stopped() {
     let sent: Vec<Vec<u8>> = (0..50).map(|i| vec![i; 500]).collect();
     let handles: Vec<_> = sent.iter().map(|value| stash_value(&bench, &topic, value)).collect();
     let mut half = bench.grow(&topic, 1).remove(0);
-    topic.set_known(&topic.lock_stash());
+    topic.set_known(&topic.lock_stash(), 1);
     assert_eq!(topic.state(), TopicState::Draining);
     let mut calls = 1;
     while drain_all(&bench, &topic, 2_000) == Drained::More {
@@ -238,11 +239,12 @@ fn c18_what_comes_later_to_an_unknown_topic_has_a_limit_of_its_own() {
     let mut machine = machine(&[], true);
     let limit = 4 * LIMIT;
     let ports = PortTable::new(1);
-    let mut publisher = Publisher::new(bench.accumulator.clone(), ports, 1, 16);
+    let limits = PublisherLimits { shards_max: 1, brokers_max: 16, topic_idle_max: u64::MAX };
+    let mut publisher = Publisher::new(bench.accumulator.clone(), ports, limits);
     let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
     // Nobody answers, and the topic is mentioned once.
     let old = stash(&bench, &topic, None, 0, &parts);
-    machine.handle_wanted(0, "t".into());
+    machine.handle_wanted(0, "t".into(), Want::Record);
     let young = stash(&bench, &topic, None, 5_000 * MS, &parts);
     publisher.fail_unknown(limit, &mut machine);
     assert!(old.error().is_some() && young.try_outcome().is_none());

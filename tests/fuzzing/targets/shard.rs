@@ -98,8 +98,8 @@ impl Driven {
         let port = ShardPort::new(PARTITIONS, Arc::new(Doorbell::new()), Arc::new(NoWaker));
         port.send(Control::View(Arc::new(view(account))));
         let halves = accumulator.new_lanes(&topic, PARTITIONS as u32, |_| ShardId(0));
-        let halves = halves.expect("it is the limit");
         topic.grow(halves.iter().map(|half| half.lane.clone()));
+        topic.set_partitions(PARTITIONS as u32);
         halves.into_iter().for_each(|half| port.send(Control::Lane(half)));
         ports.set(ShardId(0), port);
         let (connecting, connected) = (None, None);
@@ -246,7 +246,10 @@ impl Driven {
                     assert_eq!(self.connected.take(), Some(token), "it closes what is open");
                 }
                 Action::SendLane { .. } => panic!("there is no other shard"),
-                Action::RefreshMetadata | Action::Hint(_) | Action::NewIdentity(_) => {}
+                Action::RefreshMetadata
+                | Action::WantTopic(_)
+                | Action::Hint(_)
+                | Action::NewIdentity(_) => {}
             }
         }
     }
@@ -276,6 +279,7 @@ fn view(account: AccountId) -> View {
     let partition = PartitionView { leader: Some(BROKER), epoch: 0 };
     let topic = TopicView {
         id: TopicId::ZERO,
+        incarnation: 1,
         partitions: vec![partition; PARTITIONS],
         replaced: TopicId::ZERO,
         count: PARTITIONS as u32,
@@ -285,13 +289,14 @@ fn view(account: AccountId) -> View {
         cluster: 0,
         cluster_id: None,
         brokers: [(BROKER, address.clone())].into(),
-        topics: [(TOPIC.into(), topic)].into(),
+        topics: [(TOPIC.into(), Arc::new(topic))].into(),
     };
     let placement = Placement { shard: ShardId(0), account, address };
     View {
         generation: 1,
         snapshot: Arc::new(snapshot),
-        placements: [(BROKER, placement)].into(),
+        placements: Arc::new([(BROKER, placement)].into()),
+        left_out: Arc::default(),
         identity: Some(ProducerIdentity { id: 7, epoch: 0 }),
         identity_ordinal: 1,
         identity_floor: 0,
@@ -317,6 +322,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
         producer_id_idle_max: 900_000_000_000,
         linger: 0,
         delivery_timeout: DELIVERY_TIMEOUT,
+        topic_unknown_max: DELIVERY_TIMEOUT,
         request_timeout_ms: (REQUEST_TIMEOUT / MS) as i32,
         part_filled_floor: MS / 10,
         request_bytes: 1 << 20,
