@@ -37,6 +37,8 @@ mod stalled;
 mod streams;
 #[path = "real_kafka/tools.rs"]
 mod tools;
+#[path = "real_kafka/topics.rs"]
+mod topics;
 #[path = "real_kafka/truncated.rs"]
 mod truncated;
 
@@ -66,6 +68,9 @@ const TESTS: &[Test] = &[
     Test { name: "all_brokers_stand_still_and_go_on", run: stalled::all_brokers },
     Test { name: "one_broker_of_three_stands_still", run: stalled::one_broker },
     Test { name: "nobody_waits_for_linger_under_pressure", run: many_partitions::steady },
+    Test { name: "f54_a_deleted_topic_leaves_others_their_rate", run: topics::f54_deleted_topic },
+    Test { name: "c60_a_partition_just_added_is_used_by_number", run: topics::c60_added_partition },
+    Test { name: "c58_a_topic_without_id_comes_back_smaller", run: topics::c58_recreated_smaller },
     Test {
         name: "c47_f40_acks_0_loses_what_was_on_the_way_when_the_leader_moves",
         run: moved::f40_acks_0_and_a_moved_leader,

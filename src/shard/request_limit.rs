@@ -2,10 +2,10 @@
 //!
 //! A broker that finds a request longer than its `socket.request.max.bytes` closes the connection
 //! without a word, and proxies do the same. The same batches would be lost again for ever. So once
-//! two connections were lost in a row while the broker had the same batches to answer next, requests
-//! are halved and go one at a time, until one is answered or, with acks=0, written. The length that
-//! was lost bounds requests for ten minutes; one that no broker would refuse, until the first answer:
-//! a broker that ended twice by chance looks the same.
+//! two connections were lost while the broker had the same batches to answer next, requests are
+//! halved and go one at a time, until one is answered or, with acks=0, written. The length that was
+//! lost bounds requests for ten minutes; one that no broker would refuse, until the first answer: a
+//! broker that ended twice by chance looks the same.
 
 use std::fmt;
 

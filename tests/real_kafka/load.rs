@@ -71,6 +71,13 @@ impl Load {
         assert!(went_on, "{acked} of {more} records acknowledged in {limit:?}; {error:?}");
     }
 
+    /// Records acknowledged a second, while `span` passes.
+    pub fn rate(&self, span: Duration) -> f64 {
+        let (start, before) = (Instant::now(), self.acked());
+        thread::sleep(span);
+        (self.acked() - before) as f64 / start.elapsed().as_secs_f64()
+    }
+
     /// Ends sending and waits until every delivery is resolved.
     #[track_caller]
     pub fn settle(&mut self, limit: Duration) {
