@@ -529,8 +529,15 @@ impl Connection {
         };
         let text = match request.kind {
             RequestKind::ApiVersions => {
-                let version = request.version;
-                let told = format!("ApiVersions v{version} was not answered in time");
+                let (first, longest) = (self.config.handshake_timeout, self.config.request_timeout);
+                let patience = self.config.peers.patience(now, &self.peer, first, longest);
+                let setting = if patience == longest {
+                    "request_timeout"
+                } else {
+                    "connection_setup_timeout"
+                };
+                let patience = Duration::from_nanos(patience);
+                let told = format!("ApiVersions was not answered within {setting} = {patience:?}");
                 self.handle_refused(now, told)
             }
             kind => {

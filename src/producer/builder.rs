@@ -327,12 +327,23 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
     }
 }
 
+/// How long the kernel tries in vain. Where brokers answer, requests have a timeout of their own,
+/// and the kernel is only to notice what that cannot. It must not be quicker: a peer that reads
+/// slowly, with a small window, is out of room all the time by the kernel's count, although bytes
+/// leave.
+fn user_timeout(config: &ProducerConfig) -> Duration {
+    match config.acks {
+        Acks::None => config.request_timeout,
+        Acks::Leader | Acks::All => config.request_timeout.max(config.delivery_timeout),
+    }
+}
+
 fn socket_options(config: &ProducerConfig) -> SocketOptions {
     SocketOptions {
         send_buffer: config.send_buffer,
         receive_buffer: config.receive_buffer,
         keepalive: config.tcp_keepalive,
-        user_timeout: config.request_timeout,
+        user_timeout: user_timeout(config),
         setup_timeout: nanos(config.connection_setup_timeout),
         setup_timeout_max: nanos(config.connection_setup_timeout_max),
         reconnect: reconnect_backoff(config),

@@ -230,8 +230,8 @@ fn c28_a_request_that_was_not_written_whole_was_not_sent() {
     assert_eq!(stage.cluster.high_watermark("t", 0), 1);
 }
 
-/// A link that carries so many bytes a second towards a broker, and whose far end has room for
-/// little more: what it did not take stays in the client's kernel.
+/// A link that carries so many bytes a second towards a broker, and whose far end has room for half
+/// a second's bytes: what it did not take stays in the client's kernel.
 struct SlowLink {
     listener: socket2::Socket,
     address: std::net::SocketAddr,
@@ -241,7 +241,7 @@ impl SlowLink {
     fn to(broker: std::net::SocketAddr, bytes_per_second: usize) -> SlowLink {
         use socket2::{Domain, Socket, Type};
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.set_recv_buffer_size(16 << 10).unwrap();
+        listener.set_recv_buffer_size(4 << 10).unwrap();
         listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         listener.listen(16).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
