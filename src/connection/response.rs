@@ -29,7 +29,10 @@ pub(super) fn parse(
             RequestKind::ApiVersions => {
                 Parsed::ApiVersions(ApiVersionsResponse::decode(version, body)?)
             }
-            RequestKind::Metadata => Parsed::Metadata(MetadataResponse::decode(version, body)?),
+            RequestKind::Metadata => {
+                let response = MetadataResponse::decode(version, body)?;
+                Parsed::Metadata(response.with_reliable_epochs(version))
+            }
             RequestKind::InitProducerId => {
                 Parsed::InitProducerId(InitProducerIdResponse::decode(version, body)?)
             }

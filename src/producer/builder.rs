@@ -260,7 +260,7 @@ fn pool_options(config: &ProducerConfig) -> BufferPoolOptions {
     BufferPoolOptions {
         bytes: config.buffer_memory,
         // The two fixed accounts besides the brokers', and those of brokers that are just gone.
-        accounts_max: config.brokers_max + 2 + config.brokers_max.min(LEAVING_MAX),
+        accounts_max: (config.brokers_max + 2 + LEAVING_MAX).min(usize::from(u16::MAX)),
         high: config.high_watermark,
         low: config.low_watermark,
         stash_bytes_min: config.stash_bytes_min(),

@@ -17,6 +17,9 @@ const ID_BYTES: usize = 4;
 /// The first version in which topics may be asked for by id; brokers refuse ids in v10 and v11.
 const VERSION_IDS_MIN: i16 = 12;
 
+/// The first version, that of Kafka 2.4, whose leader epochs are to be relied on.
+const VERSION_EPOCHS_MIN: i16 = 9;
+
 /// Asks for the cluster's brokers and for topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetadataRequest<'a> {
@@ -172,6 +175,20 @@ impl MetadataResponse {
     }
 }
 
+impl MetadataResponse {
+    /// Without the leader epochs of a response of a version in which they are not to be relied on:
+    /// brokers that are that old tell outdated ones while a partition is reassigned, as the Java
+    /// client has it.
+    #[must_use]
+    pub fn with_reliable_epochs(mut self, version: i16) -> Self {
+        if version < VERSION_EPOCHS_MIN {
+            let partitions = self.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            partitions.for_each(|partition| partition.leader_epoch = -1);
+        }
+        self
+    }
+}
+
 fn broker(r: &mut Reader<'_>) -> Result<BrokerMetadata, DecodeError> {
     let id = BrokerId(r.i32("node_id")?);
     let host = r.string("host")?.to_owned();
@@ -234,6 +251,30 @@ fn broker_if_any(id: i32) -> Option<BrokerId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn c58_leader_epochs_count_from_metadata_v9_on() {
+        for (version, epoch) in [(7, -1), (8, -1), (9, 5), (13, 5)] {
+            let partition = PartitionMetadata {
+                error: ErrorCode::NONE,
+                partition: PartitionId(0),
+                leader: Some(BrokerId(1)),
+                leader_epoch: 5,
+                replicas: Vec::new(),
+                isr: Vec::new(),
+            };
+            let topic = TopicMetadata {
+                error: ErrorCode::NONE,
+                name: Some("t".to_owned()),
+                id: TopicId::ZERO,
+                is_internal: false,
+                partitions: vec![partition],
+            };
+            let response = MetadataResponse { topics: vec![topic], ..Default::default() };
+            let response = response.with_reliable_epochs(version);
+            assert_eq!(response.topics[0].partitions[0].leader_epoch, epoch, "version {version}");
+        }
+    }
 
     #[test]
     fn all_none_and_some_topics_are_three_different_requests() {

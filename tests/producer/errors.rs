@@ -339,10 +339,16 @@ fn c61_keys_keep_their_partitions_where_the_limit_of_lanes_is_reached() {
     (0..20).for_each(|_| assert!(acked(many.send((), "v").unwrap()).partition() < 3));
     // And a topic that finds no lane at all.
     let more = producer.topic("more").unwrap();
-    let error = failed(more.send((), "v").unwrap());
-    assert_eq!(*error.cause(), DeliveryErrorCause::TooManyLanes { lanes_max: 5 });
-    let error = more.send((), "v").unwrap_err();
-    assert!(matches!(error.kind(), SendErrorKind::TooManyLanes { lanes_max: 5, .. }), "{error}");
+    eventually("it is known, and send says so at once", || match more.send((), "v") {
+        Ok(stashed) => {
+            let cause = DeliveryErrorCause::TooManyLanes { lanes_max: 5 };
+            assert_eq!(*failed(stashed).cause(), cause);
+            false
+        }
+        Err(error) => {
+            matches!(error.kind(), SendErrorKind::TooManyLanes { lanes_max: 5, .. })
+        }
+    });
     acked(few.send("k", "v").unwrap());
 }
 
