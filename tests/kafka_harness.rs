@@ -312,7 +312,8 @@ fn behind_proxies(kafka: &Kafka) {
         .expect("an address is all it needs");
     let to = producer.topic(&topic).expect("the name is legal");
     for proxy in &proxies {
-        proxy.script(|frame| match frame.answers(proxy::api::PRODUCE) && frame.nth == 2 {
+        // A connection begins with ApiVersions and Metadata: the second answer to Produce.
+        proxy.script(|frame| match frame.answers(proxy::api::PRODUCE) && frame.nth == 3 {
             true => proxy::Act::CutAt(0),
             false => proxy::Act::Pass,
         });
