@@ -291,6 +291,11 @@ fn to_peer(response: &MetadataResponse) -> peer::MetadataResponse {
         .with_topics(topics.collect())
 }
 
+fn software_word() -> impl Strategy<Value = String> {
+    ("[A-Za-z0-9]", "[A-Za-z0-9.-]{0,8}", "[A-Za-z0-9]")
+        .prop_map(|(first, middle, last)| format!("{first}{middle}{last}"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
@@ -381,7 +386,8 @@ proptest! {
 
     #[test]
     fn api_versions_both_ways(
-        (name, release) in (text(), text()),
+        // Words that brokers accept (KIP-511) go as they are.
+        (name, release) in (software_word(), software_word()),
         error in any::<i16>(),
         throttle in any::<i32>(),
         ranges in prop::collection::btree_map(any::<i16>(), any::<(i16, i16)>(), 0..20),
