@@ -147,8 +147,10 @@ pub struct ProducerConfig {
     /// Metadata is asked for again at this age, errors or not. Default: 5 min. Lower it to notice
     /// new partitions sooner. `metadata.max.age.ms`.
     pub metadata_max_age: Duration,
-    /// Accepted and checked for the sake of Kafka's configurations, without effect yet: every topic
-    /// that was used is asked for until the producer closes. Default: 5 min, at least 5 s.
+    /// A topic that nothing was sent to for so long is not asked about any more; its next record
+    /// asks for it again, and waits for the answer. If nobody has a handle to it then it is
+    /// forgotten with its partitions, which count against `lanes_max`. Default: 5 min, at least
+    /// 5 s. Raise it where topics are used seldom and their first record must not wait.
     /// `metadata.max.idle.ms`.
     pub metadata_max_idle: Duration,
     /// The least time between two metadata requests, and their interval while a partition has lost
@@ -193,8 +195,9 @@ pub struct ProducerConfig {
     /// 65,536. Each event loop keeps a queue of so many ids, 16 bytes each.
     /// `tidegate.lanes.max`.
     pub lanes_max: usize,
-    /// Brokers that a producer may know in all. Default: 1,024. Each costs an account and a
-    /// connection's state, a few KiB. `tidegate.brokers.max`.
+    /// Brokers that a producer may know at one time. Default: 1,024. Each costs an account and a
+    /// connection's state, a few KiB; one that has left the cluster gives both back.
+    /// `tidegate.brokers.max`.
     pub brokers_max: usize,
     /// Bytes charged to a broker above which it is not writable. Default: `None`: twice what is
     /// free in the pool, eight times while only one broker is known, so that one that stalls leaves

@@ -76,17 +76,6 @@ macro_rules! field {
     };
 }
 
-/// As [`field`], for what is accepted for the sake of existing files only.
-macro_rules! without_effect {
-    ($name:literal, $field:ident, $read:ident, $why:literal) => {
-        ($name, |draft, setting| {
-            draft.config.$field = setting.$read()?.into();
-            log::warn!(concat!($name, " has no effect in this client: ", $why));
-            Ok(())
-        })
-    };
-}
-
 /// The names of Kafka's own `ProducerConfig`.
 pub(super) const KAFKA: &[Property] = &[
     ("bootstrap.servers", |draft, setting| {
@@ -123,12 +112,7 @@ pub(super) const KAFKA: &[Property] = &[
     field!("socket.connection.setup.timeout.max.ms", connection_setup_timeout_max, milliseconds),
     field!("connections.max.idle.ms", connections_max_idle, milliseconds_or_never),
     field!("metadata.max.age.ms", metadata_max_age, milliseconds),
-    without_effect!(
-        "metadata.max.idle.ms",
-        metadata_max_idle,
-        milliseconds,
-        "every topic that was used is asked for until the producer closes"
-    ),
+    field!("metadata.max.idle.ms", metadata_max_idle, milliseconds),
     field!("send.buffer.bytes", send_buffer, socket_buffer),
     field!("receive.buffer.bytes", receive_buffer, socket_buffer),
     ("compression.type", |draft, setting| {

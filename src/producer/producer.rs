@@ -190,7 +190,7 @@ impl Producer {
         Memory { capacity: pool.capacity(), free: pool.free_bytes() }
     }
 
-    /// The level of every broker that was seen; none in a fork's child.
+    /// The level of every broker of the cluster; none in a fork's child.
     pub fn broker_levels(&self) -> Vec<BrokerLevels> {
         if !self.0.running.shared.born.is_current() {
             return Vec::new();
