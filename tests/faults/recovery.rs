@@ -1,6 +1,8 @@
 //! Errors that brokers answer with, brokers that move, and what the client does on its own
 //! connections.
 
+use std::sync::mpsc;
+
 use tidegate::Acks;
 use tidegate::embedded::{EmbeddedRecord, Fault};
 
@@ -139,21 +141,37 @@ fn f12_a_throttle_is_no_timeout() {
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
     let accepted = stage.proxy(1).seen().accepted;
-    // Like a real broker it tells of three seconds, and reads nothing for as long.
-    let mut answered = 0;
+    // Like a real broker it tells of three seconds, and reads nothing for as long: the answer to a
+    // request that was on its way by then comes late.
+    let (mut asked, mut answered, mut late) = (0, 0, None);
+    let (tells, told) = mpsc::channel();
     stage.proxy(1).script(move |frame| {
+        asked += usize::from(frame.asks(api::PRODUCE));
         if !frame.answers(api::PRODUCE) {
             return Act::Pass;
         }
         answered += 1;
-        match answered {
-            1 => rewrite::produce(frame, |response| response.throttle_time_ms = 3_000),
-            2 => Act::Delay(millis(2_500)),
-            _ => Act::Pass,
+        if late.is_none() && asked > answered {
+            late = Some(answered + 1);
+            return rewrite::produce(frame, |response| {
+                response.throttle_time_ms = 3_000;
+                tells.send(response.responses[0].partition_responses[0].base_offset).unwrap();
+            });
         }
+        if late == Some(answered) { Act::Delay(millis(2_500)) } else { Act::Pass }
     });
     let start = Instant::now();
-    let sent: Vec<_> = (0..30).map(|n| send(&topic, 0, n.to_string())).collect();
+    let mut sent = Vec::new();
+    let offset = loop {
+        assert!(start.elapsed() < LONG, "two requests are never in flight together");
+        sent.push(send(&topic, 0, sent.len().to_string()));
+        if let Ok(offset) = told.try_recv() {
+            break offset;
+        }
+    };
+    // Each has a request of its own, behind that of `warm`.
+    assert_eq!(acked(sent.remove(offset as usize - 1).delivery).offset(), Some(offset));
+    sent.push(send(&topic, 0, "when the client knows".to_owned()));
     stage.judge_all_acked(sent);
     assert!(start.elapsed() >= secs(3), "nothing was sent meanwhile: {:?}", start.elapsed());
     assert_eq!(stage.proxy(1).seen().accepted, accepted, "no connection was given up");
