@@ -24,6 +24,15 @@ pub(super) enum Connectivity {
     Up(Box<Connection>),
 }
 
+/// A lane in a queue of its broker. Once the lane has another leader, or has left, the entry is
+/// passed over, also when the lane is back: it is then in the queue by another entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Queued {
+    pub lane: LaneId,
+    /// See `LaneEntry::visit`.
+    pub visit: u32,
+}
+
 /// One broker as a shard sees it.
 pub(super) struct Broker {
     pub id: BrokerId,
@@ -42,11 +51,11 @@ pub(super) struct Broker {
     /// How long to wait after attempts to connect that failed since the last success.
     pub waits: ReconnectWaits,
     /// Lanes with a sealed batch, in the order they got ready.
-    pub full: VecDeque<LaneId>,
+    pub full: VecDeque<Queued>,
     /// The same, for lanes whose own partition answered with an error after a wait.
-    pub suspect: VecDeque<LaneId>,
+    pub suspect: VecDeque<Queued>,
     /// Lanes with a part-filled batch that may go as soon as the connection is idle enough.
-    pub part: VecDeque<LaneId>,
+    pub part: VecDeque<Queued>,
     /// Lanes whose open batch lingers, and until when, in that order. A lane that moved away is in
     /// it still, and passed over.
     pub lingering: VecDeque<(u64, LaneId)>,

@@ -1,11 +1,11 @@
 //! Deadlines: every delivery resolves within `delivery_timeout`, whatever state its lane is in.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::shard::{Shard, TimerKind};
+use super::shard::Shard;
+use super::timers::TimerKind;
 use crate::batch::LaneId;
 use crate::connection::Connection;
 use crate::error::DeliveryErrorCause;
@@ -27,7 +27,7 @@ impl Shard {
         }
         if let Some(deadline) = entry.half.next_deadline(timeout) {
             entry.expiry_armed = true;
-            self.timers.push(Reverse((deadline, TimerKind::Expiry, id)));
+            self.set_timer(deadline, TimerKind::Expiry, id);
         }
     }
 
@@ -72,7 +72,7 @@ impl Shard {
             entry.expiry_armed = true;
             // A sender may hold the batch that is due: it seals and posts, or the timer repeats.
             let deadline = deadline.max(now + 1_000_000);
-            self.timers.push(Reverse((deadline, TimerKind::Expiry, id)));
+            self.set_timer(deadline, TimerKind::Expiry, id);
         }
         self.examine(now, id);
     }

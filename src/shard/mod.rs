@@ -23,7 +23,7 @@
 //! * `request_limit`: shorter requests, where long ones are lost.
 //! * `settle`, `verdict`: what a response or a lost connection means for each batch.
 //! * `unfit`: what a broker is too old for.
-//! * `expiry`: what a deadline means for it.
+//! * `timers`, `expiry`: deadlines, and what they mean for it.
 //!
 //! [`Connection`]: crate::connection::Connection
 
@@ -47,6 +47,7 @@ mod settle;
 #[allow(clippy::module_inception)]
 mod shard;
 mod short;
+mod timers;
 mod unfit;
 mod verdict;
 mod view;

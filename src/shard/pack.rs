@@ -6,7 +6,9 @@
 //! broker answers a connection's requests one after the other, so a third small one would gain
 //! nothing.
 
-use super::broker::Broker;
+use std::collections::VecDeque;
+
+use super::broker::{Broker, Queued};
 use super::shard::Shard;
 use crate::batch::{Batch, Lane, LaneId};
 use crate::connection::{InFlightBatch, Request, RequestKind};
@@ -164,15 +166,17 @@ impl Shard {
             if self.is_full(request, *bytes) {
                 return;
             }
-            let Some(&id) = queue_of(&mut self.brokers[index], queue).front() else { return };
-            if !self.fits(id, index, request, *bytes) {
+            let Some(&queued) = queue_of(&mut self.brokers[index], queue).front() else { return };
+            let id = queued.lane;
+            if self.visiting(queued).is_some() && !self.fits(id, index, request, *bytes) {
                 return;
             }
             queue_of(&mut self.brokers[index], queue).pop_front();
-            let Some(entry) = self.lane_mut(id) else { continue };
+            let Some(entry) = self.visiting(queued) else { continue };
             if entry.in_request == serial {
-                queue_of(&mut self.brokers[index], queue).push_front(id);
-                return;
+                // Its part-filled batch is in the request; the others behind it go all the same.
+                queue_of(&mut self.brokers[index], queue).push_back(queued);
+                continue;
             }
             entry.in_full = false;
             self.take_batch(now, id, index, request, bytes);
@@ -191,14 +195,15 @@ impl Shard {
             if self.is_full(request, *bytes) {
                 return;
             }
-            let Some(id) = self.brokers[index].part.pop_front() else { return };
-            let Some(entry) = self.lane_mut(id) else { continue };
+            let Some(queued) = self.brokers[index].part.pop_front() else { return };
+            let id = queued.lane;
+            let Some(entry) = self.visiting(queued) else { continue };
             entry.in_part = false;
             // A sealed batch has gone, or will: the part-filled one behind it takes its own turn.
             if entry.in_full || entry.in_request == serial {
                 if !entry.in_full {
                     entry.in_part = true;
-                    self.brokers[index].part.push_back(id);
+                    self.brokers[index].part.push_back(queued);
                 }
                 continue;
             }
@@ -332,7 +337,7 @@ fn bytes_around(lane: &Lane) -> usize {
     PRODUCE_AROUND_BATCH_MAX + lane.topic.len()
 }
 
-fn queue_of(broker: &mut Broker, queue: Queue) -> &mut std::collections::VecDeque<LaneId> {
+fn queue_of(broker: &mut Broker, queue: Queue) -> &mut VecDeque<Queued> {
     match queue {
         Queue::Full => &mut broker.full,
         Queue::Suspect => &mut broker.suspect,

@@ -1,10 +1,10 @@
 //! Which lanes may be sent, and when a part-filled batch is sealed.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::broker::Connectivity;
-use super::shard::{Action, Shard, TimerKind, Token};
+use super::broker::{Connectivity, Queued};
+use super::shard::{Action, Shard, Token};
+use super::timers::TimerKind;
 use super::view::Absence;
 use crate::batch::{Drainable, LaneId};
 use crate::connection::Connection;
@@ -46,7 +46,7 @@ impl Shard {
                 // One timer per backoff, however often senders post the lane meanwhile.
                 if entry.backoff_armed != at {
                     entry.backoff_armed = at;
-                    self.timers.push(Reverse((at, TimerKind::Examine, id)));
+                    self.set_timer(at, TimerKind::Examine, id);
                 }
                 return;
             }
@@ -70,15 +70,16 @@ impl Shard {
         }
         if entry.half.has_sealed() {
             entry.in_full = true;
-            let suspect = entry.half.suspect;
+            let (suspect, queued) = (entry.half.suspect, entry.queued());
             let broker = &mut self.brokers[index];
             let queue = if suspect { &mut broker.suspect } else { &mut broker.full };
-            queue.push_back(id);
+            queue.push_back(queued);
         } else if let Some(since) = entry.half.lane.open_since() {
             if linger == 0 {
                 if !entry.in_part {
                     entry.in_part = true;
-                    self.brokers[index].part.push_back(id);
+                    let queued = entry.queued();
+                    self.brokers[index].part.push_back(queued);
                 }
             } else if entry.lingers_for != Some(since) {
                 entry.lingers_for = Some(since);
@@ -250,14 +251,13 @@ impl Shard {
     /// Lanes that moved away wait for this broker no longer: it may never come back.
     fn forget_moved_lanes(&mut self, index: usize) {
         let (broker, lanes) = (&mut self.brokers[index], &self.lanes);
-        let id = broker.id;
-        let leads = |lane: &LaneId| {
-            let entry = lanes.get(lane.0 as usize).and_then(Option::as_ref);
-            entry.and_then(|entry| entry.half.leader).is_some_and(|leader| leader.broker == id)
+        let waits = |queued: &Queued| {
+            let entry = lanes.get(queued.lane.0 as usize).and_then(Option::as_ref);
+            entry.is_some_and(|entry| entry.visit == queued.visit)
         };
-        broker.full.retain(leads);
-        broker.suspect.retain(leads);
-        broker.part.retain(leads);
+        broker.full.retain(waits);
+        broker.suspect.retain(waits);
+        broker.part.retain(waits);
     }
 
     pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {

@@ -1,16 +1,16 @@
 //! The shard's state, and its inputs and outputs.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
-use super::broker::{Broker, Connectivity};
+use super::broker::{Broker, Connectivity, Queued};
 use super::port::{Control, ShardPort};
 use super::short::Short;
+use super::timers::{Stay, TimerKind, Timers};
 use super::view::{Absence, View};
 use crate::batch::{DrainRules, LaneHalf, LaneId, ShardId};
 use crate::buffer::{BufferPool, ScratchSlot};
@@ -141,6 +141,10 @@ pub enum Action {
 
 pub(super) struct LaneEntry {
     pub half: Box<LaneHalf>,
+    /// Which of the shard's arrivals brought the lane: its timers name it.
+    pub arrival: u32,
+    /// Counted anew when its leader changes: its broker's queues name it.
+    pub visit: u32,
     /// The lane is in its broker's `full` or `suspect` queue.
     pub in_full: bool,
     /// The lane is in its broker's `part` queue.
@@ -162,9 +166,11 @@ pub(super) struct LaneEntry {
 }
 
 impl LaneEntry {
-    pub(super) fn new(half: Box<LaneHalf>) -> Self {
+    pub(super) fn new(half: Box<LaneHalf>, arrival: u32) -> Self {
         LaneEntry {
             half,
+            arrival,
+            visit: arrival,
             in_full: false,
             in_part: false,
             lingers_for: None,
@@ -176,14 +182,11 @@ impl LaneEntry {
             unknown_answers: 0,
         }
     }
-}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum TimerKind {
-    /// Look at the lane again: its backoff is over.
-    Examine,
-    /// The lane's earliest deadline.
-    Expiry,
+    /// How a queue of its broker names the lane.
+    pub(super) fn queued(&self) -> Queued {
+        Queued { lane: self.half.lane.id, visit: self.visit }
+    }
 }
 
 /// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`.
@@ -223,7 +226,9 @@ pub struct Shard {
     pub(super) by_id: HashMap<BrokerId, usize>,
     /// A new broker counts its connections from here on: no number is used twice in one place.
     pub(super) generation_next: u32,
-    pub(super) timers: BinaryHeap<Reverse<(u64, TimerKind, LaneId)>>,
+    pub(super) timers: Timers,
+    /// The next number for a lane that arrives, or visits another broker.
+    visit_next: u32,
     pub(super) actions: VecDeque<Action>,
     pub(super) wakes: WakeList,
     pub(super) settled: Vec<Request>,
@@ -256,7 +261,8 @@ impl Shard {
             brokers: Slab::new(),
             by_id: HashMap::new(),
             generation_next: 0,
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
+            visit_next: 0,
             actions: VecDeque::new(),
             wakes: WakeList::default(),
             settled: Vec::new(),
@@ -455,14 +461,11 @@ impl Shard {
     /// Deadlines and backoffs that are due.
     fn handle_timeout(&mut self, now: u64) {
         let mut walked = None;
-        while let Some(&Reverse((at, kind, id))) = self.timers.peek() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
+        while let Some((kind, stay)) = self.timers.pop_due(now) {
             match kind {
-                TimerKind::Examine => self.examine(now, id),
-                TimerKind::Expiry => self.expire(now, id, &mut walked),
+                _ if !stays(&self.lanes, stay) => {}
+                TimerKind::Examine => self.examine(now, stay.lane),
+                TimerKind::Expiry => self.expire(now, stay.lane, &mut walked),
             }
         }
         self.end_lingers(now);
@@ -501,7 +504,7 @@ impl Shard {
 
     /// When the next turn must be, nanoseconds, monotonic.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
+        let timer = self.timers.earliest();
         let lingers = self.brokers.iter().filter_map(|(_, broker)| broker.lingering.front());
         let linger = lingers.map(|(at, _)| *at).min();
         let brokers = self.brokers.iter().filter_map(|(_, broker)| self.broker_timeout(broker));
@@ -534,8 +537,33 @@ impl Shard {
         }
     }
 
+    /// Sets a timer for a lane that is here.
+    pub(super) fn set_timer(&mut self, at: u64, kind: TimerKind, id: LaneId) {
+        if let Some(entry) = self.lane_mut(id) {
+            let stay = Stay { lane: id, arrival: entry.arrival };
+            self.timers.push(at, kind, stay);
+        }
+    }
+
+    /// A lane has left: its timers are for nothing.
+    pub(super) fn forget_timers(&mut self, entry: &LaneEntry) {
+        let timers = usize::from(entry.expiry_armed) + usize::from(entry.backoff_armed > self.now);
+        let lanes = &self.lanes;
+        self.timers.leave(timers, |stay| stays(lanes, stay));
+    }
+
+    pub(super) fn next_visit(&mut self) -> u32 {
+        self.visit_next = self.visit_next.wrapping_add(1);
+        self.visit_next
+    }
+
     pub(super) fn lane_mut(&mut self, id: LaneId) -> Option<&mut LaneEntry> {
         self.lanes.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// A lane that its broker's queue named, if it has not left since.
+    pub(super) fn visiting(&mut self, queued: Queued) -> Option<&mut LaneEntry> {
+        self.lane_mut(queued.lane).filter(|entry| entry.visit == queued.visit)
     }
 
     pub(super) fn broker_index(&self, id: BrokerId) -> Option<usize> {
@@ -561,4 +589,10 @@ impl Shard {
         self.random ^= self.random << 17;
         self.random
     }
+}
+
+/// Whether the lane is here, and has not left since the stay began.
+fn stays(lanes: &[Option<LaneEntry>], stay: Stay) -> bool {
+    let entry = lanes.get(stay.lane.0 as usize).and_then(Option::as_ref);
+    entry.is_some_and(|entry| entry.arrival == stay.arrival)
 }

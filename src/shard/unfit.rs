@@ -1,8 +1,8 @@
 //! Brokers that are too old for what is to be sent. No retry mends that, so what waits for such a
 //! broker fails at once, and its connection stays: another one would mostly find the same.
 
+use super::broker::Queued;
 use super::shard::Shard;
-use crate::batch::LaneId;
 use crate::error::DeliveryErrorCause;
 use crate::protocol::ApiKey;
 use crate::protocol::compression::Codec;
@@ -41,29 +41,27 @@ impl Shard {
     /// Fails what waits in the lanes that are queued for a broker.
     fn fail_queued(&mut self, now: u64, index: usize, cause: &DeliveryErrorCause) {
         let broker = &mut self.brokers[index];
-        let id = broker.id;
-        let full: Vec<LaneId> = broker.full.drain(..).chain(broker.suspect.drain(..)).collect();
-        let part: Vec<LaneId> = broker.part.drain(..).collect();
-        for &lane in &full {
-            if let Some(entry) = self.lane_mut(lane) {
+        let full: Vec<_> = broker.full.drain(..).chain(broker.suspect.drain(..)).collect();
+        let part: Vec<_> = broker.part.drain(..).collect();
+        for &queued in &full {
+            if let Some(entry) = self.visiting(queued) {
                 entry.in_full = false;
             }
         }
-        for &lane in &part {
-            if let Some(entry) = self.lane_mut(lane) {
+        for &queued in &part {
+            if let Some(entry) = self.visiting(queued) {
                 entry.in_part = false;
             }
         }
-        for lane in full.into_iter().chain(part) {
+        for Queued { lane, visit } in full.into_iter().chain(part) {
             if let Some(Some(entry)) = self.lanes.get_mut(lane.0 as usize)
-                // A queue may name lanes that have moved on.
-                && entry.half.leader.is_some_and(|leader| leader.broker == id)
+                && entry.visit == visit
             {
                 // A sender that holds the lane seals it, and posts.
                 entry.half.lane.try_seal();
                 entry.half.fail_all(cause, &mut self.wakes);
+                self.examine(now, lane);
             }
-            self.examine(now, lane);
         }
     }
 }

@@ -192,7 +192,7 @@ impl Shard {
         assert!(self.lanes[index].is_none(), "a lane has one owner");
         half.lane.clear_posted();
         self.by_topic.entry(half.lane.topic.clone()).or_default().insert(id);
-        self.lanes[index] = Some(LaneEntry::new(half));
+        self.lanes[index] = Some(LaneEntry::new(half, self.next_visit()));
         self.lane_count += 1;
         if let (Some(entry), Some(cause)) = (&mut self.lanes[index], &self.failing) {
             // It was on its way when everything was failed.
@@ -215,6 +215,7 @@ impl Shard {
     fn take_lane(&mut self, id: LaneId) -> Option<LaneEntry> {
         let entry = self.lanes.get_mut(id.0 as usize)?.take()?;
         self.lane_count -= 1;
+        self.forget_timers(&entry);
         let topic = &entry.half.lane.topic;
         if let Some(lanes) = self.by_topic.get_mut(topic) {
             lanes.remove(&id);
@@ -228,6 +229,7 @@ impl Shard {
     /// Applies what the view says of a lane's leader, and looks at the lane again.
     fn follow_leader(&mut self, now: u64, id: LaneId) {
         let (view, own) = (self.view.clone(), self.id);
+        let visit = self.next_visit();
         let Some(entry) = self.lane_mut(id) else { return };
         let half = &mut entry.half;
         let lane = half.lane.clone();
@@ -268,6 +270,7 @@ impl Shard {
         let half = &mut entry.half;
         if half.leader.map(|leader| leader.broker) != old_broker {
             // What the old broker's queues still name is passed over when its turn comes.
+            entry.visit = visit;
             (entry.in_full, entry.in_part) = (false, false);
             entry.lingers_for = None;
             entry.unknown_answers = 0;

@@ -268,3 +268,48 @@ fn c47_f40_without_acknowledgements_a_moved_leader_costs_what_was_on_the_way() {
     assert!(sent.iter().all(|handle| handle.error().is_none()));
     assert_eq!(world.model.partitions[&0].log.len(), sent.len() - 6);
 }
+
+/// Where a lane waited twice in its broker's queue, each request that met it the second time took
+/// no further lane along.
+#[test]
+fn a_lane_that_was_elsewhere_and_is_back_does_not_cut_requests_short() {
+    let settings = Settings {
+        shards: 1,
+        brokers: 2,
+        partitions: 6,
+        batch_size: 256,
+        // Such a lane sends several batches at once to a leader that has not proved itself.
+        idempotent: false,
+        ..Settings::default()
+    };
+    let mut world = World::ready(&settings);
+    let first: Vec<_> = [0, 2, 4].map(|partition| world.send(partition, "first")).into();
+    world.run_for(SECOND);
+    assert!(first.iter().all(|handle| handle.offset().is_some()));
+    // Connections are made, and no handshake is answered: lanes wait in the queues.
+    for broker in [1, 2] {
+        world.model.moods.insert(broker, Mood::Hung);
+        world.cut(broker);
+    }
+    let value = "v".repeat(150);
+    let sent: Vec<_> = (0..30).map(|n| world.send(2 * (n % 3), &value)).collect();
+    world.run_for(SECOND);
+    for leader in [2, 1] {
+        world.model.move_leader(0, leader);
+        world.machine.handle_refresh_wanted();
+        world.run_for(SECOND);
+    }
+    let start = world.now();
+    world.model.moods.insert(1, Mood::Well);
+    world.cut(1);
+    world.run_for(SECOND);
+    assert!(sent.iter().all(|handle| handle.offset().is_some()));
+    let partitions = world.events.iter().filter_map(|(at, event)| match event {
+        Event::Received(received) if *at >= start => Some(received.partition),
+        _ => None,
+    });
+    let partitions: Vec<_> = partitions.collect();
+    // All but the last, part-filled batches.
+    let alone = partitions[..24].windows(2).filter(|pair| *pair == [0, 0]).count();
+    assert_eq!(alone, 0, "{partitions:?}");
+}
