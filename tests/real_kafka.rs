@@ -79,6 +79,10 @@ const TESTS: &[Test] = &[
         name: "c51_f44_a_metadata_broker_that_hangs_is_passed_over",
         run: moved::f44_metadata_broker_stopped,
     },
+    Test {
+        name: "c51_f44_a_metadata_broker_that_is_isolated_is_passed_over",
+        run: moved::f44_metadata_broker_isolated,
+    },
     Test { name: "c03_kafka_0_11_remembers_one_batch", run: old::c03_one_remembered },
     Test { name: "c63_kafka_0_11_throttles_by_itself", run: old::c63_throttled_once },
     Test { name: "c66_kafka_2_0_takes_no_zstd", run: old::c66_zstd },

@@ -90,6 +90,28 @@ const FRUITLESS_MIN: u32 = 2;
 /// the one before, up to this.
 const FRUITLESS_MAX: u32 = 64;
 
+/// What an answer says of the broker that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// What was known already.
+    Nothing,
+    /// Topics or partitions that the client did not know. A broker with an old picture can tell of
+    /// them too.
+    Added,
+    /// Other brokers, or other leaders of partitions that were known.
+    Moved,
+}
+
+/// Who needs another picture than the present one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    None,
+    /// Lanes, whose leaders are gone or refuse them.
+    Lanes,
+    /// Topics that something waits for.
+    Topics,
+}
+
 /// When a second broker is asked.
 #[derive(Debug)]
 pub(super) struct SecondOpinion {
@@ -98,7 +120,8 @@ pub(super) struct SecondOpinion {
     not_before: u64,
     /// When the second, if it has not answered, makes room for a third.
     gives_up_at: u64,
-    /// Answers without news in a row, of the present connection, while lanes are in trouble.
+    /// Answers of the present connection to somebody in trouble, that were of no help to them, since
+    /// the last one that was.
     fruitless: u32,
     fruitless_max: u32,
 }
@@ -168,15 +191,16 @@ impl SecondOpinion {
         self.fruitless = 0;
     }
 
-    /// Whether metadata brought news, and whether lanes were in trouble when it was asked for.
-    pub(super) fn handle_metadata(&mut self, is_news: bool, in_trouble: bool) {
-        if is_news || !in_trouble {
-            self.fruitless = 0;
-        }
-        if is_news {
-            self.fruitless_max = FRUITLESS_MIN;
-        } else if in_trouble {
-            self.fruitless = self.fruitless.saturating_add(1);
+    /// What an answer of the present connection brought, and who was in trouble when it was asked
+    /// for. Answers to other questions come in between, at any rate: they prove nothing.
+    pub(super) fn handle_metadata(&mut self, news: News, trouble: Trouble) {
+        match (news, trouble) {
+            (News::Moved, _) | (News::Added, Trouble::Topics) => {
+                self.fruitless = 0;
+                self.fruitless_max = FRUITLESS_MIN;
+            }
+            (_, Trouble::None) => {}
+            _ => self.fruitless = self.fruitless.saturating_add(1),
         }
     }
 

@@ -122,6 +122,43 @@ fn c51_f44_a_broker_whose_answers_change_nothing_is_left_for_one_that_knows_more
     assert_eq!(machine.snapshot().topics["t"].partitions[0].epoch, 2);
 }
 
+/// With a short `metadata.max.age.ms`, or where records go to new topics all the time, most answers
+/// are to questions that nobody in trouble asked.
+#[test]
+fn c51_f44_other_questions_in_between_do_not_keep_the_client_at_a_broker_of_no_help() {
+    let mut machine = informed();
+    let age_max = machine.config().age_max;
+    let mut now = 10 * SECOND;
+    let others = ["a", "b", "c"];
+    for name in others {
+        machine.handle_wanted(now, name.into(), Want::Record);
+        assert!(machine.poll_query(ONE, now).is_some());
+        let news = vec![topic(name, &[(0, Some(1), 1)])];
+        machine.handle_metadata(ONE, now, &metadata(&[1, 2, 3], news));
+        now += SECOND;
+    }
+    assert_eq!(machine.poll_connect(now), None, "all is well");
+    for (round, name) in others.into_iter().enumerate().take(2) {
+        assert_eq!(machine.poll_connect(now), None, "in round {round}");
+        ask(&mut machine, ONE, now);
+        answer(&mut machine, ONE, now, 1);
+        if round == 0 {
+            // Every topic is asked about because its time has come.
+            now += age_max;
+            assert!(machine.poll_query(ONE, now).is_some());
+            answer(&mut machine, ONE, now, 1);
+            // A new one is asked about, and is there.
+            let name = format!("another {name}");
+            machine.handle_wanted(now, name.as_str().into(), Want::Record);
+            assert!(machine.poll_query(ONE, now + SECOND).is_some());
+            let news = vec![topic(&name, &[(0, Some(1), 1)])];
+            machine.handle_metadata(ONE, now + SECOND, &metadata(&[1, 2, 3], news));
+            now += 2 * SECOND;
+        }
+    }
+    assert!(machine.poll_connect(now).is_some(), "another broker");
+}
+
 #[test]
 fn c51_while_no_broker_knows_better_they_are_left_ever_more_seldom() {
     let mut machine = informed();

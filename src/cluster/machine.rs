@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion};
+use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion, Trouble};
 use super::doubt::Doubts;
 use super::foreign::{ForeignCluster, ForeignWatch};
 use super::identity::IdentityQuestion;
@@ -433,12 +433,17 @@ impl MetadataMachine {
             return;
         }
         self.last_problem = None;
-        let is_news = self.merge(id, now, response);
+        let news = self.merge(id, now, response);
         let asked = self.channel(id).address.clone();
         let is_alone = self.snapshot.brokers.len() < 2;
         self.wanted.handle_metadata(now, response, &self.snapshot, asked.filter(|_| !is_alone));
-        let in_trouble = for_trouble || self.troubled.has_leaderless() || self.wanted.has_waiting();
-        self.second.handle_metadata(is_news, in_trouble);
+        let for_lanes = for_trouble || self.troubled.has_leaderless();
+        let trouble = match self.wanted.has_waiting() {
+            _ if for_lanes => Trouble::Lanes,
+            true => Trouble::Topics,
+            false => Trouble::None,
+        };
+        self.second.handle_metadata(news, trouble);
     }
 
     /// A broker of another cluster than the known one answered. Returns whether the producer goes

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::channel::ChannelId;
+use super::channel::{ChannelId, News};
 use super::doubt::Doubts;
 use super::machine::MetadataMachine;
 use super::snapshot::Answer;
@@ -120,15 +120,19 @@ impl MetadataMachine {
         self.snapshot.topics.keys().filter(|name| !self.asleep.contains(*name))
     }
 
-    /// Makes the picture what it is with a response. Returns whether anything changed.
-    pub(super) fn merge(&mut self, id: ChannelId, now: u64, response: &MetadataResponse) -> bool {
+    /// Makes the picture what it is with a response. Returns what that says of whoever gave it.
+    pub(super) fn merge(&mut self, id: ChannelId, now: u64, response: &MetadataResponse) -> News {
         let (wanted, snapshot) = (&self.wanted, &self.snapshot);
         let is_wanted = |name: &str| wanted.contains(name) || snapshot.topics.contains_key(name);
         let peer = self.channels[id.index()].address.as_ref();
         let answer = Answer { response, now, peer };
         let mut merged = snapshot.merged(&answer, is_wanted, &mut self.doubts);
         let next = merged.snapshot.take();
-        let is_news = next.is_some();
+        let news = match next {
+            Some(_) if merged.moved => News::Moved,
+            Some(_) => News::Added,
+            None => News::Nothing,
+        };
         if let Some(next) = next {
             self.snapshot = Arc::new(next);
         }
@@ -140,7 +144,7 @@ impl MetadataMachine {
             self.troubled.handle_leaders(name, &self.snapshot);
         }
         self.troubled.handle_answer(now, merged.lost_leader);
-        is_news
+        news
     }
 
     /// The picture begins anew at another cluster. Topics that its answer does not describe are

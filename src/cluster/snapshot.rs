@@ -93,6 +93,8 @@ pub struct ClusterSnapshot {
 pub(super) struct Merged {
     /// The new picture, if anything changed.
     pub snapshot: Option<ClusterSnapshot>,
+    /// The brokers are others than before, or lead others of the partitions that were known.
+    pub moved: bool,
     /// A partition that had a leader, or was not there before, has none.
     pub lost_leader: bool,
     /// Topics that the response does not describe, and that lost leaders all the same.
@@ -131,6 +133,7 @@ impl ClusterSnapshot {
         let brokers = listed_brokers(answer.response);
         if !brokers.is_empty() && brokers != self.brokers {
             merged.change(self).brokers = brokers;
+            merged.moved = true;
             self.take_leaders_from_absent(&mut merged);
         }
         for topic in &answer.response.topics {
@@ -195,6 +198,7 @@ impl ClusterSnapshot {
             return;
         }
         let before = known.map_or(&[][..], |old| &old.partitions);
+        merged.moved |= !view.partitions.starts_with(before);
         merged.lost_leader |= view.partitions.iter().enumerate().any(|(index, partition)| {
             let had = before.get(index).is_none_or(|before| before.leader.is_some());
             had && partition.leader.is_none()

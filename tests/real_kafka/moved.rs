@@ -101,6 +101,51 @@ pub fn f44_metadata_broker_stopped(kafka: &Kafka) {
     end(&producer, &cluster);
 }
 
+/// The broker that metadata is asked of is cut off from the controller: it answers, with the picture
+/// that it had, and so names a leader that is dead.
+pub fn f44_metadata_broker_isolated(kafka: &Kafka) {
+    const ISOLATED: i32 = 3;
+    let proxies = [Proxy::start(), Proxy::start(), Proxy::start()];
+    let ports = proxies.each_ref().map(|proxy| proxy.address().port());
+    let cluster = kafka.start(&ClusterConfig::three().behind(&ports));
+    for (id, proxy) in (1..).zip(&proxies) {
+        proxy.forward_to(cluster.proxied_address(id));
+    }
+    let to_controller = Proxy::to(cluster.controller_address());
+    cluster.move_controller_for(ISOLATED, to_controller.address());
+    let topic = unique_topic("isolated");
+    cluster.create_topic(&topic, 1, 2, &[("min.insync.replicas", "1")]);
+    cluster.reassign(&topic, 0, &[1, 2]);
+    cluster.move_leader(&topic, 0, 1);
+    // The only one that it can begin with.
+    let first = proxies[ISOLATED as usize - 1].address().to_string();
+    let producer = patient(Producer::builder(&first))
+        .configure(|config| config.metadata_max_age = Duration::from_millis(200))
+        .build()
+        .expect("the settings work");
+    let handle = producer.topic(&topic).expect("a legal name");
+    handle.send((), "first").expect("there is room").wait().expect("acknowledged");
+    assert_eq!(asked_for_metadata(&proxies), ISOLATED);
+
+    to_controller.refuse();
+    to_controller.cut_all();
+    cluster.kill(1);
+    let mut waits = handle.send((), "second").expect("there is room");
+    assert!(wait_until(LIMIT, || cluster.leader(&topic, 0) == Some(2)));
+    let start = Instant::now();
+    let outcome = waits.wait_timeout(LIMIT).expect("resolved within the limit");
+    let took = start.elapsed();
+    outcome.expect("the new leader acknowledges");
+    let old = cluster.leader_told_by(ISOLATED, &topic, 0);
+    println!("f44: acknowledged {took:.2?} after the election, {ISOLATED} still names {old:?}");
+    assert_eq!(old, Some(1), "the picture of the isolated broker is old");
+    assert!(took < RECOVERY_MAX, "{took:?}");
+    to_controller.listen();
+    end(&producer, &cluster);
+    // Dropped while the broker uses it.
+    drop(to_controller);
+}
+
 fn end(producer: &Producer, cluster: &Cluster) {
     producer.close(LIMIT).wait().expect("everything is resolved");
     cluster.wait_ready();

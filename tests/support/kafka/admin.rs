@@ -253,6 +253,14 @@ impl Cluster {
         self.partition(topic, partition).leader
     }
 
+    /// The leader of a partition, as this broker tells it now.
+    #[track_caller]
+    pub fn leader_told_by(&self, id: i32, topic: &str, partition: i32) -> Option<i32> {
+        insist(&format!("{topic}-{partition} at {id}"), || {
+            Ok(self.partition_at(id, topic, partition)?.leader)
+        })
+    }
+
     /// A partition, as a running broker sees it now.
     #[track_caller]
     pub fn partition(&self, topic: &str, partition: i32) -> PartitionView {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::jars::{self, Install};
-use super::layout::{self, PROXIED_OFFSET};
+use super::layout::{self, PROXIED_OFFSET, QUORUM_ID};
 use super::node::{Node, Role};
 use super::pool::Permit;
 use super::ports::PortBlock;
@@ -120,7 +120,7 @@ pub struct Cluster {
     java_options: Vec<String>,
     /// Removed after the nodes are dead: fields drop in this order.
     folder: TempDir,
-    _ports: PortBlock,
+    ports: PortBlock,
     _permit: Option<Permit>,
 }
 
@@ -146,7 +146,7 @@ impl Cluster {
             reader: Arc::clone(reader),
             java_options: config.java_options.clone(),
             folder,
-            _ports: ports,
+            ports,
             _permit: permit,
         };
         if config.release.quorum == Quorum::Controller {
@@ -269,6 +269,22 @@ impl Cluster {
             started.unwrap_or_else(|error| panic!("restarting {id}: {error}"));
         }
         self.wait_ready();
+    }
+
+    /// Where the controller listens for brokers.
+    pub fn controller_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.port(0)).into()
+    }
+
+    /// Restarts a broker that takes the controller to listen at this address from then on: a proxy
+    /// there can cut it off from the controller alone.
+    #[track_caller]
+    pub fn move_controller_for(&self, id: i32, address: SocketAddr) {
+        self.terminate(id);
+        self.node(id)
+            .set_property("controller.quorum.voters", &format!("{QUORUM_ID}@{address}"))
+            .unwrap_or_else(|error| panic!("changing the settings of {id}: {error}"));
+        self.restart(id);
     }
 
     /// Waits until every running broker answers and lists all running brokers.

@@ -11,7 +11,7 @@ use super::release::Quorum;
 const PROTOCOLS: &str = "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT";
 
 /// The node id of the controller, or of ZooKeeper, of a cluster whose brokers are 1, 2 and 3.
-const QUORUM_ID: i32 = 100;
+pub const QUORUM_ID: i32 = 100;
 
 /// How far a broker's listener for proxies is from its first, in its block of ports.
 pub const PROXIED_OFFSET: u16 = 3;

@@ -2,7 +2,7 @@
 //! restarts.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -57,6 +57,13 @@ impl Node {
             properties.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         fs::write(folder.join("server.properties"), lines)?;
         Ok(Self { id, role, port, folder, state: Mutex::new(State::Dead) })
+    }
+
+    /// Sets a property for the next start, in place of what it was.
+    pub fn set_property(&self, name: &str, value: &str) -> io::Result<()> {
+        // Of several lines with one name Java takes the last.
+        let mut file = fs::OpenOptions::new().append(true).open(self.properties())?;
+        writeln!(file, "{name}={value}")
     }
 
     /// The node id in the cluster.
