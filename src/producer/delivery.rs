@@ -79,12 +79,18 @@ impl Delivery {
     #[inline]
     pub fn try_take(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
         let error = match self.handle().try_outcome() {
-            None if self.handle().is_inherited() => Some(self.unheard(DeliveryErrorCause::Forked)),
-            None => return None,
             Some(Outcome::Acked { .. }) => None,
             Some(Outcome::Failed(error)) => Some(error.clone()),
+            None => Some(self.never_resolved()?),
         };
         Some(self.give(error))
+    }
+
+    /// Why a record that is not resolved never will be, if that is so. Kept apart, so that taking
+    /// an outcome stays short.
+    #[inline(never)]
+    fn never_resolved(&self) -> Option<DeliveryError> {
+        self.handle().is_inherited().then(|| self.unheard(DeliveryErrorCause::Forked))
     }
 
     /// The error of a record whose outcome the caller will not hear of.
@@ -99,13 +105,11 @@ impl Delivery {
         let handle = self.handle.take().expect("a Delivery gives its outcome once");
         match error {
             None => Ok(RecordMetadata { handle }),
-            Some(error) => {
-                handle.count_read();
-                Err(error)
-            }
+            Some(error) => Err(read(handle, error)),
         }
     }
 
+    #[inline]
     fn handle(&self) -> &CellHandle {
         self.handle.as_ref().expect("a Delivery gives its outcome once")
     }
@@ -114,9 +118,10 @@ impl Delivery {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<RecordMetadata, DeliveryError>> {
-        let handle = self.handle();
-        if handle.try_outcome().is_none() && handle.is_inherited() {
-            return Poll::Ready(Err(self.unheard(DeliveryErrorCause::Forked)));
+        if self.handle().try_outcome().is_none()
+            && let Some(error) = self.never_resolved()
+        {
+            return Poll::Ready(Err(error));
         }
         let handle = self.handle.as_mut().expect("a Delivery gives its outcome once");
         let error = match handle.poll(context) {
@@ -126,6 +131,13 @@ impl Delivery {
         };
         Poll::Ready(self.give(error))
     }
+}
+
+/// An error that is given out: nobody has to be told that it was overlooked.
+#[cold]
+fn read(handle: CellHandle, error: DeliveryError) -> DeliveryError {
+    handle.count_read();
+    error
 }
 
 impl Future for Delivery {
