@@ -4,9 +4,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tidegate::protocol::ProducerIdentity;
-use tidegate::protocol::compression::{Compression, Compressor};
-use tidegate::protocol::records::{
+use tidegate::internals::protocol::ProducerIdentity;
+use tidegate::internals::protocol::compression::{Compression, Compressor};
+use tidegate::internals::protocol::records::{
     BATCH_HEADER_LEN, BatchHeader, RecordParts, RecordSize, encode_contiguous, records_crc,
 };
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::protocol::records::Length;
-use crate::protocol::{BrokerId, ErrorCode, PartitionId};
+use crate::engine::protocol::records::Length;
+use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
 
 /// Whether a record whose delivery failed may nevertheless be in the partition's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

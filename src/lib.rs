@@ -98,34 +98,34 @@
 //! 1. `src/producer/topic.rs`: [`Topic::send`] calls `send_parts`, which asks the [`Partitioner`]
 //!    for a partition and finds its lane. If its broker is over its watermark (the account is not
 //!    writable), `src/producer/admission.rs` asks the strategy.
-//! 2. `src/batch/stash.rs`: while the topic's partitions are not known, the record waits in the
-//!    topic's stash instead. Once they are, `drain_stash` (`src/batch/drain.rs`) asks the
-//!    partitioner and does step 3, on the service thread (`src/io/service.rs`) or on that of the
-//!    next sender.
-//! 3. `src/batch/lane.rs`, `src/batch/open.rs`: `Lane::append` encodes the record, once and under
-//!    the lane's lock, into the lane's open batch, which lies in segments (`src/buffer/`). The
-//!    first record of a batch is refused at first, with `NeedRoom`, as is each for which the
-//!    batch's segments are too short: `send_with_room` then gets segments from the pool with
-//!    `take_room`, and appends again. The sender gets a handle of the batch's completion cell
-//!    (`src/sync/cell.rs`); that is the [`Delivery`].
-//! 4. `src/shard/port.rs`: `append` says whether the loop must hear of it, which is so for the
-//!    first record of a batch and for a full batch. Then `topic.rs` calls `PortTable::post`, which
-//!    puts the lane's id into the queue of the shard that owns it and wakes the loop if it sleeps.
-//!    No record ever crosses a queue.
+//! 2. `src/engine/batch/stash.rs`: while the topic's partitions are not known, the record waits in
+//!    the topic's stash instead. Once they are, `drain_stash` (`src/engine/batch/drain.rs`) asks
+//!    the partitioner and does step 3, on the service thread (`src/io/service.rs`) or on that of
+//!    the next sender.
+//! 3. `src/engine/batch/lane.rs`, `src/engine/batch/open.rs`: `Lane::append` encodes the record,
+//!    once and under the lane's lock, into the lane's open batch, which lies in segments
+//!    (`src/engine/buffer/`). The first record of a batch is refused at first, with `NeedRoom`, as
+//!    is each for which the batch's segments are too short: `send_with_room` then gets segments
+//!    from the pool with `take_room`, and appends again. The sender gets a handle of the batch's
+//!    completion cell (`src/engine/sync/cell.rs`); that is the [`Delivery`].
+//! 4. `src/engine/shard/port.rs`: `append` says whether the loop must hear of it, which is so for
+//!    the first record of a batch and for a full batch. Then `topic.rs` calls `PortTable::post`,
+//!    which puts the lane's id into the queue of the shard that owns it and wakes the loop if it
+//!    sleeps. No record ever crosses a queue.
 //! 5. `src/io/event_loop.rs`: the loop's turn. `EventLoop::drive` takes posted ids and hands them
-//!    to the shard; the doc of `Shard` (`src/shard/shard.rs`) lists the calls that follow.
-//! 6. `src/shard/ready.rs`: `examine` puts the lane into a queue of its leader's connection, or
-//!    sets a timer for its linger. At the turn's end `pump` (`src/shard/pack.rs`) calls
+//!    to the shard; the doc of `Shard` (`src/engine/shard/shard.rs`) lists the calls that follow.
+//! 6. `src/engine/shard/ready.rs`: `examine` puts the lane into a queue of its leader's connection,
+//!    or sets a timer for its linger. At the turn's end `pump` (`src/engine/shard/pack.rs`) calls
 //!    `send_request` for as long as there is something to send: `take_full` and `take_part_filled`
-//!    take a batch of each queued lane, which `LaneHalf::drain` (`src/batch/half.rs`) numbers, into
-//!    a Produce request, and `EventLoop::write` writes that to the socket straight from the
-//!    segments.
-//! 7. `src/connection/connection.rs`: `poll_response` matches a response to its request, and
-//!    `handle_produce` (`src/shard/settle.rs`) says what it means for each batch: written, to be
-//!    sent again, or failed.
-//! 8. `LaneHalf::settle_acked` (`src/batch/half.rs`) resolves the batch's cell, once for all its
-//!    records; its segments return to the pool. At the end of its turn the loop calls the wakers of
-//!    whoever awaits a delivery.
+//!    take a batch of each queued lane, which `LaneHalf::drain` (`src/engine/batch/half.rs`)
+//!    numbers, into a Produce request, and `EventLoop::write` writes that to the socket straight
+//!    from the segments.
+//! 7. `src/engine/connection/connection.rs`: `poll_response` matches a response to its request, and
+//!    `handle_produce` (`src/engine/shard/settle.rs`) says what it means for each batch: written,
+//!    to be sent again, or failed.
+//! 8. `LaneHalf::settle_acked` (`src/engine/batch/half.rs`) resolves the batch's cell, once for all
+//!    its records; its segments return to the pool. At the end of its turn the loop calls the
+//!    wakers of whoever awaits a delivery.
 //!
 //! Meanwhile `src/io/metadata_loop.rs`, on a thread and a connection of its own, follows the
 //! leaders of partitions and publishes them to the shards. Each folder's `mod.rs` opens with what
@@ -149,92 +149,14 @@
 //!
 //! The target must be 64-bit. Messages go to the `log` crate.
 
-// The codec is whole: what only tests, fuzzers and other roles (a consumer) call is not reached
-// from the public interface, and looks dead to a build in which the layers are private.
-#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
-
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("tidegate needs a 64-bit target: its arena is addressed with 64-bit pointers");
 
-/// Whether a bug is planted: never, without the feature `internals`.
-#[cfg(feature = "internals")]
-macro_rules! planted {
-    ($bug:ident) => {
-        $crate::planted::is_on($crate::planted::Bug::$bug)
-    };
-}
-#[cfg(not(feature = "internals"))]
-macro_rules! planted {
-    ($bug:ident) => {
-        false
-    };
-}
-
-/// The sequence that a producer id begins with: 0, but in simulations.
-#[cfg(feature = "internals")]
-macro_rules! first_sequence {
-    () => {
-        $crate::planted::first_sequence()
-    };
-}
-#[cfg(not(feature = "internals"))]
-macro_rules! first_sequence {
-    () => {
-        0
-    };
-}
-
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod planted;
-
-#[cfg(not(feature = "internals"))]
-mod protocol;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod protocol;
-
-#[cfg(not(feature = "internals"))]
-mod buffer;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod buffer;
-
-#[cfg(not(feature = "internals"))]
-mod sync;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod sync;
-
-#[cfg(not(feature = "internals"))]
-mod cluster;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod cluster;
-
-#[cfg(not(feature = "internals"))]
-mod batch;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod batch;
-
-#[cfg(not(feature = "internals"))]
-mod connection;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod connection;
-
-#[cfg(not(feature = "internals"))]
-mod shard;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod shard;
-
 mod config;
+mod engine;
 mod error;
 mod io;
 mod logging;
-mod policy;
 mod producer;
 mod user_code;
 
@@ -243,28 +165,34 @@ pub mod manual;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
-pub use batch::FailedRecords;
+/// The pure half of the client, for this crate's own tests, fuzz targets and benches. It is no
+/// interface: it changes with any version.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::engine::*;
+    pub use crate::io::{NameAnswer, answer_name};
+}
+
 pub use config::{Acks, ClusterChange, HostPort, ProducerConfig};
+pub use engine::batch::FailedRecords;
+pub use engine::policy::{
+    Backoff, BackoffStrategy, DefaultPartitioner, DefaultPartitioners, DropRecords, EveryTopic,
+    ExponentialBackoff, ParkSender, PartitionRequest, PartitionView, Partitioner,
+    PartitionerFactory, Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
+};
+pub use engine::protocol::ErrorCode;
+pub use engine::protocol::compression::{Codec, Compression, LevelOutOfRange};
+pub use engine::protocol::records::Header;
 pub use error::{
     BuildError, Certainty, CloseError, DeliveryError, DeliveryErrorCause, FlushError,
     PressureScope, ReturnedRecord, SendError, SendErrorKind,
 };
 pub use io::EventLoops;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub use io::{NameAnswer, answer_name};
-pub use policy::{
-    Backoff, BackoffStrategy, DefaultPartitioner, DefaultPartitioners, DropRecords, EveryTopic,
-    ExponentialBackoff, ParkSender, PartitionRequest, PartitionView, Partitioner,
-    PartitionerFactory, Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
-};
 pub use producer::{
     BrokerLevels, Close, Delivery, Flush, IntoHeaderValue, Memory, Payload, Producer,
     ProducerBuilder, Record, RecordMetadata, Topic,
 };
-pub use protocol::ErrorCode;
-pub use protocol::compression::{Codec, Compression, LevelOutOfRange};
-pub use protocol::records::Header;
 
 // The code in the README must compile.
 #[cfg(doctest)]

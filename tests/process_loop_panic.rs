@@ -5,7 +5,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use tidegate::embedded::EmbeddedCluster;
-use tidegate::{Delivery, DeliveryErrorCause, EventLoops, Producer, planted};
+use tidegate::internals::planted;
+use tidegate::{Delivery, DeliveryErrorCause, EventLoops, Producer};
 
 const LONG: Duration = Duration::from_secs(60);
 

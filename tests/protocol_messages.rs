@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate::protocol::{
+use tidegate::internals::protocol::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, BrokerMetadata, ErrorCode,
     InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, MetadataResponse,
     MetadataTopics, NodeEndpoint, PartitionId, PartitionMetadata, ProduceEncoder, ProduceResponse,

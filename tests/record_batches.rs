@@ -8,9 +8,9 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records as other;
 use proptest::prelude::*;
-use tidegate::protocol::ProducerIdentity;
-use tidegate::protocol::compression::{Codec, Compression, Compressor};
-use tidegate::protocol::records::{
+use tidegate::internals::protocol::ProducerIdentity;
+use tidegate::internals::protocol::compression::{Codec, Compression, Compressor};
+use tidegate::internals::protocol::records::{
     BATCH_HEADER_LEN, BatchHeader, Header, RecordBatchReader, RecordParts, RecordSize,
     TimestampType, encode_contiguous, encode_spanning, max_size, records_crc,
 };

@@ -50,12 +50,12 @@ const APART: &[&str] = &["embedded", "manual"];
 /// Where `unsafe` may stand. `*` stands for the rest of a file's name.
 const UNSAFE_FILES: &[&str] = &[
     // Segments are handed out as raw parts of one mapping.
-    "src/buffer/arena.rs",
+    "src/engine/buffer/arena.rs",
     // A lock and an owner of their own making, over an UnsafeCell.
-    "src/sync/open_lock.rs",
-    "src/sync/owner.rs",
+    "src/engine/sync/open_lock.rs",
+    "src/engine/sync/owner.rs",
     // Completion cells are reached by address and freed by whoever drops the last count.
-    "src/sync/cell*",
+    "src/engine/sync/cell*",
     // System calls that no crate wraps.
     "src/io/sys*",
 ];

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::{
+use crate::engine::policy::{
     BackoffStrategy, ExponentialBackoff, ParkSender, PartitionerFactory, RetryPolicy,
 };
-use crate::protocol::compression::Compression;
+use crate::engine::protocol::compression::Compression;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

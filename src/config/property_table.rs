@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::address::split_list;
 use super::producer_config::ProducerConfig;
 use super::property_parse::Setting;
+use crate::engine::policy::{DropRecords, RejectRecords};
+use crate::engine::protocol::compression::Compression;
 use crate::error::BuildError;
-use crate::policy::{DropRecords, RejectRecords};
-use crate::protocol::compression::Compression;
 
 /// A configuration in the making: what depends on several properties is put together at the end,
 /// so that their order does not matter.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::address::{HostPort, parse_address, split_list};
 use super::producer_config::{Acks, ProducerConfig};
+use crate::engine::protocol::compression::Compression;
 use crate::error::BuildError;
-use crate::protocol::compression::Compression;
 
 /// The broker remembers so many batches of a producer for each partition.
 const IN_FLIGHT_IDEMPOTENT_MAX: usize = 5;

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::socket::SocketOptions;
-use crate::cluster::BrokerAddress;
 use crate::config::{ReconnectBackoff, ReconnectWaits};
+use crate::engine::cluster::BrokerAddress;
 
 /// Names, and addresses that fail, of which something is remembered. One more replaces the one that
 /// was used least lately: brokers with ever new addresses must not add up.

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::sys;
-use crate::batch::MonotonicClock;
-use crate::sync::Parker;
+use crate::engine::batch::MonotonicClock;
+use crate::engine::sync::Parker;
 
 /// The process's clock. All threads of all producers count from the same start.
 #[derive(Clone, Copy, Debug, Default)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::address_book::{AddressBook, BookSettings, Gate};
 use super::resolver::{Resolved, Resolver};
 use super::socket::SocketOptions;
-use crate::cluster::BrokerAddress;
+use crate::engine::cluster::BrokerAddress;
 
 const MS: u64 = 1_000_000;
 

@@ -25,11 +25,11 @@ use super::metadata_mailbox::MetadataMailbox;
 use super::resolver::Resolved;
 use super::socket::{Progress, Socket};
 use super::sys::Timer;
-use crate::batch::RecordAccumulator;
-use crate::cluster::{BrokerAddress, Want};
+use crate::engine::batch::RecordAccumulator;
+use crate::engine::cluster::{BrokerAddress, Want};
+use crate::engine::shard::{Action, Control, PortTable, Shard, ShardPort, Token, WakeLoop};
+use crate::engine::sync::Doorbell;
 use crate::logging as log;
-use crate::shard::{Action, Control, PortTable, Shard, ShardPort, Token, WakeLoop};
-use crate::sync::Doorbell;
 
 /// Slices of one vectored write (the system's limit is 1,024).
 const SLICES_MAX: usize = 256;
@@ -253,7 +253,7 @@ impl EventLoop {
 
     fn turn(&mut self, events: &mut Events) {
         #[cfg(feature = "internals")]
-        crate::planted::begin_turn();
+        crate::engine::planted::begin_turn();
         let now = self.clock.now();
         self.check_suspended(now);
         self.receive(now, events);

@@ -10,8 +10,8 @@ use super::event_loop::{EventLoop, LoopMessage, LoopShared, PollWaker};
 use super::pinning::{self, Pinning};
 use super::sys_fork::PerProcess;
 use super::threads::{OwnThread, Watch};
+use crate::engine::sync::{Doorbell, Generation};
 use crate::logging as log;
-use crate::sync::{Doorbell, Generation};
 use crate::user_code::Whereabouts;
 
 /// Whoever drops the last handle of event loops waits so long for one that is stuck in code of the

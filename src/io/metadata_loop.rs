@@ -19,15 +19,21 @@ use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketOptions};
 use super::threads::{OwnThread, Watch};
 use super::warnings::{UnreadReports, Warnings};
-use crate::batch::{RecordAccumulator, ShardId};
-use crate::cluster::{BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery};
-use crate::connection::{Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind};
-use crate::logging as log;
-use crate::policy::RetryPolicy;
-use crate::protocol::{
+use crate::engine::batch::{RecordAccumulator, ShardId};
+use crate::engine::cluster::{
+    BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery,
+};
+use crate::engine::connection::{
+    Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind,
+};
+use crate::engine::policy::RetryPolicy;
+use crate::engine::protocol::{
     ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
 };
-use crate::shard::{Control, PortTable, Publisher, PublisherLimits, ShardConfig, ShardHost};
+use crate::engine::shard::{
+    Control, PortTable, Publisher, PublisherLimits, ShardConfig, ShardHost,
+};
+use crate::logging as log;
 
 /// What a metadata loop is made of.
 pub struct MetadataParts {

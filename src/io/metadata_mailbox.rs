@@ -6,10 +6,10 @@ use crossbeam_queue::SegQueue;
 
 use super::event_loop::PollWaker;
 use super::resolver::Resolved;
-use crate::cluster::{LeaderHint, Want};
-use crate::protocol::ProducerIdentity;
-use crate::shard::WakeLoop;
-use crate::sync::Doorbell;
+use crate::engine::cluster::{LeaderHint, Want};
+use crate::engine::protocol::ProducerIdentity;
+use crate::engine::shard::WakeLoop;
+use crate::engine::sync::Doorbell;
 
 /// What the metadata loop is told.
 pub(super) enum Message {

@@ -59,7 +59,7 @@ fn mark_own_thread() {
 /// Whether the calling thread must not wait: it is one of tidegate's own, or a sender's that holds
 /// a stash's lock while it runs a partitioner.
 pub fn is_own_thread() -> bool {
-    OWN_THREAD.try_with(Cell::get).unwrap_or(false) || crate::batch::is_placing()
+    OWN_THREAD.try_with(Cell::get).unwrap_or(false) || crate::engine::batch::is_placing()
 }
 
 /// Runs `act` while the calling thread counts as one of tidegate's own: code of the application's

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::service::{Job, ServiceParts};
 use super::threads::{OwnThread, Watch};
-use crate::batch::Drained;
+use crate::engine::batch::Drained;
 use crate::logging as log;
 
 /// Topics whose partitioners never return, at the most, before others with an own partitioner wait

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 pub(super) use super::names::Resolved;
 use super::names::{Asked, Names};
-use crate::cluster::BrokerAddress;
-use crate::sync::Generation;
+use crate::engine::cluster::BrokerAddress;
+use crate::engine::sync::Generation;
 
 /// Threads of one producer that look names up. Names that hang beyond these keep others from being
 /// looked up; a thread costs a stack. A cluster's brokers seldom hang by more names than a few.

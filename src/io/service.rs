@@ -16,14 +16,14 @@ use crossbeam_queue::SegQueue;
 use super::clock::Clock;
 use super::partition_workers::Workers;
 use super::threads::{OwnThread, Watch};
-use crate::batch::{
+use crate::engine::batch::{
     Destination, Drained, NeedRoom, RecordAccumulator, TopicLanes, drain_stash, take_room_through,
 };
-use crate::buffer::{AccountId, Segment, WaitTicket};
+use crate::engine::buffer::{AccountId, Segment, WaitTicket};
+use crate::engine::shard::PortTable;
+use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
-use crate::shard::PortTable;
-use crate::sync::WakeList;
 
 /// Bytes moved before another thread may have the stash.
 const BYTES_PER_LOCK: usize = 256 * 1_024;

@@ -8,9 +8,9 @@ use super::event_loop::{Ended, LoopMessage, Seat, ShardContext};
 use super::loops::Place;
 use super::metadata_loop::MetadataParts;
 use super::metadata_mailbox::MetadataMailbox;
-use crate::batch::{ShardId, TopicLanes};
-use crate::buffer::ScratchSlot;
-use crate::shard::{Shard, ShardHost, ShardParts, ShardPort};
+use crate::engine::batch::{ShardId, TopicLanes};
+use crate::engine::buffer::ScratchSlot;
+use crate::engine::shard::{Shard, ShardHost, ShardParts, ShardPort};
 
 /// A shard, and the loop that drives it.
 pub(super) struct RunningShard {

@@ -13,8 +13,8 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::dial::{Dial, Dialer, Step};
 use super::resolver::{Resolved, Resolver};
-use crate::cluster::BrokerAddress;
 use crate::config::ReconnectBackoff;
+use crate::engine::cluster::BrokerAddress;
 
 /// A write to a connection that the broker has ended is an error (EPIPE). Without this flag the
 /// kernel also sends SIGPIPE, which ends every process that has left it at its default: any whose

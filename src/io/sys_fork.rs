@@ -5,8 +5,8 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+use crate::engine::sync::Generation;
 use crate::logging as log;
-use crate::sync::Generation;
 
 /// Arranges that children of this process have a [`Generation`] of their own.
 pub fn watch_forks() {

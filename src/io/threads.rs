@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::mark_own_thread;
+use crate::engine::sync::Generation;
 use crate::logging as log;
-use crate::sync::Generation;
 use crate::user_code::Whereabouts;
 
 /// A thread that has been in one call of the application's code for so long is not waited for any

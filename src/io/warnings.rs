@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::Failures;
+use crate::engine::batch::Failures;
 use crate::logging as log;
 
 /// A problem that stays the same is a warning so often, in nanoseconds.

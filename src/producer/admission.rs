@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::producer::Shared;
-use crate::batch::{
+use crate::engine::batch::{
     CellHandle, Destination, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
     stashed_len, take_room, take_room_through,
 };
-use crate::buffer::{AccountId, PoolError, Segment};
-use crate::cluster::Want;
+use crate::engine::buffer::{AccountId, PoolError, Segment};
+use crate::engine::cluster::Want;
+use crate::engine::policy::{Backoff, Pressure};
+use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
+use crate::engine::sync::{WakeList, wait_until};
 use crate::error::{PressureScope, SendErrorKind};
 use crate::io::{ThreadDeadline, is_own_thread};
 use crate::logging as log;
-use crate::policy::{Backoff, Pressure};
-use crate::protocol::records::{RecordParts, single_record_batch_size};
-use crate::sync::{WakeList, wait_until};
 use crate::user_code;
 
 /// How much of a stash a sender moves out of its own way.

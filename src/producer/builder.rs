@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
-use crate::batch::{AccumulatorConfig, RecordAccumulator};
-use crate::buffer::{AccountId, BufferPool, BufferPoolOptions};
-use crate::cluster::{BrokerAddress, MetadataConfig};
 use crate::config::{Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, split_list};
-use crate::connection::ConnectionConfig;
+use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
+use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
+use crate::engine::cluster::{BrokerAddress, MetadataConfig};
+use crate::engine::connection::ConnectionConfig;
+use crate::engine::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN};
+use crate::engine::protocol::FRAME_SIZE_MAX_DEFAULT;
+use crate::engine::protocol::compression::Compression;
+use crate::engine::shard::{PortTable, ShardConfig};
+use crate::engine::sync::Generation;
 use crate::error::BuildError;
 use crate::io::{
     Clock, EventLoops, MetadataHandle, MetadataParts, ServiceHandle, ServiceMailbox, ServiceParts,
     SocketOptions, Watch, watch_forks,
 };
 use crate::logging as log;
-use crate::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN};
-use crate::protocol::FRAME_SIZE_MAX_DEFAULT;
-use crate::protocol::compression::Compression;
-use crate::shard::{PortTable, ShardConfig};
-use crate::sync::Generation;
 
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -210,7 +210,7 @@ impl ProducerBuilder {
             brokers_max: config.brokers_max,
             topic_idle_max: nanos(config.metadata_max_idle),
             service: mailbox,
-            random: crate::policy::random_seed(),
+            random: crate::engine::policy::random_seed(),
         });
         let metadata = match started {
             Ok(metadata) => metadata,

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::flush::Progress;
 use super::producer::Running;
-use crate::batch::{Destination, is_placing};
+use crate::engine::batch::{Destination, is_placing};
+use crate::engine::shard::Control;
+use crate::engine::sync::{Generation, WakeList, block_on, wait_until};
 use crate::error::{CloseError, DeliveryErrorCause};
 use crate::io::{ThreadDeadline, Watch, as_own_thread, is_own_thread, run_watched, spawn};
 use crate::logging as log;
-use crate::shard::Control;
-use crate::sync::{Generation, WakeList, block_on, wait_until};
 
 /// How long failing what is left may take: loops answer within a turn.
 const FAIL_ALL_MAX: Duration = Duration::from_secs(10);

@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::batch::CellHandle;
+use crate::engine::batch::CellHandle;
+use crate::engine::sync::{Outcome, wait_until};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 use crate::io::{ThreadDeadline, is_own_thread};
-use crate::sync::{Outcome, wait_until};
 
 /// What becomes of one record: resolves exactly once, to where it was written or to an error.
 ///

@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::producer::Shared;
-use crate::batch::{Lane, TopicLanes, is_placing};
+use crate::engine::batch::{Lane, TopicLanes, is_placing};
+use crate::engine::sync::wait_until;
 use crate::error::FlushError;
 use crate::io::{ThreadDeadline, is_own_thread};
-use crate::sync::wait_until;
 
 /// Resolves when every record sent before [`Producer::flush`](super::Producer::flush) was called
 /// has resolved, successfully or not. It has begun when it is returned, polled or not.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::protocol::records::Length;
+use crate::engine::protocol::records::Length;
 
 /// A record's key or value, or a header's value.
 ///

@@ -7,15 +7,15 @@ use super::builder::ProducerBuilder;
 use super::close::Close;
 use super::flush::Flush;
 use super::topic::Topic;
-use crate::batch::{FailedRecords, RecordAccumulator, is_placing};
-use crate::cluster::Want;
 use crate::config::ProducerConfig;
+use crate::engine::batch::{FailedRecords, RecordAccumulator, is_placing};
+use crate::engine::cluster::Want;
+use crate::engine::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
+use crate::engine::shard::PortTable;
+use crate::engine::sync::Generation;
 use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
 use crate::io::{Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_own_thread};
 use crate::logging as log;
-use crate::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
-use crate::shard::PortTable;
-use crate::sync::Generation;
 use crate::user_code;
 
 /// A topic's name has at most this many bytes (Kafka's `Topic.MAX_NAME_LENGTH`).

@@ -1,7 +1,7 @@
 //! A record with everything that Kafka lets one have.
 
 use super::payload::Payload;
-use crate::protocol::records::Header;
+use crate::engine::protocol::records::Header;
 
 /// A record to be sent, for callers that need more than a key and a value.
 ///

@@ -8,12 +8,12 @@ use super::delivery::Delivery;
 use super::payload::Payload;
 use super::producer::Shared;
 use super::record::Record;
-use crate::batch::{CellHandle, Lane, Refusal, TopicLanes, TopicState, take_room};
-use crate::buffer::Segment;
+use crate::engine::batch::{CellHandle, Lane, Refusal, TopicLanes, TopicState, take_room};
+use crate::engine::buffer::Segment;
+use crate::engine::policy::{Moment, PartitionView};
+use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
+use crate::engine::sync::SharedFailure;
 use crate::error::{DeliveryError, SendError, SendErrorKind};
-use crate::policy::{Moment, PartitionView};
-use crate::protocol::records::{RecordParts, single_record_batch_size};
-use crate::sync::SharedFailure;
 
 /// Parts shorter than this together cannot be over any permitted `max_request_size`.
 pub(super) const SURELY_SMALL: usize = 1_024;
@@ -35,7 +35,7 @@ fn take_spare() -> Vec<Segment> {
 pub struct Topic {
     lanes: Arc<TopicLanes>,
     shared: Arc<Shared>,
-    dropped: Arc<SharedFailure<crate::batch::Destination, DeliveryError>>,
+    dropped: Arc<SharedFailure<crate::engine::batch::Destination, DeliveryError>>,
 }
 
 impl Topic {

@@ -35,7 +35,7 @@ impl Name {
             drop(changed.wait_while(server, |server| server.hangs).unwrap());
             Ok(addresses.clone())
         };
-        tidegate::answer_name(host, Arc::new(answer));
+        tidegate::internals::answer_name(host, Arc::new(answer));
         Name { host, server }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tidegate::protocol::compression::Codec;
+use tidegate::internals::protocol::compression::Codec;
 
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate::protocol::compression::Codec;
-use tidegate::protocol::records::{BatchError, RecordBatchReader};
+use tidegate::internals::protocol::compression::Codec;
+use tidegate::internals::protocol::records::{BatchError, RecordBatchReader};
 use tidegate::{Compression, Delivery, DeliveryErrorCause, Producer, Topic};
 
 use crate::kafka::{Cluster, ClusterConfig, Kafka, unique_topic};

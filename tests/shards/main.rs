@@ -16,7 +16,7 @@ mod virtual_clock;
 mod world;
 
 use model::Mood;
-use tidegate::batch::{CellHandle, ShardId};
+use tidegate::internals::batch::{CellHandle, ShardId};
 use tidegate::{Certainty, DeliveryErrorCause};
 use world::{Event, MS, SECOND, Settings, World};
 

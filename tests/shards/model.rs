@@ -9,8 +9,8 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ApiKey, BrokerId, ProduceRequest, ProduceResponse, RequestHeader};
 use kafka_protocol::protocol::{Decodable, StrBytes};
-use tidegate::protocol as tide;
-use tidegate::protocol::records::RecordBatchReader;
+use tidegate::internals::protocol as tide;
+use tidegate::internals::protocol::records::RecordBatchReader;
 
 use crate::answers::{api_versions, respond};
 

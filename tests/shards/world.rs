@@ -6,21 +6,23 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::batch::{
+use tidegate::internals::batch::{
     AccumulatorConfig, CellHandle, Lane, RecordAccumulator, Refusal, ShardId, TopicLanes, take_room,
 };
-use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions};
-use tidegate::cluster::{
+use tidegate::internals::buffer::{AccountId, BufferPool, BufferPoolOptions};
+use tidegate::internals::cluster::{
     BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery, Want,
 };
-use tidegate::connection::ConnectionConfig;
-use tidegate::protocol::records::RecordParts;
-use tidegate::protocol::{ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity};
-use tidegate::shard::{
+use tidegate::internals::connection::ConnectionConfig;
+use tidegate::internals::protocol::records::RecordParts;
+use tidegate::internals::protocol::{
+    ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
+};
+use tidegate::internals::shard::{
     Action, Control, PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig,
     ShardHost, ShardParts, ShardPort, Token,
 };
-use tidegate::sync::Doorbell;
+use tidegate::internals::sync::Doorbell;
 use tidegate::{
     ClusterChange, Compression, DeliveryErrorCause, ExponentialBackoff, PartitionRequest,
     Partitioner,

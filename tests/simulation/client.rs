@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::batch::{
+use tidegate::internals::batch::{
     AccumulatorConfig, CellHandle, RecordAccumulator, Refusal, ShardId, TopicLanes, drain_stash,
     take_room,
 };
-use tidegate::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
-use tidegate::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, Want};
-use tidegate::connection::ConnectionConfig;
-use tidegate::protocol::records::RecordParts;
-use tidegate::shard::{
+use tidegate::internals::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
+use tidegate::internals::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, Want};
+use tidegate::internals::connection::ConnectionConfig;
+use tidegate::internals::protocol::records::RecordParts;
+use tidegate::internals::shard::{
     PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig, ShardHost,
     ShardParts, ShardPort,
 };
-use tidegate::sync::Doorbell;
+use tidegate::internals::sync::Doorbell;
 use tidegate::{ClusterChange, Compression, ExponentialBackoff, PartitionRequest, Partitioner};
 
 use super::cluster::{PORT, host, name};
@@ -123,8 +123,8 @@ impl Client {
             let context = self.accumulator.append_context(&self.clock);
             let ports = &self.ports;
             let budget = (usize::MAX, &mut self.spare);
-            let post = &mut |lane: &tidegate::batch::Lane| ports.post(lane);
-            let mut wakes = tidegate::sync::WakeList::default();
+            let post = &mut |lane: &tidegate::internals::batch::Lane| ports.post(lane);
+            let mut wakes = tidegate::internals::sync::WakeList::default();
             drain_stash(&self.accumulator, &topic, &context, budget, post, &mut wakes);
             wakes.wake_all();
         }

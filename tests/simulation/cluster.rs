@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidegate::protocol as tide;
+use tidegate::internals::protocol as tide;
 
 use super::events::{Event, Queue};
 use super::partition::{BROKERS_MAX, Entry, Known, Partition, code};

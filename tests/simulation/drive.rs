@@ -2,9 +2,9 @@
 
 use std::io::IoSlice;
 
-use tidegate::cluster::{BrokerAddress, ChannelId, LeaderHint, MetadataQuery, Want};
-use tidegate::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
-use tidegate::shard::{Action, Control, Token};
+use tidegate::internals::cluster::{BrokerAddress, ChannelId, LeaderHint, MetadataQuery, Want};
+use tidegate::internals::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
+use tidegate::internals::shard::{Action, Control, Token};
 
 use super::events::Event;
 use super::network::{Wire, full_for};
@@ -327,7 +327,7 @@ impl World {
             if snapshot.topics.get(name).is_none_or(|view| view.id != id) {
                 continue;
             }
-            let partition = tidegate::protocol::PartitionId(partition as i32);
+            let partition = tidegate::internals::protocol::PartitionId(partition as i32);
             let Some(view) = snapshot.partition(name, partition) else { continue };
             assert!(view.epoch >= told, "{name}-{partition}: epoch {} after {told}", view.epoch);
         }

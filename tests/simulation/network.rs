@@ -1,6 +1,6 @@
 //! Connections: bytes that are late, in pieces, or lost.
 
-use tidegate::shard::Token;
+use tidegate::internals::shard::Token;
 
 use super::events::{Event, Queue};
 use super::plan::{MS, Net};

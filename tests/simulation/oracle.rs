@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidegate::batch::CellHandle;
+use tidegate::internals::batch::CellHandle;
 use tidegate::{Certainty, DeliveryErrorCause};
 
 use super::cluster::Cluster;

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     ApiKey, BrokerId, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
-use tidegate::protocol::records::RecordBatchReader;
+use tidegate::internals::protocol::records::RecordBatchReader;
 
 use super::answers::{api_versions, respond};
 use super::cluster::{Cluster, host, id};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use tidegate::planted::{self, Bug};
+use tidegate::internals::planted::{self, Bug};
 
 use super::plan::Plan;
 use super::world::World;

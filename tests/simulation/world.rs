@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate::Certainty;
-use tidegate::protocol::{InitProducerIdResponse, MetadataResponse, TopicId};
-use tidegate::shard::{Control, Shard};
+use tidegate::internals::protocol::{InitProducerIdResponse, MetadataResponse, TopicId};
+use tidegate::internals::shard::{Control, Shard};
 
 use super::client::Client;
 use super::cluster::Cluster;
@@ -72,7 +72,7 @@ pub struct World {
     pub healed_at: Option<u64>,
     /// Shards that something happened to since their last turn.
     pub touched: Vec<bool>,
-    pub tokens: Vec<tidegate::shard::Token>,
+    pub tokens: Vec<tidegate::internals::shard::Token>,
     value: Vec<u8>,
 }
 

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use tidegate::batch::MonotonicClock;
-use tidegate::shard::WakeLoop;
+use tidegate::internals::batch::MonotonicClock;
+use tidegate::internals::shard::WakeLoop;
 
 /// Nanoseconds, as the producer's clock counts them.
 #[derive(Default)]

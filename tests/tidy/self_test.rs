@@ -18,7 +18,7 @@ fn fires(rule: fn(&Source) -> Vec<String>, path: &str, raw: &str, expected: bool
 
 #[test]
 fn imports_are_found_in_all_their_forms() {
-    let shard = "src/shard/pack.rs";
+    let shard = "src/engine/shard/pack.rs";
     assert_eq!(imports(shard, "use crate::batch::Lane;"), ["batch"]);
     assert_eq!(
         imports(shard, "use crate::{io::{A, B}, error, batch::*};"),
@@ -26,9 +26,9 @@ fn imports_are_found_in_all_their_forms() {
     );
     assert_eq!(imports(shard, "use super::super::io::Loop;"), ["io"]);
     assert_eq!(imports(shard, "fn f() { super::super::io::run(); }"), ["io"]);
-    assert_eq!(imports("src/shard/mod.rs", "use super::io;"), ["io"]);
-    assert_eq!(imports("src/shard/mod.rs", "mod inner { use super::super::io; }"), ["io"]);
-    assert_eq!(imports("src/shard/mod.rs", "mod inner { use super::io; }"), [""; 0]);
+    assert_eq!(imports("src/engine/shard/mod.rs", "use super::io;"), ["io"]);
+    assert_eq!(imports("src/engine/shard/mod.rs", "mod inner { use super::super::io; }"), ["io"]);
+    assert_eq!(imports("src/engine/shard/mod.rs", "mod inner { use super::io; }"), [""; 0]);
     assert_eq!(imports("src/error.rs", "use super::protocol::X;"), ["protocol"]);
     assert_eq!(imports(shard, "use super::pack; use super::{timers, ready};"), [""; 0]);
     assert_eq!(imports(shard, "mod a { mod b {} } use super::super::io;"), ["io"]);
@@ -36,7 +36,7 @@ fn imports_are_found_in_all_their_forms() {
 
 #[test]
 fn comments_strings_and_tests_do_not_count() {
-    let shard = "src/shard/pack.rs";
+    let shard = "src/engine/shard/pack.rs";
     for ignored in [
         "// use crate::io;",
         "//! [`crate::io`]\n/* a /* nested */ use crate::io; */",
@@ -63,13 +63,18 @@ fn comments_strings_and_tests_do_not_count() {
 #[test]
 fn layers_fire_upward_sideways_and_on_the_unknown() {
     let rule = rules::layers;
-    fires(rule, "src/shard/mod.rs", "use crate::{batch, config, error, protocol::X};", false);
-    fires(rule, "src/shard/mod.rs", "use crate::io::X;", true);
-    fires(rule, "src/shard/mod.rs", "use crate::producer::X;", true);
-    fires(rule, "src/buffer/pool.rs", "use crate::sync::X;", true);
+    fires(
+        rule,
+        "src/engine/shard/mod.rs",
+        "use crate::{batch, config, error, protocol::X};",
+        false,
+    );
+    fires(rule, "src/engine/shard/mod.rs", "use crate::io::X;", true);
+    fires(rule, "src/engine/shard/mod.rs", "use crate::producer::X;", true);
+    fires(rule, "src/engine/buffer/pool.rs", "use crate::sync::X;", true);
     fires(rule, "src/producer/mod.rs", "use crate::consumer::X;", true);
-    fires(rule, "src/shard/mod.rs", "use crate::Payload;", true);
-    fires(rule, "src/shard/mod.rs", "use crate::*;", true);
+    fires(rule, "src/engine/shard/mod.rs", "use crate::Payload;", true);
+    fires(rule, "src/engine/shard/mod.rs", "use crate::*;", true);
     fires(rule, "src/io/mod.rs", "use crate::embedded::X;", true);
     fires(rule, "src/embedded/mod.rs", "use crate::protocol::X;", true);
     fires(rule, "src/error.rs", "use crate::policy::X;", true);
@@ -84,14 +89,14 @@ fn layers_fire_upward_sideways_and_on_the_unknown() {
 fn cycles_are_found() {
     let mut uses = BTreeMap::new();
     for (path, raw) in [
-        ("src/policy/mod.rs", "use crate::config::X;"),
+        ("src/engine/policy/mod.rs", "use crate::config::X;"),
         ("src/config/mod.rs", "use crate::error::X;"),
         ("src/error.rs", "use crate::protocol::X;"),
     ] {
         rules::add_uses(&Source::new(path, raw), &mut uses);
     }
     assert_eq!(rules::cycle(&uses), None);
-    let back = Source::new("src/protocol/a.rs", "use crate::config::X;");
+    let back = Source::new("src/engine/protocol/a.rs", "use crate::config::X;");
     rules::add_uses(&back, &mut uses);
     let cycle = rules::cycle(&uses).expect("there is one");
     assert_eq!(cycle, "config -> error -> protocol -> config");
@@ -110,13 +115,13 @@ fn drivers_and_unsafe_fire_outside_their_files() {
         "use mio::Poll;",
         "use socket2::Socket;",
     ] {
-        fires(rule, "src/shard/mod.rs", forbidden, true);
+        fires(rule, "src/engine/shard/mod.rs", forbidden, true);
         fires(rule, "src/io/mod.rs", forbidden, false);
         fires(rule, "src/embedded/mod.rs", forbidden, false);
         let tests = format!("#[cfg(test)]\nmod tests {{ {forbidden} }}");
-        fires(rule, "src/shard/mod.rs", &tests, false);
+        fires(rule, "src/engine/shard/mod.rs", &tests, false);
     }
-    fires(rule, "src/shard/mod.rs", "use std::time::{Duration, Instant};", false);
+    fires(rule, "src/engine/shard/mod.rs", "use std::time::{Duration, Instant};", false);
 
     let rule = rules::unsafe_code;
     for forbidden in [
@@ -125,32 +130,32 @@ fn drivers_and_unsafe_fire_outside_their_files() {
         "unsafe fn f() {}",
         "#![allow(unsafe_code)]",
     ] {
-        fires(rule, "src/shard/mod.rs", forbidden, true);
-        fires(rule, "src/sync/open_lock.rs", forbidden, false);
-        fires(rule, "src/sync/cell_store.rs", forbidden, false);
+        fires(rule, "src/engine/shard/mod.rs", forbidden, true);
+        fires(rule, "src/engine/sync/open_lock.rs", forbidden, false);
+        fires(rule, "src/engine/sync/cell_store.rs", forbidden, false);
     }
-    fires(rule, "src/shard/mod.rs", "// unsafe\n#![deny(unsafe_code)]", false);
+    fires(rule, "src/engine/shard/mod.rs", "// unsafe\n#![deny(unsafe_code)]", false);
 }
 
 #[test]
 fn sizes_fire_and_tests_are_not_counted() {
     let rule = rules::sizes;
     let body = |lines: usize| format!("fn f() {{\n{}}}\n", "    g();\n".repeat(lines));
-    fires(rule, "src/shard/mod.rs", &body(68), false);
-    fires(rule, "src/shard/mod.rs", &body(69), true);
-    fires(rule, "src/shard/tests.rs", &body(69), false);
+    fires(rule, "src/engine/shard/mod.rs", &body(68), false);
+    fires(rule, "src/engine/shard/mod.rs", &body(69), true);
+    fires(rule, "src/engine/shard/tests.rs", &body(69), false);
     let typed =
         format!("impl X {{\nfn f(a: [u8; 4]) -> Y\nwhere Z: W {{\n{}}}\n}}", "g();\n".repeat(69));
-    fires(rule, "src/shard/mod.rs", &typed, true);
-    fires(rule, "src/shard/mod.rs", &format!("trait T {{ fn f(); }}\n{}", body(60)), false);
+    fires(rule, "src/engine/shard/mod.rs", &typed, true);
+    fires(rule, "src/engine/shard/mod.rs", &format!("trait T {{ fn f(); }}\n{}", body(60)), false);
 
     let code = "const A: u8 = 1;\n";
-    fires(rule, "src/shard/mod.rs", &code.repeat(600), false);
-    fires(rule, "src/shard/mod.rs", &code.repeat(601), true);
+    fires(rule, "src/engine/shard/mod.rs", &code.repeat(600), false);
+    fires(rule, "src/engine/shard/mod.rs", &code.repeat(601), true);
     let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", code.repeat(300));
-    fires(rule, "src/shard/mod.rs", &format!("{}{tests}", code.repeat(600)), false);
+    fires(rule, "src/engine/shard/mod.rs", &format!("{}{tests}", code.repeat(600)), false);
 
-    fires(rule, "src/shard/mod.rs", &format!("//{}", "ä".repeat(98)), false);
+    fires(rule, "src/engine/shard/mod.rs", &format!("//{}", "ä".repeat(98)), false);
     fires(rule, "tests/x.rs", &format!("//{}", "x".repeat(99)), true);
 }
 
@@ -165,10 +170,10 @@ fn leftovers_docs_and_strangers_fire() {
     fires(rule, "src/a.rs", "fn todo() {} // a to-do list; todo", false);
 
     let rule = rules::module_docs;
-    fires(rule, "src/shard/mod.rs", "mod pack;", true);
-    fires(rule, "src/shard/mod.rs", "//! shard\n", true);
-    fires(rule, "src/shard/mod.rs", "//! Layer 4: everything a loop does.\n", false);
-    fires(rule, "src/shard/pack.rs", "mod x;", false);
+    fires(rule, "src/engine/shard/mod.rs", "mod pack;", true);
+    fires(rule, "src/engine/shard/mod.rs", "//! shard\n", true);
+    fires(rule, "src/engine/shard/mod.rs", "//! Layer 4: everything a loop does.\n", false);
+    fires(rule, "src/engine/shard/pack.rs", "mod x;", false);
 
     let listed = "Cargo.toml\nsrc/lib.rs\n.ci/run\nnotes/plan.md\nscratch.rs\n";
     assert_eq!(rules::top_level(listed), ["notes", "scratch.rs"]);

@@ -43,6 +43,8 @@ impl Source {
     /// Where the file stands in the tree of modules: `src/a/b.rs` is `[a, b]`, `src/lib.rs` `[]`.
     pub(crate) fn module_path(&self) -> Vec<&str> {
         let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        // The folder has no code of its own: its modules stand in the tables by their own names.
+        let inner = inner.strip_prefix("engine/").unwrap_or(inner);
         let stem = inner.strip_suffix(".rs").unwrap_or(inner);
         let mut parts: Vec<&str> = stem.split('/').collect();
         if matches!(parts.last(), Some(&("mod" | "lib" | "main"))) {
@@ -96,7 +98,10 @@ impl Source {
                 "mod" if is_name(self.text(index + 1)) && self.text(index + 2) == "{" => {
                     inline.push(braces);
                 }
-                "crate" if self.is_path_at(index + 1) => self.collect(index + 3, &mut imports),
+                "crate" if self.is_path_at(index + 1) => {
+                    let in_engine = self.text(index + 3) == "engine" && self.is_path_at(index + 4);
+                    self.collect(index + if in_engine { 6 } else { 3 }, &mut imports);
+                }
                 "super" if !self.follows_path(index) => {
                     let mut after = index;
                     let mut depth = file_depth + inline.len();

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::super::producer_config::{Acks, ClusterChange};
 use super::*;
+use crate::engine::policy::{Backoff, Pressure};
+use crate::engine::protocol::compression::Compression;
 use crate::error::PressureScope;
-use crate::policy::{Backoff, Pressure};
-use crate::protocol::compression::Compression;
 
 fn one(name: &str, value: &str) -> Result<ProducerConfig, BuildError> {
     ProducerConfig::from_properties([(name, value)])

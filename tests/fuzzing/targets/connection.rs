@@ -4,8 +4,8 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use tidegate::cluster::BrokerAddress;
-use tidegate::connection::{Connection, ConnectionConfig, Incoming, RequestKind};
+use tidegate::internals::cluster::BrokerAddress;
+use tidegate::internals::connection::{Connection, ConnectionConfig, Incoming, RequestKind};
 
 use super::input::Input;
 use super::memory::bounded;

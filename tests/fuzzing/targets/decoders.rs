@@ -1,8 +1,8 @@
 //! Responses, frames, record batches and what is compressed in them.
 
-use tidegate::protocol::compression::{Codec, decompress};
-use tidegate::protocol::records::RecordBatchReader;
-use tidegate::protocol::{
+use tidegate::internals::protocol::compression::{Codec, decompress};
+use tidegate::internals::protocol::records::RecordBatchReader;
+use tidegate::internals::protocol::{
     ApiKey, ApiVersionsResponse, FrameDecoder, InitProducerIdResponse, MetadataResponse,
     ProduceResponse, split_response,
 };
@@ -119,7 +119,7 @@ pub fn batches(bytes: &[u8]) {
             let length = head[8..12].first_chunk().map_or(0, |raw| i32::from_be_bytes(*raw));
             let covered = usize::try_from(length).unwrap_or(0).saturating_sub(9);
             let covered = covered.min(rest.len());
-            let crc = tidegate::protocol::records::records_crc([&rest[..covered]]);
+            let crc = tidegate::internals::protocol::records::records_crc([&rest[..covered]]);
             head[17..].copy_from_slice(&crc.to_be_bytes());
             read_batches(&mended);
         }

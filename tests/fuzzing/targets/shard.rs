@@ -4,20 +4,20 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use tidegate::batch::{
+use tidegate::internals::batch::{
     AccumulatorConfig, CellHandle, MonotonicClock, RecordAccumulator, Refusal, ShardId, TopicLanes,
     take_room,
 };
-use tidegate::buffer::{AccountId, AccountKind, BufferPool, BufferPoolOptions};
-use tidegate::cluster::{BrokerAddress, ClusterSnapshot, PartitionView, TopicView};
-use tidegate::connection::ConnectionConfig;
-use tidegate::protocol::records::RecordParts;
-use tidegate::protocol::{BrokerId, ProducerIdentity, TopicId};
-use tidegate::shard::{
+use tidegate::internals::buffer::{AccountId, AccountKind, BufferPool, BufferPoolOptions};
+use tidegate::internals::cluster::{BrokerAddress, ClusterSnapshot, PartitionView, TopicView};
+use tidegate::internals::connection::ConnectionConfig;
+use tidegate::internals::protocol::records::RecordParts;
+use tidegate::internals::protocol::{BrokerId, ProducerIdentity, TopicId};
+use tidegate::internals::shard::{
     Action, Control, Placement, PortTable, ReconnectBackoff, Shard, ShardConfig, ShardParts,
     ShardPort, Token, View, WakeLoop,
 };
-use tidegate::sync::Doorbell;
+use tidegate::internals::sync::Doorbell;
 use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
 
 use super::input::Input;

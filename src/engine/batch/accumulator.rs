@@ -1,0 +1,252 @@
+//! What all lanes of a producer share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::lane::{AppendContext, MonotonicClock};
+use super::{
+    Cells, Destination, EpochsUsed, Failures, FlushWaiters, Lane, LaneHalf, LaneId, ShardId,
+    TopicLanes,
+};
+use crate::engine::buffer::{AccountId, BufferPool};
+use crate::engine::policy::Chooser;
+use crate::engine::protocol::{BrokerId, PartitionId};
+use crate::error::{DeliveryError, DeliveryErrorCause};
+
+/// Sizes in bytes, times in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct AccumulatorConfig {
+    /// A batch is full at this length.
+    pub batch_size: usize,
+    /// From a batch's first record until its deliveries fail.
+    pub delivery_timeout: u64,
+    /// Lanes of the producer at the most.
+    pub lanes_max: usize,
+    /// What lanes without a leader are charged to.
+    pub leaderless_account: AccountId,
+    /// What stashed records are charged to.
+    pub stash_account: AccountId,
+}
+
+/// Pool, cells, topics and lanes of one producer.
+pub struct RecordAccumulator {
+    /// Its settings.
+    pub config: AccumulatorConfig,
+    /// Where segments come from.
+    pub pool: BufferPool,
+    /// Where completion cells come from.
+    pub cells: Cells,
+    /// Who waits in `flush` or `close`.
+    pub flush: FlushWaiters,
+    /// What failed, and what of that nobody looked at.
+    pub failures: Arc<Failures>,
+    topics: Mutex<BTreeMap<Arc<str>, Arc<TopicLanes>>>,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    brokers: Mutex<Vec<(BrokerId, AccountId)>>,
+    /// How many ids lanes were given so far.
+    lane_ids: AtomicU32,
+    /// Lanes that were given up: their ids are used again once their halves are gone.
+    given_up: Mutex<Vec<Arc<Lane>>>,
+    /// The epochs that lanes which were given up have used.
+    epochs_used: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl RecordAccumulator {
+    /// Without topics.
+    pub fn new(config: AccumulatorConfig, pool: BufferPool) -> Arc<Self> {
+        let failures = Arc::<Failures>::default();
+        Arc::new(RecordAccumulator {
+            config,
+            pool,
+            cells: Cells::observed_by(failures.clone()),
+            flush: FlushWaiters::default(),
+            failures,
+            topics: Mutex::default(),
+            lanes: Mutex::default(),
+            brokers: Mutex::default(),
+            lane_ids: AtomicU32::new(0),
+            given_up: Mutex::default(),
+            epochs_used: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// What an append needs besides the record.
+    #[inline]
+    pub fn append_context<'a>(&'a self, clock: &'a dyn MonotonicClock) -> AppendContext<'a> {
+        AppendContext {
+            batch_size: self.config.batch_size,
+            delivery_timeout: self.config.delivery_timeout,
+            cells: &self.cells,
+            clock,
+            accepted_at: None,
+        }
+    }
+
+    /// The topic of this name, made with `partitioner` at its first mention. That is a user's code:
+    /// it runs under no lock, so several threads may run it for the same topic; one's is taken.
+    pub fn topic<P: Into<Chooser>>(
+        &self,
+        name: &str,
+        partitioner: impl FnOnce() -> P,
+    ) -> Arc<TopicLanes> {
+        if let Some(topic) = self.known_topic(name) {
+            return topic;
+        }
+        // The user's code: it may ask for topics itself.
+        let partitioner = partitioner().into();
+        let mut topics = lock(&self.topics);
+        if let Some(topic) = topics.get(name) {
+            return topic.clone();
+        }
+        let name: Arc<str> = name.into();
+        let topic = TopicLanes::new(name.clone(), partitioner, self.pool.clone());
+        if self.is_closed() {
+            topic.lock_stash().closed = true;
+        }
+        topics.insert(name, topic.clone());
+        topic
+    }
+
+    /// A topic that was mentioned before.
+    pub fn known_topic(&self, name: &str) -> Option<Arc<TopicLanes>> {
+        lock(&self.topics).get(name).cloned()
+    }
+
+    /// Every topic, in the order of the names.
+    pub fn topics(&self) -> Vec<Arc<TopicLanes>> {
+        lock(&self.topics).values().cloned().collect()
+    }
+
+    /// Every topic, under its name.
+    pub fn topics_by_name(&self) -> BTreeMap<Arc<str>, Arc<TopicLanes>> {
+        lock(&self.topics).clone()
+    }
+
+    /// Forgets the topics that nobody has a handle to and of which nothing is unresolved, if
+    /// `may_go`: what comes and goes must not add up. Returns their lanes, whose shards must hear
+    /// of it.
+    pub fn forget_topics(&self, may_go: impl Fn(&str) -> bool) -> Vec<Arc<Lane>> {
+        let mut gone = Vec::new();
+        // A new handle is made under this lock: a topic that is alone here stays so.
+        lock(&self.topics).retain(|name, topic| {
+            let held = Arc::strong_count(topic) > 1;
+            // What the last handle sent is seen from here on.
+            fence(Ordering::Acquire);
+            let stays = held
+                || !may_go(name)
+                || !topic.lock_stash().is_empty()
+                || !topic.lanes().all(|lane| lane.is_resolved());
+            if !stays {
+                gone.extend(topic.lanes().cloned());
+            }
+            stays
+        });
+        if gone.is_empty() {
+            return gone;
+        }
+        for lane in &gone {
+            lane.give_up();
+            self.epochs_used.fetch_max(lane.epochs_used().to_raw(), Ordering::AcqRel);
+        }
+        lock(&self.lanes).retain(|lane| !lane.is_given_up());
+        lock(&self.given_up).extend(gone.iter().cloned());
+        gone
+    }
+
+    /// The id of a lane that is gone, or one that was never used.
+    fn lane_id(&self) -> LaneId {
+        let mut given_up = lock(&self.given_up);
+        // The half holds its lane: without another holder there is no half, at no shard.
+        let free = given_up.iter().position(|lane| Arc::strong_count(lane) == 1);
+        match free.map(|at| given_up.swap_remove(at)) {
+            Some(lane) => lane.id,
+            None => LaneId(self.lane_ids.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Every lane.
+    pub fn lanes(&self) -> Vec<Arc<Lane>> {
+        lock(&self.lanes).clone()
+    }
+
+    /// How many lanes there may be besides those that there are.
+    pub fn lanes_left(&self) -> usize {
+        self.config.lanes_max.saturating_sub(lock(&self.lanes).len())
+    }
+
+    /// Lanes for the partitions that a topic has not got yet, owned by `owner`, as far as
+    /// `lanes_max` allows. The caller sends the halves there and then publishes the lanes with
+    /// [`TopicLanes::grow`].
+    #[allow(clippy::vec_box, reason = "a half moves between shards in its box")]
+    pub fn new_lanes(
+        &self,
+        topic: &TopicLanes,
+        partitions: u32,
+        owner: impl Fn(PartitionId) -> ShardId,
+    ) -> Vec<Box<LaneHalf>> {
+        let missing = (topic.lane_count()..partitions).take(self.lanes_left());
+        let halves = missing.map(|index| {
+            let partition = PartitionId(index as i32);
+            let id = self.lane_id();
+            let account = self.config.leaderless_account;
+            let lane = Lane::new(id, topic.name.clone(), partition, owner(partition), account);
+            lock(&self.lanes).push(lane.clone());
+            // While a stash waits to be drained into its lanes they take its records; close() marks
+            // them afterwards.
+            if self.is_closed() && topic.lock_stash().is_empty() {
+                lane.seal(true);
+            }
+            let mut half = LaneHalf::new(lane);
+            // Its partition's log may know lanes that were given up.
+            half.begin_above(EpochsUsed::from_raw(self.epochs_used.load(Ordering::Acquire)));
+            half
+        });
+        halves.collect()
+    }
+
+    /// A broker got an account.
+    pub fn add_broker(&self, broker: BrokerId, account: AccountId) {
+        lock(&self.brokers).push((broker, account));
+    }
+
+    /// A broker is gone, and its account is about to be closed.
+    pub fn remove_broker(&self, broker: BrokerId) {
+        lock(&self.brokers).retain(|entry| entry.0 != broker);
+    }
+
+    /// Every broker that has an account.
+    pub fn brokers(&self) -> Vec<(BrokerId, AccountId)> {
+        lock(&self.brokers).clone()
+    }
+
+    /// Whose account it is.
+    pub fn broker_of(&self, account: AccountId) -> Option<BrokerId> {
+        lock(&self.brokers).iter().find(|entry| entry.1 == account).map(|entry| entry.0)
+    }
+
+    /// Whether `close` was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Refuses everything from now on. Returns whether this was the first call.
+    pub fn set_closed(&self) -> bool {
+        !self.closed.swap(true, Ordering::SeqCst)
+    }
+
+    /// A delivery that has failed already: the strategy dropped its record.
+    pub fn dropped_error(&self, topic: &Arc<str>) -> (Destination, DeliveryError) {
+        let destination = Destination { topic: topic.clone(), partition: None };
+        let error =
+            destination.error(DeliveryErrorCause::Dropped, crate::error::Certainty::NotWritten);
+        (destination, error)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Only collections are changed under these locks, each in one call.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

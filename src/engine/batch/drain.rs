@@ -1,0 +1,469 @@
+//! Moving stashed records into their lanes, once their topic is known.
+//!
+//! The stash is unlocked while the user's partitioner is asked: one that takes its time holds up
+//! nobody but the records behind it. Who is asking is noted in the stash, so that order is kept.
+//! What would wait for ever in a partitioner that is asked here looks at [`is_placing`].
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::lane::{AppendContext, Lane};
+use super::open::{NeedRoom, Refusal, take_room};
+use super::stash::{DrainingRun, Run, StashedRecord};
+use super::{CellHandle, Destination, RecordAccumulator, TopicLanes};
+use crate::engine::buffer::{AccountId, Segment};
+use crate::engine::protocol::records::{Header, RecordParts};
+use crate::engine::sync::{ForwardTable, WakeList};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
+use crate::user_code::{self, Inside};
+
+/// How a call of [`drain_stash`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing is stashed any more: the topic is ready.
+    Empty,
+    /// The budget is used up, and something is left.
+    More,
+    /// The next record needs this room, charged to this account.
+    NoRoom(AccountId, NeedRoom),
+    /// Another thread asks the partitioner where the next record goes.
+    Elsewhere,
+}
+
+thread_local! {
+    static PLACING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread runs a partitioner that places stashed records. It must not wait for
+/// anything that waits for these records.
+pub fn is_placing() -> bool {
+    // Also asked in destructors of other thread-locals. Where the system's thread-locals are keys
+    // this one may be gone then, and nothing is being placed.
+    PLACING.try_with(Cell::get).unwrap_or(false)
+}
+
+fn set_placing(placing: bool) {
+    let _ = PLACING.try_with(|flag| flag.set(placing));
+}
+
+/// While it lives, [`is_placing`].
+struct Placing(#[allow(dead_code, reason = "held until the partitioner has answered")] Inside);
+
+impl Placing {
+    fn begin() -> Self {
+        set_placing(true);
+        Placing(user_code::enter())
+    }
+}
+
+impl Drop for Placing {
+    fn drop(&mut self) {
+        set_placing(false);
+    }
+}
+
+/// A run that is partly moved.
+pub struct Draining {
+    run: DrainingRun,
+    table: ForwardTable<Destination, DeliveryError>,
+    /// The record that found no room, or whose partition was just told.
+    waiting: Option<Waiting>,
+    /// The partition and the length of the record that was appended last, which the partitioner has
+    /// not heard of yet.
+    untold: Option<(u32, usize)>,
+}
+
+/// How far a run was moved.
+enum Moved {
+    All,
+    Part,
+    NoRoom(AccountId, NeedRoom),
+    /// The partitioner must be asked, or told, without the stash's lock.
+    Ask(Question),
+}
+
+/// What the user's partitioner is called for.
+enum Question {
+    /// Where a record goes; `partition` is still to be filled in.
+    Place(Waiting),
+    /// A record of this length was appended to this partition.
+    Tell(u32, usize),
+}
+
+struct Waiting {
+    partition: u32,
+    timestamp: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// Moves stashed records of `topic` into its lanes, oldest first, up to about `budget` bytes, using
+/// the segments in `spare` first. Lanes that must be posted go to `post`. The caller calls what is
+/// in `wakes` afterwards.
+pub fn drain_stash(
+    accumulator: &RecordAccumulator,
+    topic: &TopicLanes,
+    context: &AppendContext<'_>,
+    (budget, spare): (usize, &mut Vec<Segment>),
+    post: &mut dyn FnMut(&Lane),
+    wakes: &mut WakeList,
+) -> Drained {
+    // Dropped after the stash is unlocked.
+    let released = Vec::new();
+    let mut mover = Mover { accumulator, topic, context: *context, post, spare, released };
+    let mut left = budget;
+    let mut stash = topic.lock_stash();
+    if stash.asking {
+        return Drained::Elsewhere;
+    }
+    loop {
+        let Some(mut draining) = stash.take_draining() else {
+            topic.set_drained(&stash);
+            if std::mem::take(&mut stash.flush_wanted) {
+                seal_all(topic, mover.post);
+            }
+            return Drained::Empty;
+        };
+        match mover.move_run(&mut draining, &mut left) {
+            Moved::All => {
+                let (cell, mut segments) = draining.run.into_parts();
+                cell.forward(draining.table, wakes);
+                stash.end(wakes);
+                mover.released.append(&mut segments);
+                if left == 0 && !stash.is_empty() {
+                    return Drained::More;
+                }
+                // The next run may need the memory of this one; whoever waits for it is woken.
+                drop(stash);
+                mover.released.clear();
+                stash = topic.lock_stash();
+                if stash.asking {
+                    return Drained::Elsewhere;
+                }
+            }
+            Moved::Part => {
+                stash.put_back(draining);
+                return Drained::More;
+            }
+            Moved::NoRoom(account, need) => {
+                stash.put_back(draining);
+                return Drained::NoRoom(account, need);
+            }
+            Moved::Ask(question) => {
+                stash.put_back(draining);
+                stash.asking = true;
+                let failed_before = stash.drainings_failed;
+                drop(stash);
+                let answer = mover.ask(&question);
+                stash = topic.lock_stash();
+                stash.asking = false;
+                // While it took its time the run may have expired, or been failed by a close.
+                if stash.drainings_failed == failed_before
+                    && let Some(mut draining) = stash.take_draining()
+                {
+                    draining.take_answer(question, answer);
+                    stash.put_back(draining);
+                }
+            }
+        }
+    }
+}
+
+/// A flush began while records were stashed: they do not linger, whether it is polled or not.
+fn seal_all(topic: &TopicLanes, post: &mut dyn FnMut(&Lane)) {
+    for lane in topic.lanes() {
+        if lane.seal(false).1 {
+            post(lane);
+        }
+    }
+}
+
+impl Draining {
+    pub(super) fn run(&self) -> &Run {
+        self.run.run()
+    }
+
+    /// Runs of records that its table has heap for.
+    #[cfg(test)]
+    pub(super) fn forward_capacity(&self) -> usize {
+        self.table.capacity()
+    }
+
+    /// Records that have not moved yet.
+    pub(super) fn records_left(&self) -> u32 {
+        self.run.records() - self.table.records()
+    }
+
+    /// What has not moved fails; what has is forwarded. The run's memory is left.
+    pub(super) fn fail_rest(mut self, error: DeliveryError, wakes: &mut WakeList) -> Vec<Segment> {
+        let left = self.records_left();
+        self.table.fail(left, error);
+        let (cell, segments) = self.run.into_parts();
+        cell.forward(self.table, wakes);
+        segments
+    }
+
+    /// A run of which nothing has moved yet.
+    pub(super) fn new(run: DrainingRun) -> Self {
+        // As many entries as the run has records would be needed only where no two neighbours go
+        // to the same partition.
+        Draining { run, table: ForwardTable::new(), waiting: None, untold: None }
+    }
+
+    fn take_answer(&mut self, question: Question, answer: Result<u32, DeliveryError>) {
+        match (question, answer) {
+            (Question::Place(record), Ok(partition)) => {
+                self.waiting = Some(Waiting { partition, ..record });
+            }
+            (Question::Place(_), Err(error)) => self.table.fail(1, error),
+            (Question::Tell(..), _) => {}
+        }
+    }
+}
+
+struct Mover<'a> {
+    accumulator: &'a RecordAccumulator,
+    topic: &'a TopicLanes,
+    context: AppendContext<'a>,
+    post: &'a mut dyn FnMut(&Lane),
+    spare: &'a mut Vec<Segment>,
+    /// Segments that are not needed any more. Returning one to the pool calls the wakers of tasks
+    /// that wait for room, so it happens while the stash is not locked.
+    released: Vec<Segment>,
+}
+
+impl Mover<'_> {
+    fn move_run(&mut self, draining: &mut Draining, left: &mut usize) -> Moved {
+        self.context.accepted_at = Some(draining.run().last_at());
+        loop {
+            if let Some((partition, bytes)) = draining.untold.take() {
+                if self.topic.partitioner.is_own() {
+                    return Moved::Ask(Question::Tell(partition, bytes));
+                }
+                self.tell(partition, bytes);
+            }
+            if let Some(waiting) = draining.waiting.take() {
+                let headers: Vec<_> = waiting.headers();
+                let parts = waiting.parts(&headers);
+                match self.move_record(waiting.partition, waiting.timestamp, &parts) {
+                    Ok(handle) => draining.table.forward_handle(handle),
+                    Err((account, need)) => {
+                        draining.waiting = Some(waiting);
+                        return Moved::NoRoom(account, need);
+                    }
+                }
+                draining.untold = Some((waiting.partition, parts.payload_len()));
+                continue;
+            }
+            if *left == 0 && draining.table.records() < draining.run.records() {
+                return Moved::Part;
+            }
+            let Some(record) = draining.run.next_record() else { return Moved::All };
+            let parts =
+                RecordParts { key: record.key, value: record.value, headers: &record.headers };
+            *left = left.saturating_sub(super::stashed_len(&parts));
+            if record.partition.is_none() && self.topic.partitioner.is_own() {
+                return Moved::Ask(Question::Place(Waiting::copy(0, &record)));
+            }
+            match self.partition_of(record.partition, record.key, record.value) {
+                Err(error) => draining.table.fail(1, error),
+                Ok(partition) => match self.move_record(partition, record.timestamp, &parts) {
+                    Ok(handle) => {
+                        draining.table.forward_handle(handle);
+                        draining.untold = Some((partition, parts.payload_len()));
+                    }
+                    Err((account, need)) => {
+                        draining.waiting = Some(Waiting::copy(partition, &record));
+                        return Moved::NoRoom(account, need);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Calls the partitioner, with no lock held.
+    fn ask(&self, question: &Question) -> Result<u32, DeliveryError> {
+        let _placing = Placing::begin();
+        match question {
+            Question::Place(record) => {
+                self.partition_of(None, record.key.as_deref(), record.value.as_deref())
+            }
+            Question::Tell(partition, bytes) => {
+                self.tell(*partition, *bytes);
+                Ok(*partition)
+            }
+        }
+    }
+
+    fn partition_of(
+        &self,
+        asked: Option<u32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<u32, DeliveryError> {
+        let partitions = self.topic.partitions();
+        let fail = |cause| {
+            let destination = Destination { topic: self.topic.name.clone(), partition: None };
+            destination.error(cause, Certainty::NotWritten)
+        };
+        let chosen = match asked {
+            Some(partition) => partition,
+            None => {
+                let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
+                chooser
+                    .partition(name, key, value, (self.topic, None))
+                    .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
+            }
+        };
+        if chosen >= partitions {
+            let (partition, by_partitioner) = (chosen, asked.is_none());
+            let cause =
+                DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
+            return Err(fail(cause));
+        }
+        if self.topic.lane(chosen).is_none() {
+            let lanes_max = self.accumulator.config.lanes_max;
+            return Err(fail(DeliveryErrorCause::TooManyLanes { lanes_max }));
+        }
+        Ok(chosen)
+    }
+
+    /// As for records that were not stashed; else one that sticks would never move on.
+    fn tell(&self, partition: u32, bytes: usize) {
+        let batch_size = self.accumulator.config.batch_size;
+        let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
+        chooser.on_appended(name, partition, bytes, batch_size);
+    }
+
+    fn move_record(
+        &mut self,
+        partition: u32,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<CellHandle, (AccountId, NeedRoom)> {
+        let lane: &Arc<Lane> = self.topic.lane(partition).expect("partition_of() found it");
+        loop {
+            let appended = lane.append(&self.context, timestamp, parts, self.spare);
+            if appended.post {
+                (self.post)(lane);
+            }
+            match appended.result {
+                Ok(handle) => return Ok(handle),
+                Err(Refusal::NeedRoom(need)) => {
+                    let account = lane.account();
+                    self.released.append(self.spare);
+                    let pool = &self.accumulator.pool;
+                    // The level is not asked: what is stashed is in memory already, and one broker
+                    // that stalls would hold up the records behind for all others.
+                    if !take_room(pool, account, need, self.spare) {
+                        return Err((account, need));
+                    }
+                }
+                // Unless the producer closes, the loop that owned the lane has panicked.
+                Err(Refusal::Closed) => {
+                    let destination =
+                        Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
+                    let cause = match self.accumulator.is_closed() {
+                        true => DeliveryErrorCause::Closed,
+                        false => DeliveryErrorCause::LoopPanicked,
+                    };
+                    let error = destination.error(cause, Certainty::NotWritten);
+                    let mut cell = self.context.cells.allocate(destination);
+                    let handle = cell.issue(timestamp);
+                    cell.fail(error, &mut WakeList::default());
+                    return Ok(handle);
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn copy(partition: u32, record: &StashedRecord<'_>) -> Self {
+        Waiting {
+            partition,
+            timestamp: record.timestamp,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record
+                .headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+                .collect(),
+        }
+    }
+
+    fn headers(&self) -> Vec<Header<'_>> {
+        self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect()
+    }
+
+    fn parts<'a>(&'a self, headers: &'a [Header<'a>]) -> RecordParts<'a> {
+        RecordParts { key: self.key.as_deref(), value: self.value.as_deref(), headers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::batch::{AccumulatorConfig, MonotonicClock, NeedRoom, ShardId, stashed_len};
+    use crate::engine::buffer::{BufferPool, BufferPoolOptions};
+    use crate::engine::policy::{DefaultPartitioners, PartitionerFactory};
+    use crate::engine::sync::Outcome;
+
+    struct Noon;
+
+    impl MonotonicClock for Noon {
+        fn monotonic(&self) -> u64 {
+            12
+        }
+    }
+
+    #[test]
+    fn a_run_that_finds_no_room_expires() {
+        let options = BufferPoolOptions { bytes: 256 << 10, ..BufferPoolOptions::default() };
+        let pool = BufferPool::new(&options).expect("a small mapping");
+        let config = AccumulatorConfig {
+            batch_size: 4_096,
+            delivery_timeout: 100,
+            lanes_max: 1,
+            leaderless_account: AccountId::LEADERLESS,
+            stash_account: AccountId::STASH,
+        };
+        let accumulator = RecordAccumulator::new(config, pool);
+        let topic = accumulator.topic("orders", || DefaultPartitioners.for_topic("orders"));
+        let halves = accumulator.new_lanes(&topic, 1, |_| ShardId(0));
+        topic.grow(halves.iter().map(|half| half.lane.clone()));
+        topic.set_partitions(1);
+        let parts = RecordParts { value: Some(b"v"), ..RecordParts::default() };
+        let mut spare = Vec::new();
+        let need = NeedRoom::new(stashed_len(&parts), stashed_len(&parts));
+        assert!(take_room(&accumulator.pool, AccountId::STASH, need, &mut spare));
+        let destination = Destination { topic: topic.name.clone(), partition: None };
+        let record = (None, 0, &parts);
+        let cells = &accumulator.cells;
+        let handle = topic.lock_stash().append(cells, &destination, record, &mut spare, 5);
+
+        // Nothing is left for the lane's first batch.
+        let pool = &accumulator.pool;
+        let mut rest = Vec::new();
+        assert!(pool.take_bytes(AccountId::LEADERLESS, pool.free_bytes(), &mut rest));
+        let context = accumulator.append_context(&Noon);
+        let budget = (usize::MAX, &mut spare);
+        let mut wakes = WakeList::default();
+        let post = &mut |_: &Lane| ();
+        let drained = drain_stash(&accumulator, &topic, &context, budget, post, &mut wakes);
+        assert!(matches!(drained, Drained::NoRoom(..)), "{drained:?}");
+        let mut stash = topic.lock_stash();
+        assert_eq!(stash.oldest_at(), Some(5));
+
+        let cause = DeliveryErrorCause::Dropped;
+        let failed = stash.fail(5, &destination, &cause, &mut wakes);
+        assert_eq!(failed.records, 0, "not due yet");
+        assert!(handle.try_outcome().is_none());
+        assert_eq!(stash.fail(6, &destination, &cause, &mut wakes).records, 1);
+        assert!(matches!(handle.try_outcome(), Some(Outcome::Failed(_))));
+        assert!(stash.is_empty());
+        assert_eq!(stash.begun, stash.ended, "flush waits by them");
+    }
+}

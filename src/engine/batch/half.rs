@@ -1,0 +1,602 @@
+//! One partition as its owning shard sees it: what is in flight, what is sent again, and how
+//! batches are numbered.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::doubt::Proved;
+use super::{Batch, EpochsUsed, Lane, ResolveWindow, Sequencer, ShardId};
+use crate::engine::buffer::AccountId;
+use crate::engine::protocol::{BrokerId, ProducerIdentity, TopicId};
+use crate::engine::sync::WakeList;
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
+
+/// Who leads a partition, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The leader epoch, -1 where the broker is too old to say.
+    pub epoch: i32,
+}
+
+/// Limits that decide when a lane may be drained.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainRules {
+    /// Batches carry identity and sequences.
+    pub idempotent: bool,
+    /// Batches in flight per lane at the most.
+    pub in_flight_max: u32,
+    /// A lane that had no success for longer than this, in nanoseconds, is proved again: its
+    /// leader may have forgotten the producer meanwhile (`producer.id.expiration.ms`).
+    pub producer_id_idle_max: u64,
+    /// The connection that the batch will go over, counted by the shard.
+    pub connection: u32,
+}
+
+/// Whether a lane can give a batch now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drainable {
+    /// It can.
+    Now,
+    /// Not before this time (nanoseconds, monotonic).
+    At(u64),
+    /// Not before something settles, arrives or is published.
+    Later,
+    /// Not before a new producer id is published.
+    NeedsIdentity,
+}
+
+/// The loop's half of a lane. Exactly one shard has it, always; dropping it fails everything in it.
+pub struct LaneHalf {
+    /// The senders' half.
+    pub lane: Arc<Lane>,
+    /// Who leads the partition; `None` while nobody does.
+    pub leader: Option<Leader>,
+    /// The generation of the view that it last went by. An older one changes nothing: a half can
+    /// reach its new shard before the view it moved by.
+    pub seen: u64,
+    /// The shard that it will be sent to once nothing is in flight.
+    pub moving_to: Option<ShardId>,
+    /// Nothing is drained before this time, after an error of the partition itself.
+    pub backoff_until: u64,
+    /// Its own partition answered the last attempt with an error, after it had waited for its
+    /// followers: it shares requests with others of its kind only.
+    pub suspect: bool,
+    /// Batches to be sent again before any new one, ordered by their number.
+    pub(super) retries: VecDeque<Box<Batch>>,
+    pub(super) in_flight: u32,
+    /// What is in flight was sent to an earlier leader: nothing goes to the present one before all
+    /// of it has settled.
+    pub(super) settling: bool,
+    /// What is in flight is sent again. A broker remembers five batches: were new ones sent beside
+    /// it, it could be among them no longer when it must be asked for once more.
+    retrying: bool,
+    /// Until the first success at a new leader only one batch is in flight: a broker takes any
+    /// first sequence of a producer id that it does not know.
+    pub(super) proving_leader: bool,
+    /// When an attempt last succeeded, in nanoseconds, monotonic.
+    pub(super) succeeded_at: u64,
+    /// A batch of this epoch failed that may be in the log, or may still reach it from a connection
+    /// that was given up: what stands behind it may follow it there.
+    pub(super) failed_in_doubt: bool,
+    /// What is in flight was sent to an earlier topic of the same name.
+    pub(super) asked_earlier_topic: bool,
+    /// What successes have told of the batches before them.
+    pub(super) proved: Proved,
+    /// The first batch of this epoch that was refused for good, and certainly is in no log: nothing
+    /// behind it can be appended in this epoch any more.
+    pub(super) gap_at: Option<u64>,
+    /// Counts the leaders that the lane has had.
+    pub(super) leader_ordinal: u32,
+    /// Which of the producer's clusters the partition is at.
+    pub(super) cluster: u64,
+    /// The lane came from another cluster, and begins anew once its attempts there have settled:
+    /// producer ids up to this one were given there.
+    pub(super) starts_over: Option<u64>,
+    /// The topic that the partition is of, by its id; zero where brokers are too old to say.
+    pub(super) topic_id: TopicId,
+    /// Which of the topics that were seen under its name; 0 before the first.
+    incarnation: u64,
+    pub(super) sequencer: Sequencer,
+    window: ResolveWindow,
+}
+
+impl LaneHalf {
+    /// The half of a new lane.
+    pub fn new(lane: Arc<Lane>) -> Box<LaneHalf> {
+        Box::new(LaneHalf {
+            lane,
+            leader: None,
+            seen: 0,
+            moving_to: None,
+            backoff_until: 0,
+            suspect: false,
+            retries: VecDeque::new(),
+            in_flight: 0,
+            settling: false,
+            retrying: false,
+            proving_leader: true,
+            succeeded_at: 0,
+            failed_in_doubt: false,
+            asked_earlier_topic: false,
+            proved: Proved::nothing(),
+            gap_at: None,
+            leader_ordinal: 0,
+            cluster: 0,
+            starts_over: None,
+            topic_id: TopicId::ZERO,
+            incarnation: 0,
+            sequencer: Sequencer::default(),
+            window: ResolveWindow::default(),
+        })
+    }
+
+    /// A lane of the same partition was given up that had used these epochs: this one begins above.
+    pub fn begin_above(&mut self, used: EpochsUsed) {
+        self.sequencer.begin_above(used);
+    }
+
+    /// Attempts that have not settled.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Whether a batch waits to be sent, for the first time or again.
+    pub fn has_sealed(&self) -> bool {
+        !self.retries.is_empty() || self.lane.has_sealed()
+    }
+
+    /// Whether a batch waits to be sent again.
+    pub fn has_retries(&self) -> bool {
+        !self.retries.is_empty()
+    }
+
+    /// Batches that wait to be sent again.
+    #[cfg(test)]
+    pub fn retry_count(&self) -> usize {
+        self.retries.len()
+    }
+
+    /// Length in bytes of the batch that [`LaneHalf::drain`] would give.
+    pub fn next_len(&self) -> Option<usize> {
+        match self.retries.front() {
+            Some(batch) => Some(batch.len()),
+            None => self.lane.peek_sealed_len(),
+        }
+    }
+
+    /// Takes a new leader. A newer epoch cancels the backoff; a new broker is proved first.
+    pub fn lead_by(&mut self, leader: Option<Leader>) {
+        if leader == self.leader {
+            return;
+        }
+        if leader.is_some() {
+            self.backoff_until = 0;
+            self.proving_leader = !planted!(MovesWithInFlights);
+        }
+        self.settling = self.in_flight > 0 && !planted!(MovesWithInFlights);
+        self.leader = leader;
+        self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
+    }
+
+    /// Takes the topic's id. Another one is that of another topic of the same name: its log knows
+    /// none of this lane's sequences, so they start over (in a new epoch: an attempt that is still
+    /// on its way to the old topic must not pass for one at the new). Where brokers are too old to
+    /// tell ids it goes by `incarnation`, which counts the topics that were seen under the name.
+    pub fn belong_to(&mut self, topic_id: TopicId, incarnation: u64) {
+        let before = std::mem::replace(&mut self.incarnation, incarnation);
+        let another = if topic_id.is_zero() || self.topic_id.is_zero() {
+            before != 0 && before != incarnation && topic_id == self.topic_id
+        } else {
+            topic_id != self.topic_id
+        };
+        if another {
+            self.settling = self.in_flight > 0;
+            self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
+            self.asked_earlier_topic = self.in_flight > 0;
+            // Offsets begin anew.
+            self.proved = Proved::nothing();
+            self.sequencer.want_bump();
+        }
+        if !topic_id.is_zero() {
+            self.topic_id = topic_id;
+        }
+    }
+
+    /// The topic's id; zero where brokers are too old to say.
+    pub fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// Whether a newer leader is known than the one that was asked by what is in flight.
+    pub fn is_settling(&self) -> bool {
+        self.settling
+    }
+
+    /// Whether [`LaneHalf::drain`] would give a batch.
+    pub fn drainable(&self, now: u64, rules: DrainRules) -> Drainable {
+        let is_open_elsewhere = self.settling || self.starts_over.is_some();
+        if self.moving_to.is_some() || self.leader.is_none() || is_open_elsewhere {
+            return Drainable::Later;
+        }
+        if now < self.backoff_until {
+            return Drainable::At(self.backoff_until);
+        }
+        let silent_for = now.saturating_sub(self.succeeded_at);
+        let forgotten = silent_for > rules.producer_id_idle_max && !planted!(ProofNeverAges);
+        let proving = (self.proving_leader || forgotten) && !planted!(ManyBeforeFirstSuccess);
+        let bumping = self.sequencer.bump_wanted() && !planted!(BumpsBesideInFlights);
+        let retrying = self.retrying && !planted!(OutOfOrderProves) || !self.retries.is_empty();
+        let alone = rules.idempotent && (proving || bumping) || retrying;
+        let limit = if alone { 1 } else { rules.in_flight_max };
+        if self.in_flight >= limit {
+            return Drainable::Later;
+        }
+        if rules.idempotent && !self.sequencer.has_identity() && !self.has_unanswered() {
+            return Drainable::NeedsIdentity;
+        }
+        Drainable::Now
+    }
+
+    /// The identity whose epochs this lane has used up, while it waits for another.
+    pub fn used_up_identity(&self) -> Option<ProducerIdentity> {
+        self.sequencer.used_up()
+    }
+
+    fn has_unanswered(&self) -> bool {
+        self.retries.iter().any(|batch| batch.state.unanswered)
+    }
+
+    /// Takes on the `ordinal`th producer id that was published, if it is newer than the lane's and
+    /// nothing of the old one is open.
+    pub fn offer_identity(&mut self, identity: ProducerIdentity, ordinal: u64) {
+        if !self.sequencer.is_newer(ordinal) || self.in_flight > 0 || self.has_unanswered() {
+            return;
+        }
+        if self.sequencer.has_identity() && !self.retries.is_empty() {
+            return;
+        }
+        self.sequencer.adopt(identity, ordinal);
+        self.proved.begin_epoch(self.sequencer.next());
+        self.lane.set_epochs_used(self.sequencer.used());
+        self.gap_at = None;
+        self.failed_in_doubt = false;
+        // A broker takes any first sequence of an id that is new to it.
+        self.proving_leader = true;
+    }
+
+    /// The next batch to send, numbered but without its header written. Only after
+    /// [`LaneHalf::drainable`] said so. The attempt must end in one of the `settle_*` calls.
+    pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
+        if rules.idempotent && self.sequencer.bump_wanted() {
+            if let Some(doubtful) = self.next_to_ask(rules.connection) {
+                let batch = self.retries.remove(doubtful)?;
+                return Some(self.begin_attempt(batch, rules.connection));
+            }
+            if !self.begin_epoch() {
+                return None;
+            }
+        }
+        let mut batch = match self.retries.pop_front() {
+            Some(batch) => batch,
+            None => self.lane.pop_sealed()?,
+        };
+        if rules.idempotent && (!batch.is_numbered() || planted!(RenumbersOnRetry)) {
+            let shared = planted!(PiecesShareSequences);
+            let records = if shared { batch.records() } else { batch.records_left() };
+            let sequence = self.sequencer.assign(records);
+            batch.set_number(self.sequencer.identity(), sequence);
+        }
+        Some(self.begin_attempt(batch, rules.connection))
+    }
+
+    fn begin_attempt(&mut self, mut batch: Box<Batch>, connection: u32) -> Box<Batch> {
+        batch.state.attempts += 1;
+        batch.state.connection = connection;
+        // It is what the answer to this attempt says.
+        batch.state.out_of_order_at = None;
+        self.in_flight += 1;
+        self.retrying |= batch.state.attempts > 1 || batch.is_in_pieces();
+        batch
+    }
+
+    /// Begins a new epoch. Returns whether new numbers may be given.
+    fn begin_epoch(&mut self) -> bool {
+        let begun = self.sequencer.bump();
+        self.proved.begin_epoch(self.sequencer.next());
+        self.lane.set_epochs_used(self.sequencer.used());
+        self.gap_at = None;
+        self.failed_in_doubt = false;
+        // Also where the lane must wait for another id first: their numbers are void.
+        for batch in &mut self.retries {
+            batch.set_number(ProducerIdentity::NONE, -1);
+            batch.forget_doubts();
+        }
+        self.proving_leader = true;
+        begun
+    }
+
+    /// One attempt less in flight.
+    pub(super) fn end_attempt(&mut self) {
+        self.in_flight -= 1;
+        self.settling &= self.in_flight > 0;
+        self.asked_earlier_topic &= self.in_flight > 0;
+        self.retrying &= self.in_flight > 0;
+    }
+
+    /// An attempt settled with success. `offset` is `None` where the broker did not tell.
+    pub fn settle_acked(
+        &mut self,
+        now: u64,
+        mut batch: Box<Batch>,
+        (offset, append_time): (Option<i64>, Option<i64>),
+        wakes: &mut WakeList,
+    ) {
+        self.succeeded_at = now;
+        self.settle_what_it_proves(&batch, offset, wakes);
+        // A success at an earlier leader says nothing about the present one.
+        self.proving_leader &= self.settling;
+        self.end_attempt();
+        self.suspect = false;
+        if batch.ack(offset, append_time, wakes) || planted!(CompletesTwice) {
+            self.go_on(batch, wakes);
+        }
+    }
+
+    /// What was sent of a batch is resolved: its next piece waits for its turn, if it has any.
+    pub(super) fn go_on(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
+        if batch.next_piece(wakes) {
+            if planted!(SplitsOutOfOrder) {
+                return self.retries.push_back(batch);
+            }
+            self.insert_retry(batch);
+        } else {
+            self.mark_resolved(batch.number, wakes);
+        }
+    }
+
+    /// An attempt settled without success, and the batch is to be sent again. One that was
+    /// resolved meanwhile, because it expired in flight, ends here.
+    pub fn settle_for_retry(&mut self, batch: Box<Batch>) {
+        self.end_attempt();
+        if !batch.is_resolved() {
+            self.insert_retry(batch);
+        }
+    }
+
+    /// The same, where the leader's answer was an error.
+    pub fn settle_refused(&mut self, mut batch: Box<Batch>) {
+        batch.state.refused_by = self.asked_leader(&batch).or(batch.state.refused_by);
+        self.settle_for_retry(batch);
+    }
+
+    fn insert_retry(&mut self, batch: Box<Batch>) {
+        let mut position = self.retries.partition_point(|other| other.number < batch.number);
+        if planted!(RetriesOutOfOrder) {
+            position = 0;
+        }
+        self.retries.insert(position, batch);
+    }
+
+    /// An attempt settled, and what was sent failed for good: the batch, or its present piece. The
+    /// gap that it leaves in the sequences is closed by a new epoch.
+    pub fn settle_failed(
+        &mut self,
+        mut batch: Box<Batch>,
+        error: DeliveryError,
+        wakes: &mut WakeList,
+    ) {
+        self.end_attempt();
+        self.note_gap(&batch);
+        if batch.fail(error, wakes) {
+            self.go_on(batch, wakes);
+        }
+    }
+
+    /// An attempt settled: the batch was too large, and is sent again in two parts. That is no
+    /// retry, and the parts together have the batch's sequences.
+    pub fn settle_too_large(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
+        self.end_attempt();
+        if batch.is_resolved() {
+            return;
+        }
+        batch.split(wakes);
+        batch.state.attempts -= 1;
+        self.insert_retry(batch);
+    }
+
+    /// An attempt settled: the broker refused the batch because of some of its records (KIP-467).
+    /// They fail, each with its error; the others are sent again, in a new epoch, because their
+    /// number has changed.
+    pub fn settle_without(
+        &mut self,
+        mut batch: Box<Batch>,
+        culprits: &[(u32, DeliveryError)],
+        wakes: &mut WakeList,
+    ) {
+        let refused_by = self.asked_leader(&batch);
+        self.end_attempt();
+        self.note_gap(&batch);
+        if batch.is_resolved() {
+            return;
+        }
+        if batch.remove(culprits, wakes) {
+            batch.state.attempts -= 1;
+            batch.state.refused_by = refused_by.or(batch.state.refused_by);
+            self.insert_retry(batch);
+        } else {
+            self.go_on(batch, wakes);
+        }
+    }
+
+    /// The sequences of a batch will be in no log, or not all of them: a new epoch closes the gap.
+    fn note_gap(&mut self, batch: &Batch) {
+        if !batch.is_numbered() {
+            return;
+        }
+        self.sequencer.want_bump();
+        if batch.certainty() == Certainty::NotWritten && !batch.was_split_in_doubt() {
+            let first = self.gap_at.map_or(batch.number, |first| first.min(batch.number));
+            self.gap_at = Some(first);
+        } else {
+            self.failed_in_doubt = true;
+        }
+    }
+
+    /// Whether no log will ever take a batch under its present numbers: something before it was
+    /// refused for good. Wherever an attempt of it still turns up, it is out of sequence, and after
+    /// the new epoch has begun it is of an old one.
+    pub fn is_cut_off(&self, batch: &Batch) -> bool {
+        self.gap_at.is_some_and(|gap| gap < batch.number)
+    }
+
+    /// Whether a batch is the next that the broker expects: nothing earlier waits for its retry.
+    /// (Answers come in the order of the requests, so nothing earlier is in flight either.)
+    pub fn is_next_expected(&self, batch: &Batch) -> bool {
+        self.retries.front().is_none_or(|first| first.number > batch.number)
+    }
+
+    /// The lane needs a new epoch once its attempts have settled.
+    pub fn want_bump(&mut self) {
+        self.sequencer.want_bump();
+    }
+
+    /// Whether a new epoch begins once the lane's attempts have settled.
+    pub fn bump_wanted(&self) -> bool {
+        self.sequencer.bump_wanted()
+    }
+
+    /// Fails a batch that expired in flight, whole: its request still owns it. No new sequence is
+    /// given until the attempts have settled.
+    pub fn fail_in_flight(
+        &mut self,
+        batch: &mut Batch,
+        error: DeliveryError,
+        wakes: &mut WakeList,
+    ) {
+        self.fail(batch, error, wakes);
+        // Whatever is known of earlier attempts: this one may still be carried out.
+        self.failed_in_doubt |= batch.is_numbered();
+        #[cfg(feature = "internals")]
+        if planted!(RecyclesAtExpiry) {
+            batch.overwrite();
+        }
+    }
+
+    fn fail(&mut self, batch: &mut Batch, error: DeliveryError, wakes: &mut WakeList) {
+        if batch.is_numbered() && !planted!(ReusesSequenceAfterExpiry) {
+            self.sequencer.want_bump();
+        }
+        #[cfg(feature = "internals")]
+        if batch.is_numbered() && planted!(ReusesSequenceAfterExpiry) {
+            self.sequencer.begin_again_at(batch.base_sequence());
+        }
+        if batch.fail(error.clone(), wakes) {
+            batch.fail_waiting_pieces(&error, wakes);
+            self.mark_resolved(batch.number, wakes);
+        }
+    }
+
+    fn mark_resolved(&mut self, number: u64, wakes: &mut WakeList) {
+        if self.window.mark(number) && self.lane.set_resolved(self.window.below()) {
+            wakes.wake_flushers();
+        }
+    }
+
+    /// Fails what waits here and has passed its deadline. The open batch, if it is due, is sealed
+    /// first; a sender that holds it seals it and posts the lane.
+    pub fn expire(&mut self, now: u64, cause: &DeliveryErrorCause, wakes: &mut WakeList) -> usize {
+        let mut expired = 0;
+        while self.retries.iter().any(|batch| batch.deadline <= now) {
+            let position = self.retries.iter().position(|batch| batch.deadline <= now);
+            if let Some(batch) = position.and_then(|index| self.retries.remove(index)) {
+                self.fail_waiting(*batch, cause, wakes);
+                expired += 1;
+            }
+        }
+        while self.lane.sealed_deadline().is_some_and(|deadline| deadline <= now) {
+            if let Some(batch) = self.lane.pop_sealed() {
+                self.fail_waiting(*batch, cause, wakes);
+                expired += 1;
+            }
+        }
+        expired
+    }
+
+    /// Fails everything that waits here, whatever its deadline.
+    pub fn fail_all(&mut self, cause: &DeliveryErrorCause, wakes: &mut WakeList) -> usize {
+        self.expire(u64::MAX, cause, wakes)
+    }
+
+    pub(super) fn fail_waiting(
+        &mut self,
+        mut batch: Batch,
+        cause: &DeliveryErrorCause,
+        wakes: &mut WakeList,
+    ) {
+        let error = batch_error(&self.lane, &batch, cause.clone(), batch.certainty());
+        let in_doubt = batch.certainty() == Certainty::Unknown || batch.was_split_in_doubt();
+        self.failed_in_doubt |= batch.is_numbered() && in_doubt;
+        self.fail(&mut batch, error, wakes);
+    }
+
+    /// Charges what waits here to another account.
+    pub fn charge_to(&mut self, account: AccountId) {
+        self.retries.iter_mut().for_each(|batch| batch.charge_to(account));
+        self.lane.charge_sealed_to(account);
+    }
+
+    /// The earliest deadline of what waits here, sealed or not.
+    pub fn next_deadline(&self, delivery_timeout: u64) -> Option<u64> {
+        let retry = self.retries.iter().map(|batch| batch.deadline).min();
+        let sealed = self.lane.sealed_deadline();
+        let open = self.lane.open_since().map(|since| since.saturating_add(delivery_timeout));
+        [retry, sealed, open].into_iter().flatten().min()
+    }
+
+    /// Forgets where its sequences are.
+    #[cfg(feature = "internals")]
+    pub fn forget_sequences(&mut self) {
+        self.sequencer.begin_again_at(0);
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight == 0 && !self.has_sealed() && self.lane.open_since().is_none()
+    }
+}
+
+/// An error for the records of `batch`, completing a timeout's cause with what went wrong last.
+pub fn batch_error(
+    lane: &Lane,
+    batch: &Batch,
+    cause: DeliveryErrorCause,
+    certainty: Certainty,
+) -> DeliveryError {
+    let cause = match cause {
+        DeliveryErrorCause::TimedOut { after, last } => {
+            DeliveryErrorCause::TimedOut { after, last: batch.state.last_problem.clone().or(last) }
+        }
+        other => other,
+    };
+    DeliveryError::new(DeliveryFailure {
+        topic: lane.topic.clone(),
+        partition: Some(lane.partition),
+        broker: batch.state.broker,
+        cause,
+        certainty,
+    })
+}
+
+impl Drop for LaneHalf {
+    /// The half is the last that can resolve its batches: a loop that unwinds fails them here.
+    fn drop(&mut self) {
+        let mut wakes = WakeList::default();
+        self.lane.end();
+        self.fail_all(&DeliveryErrorCause::LoopPanicked, &mut wakes);
+        // What was in flight fails as its requests are dropped: flush waits for nothing here.
+        self.lane.set_resolved(u64::MAX);
+        wakes.wake_all();
+    }
+}

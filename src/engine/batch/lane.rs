@@ -1,0 +1,335 @@
+//! One partition as senders see it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use super::open::{OpenState, Refusal};
+use super::{Batch, CellHandle, Cells, EpochsUsed};
+use crate::engine::buffer::{AccountId, Segment};
+use crate::engine::protocol::PartitionId;
+use crate::engine::protocol::records::RecordParts;
+use crate::engine::sync::OpenLock;
+use crate::engine::sync::loom::{
+    AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock,
+};
+
+/// A lane of one producer, unique while the producer lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u32);
+
+/// The value of `open_since` while the open batch is empty.
+const NOT_OPEN: u64 = u64::MAX;
+
+/// A shard of one producer: its state on one event loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// Where batches get the time they open at; `io/` has the real one, tests their own.
+pub trait MonotonicClock {
+    /// Nanoseconds since an arbitrary start.
+    fn monotonic(&self) -> u64;
+}
+
+/// What an append needs besides the record.
+#[derive(Clone, Copy)]
+pub struct AppendContext<'a> {
+    /// A batch is full at this length, in bytes.
+    pub batch_size: usize,
+    /// From a batch's first record until its deliveries fail, in nanoseconds.
+    pub delivery_timeout: u64,
+    /// Where completion cells come from.
+    pub cells: &'a Cells,
+    /// Read once for each opened batch.
+    pub clock: &'a dyn MonotonicClock,
+    /// The record comes from the stash, where it has been since then (nanoseconds, monotonic): its
+    /// deadline runs from there, and a lane that `close` has marked takes it all the same.
+    pub accepted_at: Option<u64>,
+}
+
+/// What [`Lane::append`] did.
+pub struct Appended {
+    /// The record's delivery, or what is missing.
+    pub result: Result<CellHandle, Refusal>,
+    /// The caller must put the lane's id into its owner's queue.
+    pub post: bool,
+}
+
+/// One partition as a producer's senders see it.
+///
+/// Two locks, always in this order: `open` (encoding) and `fifo` (pointer moves only). No user code
+/// runs and nobody waits for room under either.
+pub struct Lane {
+    /// Names the lane in queues.
+    pub id: LaneId,
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: PartitionId,
+    open: CachePadded<OpenLock<OpenState>>,
+    fifo: Mutex<VecDeque<Box<Batch>>>,
+    /// Sealed batches in `fifo`: lets the loop pass by without the lock.
+    sealed: AtomicUsize,
+    /// The lane's id is in its owner's queue.
+    posted: AtomicBool,
+    owner: AtomicU16,
+    account: AtomicU16,
+    has_leader: AtomicBool,
+    /// When the open batch got its first record; [`NOT_OPEN`] while it is empty.
+    open_since: AtomicU64,
+    /// Every batch with a smaller number was opened.
+    opened: AtomicU64,
+    /// See [`EpochsUsed`].
+    epochs_used: AtomicU64,
+    /// Nobody can send to it any more: its half is dropped once nothing is in flight.
+    given_up: AtomicBool,
+    /// Every batch with a smaller number is resolved.
+    resolved: AtomicU64,
+    /// A flush waits for every batch with a smaller number.
+    flushed_below: AtomicU64,
+}
+
+impl Lane {
+    /// A lane without leader, owned by `owner`.
+    pub fn new(
+        id: LaneId,
+        topic: Arc<str>,
+        partition: PartitionId,
+        owner: ShardId,
+        account: AccountId,
+    ) -> Arc<Lane> {
+        Arc::new(Lane {
+            id,
+            topic,
+            partition,
+            open: CachePadded::new(OpenLock::new(OpenState::default())),
+            fifo: Mutex::new(VecDeque::with_capacity(8)),
+            sealed: AtomicUsize::new(0),
+            posted: AtomicBool::new(false),
+            owner: AtomicU16::new(owner.0),
+            account: AtomicU16::new(account.to_raw()),
+            has_leader: AtomicBool::new(false),
+            open_since: AtomicU64::new(NOT_OPEN),
+            opened: AtomicU64::new(0),
+            epochs_used: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
+            resolved: AtomicU64::new(0),
+            flushed_below: AtomicU64::new(0),
+        })
+    }
+
+    /// Appends one record. On [`Refusal::NeedRoom`] the caller takes segments into `spare`, with no
+    /// lock held, and calls again. Whatever the result, the caller posts the lane if `post` says
+    /// so.
+    #[inline]
+    pub fn append(
+        &self,
+        context: &AppendContext<'_>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+        spare: &mut Vec<Segment>,
+    ) -> Appended {
+        let mut open = self.open.lock();
+        let mut news = false;
+        let result = open.append(self, context, timestamp, parts, spare, &mut news);
+        open.unlock(|open| news |= open.seal_into(self));
+        Appended { result, post: news && self.mark_posted() }
+    }
+
+    /// Seals the open batch from a caller's thread (flush, close). Returns the number below which
+    /// every batch was opened before, and whether the lane must be posted.
+    pub fn seal(&self, close: bool) -> (u64, bool) {
+        let mut open = self.open.lock();
+        open.closed |= close;
+        let mut sealed = open.seal_into(self);
+        let target = open.next_number;
+        open.unlock(|open| sealed |= open.seal_into(self));
+        (target, sealed && self.mark_posted())
+    }
+
+    /// How many batches were opened so far.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_opened(&self, batches: u64) {
+        self.opened.store(batches, Ordering::Release);
+    }
+
+    /// By the owner: sealed batches are charged to another account from now on.
+    pub(super) fn charge_sealed_to(&self, account: AccountId) {
+        let mut sealed = std::mem::take(&mut *self.lock_fifo());
+        // Without the lock: this may admit senders, whose wakers are called.
+        sealed.iter_mut().for_each(|batch| batch.charge_to(account));
+        let mut fifo = self.lock_fifo();
+        sealed.append(&mut fifo);
+        *fifo = sealed;
+    }
+
+    /// Ends the lane: its half is gone, and nothing that is appended would ever be sent.
+    pub(super) fn end(&self) {
+        let mut open = self.open.lock();
+        open.ended = true;
+        open.seal_into(self);
+        open.unlock(|open| {
+            open.seal_into(self);
+        });
+    }
+
+    /// Seals from the loop, which never waits: if a sender holds the lock, that sender seals when
+    /// it unlocks, and posts. Returns whether a batch was sealed here and now.
+    pub fn try_seal(&self) -> bool {
+        match self.open.try_lock_or_want_seal() {
+            Some(mut open) => {
+                let mut sealed = open.seal_into(self);
+                open.unlock(|open| sealed |= open.seal_into(self));
+                sealed
+            }
+            None => false,
+        }
+    }
+
+    /// When the open batch got its first record, in nanoseconds, monotonic; `None` if it is empty.
+    /// A hint read without the lock, exact once the lane was posted for that batch.
+    pub fn open_since(&self) -> Option<u64> {
+        match self.open_since.load(Ordering::Acquire) {
+            NOT_OPEN => None,
+            since => Some(since),
+        }
+    }
+
+    pub(super) fn set_open_since(&self, since: Option<u64>) {
+        self.open_since.store(since.unwrap_or(NOT_OPEN), Ordering::Release);
+    }
+
+    pub(super) fn push_sealed(&self, batch: Box<Batch>) {
+        let mut fifo = self.lock_fifo();
+        fifo.push_back(batch);
+        self.sealed.store(fifo.len(), Ordering::Release);
+    }
+
+    /// Takes the oldest sealed batch.
+    pub fn pop_sealed(&self) -> Option<Box<Batch>> {
+        if !self.has_sealed() {
+            return None;
+        }
+        let mut fifo = self.lock_fifo();
+        let batch = fifo.pop_front();
+        self.sealed.store(fifo.len(), Ordering::Release);
+        batch
+    }
+
+    /// Length in bytes of the oldest sealed batch.
+    pub fn peek_sealed_len(&self) -> Option<usize> {
+        if !self.has_sealed() {
+            return None;
+        }
+        self.lock_fifo().front().map(|batch| batch.len())
+    }
+
+    /// The earliest deadline among the sealed batches.
+    pub fn sealed_deadline(&self) -> Option<u64> {
+        if !self.has_sealed() {
+            return None;
+        }
+        self.lock_fifo().front().map(|batch| batch.deadline)
+    }
+
+    /// Whether a sealed batch waits.
+    #[inline]
+    pub fn has_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire) > 0
+    }
+
+    fn lock_fifo(&self) -> MutexGuard<'_, VecDeque<Box<Batch>>> {
+        // Nothing that can panic runs under it, so a poisoned FIFO is still whole.
+        lock(&self.fifo)
+    }
+
+    /// Whether the caller is the one to post the lane.
+    fn mark_posted(&self) -> bool {
+        // A swap that finds the flag set is still seen by the loop's own swap: see there.
+        !self.posted.swap(true, Ordering::SeqCst)
+    }
+
+    /// By the loop, before it looks at the lane.
+    pub fn clear_posted(&self) {
+        // A swap, not a store: it reads what the last sender swapped in, so everything that this
+        // sender did before, and did not post because the flag was set, is seen from here on.
+        self.posted.swap(false, Ordering::SeqCst);
+    }
+
+    /// The shard whose queue takes the lane's id.
+    #[inline]
+    pub fn owner(&self) -> ShardId {
+        ShardId(self.owner.load(Ordering::SeqCst))
+    }
+
+    /// By the old owner, before it sends the half.
+    pub fn set_owner(&self, owner: ShardId) {
+        self.owner.store(owner.0, Ordering::SeqCst);
+    }
+
+    /// The account that new segments are charged to.
+    #[inline]
+    pub fn account(&self) -> AccountId {
+        AccountId::from_raw(self.account.load(Ordering::Relaxed))
+    }
+
+    /// By the owner: which broker's level counts, and whether the partition has a leader.
+    pub fn set_leader_account(&self, account: AccountId, has_leader: bool) {
+        self.account.store(account.to_raw(), Ordering::Relaxed);
+        self.has_leader.store(has_leader, Ordering::Relaxed);
+    }
+
+    /// Whether the partition had a leader when metadata was last seen.
+    #[inline]
+    pub fn has_leader(&self) -> bool {
+        self.has_leader.load(Ordering::Relaxed)
+    }
+
+    /// The epochs in which batches of it may have been numbered.
+    pub fn epochs_used(&self) -> EpochsUsed {
+        EpochsUsed::from_raw(self.epochs_used.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_epochs_used(&self, used: EpochsUsed) {
+        self.epochs_used.store(used.to_raw(), Ordering::Release);
+    }
+
+    /// Whether nobody can send to it any more.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    /// Whether everything that was sent to it has resolved.
+    pub fn is_resolved(&self) -> bool {
+        self.resolved() >= self.opened()
+    }
+
+    /// Every batch with a smaller number is resolved.
+    pub fn resolved(&self) -> u64 {
+        self.resolved.load(Ordering::Acquire)
+    }
+
+    /// Whether every batch with a smaller number is resolved. If not, the loop that resolves more
+    /// of them tells [`FlushWaiters`](super::FlushWaiters).
+    pub fn is_resolved_below(&self, number: u64) -> bool {
+        self.flushed_below.fetch_max(number, Ordering::SeqCst);
+        // Either this sees what the loop has resolved, or the loop sees that somebody waits.
+        fence(Ordering::SeqCst);
+        self.resolved() >= number
+    }
+
+    /// By the owner. Returns whether a flush waits for some of this.
+    pub(super) fn set_resolved(&self, number: u64) -> bool {
+        let before = self.resolved.swap(number, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        before < self.flushed_below.load(Ordering::SeqCst)
+    }
+}

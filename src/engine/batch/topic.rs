@@ -1,0 +1,185 @@
+//! A topic's lanes, and what happens to records before the topic is known.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::{Lane, Stash};
+use crate::engine::buffer::BufferPool;
+use crate::engine::policy::{Chooser, PartitionView};
+
+/// Whether senders go to the lanes or to the stash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TopicState {
+    /// The partitions are not known: records go to the stash.
+    Unknown = 0,
+    /// They are known; the stash is being emptied, and new records go behind it.
+    Draining = 1,
+    /// Records go to their lanes.
+    Ready = 2,
+}
+
+/// Lanes of the first chunk; each further chunk is twice as large as the one before.
+const FIRST_CHUNK: usize = 16;
+const CHUNKS: usize = 20;
+
+/// Lanes by their offset, each set once.
+type Chunk = Box<[OnceLock<Arc<Lane>>]>;
+
+/// A topic as a producer's senders see it.
+pub struct TopicLanes {
+    /// The topic's name.
+    pub name: Arc<str>,
+    /// Chooses partitions for this topic.
+    pub partitioner: Chooser,
+    chunks: [OnceLock<Chunk>; CHUNKS],
+    lane_count: AtomicU32,
+    /// Partitions of the topic, which may be fewer than there are lanes: it was created again with
+    /// fewer; or more: the limit of lanes is reached.
+    count: AtomicU32,
+    state: AtomicU8,
+    stash: Mutex<Stash>,
+    pool: BufferPool,
+}
+
+#[inline]
+fn chunk_of(index: usize) -> (usize, usize) {
+    let position = index + FIRST_CHUNK;
+    let chunk = (position.ilog2() - FIRST_CHUNK.ilog2()) as usize;
+    (chunk, position - (FIRST_CHUNK << chunk))
+}
+
+impl TopicLanes {
+    /// A topic of which only the name is known.
+    pub fn new(name: Arc<str>, partitioner: Chooser, pool: BufferPool) -> Arc<Self> {
+        Arc::new(TopicLanes {
+            name,
+            partitioner,
+            chunks: [const { OnceLock::new() }; CHUNKS],
+            lane_count: AtomicU32::new(0),
+            count: AtomicU32::new(0),
+            state: AtomicU8::new(TopicState::Unknown as u8),
+            stash: Mutex::new(Stash::default()),
+            pool,
+        })
+    }
+
+    /// Partitions that the topic has. They grow, unless it is deleted and created again with fewer.
+    /// There is not a lane for each where the limit of lanes is reached.
+    #[inline]
+    pub fn partitions(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Partitions that there are lanes for. They only grow.
+    pub fn lane_count(&self) -> u32 {
+        self.lane_count.load(Ordering::Acquire)
+    }
+
+    /// The lane of a partition below [`TopicLanes::lane_count`].
+    #[inline]
+    pub fn lane(&self, partition: u32) -> Option<&Arc<Lane>> {
+        let (chunk, offset) = chunk_of(partition as usize);
+        self.chunks.get(chunk)?.get()?.get(offset)?.get()
+    }
+
+    /// Every lane.
+    pub fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        (0..self.lane_count()).filter_map(|partition| self.lane(partition))
+    }
+
+    /// Appends lanes, in the order of their partitions, for records to be put into. By the metadata
+    /// thread only, as [`TopicLanes::set_known`].
+    pub fn grow(&self, lanes: impl IntoIterator<Item = Arc<Lane>>) {
+        let mut count = self.lane_count.load(Ordering::Relaxed);
+        for lane in lanes {
+            assert_eq!(lane.partition.0, count as i32, "lanes are appended in order");
+            let (chunk, offset) = chunk_of(count as usize);
+            let slots = self.chunks[chunk]
+                .get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| OnceLock::new()).collect());
+            let fresh = slots[offset].set(lane).is_ok();
+            assert!(fresh, "a lane is appended once");
+            count += 1;
+        }
+        self.lane_count.store(count, Ordering::Release);
+    }
+
+    /// Where senders go.
+    #[inline]
+    pub fn state(&self) -> TopicState {
+        match self.state.load(Ordering::Acquire) {
+            0 => TopicState::Unknown,
+            1 => TopicState::Draining,
+            _ => TopicState::Ready,
+        }
+    }
+
+    /// The state is read for certain, and changed, only under this lock.
+    pub fn lock_stash(&self) -> MutexGuard<'_, Stash> {
+        // A partitioner that panics is caught before it can poison the lock.
+        self.stash.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody has the stash's lock.
+    #[cfg(test)]
+    pub fn stash_is_locked(&self) -> bool {
+        self.stash.try_lock().is_err()
+    }
+
+    /// Under the stash lock, which `stash` proves: the topic has so many partitions. Senders go to
+    /// the lanes from here on if nothing is stashed.
+    pub fn set_known(&self, stash: &Stash, partitions: u32) {
+        self.set_drained(stash);
+        // Behind the state: a sender that names a partition and sees that it exists now looks at
+        // the state again, and goes behind the records that wait for that partition.
+        self.set_partitions(partitions);
+    }
+
+    /// The topic has so many partitions. For [`TopicLanes::set_known`], and tests of lanes alone.
+    pub fn set_partitions(&self, partitions: u32) {
+        self.count.store(partitions, Ordering::Release);
+    }
+
+    /// Under the stash lock: a part of what was stashed has moved, or nothing was stashed.
+    pub(super) fn set_drained(&self, stash: &Stash) {
+        let state = if stash.is_empty() { TopicState::Ready } else { TopicState::Draining };
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Under the stash lock: what is stashed goes to the lanes, and what is sent goes behind it.
+    pub fn set_draining(&self, _stash: &Stash) {
+        self.state.store(TopicState::Draining as u8, Ordering::Release);
+    }
+
+    /// Under the stash lock: the topic does not exist, or was not used for so long that it must be
+    /// asked for again. Senders go to the stash from here on; what one of them appends to a lane
+    /// at this moment the lane's shard sends or fails.
+    pub fn set_unknown(&self, _stash: &Stash) {
+        self.state.store(TopicState::Unknown as u8, Ordering::Release);
+    }
+}
+
+impl PartitionView for TopicLanes {
+    fn count(&self) -> u32 {
+        self.partitions()
+    }
+
+    fn is_available(&self, partition: u32) -> bool {
+        self.lane(partition)
+            .is_some_and(|lane| lane.has_leader() && self.pool.is_writable(lane.account()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_double_and_leave_no_gap() {
+        assert_eq!(chunk_of(0), (0, 0));
+        assert_eq!(chunk_of(15), (0, 15));
+        assert_eq!(chunk_of(16), (1, 0));
+        assert_eq!(chunk_of(47), (1, 31));
+        assert_eq!(chunk_of(48), (2, 0));
+    }
+}

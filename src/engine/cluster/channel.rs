@@ -1,0 +1,211 @@
+//! The metadata channel's connections: the one that is asked, and a second one beside it while the
+//! first owes an answer, or gives answers that help nobody.
+
+use super::{BrokerAddress, MetadataQuery};
+
+/// Which of the metadata channel's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelId(u8);
+
+impl ChannelId {
+    /// The one that is made first. Either may become the one that is kept.
+    pub const FIRST: ChannelId = ChannelId(0);
+    /// The other.
+    pub const SECOND: ChannelId = ChannelId(1);
+    /// Both: there are no more.
+    pub const ALL: [ChannelId; 2] = [ChannelId::FIRST, ChannelId::SECOND];
+
+    /// Its place among [`ChannelId::ALL`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    pub(super) fn other(self) -> ChannelId {
+        ChannelId(1 - self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChannelState {
+    Down { retry_at: u64 },
+    Connecting,
+    Ready,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub state: ChannelState,
+    /// Whom it is to.
+    pub address: Option<BrokerAddress>,
+    pub in_flight: Option<MetadataQuery>,
+    /// Since when it owes an answer: the attempt to connect counts.
+    pub owes_since: Option<u64>,
+    /// It has answered something.
+    pub answered: bool,
+    /// What was asked was asked because lanes are in trouble.
+    pub for_trouble: bool,
+    /// The question is not about all topics.
+    pub in_part: bool,
+    /// It is of no use any more, and the driver must close it.
+    pub is_left: bool,
+}
+
+impl Channel {
+    pub(super) fn new() -> Self {
+        Channel {
+            state: ChannelState::Down { retry_at: 0 },
+            address: None,
+            in_flight: None,
+            owes_since: None,
+            answered: false,
+            for_trouble: false,
+            in_part: false,
+            is_left: false,
+        }
+    }
+
+    /// Nobody is connected to, before `retry_at`.
+    pub(super) fn clear(&mut self, retry_at: u64) {
+        *self = Channel { state: ChannelState::Down { retry_at }, ..Channel::new() };
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.state, ChannelState::Down { .. })
+    }
+}
+
+/// An answer is waited for so long before a second broker is asked, in nanoseconds: far longer than
+/// a broker that is well takes, and half of what records may wait because one hangs.
+const PATIENCE_MIN: u64 = 1_000_000_000;
+
+/// A link on which each answer is slow is no reason to go from broker to broker: the wait doubles
+/// up to this.
+const PATIENCE_MAX: u64 = 16_000_000_000;
+
+/// Answers without news after which another broker is asked, while lanes are in trouble.
+const FRUITLESS_MIN: u32 = 2;
+
+/// The trouble may be the cluster's own: each broker that knows nothing better is left later than
+/// the one before, up to this.
+const FRUITLESS_MAX: u32 = 64;
+
+/// What an answer says of the broker that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// What was known already.
+    Nothing,
+    /// Topics or partitions that the client did not know. A broker with an old picture can tell of
+    /// them too.
+    Added,
+    /// Other brokers, or other leaders of partitions that were known.
+    Moved,
+}
+
+/// Who needs another picture than the present one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    None,
+    /// Lanes, whose leaders are gone or refuse them.
+    Lanes,
+    /// Topics that something waits for.
+    Topics,
+}
+
+/// When a second broker is asked.
+#[derive(Debug)]
+pub(super) struct SecondOpinion {
+    patience: u64,
+    /// Not before this.
+    not_before: u64,
+    /// When the second, if it has not answered, makes room for a third.
+    gives_up_at: u64,
+    /// How many answers of the present connection were of no help to somebody in trouble, since the
+    /// last one that was.
+    fruitless: u32,
+    fruitless_max: u32,
+}
+
+impl SecondOpinion {
+    pub(super) fn new() -> Self {
+        SecondOpinion {
+            patience: PATIENCE_MIN,
+            not_before: 0,
+            gives_up_at: u64::MAX,
+            fruitless: 0,
+            fruitless_max: FRUITLESS_MIN,
+        }
+    }
+
+    /// When a second connection is wanted beside `present`.
+    pub(super) fn due_at(&self, present: &Channel) -> Option<u64> {
+        if planted!(StaysWithFruitlessBroker) {
+            return None;
+        }
+        let is_fruitless = self.fruitless >= self.fruitless_max && !present.is_down();
+        let slow = present.owes_since.map(|since| since.saturating_add(self.patience));
+        let at = if is_fruitless { Some(0) } else { slow };
+        at.map(|at| at.max(self.not_before))
+    }
+
+    /// A second broker is asked.
+    pub(super) fn handle_begun(&mut self, now: u64) {
+        self.gives_up_at = now.saturating_add(2 * self.patience);
+    }
+
+    fn grow_patience(&mut self) {
+        self.patience = (2 * self.patience).min(PATIENCE_MAX);
+    }
+
+    /// When the second connection is given up, unless it answers.
+    pub(super) fn gives_up_at(&self) -> u64 {
+        self.gives_up_at
+    }
+
+    /// The second is of no use. The next is asked at once, if there is one that was not tried.
+    pub(super) fn handle_failed(&mut self, now: u64, others_left: bool) {
+        let in_vain = self.gives_up_at <= now;
+        self.gives_up_at = u64::MAX;
+        self.not_before = if others_left { now } else { now.saturating_add(self.patience) };
+        if in_vain || !others_left {
+            self.grow_patience();
+        }
+    }
+
+    /// The present connection answered, after so long.
+    pub(super) fn handle_answer(&mut self, took: u64) {
+        self.not_before = 0;
+        if took < PATIENCE_MIN {
+            self.patience = PATIENCE_MIN;
+        } else if took >= self.patience {
+            self.grow_patience();
+        }
+    }
+
+    /// Another connection is the present one from now on.
+    pub(super) fn handle_switched(&mut self) {
+        self.gives_up_at = u64::MAX;
+        if self.fruitless >= self.fruitless_max {
+            self.fruitless_max = (2 * self.fruitless_max).min(FRUITLESS_MAX);
+        }
+        self.fruitless = 0;
+    }
+
+    /// What an answer of the present connection brought, and who was in trouble when it was asked
+    /// for. Answers to other questions come in between, at any rate: they prove nothing.
+    pub(super) fn handle_metadata(&mut self, news: News, trouble: Trouble) {
+        match (news, trouble) {
+            (News::Moved, _) | (News::Added, Trouble::Topics) => {
+                self.fruitless = 0;
+                self.fruitless_max = FRUITLESS_MIN;
+            }
+            (_, Trouble::None) => {}
+            _ => self.fruitless = self.fruitless.saturating_add(1),
+        }
+    }
+
+    /// Whether the present connection's answers help nobody.
+    pub(super) fn is_fruitless(&self) -> bool {
+        self.fruitless >= self.fruitless_max
+    }
+}

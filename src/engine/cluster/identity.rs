@@ -1,0 +1,179 @@
+//! The producer id: when to ask for one, and what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{BrokerAddress, MetadataConfig};
+use crate::engine::protocol::{BrokerId, ErrorCode, InitProducerIdResponse, ProducerIdentity};
+use crate::error::DeliveryErrorCause;
+
+/// The longest pause before an id that was refused for good is asked for again, in nanoseconds: ten
+/// seconds. So much later than the permission records may go on.
+const DENIED_PAUSE_MAX: u64 = 10_000_000_000;
+
+/// What a refused id means to whoever has to mend it.
+const DENIED: &str = "an idempotent producer needs a producer id: allow the operation \
+    IdempotentWrite on the cluster (before Kafka 2.8) or Write on a topic, or set \
+    enable_idempotence to false";
+
+/// The same where brokers do not know of producer ids.
+const LACKING: &str = "an idempotent producer needs InitProducerId, which no broker speaks (Kafka \
+    0.11): set enable_idempotence to false";
+
+/// The producer id, and the question for it.
+#[derive(Debug, Default)]
+pub(super) struct IdentityQuestion {
+    wanted: bool,
+    retry_at: u64,
+    identity: Option<ProducerIdentity>,
+    /// Connections lost in a row over the question.
+    failures: u32,
+    /// Producer ids received so far.
+    ordinal: u64,
+    /// Those up to this were given by earlier clusters.
+    floor: u64,
+    /// Times in a row that an id was refused for good.
+    refusals: u32,
+    denied: Option<DeliveryErrorCause>,
+    /// Brokers that cannot give one: they do not speak InitProducerId.
+    lacking: BTreeSet<BrokerAddress>,
+    problem: Option<Arc<str>>,
+}
+
+impl IdentityQuestion {
+    /// No id yet, and whether one is needed.
+    pub(super) fn new(wanted: bool) -> Self {
+        IdentityQuestion { wanted, ..IdentityQuestion::default() }
+    }
+
+    /// When to ask, if at all.
+    pub(super) fn asks_at(&self) -> Option<u64> {
+        self.wanted.then_some(self.retry_at)
+    }
+
+    /// A lane used up its producer id's epochs.
+    pub(super) fn handle_used_up(&mut self, used_up: ProducerIdentity) {
+        if self.identity.is_some_and(|identity| identity.id == used_up.id) {
+            self.identity = None;
+            self.wanted = true;
+        }
+    }
+
+    /// Ids of the old cluster are void: another one is needed, if one was.
+    pub(super) fn start_over(&mut self, wanted: bool) {
+        let (ordinal, floor) = (self.ordinal, self.ordinal);
+        *self = IdentityQuestion { wanted, ordinal, floor, ..IdentityQuestion::default() };
+    }
+
+    /// How many of the ids were those of earlier clusters.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// A producer id arrived, or an error instead.
+    pub(super) fn handle_response(
+        &mut self,
+        now: u64,
+        config: &MetadataConfig,
+        random: u64,
+        response: &InitProducerIdResponse,
+    ) {
+        self.problem = None;
+        self.failures = 0;
+        self.lacking.clear();
+        if response.error == ErrorCode::NONE {
+            (self.denied, self.refusals) = (None, 0);
+            self.identity = Some(response.identity);
+            self.ordinal += 1;
+            self.wanted = false;
+            return;
+        }
+        if matches!(
+            response.error,
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+                | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        ) {
+            let message = Some(DENIED.into());
+            let cause = DeliveryErrorCause::Broker { code: response.error, message };
+            self.deny(now, config, random, cause);
+        } else {
+            (self.denied, self.refusals) = (None, 0);
+            self.retry_at = now + config.reconnect_backoff.lengthen(config.interval_min, random);
+        }
+        self.problem = Some(format!("InitProducerId: {}", response.error).into());
+    }
+
+    /// Records fail at once, and the question is put more and more seldom: what refused it is
+    /// mended by people.
+    fn deny(&mut self, now: u64, config: &MetadataConfig, random: u64, cause: DeliveryErrorCause) {
+        let doubled = config.interval_min.saturating_mul(1 << self.refusals.min(16));
+        self.refusals += 1;
+        self.denied = Some(cause);
+        let wait = doubled.min(DENIED_PAUSE_MAX).max(config.interval_min);
+        self.retry_at = now + config.reconnect_backoff.lengthen(wait, random);
+    }
+
+    /// The broker that is connected does not speak InitProducerId. Returns whether another one is
+    /// to be asked; else all of `brokers` were, and agree.
+    pub(super) fn handle_lacking(
+        &mut self,
+        now: u64,
+        config: &MetadataConfig,
+        random: u64,
+        peer: BrokerAddress,
+        brokers: &BTreeMap<BrokerId, BrokerAddress>,
+    ) -> bool {
+        self.lacking.insert(peer);
+        if !brokers.values().all(|broker| self.lacking.contains(broker)) {
+            self.handle_lost(now, config, random, LACKING.into());
+            return true;
+        }
+        // All are asked again, for one may have been upgraded.
+        self.lacking.clear();
+        self.failures = 0;
+        self.problem = Some(LACKING.into());
+        self.deny(now, config, random, DeliveryErrorCause::BrokerTooOld(LACKING.into()));
+        false
+    }
+
+    /// Whether the broker at this address has said that it cannot give a producer id.
+    pub(super) fn is_lacking(&self, broker: &BrokerAddress) -> bool {
+        self.lacking.contains(broker)
+    }
+
+    /// The connection was lost over the question. What made this broker hang up may do so again:
+    /// the pauses grow, so that there is no storm of connections.
+    pub(super) fn handle_lost(
+        &mut self,
+        now: u64,
+        config: &MetadataConfig,
+        random: u64,
+        problem: Arc<str>,
+    ) {
+        self.problem = Some(problem);
+        let doubled = config.interval_min.saturating_mul(1 << self.failures.min(16));
+        let wait = doubled.min(config.reconnect_backoff.longest).max(config.interval_min);
+        self.failures += 1;
+        self.retry_at = now + config.reconnect_backoff.lengthen(wait, random);
+    }
+
+    /// The producer id, once there is one.
+    pub(super) fn identity(&self) -> Option<ProducerIdentity> {
+        self.identity
+    }
+
+    /// Which of the producer ids that it was given the present one is, from 1 on.
+    pub(super) fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// Why the producer may not have an id, if brokers said so. It is asked for again.
+    pub(super) fn denied(&self) -> Option<&DeliveryErrorCause> {
+        self.denied.as_ref()
+    }
+
+    /// What went wrong with the last question, in words.
+    pub(super) fn problem(&self) -> Option<&Arc<str>> {
+        self.problem.as_ref()
+    }
+}

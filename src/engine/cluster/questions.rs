@@ -1,0 +1,169 @@
+//! Which topics the metadata machine asks about, and what it makes of the answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::channel::{ChannelId, News};
+use super::doubt::Doubts;
+use super::machine::MetadataMachine;
+use super::snapshot::Answer;
+use super::troubled::TroubledTopics;
+use super::wanted::{TopicQuestion, Want};
+use crate::engine::protocol::MetadataResponse;
+
+/// Which topics a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those that something waits for, and no other.
+    Wanted,
+    /// All that are in use.
+    All,
+    /// Those with partitions that nobody leads.
+    Leaderless,
+    /// All that are in use, and those that something waits for, due or not.
+    Everything,
+}
+
+impl MetadataMachine {
+    /// The topic is to be asked about, because of `why`. What is known already is not asked again,
+    /// but for what is not known of it. Returns whether enough is known.
+    pub fn handle_wanted(&mut self, now: u64, topic: Arc<str>, why: Want) -> bool {
+        self.in_trouble |= why == Want::Lane;
+        let awake = !self.asleep.remove(&topic);
+        let enough = matches!(why, Want::Handle | Want::Record);
+        if enough && awake && self.snapshot.topics.contains_key(&topic) {
+            return true;
+        }
+        self.wanted.want(now, topic, why, &self.config);
+        false
+    }
+
+    /// Nothing was sent to this topic for long.
+    pub fn handle_unused(&mut self, topic: &Arc<str>) {
+        if self.snapshot.topics.contains_key(topic) && !self.wanted.contains(topic) {
+            self.asleep.insert(topic.clone());
+            self.troubled.forget(topic);
+        }
+    }
+
+    /// Nobody has the topic in mind any more.
+    pub fn forget(&mut self, topic: &str) {
+        if self.snapshot.topics.contains_key(topic) {
+            Arc::make_mut(&mut self.snapshot).remove_topic(topic);
+        }
+        self.troubled.forget(topic);
+        self.doubts.forget(topic);
+        self.asleep.remove(topic);
+    }
+
+    pub(super) fn asks_metadata_at(&self) -> u64 {
+        self.next_question(0).0
+    }
+
+    /// Which metadata is asked for next, and when. What is due for longer goes first, so that none
+    /// can starve another.
+    pub(super) fn next_question(&self, now: u64) -> (u64, Scope) {
+        let wanted = self.wanted.asks_at(&self.config, self.last_asked_any, self.spread);
+        let leaders = self.troubled.asks_at(&self.config, self.spread);
+        let questions = [
+            wanted.map(|at| (at, Scope::Wanted)),
+            Some((self.refreshes_at(), Scope::All)),
+            leaders.map(|at| (at, Scope::Leaderless)),
+        ];
+        let first = questions.into_iter().flatten().min_by_key(|(at, _)| *at);
+        let (at, scope) = first.unwrap_or((u64::MAX, Scope::All));
+        // A question about all, of which there are none, can as well be about those that are due.
+        let scope = match wanted {
+            Some(due) if due <= now && self.topics_in_use().next().is_none() => Scope::Wanted,
+            _ => scope,
+        };
+        (at, scope)
+    }
+
+    /// When all topics are to be asked about.
+    fn refreshes_at(&self) -> u64 {
+        let interval =
+            self.config.reconnect_backoff.lengthen(self.config.interval_min, self.spread);
+        let rate_limit = self.last_asked.map_or(0, |at| at + interval);
+        match self.last_answered {
+            Some(at) if !self.refresh_wanted => (at + self.config.age_max).max(rate_limit),
+            _ => rate_limit,
+        }
+    }
+
+    pub(super) fn question(&mut self, id: ChannelId, now: u64, scope: Scope) -> TopicQuestion {
+        let about_some = |topics| TopicQuestion { topics, may_create: false };
+        let question = match scope {
+            Scope::Wanted => self.wanted.ask(now, &self.config, self.last_asked_any, self.spread),
+            Scope::Leaderless => about_some(self.troubled.ask(now)),
+            Scope::All => about_some(self.topics_in_use().cloned().collect()),
+            Scope::Everything => {
+                let all: BTreeSet<_> = self.topics_in_use().chain(self.wanted.names()).collect();
+                about_some(all.into_iter().cloned().collect())
+            }
+        };
+        // While no topic is known those that are wanted are all there are.
+        let in_part = matches!(scope, Scope::Wanted | Scope::Leaderless)
+            && self.topics_in_use().next().is_some();
+        self.channel_mut(id).in_part = in_part;
+        self.last_asked_any = Some(now);
+        self.spread = self.next_random();
+        if !in_part {
+            self.refresh_wanted = false;
+            self.last_asked = Some(now);
+            self.troubled.handle_asked(now);
+        }
+        question
+    }
+
+    fn topics_in_use(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.snapshot.topics.keys().filter(|name| !self.asleep.contains(*name))
+    }
+
+    /// Makes the picture what it is with a response. Returns what that says of whoever gave it.
+    pub(super) fn merge(&mut self, id: ChannelId, now: u64, response: &MetadataResponse) -> News {
+        let (wanted, snapshot) = (&self.wanted, &self.snapshot);
+        let is_wanted = |name: &str| wanted.contains(name) || snapshot.topics.contains_key(name);
+        let peer = self.channels[id.index()].address.as_ref();
+        let answer = Answer { response, now, peer };
+        let mut merged = snapshot.merged(&answer, is_wanted, &mut self.doubts);
+        let next = merged.snapshot.take();
+        let news = match next {
+            Some(_) if merged.moved => News::Moved,
+            Some(_) => News::Added,
+            None => News::Nothing,
+        };
+        if let Some(next) = next {
+            self.snapshot = Arc::new(next);
+        }
+        let described = response.topics.iter().filter_map(|topic| topic.name.as_deref());
+        for name in described.filter(|name| !self.asleep.contains(*name)) {
+            self.troubled.handle_changed(now, name, &self.snapshot);
+        }
+        for name in merged.unled.iter().filter(|name| !self.asleep.contains(*name)) {
+            self.troubled.handle_leaders(name, &self.snapshot);
+        }
+        self.troubled.handle_answer(now, merged.lost_leader);
+        news
+    }
+
+    /// The picture begins anew at another cluster. Topics that its answer does not describe are
+    /// asked about there.
+    pub(super) fn go_to_another(&mut self, now: u64, response: &MetadataResponse) {
+        let (wanted, snapshot) = (&self.wanted, &self.snapshot);
+        let is_wanted = |name: &str| wanted.contains(name) || snapshot.topics.contains_key(name);
+        let answer = Answer { response, now, peer: None };
+        let next = snapshot.of_another(&answer, is_wanted);
+        self.doubts = Doubts::default();
+        self.troubled = TroubledTopics::default();
+        self.troubled.handle_asked(now);
+        self.wanted.start_over();
+        for (name, _) in next.topics.iter().filter(|(_, view)| view.count == 0) {
+            // Lanes wait for it, but perhaps no record: it must not be created.
+            self.wanted.want(now, name.clone(), Want::Handle, &self.config);
+        }
+        self.identity.start_over(self.config.idempotent);
+        self.snapshot = Arc::new(next);
+        self.foreign.clear();
+    }
+}

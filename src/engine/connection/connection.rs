@@ -1,0 +1,580 @@
+//! The connection's state: handshake, what is in flight, what was received.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::request::{InFlightBatch, Request, RequestKind};
+use super::response::{Parsed, parse, peek_correlation};
+use super::settings::{ConnectionConfig, ConnectionError};
+use super::unconfirmed::Unconfirmed;
+use crate::engine::cluster::BrokerAddress;
+use crate::engine::protocol::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, FrameDecoder,
+    InitProducerIdResponse, MetadataRequest, MetadataResponse, MetadataTopics, ProduceResponse,
+    encode_request,
+};
+use crate::logging as log;
+
+/// Requests kept for reuse.
+const FREE_REQUESTS_MAX: usize = 16;
+
+/// Correlation ids of acks=0 requests that a broker may still answer by mistake.
+const UNANSWERED_IDS_MAX: usize = 64;
+
+/// From this version on Metadata tells the cluster's id.
+const CLUSTER_ID_MIN: i16 = 2;
+/// How often the kernel is asked for its unsent bytes within a `request_timeout` without answer.
+/// By so small a part of it a request may be given up too early or too late.
+const UNSENT_CHECKS_PER_TIMEOUT: u64 = 4;
+
+/// What this client calls itself (KIP-511).
+const SOFTWARE_NAME: &str = "tidegate";
+
+/// A response, with the request it answers.
+pub enum Incoming {
+    /// Part of the handshake: nothing to do.
+    Pending,
+    /// The handshake is done: requests may be sent.
+    Ready,
+    /// Batches were answered.
+    Produce(Request, ProduceResponse),
+    /// Metadata.
+    Metadata(MetadataResponse),
+    /// A producer id, or why there is none.
+    InitProducerId(InitProducerIdResponse),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Ready,
+}
+
+/// One connection to one broker, without the socket.
+pub struct Connection {
+    config: Arc<ConnectionConfig>,
+    peer: BrokerAddress,
+    phase: Phase,
+    /// The version of ApiVersions that it was first asked with.
+    asked: i16,
+    decoder: FrameDecoder,
+    requests: VecDeque<Request>,
+    /// Requests at the front that are wholly written.
+    written: usize,
+    next_correlation: i32,
+    versions: [(ApiKey, Option<i16>); 4],
+    free: Vec<Request>,
+    spare_response: ProduceResponse,
+    unanswered_ids: VecDeque<i32>,
+    unconfirmed: Unconfirmed,
+    /// The cluster that the broker must belong to.
+    cluster_id: Option<Arc<str>>,
+    /// Bytes of all requests so far.
+    sent_bytes: u64,
+    /// Bytes that the socket took.
+    written_bytes: u64,
+    /// Bytes that have certainly left this machine.
+    left_bytes: u64,
+    /// When the driver is to say how much has left: see [`Connection::poll_unsent`].
+    unsent_check_at: u64,
+    throttled_until: u64,
+    /// Requests that may be in flight: see [`Connection::window`].
+    window: usize,
+    /// Something was answered since the handshake.
+    answered: bool,
+    /// When something was last sent or received, nanoseconds, monotonic.
+    last_activity: u64,
+    /// How long the machine was asleep since, which the monotonic clock does not count.
+    slept: u64,
+    last_sent: u64,
+}
+
+impl Connection {
+    /// A connection whose socket has just been connected: ApiVersions is to be written.
+    pub fn new(config: Arc<ConnectionConfig>, peer: BrokerAddress, now: u64) -> Self {
+        let asked = config.peers.version(now, &peer);
+        let mut connection = Connection {
+            decoder: FrameDecoder::new(config.response_bytes_max),
+            config,
+            peer,
+            phase: Phase::Handshake,
+            asked,
+            requests: VecDeque::with_capacity(8),
+            written: 0,
+            next_correlation: 0,
+            versions: ApiKey::ALL.map(|api| (api, None)),
+            free: Vec::new(),
+            spare_response: ProduceResponse::default(),
+            unanswered_ids: VecDeque::new(),
+            unconfirmed: Unconfirmed::default(),
+            cluster_id: None,
+            sent_bytes: 0,
+            written_bytes: 0,
+            left_bytes: 0,
+            unsent_check_at: 0,
+            throttled_until: 0,
+            window: usize::MAX,
+            answered: false,
+            last_activity: now,
+            slept: 0,
+            last_sent: 0,
+        };
+        connection.send_api_versions(now, asked);
+        connection
+    }
+
+    /// The same, where only a broker of this cluster will do, if it is known: before the connection
+    /// is ready, the broker is asked for its cluster. An address may have been given to another.
+    pub fn of_cluster(mut self, id: Option<Arc<str>>) -> Self {
+        self.cluster_id = id;
+        self
+    }
+
+    fn send_api_versions(&mut self, now: u64, version: i16) {
+        self.send_simple(now, RequestKind::ApiVersions, version, |version, out| {
+            let request = ApiVersionsRequest {
+                client_software_name: SOFTWARE_NAME,
+                client_software_version: env!("CARGO_PKG_VERSION"),
+            };
+            request.encode(version, out);
+        });
+        let (first, longest) = (self.config.handshake_timeout, self.config.request_timeout);
+        let patience = self.config.peers.patience(now, &self.peer, first, longest);
+        if let Some(request) = self.requests.back_mut() {
+            request.deadline = now.saturating_add(patience);
+        }
+    }
+
+    /// Whether the handshake is done.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// The version to speak, once ready; `None` if broker and client have none in common.
+    pub fn version(&self, api: ApiKey) -> Option<i16> {
+        self.versions.iter().find(|entry| entry.0 == api)?.1
+    }
+
+    /// Requests not settled yet.
+    pub fn in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Requests that are not wholly written.
+    pub fn unwritten(&self) -> usize {
+        self.requests.len() - self.written
+    }
+
+    /// When the last request was sent, nanoseconds, monotonic; 0 before the first.
+    pub fn last_sent(&self) -> u64 {
+        self.last_sent
+    }
+
+    /// When nothing will have been sent or received for `idle_max`, same clock. The time that the
+    /// machine was asleep counts.
+    pub fn idle_at(&self, idle_max: u64) -> u64 {
+        self.last_activity.saturating_add(idle_max.saturating_sub(self.slept))
+    }
+
+    /// The machine was asleep for `span`, in nanoseconds.
+    pub fn handle_suspended(&mut self, span: u64) {
+        self.slept = self.slept.saturating_add(span);
+    }
+
+    fn mark_active(&mut self, now: u64) {
+        (self.last_activity, self.slept) = (now, 0);
+    }
+
+    /// Whether the broker answered anything after the handshake.
+    pub fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// What was written with acks=0.
+    pub fn unconfirmed(&self) -> Unconfirmed {
+        self.unconfirmed
+    }
+
+    /// Until when the broker wants nothing sent, same clock.
+    pub fn throttled_until(&self) -> u64 {
+        self.throttled_until
+    }
+
+    /// Requests that may be in flight for the broker's sake: one after an answer that throttles,
+    /// and one more with every answer that does not. While a throttle lasts the broker reads no
+    /// request, and it charges each that it then reads to the quota: several in flight would only
+    /// make the next throttle several times as long.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// An empty request with the memory of an earlier one.
+    pub fn new_request(&mut self) -> Request {
+        self.free.pop().unwrap_or_default()
+    }
+
+    /// Takes back a settled request for its memory.
+    pub fn recycle(&mut self, mut request: Request) {
+        request.clear();
+        if self.free.len() < FREE_REQUESTS_MAX {
+            self.free.push(request);
+        }
+    }
+
+    /// Takes back a response for its memory.
+    pub fn recycle_response(&mut self, response: ProduceResponse) {
+        self.spare_response = response;
+    }
+
+    /// The correlation id for the next request.
+    pub fn next_correlation(&mut self) -> i32 {
+        let id = self.next_correlation;
+        self.next_correlation = self.next_correlation.wrapping_add(1) & i32::MAX;
+        id
+    }
+
+    /// The client id that requests carry.
+    pub fn client_id(&self) -> &Arc<str> {
+        &self.config.client_id
+    }
+
+    /// Sends a request whose bytes are ready.
+    pub fn send(&mut self, now: u64, mut request: Request) {
+        request.deadline =
+            now.max(self.throttled_until).saturating_add(self.config.request_timeout);
+        self.sent_bytes += request.wire_len as u64;
+        request.ends_at = self.sent_bytes;
+        if self.requests.is_empty() {
+            self.check_unsent_later(now);
+        }
+        self.last_sent = now;
+        self.mark_active(now);
+        self.requests.push_back(request);
+    }
+
+    /// Sends a request without batches; `body` writes what follows the header.
+    pub fn send_simple(
+        &mut self,
+        now: u64,
+        kind: RequestKind,
+        version: i16,
+        body: impl FnOnce(i16, &mut Vec<u8>),
+    ) {
+        let mut request = self.new_request();
+        request.kind = kind;
+        request.version = version;
+        request.correlation = self.next_correlation();
+        let (api, correlation) = (kind.api_key(), request.correlation);
+        let out = &mut request.glue;
+        encode_request(out, api, version, correlation, &self.config.client_id, |out| {
+            body(version, out);
+        });
+        request.wire_len = request.glue.len();
+        self.send(now, request);
+    }
+
+    /// Whether bytes wait to be written.
+    pub fn wants_write(&self) -> bool {
+        self.unwritten() > 0
+    }
+
+    /// The bytes to write next, as far as `out` has room. Returns the number of slices.
+    pub fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+        let mut used = 0;
+        for request in self.requests.iter().skip(self.written) {
+            let (count, ended) = request.slices(&mut out[used..]);
+            used += count;
+            if !ended {
+                break;
+            }
+        }
+        used
+    }
+
+    /// The socket took `bytes`. Requests that get no response settle with their last byte: they
+    /// are appended to `settled`.
+    pub fn handle_written(&mut self, now: u64, mut bytes: usize, settled: &mut Vec<Request>) {
+        self.mark_active(now);
+        self.written_bytes += bytes as u64;
+        let deadline = now.saturating_add(self.config.request_timeout);
+        while bytes > 0 {
+            let request = &mut self.requests[self.written];
+            bytes = request.add_written(bytes);
+            // Its time runs from its last byte. (The handshake's has limits of its own.)
+            if self.phase == Phase::Ready {
+                request.deadline = request.deadline.max(deadline);
+            }
+            if !request.is_written() {
+                break;
+            }
+            if request.kind.has_response() {
+                self.written += 1;
+            } else if let Some(request) = self.requests.remove(self.written) {
+                if self.unanswered_ids.len() == UNANSWERED_IDS_MAX {
+                    self.unanswered_ids.pop_front();
+                }
+                self.unanswered_ids.push_back(request.correlation);
+                let records = request.batches.iter().map(|entry| u64::from(entry.batch.records()));
+                self.unconfirmed.add(now, records.sum());
+                settled.push(request);
+            }
+        }
+    }
+
+    /// Where received bytes go. Never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.decoder.space()
+    }
+
+    /// `bytes` of [`space`](Connection::space) were filled.
+    pub fn handle_filled(&mut self, now: u64, bytes: usize) {
+        self.mark_active(now);
+        self.decoder.filled(bytes);
+    }
+
+    /// The next response, if a whole one was received. An error means: close.
+    pub fn poll_response(&mut self, now: u64) -> Result<Option<Incoming>, ConnectionError> {
+        loop {
+            let Some(frame) = self.decoder.next_frame().map_err(ConnectionError::new)? else {
+                return Ok(None);
+            };
+            let correlation = peek_correlation(frame)?;
+            if let Some(at) = self.unanswered_ids.iter().position(|&id| id == correlation) {
+                self.unanswered_ids.remove(at);
+                continue;
+            }
+            let request = match self.requests.front() {
+                Some(request) if self.written > 0 => request,
+                _ => return Err(ConnectionError::new("the broker answered what was not asked")),
+            };
+            if correlation != request.correlation {
+                return Err(ConnectionError::new(format_args!(
+                    "the broker answered request {correlation} where {} was due",
+                    request.correlation
+                )));
+            }
+            // A response that cannot be read leaves its request among the unsettled.
+            let (parsed, surplus) = parse(frame, request, &mut self.spare_response)?;
+            if surplus > 0 && self.config.peers.handle_surplus(now, &self.peer) {
+                let kind = request.kind;
+                log::warn!("{}: {surplus} bytes too many in a {kind:?} response", self.peer);
+            }
+            let request = self.requests.pop_front().expect("front() was there");
+            self.written -= 1;
+            self.left_bytes = self.left_bytes.max(request.ends_at);
+            self.check_unsent_later(now);
+            self.answered = self.phase == Phase::Ready;
+            return self.accept(now, request, parsed).map(Some);
+        }
+    }
+
+    fn accept(
+        &mut self,
+        now: u64,
+        request: Request,
+        parsed: Parsed,
+    ) -> Result<Incoming, ConnectionError> {
+        match parsed {
+            Parsed::ApiVersions(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                let version = request.version;
+                self.recycle(request);
+                self.handle_api_versions(now, version, &response)
+            }
+            Parsed::Metadata(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                self.recycle(request);
+                if self.phase == Phase::Handshake {
+                    return self.check_cluster(&response);
+                }
+                Ok(Incoming::Metadata(response))
+            }
+            Parsed::InitProducerId(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                self.recycle(request);
+                Ok(Incoming::InitProducerId(response))
+            }
+            Parsed::Produce => {
+                let response = std::mem::take(&mut self.spare_response);
+                self.throttle(now, &request, response.throttle_time_ms);
+                Ok(Incoming::Produce(request, response))
+            }
+        }
+    }
+
+    fn handle_api_versions(
+        &mut self,
+        now: u64,
+        version: i16,
+        response: &ApiVersionsResponse,
+    ) -> Result<Incoming, ConnectionError> {
+        if response.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
+            // The broker does not know this version of ApiVersions itself (KIP-511).
+            self.config.peers.handle_answered(now, &self.peer, self.asked);
+            let known = response.range(ApiKey::ApiVersions).map_or(0, |range| range.max);
+            self.send_api_versions(now, known.clamp(0, version - 1));
+            return Ok(Incoming::Pending);
+        }
+        if response.error != ErrorCode::NONE {
+            if response.error == ErrorCode::INVALID_REQUEST {
+                self.config.peers.handle_refused(now, &self.peer, self.asked);
+            }
+            return Err(ConnectionError::new(format_args!(
+                "the broker answered ApiVersions v{version} with {}",
+                response.error
+            )));
+        }
+        self.config.peers.handle_answered(now, &self.peer, self.asked);
+        self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
+        let asks = self.version(ApiKey::Metadata).filter(|&version| version >= CLUSTER_ID_MIN);
+        if let Some(version) = asks.filter(|_| self.cluster_id.is_some()) {
+            let request = MetadataRequest {
+                topics: MetadataTopics::Names(&[]),
+                allow_auto_topic_creation: false,
+            };
+            self.send_simple(now, RequestKind::Metadata, version, |version, out| {
+                request.encode(version, out);
+            });
+            return Ok(Incoming::Pending);
+        }
+        self.phase = Phase::Ready;
+        Ok(Incoming::Ready)
+    }
+
+    fn check_cluster(&mut self, response: &MetadataResponse) -> Result<Incoming, ConnectionError> {
+        // A broker that tells no id proves nothing.
+        let told = response.cluster_id.as_deref().filter(|id| !id.is_empty());
+        if let (Some(told), Some(wanted)) = (told, self.cluster_id.as_deref())
+            && told != wanted
+        {
+            return Err(ConnectionError::new(format_args!(
+                "it belongs to the cluster {told}, not to {wanted}"
+            )));
+        }
+        self.phase = Phase::Ready;
+        Ok(Incoming::Ready)
+    }
+
+    /// KIP-219: the broker reads nothing for this long. Nothing is sent meanwhile, and what is in
+    /// flight has all of that time longer to be answered: given up earlier, the connection would be
+    /// replaced by one that sends the same batches again, at the cost of the same quota.
+    fn throttle(&mut self, now: u64, request: &Request, throttle_time_ms: i32) {
+        if throttle_time_ms <= 0 {
+            self.window = self.window.saturating_add(1);
+            return;
+        }
+        self.window = 1;
+        let time = (throttle_time_ms as u64 * 1_000_000).min(self.config.throttle_max);
+        if request.kind.api_key().client_pauses(request.version) {
+            self.throttled_until = self.throttled_until.max(now.saturating_add(time));
+        }
+        for request in &mut self.requests {
+            request.deadline = request.deadline.saturating_add(time);
+        }
+    }
+
+    /// When the driver is to say how many bytes the kernel holds, if it can, with
+    /// [`Connection::handle_unsent`]. That is while an answer is late for a quarter of
+    /// `request_timeout` and more, so that a connection whose requests are answered costs no
+    /// system call.
+    pub fn poll_unsent(&self) -> Option<u64> {
+        (!self.requests.is_empty()).then_some(self.unsent_check_at)
+    }
+
+    fn check_unsent_later(&mut self, now: u64) {
+        let wait = self.config.request_timeout / UNSENT_CHECKS_PER_TIMEOUT;
+        self.unsent_check_at = now.saturating_add(wait);
+    }
+
+    /// The kernel still holds `unsent` bytes of what it took: they are not known to have arrived.
+    /// A request's time to be answered runs from its last byte. On a link that takes longer for one
+    /// request than `request_timeout`, requests that were given up on time would be sent again and
+    /// again without end. So as long as bytes leave, what has not left has all of its time; and so
+    /// has a request that had not left when this was last called. Where nothing leaves, time runs.
+    pub fn handle_unsent(&mut self, now: u64, unsent: usize) {
+        let left = self.written_bytes.saturating_sub(unsent as u64);
+        let progress = left > self.left_bytes;
+        self.left_bytes = self.left_bytes.max(left);
+        let deadline = now.saturating_add(self.config.request_timeout);
+        if self.phase == Phase::Ready {
+            for request in &mut self.requests {
+                let was_held_up = request.held_up;
+                request.held_up = request.ends_at > left;
+                if progress && (request.held_up || was_held_up) {
+                    request.deadline = request.deadline.max(deadline);
+                }
+            }
+        }
+        self.check_unsent_later(now);
+    }
+
+    /// When [`Connection::handle_timeout`] must be called, nanoseconds, monotonic.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.requests.front().map(|request| request.deadline)
+    }
+
+    /// Ends a throttle that is over, and checks the deadline of what is in flight.
+    pub fn handle_timeout(&mut self, now: u64) -> Result<(), ConnectionError> {
+        if self.throttled_until <= now {
+            self.throttled_until = 0;
+        }
+        if self.unsent_check_at <= now {
+            // The driver could not say.
+            self.check_unsent_later(now);
+        }
+        let Some(request) = self.requests.front().filter(|request| request.deadline <= now) else {
+            return Ok(());
+        };
+        let text = match request.kind {
+            RequestKind::ApiVersions => {
+                let (first, longest) = (self.config.handshake_timeout, self.config.request_timeout);
+                let patience = self.config.peers.patience(now, &self.peer, first, longest);
+                let setting = if patience == longest {
+                    "request_timeout"
+                } else {
+                    "connection_setup_timeout"
+                };
+                let patience = Duration::from_nanos(patience);
+                let told = format!("ApiVersions was not answered within {setting} = {patience:?}");
+                self.handle_refused(now, told)
+            }
+            kind => {
+                let (api, timeout) = (kind.api_key(), self.config.request_timeout);
+                let timeout = Duration::from_nanos(timeout);
+                format!("{api:?} was not answered within request_timeout = {timeout:?}")
+            }
+        };
+        Err(ConnectionError(text.into()))
+    }
+
+    /// The peer closed the connection, or it broke. Returns the problem with what it may mean.
+    pub fn handle_lost(&mut self, now: u64, problem: &str) -> String {
+        let front = self.requests.front().filter(|_| self.written > 0);
+        let refused = front.is_some_and(|request| request.kind == RequestKind::ApiVersions);
+        if refused { self.handle_refused(now, problem.to_owned()) } else { problem.to_owned() }
+    }
+
+    /// ApiVersions was sent, and no answer came.
+    fn handle_refused(&self, now: u64, problem: String) -> String {
+        self.config.peers.handle_refused(now, &self.peer, self.asked);
+        match self.asked {
+            0 if !problem.contains("older than 0.10") => format!(
+                "{problem} (ApiVersions is refused in every version: a broker older than 0.10? a \
+                 listener that wants TLS?)"
+            ),
+            _ => problem,
+        }
+    }
+
+    /// The batches in flight, oldest request first.
+    pub fn batches_mut(&mut self) -> impl Iterator<Item = &mut InFlightBatch> {
+        self.requests.iter_mut().flat_map(|request| request.batches.iter_mut())
+    }
+
+    /// The connection is gone: everything that was not answered, oldest first.
+    pub fn into_unsettled(self) -> impl Iterator<Item = Request> {
+        self.requests.into_iter()
+    }
+}

@@ -1,0 +1,231 @@
+//! What a producer remembers of the addresses that it shook hands with, across connections: above
+//! all in which version each is asked for ApiVersions.
+//!
+//! A broker that does not know the version asked for answers UNSUPPORTED_VERSION, and is asked
+//! again on the same connection. Other peers (proxies, services with the protocol of Kafka) answer
+//! INVALID_REQUEST, reset or close the connection, or say nothing. An address that does so twice in
+//! a row is asked with the next lower version, until that has stood for [`STEP_KEPT`]. A restarting
+//! broker closes connections too, so an address that ever answered is never asked below what it
+//! answered.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::engine::cluster::BrokerAddress;
+use crate::engine::protocol::ApiKey;
+
+/// The versions of ApiVersions to ask with, one after the other. The highest but one is the first
+/// with the client's name, the next the last without; every broker that knows ApiVersions at all
+/// knows 0.
+const STEPS: [i16; 4] = [4, 3, 2, 0];
+const _: () = assert!(STEPS[0] == ApiKey::ApiVersions.versions().max);
+const _: () = assert!(STEPS[STEPS.len() - 1] == ApiKey::ApiVersions.versions().min);
+
+/// So many refusals in a row are taken for one of the version: a single one may be a restart.
+const REFUSALS_PER_STEP: u32 = 2;
+
+/// How long an address is asked with a lower version before the highest is tried again, in
+/// nanoseconds: five minutes. What stood before the broker may be gone, and its failed attempts
+/// must be rare.
+const STEP_KEPT: u64 = 300_000_000_000;
+
+/// Addresses that are remembered; for a further one, the one that was not used for longest is
+/// forgotten. Brokers that come with ever new addresses must not add up.
+const ADDRESSES_MAX: usize = 1_024;
+
+/// How one address took its handshakes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Handshakes {
+    /// Index into [`STEPS`].
+    step: usize,
+    /// When `step` was last changed; nanoseconds, monotonic.
+    stepped_at: u64,
+    /// In a row, with the version of `step`.
+    refusals: u32,
+    /// The highest version that it answered.
+    answered: Option<i16>,
+    /// It was warned of bytes behind its responses.
+    surplus_told: bool,
+    used_at: u64,
+}
+
+impl Handshakes {
+    fn version(&mut self, now: u64) -> i16 {
+        if self.step > 0 && now.saturating_sub(self.stepped_at) >= STEP_KEPT {
+            (self.step, self.refusals) = (0, 0);
+        }
+        STEPS[self.step]
+    }
+
+    fn handle_refused(&mut self, now: u64, version: i16) {
+        // News of a connection that was made before the last step says nothing of the next.
+        if STEPS[self.step] != version {
+            return;
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        let next = STEPS.get(self.step + 1);
+        let may_step = next.is_some_and(|&next| self.answered.is_none_or(|known| next >= known));
+        if self.refusals >= REFUSALS_PER_STEP && may_step {
+            (self.step, self.stepped_at, self.refusals) = (self.step + 1, now, 0);
+        }
+    }
+
+    fn handle_answered(&mut self, version: i16) {
+        self.refusals = 0;
+        self.answered = self.answered.max(Some(version));
+    }
+}
+
+/// See the module. One for all connections of a producer.
+#[derive(Debug, Default)]
+pub struct Peers(Mutex<HashMap<BrokerAddress, Handshakes>>);
+
+impl Peers {
+    /// The version of ApiVersions to ask this address with.
+    pub(super) fn version(&self, now: u64, address: &BrokerAddress) -> i16 {
+        self.of(now, address, |peer| peer.version(now))
+    }
+
+    /// How long the answer to the handshake may take, in nanoseconds: a peer that answered before
+    /// has the time of any request. Of another one silence may be the way to refuse, so it has
+    /// `first`, and longer each time once no lower version is left to ask with.
+    pub(super) fn patience(
+        &self,
+        now: u64,
+        address: &BrokerAddress,
+        first: u64,
+        longest: u64,
+    ) -> u64 {
+        self.of(now, address, |peer| match peer.answered {
+            Some(_) => longest,
+            None if peer.step + 1 < STEPS.len() => first.min(longest),
+            None => first.saturating_mul(1 << peer.refusals.min(16)).min(longest),
+        })
+    }
+
+    /// It answered INVALID_REQUEST, closed, or kept silent, when it was asked with this version.
+    pub(super) fn handle_refused(&self, now: u64, address: &BrokerAddress, version: i16) {
+        self.of(now, address, |peer| peer.handle_refused(now, version));
+    }
+
+    /// It answered what was asked with this version, be it with UNSUPPORTED_VERSION.
+    pub(super) fn handle_answered(&self, now: u64, address: &BrokerAddress, version: i16) {
+        self.of(now, address, |peer| peer.handle_answered(version));
+    }
+
+    /// Its response had bytes left over. Whether that is to be told, which it is once.
+    pub(super) fn handle_surplus(&self, now: u64, address: &BrokerAddress) -> bool {
+        self.of(now, address, |peer| !std::mem::replace(&mut peer.surplus_told, true))
+    }
+
+    fn of<R>(
+        &self,
+        now: u64,
+        address: &BrokerAddress,
+        visit: impl FnOnce(&mut Handshakes) -> R,
+    ) -> R {
+        let mut peers = self.lock();
+        if !peers.contains_key(address) && peers.len() == ADDRESSES_MAX {
+            let oldest = peers.iter().min_by_key(|(_, peer)| peer.used_at);
+            if let Some(oldest) = oldest.map(|(address, _)| address.clone()) {
+                peers.remove(&oldest);
+            }
+        }
+        let peer = peers.entry(address.clone()).or_default();
+        peer.used_at = now;
+        visit(peer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<BrokerAddress, Handshakes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> BrokerAddress {
+        BrokerAddress { host: "kafka".into(), port }
+    }
+
+    #[test]
+    fn c64_two_refusals_in_a_row_are_a_step_down() {
+        let (peers, broker, other) = (Peers::default(), address(1), address(2));
+        for version in [4, 4, 3, 3, 2, 2, 0, 0, 0, 0] {
+            assert_eq!(peers.version(0, &broker), version);
+            peers.handle_refused(0, &broker, version);
+        }
+        assert_eq!(peers.version(0, &other), 4, "each address for itself");
+        // One refusal and an answer are no step, however often.
+        for _ in 0..10 {
+            peers.handle_refused(0, &other, 4);
+            peers.handle_answered(0, &other, 4);
+        }
+        assert_eq!(peers.version(0, &other), 4);
+    }
+
+    #[test]
+    fn c64_late_news_of_a_higher_version_is_none_of_the_lower() {
+        let (peers, broker) = (Peers::default(), address(1));
+        for _ in 0..5 {
+            peers.handle_refused(0, &broker, 4);
+        }
+        assert_eq!(peers.version(0, &broker), 3);
+    }
+
+    #[test]
+    fn c64_a_restart_takes_no_address_below_its_answer() {
+        for (index, answered) in STEPS.into_iter().enumerate() {
+            let (peers, broker) = (Peers::default(), address(1));
+            for _ in 0..2 * index {
+                peers.handle_refused(0, &broker, peers.version(0, &broker));
+            }
+            peers.handle_answered(0, &broker, answered);
+            for _ in 0..10 {
+                peers.handle_refused(0, &broker, peers.version(0, &broker));
+            }
+            assert_eq!(peers.version(0, &broker), answered);
+        }
+    }
+
+    #[test]
+    fn c64_a_step_down_is_forgotten_after_some_minutes() {
+        let (peers, broker) = (Peers::default(), address(1));
+        for now in [10, 20] {
+            peers.handle_refused(now, &broker, 4);
+        }
+        assert_eq!(peers.version(20 + STEP_KEPT - 1, &broker), 3);
+        assert_eq!(peers.version(20 + STEP_KEPT, &broker), 4);
+    }
+
+    #[test]
+    fn c64_silence_is_waited_for_longer_where_nothing_else_is_left() {
+        let (peers, broker) = (Peers::default(), address(1));
+        let patience = |peers: &Peers| peers.patience(0, &broker, 10, 60);
+        for _ in 0..6 {
+            assert_eq!(patience(&peers), 10);
+            peers.handle_refused(0, &broker, peers.version(0, &broker));
+        }
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            waits.push(patience(&peers));
+            peers.handle_refused(0, &broker, 0);
+        }
+        assert_eq!(waits, [10, 20, 40, 60]);
+        peers.handle_answered(0, &broker, 0);
+        assert_eq!(patience(&peers), 60, "that it speaks Kafka's protocol is known");
+    }
+
+    #[test]
+    fn addresses_do_not_add_up() {
+        let peers = Peers::default();
+        for port in 0..5_000 {
+            peers.version(u64::from(port) + 1, &address(port));
+            peers.version(u64::from(port) + 1, &address(0));
+        }
+        let kept = peers.lock();
+        assert_eq!(kept.len(), ADDRESSES_MAX);
+        assert!(kept.contains_key(&address(0)) && kept.contains_key(&address(4_999)));
+    }
+}

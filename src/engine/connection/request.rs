@@ -1,0 +1,158 @@
+//! One request: the bytes it is written from, and what waits for its response.
+
+use std::io::IoSlice;
+
+use crate::engine::batch::{Batch, LaneId};
+use crate::engine::protocol::{ApiKey, TopicId};
+
+/// A batch that is being sent, and where it came from.
+pub struct InFlightBatch {
+    /// The lane that gave it.
+    pub lane: LaneId,
+    /// The topic's id when it was sent; zero where it is not known.
+    pub topic_id: TopicId,
+    /// The batch, owned until its attempt settles.
+    pub batch: Box<Batch>,
+}
+
+/// What a request asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// The first request of every connection.
+    ApiVersions,
+    /// Who leads which partition.
+    Metadata,
+    /// A producer id.
+    InitProducerId,
+    /// Batches to append.
+    Produce {
+        /// Acknowledgements asked for: 0, 1 or -1 (all).
+        acks: i16,
+    },
+}
+
+impl RequestKind {
+    /// The API's key.
+    pub fn api_key(self) -> ApiKey {
+        match self {
+            RequestKind::ApiVersions => ApiKey::ApiVersions,
+            RequestKind::Metadata => ApiKey::Metadata,
+            RequestKind::InitProducerId => ApiKey::InitProducerId,
+            RequestKind::Produce { .. } => ApiKey::Produce,
+        }
+    }
+
+    /// Whether the broker answers it.
+    pub fn has_response(self) -> bool {
+        self != RequestKind::Produce { acks: 0 }
+    }
+}
+
+/// A request from its making until it settles. Recycled with its memory.
+pub struct Request {
+    /// What it asks.
+    pub kind: RequestKind,
+    /// The protocol version it is written in.
+    pub version: i16,
+    /// Names it in its response.
+    pub correlation: i32,
+    /// The bytes between the batches, frame size and header included.
+    pub glue: Vec<u8>,
+    /// Where in `glue` each batch's bytes come.
+    pub splices: Vec<usize>,
+    /// The batches, in the order of their bytes.
+    pub batches: Vec<InFlightBatch>,
+    /// The whole length on the wire.
+    pub wire_len: usize,
+    /// When it must be answered, nanoseconds, monotonic; set when it is sent.
+    pub deadline: u64,
+    /// Where it ends in the stream of all that was sent on its connection, in bytes.
+    pub(super) ends_at: u64,
+    /// When it was last looked at, not all of it had left.
+    pub(super) held_up: bool,
+    written: usize,
+}
+
+impl Request {
+    /// An empty request.
+    pub fn new() -> Self {
+        Request {
+            kind: RequestKind::ApiVersions,
+            version: 0,
+            correlation: 0,
+            glue: Vec::new(),
+            splices: Vec::new(),
+            batches: Vec::new(),
+            wire_len: 0,
+            deadline: u64::MAX,
+            ends_at: 0,
+            held_up: false,
+            written: 0,
+        }
+    }
+
+    /// Empties it for its next use.
+    pub fn clear(&mut self) {
+        self.glue.clear();
+        self.splices.clear();
+        self.batches.clear();
+        self.wire_len = 0;
+        self.held_up = false;
+        self.written = 0;
+    }
+
+    /// Bytes that the socket took.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Whether the socket took all of it.
+    pub fn is_written(&self) -> bool {
+        self.written == self.wire_len
+    }
+
+    /// Counts written bytes; returns those that belong to the next request.
+    pub(super) fn add_written(&mut self, bytes: usize) -> usize {
+        let own = bytes.min(self.wire_len - self.written);
+        self.written += own;
+        bytes - own
+    }
+
+    /// Appends what is still to be written to `out`, as far as it has room. Returns the number of
+    /// slices and whether the request's end is among them.
+    pub(super) fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> (usize, bool) {
+        let mut skip = self.written;
+        let mut used = 0;
+        let mut push = |bytes: &'a [u8]| {
+            if skip >= bytes.len() {
+                skip -= bytes.len();
+                return true;
+            }
+            let Some(slot) = out.get_mut(used) else { return false };
+            *slot = IoSlice::new(&bytes[skip..]);
+            skip = 0;
+            used += 1;
+            true
+        };
+        let mut from = 0;
+        for (&splice, entry) in self.splices.iter().zip(&self.batches) {
+            if !push(&self.glue[from..splice]) {
+                return (used, false);
+            }
+            from = splice;
+            for bytes in entry.batch.wire_slices() {
+                if !push(bytes) {
+                    return (used, false);
+                }
+            }
+        }
+        let ended = push(&self.glue[from..]);
+        (used, ended)
+    }
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request::new()
+    }
+}

@@ -1,0 +1,63 @@
+//! From a frame's bytes to a response.
+
+use super::request::{Request, RequestKind};
+use super::settings::ConnectionError;
+use crate::engine::protocol::{
+    ApiVersionsResponse, DecodeError, DecodeProblem, InitProducerIdResponse, MetadataResponse,
+    ProduceResponse, split_response,
+};
+
+/// A response's content; that of Produce is in the connection's spare response.
+pub(super) enum Parsed {
+    ApiVersions(ApiVersionsResponse),
+    Metadata(MetadataResponse),
+    InitProducerId(InitProducerIdResponse),
+    Produce,
+}
+
+/// Reads a response. Bytes that are left over within its frame are ignored, as Java's client does:
+/// where it ends is known all the same. Returns how many they were.
+pub(super) fn parse(
+    frame: &[u8],
+    request: &Request,
+    spare: &mut ProduceResponse,
+) -> Result<(Parsed, usize), ConnectionError> {
+    let (kind, version) = (request.kind, request.version);
+    let mut read = |frame: &[u8]| -> Result<Parsed, DecodeError> {
+        let (_, body) = split_response(frame, kind.api_key(), version)?;
+        Ok(match kind {
+            RequestKind::ApiVersions => {
+                Parsed::ApiVersions(ApiVersionsResponse::decode(version, body)?)
+            }
+            RequestKind::Metadata => {
+                let response = MetadataResponse::decode(version, body)?;
+                Parsed::Metadata(response.with_reliable_epochs(version))
+            }
+            RequestKind::InitProducerId => {
+                Parsed::InitProducerId(InitProducerIdResponse::decode(version, body)?)
+            }
+            RequestKind::Produce { .. } => {
+                spare.decode_into(version, body)?;
+                Parsed::Produce
+            }
+        })
+    };
+    let result = match read(frame) {
+        Ok(parsed) => Ok((parsed, 0)),
+        Err(DecodeError { problem: DecodeProblem::TrailingBytes(surplus), .. }) => {
+            read(&frame[..frame.len() - surplus]).map(|parsed| (parsed, surplus))
+        }
+        Err(error) => Err(error),
+    };
+    result.map_err(|error| {
+        let api = kind.api_key();
+        ConnectionError::new(format_args!("unreadable {api:?} v{version} response: {error}"))
+    })
+}
+
+pub(super) fn peek_correlation(frame: &[u8]) -> Result<i32, ConnectionError> {
+    match frame.first_chunk::<4>() {
+        Some(raw) => Ok(i32::from_be_bytes(*raw)),
+        None => Err(ConnectionError::new("a response without a correlation id")),
+    }
+}

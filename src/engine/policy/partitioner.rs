@@ -1,0 +1,228 @@
+//! The interface of partitioners, and what they are shown.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::engine::protocol::records::Length;
+
+/// What a partitioner may ask about the partitions of its topic. The mechanism implements it on
+/// its own tables, so that asking costs a load or two and touches no snapshot.
+pub trait PartitionView {
+    /// All partitions of the topic, those without a leader included; at least 1.
+    fn count(&self) -> u32;
+
+    /// Whether `partition` has a leader, and that leader's account is writable (below its high
+    /// watermark). A partition out of range is not available.
+    fn is_available(&self, partition: u32) -> bool;
+}
+
+/// The partitions of one topic, as a partitioner sees them. Cheap to copy.
+#[derive(Clone, Copy)]
+pub struct Partitions<'a> {
+    view: &'a dyn PartitionView,
+}
+
+impl<'a> Partitions<'a> {
+    /// Wraps a view; a test of a partitioner can bring its own.
+    pub fn new(view: &'a dyn PartitionView) -> Self {
+        Partitions { view }
+    }
+
+    /// All partitions of the topic, those without a leader included; at least 1. It grows when
+    /// partitions are added, and shrinks only when the topic is deleted and created again.
+    pub fn count(&self) -> u32 {
+        self.view.count()
+    }
+
+    /// Whether `partition` has a leader that takes records now. A record for one that does not is
+    /// kept and sent once it has; the backoff strategy decides when there is no room left.
+    pub fn is_available(&self, partition: u32) -> bool {
+        self.view.is_available(partition)
+    }
+}
+
+impl PartitionView for Partitions<'_> {
+    fn count(&self) -> u32 {
+        self.view.count()
+    }
+
+    fn is_available(&self, partition: u32) -> bool {
+        self.view.is_available(partition)
+    }
+}
+
+impl fmt::Debug for Partitions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partitions").field("count", &self.count()).finish_non_exhaustive()
+    }
+}
+
+/// When a record is sent, for partitioners that stay with a partition for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds of the wall clock, as many as fit.
+    pub(super) now_ms: u32,
+    /// How long a sender stays with a partition.
+    pub(super) stay_ms: u32,
+}
+
+impl Moment {
+    /// A moment of the wall clock, for stays of that length. Both in milliseconds.
+    #[inline]
+    pub fn new(wall_ms: i64, stay_ms: u32) -> Self {
+        Moment { now_ms: wall_ms as u32, stay_ms }
+    }
+}
+
+/// One record that needs a partition.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct PartitionRequest<'a> {
+    /// The record's topic.
+    pub topic: &'a str,
+    /// The key's bytes; `None` for a null key. An empty key is a key.
+    pub key: Option<&'a [u8]>,
+    /// The value's bytes. `None` for a null value, and where the value is not there yet because it
+    /// is going to be serialised in place.
+    pub value: Option<&'a [u8]>,
+    /// The partitions to choose from.
+    pub partitions: Partitions<'a>,
+    /// When it is sent, where that is known.
+    pub(super) moment: Option<Moment>,
+}
+
+impl<'a> PartitionRequest<'a> {
+    /// A request, as the producer makes one for each record that names no partition.
+    pub fn new(
+        topic: &'a str,
+        key: Option<&'a [u8]>,
+        value: Option<&'a [u8]>,
+        partitions: Partitions<'a>,
+    ) -> Self {
+        PartitionRequest { topic, key, value, partitions, moment: None }
+    }
+
+    pub(super) fn at(self, moment: Option<Moment>) -> Self {
+        PartitionRequest { moment, ..self }
+    }
+}
+
+impl fmt::Debug for PartitionRequest<'_> {
+    /// Key and value as lengths only: the bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionRequest")
+            .field("topic", &self.topic)
+            .field("key", &Length(self.key))
+            .field("value", &Length(self.value))
+            .field("partitions", &self.partitions)
+            .finish()
+    }
+}
+
+/// Chooses the partition of each record of one topic that does not name its own.
+///
+/// It is called on the sending thread, by many threads at once, before any lock is taken, and once
+/// per record: it must be quick. A panic fails that record only. Closures
+/// `Fn(&PartitionRequest<'_>) -> u32` are partitioners too.
+///
+/// Records that waited for their topic to become known are placed one after the other, by a thread
+/// of the producer or by the next sender, while the topic's other senders wait. A partitioner that
+/// waits, flushes or sends to a topic that is not ready gets an error there
+/// ([`SendErrorKind::SentByPartitioner`](crate::SendErrorKind::SentByPartitioner)).
+pub trait Partitioner: Send + Sync {
+    /// The partition for this record, below `request.partitions.count()`. A larger number fails the
+    /// record with `PartitionOutOfRange`.
+    fn partition(&self, request: &PartitionRequest<'_>) -> u32;
+
+    /// Called after a record was appended to `partition`, on the thread that did so and outside of
+    /// any lock, unless the record had waited for its topic (see above): `bytes` is the length of
+    /// its key, value and headers, `batch_size` that of a full batch. Called for records that named
+    /// their partition too. A panic is logged, and the record is sent all the same.
+    fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
+        let _ = (partition, bytes, batch_size);
+    }
+}
+
+impl<F> Partitioner for F
+where
+    F: Fn(&PartitionRequest<'_>) -> u32 + Send + Sync,
+{
+    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+        self(request)
+    }
+}
+
+/// Makes the partitioner of each topic, when the topic is first used: whatever state it has
+/// belongs to that topic, so partitioners need no lock and no map.
+///
+/// Closures `Fn(&str) -> Arc<dyn Partitioner>` are factories too.
+pub trait PartitionerFactory: Send + Sync {
+    /// A partitioner for `topic`. Called when a producer's topic is first used, on the thread that
+    /// does so and under no lock; where several threads do at once it may be called by each, and
+    /// one of the partitioners is taken. A panic fails that call of `Producer::topic` only.
+    fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner>;
+}
+
+impl<F> PartitionerFactory for F
+where
+    F: Fn(&str) -> Arc<dyn Partitioner> + Send + Sync,
+{
+    fn for_topic(&self, topic: &str) -> Arc<dyn Partitioner> {
+        self(topic)
+    }
+}
+
+/// A factory that gives every topic the same partitioner: for those without state of their own.
+pub struct EveryTopic(Arc<dyn Partitioner>);
+
+impl EveryTopic {
+    /// Every topic uses `partitioner`.
+    pub fn new(partitioner: impl Partitioner + 'static) -> Self {
+        EveryTopic(Arc::new(partitioner))
+    }
+}
+
+impl PartitionerFactory for EveryTopic {
+    fn for_topic(&self, _topic: &str) -> Arc<dyn Partitioner> {
+        Arc::clone(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Three;
+
+    impl PartitionView for Three {
+        fn count(&self) -> u32 {
+            3
+        }
+
+        fn is_available(&self, partition: u32) -> bool {
+            partition < 3
+        }
+    }
+
+    #[test]
+    fn closures_are_partitioners_and_factories() {
+        let by_value = |request: &PartitionRequest<'_>| {
+            request.value.map_or(0, |value| value.len() as u32) % request.partitions.count()
+        };
+        let factory: Arc<dyn PartitionerFactory> = Arc::new(EveryTopic::new(by_value));
+        let partitioner = factory.for_topic("orders");
+        let request =
+            PartitionRequest::new("orders", None, Some(b"12345"), Partitions::new(&Three));
+        assert_eq!(partitioner.partition(&request), 2);
+        let shown = format!("{request:?}");
+        assert!(shown.contains("key: null, value: 5 bytes") && !shown.contains("49"), "{shown}");
+
+        let by_topic = |topic: &str| -> Arc<dyn Partitioner> {
+            let fixed = topic.len() as u32;
+            Arc::new(move |_: &PartitionRequest<'_>| fixed)
+        };
+        let factory: Arc<dyn PartitionerFactory> = Arc::new(by_topic);
+        assert_eq!(factory.for_topic("a").partition(&request), 1);
+        assert_eq!(factory.for_topic("ab").partition(&request), 2);
+    }
+}

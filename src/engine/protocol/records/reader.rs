@@ -1,0 +1,430 @@
+//! Reading a batch that a broker, or a test, wrote.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use thiserror::Error;
+
+use super::checksum::records_crc;
+use super::header::{BATCH_HEADER_LEN, BatchHeader, CRC_START, TimestampType};
+use super::varint::{take_i32, take_i64};
+use super::{Header, Length};
+use crate::engine::protocol::compression::{Codec, DecompressError, decompress};
+
+/// The fewest bytes a record takes: seven numbers of one byte each.
+const RECORD_LEN_MIN: usize = 7;
+/// The fewest bytes a record's header takes: two lengths.
+const HEADER_LEN_MIN: usize = 2;
+
+/// Why bytes are not a batch of format v2. All of these are the sender's fault, or the wire's.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// The bytes end before the batch does.
+    #[error("the batch is cut off: {available} bytes of {needed}")]
+    Truncated {
+        /// The bytes that the batch, or its header, takes.
+        needed: usize,
+        /// The bytes that are there.
+        available: usize,
+    },
+    /// Another format's magic byte; 0 and 1 are message sets.
+    #[error("magic {0} is not that of a v2 batch")]
+    Magic(u8),
+    /// A batch length that does not even hold the header.
+    #[error("batch length {0} is impossible")]
+    Length(i32),
+    /// A count that is negative, or larger than the bytes could hold.
+    #[error("record count {0} is impossible")]
+    Count(i32),
+    /// The bytes are not those that were written.
+    #[error("CRC-32C is {computed:08x}, the batch says {named:08x}")]
+    Crc {
+        /// The checksum of the bytes that are there.
+        computed: u32,
+        /// The checksum in the batch's header.
+        named: u32,
+    },
+    /// A codec number that Kafka does not define.
+    #[error("unknown compression codec {0}")]
+    UnknownCodec(u8),
+    /// The records could not be decompressed.
+    #[error("records cannot be decompressed: {0}")]
+    Decompress(#[from] DecompressError),
+    /// A record's inside is not what its lengths say.
+    #[error("record {index}: {reason}")]
+    Record {
+        /// Which record of the batch, from 0.
+        index: u32,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// One batch, its CRC checked and its records decompressed.
+#[derive(Clone)]
+pub struct RecordBatchReader<'a> {
+    header: BatchHeader,
+    records: Cow<'a, [u8]>,
+}
+
+impl<'a> RecordBatchReader<'a> {
+    /// Reads the batch at the front of `bytes` and returns it with what follows it.
+    ///
+    /// Its records may take at most `decompressed_max` bytes once decompressed.
+    ///
+    /// # Errors
+    ///
+    /// Any [`BatchError`] but `Record`, which [`records`](Self::records) yields.
+    pub fn read(
+        bytes: &'a [u8],
+        decompressed_max: usize,
+    ) -> Result<(RecordBatchReader<'a>, &'a [u8]), BatchError> {
+        let front = bytes
+            .first_chunk::<BATCH_HEADER_LEN>()
+            .ok_or(BatchError::Truncated { needed: BATCH_HEADER_LEN, available: bytes.len() })?;
+        let (header, named) = BatchHeader::read(front)?;
+        let needed = BATCH_HEADER_LEN + header.records_len;
+        let (batch, rest) = bytes
+            .split_at_checked(needed)
+            .ok_or(BatchError::Truncated { needed, available: bytes.len() })?;
+        let computed = records_crc([&batch[CRC_START..]]);
+        if computed != named {
+            return Err(BatchError::Crc { computed, named });
+        }
+        let payload = &batch[BATCH_HEADER_LEN..];
+        let records = match header.codec {
+            Codec::None => Cow::Borrowed(payload),
+            codec => Cow::Owned(decompress(codec, payload, decompressed_max)?),
+        };
+        if header.record_count as usize > records.len() / RECORD_LEN_MIN {
+            return Err(BatchError::Count(header.record_count as i32));
+        }
+        Ok((RecordBatchReader { header, records }, rest))
+    }
+
+    /// What the batch's header says.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The batch's records, in order. Ends after the first error.
+    pub fn records(&self) -> Records<'_> {
+        Records { header: &self.header, rest: &self.records, index: 0, failed: false }
+    }
+}
+
+/// The records of one batch: see [`RecordBatchReader::records`].
+#[derive(Clone)]
+pub struct Records<'a> {
+    header: &'a BatchHeader,
+    rest: &'a [u8],
+    /// The next record's.
+    index: u32,
+    failed: bool,
+}
+
+/// One record, borrowed from its batch.
+#[derive(Clone)]
+pub struct Record<'a> {
+    /// Its offset in the partition; in what a producer sends, its place in the batch.
+    pub offset: i64,
+    /// In ms since 1970.
+    pub timestamp: i64,
+    /// `None` is null.
+    pub key: Option<&'a [u8]>,
+    /// `None` is null.
+    pub value: Option<&'a [u8]>,
+    /// In order; keys may repeat.
+    pub headers: Headers<'a>,
+}
+
+/// The headers of one record, checked when the record was read.
+#[derive(Clone)]
+pub struct Headers<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+// What users wrote is shown as lengths, here and below.
+impl fmt::Debug for RecordBatchReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = Length(Some(&self.records));
+        f.debug_struct("RecordBatchReader")
+            .field("header", &self.header)
+            .field("records", &records)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("index", &self.index)
+            .field("rest", &Length(Some(self.rest)))
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("offset", &self.offset)
+            .field("timestamp", &self.timestamp)
+            .field("key", &Length(self.key))
+            .field("value", &Length(self.value))
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Headers")
+            .field("left", &self.left)
+            .field("rest", &Length(Some(self.rest)))
+            .finish()
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let index = self.index;
+        let ended = index == self.header.record_count;
+        if ended && self.rest.is_empty() {
+            return None;
+        }
+        let record = match ended {
+            true => Err("bytes follow the last record"),
+            false => take_record(&mut self.rest, self.header),
+        };
+        self.index = index.saturating_add(1);
+        self.failed = record.is_err();
+        Some(record.map_err(|reason| BatchError::Record { index, reason }))
+    }
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = Header<'a>;
+
+    fn next(&mut self) -> Option<Header<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        // All of them were read once, when the record was.
+        take_header(&mut self.rest).ok()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Headers<'_> {}
+
+fn take_record<'a>(rest: &mut &'a [u8], header: &BatchHeader) -> Result<Record<'a>, &'static str> {
+    let length = take_i32(rest).ok_or("its length is cut off or too wide")?;
+    let length = usize::try_from(length).map_err(|_| "its length is negative")?;
+    let mut body = take_bytes(rest, length).ok_or("it is longer than the batch")?;
+    let [_attributes] = *take_bytes(&mut body, 1).ok_or("it is empty")? else {
+        return Err("it is empty");
+    };
+    let timestamp_delta = take_i64(&mut body).ok_or("no timestamp")?;
+    let offset_delta = take_i32(&mut body).ok_or("no offset")?;
+    let key = take_field(&mut body).ok_or("its key is cut off")?;
+    let value = take_field(&mut body).ok_or("its value is cut off")?;
+    let headers = take_headers(body)?;
+    Ok(Record {
+        offset: header.base_offset.wrapping_add(i64::from(offset_delta)),
+        timestamp: match header.timestamp_type {
+            TimestampType::CreateTime => header.base_timestamp.wrapping_add(timestamp_delta),
+            TimestampType::LogAppendTime => header.max_timestamp,
+        },
+        key,
+        value,
+        headers,
+    })
+}
+
+/// Reads all headers, to the end of the record, so that iterating them cannot fail.
+fn take_headers(mut body: &[u8]) -> Result<Headers<'_>, &'static str> {
+    let count = take_i32(&mut body).ok_or("no header count")?;
+    let left = usize::try_from(count).map_err(|_| "its header count is negative")?;
+    if left > body.len() / HEADER_LEN_MIN {
+        return Err("more headers than its bytes could hold");
+    }
+    let mut walk = body;
+    for _ in 0..left {
+        take_header(&mut walk)?;
+    }
+    match walk.is_empty() {
+        true => Ok(Headers { rest: body, left }),
+        false => Err("bytes follow its headers"),
+    }
+}
+
+fn take_header<'a>(rest: &mut &'a [u8]) -> Result<Header<'a>, &'static str> {
+    let key = take_field(rest).ok_or("a header is cut off")?.ok_or("a header's key is null")?;
+    let key = std::str::from_utf8(key).map_err(|_| "a header's key is not UTF-8")?;
+    let value = take_field(rest).ok_or("a header is cut off")?;
+    Ok(Header { key, value })
+}
+
+/// A nullable field: the outer `None` is a field that is cut off or has a length below -1.
+fn take_field<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    match take_i32(rest)? {
+        -1 => Some(None),
+        length => take_bytes(rest, usize::try_from(length).ok()?).map(Some),
+    }
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (bytes, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RecordParts, RecordSize, encode_contiguous};
+    use super::*;
+
+    const UNLIMITED: usize = 1 << 20;
+
+    /// A batch around `records`, with a true CRC whatever they are.
+    fn batch(records: &[u8], record_count: u32) -> Vec<u8> {
+        let header = BatchHeader {
+            record_count,
+            last_offset_delta: record_count as i32 - 1,
+            records_len: records.len(),
+            ..BatchHeader::default()
+        };
+        let mut front = [0; BATCH_HEADER_LEN];
+        header.write(&mut front, records_crc([records]));
+        [&front[..], records].concat()
+    }
+
+    fn encoded(parts: &RecordParts<'_>) -> Vec<u8> {
+        let size = RecordSize::of(0, 0, parts).expect("small");
+        let mut out = vec![0; size.total];
+        encode_contiguous(&mut out, size, 0, 0, parts);
+        out
+    }
+
+    fn first_error(bytes: &[u8]) -> Option<BatchError> {
+        match RecordBatchReader::read(bytes, UNLIMITED) {
+            Ok((reader, _)) => reader.records().find_map(Result::err),
+            Err(error) => Some(error),
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_noticed() {
+        let headers = [Header { key: "a", value: Some(b"1") }, Header { key: "a", value: None }];
+        let parts = RecordParts { key: Some(b"k"), value: Some(b"value"), headers: &headers };
+        let whole = batch(&encoded(&parts), 1);
+        assert_eq!(first_error(&whole), None);
+        for cut in 0..whole.len() {
+            let error = first_error(&whole[..cut]);
+            assert!(matches!(error, Some(BatchError::Truncated { .. })), "{cut}: {error:?}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // Base offset and leader epoch are the broker's to set, and outside of the CRC.
+            let outside = bit / 8 < 8 || (12..16).contains(&(bit / 8));
+            assert_eq!(first_error(&flipped).is_none(), outside, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn bytes_behind_the_batch_are_handed_back() {
+        let record = encoded(&RecordParts::default());
+        let two = [batch(&record, 1), batch(&record.repeat(2), 2)].concat();
+        let (first, rest) = RecordBatchReader::read(&two, UNLIMITED).expect("whole");
+        assert_eq!(first.records().count(), 1);
+        let (second, rest) = RecordBatchReader::read(rest, UNLIMITED).expect("whole");
+        assert_eq!(second.records().count(), 2);
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn damaged_records_under_a_true_crc_end_in_an_error_never_in_a_panic() {
+        let headers = [Header { key: "key", value: Some(b"1") }];
+        let parts = RecordParts { key: Some(b"k"), value: Some(b"value"), headers: &headers };
+        let record = encoded(&parts);
+        for cut in 0..record.len() {
+            assert!(first_error(&batch(&record[..cut], 1)).is_some(), "cut at {cut}");
+        }
+        for at in 0..record.len() {
+            for byte in 0..=255 {
+                let mut damaged = record.clone();
+                damaged[at] = byte;
+                if let Ok((reader, _)) = RecordBatchReader::read(&batch(&damaged, 1), UNLIMITED) {
+                    for record in reader.records().flatten() {
+                        assert_eq!(record.headers.len(), record.headers.clone().count());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn counts_that_the_bytes_cannot_hold_are_refused() {
+        let record = encoded(&RecordParts::default());
+        assert_eq!(first_error(&batch(&record, 0)), Some(behind_last(0)));
+        assert_eq!(first_error(&batch(&record, 2)), Some(BatchError::Count(2)));
+        assert_eq!(first_error(&batch(&record.repeat(2), 1)), Some(behind_last(1)));
+        let huge = batch(&record, i32::MAX as u32);
+        assert_eq!(first_error(&huge), Some(BatchError::Count(i32::MAX)));
+        let mut negative = huge;
+        negative[57..61].copy_from_slice(&(-1i32).to_be_bytes());
+        assert_eq!(first_error(&negative), Some(BatchError::Count(-1)));
+        // One record that says it has 2^30 headers.
+        let many = [22, 0, 0, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x08, 0];
+        assert!(matches!(first_error(&batch(&many, 1)), Some(BatchError::Record { .. })));
+    }
+
+    fn behind_last(index: u32) -> BatchError {
+        BatchError::Record { index, reason: "bytes follow the last record" }
+    }
+
+    #[test]
+    fn lengths_and_magic_are_checked_before_anything_else() {
+        let mut bytes = batch(&[], 0);
+        bytes[16] = 1;
+        assert_eq!(first_error(&bytes), Some(BatchError::Magic(1)));
+        bytes[16] = 2;
+        for length in [-1i32, 0, 48] {
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            assert_eq!(first_error(&bytes), Some(BatchError::Length(length)));
+        }
+        bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
+        bytes[22] = 5;
+        assert_eq!(first_error(&bytes), Some(BatchError::UnknownCodec(5)));
+    }
+
+    #[test]
+    fn log_append_time_is_every_records_time() {
+        let record = encoded(&RecordParts::default());
+        let header = BatchHeader {
+            timestamp_type: TimestampType::LogAppendTime,
+            base_timestamp: 5,
+            max_timestamp: 9,
+            record_count: 1,
+            last_offset_delta: 0,
+            records_len: record.len(),
+            ..BatchHeader::default()
+        };
+        let mut front = [0; BATCH_HEADER_LEN];
+        header.write(&mut front, records_crc([record.as_slice()]));
+        let bytes = [&front[..], &record].concat();
+        let (reader, _) = RecordBatchReader::read(&bytes, 0).expect("whole");
+        let first = reader.records().next().expect("one").expect("well-formed");
+        assert_eq!(first.timestamp, 9);
+    }
+}

@@ -1,0 +1,87 @@
+//! Lanes whose leader says that there is no such topic.
+//!
+//! It may be so for a moment only, while brokers tell each other of a new topic or a move. If it
+//! lasts the topic was deleted, and is absent from the view in the end. Meanwhile what such a lane
+//! holds must not count for its leader: other lanes of that broker would find no room.
+
+use super::shard::{Action, LaneEntry, Shard};
+use super::view::View;
+use crate::engine::batch::{LaneId, ShardId};
+use crate::engine::buffer::AccountId;
+use crate::engine::protocol::ErrorCode;
+
+/// So many refusals in a row are more than a broker that has just not heard yet.
+const UNKNOWN_ANSWERS_MAX: u32 = 2;
+
+/// Whether an answer says that there is no such topic.
+pub(super) fn is_unknown(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID)
+}
+
+impl LaneEntry {
+    /// Whether the lane is charged to the stash.
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.unknown_answers >= UNKNOWN_ANSWERS_MAX
+    }
+
+    /// Charges the lane to its leader's account, and has it move to the leader's shard if that is
+    /// not `own`.
+    pub(super) fn charge_to_leader(&mut self, view: &View, own: ShardId) {
+        let leader = self.half.leader;
+        match leader.and_then(|leader| view.placements.get(&leader.broker)) {
+            Some(placement) => {
+                // One that was set aside stays so until this leader takes a batch of it.
+                if !self.is_set_aside() {
+                    self.half.lane.set_leader_account(placement.account, true);
+                }
+                self.half.moving_to = Some(placement.shard).filter(|&shard| shard != own);
+            }
+            None => {
+                let account = self.half.lane.account();
+                // The account of a broker that is gone is about to be another's.
+                let stays = view.placements.values().any(|it| it.account == account);
+                let account = if stays { account } else { AccountId::LEADERLESS };
+                self.half.lane.set_leader_account(account, false);
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// The lane's leader says that there is no such topic.
+    pub(super) fn note_unknown(&mut self, id: LaneId) {
+        let Some(entry) = self.lane_mut(id) else { return };
+        entry.unknown_answers = entry.unknown_answers.saturating_add(1);
+        let topic = entry.half.lane.topic.clone();
+        self.actions.push_back(Action::WantTopic(topic));
+    }
+
+    /// What the lane holds counts as records of an unknown topic, if its leader has said often
+    /// enough that it is one: they have a quarter of the pool at most.
+    pub(super) fn set_aside(&mut self, id: LaneId) {
+        let Some(entry) = self.lane_mut(id) else { return };
+        if !entry.is_set_aside() || entry.half.leader.is_none() {
+            return;
+        }
+        let half = &mut entry.half;
+        half.lane.set_leader_account(AccountId::STASH, false);
+        // A sender that holds the lane seals it, and posts; the next refusal finds that batch.
+        half.lane.try_seal();
+        half.charge_to(AccountId::STASH);
+    }
+
+    /// The leader took a batch: the topic exists.
+    pub(super) fn take_back(&mut self, id: LaneId) {
+        let view = self.view.clone();
+        let Some(entry) = self.lane_mut(id) else { return };
+        if entry.unknown_answers == 0 {
+            return;
+        }
+        entry.unknown_answers = 0;
+        let leader = entry.half.leader;
+        if let Some(placement) = leader.and_then(|leader| view.placements.get(&leader.broker)) {
+            entry.half.lane.set_leader_account(placement.account, true);
+            entry.half.charge_to(placement.account);
+        }
+    }
+}

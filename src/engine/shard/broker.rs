@@ -1,0 +1,158 @@
+//! One broker as a shard sees it: its connection and the lanes that wait for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::request_limit::RequestLimit;
+use crate::config::ReconnectWaits;
+use crate::engine::batch::LaneId;
+use crate::engine::buffer::{AccountId, BufferPool};
+use crate::engine::cluster::BrokerAddress;
+use crate::engine::connection::Connection;
+use crate::engine::protocol::BrokerId;
+
+/// Whether there is a connection to a broker.
+pub(super) enum Connectivity {
+    /// None, and none is tried before `retry_at` (nanoseconds, monotonic).
+    Down {
+        /// See above.
+        retry_at: u64,
+    },
+    /// The loop is making one.
+    Connecting,
+    /// There is one; it may still be in its handshake.
+    Up(Box<Connection>),
+}
+
+/// A lane in a queue of its broker. Once the lane has another leader, or has left, the entry is
+/// passed over, also when the lane is back: it is then in the queue by another entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Queued {
+    pub lane: LaneId,
+    /// See `LaneEntry::visit`.
+    pub visit: u32,
+}
+
+/// One broker as a shard sees it.
+pub(super) struct Broker {
+    pub id: BrokerId,
+    pub address: BrokerAddress,
+    /// Where metadata says that it listens by now, while requests at `address` are not settled.
+    pub next_address: Option<BrokerAddress>,
+    pub account: AccountId,
+    /// Which of the producer's clusters it belongs to. A lane that has seen a newer view than this
+    /// shard may be at another one already, where the same id is another broker.
+    pub cluster: u64,
+    /// The present connection is to a broker of a cluster that was left.
+    pub is_left: bool,
+    pub connectivity: Connectivity,
+    /// Counts connections, so that news of an old one is not taken for news of the present one.
+    pub generation: u32,
+    /// How long to wait after attempts to connect that failed since the last success.
+    pub waits: ReconnectWaits,
+    /// Lanes with a sealed batch, in the order they got ready.
+    pub full: VecDeque<Queued>,
+    /// The same, for lanes whose own partition answered with an error after a wait.
+    pub suspect: VecDeque<Queued>,
+    /// Lanes with a part-filled batch that may go as soon as the connection is idle enough.
+    pub part: VecDeque<Queued>,
+    /// Lanes whose open batch lingers, and until when, in that order. A lane that moved away is in
+    /// it still, and passed over.
+    pub lingering: VecDeque<(u64, LaneId)>,
+    /// Requests of full batches sent while lanes of `suspect` waited.
+    pub suspects_passed_over: u32,
+    /// Requests sent while lanes of `part` waited, with none of theirs.
+    pub part_passed_over: u32,
+    /// When part-filled batches may go again, if they were held back by the floor.
+    pub part_at: Option<u64>,
+    /// Lanes that it refused for lack of followers; some may have left since.
+    pub short: Vec<LaneId>,
+    /// Until then one of `short` waits for its next attempt, on behalf of all.
+    pub tried_until: u64,
+    /// It remembers only the last batch of a producer for finding duplicates, as Kafka 0.11 does.
+    pub remembers_one_batch: bool,
+    /// How long its requests may be.
+    pub request_limit: RequestLimit,
+    /// Why the last connection failed.
+    pub last_problem: Option<Arc<str>>,
+    /// When it was warned of that there is no connection, until there is one again.
+    pub outage_since: Option<u64>,
+    /// Records written with acks=0 to connections that were lost since it was warned of them.
+    pub unconfirmed_lost: u64,
+    /// When that was last.
+    pub unconfirmed_warned_at: Option<u64>,
+    /// It is in the view no longer, and is forgotten once nothing is in flight.
+    pub leaving: bool,
+}
+
+impl Broker {
+    pub(super) fn new(id: BrokerId, address: BrokerAddress, account: AccountId) -> Self {
+        Broker {
+            id,
+            address,
+            next_address: None,
+            account,
+            cluster: 0,
+            is_left: false,
+            connectivity: Connectivity::Down { retry_at: 0 },
+            generation: 0,
+            waits: ReconnectWaits::default(),
+            full: VecDeque::new(),
+            suspect: VecDeque::new(),
+            part: VecDeque::new(),
+            lingering: VecDeque::new(),
+            suspects_passed_over: 0,
+            part_passed_over: 0,
+            part_at: None,
+            short: Vec::new(),
+            tried_until: 0,
+            remembers_one_batch: false,
+            request_limit: RequestLimit::NONE,
+            last_problem: None,
+            outage_since: None,
+            unconfirmed_lost: 0,
+            unconfirmed_warned_at: None,
+            leaving: false,
+        }
+    }
+
+    pub(super) fn connection(&self) -> Option<&Connection> {
+        match &self.connectivity {
+            Connectivity::Up(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    pub(super) fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match &mut self.connectivity {
+            Connectivity::Up(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// A lane has a sealed batch.
+    pub(super) fn add_sealed(&mut self, queued: Queued, suspect: bool) {
+        let queue = if suspect { &mut self.suspect } else { &mut self.full };
+        queue.push_back(queued);
+    }
+
+    /// Nearly always the last: a batch is posted when it opens. A lane that comes from another
+    /// broker may be due before others.
+    pub(super) fn add_lingering(&mut self, due: u64, id: LaneId) {
+        let mut at = self.lingering.len();
+        while at > 0 && self.lingering[at - 1].0 > due {
+            at -= 1;
+        }
+        self.lingering.insert(at, (due, id));
+    }
+
+    /// Whether a batch lingers although memory is short.
+    pub(super) fn is_lingering_under_pressure(&self, pool: &BufferPool) -> bool {
+        !self.lingering.is_empty() && pool.under_pressure(self.account)
+    }
+
+    /// Whether lanes wait for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.full.is_empty() || !self.suspect.is_empty() || !self.part.is_empty()
+    }
+}

@@ -1,0 +1,121 @@
+//! Deadlines: every delivery resolves within `delivery_timeout`, whatever state its lane is in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shard::Shard;
+use super::timers::TimerKind;
+use crate::engine::batch::LaneId;
+use crate::engine::connection::Connection;
+use crate::error::DeliveryErrorCause;
+use crate::logging as log;
+
+/// Expired batches are a warning so often, in nanoseconds.
+const EXPIRY_WARNING_INTERVAL: u64 = 10_000_000_000;
+
+/// When each lane's next deadline in flight is.
+pub(super) type InFlightDeadlines = HashMap<LaneId, u64>;
+
+impl Shard {
+    /// Sets the lane's timer for its earliest deadline, unless one is set.
+    pub(super) fn arm_expiry(&mut self, id: LaneId) {
+        let timeout = self.config.delivery_timeout;
+        let Some(entry) = self.lane_mut(id) else { return };
+        if entry.expiry_armed {
+            return;
+        }
+        if let Some(deadline) = entry.half.next_deadline(timeout) {
+            entry.expiry_armed = true;
+            self.set_timer(deadline, TimerKind::Expiry, id);
+        }
+    }
+
+    /// Fails what has passed its deadline, waiting or in flight, and sets the next timer. What is
+    /// in flight is walked through once a turn, however many lanes are due: nothing is sent
+    /// meanwhile.
+    pub(super) fn expire(&mut self, now: u64, id: LaneId, walked: &mut Option<InFlightDeadlines>) {
+        let timeout = self.config.delivery_timeout;
+        let Some(entry) = self.lane_mut(id) else { return };
+        entry.expiry_armed = false;
+        let lane = entry.half.lane.clone();
+        let in_flight = entry.half.in_flight() > 0;
+        let leader = entry.half.leader.map(|leader| leader.broker);
+        if lane.open_since().is_some_and(|since| since.saturating_add(timeout) <= now) {
+            // If a sender holds the lane it seals and posts, and the lane is examined again.
+            lane.try_seal();
+        }
+        let cause = self.timed_out(leader);
+        if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+            let expired = entry.half.expire(now, &cause, &mut self.wakes);
+            if expired > 0 {
+                let batches = if expired == 1 { "batch" } else { "batches" };
+                // The same happens to every lane of a broker that is away: one warning is enough.
+                let last = self.expiry_warned_at.unwrap_or(0);
+                let is_due = last == 0 || last.saturating_add(EXPIRY_WARNING_INTERVAL) <= now;
+                if is_due {
+                    self.expiry_warned_at = Some(now);
+                }
+                let level = if is_due { log::Level::Warn } else { log::Level::Debug };
+                let (topic, partition) = (&lane.topic, lane.partition);
+                log::log!(level, "{topic}-{partition}: {expired} {batches} failed: {cause}");
+            }
+        }
+        let mut next_in_flight = None;
+        if in_flight && !planted!(InFlightNeverExpires) {
+            let walked = walked.get_or_insert_with(|| self.expire_in_flight(now));
+            next_in_flight = walked.get(&id).copied();
+        }
+        let Some(entry) = self.lane_mut(id) else { return };
+        let next = [entry.half.next_deadline(timeout), next_in_flight].into_iter().flatten().min();
+        if let Some(deadline) = next {
+            entry.expiry_armed = true;
+            // A sender may hold the batch that is due: it seals and posts, or the timer repeats.
+            let deadline = deadline.max(now + 1_000_000);
+            self.set_timer(deadline, TimerKind::Expiry, id);
+        }
+        self.examine(now, id);
+    }
+
+    fn timed_out(&self, leader: Option<crate::engine::protocol::BrokerId>) -> DeliveryErrorCause {
+        let broker = leader.and_then(|id| self.broker_index(id)).map(|index| &self.brokers[index]);
+        let last = match broker {
+            Some(broker) => broker.last_problem.clone().or_else(|| self.no_identity()),
+            None => {
+                let left_out = leader.and_then(|id| self.view.left_out.get(&id)).cloned();
+                let problem = left_out.or_else(|| self.view.last_problem.clone());
+                problem.or(Some("the partition has no leader".into()))
+            }
+        };
+        DeliveryErrorCause::TimedOut {
+            after: Duration::from_nanos(self.config.delivery_timeout),
+            last,
+        }
+    }
+
+    /// Why nothing could be numbered, if that is what stood in the way.
+    fn no_identity(&self) -> Option<Arc<str>> {
+        let missing = self.config.idempotent && self.view.identity.is_none();
+        let problem = || self.view.last_problem.clone().unwrap_or("no producer id yet".into());
+        missing.then(problem)
+    }
+
+    /// Fails what is in flight past its deadline, of all lanes, and says for each lane when the
+    /// next deadline is.
+    fn expire_in_flight(&mut self, now: u64) -> InFlightDeadlines {
+        let mut next = InFlightDeadlines::new();
+        for index in 0..self.brokers.capacity() {
+            let Some(broker) = self.brokers.get(index).map(|broker| broker.id) else { continue };
+            let cause = self.timed_out(Some(broker));
+            self.fail_in_flight(index, &cause, now);
+            let connection = self.brokers[index].connection_mut();
+            for entry in connection.into_iter().flat_map(Connection::batches_mut) {
+                if !entry.batch.is_resolved() {
+                    let at = next.entry(entry.lane).or_insert(u64::MAX);
+                    *at = entry.batch.deadline.min(*at);
+                }
+            }
+        }
+        next
+    }
+}

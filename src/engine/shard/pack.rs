@@ -1,0 +1,345 @@
+//! Produce requests out of ready lanes.
+//!
+//! A request holds at most one batch of a lane. Full batches use the connection's whole window. A
+//! part-filled batch goes when fewer than two requests are in flight and the last one left at least
+//! the floor ago: a lone record leaves at once, and a busy lane fills its batches by itself. The
+//! broker answers a connection's requests one after the other, so a third small one would gain
+//! nothing.
+
+use std::collections::VecDeque;
+
+use super::broker::{Broker, Queued};
+use super::shard::Shard;
+use crate::engine::batch::{Batch, Lane, LaneId};
+use crate::engine::connection::{InFlightBatch, Request, RequestKind};
+use crate::engine::protocol::compression::Compression;
+use crate::engine::protocol::records::BATCH_HEADER_LEN;
+use crate::engine::protocol::{
+    PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, ProduceEncoder, VERSION_TOPIC_IDS_MIN,
+};
+
+/// Requests in flight from which on part-filled batches wait for more records.
+const PART_FILLED_IN_FLIGHT: usize = 2;
+
+/// Requests that may wait for the socket; what comes later had better fill its batches.
+const UNWRITTEN_MAX: usize = 2;
+
+/// Lanes whose own partition is in trouble leave at least this many requests to the healthy ones.
+const HEALTHY_WINDOW_MIN: usize = 2;
+
+/// While full batches of healthy lanes use the whole window, part-filled batches and lanes in
+/// trouble get every so manieth request: nobody waits for ever.
+const PASSED_OVER_MAX: u32 = 8;
+
+/// Passes over the queues that come to nothing, in a row. One clears a queue of what it names
+/// wrongly, and there are three: more would mean that they are filled again at once.
+const PASSES_IN_VAIN_MAX: u32 = 4;
+
+/// Which queue of a broker a request is filled from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Full,
+    Suspect,
+}
+
+impl Shard {
+    /// Sends what a broker's connection has room for.
+    pub(super) fn pump(&mut self, now: u64, index: usize) {
+        if self.brokers[index].is_left {
+            return self.close_if_left(now, index);
+        }
+        // Set again below, if it is only the floor that holds part-filled batches back.
+        if !planted!(PastFloorIsDeadline) {
+            self.brokers[index].part_at = None;
+        }
+        let mut in_vain = 0;
+        while in_vain < PASSES_IN_VAIN_MAX {
+            let broker = &self.brokers[index];
+            let Some(connection) = broker.connection() else { return };
+            // What is in flight at a broker's old address settles, and nothing joins it.
+            if broker.next_address.is_some() {
+                return;
+            }
+            if !connection.is_ready() || now < connection.throttled_until() {
+                return;
+            }
+            let in_flight = connection.in_flight();
+            let unwritten = connection.unwritten();
+            let limit = broker.request_limit.in_flight_max(self.config.in_flight_max);
+            if in_flight >= limit.min(connection.window()) || unwritten >= UNWRITTEN_MAX {
+                return;
+            }
+            let part = self.part_filled_may_go(now, index);
+            let broker = &mut self.brokers[index];
+            let healthy = !broker.full.is_empty() || part && !broker.part.is_empty();
+            let suspects_may_go =
+                in_flight + HEALTHY_WINDOW_MIN < self.config.in_flight_max || in_flight == 0;
+            let suspects_turn = broker.suspects_passed_over >= PASSED_OVER_MAX;
+            let queue = if broker.suspect.is_empty() || healthy && !suspects_turn {
+                Queue::Full
+            } else {
+                Queue::Suspect
+            };
+            match queue {
+                Queue::Full if !healthy => return,
+                Queue::Full => broker.suspects_passed_over += u32::from(!broker.suspect.is_empty()),
+                Queue::Suspect if !suspects_may_go && !suspects_turn => return,
+                Queue::Suspect => broker.suspects_passed_over = 0,
+            }
+            // Queues may name lanes that have moved, or whose sealed batch has expired before a
+            // part-filled one: they are out of the queue then, and the others have their turn.
+            in_vain = if self.send_request(now, index, queue, part) { 0 } else { in_vain + 1 };
+        }
+    }
+
+    /// Whether part-filled batches may go now; if not, when, as far as that is a matter of time.
+    fn part_filled_may_go(&mut self, now: u64, index: usize) -> bool {
+        let floor = self.config.part_filled_floor;
+        let broker = &mut self.brokers[index];
+        if broker.part.is_empty() {
+            return false;
+        }
+        let turn = broker.part_passed_over >= PASSED_OVER_MAX;
+        if turn || self.pool.under_pressure(broker.account) {
+            return true;
+        }
+        let Some(connection) = broker.connection() else { return false };
+        if connection.unwritten() > 0 || connection.in_flight() >= PART_FILLED_IN_FLIGHT {
+            return false;
+        }
+        let may_go_at = connection.last_sent().saturating_add(floor);
+        if now < may_go_at {
+            broker.part_at = Some(may_go_at);
+            return false;
+        }
+        true
+    }
+
+    /// Makes one request of the ready lanes and sends it. Returns false if there was nothing.
+    fn send_request(&mut self, now: u64, index: usize, queue: Queue, part: bool) -> bool {
+        let Some(version) = self.produce_version(now, index) else { return false };
+        let Some(connection) = self.brokers[index].connection_mut() else { return false };
+        let mut request = connection.new_request();
+        self.requests += 1;
+        let mut bytes = PRODUCE_HEAD_MAX + connection.client_id().len();
+        let part = part && queue == Queue::Full;
+        let part_first = part && self.brokers[index].part_passed_over >= PASSED_OVER_MAX;
+        if part_first {
+            self.take_part_filled(now, index, &mut request, &mut bytes);
+        }
+        self.take_full(now, index, queue, &mut request, &mut bytes);
+        let full_only = self.is_full(&request, bytes);
+        if part && !part_first && !full_only {
+            self.take_part_filled(now, index, &mut request, &mut bytes);
+        }
+        let broker = &mut self.brokers[index];
+        let passed_over = !broker.part.is_empty() && !part_first && (!part || full_only);
+        broker.part_passed_over = if passed_over { broker.part_passed_over + 1 } else { 0 };
+        if request.batches.is_empty() {
+            if let Some(connection) = self.brokers[index].connection_mut() {
+                connection.recycle(request);
+            }
+            return false;
+        }
+        // A topic whose id is not known can only be named.
+        let named = request.batches.iter().any(|entry| entry.topic_id.is_zero());
+        let version_max = if named { VERSION_TOPIC_IDS_MIN - 1 } else { version };
+        self.encode(index, version.min(version_max), &mut request);
+        if let Some(connection) = self.brokers[index].connection_mut() {
+            connection.send(now, request);
+        }
+        true
+    }
+
+    /// Moves one batch of each lane that is ready with a sealed one, in rotation.
+    fn take_full(
+        &mut self,
+        now: u64,
+        index: usize,
+        queue: Queue,
+        request: &mut Request,
+        bytes: &mut usize,
+    ) {
+        let waiting = queue_of(&mut self.brokers[index], queue).len();
+        let serial = self.requests;
+        for _ in 0..waiting {
+            if self.is_full(request, *bytes) {
+                return;
+            }
+            let Some(&queued) = queue_of(&mut self.brokers[index], queue).front() else { return };
+            let id = queued.lane;
+            if self.visiting(queued).is_some() && !self.fits(id, index, request, *bytes) {
+                return;
+            }
+            queue_of(&mut self.brokers[index], queue).pop_front();
+            let Some(entry) = self.visiting(queued) else { continue };
+            if entry.in_request == serial {
+                // Its part-filled batch is in the request; the others behind it go all the same.
+                queue_of(&mut self.brokers[index], queue).push_back(queued);
+                continue;
+            }
+            entry.in_full = false;
+            self.take_batch(now, id, index, request, bytes);
+        }
+    }
+
+    fn take_part_filled(
+        &mut self,
+        now: u64,
+        index: usize,
+        request: &mut Request,
+        bytes: &mut usize,
+    ) {
+        let serial = self.requests;
+        for _ in 0..self.brokers[index].part.len() {
+            if self.is_full(request, *bytes) {
+                return;
+            }
+            let Some(queued) = self.brokers[index].part.pop_front() else { return };
+            let id = queued.lane;
+            let Some(entry) = self.visiting(queued) else { continue };
+            entry.in_part = false;
+            // A sealed batch has gone, or will: the part-filled one behind it takes its own turn.
+            if entry.in_full || entry.in_request == serial {
+                if !entry.in_full {
+                    entry.in_part = true;
+                    self.brokers[index].part.push_back(queued);
+                }
+                continue;
+            }
+            // If a sender holds the lane it seals when it is done, and posts.
+            if entry.half.has_sealed() || entry.half.lane.try_seal() {
+                if !self.fits(id, index, request, *bytes) {
+                    // How long it is is known only now. It goes with the next request.
+                    self.examine(now, id);
+                    return;
+                }
+                self.take_batch(now, id, index, request, bytes);
+            }
+        }
+    }
+
+    /// Whether a request takes no further batch. One it always takes, however long its head is.
+    fn is_full(&self, request: &Request, bytes: usize) -> bool {
+        !request.batches.is_empty() && bytes >= self.config.request_bytes
+    }
+
+    /// Whether the lane's next batch may go with what is in the request already. A batch that is
+    /// too long for any request goes alone.
+    fn fits(&self, id: LaneId, index: usize, request: &Request, bytes: usize) -> bool {
+        let Some(Some(entry)) = self.lanes.get(id.0 as usize) else { return true };
+        let next = entry.half.next_len().unwrap_or(0) + bytes_around(&entry.half.lane);
+        let limit = self.brokers[index].request_limit.bytes(self.config.request_bytes_max);
+        request.batches.is_empty() || bytes + next <= limit
+    }
+
+    /// Drains one batch of a lane into the request and queues the lane again if it has more.
+    fn take_batch(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        index: usize,
+        request: &mut Request,
+        bytes: &mut usize,
+    ) {
+        let rules = self.drain_rules_of(index);
+        let (broker, serial) = (self.brokers[index].id, self.requests);
+        let cluster = self.brokers[index].cluster;
+        let Some(entry) = self.lane_mut(id) else { return };
+        let leads = entry.half.leader.is_some_and(|leader| leader.broker == broker)
+            && entry.half.cluster() == cluster;
+        let drainable = entry.half.drainable(now, rules) == crate::engine::batch::Drainable::Now;
+        if leads
+            && drainable
+            && let Some(mut batch) = entry.half.drain(rules)
+        {
+            batch.state.broker = Some(broker);
+            entry.in_request = serial;
+            let topic_id = entry.half.topic_id();
+            let around = bytes_around(&entry.half.lane);
+            self.finish(&mut batch);
+            *bytes += batch.len() + around;
+            request.batches.push(InFlightBatch { lane: id, topic_id, batch });
+        }
+        self.examine(now, id);
+    }
+
+    /// Compresses, the first time, and writes the header. Compression never waits for room: the
+    /// output goes through the loop's scratch and back over its source, if it is smaller.
+    fn finish(&mut self, batch: &mut Batch) {
+        let compression = &self.config.compression;
+        if *compression != Compression::None
+            && !batch.is_finished()
+            && let Some(slot) = &self.scratch
+        {
+            let (compressor, codec) = (&mut self.compressor, compression.codec());
+            let records_len = batch.len() - BATCH_HEADER_LEN;
+            // While the scratch is lent, batches go plain.
+            let tried = slot.with(|scratch| {
+                let records = batch.record_slices();
+                if let Some(len) = compressor.compress(compression, records, records_len, scratch) {
+                    batch.replace_records(codec, &scratch[..len]);
+                }
+            });
+            batch.state.uncompressed = tried.is_none();
+        }
+        batch.write_header();
+    }
+
+    fn encode(&mut self, index: usize, version: i16, request: &mut Request) {
+        let lanes = &self.lanes;
+        let topic_of = |id: LaneId| {
+            let entry = lanes[id.0 as usize].as_ref();
+            let lane = &entry.expect("a lane with a batch in flight stays").half.lane;
+            (&lane.topic, lane.partition)
+        };
+        // Batches of one topic must stand together.
+        request.batches.sort_unstable_by(|a, b| {
+            let ((left, left_partition), (right, right_partition)) =
+                (topic_of(a.lane), topic_of(b.lane));
+            let left = (left.as_ptr(), a.topic_id, left_partition);
+            left.cmp(&(right.as_ptr(), b.topic_id, right_partition))
+        });
+        let same_topic = |a: &InFlightBatch, b: &InFlightBatch| {
+            a.topic_id == b.topic_id
+                && std::ptr::eq(topic_of(a.lane).0.as_ptr(), topic_of(b.lane).0.as_ptr())
+        };
+        let config = &self.config;
+        let Some(connection) = self.brokers[index].connection_mut() else { return };
+        request.kind = RequestKind::Produce { acks: config.acks };
+        request.version = version;
+        request.correlation = connection.next_correlation();
+        let mut encoder = ProduceEncoder::begin(
+            &mut request.glue,
+            version,
+            request.correlation,
+            connection.client_id(),
+            None,
+            config.acks,
+            config.request_timeout_ms,
+            request.batches.chunk_by(same_topic).count(),
+        );
+        for topic in request.batches.chunk_by(same_topic) {
+            encoder.topic(topic_of(topic[0].lane).0, topic[0].topic_id, topic.len());
+            for entry in topic {
+                let partition = topic_of(entry.lane).1;
+                request.splices.push(encoder.partition(partition, entry.batch.len()));
+                encoder.end_partition();
+            }
+            encoder.end_topic();
+        }
+        request.wire_len = encoder.finish();
+    }
+}
+
+/// What a request holds around a batch of the lane, in bytes at the most.
+fn bytes_around(lane: &Lane) -> usize {
+    PRODUCE_AROUND_BATCH_MAX + lane.topic.len()
+}
+
+fn queue_of(broker: &mut Broker, queue: Queue) -> &mut VecDeque<Queued> {
+    match queue {
+        Queue::Full => &mut broker.full,
+        Queue::Suspect => &mut broker.suspect,
+    }
+}

@@ -1,0 +1,246 @@
+//! How other threads reach a shard: a queue of lane ids, a queue of control messages, a bell.
+
+use std::sync::{Arc, OnceLock};
+
+use super::View;
+use crate::engine::batch::{Lane, LaneHalf, LaneId, ShardId};
+use crate::engine::sync::loom::{AtomicBool, AtomicU64, Ordering, SegQueue, fence};
+use crate::engine::sync::{Doorbell, LaneQueue};
+use crate::error::DeliveryErrorCause;
+
+/// A message to a shard; rare, so its queue may allocate.
+pub enum Control {
+    /// A newer picture of the cluster.
+    View(Arc<View>),
+    /// A lane that this shard owns from now on.
+    Lane(Box<LaneHalf>),
+    /// These lanes were given up: the shard drops those that it owns.
+    GivenUp(Arc<[LaneId]>),
+    /// A posted lane that found the lane queue full.
+    Posted(LaneId),
+    /// Everything unresolved fails now.
+    FailAll(DeliveryErrorCause),
+    /// The producer is done: the shard ends, and fails what it still has.
+    Stop,
+}
+
+/// Wakes the loop's thread out of its poll.
+pub trait WakeLoop: Send + Sync {
+    /// Makes the current or the next poll return at once.
+    fn wake(&self);
+}
+
+/// The senders' side of a shard.
+pub struct ShardPort {
+    lanes: LaneQueue,
+    control: SegQueue<Control>,
+    /// The generation of the view that the shard goes by.
+    applied: AtomicU64,
+    /// The shard has ended: nobody takes messages any more.
+    closed: AtomicBool,
+    bell: Arc<Doorbell>,
+    waker: Arc<dyn WakeLoop>,
+}
+
+impl ShardPort {
+    /// A port for at most `lanes_max` lanes, on the loop that `bell` and `waker` belong to.
+    pub fn new(lanes_max: usize, bell: Arc<Doorbell>, waker: Arc<dyn WakeLoop>) -> Arc<Self> {
+        let lanes = LaneQueue::new(lanes_max);
+        let (applied, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(ShardPort { lanes, control: SegQueue::new(), applied, closed, bell, waker })
+    }
+
+    /// Tells the shard to look at a lane whose `posted` flag the caller has set.
+    #[inline]
+    pub fn post(&self, lane: &Lane) {
+        // A lane is in the queue once, and the queue has room for all; but one that left and came
+        // back may still have a stale entry besides.
+        if let Err(id) = self.lanes.push(lane.id.0) {
+            self.control.push(Control::Posted(LaneId(id)));
+        }
+        self.ring();
+    }
+
+    /// Sends a control message. Once the shard has ended it is dropped, and with it a lane's half,
+    /// which fails what is in it.
+    pub fn send(&self, message: Control) {
+        self.control.push(message);
+        // Either this sees the flag, or `close` sees the message.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) {
+            self.discard();
+        } else {
+            self.ring();
+        }
+    }
+
+    /// The shard has ended: drops what was sent to it, now and from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.discard();
+    }
+
+    fn discard(&self) {
+        while self.control.pop().is_some() {}
+    }
+
+    /// Has the loop take a turn.
+    #[inline]
+    pub fn ring(&self) {
+        if self.bell.ring() {
+            self.waker.wake();
+        }
+    }
+
+    /// By the loop: it goes by the view of this generation, or a newer one, from now on.
+    pub fn set_applied(&self, generation: u64) {
+        // Behind what the view changed: accounts that lanes name, above all.
+        self.applied.store(generation, Ordering::Release);
+    }
+
+    /// The generation of the view that the shard goes by.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// By the loop: the next control message.
+    pub fn pop_control(&self) -> Option<Control> {
+        self.control.pop()
+    }
+
+    /// By the loop: hands out at most `max` posted lanes. Returns how many there were.
+    pub fn drain_lanes(&self, max: usize, mut visit: impl FnMut(u32)) -> usize {
+        self.lanes.drain(max, &mut visit)
+    }
+
+    /// By the loop, after it announced its sleep: whether something came meanwhile.
+    pub fn has_news(&self) -> bool {
+        !self.lanes.is_empty() || !self.control.is_empty()
+    }
+}
+
+/// The ports of a producer's shards: append-only, read without a lock.
+pub struct PortTable {
+    ports: Box<[OnceLock<Arc<ShardPort>>]>,
+}
+
+impl PortTable {
+    /// A table for at most `shards_max` shards.
+    pub fn new(shards_max: usize) -> Arc<Self> {
+        Arc::new(PortTable { ports: (0..shards_max).map(|_| OnceLock::new()).collect() })
+    }
+
+    /// Adds a shard's port.
+    pub fn set(&self, shard: ShardId, port: Arc<ShardPort>) {
+        let fresh = self.ports[usize::from(shard.0)].set(port).is_ok();
+        assert!(fresh, "a shard is added once");
+    }
+
+    /// A shard's port, if the shard exists.
+    #[inline]
+    pub fn port(&self, shard: ShardId) -> Option<&Arc<ShardPort>> {
+        self.ports.get(usize::from(shard.0))?.get()
+    }
+
+    /// Posts a lane to its owner.
+    #[inline]
+    pub fn post(&self, lane: &Lane) {
+        let port = self.port(lane.owner());
+        port.expect("a lane's owner is a shard that exists").post(lane);
+    }
+
+    /// Has a shard's loop take a turn.
+    pub fn ring(&self, shard: ShardId) {
+        if let Some(port) = self.port(shard) {
+            port.ring();
+        }
+    }
+
+    /// Has every loop take a turn: memory is short, and sleeping loops hold lingering batches.
+    pub fn ring_all(&self) {
+        for port in self.iter() {
+            port.ring();
+        }
+    }
+
+    /// Every port.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ShardPort>> {
+        self.ports.iter().filter_map(OnceLock::get)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::engine::buffer::AccountId;
+    use crate::engine::protocol::PartitionId;
+
+    /// Counts.
+    #[derive(Default)]
+    struct CountingWaker(AtomicUsize);
+
+    impl WakeLoop for CountingWaker {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn half() -> Box<LaneHalf> {
+        half_of(0)
+    }
+
+    fn half_of(id: u32) -> Box<LaneHalf> {
+        let id = LaneId(id);
+        let account = AccountId::LEADERLESS;
+        LaneHalf::new(Lane::new(id, "t".into(), PartitionId(0), ShardId(0), account))
+    }
+
+    #[test]
+    fn c46_a_half_sent_to_a_shard_that_has_ended_fails_what_is_in_it() {
+        let port = ShardPort::new(4, Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
+        let (before, after) = (half(), half());
+        let lanes = [before.lane.clone(), after.lane.clone()];
+        port.send(Control::Lane(before));
+        assert_eq!(lanes[0].resolved(), 0);
+        port.close();
+        port.send(Control::Lane(after));
+        assert_eq!(lanes.each_ref().map(|lane| lane.resolved()), [u64::MAX; 2]);
+        assert!(port.pop_control().is_none());
+    }
+
+    #[test]
+    fn whatever_comes_wakes_a_loop_that_sleeps_and_no_other() {
+        let (bell, waker) = (Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
+        let port = ShardPort::new(4, bell.clone(), waker.clone());
+        let lane = half().lane.clone();
+        let actions: [&dyn Fn(); 3] =
+            [&|| port.post(&lane), &|| port.send(Control::Stop), &|| port.ring()];
+        for (index, act) in actions.iter().enumerate() {
+            act();
+            assert_eq!(waker.0.load(Ordering::Relaxed), index, "it is awake");
+            bell.prepare_to_sleep();
+            act();
+            assert_eq!(waker.0.load(Ordering::Relaxed), index + 1);
+        }
+    }
+
+    #[test]
+    fn a_lane_that_finds_the_queue_full_is_posted_all_the_same() {
+        let port = ShardPort::new(2, Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
+        (0..40).for_each(|id| port.post(&half_of(id).lane));
+        let mut posted = Vec::new();
+        while port.has_news() {
+            port.drain_lanes(100, |id| posted.push(id));
+            match port.pop_control() {
+                Some(Control::Posted(id)) => posted.push(id.0),
+                Some(_) => panic!("nothing else was sent"),
+                None => {}
+            }
+        }
+        posted.sort_unstable();
+        assert_eq!(posted, (0..40).collect::<Vec<_>>());
+    }
+}

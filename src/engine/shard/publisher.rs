@@ -1,0 +1,577 @@
+//! What the metadata thread does for shards: it gives brokers a shard, topics their lanes, and
+//! every shard a view of the cluster.
+
+use std::io;
+use std::sync::Arc;
+
+use super::idle::IdleTopics;
+use super::placements::Placements;
+use super::port::{Control, PortTable};
+use super::view::View;
+use crate::engine::batch::{
+    Destination, Lane, LaneId, RecordAccumulator, ShardId, TopicLanes, TopicState,
+};
+use crate::engine::cluster::{Arrived, MetadataMachine, TopicView, UnknownTopic, Want};
+use crate::engine::sync::WakeList;
+use crate::error::DeliveryErrorCause;
+use crate::logging as log;
+
+/// What a [`Publisher`] needs done by somebody who has threads.
+pub trait ShardHost {
+    /// Starts a shard: when this returns, its port is in the table.
+    fn start_shard(&mut self, shard: ShardId) -> io::Result<()>;
+    /// The topic's lanes are there: what is stashed for it goes to them.
+    fn drain_stash(&mut self, topic: Arc<TopicLanes>);
+}
+
+/// How many brokers and shards there may be, and for how long topics are followed unused.
+#[derive(Clone, Copy, Debug)]
+pub struct PublisherLimits {
+    /// Brokers are spread over so many shards, of which number 0 is there already.
+    pub shards_max: usize,
+    /// Brokers at the most, those included that are just gone.
+    pub brokers_max: usize,
+    /// A topic that nothing was sent to for this long is not asked about any more (nanoseconds).
+    pub topic_idle_max: u64,
+}
+
+/// Places brokers on shards, makes lanes for partitions, and publishes views. Fed with the metadata
+/// machine's news, by its driver.
+pub struct Publisher {
+    accumulator: Arc<RecordAccumulator>,
+    ports: Arc<PortTable>,
+    placements: Placements,
+    idle: IdleTopics,
+    published: Option<Arc<View>>,
+}
+
+impl Publisher {
+    /// One that has published nothing.
+    pub fn new(
+        accumulator: Arc<RecordAccumulator>,
+        ports: Arc<PortTable>,
+        limits: PublisherLimits,
+    ) -> Self {
+        let (shards_max, brokers_max) = (limits.shards_max, limits.brokers_max);
+        let placements =
+            Placements::new(accumulator.clone(), ports.clone(), shards_max, brokers_max);
+        let idle = IdleTopics::new(limits.topic_idle_max);
+        Publisher { accumulator, ports, placements, idle, published: None }
+    }
+
+    /// A topic is to be asked about.
+    pub fn handle_wanted(
+        &mut self,
+        now: u64,
+        name: Arc<str>,
+        why: Want,
+        machine: &mut MetadataMachine,
+        host: &mut dyn ShardHost,
+    ) {
+        // It became known while the record was stashed; or it is known and yet has no lanes because
+        // their limit was reached: again, if need be.
+        if machine.handle_wanted(now, name.clone(), why)
+            && let Some(view) = self.published.clone()
+        {
+            self.grow(&name, &view, host);
+        }
+        self.fail_stashes_at_foreign_cluster(machine);
+    }
+
+    /// When [`Publisher::publish`] has something to do although the machine has no news.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        [self.placements.poll_timeout(), self.idle.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Publishes what changed, to every shard, and makes lanes for new partitions.
+    pub fn publish(&mut self, now: u64, machine: &mut MetadataMachine, host: &mut dyn ShardHost) {
+        let unused = self.idle.look(now, &self.accumulator, machine);
+        self.give_up(&unused);
+        let news = machine.take_snapshot().is_some();
+        let snapshot = machine.snapshot().clone();
+        let generation = self.published.as_ref().map_or(0, |view| view.generation) + 1;
+        if news || self.placements.is_due(now) {
+            self.placements.update(now, &snapshot, generation, host);
+        }
+        let identity = machine.identity();
+        let problem = machine.last_problem();
+        let (placements, left_out) = (self.placements.placed(), self.placements.left_out());
+        let changed = self.published.as_ref().is_none_or(|view| {
+            // Shards name the problem while it keeps them from numbering batches; else it is enough
+            // that they know of one.
+            view.identity != identity
+                || view.identity_denied.as_ref() != machine.identity_denied()
+                || view.changed_to.as_ref() != machine.changed_to()
+                || view.last_problem.is_some() != problem.is_some()
+                || identity.is_none() && view.last_problem.as_ref() != problem
+                || !Arc::ptr_eq(&view.placements, placements)
+                || !Arc::ptr_eq(&view.left_out, left_out)
+        });
+        let arrived = machine.take_arrived();
+        if news || changed {
+            let view = Arc::new(View {
+                generation,
+                snapshot,
+                placements: placements.clone(),
+                left_out: left_out.clone(),
+                identity,
+                identity_ordinal: machine.identity_ordinal(),
+                identity_floor: machine.identity_floor(),
+                changed_to: machine.changed_to().cloned(),
+                identity_denied: machine.identity_denied().cloned(),
+                last_problem: machine.last_problem().cloned(),
+            });
+            let before = self.published.replace(view.clone());
+            if let Some(before) = &before {
+                warn_of_another_cluster(before, &view);
+            }
+            for port in self.ports.iter() {
+                port.send(Control::View(view.clone()));
+            }
+            let before = before.map(|view| view.snapshot.clone()).unwrap_or_default();
+            for (name, _) in view.snapshot.changed_since(&before) {
+                self.grow(name, &view, host);
+            }
+        }
+        if let Some(view) = self.published.clone() {
+            for Arrived { topic: name, asked_at } in arrived {
+                if self.note_answer(now, asked_at, &name) {
+                    self.grow(&name, &view, host);
+                } else {
+                    machine.handle_wanted(now, name, Want::Partition);
+                }
+            }
+        }
+        self.fail_stashes_at_foreign_cluster(machine);
+    }
+
+    /// The user does not want to go on at the cluster that answers: no topic will be known.
+    fn fail_stashes_at_foreign_cluster(&self, machine: &MetadataMachine) {
+        let Some(clusters) = machine.changed_to() else { return };
+        let cause = DeliveryErrorCause::ClusterChanged { found: clusters.found.clone() };
+        for topic in self.accumulator.topics() {
+            self.fail_stash(&topic, u64::MAX, &cause);
+        }
+    }
+
+    /// Fails what waits for topics that stayed unknown for too long, and warns of those that
+    /// may. Before [`Publisher::publish`]:
+    /// senders go to the stashes of those that are gone before shards fail what their lanes hold.
+    pub fn fail_unknown(&mut self, now: u64, machine: &mut MetadataMachine) {
+        let suspicious = machine.poll_suspicious(now);
+        if !suspicious.is_empty() {
+            log::warn!("{}", unknown_line(&suspicious, machine.auto_create()));
+        }
+        for UnknownTopic { topic: name, came_before, cause } in machine.poll_unknown(now) {
+            let Some(topic) = self.accumulator.known_topic(&name) else { continue };
+            log::warn!("topic {name}: {cause}");
+            if matches!(cause, DeliveryErrorCause::UnknownTopic { .. }) {
+                topic.set_unknown(&topic.lock_stash());
+            }
+            self.fail_stash(&topic, came_before, &cause);
+            // What came later waits on, with a limit of its own.
+            let oldest_at = topic.lock_stash().oldest_at();
+            if let Some(oldest_at) = oldest_at {
+                machine.handle_wanted(oldest_at.min(now), name, Want::Record);
+            }
+        }
+    }
+
+    /// Brokers were asked about a topic. What is stashed although its topic is ready waits for a
+    /// partition: if that is still not there it fails, and is not asked for again at once. Returns
+    /// whether that is so, or else brokers must be asked once more.
+    fn note_answer(&self, now: u64, asked_at: u64, name: &str) -> bool {
+        let Some(topic) = self.accumulator.known_topic(name) else { return true };
+        let mut stash = topic.lock_stash();
+        if topic.state() != TopicState::Ready || stash.is_empty() {
+            return true;
+        }
+        let takes = stash.takes_answer(asked_at);
+        if takes {
+            stash.note_answer(now);
+            topic.set_draining(&stash);
+        }
+        takes
+    }
+
+    /// Makes lanes for the partitions of a topic that are new, and lets its senders go to them.
+    /// What waits for a partition of a topic that is ready goes on if the topic has grown, or an
+    /// answer came for it: see [`Publisher::note_answer`].
+    fn grow(&self, name: &str, view: &View, host: &mut dyn ShardHost) {
+        let Some(topic) = self.accumulator.known_topic(name) else { return };
+        let Some(known) = view.snapshot.topics.get(name) else { return };
+        if known.count == 0 {
+            // At another cluster, where its partitions are not known yet.
+            return;
+        }
+        let partitions = known.partitions.len() as u32;
+        if partitions > topic.lane_count() {
+            self.add_lanes(&topic, known, view);
+        }
+        let stash = topic.lock_stash();
+        let ready = topic.state() == TopicState::Ready;
+        if ready && known.count == topic.partitions() {
+            return;
+        }
+        topic.set_known(&stash, known.count);
+        let draining = !stash.is_empty();
+        drop(stash);
+        if draining {
+            host.drain_stash(topic);
+        }
+    }
+
+    fn add_lanes(&self, topic: &TopicLanes, known: &TopicView, view: &View) {
+        let owner = |partition: crate::engine::protocol::PartitionId| {
+            let leader = known.partitions.get(partition.0 as usize).and_then(|p| p.leader);
+            let placement = leader.and_then(|leader| view.placements.get(&leader));
+            placement.map_or(ShardId(0), |placement| placement.shard)
+        };
+        let partitions = known.partitions.len() as u32;
+        let missing = (partitions - topic.lane_count()) as usize;
+        if self.accumulator.lanes_left() < missing {
+            // Topics that nobody has a handle to need not wait until they count as unused.
+            let unheld = self.accumulator.forget_topics(|_| true);
+            self.give_up(&unheld);
+        }
+        let halves = self.accumulator.new_lanes(topic, partitions, owner);
+        let lanes: Vec<_> = halves.iter().map(|half| half.lane.clone()).collect();
+        if topic.lane_count() as usize + lanes.len() < partitions as usize {
+            let lanes_max = self.accumulator.config.lanes_max;
+            log::error!("topic {}: lanes_max = {lanes_max} is reached", topic.name);
+        }
+        for mut half in halves {
+            // Shards may meet it before this view, and an older one says nothing of it.
+            half.seen = view.generation;
+            let port = self.ports.port(half.lane.owner());
+            port.expect("placements name shards that exist").send(Control::Lane(half));
+        }
+        topic.grow(lanes);
+    }
+
+    /// Has shards drop the lanes that nobody can send to any more.
+    fn give_up(&self, lanes: &[Arc<Lane>]) {
+        if lanes.is_empty() {
+            return;
+        }
+        let ids: Arc<[LaneId]> = lanes.iter().map(|lane| lane.id).collect();
+        for port in self.ports.iter() {
+            port.send(Control::GivenUp(ids.clone()));
+        }
+    }
+
+    fn fail_stash(&self, topic: &TopicLanes, came_before: u64, cause: &DeliveryErrorCause) {
+        let destination = Destination { topic: topic.name.clone(), partition: None };
+        let mut wakes = WakeList::new();
+        let failed = topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);
+        drop(failed);
+        wakes.wake_all();
+        if wakes.take_flushers() {
+            self.accumulator.flush.notify();
+        }
+    }
+}
+
+/// Names of unknown topics in one warning.
+const NAMES_MAX: usize = 5;
+
+/// What the log says of topics that stay unknown.
+fn unknown_line(topics: &[Arc<str>], auto_create: bool) -> String {
+    let shown: Vec<String> =
+        topics.iter().take(NAMES_MAX).map(|name| format!("\"{name}\"")).collect();
+    let more = match topics.len().saturating_sub(NAMES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (topics, is, names) = if topics.len() == 1 {
+        ("topic", "is", "its name")
+    } else {
+        ("topics", "are", "the names")
+    };
+    let why = if auto_create {
+        "asking did not create it, though tidegate.allow.auto.create.topics is true: brokers may \
+         have auto.create.topics.enable=false"
+    } else {
+        "asking does not create it (tidegate.allow.auto.create.topics is false)"
+    };
+    format!(
+        "{topics} {}{more} {is} unknown to the cluster: check {names}, or create what is missing; \
+         {why}; records wait for tidegate.topic.unknown.max.ms, then fail",
+        shown.join(", ")
+    )
+}
+
+/// Once for each change: where the records go is the user's concern.
+fn warn_of_another_cluster(before: &View, after: &View) {
+    let name = |view: &View| view.snapshot.cluster_id.clone().unwrap_or_default();
+    if before.snapshot.cluster != after.snapshot.cluster {
+        log::warn!(
+            "the brokers are of another cluster: {} instead of {}; records go there from now on, \
+             and what may have been written to the old one fails",
+            name(after),
+            name(before)
+        );
+    }
+    if let (None, Some(clusters)) = (&before.changed_to, &after.changed_to) {
+        log::warn!(
+            "the brokers are of another cluster: {} instead of {}; records fail until the old one \
+             is back (tidegate.cluster.change = fail)",
+            clusters.found,
+            clusters.known
+        );
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::batch::AccumulatorConfig;
+    use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
+    use crate::engine::cluster::ChannelId;
+    use crate::engine::cluster::tests::{machine, metadata, topic};
+    use crate::engine::policy::{Chooser, DefaultPartitioner};
+    use crate::engine::protocol::{BrokerId, ErrorCode, InitProducerIdResponse, ProducerIdentity};
+    use crate::engine::shard::{ShardPort, WakeLoop};
+    use crate::engine::sync::Doorbell;
+
+    const MS: u64 = 1_000_000;
+    const FIRST: ChannelId = ChannelId::FIRST;
+    const IDLE_MAX: u64 = 300_000 * MS;
+
+    struct NoWaker;
+
+    impl WakeLoop for NoWaker {
+        fn wake(&self) {}
+    }
+
+    /// One shard, and nothing is stashed.
+    struct OneShard;
+
+    impl ShardHost for OneShard {
+        fn start_shard(&mut self, shard: ShardId) -> io::Result<()> {
+            unreachable!("{shard:?}: one is all there may be");
+        }
+
+        fn drain_stash(&mut self, topic: Arc<TopicLanes>) {
+            unreachable!("nothing is stashed for {}", topic.name);
+        }
+    }
+
+    struct Bench {
+        machine: MetadataMachine,
+        publisher: Publisher,
+        port: Arc<ShardPort>,
+        topic: Arc<TopicLanes>,
+    }
+
+    fn bench() -> Bench {
+        let options = BufferPoolOptions { bytes: 1 << 20, ..Default::default() };
+        let pool = BufferPool::new(&options).expect("the system gives a test some memory");
+        let config = AccumulatorConfig {
+            batch_size: 1 << 14,
+            delivery_timeout: 120_000 * MS,
+            lanes_max: 4,
+            leaderless_account: AccountId::LEADERLESS,
+            stash_account: AccountId::STASH,
+        };
+        let accumulator = RecordAccumulator::new(config, pool);
+        let first: Arc<dyn crate::Partitioner> = Arc::new(|_: &crate::PartitionRequest<'_>| 0);
+        let topic = accumulator.topic("t", || first);
+        let ports = PortTable::new(1);
+        let port = ShardPort::new(16, Arc::new(Doorbell::new()), Arc::new(NoWaker));
+        ports.set(ShardId(0), port.clone());
+        let mut machine = machine(&["boot"], true);
+        machine.handle_wanted(0, "t".into(), Want::Record);
+        let limits = PublisherLimits { shards_max: 1, brokers_max: 16, topic_idle_max: IDLE_MAX };
+        let publisher = Publisher::new(accumulator, ports, limits);
+        Bench { machine, publisher, port, topic }
+    }
+
+    impl Bench {
+        /// The view that the shard was sent, if there was one, and how many lanes.
+        fn publish(&mut self) -> (Option<Arc<View>>, usize) {
+            self.publisher.publish(0, &mut self.machine, &mut OneShard);
+            let (mut views, mut lanes) = (Vec::new(), 0);
+            while let Some(message) = self.port.pop_control() {
+                match message {
+                    Control::View(view) => views.push(view),
+                    Control::Lane(_) => lanes += 1,
+                    _ => panic!("nothing else is published"),
+                }
+            }
+            assert!(views.len() <= 1);
+            (views.pop(), lanes)
+        }
+
+        /// The view that is published at this time, if there is one.
+        fn publish_at(&mut self, now: u64) -> Option<Arc<View>> {
+            let before = self.publisher.published.as_ref().map_or(0, |view| view.generation);
+            self.publisher.publish(now, &mut self.machine, &mut OneShard);
+            self.publisher.published.clone().filter(|view| view.generation > before)
+        }
+
+        fn connect(&mut self, now: u64) {
+            self.machine.poll_connect(now).expect("it has somewhere to go");
+            self.machine.handle_ready(FIRST);
+        }
+
+        fn answer_metadata(&mut self, now: u64, partitions: i32) {
+            self.machine.handle_refresh_wanted();
+            self.machine.poll_query(FIRST, now).expect("it asks");
+            let partitions: Vec<_> = (0..partitions).map(|index| (index, Some(1), 1)).collect();
+            let response = metadata(&[1], vec![topic("t", &partitions)]);
+            self.machine.handle_metadata(FIRST, now, &response);
+        }
+
+        fn answer_identity(&mut self, now: u64, error: ErrorCode) {
+            self.machine.poll_query(FIRST, now).expect("it asks");
+            let identity = ProducerIdentity { id: 7, epoch: 0 };
+            let response = InitProducerIdResponse { throttle_time_ms: 0, error, identity };
+            self.machine.handle_identity(FIRST, now, &response);
+        }
+    }
+
+    #[test]
+    fn a_view_is_published_when_something_in_it_changed_and_only_then() {
+        let mut bench = bench();
+        let (view, _) = bench.publish();
+        assert_eq!(view.expect("the first").generation, 1);
+        assert!(bench.publish().0.is_none(), "nothing new");
+
+        // A problem; another one, while it keeps shards from numbering batches.
+        bench.machine.poll_connect(0).expect("it has somewhere to go");
+        bench.machine.handle_down(FIRST, 0, "refused".into());
+        let view = bench.publish().0.expect("a problem");
+        assert_eq!((view.generation, view.last_problem.as_deref()), (2, Some("refused")));
+        assert!(bench.publish().0.is_none());
+        bench.machine.poll_connect(50 * MS).expect("again");
+        bench.machine.handle_down(FIRST, 50 * MS, "reset".into());
+        let view = bench.publish().0.expect("another problem");
+        assert_eq!(view.last_problem.as_deref(), Some("reset"));
+
+        bench.connect(1_000 * MS);
+        bench.answer_metadata(1_000 * MS, 2);
+        let (view, lanes) = bench.publish();
+        let view = view.expect("a cluster");
+        assert_eq!((lanes, bench.topic.partitions(), view.placements.len()), (2, 2, 1));
+        assert_eq!((view.identity, view.identity_denied.is_none()), (None, true));
+        assert!(bench.publish().0.is_none());
+
+        bench.answer_identity(1_000 * MS, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        let view = bench.publish().0.expect("a refusal");
+        let Some(DeliveryErrorCause::Broker { code, message: Some(words) }) = &view.identity_denied
+        else {
+            panic!("{:?}", view.identity_denied);
+        };
+        assert_eq!(*code, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        assert!(words.contains("IdempotentWrite") && words.contains("enable_idempotence"));
+        assert!(bench.publish().0.is_none());
+        bench.answer_identity(2_000 * MS, ErrorCode::NONE);
+        let view = bench.publish().0.expect("a producer id");
+        assert!(view.identity.is_some_and(|id| id.id == 7) && view.identity_denied.is_none());
+        assert_eq!(view.identity_ordinal, 1);
+        let generation = view.generation;
+
+        // Growth, as far as there may be lanes.
+        bench.answer_metadata(3_000 * MS, 4);
+        let (view, lanes) = bench.publish();
+        assert_eq!((view.expect("growth").generation, lanes), (generation + 1, 2));
+        bench.answer_metadata(4_000 * MS, 9);
+        let (view, lanes) = bench.publish();
+        // The others are known all the same: keys are hashed over all.
+        assert_eq!((view.is_some(), lanes, bench.topic.partitions()), (true, 0, 9));
+        assert_eq!(bench.topic.lane_count(), 4);
+    }
+
+    #[test]
+    fn f49_thousands_of_brokers_come_and_go_in_the_places_of_a_few() {
+        const BROKERS: i32 = 5_000;
+        let mut bench = bench();
+        bench.connect(0);
+        for id in 1..=BROKERS {
+            let now = id as u64 * 1_000 * MS;
+            bench.machine.handle_refresh_wanted();
+            bench.machine.poll_query(FIRST, now).expect("it asks");
+            let led = topic("t", &[(0, Some(id), id)]);
+            bench.machine.handle_metadata(FIRST, now, &metadata(&[id], vec![led]));
+            let view = bench.publish_at(now).expect("a broker is new");
+            assert!(view.left_out.is_empty(), "{:?}", view.left_out);
+            assert!(view.placements.contains_key(&BrokerId(id)));
+            assert!(view.placements.len() <= 16);
+            bench.port.set_applied(view.generation);
+        }
+        assert!(bench.publisher.accumulator.brokers().len() <= 16);
+        // Nobody new comes: those that are gone leave after a while.
+        let later = (BROKERS as u64 + 40) * 1_000 * MS;
+        assert!(bench.publisher.poll_timeout().is_some_and(|at| at <= later));
+        let view = bench.publish_at(later).expect("they are in the view no longer");
+        assert_eq!(view.placements.keys().copied().collect::<Vec<_>>(), [BrokerId(BROKERS)]);
+        let levels = bench.publisher.accumulator.brokers();
+        assert_eq!(levels.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [BrokerId(BROKERS)]);
+    }
+
+    #[test]
+    fn c59_a_broker_for_which_there_is_no_place_is_left_out_with_the_limits_name() {
+        let mut bench = bench();
+        bench.connect(0);
+        bench.machine.poll_query(FIRST, 0).expect("it asks");
+        let brokers: Vec<_> = (1..=17).collect();
+        let led = topic("t", &[(0, Some(17), 1)]);
+        bench.machine.handle_metadata(FIRST, 0, &metadata(&brokers, vec![led.clone()]));
+        let view = bench.publish_at(0).expect("a cluster");
+        let why = &view.left_out[&BrokerId(17)];
+        assert!(why.contains("broker 17") && why.contains("brokers_max = 16"), "{why}");
+        bench.port.set_applied(view.generation);
+        // Another one leaves: its place is the left out one's, as soon as no shard needs it.
+        let mut now = 1_000 * MS;
+        bench.machine.handle_refresh_wanted();
+        bench.machine.poll_query(FIRST, now).expect("it asks");
+        bench.machine.handle_metadata(FIRST, now, &metadata(&brokers[1..], vec![led]));
+        while let Some(view) = bench.publish_at(now) {
+            bench.port.set_applied(view.generation);
+            now = bench.publisher.poll_timeout().expect("it is looked at again");
+        }
+        let view = bench.publisher.published.clone().expect("a view");
+        assert!(view.left_out.is_empty() && view.placements.contains_key(&BrokerId(17)));
+    }
+
+    #[test]
+    fn c59_a_topic_that_nobody_has_a_handle_to_goes_with_its_lanes_after_a_while() {
+        let mut bench = bench();
+        bench.connect(0);
+        bench.answer_metadata(0, 2);
+        assert!(bench.publish_at(0).is_some());
+        let Bench { publisher, machine, topic, .. } = &mut bench;
+        let accumulator = publisher.accumulator.clone();
+        assert_eq!((topic.partitions(), accumulator.lanes().len()), (2, 2));
+        let mut look = |now: u64| publisher.publish(now, machine, &mut OneShard);
+        // While there is a handle only its metadata is not asked about any more.
+        for round in 0..20 {
+            look(round * IDLE_MAX / 4);
+        }
+        assert_eq!(topic.state(), TopicState::Unknown, "the next record asks for it");
+        assert!(accumulator.known_topic("t").is_some());
+        *topic = accumulator.topic("other", || Chooser::Default(DefaultPartitioner::new()));
+        (20..24).for_each(|round| look(round * IDLE_MAX / 4));
+        assert!(accumulator.known_topic("t").is_none() && accumulator.lanes().is_empty());
+        assert!(machine.snapshot().topics.is_empty());
+        // The shard is told, drops the halves, and their ids are used again.
+        let mut halves = Vec::new();
+        let mut told = 0;
+        while let Some(message) = bench.port.pop_control() {
+            match message {
+                Control::Lane(half) => halves.push(half),
+                Control::GivenUp(ids) => {
+                    told = ids.len();
+                    halves.clear();
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((told, halves.len()), (2, 0));
+        let again = accumulator.new_lanes(&bench.topic, 3, |_| ShardId(0));
+        let mut ids: Vec<_> = again.iter().map(|half| half.lane.id.0).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [0, 1, 2]);
+    }
+}

@@ -1,0 +1,277 @@
+//! Which lanes may be sent, and when a part-filled batch is sealed.
+
+use std::time::Duration;
+
+use super::broker::{Connectivity, Queued};
+use super::shard::{Action, Shard, Token};
+use super::timers::TimerKind;
+use super::view::Absence;
+use crate::engine::batch::{Drainable, LaneId};
+use crate::engine::connection::Connection;
+use crate::engine::protocol::ErrorCode;
+use crate::error::DeliveryErrorCause;
+
+/// Lanes sealed per turn under pressure.
+const PRESSURE_SEALS_MAX: usize = 64;
+
+/// Lanes whose linger ends in one turn.
+const LINGER_ENDS_MAX: usize = 1_024;
+
+impl Shard {
+    /// Looks at a lane after anything about it changed, and queues it where it can go on.
+    pub(super) fn examine(&mut self, now: u64, id: LaneId) {
+        self.arm_expiry(id);
+        if self.fail_absent(id) {
+            return;
+        }
+        let linger = self.config.linger;
+        let (identity, ordinal) = (self.view.identity, self.view.identity_ordinal);
+        if self.fail_at_foreign_cluster(id) {
+            return;
+        }
+        let Some(entry) = self.lane_mut(id).filter(|entry| !entry.in_full) else { return };
+        let leader = entry.half.leader.and_then(|leader| self.broker_index(leader.broker));
+        let rules = leader.map_or(self.config.drain_rules(), |index| self.drain_rules_of(index));
+        let Some(entry) = self.lane_mut(id) else { return };
+        let mut drainable = entry.half.drainable(now, rules);
+        if drainable == Drainable::NeedsIdentity
+            && let Some(identity) = identity
+        {
+            entry.half.offer_identity(identity, ordinal);
+            drainable = entry.half.drainable(now, rules);
+        }
+        match drainable {
+            Drainable::Now => {}
+            Drainable::At(at) => {
+                // One timer per backoff, however often senders post the lane meanwhile.
+                if entry.backoff_armed != at {
+                    entry.backoff_armed = at;
+                    self.set_timer(at, TimerKind::Examine, id);
+                }
+                return;
+            }
+            Drainable::Later => return,
+            Drainable::NeedsIdentity => {
+                if let Some(used_up) = entry.half.used_up_identity() {
+                    self.actions.push_back(Action::NewIdentity(used_up));
+                }
+                if let Some(cause) = self.view.identity_denied.clone() {
+                    self.fail_denied(id, &cause);
+                }
+                return;
+            }
+        }
+        let Some(index) = leader else { return };
+        let cluster = self.brokers[index].cluster;
+        let Some(entry) = self.lane_mut(id) else { return };
+        if entry.half.cluster() != cluster {
+            // The view by which the lane came to another cluster is on its way.
+            return;
+        }
+        if entry.half.has_sealed() {
+            entry.in_full = true;
+            let (suspect, queued) = (entry.half.suspect, entry.queued());
+            self.brokers[index].add_sealed(queued, suspect);
+        } else if let Some(since) = entry.half.lane.open_since() {
+            if linger == 0 {
+                if !entry.in_part {
+                    entry.in_part = true;
+                    let queued = entry.queued();
+                    self.brokers[index].part.push_back(queued);
+                }
+            } else if entry.lingers_for != Some(since) {
+                entry.lingers_for = Some(since);
+                self.brokers[index].add_lingering(since.saturating_add(linger), id);
+            }
+        } else {
+            return;
+        }
+        self.want_connection(now, index);
+    }
+
+    /// Another cluster answers, which the user does not want to go on at: what waits fails now.
+    /// Returns whether it did.
+    fn fail_at_foreign_cluster(&mut self, id: LaneId) -> bool {
+        let Some(clusters) = self.view.changed_to.clone() else { return false };
+        let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return false };
+        // A sender that holds the lane seals it, and posts.
+        entry.half.lane.try_seal();
+        let cause = DeliveryErrorCause::ClusterChanged { found: clusters.found };
+        entry.half.fail_all(&cause, &mut self.wakes);
+        true
+    }
+
+    /// The producer may not have an id, so nothing of the lane can be written: what waits fails
+    /// now, with the broker's reason. Later records are tried again, as the id is asked for again.
+    fn fail_denied(&mut self, id: LaneId, cause: &DeliveryErrorCause) {
+        let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return };
+        // A sender that holds the lane seals it, and posts.
+        entry.half.lane.try_seal();
+        entry.half.fail_all(cause, &mut self.wakes);
+    }
+
+    /// Fails what waits in a lane whose partition does not exist. Returns whether that is so.
+    fn fail_absent(&mut self, id: LaneId) -> bool {
+        let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return false };
+        let Some(absence) = entry.absence else { return false };
+        let cause = match absence {
+            Absence::Topic => DeliveryErrorCause::UnknownTopic {
+                after: Duration::from_nanos(self.config.topic_unknown_max),
+                last: Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.to_string().into()),
+            },
+            Absence::Partition(partitions) => {
+                let partition = entry.half.lane.partition.0.unsigned_abs();
+                let by_partitioner = false;
+                DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner }
+            }
+        };
+        // A sender that holds the lane seals it, and posts.
+        entry.half.lane.try_seal();
+        entry.half.fail_all(&cause, &mut self.wakes);
+        true
+    }
+
+    /// Seals the open batches whose linger is over.
+    pub(super) fn end_lingers(&mut self, now: u64) {
+        let mut left = LINGER_ENDS_MAX;
+        for index in 0..self.brokers.capacity() {
+            while let Some(broker) = self.brokers.get_mut(index)
+                && let Some((due, id)) = broker.lingering.pop_front_if(|(due, _)| *due <= now)
+            {
+                self.end_linger(now, due, id);
+                left -= 1;
+                if left == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn end_linger(&mut self, now: u64, due: u64, id: LaneId) {
+        let linger = self.config.linger;
+        let Some(entry) = self.lane_mut(id) else { return };
+        entry.lingers_for = None;
+        let since = entry.half.lane.open_since();
+        if since.is_none_or(|since| since.saturating_add(linger) > due) {
+            // Sealed meanwhile, and posted; so was a batch opened since then, which has its own
+            // entry.
+            return;
+        }
+        // If a sender holds the lane it seals the batch itself, and posts.
+        if entry.half.lane.try_seal() {
+            self.examine(now, id);
+        }
+    }
+
+    /// While a broker's memory is short, linger is ignored: its oldest lingering batches are
+    /// sealed, a bounded number a turn. Returns whether some are left.
+    pub(super) fn seal_under_pressure(&mut self, now: u64) -> bool {
+        let mut left = PRESSURE_SEALS_MAX;
+        for index in 0..self.brokers.capacity() {
+            while let Some(broker) = self.brokers.get_mut(index)
+                && broker.is_lingering_under_pressure(&self.pool)
+                && let Some((due, id)) = broker.lingering.pop_front()
+            {
+                self.end_linger(now, due, id);
+                left -= 1;
+                if left == 0 {
+                    return self.is_under_pressure();
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether a lingering batch would be sealed now because memory is short.
+    pub fn is_under_pressure(&self) -> bool {
+        self.brokers.iter().any(|(_, broker)| broker.is_lingering_under_pressure(&self.pool))
+    }
+
+    /// Asks the driver for a connection, if there is none and it is time.
+    pub(super) fn want_connection(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        match broker.connectivity {
+            Connectivity::Down { retry_at } if retry_at <= now => {}
+            _ => return,
+        }
+        broker.connectivity = Connectivity::Connecting;
+        let token = Token { broker: index, generation: broker.generation };
+        let (broker, address) = (broker.id, broker.address.clone());
+        self.actions.push_back(Action::Connect { token, broker, address });
+    }
+
+    /// Timeouts of a broker's connection, and connecting again.
+    pub(super) fn check_broker(&mut self, now: u64, index: usize) {
+        if self.brokers[index].leaving {
+            self.leave_broker(now, index);
+            if !self.brokers.contains(index) {
+                return;
+            }
+        }
+        let idle_max = self.config.idle_max;
+        self.leave_old_address(now, index);
+        if let Connectivity::Down { retry_at } = self.brokers[index].connectivity
+            && retry_at <= now
+        {
+            self.forget_moved_lanes(index);
+        }
+        let broker = &mut self.brokers[index];
+        let wanted = broker.is_wanted();
+        match &mut broker.connectivity {
+            Connectivity::Down { .. } if wanted => self.want_connection(now, index),
+            Connectivity::Down { .. } | Connectivity::Connecting => {}
+            Connectivity::Up(connection) => {
+                let idle = connection.in_flight() == 0 && connection.idle_at(idle_max) <= now;
+                if let Err(error) = connection.handle_timeout(now) {
+                    self.close(now, index, &error.0);
+                } else if idle && !wanted {
+                    self.close(now, index, "idle");
+                }
+            }
+        }
+    }
+
+    /// The machine was asleep for `span`, in nanoseconds, which `now` does not count. Connections
+    /// that were idle for too long meanwhile are closed, also where records wait for them by now:
+    /// brokers and firewalls have dropped them. Deadlines of records do not move: nobody could have
+    /// answered. Requests in flight have the rest of their `request_timeout` for an answer.
+    pub fn handle_suspended(&mut self, now: u64, span: u64) {
+        for index in 0..self.brokers.capacity() {
+            let Some(broker) = self.brokers.get_mut(index) else { continue };
+            let Some(connection) = broker.connection_mut() else { continue };
+            connection.handle_suspended(span);
+            if connection.in_flight() == 0 && connection.idle_at(self.config.idle_max) <= now {
+                self.close(now, index, "idle while the machine was asleep");
+            }
+        }
+    }
+
+    /// Lanes that moved away wait for this broker no longer: it may never come back.
+    fn forget_moved_lanes(&mut self, index: usize) {
+        let (broker, lanes) = (&mut self.brokers[index], &self.lanes);
+        let waits = |queued: &Queued| {
+            let entry = lanes.get(queued.lane.0 as usize).and_then(Option::as_ref);
+            entry.is_some_and(|entry| entry.visit == queued.visit)
+        };
+        broker.full.retain(waits);
+        broker.suspect.retain(waits);
+        broker.part.retain(waits);
+    }
+
+    pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {
+        match &broker.connectivity {
+            Connectivity::Down { retry_at } => broker.is_wanted().then_some(*retry_at),
+            Connectivity::Connecting => None,
+            Connectivity::Up(connection) => {
+                let idle = connection.idle_at(self.config.idle_max);
+                let idle =
+                    Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());
+                let throttled = Some(connection.throttled_until())
+                    .filter(|&until| until > self.now && broker.is_wanted());
+                let deadline = Connection::poll_timeout(connection);
+                let unsent = connection.poll_unsent();
+                [idle, throttled, deadline, unsent, broker.part_at].into_iter().flatten().min()
+            }
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! What a response, a written acks=0 request or a lost connection means for each batch.
+
+use std::sync::Arc;
+
+use super::answers::Answers;
+use super::aside::is_unknown;
+use super::broker::Connectivity;
+use super::refused::answer_cause;
+use super::request_limit::{LOSSES_MAX, LostRequest};
+use super::shard::{Action, Shard, Token};
+use super::verdict::{Verdict, verdict};
+use crate::engine::batch::{Batch, BatchState, LaneId, batch_error};
+use crate::engine::cluster::{BrokerAddress, LeaderHint};
+use crate::engine::connection::{InFlightBatch, Request};
+use crate::engine::policy::{ExponentialBackoff, RetryPolicy};
+use crate::engine::protocol::{
+    ErrorCode, PartitionResponse, ProduceResponse, TopicId, TopicRef, VERSION_TOPIC_IDS_MIN,
+};
+use crate::error::{Certainty, DeliveryErrorCause};
+use crate::logging as log;
+use crate::user_code;
+
+/// Lost connections that carried acks=0 are warned of so often for each broker, in nanoseconds.
+const UNCONFIRMED_WARNING_INTERVAL: u64 = 10_000_000_000;
+
+/// The acknowledgement of every replica in sync.
+const ACKS_ALL: i16 = -1;
+
+impl Shard {
+    /// A Produce request was answered.
+    pub(super) fn handle_produce(
+        &mut self,
+        now: u64,
+        index: usize,
+        mut request: Request,
+        response: ProduceResponse,
+    ) {
+        self.brokers[index].request_limit.handle_answer(now, request.wire_len);
+        let mut answers = Answers::new(&response, request.batches.len());
+        let by_id = request.version >= VERSION_TOPIC_IDS_MIN;
+        for (position, InFlightBatch { lane, topic_id, mut batch }) in
+            request.batches.drain(..).enumerate()
+        {
+            let named = self.lane_mut(lane).map(|entry| entry.half.lane.clone());
+            // As the request named it, whatever the topic's id is by now.
+            let answer = named.as_ref().and_then(|named| {
+                let topic =
+                    if by_id { TopicRef::Id(topic_id) } else { TopicRef::Name(&named.topic) };
+                answers.find(position, topic, named.partition)
+            });
+            match answer {
+                Some(answer) => {
+                    self.hint(lane, topic_id, answer, &response);
+                    self.settle(now, lane, batch, answer);
+                }
+                None if planted!(DropsOmittedPartition) => {}
+                None => {
+                    let problem = "the broker's response left the partition out";
+                    self.back_off(now, lane, &mut batch.state);
+                    self.retry(now, lane, batch, problem, true);
+                }
+            }
+        }
+        drop(answers);
+        if let Some(connection) = self.brokers[index].connection_mut() {
+            connection.recycle(request);
+            connection.recycle_response(response);
+        }
+    }
+
+    fn settle(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, answer: &PartitionResponse) {
+        batch.state.losses = 0;
+        let in_log = self.lane_mut(id).is_some_and(|entry| entry.half.is_in_log(&batch));
+        match verdict(answer.error) {
+            verdict if in_log && verdict.ends_batch() => {
+                if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+                    entry.half.settle_in_log(batch, &mut self.wakes);
+                }
+                self.after_settling(now, id);
+            }
+            Verdict::Written => {
+                let offset = Some(answer.base_offset).filter(|&offset| offset >= 0);
+                let append_time = Some(answer.log_append_time_ms).filter(|&time| time >= 0);
+                self.acked(now, id, batch, offset, append_time);
+            }
+            Verdict::Duplicate => self.acked(now, id, batch, None, None),
+            Verdict::WrongLeader { written } => {
+                // So answers also a leader that lost its office while it waited for its followers:
+                // they may have the batch.
+                batch.state.unanswered |=
+                    written || self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
+                if is_unknown(answer.error) {
+                    self.note_unknown(id);
+                } else {
+                    self.actions.push_back(Action::RefreshMetadata);
+                }
+                self.retry_after_error(now, id, batch, answer.error);
+                self.set_aside(id);
+            }
+            Verdict::Retry { written } => {
+                batch.state.unanswered |= written;
+                // The broker waited for its followers before it said so, and may the next time.
+                // What is refused at once holds nobody up.
+                if written && let Some(entry) = self.lane_mut(id) {
+                    entry.half.suspect = true;
+                }
+                self.retry_after_error(now, id, batch, answer.error);
+            }
+            Verdict::Corrupt => self.settle_corrupt(now, id, batch, answer),
+            Verdict::OutOfOrder => {
+                let Some(entry) = self.lane_mut(id) else { return };
+                if entry.half.is_past_asking(&batch) {
+                    return self.failed(now, id, batch, answer_cause(answer));
+                }
+                entry.half.note_out_of_order(&mut batch);
+                self.retry_after_error(now, id, batch, answer.error);
+            }
+            Verdict::UnknownProducer => self.settle_unknown_producer(now, id, batch, answer),
+            Verdict::StaleEpoch => {
+                let cause = answer_cause(answer);
+                self.bump_or_fail(now, id, batch, answer.error, cause);
+            }
+            Verdict::TooLarge => self.settle_too_large(now, id, batch, answer),
+            Verdict::Fail { written } => {
+                batch.state.unanswered |= written;
+                self.settle_refused_for_good(now, id, batch, answer);
+            }
+        }
+    }
+
+    fn acked(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        batch: Box<Batch>,
+        offset: Option<i64>,
+        append_time: Option<i64>,
+    ) {
+        let broker = batch.state.broker;
+        if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+            entry.half.settle_acked(now, batch, (offset, append_time), &mut self.wakes);
+            self.take_back(id);
+        }
+        if self.lane_mut(id).is_some_and(|entry| entry.short.is_some()) {
+            self.end_short(now, id, broker);
+        }
+        self.after_settling(now, id);
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        batch: Box<Batch>,
+        cause: DeliveryErrorCause,
+    ) {
+        if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
+            let error = batch_error(&entry.half.lane, &batch, cause, batch.certainty());
+            entry.half.settle_failed(batch, error, &mut self.wakes);
+        }
+        self.after_settling(now, id);
+    }
+
+    /// The broker refused the batch; it is sent again after a backoff of its lane.
+    pub(super) fn retry_after_error(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        code: ErrorCode,
+    ) {
+        if batch.state.attempts > self.config.retries {
+            let cause = DeliveryErrorCause::Broker { code, message: None };
+            return self.failed(now, id, batch, cause);
+        }
+        batch.state.last_problem = Some(code.to_string().into());
+        match batch.state.broker {
+            Some(broker) if code == ErrorCode::NOT_ENOUGH_REPLICAS && self.config.tries_for_all => {
+                let wait = self.wait_for_followers(now, id, broker);
+                self.hold_back(now, id, wait);
+            }
+            _ => self.back_off(now, id, &mut batch.state),
+        }
+        if let Some(entry) = self.lane_mut(id) {
+            let (lane, attempts) = (&entry.half.lane, batch.state.attempts);
+            log::debug!("{}-{}: {code} (attempt {attempts})", lane.topic, lane.partition);
+            entry.half.settle_refused(batch);
+        }
+        self.after_settling(now, id);
+    }
+
+    /// Holds a lane back after an attempt failed, longer each time.
+    pub(super) fn back_off(&mut self, now: u64, id: LaneId, state: &mut BatchState) {
+        let wait = self.retry_backoff(state.waits);
+        state.waits += 1;
+        if let Some(entry) = self.lane_mut(id) {
+            entry.short = None;
+        }
+        self.hold_back(now, id, wait);
+    }
+
+    /// Not if a newer leader is known already than the one that refused.
+    fn hold_back(&mut self, now: u64, id: LaneId, wait: u64) {
+        if let Some(entry) = self.lane_mut(id)
+            && !entry.half.is_settling()
+        {
+            let until = now.saturating_add(wait);
+            entry.half.backoff_until = entry.half.backoff_until.max(until);
+        }
+    }
+
+    /// What the user's policy says, which must not stop the loop, in nanoseconds.
+    pub(super) fn retry_backoff(&mut self, waits: u32) -> u64 {
+        let random = self.next_random();
+        let inside = user_code::enter();
+        let asked = user_code::call(|| self.retry_policy.backoff(waits, random));
+        drop(inside);
+        let wait = asked.unwrap_or_else(|_| {
+            log::error!("the retry policy panicked: the default one is used");
+            ExponentialBackoff::default().backoff(waits, random)
+        });
+        u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The attempt went unanswered, or was never made; the batch is sent again without a backoff of
+    /// its lane.
+    fn retry(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, problem: &str, written: bool) {
+        batch.state.unanswered |= written;
+        if batch.state.attempts > self.config.retries {
+            let cause = DeliveryErrorCause::Disconnected(problem.into());
+            return self.failed(now, id, batch, cause);
+        }
+        batch.state.last_problem = Some(problem.into());
+        if let Some(entry) = self.lane_mut(id) {
+            entry.half.settle_for_retry(batch);
+        }
+        self.after_settling(now, id);
+    }
+
+    pub(super) fn after_settling(&mut self, now: u64, id: LaneId) {
+        self.start_over_if_settled(id);
+        if !self.leave_if_settled(id) {
+            self.examine(now, id);
+            self.drop_given_up(id);
+        }
+    }
+
+    /// KIP-951: the response may name the new leader.
+    fn hint(
+        &mut self,
+        id: LaneId,
+        topic_id: TopicId,
+        answer: &PartitionResponse,
+        response: &ProduceResponse,
+    ) {
+        let Some((leader, epoch)) = answer.current_leader else { return };
+        if !matches!(verdict(answer.error), Verdict::WrongLeader { .. }) {
+            return;
+        }
+        let Some(entry) = self.lane_mut(id) else { return };
+        let address = response
+            .node_endpoints
+            .iter()
+            .find(|endpoint| endpoint.id == leader && endpoint.port != 0)
+            .map(|endpoint| BrokerAddress {
+                host: endpoint.host.as_str().into(),
+                port: endpoint.port,
+            });
+        let lane = &entry.half.lane;
+        let (topic, partition) = (lane.topic.clone(), lane.partition);
+        let hint = LeaderHint { topic, topic_id, partition, leader, epoch, address };
+        self.actions.push_back(Action::Hint(hint));
+    }
+
+    /// An acks=0 request was wholly written: that is all its deliveries wait for.
+    pub(super) fn settle_written(&mut self, now: u64, index: usize, mut request: Request) {
+        // No answer will ever say that it was short enough; the socket took it at least.
+        self.brokers[index].request_limit.handle_answer(now, request.wire_len);
+        for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
+            self.acked(now, lane, batch, None, None);
+        }
+        if let Some(connection) = self.brokers[index].connection_mut() {
+            connection.recycle(request);
+        }
+    }
+
+    /// The shard gives a connection up; the driver closes the socket.
+    pub(super) fn close(&mut self, now: u64, index: usize, problem: &str) {
+        let generation = self.brokers[index].generation;
+        let token = Token { broker: index, generation };
+        self.actions.push_back(Action::Close { token, problem: problem.into() });
+        self.disconnect(now, index, problem);
+    }
+
+    /// A connection is gone: everything in flight on it settles here.
+    pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &str) {
+        let random = self.next_random();
+        let broker = &mut self.brokers[index];
+        // A broker that breaks off the handshake is not idle: it may be another than it should.
+        let was_idle = broker
+            .connection()
+            .is_some_and(|connection| connection.is_ready() && connection.in_flight() == 0);
+        let idle_max = self.config.idle_max;
+        let unconfirmed = broker.connection().and_then(|connection| {
+            let is_idle_for_long = connection.idle_at(idle_max) <= now;
+            Some(connection.unconfirmed()).filter(|sent| sent.is_any() && !is_idle_for_long)
+        });
+        // A peer that only ever shakes hands is not come back to at once, again and again.
+        let backoff = &self.config.reconnect_backoff;
+        let was_useful = broker.connection().is_some_and(|connection| {
+            connection.has_answered() || connection.unconfirmed().has_lasted(now, backoff.longest)
+        });
+        let wait = if was_useful {
+            broker.waits.reset();
+            // The broker may have closed because it leads no longer, and would lose more records:
+            // metadata gets a moment to say so.
+            if unconfirmed.is_some() { backoff.first } else { 0 }
+        } else {
+            broker.waits.fail(now, backoff)
+        };
+        let wait = backoff.vary(wait, random);
+        let text: Arc<str> =
+            format!("broker {} at {}: {problem}", broker.id, broker.address).into();
+        let old = std::mem::replace(
+            &mut broker.connectivity,
+            Connectivity::Down { retry_at: now.saturating_add(wait) },
+        );
+        // News of the old connection is not taken for news of the next.
+        broker.generation += 1;
+        broker.is_left = false;
+        self.take_next_address(now, index);
+        let broker = &self.brokers[index];
+        if was_idle {
+            log::debug!("connection closed: {text}");
+            if let Some(unconfirmed) = unconfirmed {
+                self.lose_unconfirmed(now, index, &text, unconfirmed.recent(now));
+            }
+        } else {
+            // A broker that stays down is tried several times a second: one warning is enough. But
+            // each failure asks for metadata: until the cluster has elected other leaders, what it
+            // answers is no news.
+            let level =
+                if broker.waits.failures() > 1 { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "not connected: {text}");
+            if level == log::Level::Warn {
+                self.brokers[index].outage_since.get_or_insert(now);
+            }
+            self.actions.push_back(Action::RefreshMetadata);
+        }
+        self.brokers[index].last_problem = Some(text.clone());
+        let Connectivity::Up(connection) = old else { return };
+        for (position, mut request) in connection.into_unsettled().enumerate() {
+            let mut problem = text.clone();
+            if position == 0
+                && let Some(lost) = self.count_loss(now, index, &mut request)
+            {
+                problem = format!("{text}; {lost}").into();
+            }
+            // A request that the kernel did not take whole cannot have been carried out.
+            let written = request.is_written() && !planted!(DisconnectWroteNothing);
+            for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
+                self.retry(now, lane, batch, &problem, written);
+            }
+        }
+    }
+
+    /// A connection that carried acks=0 is lost. Closing it is the only way in which a broker says
+    /// that it refused such a request, so the leaders may have moved. Nobody else tells the user.
+    fn lose_unconfirmed(&mut self, now: u64, index: usize, text: &str, records: u64) {
+        self.actions.push_back(Action::RefreshMetadata);
+        let broker = &mut self.brokers[index];
+        broker.unconfirmed_lost += records;
+        let last = broker.unconfirmed_warned_at;
+        let is_due = last.is_none_or(|at| at.saturating_add(UNCONFIRMED_WARNING_INTERVAL) <= now);
+        if is_due && broker.unconfirmed_lost > 0 {
+            let lost = std::mem::take(&mut broker.unconfirmed_lost);
+            broker.unconfirmed_warned_at = Some(now);
+            log::warn!(
+                "records sent with acks=0 may be lost: {text}; {lost} were written to it within \
+                 half a minute before, and a broker that refuses some says so only by closing"
+            );
+        }
+    }
+
+    /// The connection was lost while `request` was the next that the broker was to answer. Says so
+    /// if that happened to its batches again and again.
+    fn count_loss(&mut self, now: u64, index: usize, request: &mut Request) -> Option<LostRequest> {
+        if request.written() == 0 {
+            return None;
+        }
+        let batches = request.batches.iter_mut();
+        let losses = batches.map(|InFlightBatch { batch, .. }| {
+            batch.state.losses += 1;
+            batch.state.losses
+        });
+        let losses = losses.max().filter(|&losses| losses >= LOSSES_MAX)?;
+        let (len, batches) = (request.wire_len, request.batches.len());
+        let broker = &mut self.brokers[index];
+        if batches > 1 {
+            broker.request_limit.handle_loss(now, len);
+        }
+        let lost = LostRequest { losses, len };
+        log::warn!("broker {} at {}: {lost}", broker.id, broker.address);
+        Some(lost)
+    }
+
+    /// Everything unresolved fails now: the close's timeout has passed.
+    pub(super) fn fail_all(&mut self, cause: &DeliveryErrorCause) {
+        for index in 0..self.brokers.capacity() {
+            self.fail_in_flight(index, cause, u64::MAX);
+        }
+        for entry in self.lanes.iter_mut().flatten() {
+            entry.half.lane.seal(true);
+            entry.half.fail_all(cause, &mut self.wakes);
+        }
+        self.failing = Some(cause.clone());
+    }
+
+    /// Fails batches in flight whose deadline has passed. Their requests keep their memory.
+    pub(super) fn fail_in_flight(&mut self, index: usize, cause: &DeliveryErrorCause, now: u64) {
+        let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut()) else {
+            return;
+        };
+        for InFlightBatch { lane, batch, .. } in connection.batches_mut() {
+            if batch.deadline > now || batch.is_resolved() {
+                continue;
+            }
+            if let Some(Some(entry)) = self.lanes.get_mut(lane.0 as usize) {
+                let half = &mut entry.half;
+                let error = batch_error(&half.lane, batch, cause.clone(), Certainty::Unknown);
+                half.fail_in_flight(batch, error, &mut self.wakes);
+            }
+        }
+    }
+}

@@ -1,0 +1,598 @@
+//! The shard's state, and its inputs and outputs.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::broker::{Broker, Connectivity, Queued};
+use super::port::{Control, ShardPort};
+use super::short::Short;
+use super::timers::{Stay, TimerKind, Timers};
+use super::view::{Absence, View};
+use crate::config::ReconnectBackoff;
+use crate::engine::batch::{DrainRules, LaneHalf, LaneId, ShardId};
+use crate::engine::buffer::{BufferPool, ScratchSlot};
+use crate::engine::cluster::{BrokerAddress, LeaderHint};
+use crate::engine::connection::{Connection, ConnectionConfig, Incoming, Request};
+use crate::engine::policy::RetryPolicy;
+use crate::engine::protocol::compression::{Compression, Compressor};
+use crate::engine::protocol::{ApiKey, BrokerId, ProducerIdentity, VERSION_FIVE_REMEMBERED_MIN};
+use crate::engine::sync::WakeList;
+use crate::error::DeliveryErrorCause;
+use crate::logging as log;
+
+/// Posted lanes taken in one turn.
+const LANES_PER_TURN: usize = 1_024;
+/// Control messages taken in one turn.
+const CONTROL_PER_TURN: usize = 64;
+
+/// Settings of a shard. Times in nanoseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Acknowledgements: 0, 1 or -1 (all).
+    pub acks: i16,
+    /// Batches carry identity and sequences.
+    pub idempotent: bool,
+    /// Requests in flight on a connection, and batches in flight of a lane.
+    pub in_flight_max: usize,
+    /// A lane without success for longer than this is proved again.
+    pub producer_id_idle_max: u64,
+    /// How long a part-filled batch waits for more.
+    pub linger: u64,
+    /// From a batch's first record until its deliveries fail.
+    pub delivery_timeout: u64,
+    /// For how long brokers said that a topic does not exist before it is absent from the view.
+    pub topic_unknown_max: u64,
+    /// How long the broker may wait for its followers.
+    pub request_timeout_ms: i32,
+    /// On a busy connection, part-filled batches leave at least this long after the last request.
+    pub part_filled_floor: u64,
+    /// A request takes no further batch once it is this long.
+    pub request_bytes: usize,
+    /// A request is never longer than this, unless a single batch is.
+    pub request_bytes_max: usize,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// While a broker lacks followers, one of its lanes is tried for all. Not with a retry policy
+    /// of the user's own, which sets the pace of each, or where attempts are limited.
+    pub tries_for_all: bool,
+    /// Waits between attempts to connect.
+    pub reconnect_backoff: ReconnectBackoff,
+    /// A connection without traffic is closed after this.
+    pub idle_max: u64,
+    /// How batches are compressed.
+    pub compression: Compression,
+    /// For every connection.
+    pub connection: Arc<ConnectionConfig>,
+}
+
+impl ShardConfig {
+    /// The rules for lanes of a broker that is not known yet.
+    pub(super) fn drain_rules(&self) -> DrainRules {
+        DrainRules {
+            idempotent: self.idempotent,
+            in_flight_max: self.in_flight_max as u32,
+            producer_id_idle_max: self.producer_id_idle_max,
+            connection: 0,
+        }
+    }
+}
+
+/// What a shard is made of.
+pub struct ShardParts {
+    /// Its settings.
+    pub config: Arc<ShardConfig>,
+    /// When a failed batch is sent again.
+    pub retry_policy: Arc<dyn RetryPolicy>,
+    /// Where segments come from.
+    pub pool: BufferPool,
+    /// Room for one largest batch, if batches are compressed.
+    pub scratch: Option<ScratchSlot>,
+    /// A seed for jitter.
+    pub random: u64,
+}
+
+/// A connection of a shard, for its driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The broker's place in the shard.
+    pub broker: usize,
+    /// Which of its connections, counted from 0.
+    pub generation: u32,
+}
+
+/// What the driver must do.
+pub enum Action {
+    /// Connect, and report with `handle_connected` or `handle_down`.
+    Connect {
+        /// The connection to be.
+        token: Token,
+        /// The broker.
+        broker: BrokerId,
+        /// Where it listens.
+        address: BrokerAddress,
+    },
+    /// Close a connection that the shard has given up already.
+    Close {
+        /// The connection.
+        token: Token,
+        /// Why it was given up.
+        problem: Arc<str>,
+    },
+    /// Hand a lane to its new owner.
+    SendLane {
+        /// The new owner.
+        shard: ShardId,
+        /// The lane.
+        half: Box<LaneHalf>,
+    },
+    /// Ask for metadata: the picture is out of date.
+    RefreshMetadata,
+    /// Ask for the metadata of a topic: its leader says that it does not exist.
+    WantTopic(Arc<str>),
+    /// Tell the metadata machine of a leader.
+    Hint(LeaderHint),
+    /// Ask for a new producer id: this one's epochs are used up.
+    NewIdentity(ProducerIdentity),
+}
+
+pub(super) struct LaneEntry {
+    pub half: Box<LaneHalf>,
+    /// Which of the shard's arrivals brought the lane: its timers name it.
+    pub arrival: u32,
+    /// Counted anew when its leader changes: its broker's queues name it.
+    pub visit: u32,
+    /// The lane is in its broker's `full` or `suspect` queue.
+    pub in_full: bool,
+    /// The lane is in its broker's `part` queue.
+    pub in_part: bool,
+    /// The open batch (by its first append) that the lane lingers for.
+    pub lingers_for: Option<u64>,
+    /// The last request that took a batch of the lane: a request takes one.
+    pub in_request: u64,
+    /// A timer for the lane's earliest deadline is set.
+    pub expiry_armed: bool,
+    /// The end of a backoff for which a timer is set.
+    pub backoff_armed: u64,
+    /// The lane waits for its leader's followers.
+    pub short: Option<Short>,
+    /// There is no such partition: what waits in the lane fails.
+    pub absence: Option<Absence>,
+    /// How often in a row the leader said that there is no such topic or partition.
+    pub unknown_answers: u32,
+}
+
+impl LaneEntry {
+    pub(super) fn new(half: Box<LaneHalf>, arrival: u32) -> Self {
+        LaneEntry {
+            half,
+            arrival,
+            visit: arrival,
+            in_full: false,
+            in_part: false,
+            lingers_for: None,
+            in_request: 0,
+            expiry_armed: false,
+            backoff_armed: 0,
+            short: None,
+            absence: None,
+            unknown_answers: 0,
+        }
+    }
+
+    /// How a queue of its broker names the lane.
+    pub(super) fn queued(&self) -> Queued {
+        Queued { lane: self.half.lane.id, visit: self.visit }
+    }
+}
+
+/// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`.
+///
+/// The calls of a turn, in this order (`io/event_loop.rs` makes them; a test with a virtual clock
+/// makes the same):
+///
+/// 1. For each socket that has news: [`Shard::handle_connected`] or [`Shard::handle_down`]; then
+///    [`Shard::space`], the read into it and [`Shard::handle_filled`], which settles the batches
+///    of every response that is complete.
+///    For each that [`Shard::wants_unsent`], [`Shard::handle_unsent`].
+/// 2. [`Shard::begin_turn`]: `handle_control` for each message, `handle_posted` for each lane id
+///    (`examine` sorts the lane into its broker's queues, or sets a timer for it), and
+///    `handle_timeout`: deadlines, backoffs, lingers, connections.
+/// 3. [`Shard::finish_turn`]: `pump` packs queued lanes' batches into requests, as many as each
+///    connection's window takes, and puts them into the connection's slots.
+/// 4. [`Shard::poll_transmit`] names the connections with bytes to write. For each,
+///    [`Shard::slices`] lends those bytes (headers, and batches right in their segments), the
+///    driver writes, and [`Shard::handle_written`] tells how many went. What was written makes
+///    room for more: 3 and 4 repeat until nothing goes any more.
+/// 5. [`Shard::poll_action`] until it is empty, [`Shard::wakes`], and [`Shard::poll_timeout`]: when
+///    the next turn is due if nothing else happens.
+pub struct Shard {
+    pub(super) id: ShardId,
+    pub(super) config: Arc<ShardConfig>,
+    pub(super) retry_policy: Arc<dyn RetryPolicy>,
+    pub(super) pool: BufferPool,
+    pub(super) compressor: Compressor,
+    pub(super) scratch: Option<ScratchSlot>,
+    pub(super) view: Arc<View>,
+    /// By lane id; ids are dense and small.
+    pub(super) lanes: Vec<Option<LaneEntry>>,
+    pub(super) lane_count: usize,
+    /// The lanes that are here, by their topics.
+    pub(super) by_topic: HashMap<Arc<str>, BTreeSet<LaneId>>,
+    pub(super) brokers: Slab<Broker>,
+    pub(super) by_id: HashMap<BrokerId, usize>,
+    /// A new broker counts its connections from here on: no number is used twice in one place.
+    pub(super) generation_next: u32,
+    pub(super) timers: Timers,
+    /// The next number for a lane that arrives, or visits another broker.
+    visit_next: u32,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) wakes: WakeList,
+    pub(super) settled: Vec<Request>,
+    pub(super) random: u64,
+    /// Requests made so far.
+    pub(super) requests: u64,
+    /// The time of the last turn.
+    pub(super) now: u64,
+    /// When it was last warned of batches that expired.
+    pub(super) expiry_warned_at: Option<u64>,
+    /// Everything unresolved was failed, and so is what still arrives.
+    pub(super) failing: Option<DeliveryErrorCause>,
+    stopped: bool,
+}
+
+impl Shard {
+    /// A shard without lanes.
+    pub fn new(id: ShardId, parts: ShardParts) -> Self {
+        Shard {
+            id,
+            config: parts.config,
+            retry_policy: parts.retry_policy,
+            pool: parts.pool,
+            compressor: Compressor::new(),
+            scratch: parts.scratch,
+            view: Arc::default(),
+            lanes: Vec::new(),
+            lane_count: 0,
+            by_topic: HashMap::new(),
+            brokers: Slab::new(),
+            by_id: HashMap::new(),
+            generation_next: 0,
+            timers: Timers::default(),
+            visit_next: 0,
+            actions: VecDeque::new(),
+            wakes: WakeList::default(),
+            settled: Vec::new(),
+            random: parts.random | 1,
+            requests: 0,
+            now: 0,
+            expiry_warned_at: None,
+            failing: None,
+            stopped: false,
+        }
+    }
+
+    /// Takes what was sent to the shard's port, a bounded number a turn, and what is due. Returns
+    /// whether more waits.
+    pub fn begin_turn(&mut self, now: u64, port: &ShardPort) -> bool {
+        let mut more = true;
+        let mut newest = None;
+        for _ in 0..CONTROL_PER_TURN {
+            let Some(message) = port.pop_control() else {
+                more = false;
+                break;
+            };
+            match message {
+                // Of several views the last one says everything. A lane that comes between them is
+                // taken under the view before, which it may know more than.
+                Control::View(view) => newest = Some(view),
+                message => self.handle_control(now, message),
+            }
+        }
+        if let Some(view) = newest {
+            let generation = view.generation;
+            self.handle_view(now, view);
+            port.set_applied(generation);
+        }
+        let posted = port.drain_lanes(LANES_PER_TURN, |id| self.handle_posted(now, LaneId(id)));
+        self.handle_timeout(now);
+        more || posted == LANES_PER_TURN
+    }
+
+    /// A control message.
+    fn handle_control(&mut self, now: u64, message: Control) {
+        match message {
+            Control::View(view) => self.handle_view(now, view),
+            Control::Lane(half) => self.handle_lane(now, half),
+            Control::Posted(id) => self.handle_posted(now, id),
+            Control::GivenUp(lanes) => lanes.iter().for_each(|&id| self.drop_given_up(id)),
+            Control::FailAll(cause) => self.fail_all(&cause),
+            Control::Stop => self.stopped = true,
+        }
+    }
+
+    /// Whether the producer is done with this shard.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// A posted lane. An id whose half is not here is dropped: its new owner looks at the lane when
+    /// the half arrives.
+    fn handle_posted(&mut self, now: u64, id: LaneId) {
+        if let Some(entry) = self.lane_mut(id) {
+            entry.half.lane.clear_posted();
+            self.examine(now, id);
+        }
+    }
+
+    /// The connection that an [`Action::Connect`] asked for is made.
+    pub fn handle_connected(&mut self, now: u64, token: Token) {
+        let config = self.config.connection.clone();
+        let cluster_id = self.view.snapshot.cluster_id.clone();
+        if let Some(broker) = self.broker_of(token) {
+            let peer = broker.address.clone();
+            let connection = Connection::new(config, peer, now).of_cluster(cluster_id);
+            broker.connectivity = Connectivity::Up(Box::new(connection));
+        }
+    }
+
+    /// Whether the connection's handshake is complete.
+    pub fn is_ready(&self, token: Token) -> bool {
+        self.connection_of(token).is_some_and(Connection::is_ready)
+    }
+
+    /// The connection could not be made, or is gone.
+    pub fn handle_down(&mut self, now: u64, token: Token, problem: &str) {
+        let Some(broker) = self.broker_of(token) else { return };
+        match broker.connection_mut() {
+            Some(connection) => {
+                let problem = connection.handle_lost(now, problem);
+                self.disconnect(now, token.broker, &problem);
+            }
+            None => self.disconnect(now, token.broker, problem),
+        }
+    }
+
+    /// The connection may not be tried before `until`: another one of the producer's just failed.
+    pub fn handle_postponed(&mut self, now: u64, token: Token, until: u64, problem: &str) {
+        let Some(broker) = self.broker_of(token) else { return };
+        broker.generation += 1;
+        broker.connectivity = Connectivity::Down { retry_at: until };
+        if broker.last_problem.is_none() {
+            let text = format!("broker {} at {}: {problem}", broker.id, broker.address);
+            broker.last_problem = Some(text.into());
+        }
+        self.take_next_address(now, token.broker);
+    }
+
+    /// Where bytes received on a connection go; `None` if it was given up.
+    pub fn space(&mut self, token: Token) -> Option<&mut [u8]> {
+        Some(self.broker_of(token)?.connection_mut()?.space())
+    }
+
+    /// `bytes` of [`Shard::space`] were filled.
+    pub fn handle_filled(&mut self, now: u64, token: Token, bytes: usize) {
+        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
+            connection.handle_filled(now, bytes);
+            self.take_responses(now, token.broker);
+        }
+    }
+
+    fn take_responses(&mut self, now: u64, index: usize) {
+        loop {
+            let Some(connection) = self.brokers[index].connection_mut() else { return };
+            match connection.poll_response(now) {
+                Ok(None) => return,
+                Ok(Some(Incoming::Ready)) => self.handle_ready(now, index),
+                Ok(Some(Incoming::Produce(request, response))) => {
+                    self.handle_produce(now, index, request, response);
+                }
+                // Shards ask for nothing else.
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    self.close(now, index, &error.0);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_ready(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        log::debug!("connected to broker {} at {}", broker.id, broker.address);
+        // What began with a warning ends with a word at a level that is on where warnings are read.
+        if let Some(since) = broker.outage_since.take() {
+            let after = Duration::from_millis(now.saturating_sub(since) / 1_000_000);
+            log::info!(
+                "connected again, after {after:?}: broker {} at {}",
+                broker.id,
+                broker.address
+            );
+        }
+        broker.last_problem = None;
+        let version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
+        broker.remembers_one_batch = version.is_some_and(|it| it < VERSION_FIVE_REMEMBERED_MIN);
+    }
+
+    /// Whether the driver is to say how much of what was written has not left yet.
+    pub fn wants_unsent(&self, now: u64, token: Token) -> bool {
+        let due = self.connection_of(token).and_then(Connection::poll_unsent);
+        due.is_some_and(|at| at <= now)
+    }
+
+    /// The kernel holds so many bytes of what was written on a connection.
+    pub fn handle_unsent(&mut self, now: u64, token: Token, unsent: usize) {
+        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
+            connection.handle_unsent(now, unsent);
+        }
+    }
+
+    /// For how many nanoseconds from now the broker at the other end of a connection reads nothing.
+    pub fn throttled_for(&self, now: u64, token: Token) -> u64 {
+        let until = self.connection_of(token).map_or(0, Connection::throttled_until);
+        until.saturating_sub(now)
+    }
+
+    /// Whether a connection has bytes to write.
+    pub fn wants_write(&self, token: Token) -> bool {
+        self.connection_of(token).is_some_and(Connection::wants_write)
+    }
+
+    /// The bytes to write next on a connection. Returns the number of slices.
+    pub fn slices<'a>(&'a self, token: Token, out: &mut [IoSlice<'a>]) -> usize {
+        self.connection_of(token).map_or(0, |connection| connection.slices(out))
+    }
+
+    /// The socket took `bytes`.
+    pub fn handle_written(&mut self, now: u64, token: Token, bytes: usize) {
+        let mut settled = std::mem::take(&mut self.settled);
+        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
+            connection.handle_written(now, bytes, &mut settled);
+        }
+        for request in settled.drain(..) {
+            self.settle_written(now, token.broker, request);
+        }
+        self.settled = settled;
+    }
+
+    /// Deadlines and backoffs that are due.
+    fn handle_timeout(&mut self, now: u64) {
+        let mut walked = None;
+        while let Some((kind, stay)) = self.timers.pop_due(now) {
+            match kind {
+                _ if !stays(&self.lanes, stay) => {}
+                TimerKind::Examine => self.examine(now, stay.lane),
+                TimerKind::Expiry => self.expire(now, stay.lane, &mut walked),
+            }
+        }
+        self.end_lingers(now);
+        for index in 0..self.brokers.capacity() {
+            if self.brokers.contains(index) {
+                self.check_broker(now, index);
+            }
+        }
+    }
+
+    /// Sends what can be sent. Returns whether more is to be done at once.
+    pub fn finish_turn(&mut self, now: u64) -> bool {
+        self.now = now;
+        let more = self.seal_under_pressure(now);
+        for index in 0..self.brokers.capacity() {
+            if self.brokers.contains(index) {
+                self.pump(now, index);
+            }
+        }
+        more
+    }
+
+    /// Connections that have bytes to write are appended to `out`.
+    pub fn poll_transmit(&self, out: &mut Vec<Token>) {
+        for (index, broker) in &self.brokers {
+            if broker.connection().is_some_and(Connection::wants_write) {
+                out.push(Token { broker: index, generation: broker.generation });
+            }
+        }
+    }
+
+    /// What the driver must do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When the next turn must be, nanoseconds, monotonic.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let timer = self.timers.earliest();
+        let lingers = self.brokers.iter().filter_map(|(_, broker)| broker.lingering.front());
+        let linger = lingers.map(|(at, _)| *at).min();
+        let brokers = self.brokers.iter().filter_map(|(_, broker)| self.broker_timeout(broker));
+        [timer, linger].into_iter().flatten().chain(brokers).min()
+    }
+
+    /// Wakers of deliveries that resolved: to be called at the end of the turn.
+    pub fn wakes(&mut self) -> &mut WakeList {
+        &mut self.wakes
+    }
+
+    /// Timers that are set: a few for each lane that is or was here, whatever its senders do.
+    pub fn timer_count(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Lanes that this shard owns.
+    pub fn lane_count(&self) -> usize {
+        self.lane_count
+    }
+
+    /// When lanes of a broker may be drained.
+    pub(super) fn drain_rules_of(&self, index: usize) -> DrainRules {
+        let (rules, broker) = (self.config.drain_rules(), &self.brokers[index]);
+        let one_at_a_time = rules.idempotent && broker.remembers_one_batch;
+        DrainRules {
+            in_flight_max: if one_at_a_time { 1 } else { rules.in_flight_max },
+            connection: broker.generation,
+            ..rules
+        }
+    }
+
+    /// Sets a timer for a lane that is here.
+    pub(super) fn set_timer(&mut self, at: u64, kind: TimerKind, id: LaneId) {
+        if let Some(entry) = self.lane_mut(id) {
+            let stay = Stay { lane: id, arrival: entry.arrival };
+            self.timers.push(at, kind, stay);
+        }
+    }
+
+    /// A lane has left: its timers are for nothing.
+    pub(super) fn forget_timers(&mut self, entry: &LaneEntry) {
+        let timers = usize::from(entry.expiry_armed) + usize::from(entry.backoff_armed > self.now);
+        let lanes = &self.lanes;
+        self.timers.leave(timers, |stay| stays(lanes, stay));
+    }
+
+    pub(super) fn next_visit(&mut self) -> u32 {
+        self.visit_next = self.visit_next.wrapping_add(1);
+        self.visit_next
+    }
+
+    pub(super) fn lane_mut(&mut self, id: LaneId) -> Option<&mut LaneEntry> {
+        self.lanes.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// A lane that its broker's queue named, if it has not left since.
+    pub(super) fn visiting(&mut self, queued: Queued) -> Option<&mut LaneEntry> {
+        self.lane_mut(queued.lane).filter(|entry| entry.visit == queued.visit)
+    }
+
+    pub(super) fn broker_index(&self, id: BrokerId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    fn broker_of(&mut self, token: Token) -> Option<&mut Broker> {
+        let broker = self.brokers.get_mut(token.broker)?;
+        (broker.generation == token.generation).then_some(broker)
+    }
+
+    fn connection_of(&self, token: Token) -> Option<&Connection> {
+        let broker = self.brokers.get(token.broker)?;
+        if broker.generation != token.generation {
+            return None;
+        }
+        broker.connection()
+    }
+
+    pub(super) fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+/// Whether the lane is here, and has not left since the stay began.
+fn stays(lanes: &[Option<LaneEntry>], stay: Stay) -> bool {
+    let entry = lanes.get(stay.lane.0 as usize).and_then(Option::as_ref);
+    entry.is_some_and(|entry| entry.arrival == stay.arrival)
+}

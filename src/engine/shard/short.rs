@@ -1,0 +1,78 @@
+//! Lanes whose leader has too few followers in sync: NOT_ENOUGH_REPLICAS.
+//!
+//! Only another attempt tells when the followers are back, and an attempt carries a whole batch. So
+//! the waits of a lane grow, but at each broker one lane at a time is tried again after a first
+//! wait. Whichever lane is acknowledged first brings news for the others of its broker: their waits
+//! end as if they had been first ones.
+
+use super::shard::Shard;
+use crate::engine::batch::LaneId;
+use crate::engine::protocol::BrokerId;
+
+/// A lane that was refused for lack of followers, and has not been acknowledged since.
+#[derive(Clone, Copy)]
+pub(super) struct Short {
+    /// Who refused it.
+    broker: BrokerId,
+    /// When it did so last, in nanoseconds, monotonic.
+    refused_at: u64,
+    /// Waits since the last news.
+    waits: u32,
+}
+
+impl Shard {
+    /// `broker` refused the lane for lack of followers: how long it waits, in nanoseconds. Zero if
+    /// it waits already: what was sent before that brings no news.
+    pub(super) fn wait_for_followers(&mut self, now: u64, id: LaneId, broker: BrokerId) -> u64 {
+        let lanes_max = 2 * self.lanes.len();
+        let index = self.broker_index(broker);
+        let (Some(index), Some(Some(entry))) = (index, self.lanes.get_mut(id.0 as usize)) else {
+            return self.retry_backoff(0);
+        };
+        let before = entry.short.filter(|short| short.broker == broker);
+        if entry.half.is_settling() || before.is_some() && entry.half.backoff_until > now {
+            return 0;
+        }
+        let refusing = &mut self.brokers[index];
+        let tries_for_all = refusing.tried_until <= now;
+        let waits = before.filter(|_| !tries_for_all).map_or(0, |short| short.waits);
+        entry.short = Some(Short { broker, refused_at: now, waits: waits + 1 });
+        if before.is_none() {
+            if refusing.short.len() > lanes_max {
+                // Lanes that came and went are in it several times.
+                refusing.short.sort_unstable();
+                refusing.short.dedup();
+            }
+            refusing.short.push(id);
+        }
+        let wait = self.retry_backoff(waits);
+        if tries_for_all {
+            self.brokers[index].tried_until = now.saturating_add(wait);
+        }
+        wait
+    }
+
+    /// Notes that a lane was acknowledged by `broker`, if that is the one that had refused it.
+    pub(super) fn end_short(&mut self, now: u64, id: LaneId, broker: Option<BrokerId>) {
+        let Some(entry) = self.lane_mut(id) else { return };
+        let Some(short) = entry.short.take_if(|short| Some(short.broker) == broker) else { return };
+        entry.half.backoff_until = entry.half.backoff_until.min(now);
+        self.followers_are_back(now, short);
+    }
+
+    /// A lane that had been short of followers was acknowledged.
+    fn followers_are_back(&mut self, now: u64, short: Short) {
+        let Some(index) = self.broker_index(short.broker) else { return };
+        let first = self.retry_backoff(0);
+        for id in std::mem::take(&mut self.brokers[index].short) {
+            let Some(entry) = self.lane_mut(id) else { continue };
+            let same = |other: &Short| other.broker == short.broker;
+            if let Some(Short { refused_at, .. }) = entry.short.filter(same) {
+                entry.short = None;
+                let until = refused_at.saturating_add(first);
+                entry.half.backoff_until = entry.half.backoff_until.min(until);
+                self.examine(now, id);
+            }
+        }
+    }
+}

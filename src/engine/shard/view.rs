@@ -1,0 +1,302 @@
+//! Which broker belongs to which shard, and how lanes follow their leaders.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::broker::{Broker, Connectivity};
+use super::shard::{Action, LaneEntry, Shard, Token};
+use crate::engine::batch::{LaneHalf, LaneId, Leader, ShardId};
+use crate::engine::buffer::AccountId;
+use crate::engine::cluster::{BrokerAddress, ClusterSnapshot, ForeignCluster};
+use crate::engine::protocol::{BrokerId, ProducerIdentity};
+use crate::error::DeliveryErrorCause;
+use crate::logging as log;
+
+/// Where a broker's lanes live, and what their memory is charged to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The shard that has the broker's connection.
+    pub shard: ShardId,
+    /// The broker's account in the pool.
+    pub account: AccountId,
+    /// Where it listens. Placements outlive a broker's absence from the snapshot for a while.
+    pub address: BrokerAddress,
+}
+
+/// What the metadata loop publishes to every shard.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Counts views. A lane goes by no older one than it has seen.
+    pub generation: u64,
+    /// The cluster.
+    pub snapshot: Arc<ClusterSnapshot>,
+    /// The brokers of the cluster, and those that are not listed only since a short time.
+    pub placements: Arc<BTreeMap<BrokerId, Placement>>,
+    /// Brokers for which there was no place, and why.
+    pub left_out: Arc<BTreeMap<BrokerId, Arc<str>>>,
+    /// The producer id to number batches with.
+    pub identity: Option<ProducerIdentity>,
+    /// Which of the ids that the producer was given that is, from 1 on.
+    pub identity_ordinal: u64,
+    /// How many of those ids were given by clusters that the producer has left.
+    pub identity_floor: u64,
+    /// Another cluster answers in the place of the known one, and is not followed.
+    pub changed_to: Option<ForeignCluster>,
+    /// Why the producer may not have an id, until it is given one.
+    pub identity_denied: Option<DeliveryErrorCause>,
+    /// What is wrong with the metadata channel, in words, for errors.
+    pub last_problem: Option<Arc<str>>,
+}
+
+/// Why a lane cannot have a leader: there is nothing that could be led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// The topic does not exist.
+    Topic,
+    /// The topic was created again with so many partitions, and the lane's is not among them.
+    Partition(u32),
+}
+
+impl Shard {
+    /// A newer picture of the cluster. Only what changed in it is looked at, so that many topics
+    /// that become known one after the other cost no more than a look each.
+    pub fn handle_view(&mut self, now: u64, view: Arc<View>) {
+        let old = std::mem::replace(&mut self.view, view);
+        let view = self.view.clone();
+        let every_lane = old.identity != view.identity
+            || old.identity_ordinal != view.identity_ordinal
+            || old.identity_denied != view.identity_denied
+            || old.identity_floor != view.identity_floor
+            || old.changed_to != view.changed_to
+            || old.snapshot.cluster != view.snapshot.cluster
+            || !Arc::ptr_eq(&old.placements, &view.placements);
+        self.update_brokers(now);
+        if old.snapshot.cluster != view.snapshot.cluster {
+            self.leave_cluster(now);
+        }
+        if every_lane {
+            for index in 0..self.lanes.len() {
+                if self.lanes[index].is_some() {
+                    self.follow_leader(now, LaneId(index as u32));
+                }
+            }
+            return;
+        }
+        for (name, _) in view.snapshot.changed_since(&old.snapshot) {
+            let lanes: Vec<_> = self.by_topic.get(name).into_iter().flatten().copied().collect();
+            lanes.into_iter().for_each(|id| self.follow_leader(now, id));
+        }
+    }
+
+    fn update_brokers(&mut self, now: u64) {
+        let view = self.view.clone();
+        for (&id, placement) in view.placements.iter() {
+            if placement.shard != self.id {
+                continue;
+            }
+            match self.broker_index(id) {
+                Some(index) => {
+                    let broker = &mut self.brokers[index];
+                    broker.account = placement.account;
+                    broker.leaving = false;
+                    self.readdress(now, index, &placement.address);
+                }
+                None => {
+                    let mut broker = Broker::new(id, placement.address.clone(), placement.account);
+                    broker.cluster = view.snapshot.cluster;
+                    broker.generation = self.generation_next;
+                    let index = self.brokers.insert(broker);
+                    self.by_id.insert(id, index);
+                }
+            }
+        }
+        let own = self.id;
+        let gone = |id| view.placements.get(&id).is_none_or(|placement| placement.shard != own);
+        let gone: Vec<_> =
+            self.brokers.iter().filter(|(_, it)| gone(it.id)).map(|(index, _)| index).collect();
+        for index in gone {
+            self.brokers[index].leaving = true;
+            self.leave_broker(now, index);
+        }
+    }
+
+    /// A broker that is in the view no longer is forgotten once nothing is in flight to it.
+    pub(super) fn leave_broker(&mut self, now: u64, index: usize) {
+        let broker = &self.brokers[index];
+        if !broker.leaving || broker.connection().is_some_and(|it| it.in_flight() > 0) {
+            return;
+        }
+        if !matches!(broker.connectivity, Connectivity::Down { .. }) {
+            self.close(now, index, "the broker is in the cluster no longer");
+        }
+        let broker = self.brokers.remove(index);
+        // Its place is used again: news of its connections is not taken for news of another's.
+        self.generation_next = self.generation_next.max(broker.generation + 1);
+        if self.by_id.get(&broker.id) == Some(&index) {
+            self.by_id.remove(&broker.id);
+        }
+    }
+
+    /// A broker listens at this address, perhaps another one than it did.
+    fn readdress(&mut self, now: u64, index: usize, address: &BrokerAddress) {
+        let broker = &mut self.brokers[index];
+        if planted!(StaysAtOldAddress) {
+            broker.address = address.clone();
+            return;
+        }
+        if broker.next_address.as_ref().unwrap_or(&broker.address) == address {
+            return;
+        }
+        log::info!("broker {} has moved from {} to {address}", broker.id, broker.address);
+        broker.next_address = Some(address.clone()).filter(|next| *next != broker.address);
+        self.leave_old_address(now, index);
+    }
+
+    /// Gives the connection to a broker's old address up, once what is in flight there has settled:
+    /// whatever answers there may not be part of the cluster any more.
+    pub(super) fn leave_old_address(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        let Some(next) = &broker.next_address else { return };
+        let problem: Arc<str> = match &broker.connectivity {
+            Connectivity::Up(connection) if connection.is_ready() && connection.in_flight() > 0 => {
+                return;
+            }
+            Connectivity::Up(_) | Connectivity::Connecting => {
+                format!("the broker has moved to {next}").into()
+            }
+            Connectivity::Down { .. } => return self.take_next_address(now, index),
+        };
+        let token = Token { broker: index, generation: broker.generation };
+        broker.generation += 1;
+        self.actions.push_back(Action::Close { token, problem });
+        self.take_next_address(now, index);
+    }
+
+    /// There is no connection to the broker: the next one goes to where it is now, at once.
+    pub(super) fn take_next_address(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        let Some(next) = broker.next_address.take() else { return };
+        broker.address = next;
+        broker.waits.reset();
+        broker.connectivity = Connectivity::Down { retry_at: now };
+    }
+
+    /// A lane that this shard owns from now on. It is looked at as if it had been posted.
+    pub fn handle_lane(&mut self, now: u64, mut half: Box<LaneHalf>) {
+        half.moving_to = None;
+        let id = half.lane.id;
+        let index = id.0 as usize;
+        if self.lanes.len() <= index {
+            self.lanes.resize_with(index + 1, || None);
+        }
+        assert!(self.lanes[index].is_none(), "a lane has one owner");
+        half.lane.clear_posted();
+        self.by_topic.entry(half.lane.topic.clone()).or_default().insert(id);
+        self.lanes[index] = Some(LaneEntry::new(half, self.next_visit()));
+        self.lane_count += 1;
+        if let (Some(entry), Some(cause)) = (&mut self.lanes[index], &self.failing) {
+            // It was on its way when everything was failed.
+            entry.half.lane.seal(true);
+            entry.half.fail_all(cause, &mut self.wakes);
+        }
+        self.follow_leader(now, id);
+        self.drop_given_up(id);
+    }
+
+    /// A lane that was given up goes once nothing of it is in flight: its id is then used again.
+    pub(super) fn drop_given_up(&mut self, id: LaneId) {
+        let goes = |entry: &LaneEntry| entry.half.lane.is_given_up() && entry.half.in_flight() == 0;
+        if self.lanes.get(id.0 as usize).and_then(Option::as_ref).is_some_and(goes) {
+            drop(self.take_lane(id));
+        }
+    }
+
+    /// A lane leaves.
+    fn take_lane(&mut self, id: LaneId) -> Option<LaneEntry> {
+        let entry = self.lanes.get_mut(id.0 as usize)?.take()?;
+        self.lane_count -= 1;
+        self.forget_timers(&entry);
+        let topic = &entry.half.lane.topic;
+        if let Some(lanes) = self.by_topic.get_mut(topic) {
+            lanes.remove(&id);
+            if lanes.is_empty() {
+                self.by_topic.remove(topic);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Applies what the view says of a lane's leader, and looks at the lane again.
+    fn follow_leader(&mut self, now: u64, id: LaneId) {
+        let (view, own) = (self.view.clone(), self.id);
+        let visit = self.next_visit();
+        let Some(entry) = self.lane_mut(id) else { return };
+        let half = &mut entry.half;
+        let lane = half.lane.clone();
+        let old_broker = half.leader.map(|leader| leader.broker);
+        if view.generation < half.seen {
+            // It is here ahead of the view that it moved by, and knows more than this one.
+            self.examine(now, id);
+            return;
+        }
+        half.seen = view.generation;
+        half.belong_to_cluster(view.snapshot.cluster, view.identity_floor);
+        let topic = view.snapshot.topics.get(&lane.topic);
+        let index = usize::try_from(lane.partition.0).unwrap_or(usize::MAX);
+        let partition = topic.map(|topic| (topic, topic.partitions.get(index)));
+        entry.absence = match partition {
+            Some((topic, Some(partition))) => {
+                let leader =
+                    partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
+                half.belong_to(topic.id, topic.incarnation);
+                half.lead_by(leader);
+                None
+            }
+            // At another cluster, where its partitions are not known yet.
+            Some((topic, None)) if topic.count == 0 => {
+                half.lead_by(None);
+                None
+            }
+            Some((topic, None)) => Some(Absence::Partition(topic.count)),
+            None => Some(Absence::Topic),
+        };
+        if entry.absence.is_some() {
+            half.lead_by(None);
+        }
+        #[cfg(feature = "internals")]
+        if planted!(ForgetsUnknownTopic) && topic.is_none() {
+            half.forget_sequences();
+        }
+        let half = &mut entry.half;
+        if half.leader.map(|leader| leader.broker) != old_broker {
+            // What the old broker's queues still name is passed over when its turn comes.
+            entry.visit = visit;
+            (entry.in_full, entry.in_part) = (false, false);
+            entry.lingers_for = None;
+            entry.unknown_answers = 0;
+        }
+        entry.charge_to_leader(&view, own);
+        self.start_over_if_settled(id);
+        let Some(entry) = self.lane_mut(id) else { return };
+        let half = &mut entry.half;
+        if let Some(identity) = view.identity {
+            half.offer_identity(identity, view.identity_ordinal);
+        }
+        if !self.leave_if_settled(id) {
+            self.examine(now, id);
+        }
+    }
+
+    /// Hands a lane over once its attempts have settled. Returns whether it left.
+    pub(super) fn leave_if_settled(&mut self, id: LaneId) -> bool {
+        let Some(entry) = self.lane_mut(id) else { return true };
+        let half = &entry.half;
+        let Some(shard) = half.moving_to.filter(|_| half.in_flight() == 0) else { return false };
+        let Some(entry) = self.take_lane(id) else { return true };
+        // The new owner is named before the half is on its way: a sender that still reads the old
+        // name has appended before, and the new owner looks at the lane when it arrives.
+        entry.half.lane.set_owner(shard);
+        self.actions.push_back(Action::SendLane { shard, half: entry.half });
+        true
+    }
+}
