@@ -14,9 +14,6 @@
 //!
 //! Tests, fuzz targets and benches reach it through one door, `tidegate::internals`.
 
-// What only tests, fuzzers and other roles call looks dead where the door is closed.
-#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
-
 /// Whether a bug is planted: never, without the feature `internals`.
 #[cfg(feature = "internals")]
 macro_rules! planted {

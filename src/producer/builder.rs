@@ -274,7 +274,6 @@ fn accumulator_config(config: &ProducerConfig) -> AccumulatorConfig {
         delivery_timeout: nanos(config.delivery_timeout),
         lanes_max: config.lanes_max,
         leaderless_account: AccountId::LEADERLESS,
-        stash_account: AccountId::STASH,
     }
 }
 

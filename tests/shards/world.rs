@@ -154,7 +154,6 @@ impl World {
             delivery_timeout: 120 * SECOND,
             lanes_max: 64,
             leaderless_account: AccountId::LEADERLESS,
-            stash_account: AccountId::STASH,
         };
         let accumulator = RecordAccumulator::new(config, pool);
         let to_zero: Arc<dyn Partitioner> = Arc::new(|_: &PartitionRequest<'_>| 0);

@@ -60,7 +60,6 @@ impl Client {
             delivery_timeout: plan.settings.delivery_timeout,
             lanes_max: 64,
             leaderless_account: AccountId::LEADERLESS,
-            stash_account: AccountId::STASH,
         };
         let accumulator = RecordAccumulator::new(config, pool);
         let ports = PortTable::new(plan.shards);

@@ -25,8 +25,6 @@ pub struct AccumulatorConfig {
     pub lanes_max: usize,
     /// What lanes without a leader are charged to.
     pub leaderless_account: AccountId,
-    /// What stashed records are charged to.
-    pub stash_account: AccountId,
 }
 
 /// Pool, cells, topics and lanes of one producer.

@@ -91,9 +91,7 @@ pub struct Batch {
     pub(super) cell: Option<Cell>,
     /// The position of this batch in its lane, from 0; flush waits by it.
     pub number: u64,
-    /// When the first record was appended, in nanoseconds of the monotonic clock.
-    pub opened_at: u64,
-    /// When its deliveries fail if nothing acknowledged them, same clock.
+    /// When its deliveries fail if nothing acknowledged them, in nanoseconds of the monotonic clock.
     pub deadline: u64,
     pub(super) records: u32,
     pub(super) base_timestamp: i64,
@@ -116,9 +114,7 @@ pub struct Opening {
     pub cell: Cell,
     /// Its position in the lane.
     pub number: u64,
-    /// Now, in nanoseconds of the monotonic clock.
-    pub opened_at: u64,
-    /// When its deliveries fail, same clock.
+    /// When its deliveries fail, in nanoseconds of the monotonic clock.
     pub deadline: u64,
     /// The first record's timestamp, in milliseconds since the epoch.
     pub base_timestamp: i64,
@@ -133,7 +129,6 @@ impl Batch {
             links,
             cell: Some(opening.cell),
             number: opening.number,
-            opened_at: opening.opened_at,
             deadline: opening.deadline,
             records: 0,
             base_timestamp: opening.base_timestamp,
@@ -242,6 +237,7 @@ impl Batch {
     }
 
     /// Whether no record was appended yet.
+    #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
         self.records == 0
     }
@@ -388,6 +384,7 @@ impl Batch {
     }
 
     /// Where its records go.
+    #[cfg(feature = "internals")]
     pub fn cell(&self) -> Option<&Cell> {
         self.cell.as_ref()
     }

@@ -428,7 +428,6 @@ mod tests {
             delivery_timeout: 100,
             lanes_max: 1,
             leaderless_account: AccountId::LEADERLESS,
-            stash_account: AccountId::STASH,
         };
         let accumulator = RecordAccumulator::new(config, pool);
         let topic = accumulator.topic("orders", || DefaultPartitioners.for_topic("orders"));

@@ -148,6 +148,7 @@ impl LaneHalf {
     }
 
     /// Whether a batch waits to be sent again.
+    #[cfg(feature = "internals")]
     pub fn has_retries(&self) -> bool {
         !self.retries.is_empty()
     }
@@ -562,6 +563,7 @@ impl LaneHalf {
     }
 
     /// Whether nothing waits and nothing is in flight.
+    #[cfg(feature = "internals")]
     pub fn is_idle(&self) -> bool {
         self.in_flight == 0 && !self.has_sealed() && self.lane.open_since().is_none()
     }

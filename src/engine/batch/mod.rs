@@ -47,10 +47,14 @@ use std::sync::Arc;
 pub use accumulator::{AccumulatorConfig, RecordAccumulator};
 pub use batch::{AskedLeader, Batch, BatchState, Link};
 pub use drain::{Drained, drain_stash, is_placing};
-pub use failures::{FailedRecords, Failures, UnreadFailure, UnreadFailures};
+pub use failures::{FailedRecords, Failures};
+#[cfg(feature = "internals")]
+pub use failures::{UnreadFailure, UnreadFailures};
 pub use flush::FlushWaiters;
 pub use half::{DrainRules, Drainable, LaneHalf, Leader, batch_error};
-pub use lane::{AppendContext, Appended, Lane, LaneId, MonotonicClock, ShardId};
+#[cfg(feature = "internals")]
+pub use lane::{AppendContext, Appended};
+pub use lane::{Lane, LaneId, MonotonicClock, ShardId};
 pub use open::{NeedRoom, Refusal, take_room, take_room_through};
 pub use pieces::NotUnpacked;
 use resolve_window::ResolveWindow;

@@ -102,7 +102,6 @@ impl OpenState {
         let opening = Opening {
             cell: context.cells.allocate(destination),
             number: self.next_number,
-            opened_at,
             deadline: opened_at.saturating_add(context.delivery_timeout),
             base_timestamp: timestamp,
         };

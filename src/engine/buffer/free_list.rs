@@ -127,6 +127,7 @@ impl FreeLists {
     }
 
     /// Free blocks of each class, smallest first.
+    #[cfg(feature = "internals")]
     pub(super) fn blocks_free(&self) -> [usize; 3] {
         self.blocks.map(|blocks| blocks as usize)
     }

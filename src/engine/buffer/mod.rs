@@ -33,9 +33,19 @@ mod interleavings;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use account::{AccountId, AccountKind, Levels};
-pub use free_list::{CHUNK_BYTES, Class, PAGE_BYTES};
-pub use options::{BufferPoolOptions, Outcome, PoolError, PoolReport};
-pub use pool::{BufferPool, PoolStats, WaitTicket};
-pub use scratch::{LentScratch, Scratch, ScratchSlot};
+#[cfg(feature = "internals")]
+pub use account::Levels;
+pub use account::{AccountId, AccountKind};
+pub use free_list::Class;
+#[cfg(feature = "internals")]
+pub use free_list::{CHUNK_BYTES, PAGE_BYTES};
+pub use options::{BufferPoolOptions, PoolError};
+#[cfg(feature = "internals")]
+pub use options::{Outcome, PoolReport};
+#[cfg(feature = "internals")]
+pub use pool::PoolStats;
+pub use pool::{BufferPool, WaitTicket};
+#[cfg(feature = "internals")]
+pub use scratch::Scratch;
+pub use scratch::{LentScratch, ScratchSlot};
 pub use segment::Segment;

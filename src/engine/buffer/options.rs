@@ -51,6 +51,7 @@ pub enum Outcome {
     /// The system did it. (For huge pages: it took the advice.)
     Done,
     /// This platform cannot do it; the pool works without.
+    #[cfg(any(not(target_os = "linux"), miri))]
     Unsupported,
     /// The system refused, in its own words; the pool works without.
     Refused(String),

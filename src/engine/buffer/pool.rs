@@ -9,12 +9,13 @@ use super::account::{AccountId, AccountKind, AccountTable, Ledger, Levels};
 use super::arena::{Arena, Region};
 use super::free_list::{CHUNK_BYTES, Class, FreeLists, PAGE_BYTES, page_ceil};
 use super::loom::{Mutex, MutexGuard};
-use super::options::{BufferPoolOptions, PoolError, PoolReport};
+use super::options::{BufferPoolOptions, PoolError};
 use super::scratch::Scratch;
 use super::segment::Segment;
 use super::waiters::{Waiters, Wakes};
 
 /// Segments that [`BufferPool::release_all`] returns under one lock.
+#[cfg(feature = "internals")]
 const RELEASES_PER_LOCK: usize = 32;
 
 /// All buffered bytes of a producer: one mapping of a fixed size, handed out in segments.
@@ -32,7 +33,8 @@ pub struct BufferPool {
 pub(super) struct PoolShared {
     pub(super) arena: Arena,
     table: AccountTable,
-    report: PoolReport,
+    #[cfg(feature = "internals")]
+    report: super::options::PoolReport,
     /// Padded: the fields above are read for every record.
     state: CachePadded<Mutex<State>>,
 }
@@ -47,6 +49,7 @@ struct State {
 
 /// A pool's state at one moment. Sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg(feature = "internals")]
 pub struct PoolStats {
     /// Size of the pool.
     pub capacity: usize,
@@ -81,11 +84,21 @@ impl BufferPool {
             takes_refused: 0,
         };
         let state = CachePadded::new(Mutex::new(state));
-        Ok(BufferPool { shared: Arc::new(PoolShared { arena, table, report, state }) })
+        #[cfg(not(feature = "internals"))]
+        drop(report);
+        let shared = PoolShared {
+            arena,
+            table,
+            #[cfg(feature = "internals")]
+            report,
+            state,
+        };
+        Ok(BufferPool { shared: Arc::new(shared) })
     }
 
     /// What the system made of the options.
-    pub fn report(&self) -> &PoolReport {
+    #[cfg(feature = "internals")]
+    pub fn report(&self) -> &super::options::PoolReport {
         &self.shared.report
     }
 
@@ -122,6 +135,7 @@ impl BufferPool {
 
     /// Whether anyone waits for room: one relaxed load.
     #[inline]
+    #[cfg(feature = "internals")]
     pub fn has_waiters(&self) -> bool {
         self.shared.table.has_waiters()
     }
@@ -142,6 +156,7 @@ impl BufferPool {
     /// Takes one segment of exactly `class`, or `None` if there is no room that is not pledged to
     /// waiters. Never waits.
     #[inline]
+    #[cfg(feature = "internals")]
     pub fn take_one(&self, account: AccountId, class: Class) -> Option<Segment> {
         self.take(account, class.bytes(), class)
     }
@@ -168,6 +183,7 @@ impl BufferPool {
     }
 
     /// Returns segments, many under one lock. Wakes the waiters this admits.
+    #[cfg(feature = "internals")]
     pub fn release_all(&self, segments: impl IntoIterator<Item = Segment>) {
         let mut segments = segments.into_iter().fuse();
         loop {
@@ -257,6 +273,7 @@ impl BufferPool {
     }
 
     /// The pool's state now.
+    #[cfg(feature = "internals")]
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.lock();
         PoolStats {
@@ -274,6 +291,7 @@ impl BufferPool {
     ///
     /// # Panics
     /// If not.
+    #[cfg(feature = "internals")]
     pub fn assert_all_free(&self) {
         let stats = self.stats();
         assert_eq!(stats.free, stats.capacity, "bytes are still taken");

@@ -37,6 +37,7 @@ impl Segment {
 
     /// The account it is charged to, whatever became of its lane since.
     #[inline]
+    #[cfg(feature = "internals")]
     pub fn account(&self) -> AccountId {
         self.account
     }

@@ -24,9 +24,14 @@ mod topic_tests;
 mod troubled;
 mod wanted;
 
+#[cfg(feature = "internals")]
 pub use crate::config::ReconnectBackoff;
 pub use channel::ChannelId;
 pub use foreign::ForeignCluster;
 pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery};
-pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, PartitionView, TopicView};
-pub use wanted::{Arrived, TopicQuestion, UnknownTopic, Want};
+#[cfg(feature = "internals")]
+pub use snapshot::PartitionView;
+pub use snapshot::{BrokerAddress, ClusterSnapshot, LeaderHint, TopicView};
+#[cfg(feature = "internals")]
+pub use wanted::TopicQuestion;
+pub use wanted::{Arrived, UnknownTopic, Want};

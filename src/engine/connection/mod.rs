@@ -33,7 +33,9 @@ mod tests;
 mod unconfirmed;
 
 pub use connection::{Connection, Incoming};
+#[cfg(feature = "internals")]
 pub use peers::Peers;
 pub use request::{InFlightBatch, Request, RequestKind};
 pub use settings::{ConnectionConfig, ConnectionError};
+#[cfg(feature = "internals")]
 pub use unconfirmed::Unconfirmed;

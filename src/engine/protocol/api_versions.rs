@@ -92,6 +92,7 @@ impl ApiVersionsResponse {
     }
 
     /// Every entry, by ascending key.
+    #[cfg(feature = "internals")]
     pub fn ranges(&self) -> &[(i16, VersionRange)] {
         &self.ranges
     }

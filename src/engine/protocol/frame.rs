@@ -89,22 +89,26 @@ impl FrameDecoder {
     }
 
     /// Changes the largest frame accepted, from the next one yielded on.
+    #[cfg(feature = "internals")]
     pub fn set_frame_size_max(&mut self, frame_size_max: usize) {
         self.frame_size_max = frame_size_max;
     }
 
     /// Forgets everything received, for a new connection. The memory is kept.
+    #[cfg(feature = "internals")]
     pub fn reset(&mut self) {
         self.start = 0;
         self.end = 0;
     }
 
     /// Bytes received and not yet yielded: a part of a frame, once `next_frame` has yielded none.
+    #[cfg(feature = "internals")]
     pub fn bytes_pending(&self) -> usize {
         self.end - self.start
     }
 
     /// Memory held, in bytes.
+    #[cfg(feature = "internals")]
     pub fn memory(&self) -> usize {
         self.buffer.capacity()
     }

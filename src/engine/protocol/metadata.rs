@@ -15,6 +15,7 @@ const PARTITION_BYTES_MIN: usize = 2 + 4 + 4 + 4 + 4;
 const ID_BYTES: usize = 4;
 
 /// The first version in which topics may be asked for by id; brokers refuse ids in v10 and v11.
+#[cfg(feature = "internals")]
 const VERSION_IDS_MIN: i16 = 12;
 
 /// The first version, that of Kafka 2.4, whose leader epochs are to be relied on.
@@ -34,10 +35,12 @@ pub struct MetadataRequest<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetadataTopics<'a> {
     /// Every topic the principal may see.
+    #[cfg(feature = "internals")]
     All,
     /// These, which may be none.
     Names(&'a [&'a str]),
     /// These, by id (KIP-516): v12 and above only.
+    #[cfg(feature = "internals")]
     Ids(&'a [TopicId]),
 }
 
@@ -48,6 +51,7 @@ impl MetadataRequest<'_> {
         assert!(ApiKey::Metadata.versions().contains(version));
         let mut w = Writer::new(out, ApiKey::Metadata.is_flexible(version));
         match self.topics {
+            #[cfg(feature = "internals")]
             MetadataTopics::All => w.null_length(),
             MetadataTopics::Names(names) => {
                 w.length(names.len());
@@ -59,6 +63,7 @@ impl MetadataRequest<'_> {
                     w.no_tags();
                 }
             }
+            #[cfg(feature = "internals")]
             MetadataTopics::Ids(ids) => {
                 assert!(version >= VERSION_IDS_MIN, "topic ids need Metadata v12");
                 w.length(ids.len());

@@ -21,19 +21,28 @@ mod primitives;
 mod produce;
 pub mod records;
 
-pub use api::{ApiKey, VersionRange, negotiate};
+pub use api::ApiKey;
+#[cfg(feature = "internals")]
+pub use api::{VersionRange, negotiate};
 pub use api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 pub use error_code::ErrorCode;
-pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder, FrameError, PeerHint};
-pub use header::{encode_request, encode_request_header, split_response};
+pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder};
+#[cfg(feature = "internals")]
+pub use frame::{FrameError, PeerHint};
+#[cfg(feature = "internals")]
+pub use header::encode_request_header;
+pub use header::{encode_request, split_response};
 pub use ids::{BrokerId, PartitionId, ProducerIdentity, TopicId};
 pub use init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
-pub use metadata::{
-    BrokerMetadata, MetadataRequest, MetadataResponse, MetadataTopics, PartitionMetadata,
-    TopicMetadata,
-};
-pub use primitives::{DecodeError, DecodeProblem, Reader, STRING_BYTES_MAX, Writer};
+#[cfg(feature = "internals")]
+pub use metadata::{BrokerMetadata, PartitionMetadata};
+pub use metadata::{MetadataRequest, MetadataResponse, MetadataTopics, TopicMetadata};
+pub use primitives::{DecodeError, DecodeProblem};
+#[cfg(feature = "internals")]
+pub use primitives::{Reader, STRING_BYTES_MAX, Writer};
+#[cfg(feature = "internals")]
+pub use produce::NodeEndpoint;
 pub use produce::{
-    NodeEndpoint, PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, PartitionResponse, ProduceEncoder,
-    ProduceResponse, TopicRef, VERSION_FIVE_REMEMBERED_MIN, VERSION_TOPIC_IDS_MIN,
+    PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, PartitionResponse, ProduceEncoder, ProduceResponse,
+    TopicRef, VERSION_FIVE_REMEMBERED_MIN, VERSION_TOPIC_IDS_MIN,
 };

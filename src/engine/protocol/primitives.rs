@@ -124,6 +124,7 @@ impl<'a> Reader<'a> {
         /// A big-endian 32-bit integer.
         i32: i32;
         /// A big-endian unsigned 32-bit integer, as CRCs are.
+        #[cfg(feature = "internals")]
         u32: u32;
         /// A big-endian 64-bit integer.
         i64: i64;
@@ -154,6 +155,7 @@ impl<'a> Reader<'a> {
 
     /// A zigzag 32-bit varint, 1 to 5 bytes.
     #[inline]
+    #[cfg(feature = "internals")]
     pub fn varint(&mut self, field: &'static str) -> Result<i32> {
         let raw = self.uvarint(field)?;
         Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
@@ -161,6 +163,7 @@ impl<'a> Reader<'a> {
 
     /// A zigzag 64-bit varint, 1 to 10 bytes.
     #[inline]
+    #[cfg(feature = "internals")]
     pub fn varlong(&mut self, field: &'static str) -> Result<i64> {
         let raw = self.varint_bits(64, field)?;
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
@@ -186,11 +189,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes that must not be null.
+    #[cfg(feature = "internals")]
     pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8]> {
         self.nullable_bytes(field)?.ok_or(DecodeError::new(field, DecodeProblem::UnexpectedNull))
     }
 
     /// Bytes or null.
+    #[cfg(feature = "internals")]
     pub fn nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>> {
         match self.length_32(field)? {
             Some(length) => self.take(length, field).map(Some),
@@ -378,11 +383,13 @@ impl<'a> Writer<'a> {
     }
 
     /// A zigzag 32-bit varint.
+    #[cfg(feature = "internals")]
     pub fn varint(&mut self, value: i32) {
         self.uvarint(((value << 1) ^ (value >> 31)) as u32);
     }
 
     /// A zigzag 64-bit varint.
+    #[cfg(feature = "internals")]
     pub fn varlong(&mut self, value: i64) {
         self.uvarlong(((value << 1) ^ (value >> 63)) as u64);
     }
@@ -419,6 +426,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Null in place of bytes or of an array.
+    #[cfg(feature = "internals")]
     pub fn null_length(&mut self) {
         if self.flexible {
             self.uvarint(0);

@@ -212,6 +212,7 @@ enum TopicSpan {
 
 impl ProduceResponse {
     /// A response of no partitions, to decode into.
+    #[cfg(feature = "internals")]
     pub fn new() -> Self {
         Self::default()
     }
@@ -234,11 +235,13 @@ impl ProduceResponse {
     }
 
     /// The number of partitions answered for.
+    #[cfg(feature = "internals")]
     pub fn len(&self) -> usize {
         self.partitions.len()
     }
 
     /// Whether no partition was answered for.
+    #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
         self.partitions.is_empty()
     }

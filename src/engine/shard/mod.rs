@@ -52,8 +52,11 @@ mod unfit;
 mod verdict;
 mod view;
 
+#[cfg(feature = "internals")]
 pub use crate::config::ReconnectBackoff;
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
 pub use publisher::{Publisher, PublisherLimits, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};
-pub use view::{Placement, View};
+#[cfg(feature = "internals")]
+pub use view::Placement;
+pub use view::View;

@@ -372,7 +372,6 @@ mod tests {
             delivery_timeout: 120_000 * MS,
             lanes_max: 4,
             leaderless_account: AccountId::LEADERLESS,
-            stash_account: AccountId::STASH,
         };
         let accumulator = RecordAccumulator::new(config, pool);
         let first: Arc<dyn crate::Partitioner> = Arc::new(|_: &crate::PartitionRequest<'_>| 0);

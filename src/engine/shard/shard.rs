@@ -437,6 +437,7 @@ impl Shard {
     }
 
     /// Whether a connection has bytes to write.
+    #[cfg(feature = "internals")]
     pub fn wants_write(&self, token: Token) -> bool {
         self.connection_of(token).is_some_and(Connection::wants_write)
     }
@@ -517,11 +518,13 @@ impl Shard {
     }
 
     /// Timers that are set: a few for each lane that is or was here, whatever its senders do.
+    #[cfg(feature = "internals")]
     pub fn timer_count(&self) -> usize {
         self.timers.len()
     }
 
     /// Lanes that this shard owns.
+    #[cfg(feature = "internals")]
     pub fn lane_count(&self) -> usize {
         self.lane_count
     }

@@ -55,6 +55,7 @@ impl Timers {
     }
 
     /// How many are set.
+    #[cfg(feature = "internals")]
     pub(super) fn len(&self) -> usize {
         self.heap.len()
     }

@@ -100,6 +100,7 @@ impl<C, E> Handle<C, E> {
     }
 
     /// Why the record failed, once it has.
+    #[cfg(feature = "internals")]
     pub fn error(&self) -> Option<&E> {
         match self.try_outcome()? {
             Outcome::Acked { .. } => None,
@@ -115,6 +116,7 @@ impl<C, E> Handle<C, E> {
 
     /// The record's index in the batch that it was first put into.
     #[inline]
+    #[cfg(feature = "internals")]
     pub fn index(&self) -> u32 {
         self.index
     }

@@ -40,7 +40,9 @@ pub use forward::ForwardTable;
 pub use generation::Generation;
 pub use handle::{Handle, Outcome};
 pub use lane_queue::LaneQueue;
-pub use open_lock::{OpenGuard, OpenLock};
+#[cfg(feature = "internals")]
+pub use open_lock::OpenGuard;
+pub use open_lock::OpenLock;
 pub use owner::{Abandon, CellOwner, SharedFailure};
 pub use parker::{Parker, block_on, wait_until};
 pub use wake_list::WakeList;

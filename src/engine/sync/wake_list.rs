@@ -29,6 +29,7 @@ impl WakeList {
     }
 
     /// How many wakers there are.
+    #[cfg(feature = "internals")]
     pub fn len(&self) -> usize {
         self.wakers.len()
     }

@@ -88,7 +88,6 @@ impl Driven {
             delivery_timeout: DELIVERY_TIMEOUT,
             lanes_max: PARTITIONS,
             leaderless_account: AccountId::LEADERLESS,
-            stash_account: AccountId::STASH,
         };
         let shard = Shard::new(ShardId(0), parts(&pool));
         let accumulator = RecordAccumulator::new(config, pool);

@@ -54,7 +54,6 @@ impl Bench {
             delivery_timeout: DELIVERY_TIMEOUT,
             lanes_max: 100,
             leaderless_account: account,
-            stash_account: AccountId::STASH,
         };
         let accumulator = RecordAccumulator::new(config, pool);
         Bench { accumulator, account, clock: ManualClock::default() }

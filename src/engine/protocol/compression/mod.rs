@@ -309,6 +309,7 @@ pub enum DecompressError {
     #[error("this build has no {0}: turn on the feature of that name")]
     NotBuilt(Codec),
     /// The bytes are not of the codec's format, or are cut off.
+    #[cfg(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
     #[error("not well-formed {codec}: {reason}")]
     Malformed {
         /// The codec that was named.

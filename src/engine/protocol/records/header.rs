@@ -1,7 +1,6 @@
 //! The 61 bytes in front of a batch's records.
 
 use super::checksum::{combine_crc, records_crc};
-use super::reader::BatchError;
 use crate::engine::protocol::ProducerIdentity;
 use crate::engine::protocol::compression::Codec;
 
@@ -13,11 +12,11 @@ pub(super) const LOG_OVERHEAD: usize = 12;
 /// Where the bytes begin that the CRC covers: with the attributes, to the end of the batch.
 pub(super) const CRC_START: usize = 21;
 
-const MAGIC: u8 = 2;
+pub(super) const MAGIC: u8 = 2;
 
-const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
-const TRANSACTIONAL_BIT: i16 = 1 << 4;
-const CONTROL_BIT: i16 = 1 << 5;
+pub(super) const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
+pub(super) const TRANSACTIONAL_BIT: i16 = 1 << 4;
+pub(super) const CONTROL_BIT: i16 = 1 << 5;
 
 /// Who set a batch's timestamps (KIP-32).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -129,54 +128,6 @@ impl BatchHeader {
         }
         attributes
     }
-
-    /// Reads a header and the CRC it names. Checks the magic, the codec and the lengths' signs;
-    /// not the CRC, nor whether the records are there.
-    pub(super) fn read(bytes: &[u8; BATCH_HEADER_LEN]) -> Result<(BatchHeader, u32), BatchError> {
-        let mut fields = FieldReader { bytes, at: 0 };
-        let base_offset = i64::from_be_bytes(fields.take());
-        let batch_len = i32::from_be_bytes(fields.take());
-        let partition_leader_epoch = i32::from_be_bytes(fields.take());
-        let [magic] = fields.take();
-        if magic != MAGIC {
-            return Err(BatchError::Magic(magic));
-        }
-        let records_len = usize::try_from(batch_len)
-            .ok()
-            .and_then(|len| len.checked_sub(BATCH_HEADER_LEN - LOG_OVERHEAD))
-            .ok_or(BatchError::Length(batch_len))?;
-        let crc = u32::from_be_bytes(fields.take());
-        let attributes = i16::from_be_bytes(fields.take());
-        let codec = Codec::from_attributes(attributes)
-            .ok_or(BatchError::UnknownCodec((attributes & 7) as u8))?;
-        let log_append = attributes & TIMESTAMP_TYPE_BIT != 0;
-        let header = BatchHeader {
-            base_offset,
-            partition_leader_epoch,
-            codec,
-            timestamp_type: match log_append {
-                true => TimestampType::LogAppendTime,
-                false => TimestampType::CreateTime,
-            },
-            transactional: attributes & TRANSACTIONAL_BIT != 0,
-            control: attributes & CONTROL_BIT != 0,
-            last_offset_delta: i32::from_be_bytes(fields.take()),
-            base_timestamp: i64::from_be_bytes(fields.take()),
-            max_timestamp: i64::from_be_bytes(fields.take()),
-            producer: ProducerIdentity {
-                id: i64::from_be_bytes(fields.take()),
-                epoch: i16::from_be_bytes(fields.take()),
-            },
-            base_sequence: i32::from_be_bytes(fields.take()),
-            record_count: record_count(i32::from_be_bytes(fields.take()))?,
-            records_len,
-        };
-        Ok((header, crc))
-    }
-}
-
-fn record_count(count: i32) -> Result<u32, BatchError> {
-    u32::try_from(count).map_err(|_| BatchError::Count(count))
 }
 
 struct FieldWriter<'a> {
@@ -188,21 +139,6 @@ impl FieldWriter<'_> {
     fn put<const N: usize>(&mut self, field: [u8; N]) {
         self.out[self.at..self.at + N].copy_from_slice(&field);
         self.at += N;
-    }
-}
-
-struct FieldReader<'a> {
-    bytes: &'a [u8; BATCH_HEADER_LEN],
-    at: usize,
-}
-
-impl FieldReader<'_> {
-    /// The fields' lengths sum to the header's, so this stays inside.
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let mut field = [0; N];
-        field.copy_from_slice(&self.bytes[self.at..self.at + N]);
-        self.at += N;
-        field
     }
 }
 

@@ -14,18 +14,28 @@ mod checksum;
 mod encode;
 mod head;
 mod header;
+#[cfg(feature = "internals")]
 mod reader;
 mod size;
 mod varint;
 
 use std::fmt;
 
-pub use checksum::{combine_crc, records_crc};
-pub use encode::{ScatterWriter, encode_contiguous, encode_spanning};
+#[cfg(feature = "internals")]
+pub use checksum::combine_crc;
+pub use checksum::records_crc;
+#[cfg(feature = "internals")]
+pub use encode::ScatterWriter;
+pub use encode::{encode_contiguous, encode_spanning};
 pub use head::{RECORD_HEAD_LEN_MAX, RecordHead};
-pub use header::{BATCH_HEADER_LEN, BatchHeader, TimestampType};
+#[cfg(feature = "internals")]
+pub use header::TimestampType;
+pub use header::{BATCH_HEADER_LEN, BatchHeader};
+#[cfg(feature = "internals")]
 pub use reader::{BatchError, Headers, Record, RecordBatchReader, Records};
-pub use size::{RecordSize, max_size, single_record_batch_size};
+#[cfg(feature = "internals")]
+pub use size::max_size;
+pub use size::{RecordSize, single_record_batch_size};
 
 /// A header of a record (KIP-82). Keys may repeat; their order is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
