@@ -8,6 +8,8 @@ mod brokers;
 mod clusters;
 mod cuts;
 mod handshakes;
+// What names lead to can be set with the feature `internals` only.
+#[cfg(feature = "internals")]
 mod names;
 mod recovery;
 mod rewrite;
