@@ -21,6 +21,7 @@ use source::Source;
 /// The layers: a module uses only those with a lower number, and [`SHARED`].
 const LAYERS: &[(&str, u8)] = &[
     ("planted", 0),
+    ("random", 0),
     ("protocol", 0),
     ("buffer", 0),
     ("sync", 0),

@@ -6,7 +6,8 @@
 //!
 //! The layers, each of which uses only those above it in this list:
 //!
-//! * `protocol`, `buffer`, `sync`: Kafka's bytes; memory in segments; queues and completion cells.
+//! * `protocol`, `buffer`, `sync`, `random`: Kafka's bytes; memory in segments; queues and
+//!   completion cells; random numbers.
 //! * `policy`, `cluster`: what users plug in; what is known of brokers, topics and leaders.
 //! * `batch`: lanes, from the append of a record to the settling of its batch.
 //! * `connection`: one connection's requests and responses.
@@ -50,5 +51,6 @@ pub mod connection;
 pub mod planted;
 pub mod policy;
 pub mod protocol;
+pub mod random;
 pub mod shard;
 pub mod sync;

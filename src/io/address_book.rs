@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::socket::SocketOptions;
 use crate::config::{ReconnectBackoff, ReconnectWaits};
 use crate::engine::cluster::BrokerAddress;
+use crate::engine::random::Random;
 
 /// Names, and addresses that fail, of which something is remembered. One more replaces the one that
 /// was used least lately: brokers with ever new addresses must not add up.
@@ -76,13 +77,13 @@ pub(super) struct AddressBook {
     settings: BookSettings,
     hosts: HashMap<BrokerAddress, Host>,
     failing: HashMap<SocketAddr, Failing>,
-    random: u64,
+    random: Random,
 }
 
 impl AddressBook {
     pub(super) fn new(settings: BookSettings, random: u64) -> Self {
         let (hosts, failing) = (HashMap::new(), HashMap::new());
-        AddressBook { settings, hosts, failing, random: random | 1 }
+        AddressBook { settings, hosts, failing, random: Random::new(random) }
     }
 
     /// Whether the last attempt to reach it ended well: then its addresses are believed to hold.
@@ -107,7 +108,7 @@ impl AddressBook {
     /// came of it: [`succeeded`](Self::succeeded), [`failed`](Self::failed) or
     /// [`left`](Self::left). An address that does not fail is tried by as many as want it.
     pub(super) fn try_address(&mut self, now: u64, address: SocketAddr) -> Gate {
-        let random = self.next_random();
+        let random = self.random.draw();
         let timeout = self.setup_timeout(address, random);
         let reconnect = self.settings.reconnect;
         let Some(failing) = self.failing.get_mut(&address) else { return Gate::Open { timeout } };
@@ -189,13 +190,6 @@ impl AddressBook {
         let host = self.hosts.entry(target.clone()).or_insert(fresh);
         host.used_at = now;
         host
-    }
-
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Batch {
     pub(super) cell: Option<Cell>,
     /// The position of this batch in its lane, from 0; flush waits by it.
     pub number: u64,
-    /// When its deliveries fail if nothing acknowledged them, in nanoseconds of the monotonic clock.
+    /// When its deliveries fail if nothing acknowledged them (monotonic clock, nanoseconds).
     pub deadline: u64,
     pub(super) records: u32,
     pub(super) base_timestamp: i64,

@@ -15,6 +15,7 @@ use crate::config::{ClusterChange, ReconnectBackoff, ReconnectWaits};
 use crate::engine::protocol::{
     ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
 };
+use crate::engine::random::Random;
 use crate::error::DeliveryErrorCause;
 
 /// Settings of the metadata channel. Times in nanoseconds.
@@ -95,7 +96,7 @@ pub struct MetadataMachine {
     /// Of the wait that follows the last question: clients that lost the same leader must not ask
     /// in step.
     pub(super) spread: u64,
-    random: u64,
+    pub(super) random: Random,
 }
 
 impl MetadataMachine {
@@ -125,7 +126,7 @@ impl MetadataMachine {
             rebootstrap: false,
             last_problem: None,
             spread: 0,
-            random: random | 1,
+            random: Random::new(random),
         }
     }
 
@@ -257,15 +258,8 @@ impl MetadataMachine {
 
     fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            items.swap(last, (self.next_random() % (last as u64 + 1)) as usize);
+            items.swap(last, (self.random.draw() % (last as u64 + 1)) as usize);
         }
-    }
-
-    pub(super) fn next_random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
     }
 
     /// The connection is ready for requests.
@@ -320,14 +314,14 @@ impl MetadataMachine {
                 self.last_asked = None;
             }
             Some(MetadataQuery::InitProducerId) => {
-                let random = self.next_random();
+                let random = self.random.draw();
                 self.identity.handle_lost(now, &self.config, random, problem);
             }
             None => {}
         }
         let mut wait = 0;
         if !was_useful && self.candidates.is_empty() {
-            let random = self.next_random();
+            let random = self.random.draw();
             let backoff = &self.config.reconnect_backoff;
             wait = backoff.vary(self.waits.fail(now, backoff), random);
         }
@@ -495,7 +489,7 @@ impl MetadataMachine {
     /// A producer id arrived, or an error instead.
     pub fn handle_identity(&mut self, id: ChannelId, now: u64, response: &InitProducerIdResponse) {
         self.handle_answer(now, id);
-        let random = self.next_random();
+        let random = self.random.draw();
         self.identity.handle_response(now, &self.config, random, response);
     }
 
@@ -509,7 +503,7 @@ impl MetadataMachine {
     ) -> bool {
         let channel = self.channel_mut(id);
         (channel.in_flight, channel.owes_since) = (None, None);
-        let random = self.next_random();
+        let random = self.random.draw();
         let brokers = &self.snapshot.brokers;
         self.identity.handle_lacking(now, &self.config, random, peer, brokers)
     }

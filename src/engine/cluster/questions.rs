@@ -107,7 +107,7 @@ impl MetadataMachine {
             && self.topics_in_use().next().is_some();
         self.channel_mut(id).in_part = in_part;
         self.last_asked_any = Some(now);
-        self.spread = self.next_random();
+        self.spread = self.random.draw();
         if !in_part {
             self.refresh_wanted = false;
             self.last_asked = Some(now);

@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 use super::{
     Moment, PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions, murmur2,
 };
+use crate::engine::random;
 
 /// Threads that stick to partitions of their own; further ones share. A power of two.
 const SLOTS: usize = 64;
@@ -222,12 +223,9 @@ fn choose(slot: &Slot, partitions: Partitions<'_>, last: u32, moment: Option<Mom
     chosen
 }
 
-/// A number below `range`, from the slot's own xorshift generator.
+/// A number below `range`, from the slot's own generator.
 fn draw(slot: &Slot, range: u32) -> u32 {
-    let mut state = slot.random.load(Relaxed);
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
+    let state = random::step(slot.random.load(Relaxed));
     slot.random.store(state, Relaxed);
     // The upper half scaled down: no division, and no bias that would matter.
     (((state >> 32) * u64::from(range)) >> 32) as u32

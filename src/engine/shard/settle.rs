@@ -211,7 +211,7 @@ impl Shard {
 
     /// What the user's policy says, which must not stop the loop, in nanoseconds.
     pub(super) fn retry_backoff(&mut self, waits: u32) -> u64 {
-        let random = self.next_random();
+        let random = self.random.draw();
         let inside = user_code::enter();
         let asked = user_code::call(|| self.retry_policy.backoff(waits, random));
         drop(inside);
@@ -294,7 +294,7 @@ impl Shard {
 
     /// A connection is gone: everything in flight on it settles here.
     pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &str) {
-        let random = self.next_random();
+        let random = self.random.draw();
         let broker = &mut self.brokers[index];
         // A broker that breaks off the handshake is not idle: it may be another than it should.
         let was_idle = broker

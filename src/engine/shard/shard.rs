@@ -20,6 +20,7 @@ use crate::engine::connection::{Connection, ConnectionConfig, Incoming, Request}
 use crate::engine::policy::RetryPolicy;
 use crate::engine::protocol::compression::{Compression, Compressor};
 use crate::engine::protocol::{ApiKey, BrokerId, ProducerIdentity, VERSION_FIVE_REMEMBERED_MIN};
+use crate::engine::random::Random;
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
@@ -232,7 +233,7 @@ pub struct Shard {
     pub(super) actions: VecDeque<Action>,
     pub(super) wakes: WakeList,
     pub(super) settled: Vec<Request>,
-    pub(super) random: u64,
+    pub(super) random: Random,
     /// Requests made so far.
     pub(super) requests: u64,
     /// The time of the last turn.
@@ -266,7 +267,7 @@ impl Shard {
             actions: VecDeque::new(),
             wakes: WakeList::default(),
             settled: Vec::new(),
-            random: parts.random | 1,
+            random: Random::new(parts.random),
             requests: 0,
             now: 0,
             expiry_warned_at: None,
@@ -584,13 +585,6 @@ impl Shard {
             return None;
         }
         broker.connection()
-    }
-
-    pub(super) fn next_random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
     }
 }
 
