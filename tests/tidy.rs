@@ -216,6 +216,13 @@ fn modules_say_what_they_are_for() {
     check(rules::module_docs);
 }
 
+/// In the sources without their tests: what only tests need belongs to `[dev-dependencies]`.
+#[test]
+fn every_dependency_is_used() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("it is readable");
+    assert_eq!(rules::unused_dependencies(&manifest, &sources()), Vec::<String>::new());
+}
+
 #[test]
 fn the_top_level_holds_nothing_else() {
     let listed = Command::new("git").arg("ls-files").current_dir(root()).output();

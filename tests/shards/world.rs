@@ -373,7 +373,8 @@ impl World {
         let keys: Vec<_> = self.wires.keys().filter(|key| key.0 == index).copied().collect();
         for key in keys {
             while let Some(wire) = self.wires.get_mut(&key)
-                && let Some((_, mut bytes)) = wire.outbound.pop_front_if(|(at, _)| *at <= now)
+                && wire.outbound.front().is_some_and(|(at, _)| *at <= now)
+                && let Some((_, mut bytes)) = wire.outbound.pop_front()
             {
                 wire.unanswered.pop_front();
                 let token = Token { broker: key.1, generation: key.2 };

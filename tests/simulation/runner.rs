@@ -178,7 +178,10 @@ fn run_seed(seed: u64, bug: Option<Bug>, trace: bool) -> Option<String> {
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        let text = info.payload_as_str().unwrap_or("a panic without words");
+        let text = match info.payload().downcast_ref::<&str>() {
+            Some(text) => text,
+            None => info.payload().downcast_ref::<String>().map_or("a panic without words", |s| s),
+        };
         PROBLEM.set(Some(format!("{text} ({place})")));
     }));
 }

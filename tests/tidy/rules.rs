@@ -194,3 +194,18 @@ pub(crate) fn top_level(listed: &str) -> Vec<String> {
     let foreign = |entry: &&str| !entry.starts_with('.') && !TOP_LEVEL.contains(entry);
     entries.into_iter().filter(foreign).map(str::to_owned).collect()
 }
+
+/// The crates of the manifest's `[dependencies]` that no source below `src` names.
+pub(crate) fn unused_dependencies(manifest: &str, sources: &[Source]) -> Vec<String> {
+    let section = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    let entries = section.take_while(|line| !line.starts_with('['));
+    let names = entries.filter_map(|line| Some(line.split_once('=')?.0.trim()));
+    let names: Vec<&str> = names.filter(|name| !name.starts_with('#')).collect();
+    assert!(!names.is_empty(), "the manifest has no dependencies, or this does not read it");
+    let unused = |name: &&str| {
+        let path = format!("{} : :", name.replace('-', "_"));
+        let mut ours = sources.iter().filter(|source| source.path.starts_with("src/"));
+        ours.all(|source| source.find(&path).is_empty())
+    };
+    names.into_iter().filter(unused).map(str::to_owned).collect()
+}

@@ -178,3 +178,14 @@ fn leftovers_docs_and_strangers_fire() {
     let listed = "Cargo.toml\nsrc/lib.rs\n.ci/run\nnotes/plan.md\nscratch.rs\n";
     assert_eq!(rules::top_level(listed), ["notes", "scratch.rs"]);
 }
+
+#[test]
+fn a_dependency_that_only_tests_or_comments_name_is_unused() {
+    let manifest = "[dependencies]\na-b = \"1\"\nc = { version = \"1\" }\n\n[features]\nd = []\n";
+    let unused =
+        |path: &str, raw: &str| rules::unused_dependencies(manifest, &[Source::new(path, raw)]);
+    assert_eq!(unused("src/x.rs", "use a_b::X; fn f() { c::g() }"), [""; 0]);
+    assert_eq!(unused("src/x.rs", "use a_b::X; // c::g"), ["c"]);
+    assert_eq!(unused("src/x.rs", "use c::X; #[cfg(test)] mod tests { use a_b::X; }"), ["a-b"]);
+    assert_eq!(unused("tests/x.rs", "use a_b::X; use c::X;"), ["a-b", "c"]);
+}

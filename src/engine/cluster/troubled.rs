@@ -85,9 +85,15 @@ impl TroubledTopics {
 
     /// Topics whose lacking partitions are not waited for any longer.
     pub(super) fn poll_lacking(&mut self, now: u64, config: &MetadataConfig) -> Vec<Arc<str>> {
-        let due = |since: u64| since.saturating_add(config.topic_unknown_max) <= now;
-        let due = self.lacking.extract_if(.., |_, since| due(*since));
-        due.map(|(name, _)| name).collect()
+        let mut due = Vec::new();
+        self.lacking.retain(|name, since| {
+            let waits = since.saturating_add(config.topic_unknown_max) > now;
+            if !waits {
+                due.push(name.clone());
+            }
+            waits
+        });
+        due
     }
 
     /// When [`TroubledTopics::poll_lacking`] has something to say next.

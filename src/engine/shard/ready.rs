@@ -136,8 +136,10 @@ impl Shard {
         let mut left = LINGER_ENDS_MAX;
         for index in 0..self.brokers.capacity() {
             while let Some(broker) = self.brokers.get_mut(index)
-                && let Some((due, id)) = broker.lingering.pop_front_if(|(due, _)| *due <= now)
+                && let Some(&(due, id)) = broker.lingering.front()
+                && due <= now
             {
+                broker.lingering.pop_front();
                 self.end_linger(now, due, id);
                 left -= 1;
                 if left == 0 {
