@@ -56,8 +56,8 @@ fn mark_own_thread() {
     OWN_THREAD.set(true);
 }
 
-/// Whether the calling thread must not wait: it is one of tidegate's own, or a sender's that holds
-/// a stash's lock while it runs a partitioner.
+/// Whether the calling thread must not wait for records: it is one of tidegate's own, or it is
+/// inside a partitioner that places stashed records, which would wait for itself.
 pub fn is_own_thread() -> bool {
     OWN_THREAD.try_with(Cell::get).unwrap_or(false) || crate::batch::is_placing()
 }
