@@ -120,8 +120,8 @@ pub(super) struct SecondOpinion {
     not_before: u64,
     /// When the second, if it has not answered, makes room for a third.
     gives_up_at: u64,
-    /// Answers of the present connection to somebody in trouble, that were of no help to them, since
-    /// the last one that was.
+    /// Answers of the present connection to questions of lanes in trouble that helped none of them,
+    /// in a row.
     fruitless: u32,
     fruitless_max: u32,
 }

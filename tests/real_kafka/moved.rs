@@ -101,7 +101,7 @@ pub fn f44_metadata_broker_stopped(kafka: &Kafka) {
     end(&producer, &cluster);
 }
 
-/// The broker that metadata is asked of is cut off from the controller: it answers, with the picture
+/// The broker that metadata is asked of is cut off from the controller: it answers with the picture
 /// that it had, and so names a leader that is dead.
 pub fn f44_metadata_broker_isolated(kafka: &Kafka) {
     const ISOLATED: i32 = 3;
