@@ -58,8 +58,7 @@ pub struct Appended {
 
 /// One partition as a producer's senders see it.
 ///
-/// Two locks, always in this order: `open` (encoding) and `fifo` (pointer moves only). No user code
-/// runs and nobody waits for room under either.
+/// It has two locks, `open` and `fifo`: the manual's page `architecture` has the order of locks.
 pub struct Lane {
     /// Names the lane in queues.
     pub id: LaneId,
