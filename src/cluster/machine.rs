@@ -48,7 +48,7 @@ pub struct MetadataConfig {
 pub enum MetadataQuery {
     /// Metadata.
     Metadata(TopicQuestion),
-    /// A producer id; the old one, if its epochs are used up.
+    /// A new producer id.
     InitProducerId,
 }
 
