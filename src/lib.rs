@@ -87,50 +87,22 @@
 //!
 //! # From `send` to the acknowledgement
 //!
-//! The way of a record through the source, in the order of reading. Some words first. A *lane* is
-//! one partition as a producer sees it: its half for senders is called `Lane`, its half for the
-//! event loop `LaneHalf`. A *shard* is one producer's state on one event loop; the loop itself is a
-//! thread that may drive shards of several producers. A *segment* is a piece of the pool: 4, 16 or
-//! 64 KiB that records are encoded into and sockets are written from. An *account* is what a
-//! segment is charged to: one for each broker, whose sum is its level. A *view* is what the shards
-//! are shown of the cluster: who leads which partition, and where that broker is.
+//! 1. [`Topic::send`] asks the [`Partitioner`] for a partition. If that partition's broker is over
+//!    its watermark, or the pool is empty, the [`BackoffStrategy`] decides.
+//! 2. The calling thread encodes the record into the partition's open batch, in buffer memory, and
+//!    returns the [`Delivery`]. While the topic's partitions are not known the record is kept as it
+//!    is instead, and a thread of the producer moves it into its batch once they are.
+//! 3. A batch goes when it is full, or part-filled when the broker's connection has little to do
+//!    and the batch has waited for `linger`. The event loop puts such batches of many partitions
+//!    into one request and writes it to the socket straight from buffer memory.
+//! 4. The broker's answer says for each batch whether it is written, to be sent again, or refused.
+//! 5. The loop resolves the deliveries of a batch together, its memory returns to the pool, and the
+//!    loop calls the wakers of the tasks that await them.
 //!
-//! 1. `src/producer/topic.rs`: [`Topic::send`] calls `send_parts`, which asks the [`Partitioner`]
-//!    for a partition and finds its lane. If its broker is over its watermark (the account is not
-//!    writable), `src/producer/admission.rs` asks the strategy.
-//! 2. `src/engine/batch/stash.rs`: while the topic's partitions are not known, the record waits in
-//!    the topic's stash instead. Once they are, `drain_stash` (`src/engine/batch/drain.rs`) asks
-//!    the partitioner and does step 3, on the service thread (`src/io/service.rs`) or on that of
-//!    the next sender.
-//! 3. `src/engine/batch/lane.rs`, `src/engine/batch/open.rs`: `Lane::append` encodes the record,
-//!    once and under the lane's lock, into the lane's open batch, which lies in segments
-//!    (`src/engine/buffer/`). The first record of a batch is refused at first, with `NeedRoom`, as
-//!    is each for which the batch's segments are too short: `send_with_room` then gets segments
-//!    from the pool with `take_room`, and appends again. The sender gets a handle of the batch's
-//!    completion cell (`src/engine/sync/cell.rs`); that is the [`Delivery`].
-//! 4. `src/engine/shard/port.rs`: `append` says whether the loop must hear of it, which is so for
-//!    the first record of a batch and for a full batch. Then `topic.rs` calls `PortTable::post`,
-//!    which puts the lane's id into the queue of the shard that owns it and wakes the loop if it
-//!    sleeps. No record ever crosses a queue.
-//! 5. `src/io/event_loop.rs`: the loop's turn. `EventLoop::drive` takes posted ids and hands them
-//!    to the shard; the doc of `Shard` (`src/engine/shard/shard.rs`) lists the calls that follow.
-//! 6. `src/engine/shard/ready.rs`: `examine` puts the lane into a queue of its leader's connection,
-//!    or sets a timer for its linger. At the turn's end `pump` (`src/engine/shard/pack.rs`) calls
-//!    `send_request` for as long as there is something to send: `take_full` and `take_part_filled`
-//!    take a batch of each queued lane, which `LaneHalf::drain` (`src/engine/batch/half.rs`)
-//!    numbers, into a Produce request, and `EventLoop::write` writes that to the socket straight
-//!    from the segments.
-//! 7. `src/engine/connection/connection.rs`: `poll_response` matches a response to its request, and
-//!    `handle_produce` (`src/engine/shard/settle.rs`) says what it means for each batch: written,
-//!    to be sent again, or failed.
-//! 8. `LaneHalf::settle_acked` (`src/engine/batch/half.rs`) resolves the batch's cell, once for all
-//!    its records; its segments return to the pool. At the end of its turn the loop calls the
-//!    wakers of whoever awaits a delivery.
+//! Meanwhile a thread and a connection of its own follow the leaders of partitions.
 //!
-//! Meanwhile `src/io/metadata_loop.rs`, on a thread and a connection of its own, follows the
-//! leaders of partitions and publishes them to the shards. Each folder's `mod.rs` opens with what
-//! it is for, what feeds it and what it feeds. [`manual`] has the rest: architecture, invariants,
-//! memory.
+//! [`manual::architecture`] tells the same with the names of the source: the threads and their
+//! queues, the way of a record, the life of a batch. [`manual::memory`] says what all of it costs.
 //!
 //! # Extending
 //!

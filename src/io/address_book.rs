@@ -63,11 +63,11 @@ pub(super) enum Gate {
         /// See above.
         timeout: u64,
     },
-    /// Somebody else found it wanting just now, or is trying it: what is known is enough.
+    /// No: another connection of the producer's has just failed there, or is trying.
     Shut {
         /// What was wrong the last time.
         problem: Arc<str>,
-        /// When to ask again: spread over what the waits of others are spread over.
+        /// When to ask again, spread as the waits of other clients are.
         until: u64,
     },
 }

@@ -1,13 +1,8 @@
-//! The thread that drives one shard per producer.
+//! The thread that drives one shard of each producer that has brokers on it.
 //!
 //! A turn ([`EventLoop::turn`]): read the clock; receive from the sockets that the last poll named;
-//! take messages to the loop; drive each shard; poll, asleep if there is nothing to do.
-//!
-//! Driving a shard ([`EventLoop::drive`]): hand it control messages and posted lanes (bounded), and
-//! let it time out; then [`Shard::finish_turn`] packs requests and [`EventLoop::transmit`] writes
-//! what its connections hold (`Shard::poll_transmit` names them, `Shard::slices` lends the bytes),
-//! in turns until nothing more goes; then do what the shard asks for ([`EventLoop::act`]), and wake
-//! whoever waits for a delivery.
+//! take messages to the loop; go on with connections in the making; drive each shard; poll, asleep
+//! if there is nothing to do. The doc of [`Shard`] lists the calls that [`EventLoop::drive`] makes.
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,8 +64,8 @@ impl Ended {
     }
 }
 
-/// Ends a seat when its shard was dropped, also when the loop unwinds or never took it: what is
-/// still sent there fails, whoever flushes looks again, and [`Ended`] is set.
+/// Ends a seat when its shard was dropped, even if the loop unwinds or never took the seat: what is
+/// still sent to the shard is dropped, flushes look again, and [`Ended`] is set.
 struct EndOnDrop {
     port: Arc<ShardPort>,
     accumulator: Arc<RecordAccumulator>,
@@ -87,7 +82,7 @@ impl Drop for EndOnDrop {
 
 /// A message to the thread itself, not to one of its shards.
 pub(super) enum LoopMessage {
-    /// Dropped instead of taken, it ends the shard.
+    /// A new shard. If the message is dropped instead of taken, the shard ends.
     Add(Box<Seat>),
     Resolved {
         seat: usize,
@@ -99,8 +94,8 @@ pub(super) enum LoopMessage {
     Stop,
 }
 
-/// Wakes a poll. Topics and producers that are kept after close still hold it: its descriptor goes
-/// with the loop, not with them.
+/// Wakes a poll. Topics and producers that an application keeps after close still hold it, so the
+/// loop takes the descriptor along when it ends.
 pub(super) struct PollWaker(RwLock<Option<mio::Waker>>);
 
 impl PollWaker {
@@ -109,7 +104,7 @@ impl PollWaker {
         Ok(PollWaker(RwLock::new(Some(waker))))
     }
 
-    /// The loop has ended: there is nobody to wake any more.
+    /// The loop has ended: closes the descriptor.
     pub(super) fn close(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -130,7 +125,7 @@ pub(super) struct LoopShared {
     pub inbox: SegQueue<LoopMessage>,
     pub bell: Arc<Doorbell>,
     pub waker: Arc<PollWaker>,
-    /// Nobody takes messages any more.
+    /// The loop has ended and takes no messages any more.
     ended: AtomicBool,
 }
 
@@ -140,7 +135,7 @@ impl LoopShared {
         Arc::new(LoopShared { inbox, bell, waker, ended })
     }
 
-    /// Once the loop has ended the message is dropped, and so a shard ends.
+    /// Once the loop has ended the message is dropped, which ends a shard that it holds.
     pub(super) fn send(&self, message: LoopMessage) {
         self.inbox.push(message);
         // Either this sees the flag, or `end` sees the message.
@@ -152,7 +147,7 @@ impl LoopShared {
         }
     }
 
-    /// By the loop, as its last word: drops what was sent to it, now and from now on.
+    /// By the loop, at its end: drops the messages that were sent to it, now and from now on.
     fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -212,7 +207,7 @@ pub(super) struct EventLoop {
     sockets: Slab<SocketEntry>,
     next_serial: u64,
     sleep_watch: SleepWatch,
-    /// The last poll may have lasted.
+    /// The last poll may have waited: the machine may have been asleep meanwhile.
     slept: bool,
     tokens: Vec<Token>,
     stopped: bool,
@@ -274,7 +269,8 @@ impl EventLoop {
         self.wait(events, more, now, next);
     }
 
-    /// Before anything is received: that would count as a sign of life.
+    /// Tells shards that the machine was asleep. Before anything is received: bytes would make a
+    /// connection look active that was idle for the whole sleep.
     fn check_suspended(&mut self, now: u64) {
         let span = if self.slept { self.sleep_watch.look() } else { 0 };
         if span > 0 {
@@ -312,7 +308,8 @@ impl EventLoop {
             if !self.transmit(now, key) {
                 break;
             }
-            // A socket that took all of it gives no sign that it takes more.
+            // After the last round, take another turn without waiting: a socket that took all
+            // bytes gives no event when it takes more.
             more |= round == ROUNDS_MAX;
         }
         while let Some(action) = self.seats[key].shard.poll_action() {
@@ -362,14 +359,14 @@ impl EventLoop {
                 Ok(None) => return any,
                 Ok(Some(bytes)) => {
                     any = true;
-                    // The kernel's buffer is full: an event tells when it is not.
+                    // Short: the kernel's buffer is full, and an event tells when it has room.
                     socket.writable = bytes == offered;
                     seat.shard.handle_written(now, token, bytes);
                 }
                 Err(error) => {
                     self.lose(now, key, token, &error.to_string());
-                    // What was in flight has settled: lanes that waited for that may have something
-                    // to send on other connections.
+                    // The loss has settled attempts, and their lanes may have something to send on
+                    // other connections.
                     return true;
                 }
             }
@@ -421,7 +418,7 @@ impl EventLoop {
         self.progressed(now, index, progress);
     }
 
-    /// Does what is due of a connection in the making.
+    /// Goes on with a connection in the making, as far as it is due.
     fn advance(&mut self, now: u64, index: usize) {
         let (socket, registry) = (&mut self.sockets[index].socket, self.poll.registry());
         let progress = socket.advance(registry, mio::Token(index), now);
@@ -456,8 +453,8 @@ impl EventLoop {
         }
     }
 
-    /// Reads what is there. With `ended` the event told of the stream's end as well, which no other
-    /// event will tell of: a short read may have its last bytes.
+    /// Reads what is there. With `ended` the event told of the stream's end as well. No other event
+    /// will, so reading goes on after a short read until the end is met.
     fn read(&mut self, now: u64, index: usize, ended: bool) {
         for _ in 0..READS_MAX {
             let Some(entry) = self.sockets.get_mut(index) else { return };
@@ -477,7 +474,7 @@ impl EventLoop {
                     if !entry.socket.is_ready() && seat.shard.is_ready(token) {
                         entry.socket.handle_ready(now);
                     }
-                    // Close what the shard gave up before it is read again.
+                    // Close a connection that the shard gave up, before this reads from it again.
                     while let Some(action) = self.seats[key].shard.poll_action() {
                         self.act(now, key, action);
                     }
@@ -499,7 +496,7 @@ impl EventLoop {
         }
     }
 
-    /// Nobody gave the connection up; it is gone.
+    /// A connection is gone without the shard having given it up: tells the shard.
     fn lose(&mut self, now: u64, key: usize, token: Token, problem: &str) {
         let problem = self.forget_socket(now, key, token, problem);
         self.seats[key].shard.handle_down(now, token, &problem);
@@ -516,7 +513,8 @@ impl EventLoop {
         problem
     }
 
-    /// Goes on with connections in the making. Before the shards have their turn: they hear of it.
+    /// Goes on with connections in the making. Before the shards are driven, so that they send on
+    /// new connections in the same turn.
     fn check_setup_deadlines(&mut self, now: u64) {
         for index in 0..self.sockets.capacity() {
             if self.sockets.get(index).is_some_and(|entry| entry.socket.deadline() <= now) {
@@ -561,7 +559,7 @@ impl EventLoop {
             self.shared.bell.prepare_to_sleep();
             let news = !self.shared.inbox.is_empty()
                 || self.seats.iter().any(|(_, seat)| seat.port.has_news())
-                // Who waits for memory rings, and leaves nothing in a queue.
+                // A sender that waits for memory rings, and leaves nothing in a queue.
                 || self.seats.iter().any(|(_, seat)| seat.shard.is_under_pressure());
             if news {
                 timeout = Some(Duration::ZERO);

@@ -14,8 +14,8 @@ use crate::engine::sync::{Doorbell, Generation};
 use crate::logging as log;
 use crate::user_code::Whereabouts;
 
-/// Whoever drops the last handle of event loops waits so long for one that is stuck in code of the
-/// application's.
+/// A thread that drops the last handle of an event loop waits so long for a loop that is stuck in
+/// code of the application's.
 const LEFT_ALONE_AFTER: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +100,9 @@ impl EventLoops {
         }
     }
 
-    /// A place for a shard of a producer, whose other shards are on `own`: on another loop than
-    /// those, the one with the least on it. That is one that is not running, if there may be more.
+    /// A place for a shard of a producer whose other shards are on the loops `own`. It is on
+    /// another loop: one that has nothing on it, else a new one if there may be more, else the one
+    /// with the least on it.
     pub(super) fn place(&self, own: &[Arc<LoopHandle>]) -> io::Result<Place> {
         let mut loops = self.0.loops.get().lock().unwrap_or_else(PoisonError::into_inner);
         let is_own = |handle: &Arc<LoopHandle>| own.iter().any(|own| Arc::ptr_eq(own, handle));
@@ -175,7 +176,7 @@ impl LoopHandle {
         drop(self.take_thread());
     }
 
-    /// Whether it panicked, or was left behind: it is no place for anybody.
+    /// Whether it panicked or was left behind, so that no shard may be placed on it.
     fn is_gone(&self) -> bool {
         let left_behind = || self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_none();
         self.shared.has_ended() || left_behind()

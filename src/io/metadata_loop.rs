@@ -235,7 +235,8 @@ impl MetadataLoop {
         if let Some(id) = self.machine.wants_rebootstrap() {
             self.lose(id, now, "the broker asks to go back to the bootstrap servers");
         }
-        // Not before anything that came meanwhile: its topic counts as asked about from here on.
+        // Read the clock again. A question must not be dated before the records that it is asked
+        // for: its answer would be taken for older than they are, and asked for once more.
         let now = self.clock.now();
         while let Some(id) = self.machine.poll_close(now) {
             self.close(id);
@@ -282,7 +283,7 @@ impl MetadataLoop {
             Message::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
             Message::Resolved { attempt, result } => {
                 let is_it = |id: &ChannelId| self.links[id.index()].attempt == attempt;
-                // One that was given up meanwhile is nobody's.
+                // No link has the number of an attempt that was given up meanwhile.
                 if let Some(id) = ChannelId::ALL.into_iter().find(is_it) {
                     self.handle_resolved(id, now, result);
                 }
@@ -310,7 +311,7 @@ impl MetadataLoop {
         self.progressed(id, now, progress);
     }
 
-    /// Does what is due of a connection in the making.
+    /// Goes on with a connection in the making, as far as it is due.
     fn advance(&mut self, id: ChannelId, now: u64) {
         let Some(socket) = &mut self.links[id.index()].socket else { return };
         let progress = socket.advance(self.poll.registry(), token_of(id), now);

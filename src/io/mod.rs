@@ -1,17 +1,19 @@
 //! Layer 5: the thin drivers. The only place that opens sockets, reads clocks and spawns threads.
 //!
+//! The manual's page `architecture` shows the threads and the queues between them.
+//!
 //! * `event_loop`: the thread that drives one shard per producer: poll, read, write.
-//! * [`EventLoops`]: which threads there are, and where they are pinned.
+//! * [`EventLoops`], `pinning`: which of these threads there are, and which cores they run on.
 //! * `metadata_loop`: the metadata machine's thread and its connections, two at most.
 //! * `metadata_mailbox`: how other threads reach it.
-//! * `warnings`: which warnings are news.
-//! * `shard_host`: starts shards on event loops.
+//! * `warnings`: which of its warnings are news.
+//! * `shard_host`: starts shards on event loops, for the metadata loop.
 //! * `service`: the thread that empties stashes once their topic is known.
+//! * `partition_workers`: threads that empty those whose partitioner is the application's own.
 //! * `resolver`, `names`: the threads that look names up, and who waits for which name.
 //! * `dial`, `address_book`, `socket`: one attempt to connect; what is known of addresses; its
 //!   sockets.
-//! * `partition_workers`: threads that ask the application's partitioners for it.
-//! * `threads`: a thread of the producer's own.
+//! * `threads`: starting the producer's threads, and waiting for their end.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
 //! * `sys_fork`: what a fork's child needs.
 
@@ -56,8 +58,8 @@ fn mark_own_thread() {
     OWN_THREAD.set(true);
 }
 
-/// Whether the calling thread must not wait: it is one of tidegate's own, or a sender's that holds
-/// a stash's lock while it runs a partitioner.
+/// Whether the calling thread must not wait for records: it is one of tidegate's own, or it is
+/// inside a partitioner that places stashed records, which would wait for itself.
 pub fn is_own_thread() -> bool {
     OWN_THREAD.try_with(Cell::get).unwrap_or(false) || crate::engine::batch::is_placing()
 }

@@ -1,5 +1,6 @@
 //! Which names are being looked up, who waits for the answers, and what the last good ones were.
-//! Pure: the resolver's threads ask and answer, and whoever waits keeps his own deadline.
+//! Pure: the resolver's threads ask and answer, and each connection that waits keeps a deadline of
+//! its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

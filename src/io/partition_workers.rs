@@ -11,8 +11,9 @@ use super::threads::{OwnThread, Watch};
 use crate::engine::batch::Drained;
 use crate::logging as log;
 
-/// Topics whose partitioners never return, at the most, before others with an own partitioner wait
-/// for them. A thread costs a stack; more than a few stuck partitioners are one partitioner.
+/// Threads of one producer, at the most. Once so many partitioners never return, other topics with
+/// partitioners of the application's wait too. A thread costs a stack, and more than a few stuck
+/// partitioners are likely to be one partitioner.
 const WORKERS_MAX: usize = 16;
 
 /// The threads, and what they share with the service thread.
@@ -39,7 +40,7 @@ impl Workers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a thread move what is stashed. `Err`: there is none, and none can be had.
+    /// Has a thread move what is stashed. `Err` if there is no thread and none could be started.
     pub(super) fn hand_over(
         self: &Arc<Self>,
         job: Job,
@@ -91,7 +92,8 @@ impl Workers {
         any
     }
 
-    /// By a thread: moves what it is handed. Ends when it should, or when others wait idly too.
+    /// A thread's work: moves the stashes that it is handed. Ends when the producer does, or when
+    /// another thread is idle already: one is enough.
     fn run(&self, parts: &ServiceParts) {
         let own = std::thread::current().id();
         let mut state = self.lock();

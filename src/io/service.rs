@@ -108,7 +108,8 @@ impl ServiceHandle {
     }
 }
 
-/// The wait for a sender that asks the partitioner, or for a thread to ask it with.
+/// How long the service thread waits before it looks again whether another thread has finished
+/// asking the partitioner, or whether a partition worker is free.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A topic whose stash is to be emptied.
@@ -117,7 +118,7 @@ pub(super) struct Job {
     /// Room that the topic's next record waits for.
     waits: Option<(WaitTicket, NeedRoom)>,
     spare: Vec<Segment>,
-    /// A sender asks the user's partitioner: look again soon.
+    /// Another thread was asking the user's partitioner ([`Drained::Elsewhere`]): look again soon.
     elsewhere: bool,
 }
 

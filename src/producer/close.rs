@@ -76,7 +76,8 @@ impl Close {
             shared.accumulator.pool.wake_all();
             progress
         };
-        // This thread may hold the lock of a stash that is to be closed.
+        // A call from inside a partitioner that places stashed records leaves the work to the
+        // closing thread. (The stash is unlocked during such a call, so nothing would hang here.)
         let begun = if is_placing() { None } else { Some(begin()) };
         let setter = outcome.clone();
         let threadless = running.clone();

@@ -86,7 +86,8 @@ impl Flush {
         if !shared.born.is_current() {
             return Flush { progress: nothing(), refused: Some(FlushError::Forked) };
         }
-        // It would look into the stash whose lock this thread holds.
+        // This thread is inside a partitioner that places a stashed record: a flush would wait for
+        // that record.
         if is_placing() {
             return Flush { progress: nothing(), refused: Some(FlushError::OwnThread) };
         }
@@ -96,7 +97,8 @@ impl Flush {
     /// Blocks the calling thread until it is done: at most `delivery_timeout`.
     ///
     /// # Errors
-    /// [`FlushError::OwnThread`] in a waker, where it would wait for ever.
+    /// [`FlushError::OwnThread`] in a waker, and in a partitioner that places records which waited
+    /// for their topic: there it would wait for ever.
     pub fn wait(mut self) -> Result<(), FlushError> {
         let timeout = is_own_thread().then_some(Duration::ZERO);
         let deadline = ThreadDeadline::after(timeout);

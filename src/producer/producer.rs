@@ -174,7 +174,8 @@ impl Producer {
             return Close::refused(CloseError::Forked);
         }
         let mut closing = match self.0.closing.try_lock() {
-            // Whoever holds it may be waiting for the stash that this thread has locked.
+            // Another thread is beginning the close. This one is inside a partitioner that places
+            // stashed records, which must not wait for other threads.
             Err(TryLockError::WouldBlock) if is_placing() => {
                 return Close::refused(CloseError::OwnThread);
             }

@@ -61,11 +61,12 @@ pub struct AskedLeader {
 pub struct BatchState {
     /// Attempts begun, the one in flight included.
     pub attempts: u32,
-    /// Waits between attempts so far. An attempt that went unanswered is followed by none.
+    /// Waits that the retry policy was asked for so far. A lost connection is followed by none.
     pub waits: u32,
     /// It went plain because the loop's scratch was lent: compressed it may be small enough.
     pub uncompressed: bool,
-    /// An attempt was (partly) written and nothing has proved since that the log does not hold it.
+    /// The batch is in doubt: an attempt was written whole, and nothing has proved since that the
+    /// log does not hold it.
     pub unanswered: bool,
     /// The connection that its present or last attempt went over.
     pub connection: u32,
@@ -102,7 +103,8 @@ pub struct Batch {
     pub(super) codec: Codec,
     producer: ProducerIdentity,
     pub(super) base_sequence: i32,
-    /// Set once the batch could not be sent as one. What is above is about its present piece then.
+    /// Set once the batch could not be sent as one. The fields above then describe its present
+    /// piece.
     pub(super) pieces: Option<Box<Pieces>>,
     /// Attempts and their outcomes.
     pub state: BatchState,
@@ -221,7 +223,7 @@ impl Batch {
         cell.issue(timestamp)
     }
 
-    /// Number of links.
+    /// Its memory, in the order of the bytes.
     pub fn links(&self) -> &[Link] {
         &self.links
     }
@@ -315,13 +317,15 @@ impl Batch {
         header.write(out, crc);
     }
 
-    /// What stands in memory that somebody else uses: only a planted bug does that.
+    /// Overwrites its bytes, as another batch would that was given its memory too early. Only a
+    /// planted bug does that.
     #[cfg(feature = "internals")]
     pub fn overwrite(&mut self) {
         self.links.iter_mut().for_each(|link| link.bytes_mut().fill(0xee));
     }
 
-    /// Has it compressed before it is sent again: a broker refused it, plain, for its length.
+    /// Has the batch compressed before it is sent again: a broker refused it for its length when it
+    /// went uncompressed.
     pub fn compress_again(&mut self) {
         self.records_crc = None;
     }
@@ -378,7 +382,7 @@ impl Batch {
         self.records_crc = None;
     }
 
-    /// Whether an expiry now would leave it open whether the log holds these records.
+    /// What a failure of the batch says now: `Unknown` while it is in doubt.
     pub fn certainty(&self) -> Certainty {
         if self.state.unanswered { Certainty::Unknown } else { Certainty::NotWritten }
     }

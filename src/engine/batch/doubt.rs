@@ -161,9 +161,9 @@ impl LaneHalf {
         if open.is_some() {
             return open;
         }
-        // The leader has none of them. But what failed in doubt may still arrive from a connection
-        // that was given up, and what stood behind it there with it. And a batch that was split
-        // may be in the log as a whole, which its pieces are not recognised as.
+        // The leader has none of them. But a batch that failed in doubt may still arrive from a
+        // connection that was given up, and these batches behind it. And a batch that was split may
+        // be in the log as a whole: the leader does not recognise its pieces as that.
         let is_split = self.retries.iter().any(|batch| batch.was_split_in_doubt());
         if self.failed_in_doubt || is_split || planted!(OutOfOrderNeverProves) {
             return self.retries.iter().position(|batch| batch.state.unanswered);
@@ -182,7 +182,8 @@ impl LaneHalf {
         offset: Option<i64>,
         wakes: &mut WakeList,
     ) {
-        // What an earlier topic of the same name answers says nothing of the present one.
+        // The answer may be that of an earlier topic of the same name, whose offsets say nothing of
+        // the present one.
         if batch.is_numbered()
             && batch.producer() == self.sequencer.identity()
             && !self.asked_earlier_topic

@@ -1,8 +1,11 @@
 //! Moving stashed records into their lanes, once their topic is known.
 //!
-//! The stash is unlocked while the user's partitioner is asked: one that takes its time holds up
-//! nobody but the records behind it. Who is asking is noted in the stash, so that order is kept.
-//! What would wait for ever in a partitioner that is asked here looks at [`is_placing`].
+//! The stash is unlocked while the user's partitioner is asked, so a slow partitioner holds up only
+//! the records behind. `Stash::asking` is set meanwhile, and every other thread that comes to move
+//! records returns with [`Drained::Elsewhere`]: two movers would change the records' order.
+//!
+//! A partitioner that is asked here and waits for a record of the stash would wait for ever. So
+//! calls that wait look at [`is_placing`] and return an error.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ pub enum Drained {
     More,
     /// The next record needs this room, charged to this account.
     NoRoom(AccountId, NeedRoom),
-    /// Another thread asks the partitioner where the next record goes.
+    /// Another thread is asking the partitioner where the next record goes: nothing was moved.
     Elsewhere,
 }
 
@@ -34,11 +37,11 @@ thread_local! {
     static PLACING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread runs a partitioner that places stashed records. It must not wait for
-/// anything that waits for these records.
+/// Whether the calling thread runs a partitioner that places stashed records. Such a thread must
+/// wait for nothing that needs these records to move.
 pub fn is_placing() -> bool {
-    // Also asked in destructors of other thread-locals. Where the system's thread-locals are keys
-    // this one may be gone then, and nothing is being placed.
+    // Destructors of other thread-locals ask too. Where the system implements thread-locals with
+    // keys, this one may be destroyed before them; no record is being placed then.
     PLACING.try_with(Cell::get).unwrap_or(false)
 }
 
@@ -84,7 +87,7 @@ enum Moved {
 
 /// What the user's partitioner is called for.
 enum Question {
-    /// Where a record goes; `partition` is still to be filled in.
+    /// Where a record goes. Its `partition` is filled in with the answer.
     Place(Waiting),
     /// A record of this length was appended to this partition.
     Tell(u32, usize),
@@ -134,7 +137,8 @@ pub fn drain_stash(
                 if left == 0 && !stash.is_empty() {
                     return Drained::More;
                 }
-                // The next run may need the memory of this one; whoever waits for it is woken.
+                // Return this run's memory before the next run moves, which may need it. Returning
+                // calls wakers of tasks that wait for room, so the stash is unlocked.
                 drop(stash);
                 mover.released.clear();
                 stash = topic.lock_stash();
@@ -158,7 +162,8 @@ pub fn drain_stash(
                 let answer = mover.ask(&question);
                 stash = topic.lock_stash();
                 stash.asking = false;
-                // While it took its time the run may have expired, or been failed by a close.
+                // While the partitioner ran, the run may have expired, or a close may have failed
+                // it. Then the answer is for a record that no longer waits.
                 if stash.drainings_failed == failed_before
                     && let Some(mut draining) = stash.take_draining()
                 {

@@ -81,7 +81,7 @@ pub struct FailedRecords {
     /// the log, too.
     pub unread: u64,
     /// Those that may be in the log of their partition nevertheless
-    /// ([`Certainty::Unknown`](crate::Certainty::Unknown)).
+    /// ([`Certainty::Unknown`]).
     pub maybe_written: u64,
     /// Not acknowledged within `delivery_timeout`.
     pub timed_out: u64,

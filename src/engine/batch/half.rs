@@ -53,39 +53,39 @@ pub struct LaneHalf {
     pub lane: Arc<Lane>,
     /// Who leads the partition; `None` while nobody does.
     pub leader: Option<Leader>,
-    /// The generation of the view that it last went by. An older one changes nothing: a half can
-    /// reach its new shard before the view it moved by.
+    /// The generation of the last view that it followed. An older view changes nothing: a half can
+    /// reach its new shard before the view by which it moves.
     pub seen: u64,
     /// The shard that it will be sent to once nothing is in flight.
     pub moving_to: Option<ShardId>,
     /// Nothing is drained before this time, after an error of the partition itself.
     pub backoff_until: u64,
-    /// Its own partition answered the last attempt with an error, after it had waited for its
-    /// followers: it shares requests with others of its kind only.
+    /// The leader answered the last attempt with an error after it had waited for followers. It may
+    /// wait again, so the lane shares requests with suspect lanes only and holds up no others.
     pub suspect: bool,
     /// Batches to be sent again before any new one, ordered by their number.
     pub(super) retries: VecDeque<Box<Batch>>,
     pub(super) in_flight: u32,
-    /// What is in flight was sent to an earlier leader: nothing goes to the present one before all
-    /// of it has settled.
+    /// The attempts in flight went to an earlier leader. Nothing goes to the present one before
+    /// they have settled: a later batch would be appended before one that must be sent again.
     pub(super) settling: bool,
-    /// What is in flight is sent again. A broker remembers five batches: were new ones sent beside
-    /// it, it could be among them no longer when it must be asked for once more.
+    /// The attempt in flight is a retry. A broker recognises duplicates only among a producer's
+    /// last five batches, so nothing new is pipelined beside a batch that may be asked for again.
     retrying: bool,
-    /// Until the first success at a new leader only one batch is in flight: a broker takes any
-    /// first sequence of a producer id that it does not know.
+    /// No attempt has succeeded at the present leader, so only one batch is in flight: a broker
+    /// takes any first sequence of a producer id that it does not know, and so the second batch.
     pub(super) proving_leader: bool,
     /// When an attempt last succeeded, in nanoseconds, monotonic.
     pub(super) succeeded_at: u64,
-    /// A batch of this epoch failed that may be in the log, or may still reach it from a connection
-    /// that was given up: what stands behind it may follow it there.
+    /// A batch of this epoch failed although the log may have it, or may still get it from a
+    /// connection that was given up. Batches behind it may then be appended after it.
     pub(super) failed_in_doubt: bool,
-    /// What is in flight was sent to an earlier topic of the same name.
+    /// The attempts in flight went to an earlier topic of the same name.
     pub(super) asked_earlier_topic: bool,
-    /// What successes have told of the batches before them.
+    /// Which batches later successes have proved to be in the log.
     pub(super) proved: Proved,
-    /// The first batch of this epoch that was refused for good, and certainly is in no log: nothing
-    /// behind it can be appended in this epoch any more.
+    /// The number of the first batch of this epoch that was refused for good and certainly is in no
+    /// log. No log can append a later batch in this epoch.
     pub(super) gap_at: Option<u64>,
     /// Counts the leaders that the lane has had.
     pub(super) leader_ordinal: u32,
@@ -295,7 +295,7 @@ impl LaneHalf {
     fn begin_attempt(&mut self, mut batch: Box<Batch>, connection: u32) -> Box<Batch> {
         batch.state.attempts += 1;
         batch.state.connection = connection;
-        // It is what the answer to this attempt says.
+        // Only the answer to this attempt says so from here on.
         batch.state.out_of_order_at = None;
         self.in_flight += 1;
         self.retrying |= batch.state.attempts > 1 || batch.is_in_pieces();
@@ -309,7 +309,7 @@ impl LaneHalf {
         self.lane.set_epochs_used(self.sequencer.used());
         self.gap_at = None;
         self.failed_in_doubt = false;
-        // Also where the lane must wait for another id first: their numbers are void.
+        // Even if the lane must wait for another producer id: the old numbers are void.
         for batch in &mut self.retries {
             batch.set_number(ProducerIdentity::NONE, -1);
             batch.forget_doubts();
@@ -345,7 +345,7 @@ impl LaneHalf {
         }
     }
 
-    /// What was sent of a batch is resolved: its next piece waits for its turn, if it has any.
+    /// A batch, or its present piece, is resolved: queues the next piece, if there is one.
     pub(super) fn go_on(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
         if batch.next_piece(wakes) {
             if planted!(SplitsOutOfOrder) {
@@ -357,8 +357,8 @@ impl LaneHalf {
         }
     }
 
-    /// An attempt settled without success, and the batch is to be sent again. One that was
-    /// resolved meanwhile, because it expired in flight, ends here.
+    /// An attempt settled without success, and the batch is to be sent again. A batch that expired
+    /// in flight is resolved, and ends here.
     pub fn settle_for_retry(&mut self, batch: Box<Batch>) {
         self.end_attempt();
         if !batch.is_resolved() {
@@ -395,8 +395,8 @@ impl LaneHalf {
         }
     }
 
-    /// An attempt settled: the batch was too large, and is sent again in two parts. That is no
-    /// retry, and the parts together have the batch's sequences.
+    /// An attempt settled: the batch was too large, and is sent again in two parts, which together
+    /// have its sequences. The attempt is not charged against `retries`.
     pub fn settle_too_large(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
         self.end_attempt();
         if batch.is_resolved() {
@@ -445,9 +445,9 @@ impl LaneHalf {
         }
     }
 
-    /// Whether no log will ever take a batch under its present numbers: something before it was
-    /// refused for good. Wherever an attempt of it still turns up, it is out of sequence, and after
-    /// the new epoch has begun it is of an old one.
+    /// Whether no log will ever take a batch under its present numbers, because an earlier batch
+    /// was refused for good. An attempt of it that still reaches a broker is out of sequence there;
+    /// once the new epoch has begun, its epoch is too old as well.
     pub fn is_cut_off(&self, batch: &Batch) -> bool {
         self.gap_at.is_some_and(|gap| gap < batch.number)
     }
@@ -468,8 +468,8 @@ impl LaneHalf {
         self.sequencer.bump_wanted()
     }
 
-    /// Fails a batch that expired in flight, whole: its request still owns it. No new sequence is
-    /// given until the attempts have settled.
+    /// Fails all deliveries of a batch that expired in flight. Its request goes on owning its
+    /// memory, and no new sequence is given until the attempts have settled.
     pub fn fail_in_flight(
         &mut self,
         batch: &mut Batch,
@@ -477,7 +477,7 @@ impl LaneHalf {
         wakes: &mut WakeList,
     ) {
         self.fail(batch, error, wakes);
-        // Whatever is known of earlier attempts: this one may still be carried out.
+        // The broker may still carry this attempt out, whatever is known of earlier ones.
         self.failed_in_doubt |= batch.is_numbered();
         #[cfg(feature = "internals")]
         if planted!(RecyclesAtExpiry) {
@@ -505,8 +505,8 @@ impl LaneHalf {
         }
     }
 
-    /// Fails what waits here and has passed its deadline. The open batch, if it is due, is sealed
-    /// first; a sender that holds it seals it and posts the lane.
+    /// Fails the sealed batches and retries that have passed their deadline, and returns how many.
+    /// The caller has sealed the open batch if that is due; this does not look at it.
     pub fn expire(&mut self, now: u64, cause: &DeliveryErrorCause, wakes: &mut WakeList) -> usize {
         let mut expired = 0;
         while self.retries.iter().any(|batch| batch.deadline <= now) {
@@ -525,7 +525,7 @@ impl LaneHalf {
         expired
     }
 
-    /// Fails everything that waits here, whatever its deadline.
+    /// Fails all sealed batches and retries, whatever their deadlines.
     pub fn fail_all(&mut self, cause: &DeliveryErrorCause, wakes: &mut WakeList) -> usize {
         self.expire(u64::MAX, cause, wakes)
     }
@@ -542,7 +542,7 @@ impl LaneHalf {
         self.fail(&mut batch, error, wakes);
     }
 
-    /// Charges what waits here to another account.
+    /// Charges the sealed batches and retries to another account.
     pub fn charge_to(&mut self, account: AccountId) {
         self.retries.iter_mut().for_each(|batch| batch.charge_to(account));
         self.lane.charge_sealed_to(account);
@@ -597,7 +597,7 @@ impl Drop for LaneHalf {
         let mut wakes = WakeList::default();
         self.lane.end();
         self.fail_all(&DeliveryErrorCause::LoopPanicked, &mut wakes);
-        // What was in flight fails as its requests are dropped: flush waits for nothing here.
+        // Batches in flight fail when their requests are dropped, which no flush needs to wait for.
         self.lane.set_resolved(u64::MAX);
         wakes.wake_all();
     }

@@ -15,7 +15,8 @@ use crate::engine::sync::loom::{
     AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock,
 };
 
-/// A lane of one producer, unique while the producer lives.
+/// A lane of one producer, unique among those that there are: the id of a lane that is gone, with
+/// its half, is given to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u32);
 
@@ -58,8 +59,7 @@ pub struct Appended {
 
 /// One partition as a producer's senders see it.
 ///
-/// Two locks, always in this order: `open` (encoding) and `fifo` (pointer moves only). No user code
-/// runs and nobody waits for room under either.
+/// It has two locks, `open` and `fifo`: the manual's page `architecture` has the order of locks.
 pub struct Lane {
     /// Names the lane in queues.
     pub id: LaneId,
@@ -137,8 +137,8 @@ impl Lane {
         Appended { result, post: news && self.mark_posted() }
     }
 
-    /// Seals the open batch from a caller's thread (flush, close). Returns the number below which
-    /// every batch was opened before, and whether the lane must be posted.
+    /// Seals the open batch for a flush or a close, waiting for the lock. Returns the number below
+    /// which every batch was opened before, and whether the lane must be posted.
     pub fn seal(&self, close: bool) -> (u64, bool) {
         let mut open = self.open.lock();
         open.closed |= close;
@@ -177,8 +177,9 @@ impl Lane {
         });
     }
 
-    /// Seals from the loop, which never waits: if a sender holds the lock, that sender seals when
-    /// it unlocks, and posts. Returns whether a batch was sealed here and now.
+    /// Seals from the loop, which must not wait for a sender that was descheduled: if a sender
+    /// holds the lock, that sender seals when it unlocks, and posts. Returns whether a batch was
+    /// sealed here and now.
     pub fn try_seal(&self) -> bool {
         match self.open.try_lock_or_want_seal() {
             Some(mut open) => {
@@ -228,7 +229,8 @@ impl Lane {
         self.lock_fifo().front().map(|batch| batch.len())
     }
 
-    /// The earliest deadline among the sealed batches.
+    /// The deadline of the oldest sealed batch. None is earlier: batches open in the order in which
+    /// their records were accepted.
     pub fn sealed_deadline(&self) -> Option<u64> {
         if !self.has_sealed() {
             return None;
@@ -249,14 +251,15 @@ impl Lane {
 
     /// Whether the caller is the one to post the lane.
     fn mark_posted(&self) -> bool {
-        // A swap that finds the flag set is still seen by the loop's own swap: see there.
+        // A swap, although the flag may be set: the loop's own swap (`clear_posted`) reads it, and
+        // so sees this sender's append.
         !self.posted.swap(true, Ordering::SeqCst)
     }
 
     /// By the loop, before it looks at the lane.
     pub fn clear_posted(&self) {
-        // A swap, not a store: it reads what the last sender swapped in, so everything that this
-        // sender did before, and did not post because the flag was set, is seen from here on.
+        // A swap, not a store: it reads what the last sender swapped in. So the loop sees from here
+        // on what that sender appended and did not post, because the flag was set.
         self.posted.swap(false, Ordering::SeqCst);
     }
 

@@ -1,10 +1,12 @@
-//! Layer 2: lanes, and the life of a batch: open → sealed → in flight → settled.
+//! Layer 2: lanes, and the life of a batch, which the manual's page `architecture` shows as a
+//! picture.
 //!
-//! Fed by `producer/` (records to append, in the callers' threads) and by `shard/` (which drains,
-//! retries and resolves). Feeds `connection/` with finished batches and users with resolved
-//! deliveries. Knows no socket, clock or thread: time comes in as nanoseconds.
+//! Fed by `producer/` (records to append, in the callers' threads), by `io/` (which has stashes
+//! emptied) and by `shard/` (which drains, retries and resolves). Feeds `connection/` with finished
+//! batches and users with resolved deliveries. Knows no socket, clock or thread: time comes in as
+//! nanoseconds.
 //!
-//! *Lane* is the word for one partition as a producer sees it, and it has two halves:
+//! A *lane*, one partition as a producer sees it, has two halves:
 //!
 //! * [`Lane`]: the senders' half, which any thread may use and which never moves. Its open batch is
 //!   under [`OpenLock`], its sealed batches in a FIFO of their own.
@@ -16,8 +18,8 @@
 //! is handed over they mean its half.
 //!
 //! * [`Batch`]: a chain of [`Link`]s (pool segments and how far each is filled) with one completion
-//!   cell. It owns its segments, so they return to the pool when the last owner (lane, half, or
-//!   in-flight request) lets go of it, and never while the kernel may still read them.
+//!   cell. It owns its segments, and whatever has the batch (lane, half, or in-flight request) owns
+//!   it: so they return to the pool when it is dropped, never while the kernel may still read them.
 //! * [`TopicLanes`]: a topic's append-only table of lanes, and the [`Stash`] for records that come
 //!   before the topic is known.
 //!

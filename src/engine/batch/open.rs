@@ -70,7 +70,8 @@ impl OpenState {
             }
             return grow(batch, timestamp, size, parts, spare);
         }
-        // The full batch goes before room for the next is looked for: it may hold that room.
+        // Seal the full batch before looking for room: it may hold what the pool has left, and a
+        // sender that waited for room first would wait for its own batch.
         *news |= self.seal_into(lane);
         self.append_to_new(lane, context, timestamp, parts, spare, news)
     }

@@ -69,7 +69,8 @@ impl Batch {
         self.pieces.as_ref().is_some_and(|pieces| pieces.unanswered)
     }
 
-    /// Nothing of it is in the log, and it is numbered anew: not as a whole either.
+    /// The batch is about to be numbered anew, since nothing of it is in the log, also not as a
+    /// whole.
     pub(super) fn forget_doubts(&mut self) {
         if let Some(pieces) = &mut self.pieces {
             pieces.unanswered = false;
@@ -218,8 +219,8 @@ impl Batch {
 
     /// Unpacks a compressed batch into segments of `account`, as if it had never been compressed.
     /// Where the pool has none to give it goes into its loop's scratch, if `may_borrow`, and keeps
-    /// that until it is resolved; other batches must wait for it meanwhile. What held the
-    /// compressed records returns to the pool.
+    /// that until it is resolved. Meanwhile other batches that have to be unpacked wait, and new
+    /// ones go uncompressed. The memory of the compressed records returns to the pool.
     pub fn unpack(
         &mut self,
         pool: &BufferPool,

@@ -50,11 +50,11 @@ pub struct Stash {
     runs: VecDeque<Run>,
     /// The run that is being moved into the lanes.
     draining: Option<Draining>,
-    /// A thread asks the user's partitioner where the next record goes: until it is back, no other
-    /// moves anything.
+    /// A thread is asking the user's partitioner where the next record goes. Until it returns no
+    /// other thread moves records, or their order would change.
     pub(super) asking: bool,
-    /// Runs that failed when they were partly moved: who comes back with an answer sees by it that
-    /// nobody waits for it any more.
+    /// Runs that failed when they were partly moved. The thread that returns with the partitioner's
+    /// answer compares it, and drops the answer if its run has failed meanwhile.
     pub(super) drainings_failed: u64,
     /// Runs begun, and runs that were drained or failed; flush waits by them.
     pub begun: u64,

@@ -116,7 +116,8 @@ impl TopicLanes {
 
     /// The state is read for certain, and changed, only under this lock.
     pub fn lock_stash(&self) -> MutexGuard<'_, Stash> {
-        // A partitioner that panics is caught before it can poison the lock.
+        // A user's partitioner runs while the stash is unlocked, and nothing else that is called
+        // under the lock is a user's: a poisoned stash is still whole.
         self.stash.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -17,7 +17,8 @@ pub struct AccountId(u16);
 impl AccountId {
     /// Bytes of lanes that have no leader. Always open.
     pub const LEADERLESS: AccountId = AccountId(0);
-    /// Bytes of records whose topic is not known yet: at most a quarter of the pool. Always open.
+    /// Bytes of records whose topic is not known yet, up to a limit that [`AccountKind::Stash`]
+    /// tells. Always open.
     pub const STASH: AccountId = AccountId(1);
 
     #[inline]
@@ -43,7 +44,9 @@ pub enum AccountKind {
     Broker,
     /// Lanes without a leader, of one producer. Levels as a broker's.
     Leaderless,
-    /// Records of unknown topics, of one producer. Never holds more than a quarter of the pool.
+    /// Records of unknown topics, of one producer. Takes are refused beyond a quarter of the pool,
+    /// or beyond `stash_bytes_min` where that is more. Segments that are recharged to it (lanes
+    /// whose leader denies the topic) count, and may bring it above the limit.
     Stash,
 }
 

@@ -2,20 +2,18 @@
 //!
 //! A [`BufferPool`] is one anonymous mapping, carved into chunks of 64 KiB that split into 16 and
 //! 4 KiB and merge again. `batch/` takes [`Segment`]s from it to encode records into, sockets are
-//! written from them, and they return when a batch is settled and its deliveries are resolved.
+//! written from them, and they return when their batch is dropped.
 //! `producer/` asks an account's level before each record and registers as a waiter when it is
 //! told to; `io/` builds the pool and carves each loop's [`Scratch`] from it.
 //!
 //! * The arena: the mapping, and the tokens that own parts of it. All `unsafe` is there.
 //! * Free lists: last in first out (segments still in cache), a buddy system of three sizes.
-//! * Accounts: who holds how much. An account is not writable from the moment it is charged with
-//!   more than its high watermark until it is below its low one, or holds nothing. By default high
-//!   follows what is free, so that one broker may use 8/9 of the pool, and of several one that
-//!   stalls keeps at most 2/3, the next 2/9, never all.
+//! * Accounts: who holds how much, and whether senders may add to it. The manual's page `memory`
+//!   has the rule and the watermarks.
 //! * Waiters: one first-in first-out line. Freed bytes gather for its head.
 //!
 //! Everything that changes is under one mutex per pool, touched once per segment; levels are read
-//! without. Wakers are called without it, on the thread whose release admits the waiter.
+//! without it. Wakers are called without it, on the thread whose release admits the waiter.
 
 mod account;
 mod arena;

@@ -75,19 +75,19 @@ impl Channel {
     }
 }
 
-/// An answer is waited for so long before a second broker is asked, in nanoseconds: far longer than
-/// a broker that is well takes, and half of what records may wait because one hangs.
+/// How long the first broker may owe an answer before a second is asked, in nanoseconds. A healthy
+/// broker takes far less; a broker that hangs delays records by at least this.
 const PATIENCE_MIN: u64 = 1_000_000_000;
 
-/// A link on which each answer is slow is no reason to go from broker to broker: the wait doubles
-/// up to this.
+/// The wait doubles up to this: over a slow link every broker's answers are late, and going from
+/// broker to broker would bring none.
 const PATIENCE_MAX: u64 = 16_000_000_000;
 
 /// Answers without news after which another broker is asked, while lanes are in trouble.
 const FRUITLESS_MIN: u32 = 2;
 
-/// The trouble may be the cluster's own: each broker that knows nothing better is left later than
-/// the one before, up to this.
+/// Each broker that knows nothing better is left after twice as many answers as the one before, up
+/// to this: the trouble may be the whole cluster's, and no other broker knows more.
 const FRUITLESS_MAX: u32 = 64;
 
 /// What an answer says of the broker that gave it.
@@ -191,8 +191,9 @@ impl SecondOpinion {
         self.fruitless = 0;
     }
 
-    /// What an answer of the present connection brought, and who was in trouble when it was asked
-    /// for. Answers to other questions come in between, at any rate: they prove nothing.
+    /// Counts answers of the present connection that helped nobody, and begins anew with one that
+    /// helped. `news` is what an answer brought, `trouble` for whom it was asked. An answer for
+    /// nobody in trouble proves nothing and leaves the count as it is.
     pub(super) fn handle_metadata(&mut self, news: News, trouble: Trouble) {
         match (news, trouble) {
             (News::Moved, _) | (News::Added, Trouble::Topics) => {

@@ -1,8 +1,9 @@
 //! Answers that contradict what is known of a topic, where brokers tell no topic ids (before 2.8).
 //!
-//! Fewer partitions or a lower leader epoch than is known come from a broker that lags behind, or
-//! are those of a topic that was deleted and created again. The first is passed over, and would be
-//! for ever if the second were not found out in the end.
+//! An answer with fewer partitions or a lower leader epoch than is known comes from a broker that
+//! lags behind, or is about a topic that was deleted and created again. Believing the first would
+//! send records to old leaders; never believing the second would send none to the new topic. So
+//! such an answer is believed when another broker says the same, or one says so for a while.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl Doubts {
         told: &TopicMetadata,
         answer: &Answer<'_>,
     ) -> bool {
-        // Where ids are known they tell.
+        // Where ids are known they tell whether it is another topic.
         if !known.id.is_zero() || !told.id.is_zero() || !contradicts(known, told) {
             self.topics.remove(name);
             return false;

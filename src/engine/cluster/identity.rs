@@ -8,10 +8,10 @@ use crate::engine::protocol::{BrokerId, ErrorCode, InitProducerIdResponse, Produ
 use crate::error::DeliveryErrorCause;
 
 /// The longest pause before an id that was refused for good is asked for again, in nanoseconds: ten
-/// seconds. So much later than the permission records may go on.
+/// seconds. Records flow again at most so long after the permission was given.
 const DENIED_PAUSE_MAX: u64 = 10_000_000_000;
 
-/// What a refused id means to whoever has to mend it.
+/// What a refused id means, for the person who has to mend it.
 const DENIED: &str = "an idempotent producer needs a producer id: allow the operation \
     IdempotentWrite on the cluster (before Kafka 2.8) or Write on a topic, or set \
     enable_idempotence to false";
@@ -103,8 +103,8 @@ impl IdentityQuestion {
         self.problem = Some(format!("InitProducerId: {}", response.error).into());
     }
 
-    /// Records fail at once, and the question is put more and more seldom: what refused it is
-    /// mended by people.
+    /// Has records fail at once, and the next question wait longer each time: only a person can
+    /// mend a permission or a broker's age, so asking often would be of no use.
     fn deny(&mut self, now: u64, config: &MetadataConfig, random: u64, cause: DeliveryErrorCause) {
         let doubled = config.interval_min.saturating_mul(1 << self.refusals.min(16));
         self.refusals += 1;
@@ -141,8 +141,8 @@ impl IdentityQuestion {
         self.lacking.contains(broker)
     }
 
-    /// The connection was lost over the question. What made this broker hang up may do so again:
-    /// the pauses grow, so that there is no storm of connections.
+    /// The connection was lost over the question. The broker may hang up over the next one too, so
+    /// pauses grow: otherwise there would be a storm of connections.
     pub(super) fn handle_lost(
         &mut self,
         now: u64,

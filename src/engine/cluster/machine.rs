@@ -27,8 +27,9 @@ pub struct MetadataConfig {
     pub age_max: u64,
     /// At least this long between two requests.
     pub interval_min: u64,
-    /// Unknown topics, and partitions without leader, are asked for the more seldom the longer they
-    /// are so, but at least this often.
+    /// The longest wait between two questions about unknown topics, or about partitions without
+    /// leader. Waits begin at `interval_min` and grow with the time for which the topic is unknown
+    /// or the partition without leader.
     pub leaderless_interval_max: u64,
     /// A topic that stays unknown for this long fails what waits for it.
     pub topic_unknown_max: u64,
@@ -42,7 +43,7 @@ pub struct MetadataConfig {
     pub idempotent: bool,
     /// What happens when the brokers turn out to be of another cluster.
     pub on_cluster_change: ClusterChange,
-    /// Another cluster is believed no earlier after it was first heard.
+    /// Another cluster is believed no earlier than this after a broker first told of it.
     pub cluster_change_hold: u64,
 }
 
@@ -51,15 +52,16 @@ pub struct MetadataConfig {
 pub enum MetadataQuery {
     /// Metadata.
     Metadata(TopicQuestion),
-    /// A producer id; the old one, if its epochs are used up.
+    /// A new producer id.
     InitProducerId,
 }
 
 /// Decides when to ask for metadata and whom. Pure: the metadata loop feeds and obeys it.
 ///
-/// It asks on one connection, the present one. A broker that owes an answer for a second, or whose
-/// answers help no lane in trouble, gets another one beside it: whoever answers first, and knows
-/// more, is the present one from then on. The other is closed: [`MetadataMachine::poll_close`].
+/// It asks on one connection, the present one. If that broker owes an answer for a second, or its
+/// answers help no lane in trouble, the machine asks another broker on a second connection. The
+/// connection whose answer comes first and tells more is the present one from then on, and the
+/// driver closes the other: [`MetadataMachine::poll_close`].
 pub struct MetadataMachine {
     pub(super) config: MetadataConfig,
     pub(super) snapshot: Arc<ClusterSnapshot>,
@@ -93,8 +95,8 @@ pub struct MetadataMachine {
     /// A broker said that what is known of the brokers is of no use (KIP-1102).
     rebootstrap: bool,
     last_problem: Option<Arc<str>>,
-    /// Of the wait that follows the last question: clients that lost the same leader must not ask
-    /// in step.
+    /// A random number that varies the wait after the last question: clients that lost the same
+    /// leader must not ask in step.
     pub(super) spread: u64,
     pub(super) random: Random,
 }

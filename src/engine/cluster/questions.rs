@@ -25,8 +25,8 @@ pub(super) enum Scope {
 }
 
 impl MetadataMachine {
-    /// The topic is to be asked about, because of `why`. What is known already is not asked again,
-    /// but for what is not known of it. Returns whether enough is known.
+    /// Something wants the topic, because of `why`. Asks about it unless enough is known of it for
+    /// that, and returns whether it is.
     pub fn handle_wanted(&mut self, now: u64, topic: Arc<str>, why: Want) -> bool {
         self.in_trouble |= why == Want::Lane;
         let awake = !self.asleep.remove(&topic);
@@ -46,7 +46,7 @@ impl MetadataMachine {
         }
     }
 
-    /// Nobody has the topic in mind any more.
+    /// No handle to the topic is left, and nothing of it waits.
     pub fn forget(&mut self, topic: &str) {
         if self.snapshot.topics.contains_key(topic) {
             Arc::make_mut(&mut self.snapshot).remove_topic(topic);
@@ -60,8 +60,8 @@ impl MetadataMachine {
         self.next_question(0).0
     }
 
-    /// Which metadata is asked for next, and when. What is due for longer goes first, so that none
-    /// can starve another.
+    /// Which metadata is asked for next, and when. The question that has been due for longest goes
+    /// first, so that none can starve another.
     pub(super) fn next_question(&self, now: u64) -> (u64, Scope) {
         let wanted = self.wanted.asks_at(&self.config, self.last_asked_any, self.spread);
         let leaders = self.troubled.asks_at(&self.config, self.spread);
@@ -72,7 +72,8 @@ impl MetadataMachine {
         ];
         let first = questions.into_iter().flatten().min_by_key(|(at, _)| *at);
         let (at, scope) = first.unwrap_or((u64::MAX, Scope::All));
-        // A question about all, of which there are none, can as well be about those that are due.
+        // No topic is in use, so a question about all would name none: ask about those that are
+        // wanted and due.
         let scope = match wanted {
             Some(due) if due <= now && self.topics_in_use().next().is_none() => Scope::Wanted,
             _ => scope,
@@ -120,7 +121,8 @@ impl MetadataMachine {
         self.snapshot.topics.keys().filter(|name| !self.asleep.contains(*name))
     }
 
-    /// Makes the picture what it is with a response. Returns what that says of whoever gave it.
+    /// Brings the picture up to date with a response. Returns what that says of the broker that
+    /// gave it.
     pub(super) fn merge(&mut self, id: ChannelId, now: u64, response: &MetadataResponse) -> News {
         let (wanted, snapshot) = (&self.wanted, &self.snapshot);
         let is_wanted = |name: &str| wanted.contains(name) || snapshot.topics.contains_key(name);
@@ -159,7 +161,7 @@ impl MetadataMachine {
         self.troubled.handle_asked(now);
         self.wanted.start_over();
         for (name, _) in next.topics.iter().filter(|(_, view)| view.count == 0) {
-            // Lanes wait for it, but perhaps no record: it must not be created.
+            // The topic has lanes, but perhaps no record waits in them: it must not be created.
             self.wanted.want(now, name.clone(), Want::Handle, &self.config);
         }
         self.identity.start_over(self.config.idempotent);

@@ -151,8 +151,9 @@ impl ClusterSnapshot {
         merged
     }
 
-    /// What the absent led has no leader: who is not listed cannot be reached. A question need not
-    /// be about all topics, so this goes for those too that the response does not describe.
+    /// Takes the leader from partitions whose leader is not among the brokers any more: a broker
+    /// that is not listed cannot be reached. That includes topics that the response does not
+    /// describe, since a question need not be about all topics.
     fn take_leaders_from_absent(&self, merged: &mut Merged) {
         let Some(next) = &mut merged.snapshot else { return };
         if self.brokers.keys().all(|id| next.brokers.contains_key(id)) {

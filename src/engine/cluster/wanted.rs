@@ -56,9 +56,9 @@ pub struct TopicQuestion {
 /// The part of the time since a question came up that passes until it is asked again.
 const PACE_SHARE: u64 = 10;
 
-/// When a question that came up at `since` and was asked last at `asked` is asked again: within the
-/// first second ten times, then the more seldom the longer it is open. Clients that ask the same
-/// differ by `spread`.
+/// When a question that came up at `since` and was asked last at `asked` is asked again: after a
+/// tenth of the time that it has been open, within the limits of `config`. `spread` varies that, so
+/// that clients with the same question do not ask in step.
 pub(super) fn asks_again_at(config: &MetadataConfig, since: u64, asked: u64, spread: u64) -> u64 {
     let (least, most) = (config.interval_min, config.leaderless_interval_max);
     let wait = (asked.saturating_sub(since) / PACE_SHARE).clamp(least, most.max(least));
@@ -75,7 +75,7 @@ struct Wanted {
     record_waits: bool,
     /// What is known of it is not enough: it must be asked about.
     must_ask: bool,
-    /// The first question waits for nothing but the answer before.
+    /// The first question need not wait for `interval_min`, only for the answer before.
     at_once: bool,
     /// When it was asked about last.
     asked_at: Option<u64>,
@@ -89,8 +89,8 @@ struct Wanted {
     warned: bool,
 }
 
-/// So long beyond its limit a topic is not called unknown before a second broker said so too, in
-/// nanoseconds: others may be down.
+/// A topic is called unknown only when two brokers have said so. If after its limit no second one
+/// has, the first is believed after this time, in nanoseconds: all others may be down.
 const SECOND_OPINION_MAX: u64 = 2_000_000_000;
 
 /// A topic that stays unknown for so long, in nanoseconds, is worth a warning, long before what
@@ -233,8 +233,8 @@ impl WantedTopics {
         self.topics.values().map(|wanted| wanted.asks_at(config, last_asked, spread)).min()
     }
 
-    /// The topics that it is time for. Brokers take the permission to create for all topics of a
-    /// question: those that nothing waits for are asked about in one of their own.
+    /// The topics whose questions are due. The permission to create is for all topics of a request,
+    /// so topics that no record waits for are asked about in a request of their own.
     pub(super) fn ask(
         &mut self,
         now: u64,
@@ -306,7 +306,8 @@ impl WantedTopics {
                 // The answer leaves it out.
                 wanted.handle_unknown(now, asked.as_ref());
             }
-            // What nothing waits for is forgotten, unless it is to be found out whether it is gone.
+            // Forget topics that nothing waits for, except known ones that may have been deleted:
+            // whether they were is still to be found out.
             let waits = if known { wanted.waiting_since.is_some() } else { wanted.record_waits };
             let open = known && (missing || wanted.error == ErrorCode::NONE);
             waits || open || !answered

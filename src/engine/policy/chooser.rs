@@ -57,7 +57,8 @@ impl Chooser {
         }
     }
 
-    /// A record was appended; called outside of any lock.
+    /// A record was appended. A user's hook is called outside of any lock; the default partitioner
+    /// only counts, and may be called with a stash locked.
     #[inline]
     pub fn on_appended(&self, topic: &str, partition: u32, bytes: usize, batch_size: usize) {
         match self {

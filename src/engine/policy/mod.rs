@@ -9,9 +9,9 @@
 //! * [`RetryPolicy`] says how long a failed attempt waits before the next.
 //!
 //! Fed by `producer/` (records, pressure), `batch/` (stashed records) and `shard/` (failed
-//! attempts); feeds its decisions back to them. Partitioners and strategies run on the sending
-//! thread, never under a lane's lock; the partitioner also on the service thread, for records that
-//! were stashed. The retry policy runs on the event loop: it must be quick and must not panic.
+//! attempts); feeds its decisions back to them. A user's policy runs under no lock: partitioners
+//! and strategies on the sending thread, a partitioner also on the threads that empty stashes
+//! (`batch/drain.rs`), the retry policy on event loops. A panic costs that one call.
 
 mod backoff;
 mod chooser;

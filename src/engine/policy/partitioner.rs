@@ -82,8 +82,7 @@ pub struct PartitionRequest<'a> {
     pub topic: &'a str,
     /// The key's bytes; `None` for a null key. An empty key is a key.
     pub key: Option<&'a [u8]>,
-    /// The value's bytes. `None` for a null value, and where the value is not there yet because it
-    /// is going to be serialised in place.
+    /// The value's bytes; `None` for a null value.
     pub value: Option<&'a [u8]>,
     /// The partitions to choose from.
     pub partitions: Partitions<'a>,
@@ -126,8 +125,10 @@ impl fmt::Debug for PartitionRequest<'_> {
 /// `Fn(&PartitionRequest<'_>) -> u32` are partitioners too.
 ///
 /// Records that waited for their topic to become known are placed one after the other, by a thread
-/// of the producer or by the next sender, while the topic's other senders wait. A partitioner that
-/// waits, flushes or sends to a topic that is not ready gets an error there
+/// of the producer or by the next thread that sends to the topic. No lock is held during the call:
+/// other senders do not wait, their records queue up behind. The records behind would never move if
+/// the partitioner waited for them, so waiting for a delivery, flushing, and sending to a topic
+/// that is not ready are errors in such a call
 /// ([`SendErrorKind::SentByPartitioner`](crate::SendErrorKind::SentByPartitioner)).
 pub trait Partitioner: Send + Sync {
     /// The partition for this record, below `request.partitions.count()`. A larger number fails the
@@ -135,9 +136,10 @@ pub trait Partitioner: Send + Sync {
     fn partition(&self, request: &PartitionRequest<'_>) -> u32;
 
     /// Called after a record was appended to `partition`, on the thread that did so and outside of
-    /// any lock, unless the record had waited for its topic (see above): `bytes` is the length of
-    /// its key, value and headers, `batch_size` that of a full batch. Called for records that named
-    /// their partition too. A panic is logged, and the record is sent all the same.
+    /// any lock. `bytes` is the length of its key, value and headers, `batch_size` that of a full
+    /// batch. Called for records that named their partition too, and for those that had waited for
+    /// their topic, where the same is forbidden as in [`Partitioner::partition`] (see above). A
+    /// panic is logged, and the record is sent all the same.
     fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
         let _ = (partition, bytes, batch_size);
     }

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-/// Says how long to wait before something that failed is tried again: a batch, a connection, a
-/// metadata request. How often is not its business: `retries` and `delivery_timeout` decide that.
+/// Says how long a batch's partition waits before the batch is sent again, after the broker
+/// answered with an error that a retry can mend. `retries` and `delivery_timeout` limit how often
+/// that happens.
+///
+/// The policy is asked about nothing else. A batch whose connection was lost is sent again as soon
+/// as there is a connection; waits between connections are set with `reconnect_backoff` and
+/// `reconnect_backoff_max`, those between metadata requests with `metadata_min_refresh`.
 pub trait RetryPolicy: Send + Sync {
-    /// The wait before the next attempt, after `attempt` waits before it: 0 for the first. `random`
-    /// is any number, evenly spread over all of `u64`: it comes in as an argument so that a
-    /// simulation decides it.
+    /// The wait before the batch's next attempt. `attempt` is the number of waits that the batch
+    /// has had: 0 for the first. `random` is evenly spread over all of `u64`; it is an argument so
+    /// that a simulation decides it.
     ///
-    /// Called on event loops: it must only compute, and never wait. A panic counts as the default
-    /// policy's wait.
+    /// Called on event loops, where a call that blocks stops all partitions of the loop: compute
+    /// the wait and return. If the call panics, [`ExponentialBackoff::default`] gives the wait.
     fn backoff(&self, attempt: u32, random: u64) -> Duration;
 }
 

@@ -6,26 +6,23 @@
 //! deadline, and wakers to call at the end of the turn. Pure: a test drives several shards on a
 //! virtual clock.
 //!
-//! How a posted lane becomes bytes on a socket: `handle_posted` puts it into one of its broker's
-//! queues (`ready`). At the end of the turn the loop calls `finish_turn`; that calls `pump` for
-//! each broker, which moves batches out of queued lanes into a request (`pack`) and the request
-//! into a slot of the broker's [`Connection`]. The loop then asks `poll_transmit` which connections
-//! have something to write, borrows the bytes with `slices`, writes them, and reports with
-//! `handle_written`. The doc of [`Shard`] lists all calls of a turn in their order.
+//! The doc of [`Shard`] lists the calls of a turn in their order. How a posted lane becomes bytes
+//! on a socket stands in the manual's page `architecture`, under "The way of a record".
 //!
-//! * `broker`: a broker as a shard sees it: its connection, and the lanes queued for it.
 //! * `port`: the shard's inbox, which any thread may put lane ids and messages into.
 //! * `shard`: the state, and the calls that the loop makes.
-//! * `publisher`: what the metadata thread does for shards: places brokers, makes lanes, publishes.
-//! * `view`: which broker belongs to which shard, and how a lane moves.
+//! * `broker`: a broker as a shard sees it: its connection, and the lanes queued for it.
+//! * `view`: what the shard is told of the cluster, and how a lane moves; `clusters`: its brokers
+//!   turn out to be of another cluster.
 //! * `ready`: which lanes may be sent, and when a part-filled batch is sealed.
-//! * `pack`: Produce requests out of ready lanes.
-//! * `request_limit`: shorter requests, where long ones are lost.
-//! * `settle`, `verdict`: what a response or a lost connection means for each batch.
-//! * `unfit`: what a broker is too old for.
-//! * `timers`, `expiry`: deadlines, and what they mean for it.
-//!
-//! [`Connection`]: crate::engine::connection::Connection
+//! * `pack`: Produce requests out of ready lanes; `unfit`: brokers that are too old for them;
+//!   `request_limit`: shorter requests, where long ones are lost.
+//! * `settle`, `verdict`, `answers`, `refused`: what a response or a lost connection means for each
+//!   batch.
+//! * `short`: lanes that wait for followers; `aside`: lanes whose leader denies their topic.
+//! * `timers`, `expiry`: when lanes are looked at without being posted, and their deadlines.
+//! * `publisher`, `placements`, `idle`: what the metadata thread does for shards: makes lanes and
+//!   publishes, gives brokers shards and accounts, finds topics that are not used.
 
 mod answers;
 mod aside;

@@ -1,10 +1,10 @@
 //! Produce requests out of ready lanes.
 //!
 //! A request holds at most one batch of a lane. Full batches use the connection's whole window. A
-//! part-filled batch goes when fewer than two requests are in flight and the last one left at least
-//! the floor ago: a lone record leaves at once, and a busy lane fills its batches by itself. The
-//! broker answers a connection's requests one after the other, so a third small one would gain
-//! nothing.
+//! part-filled batch goes when fewer than [`PART_FILLED_IN_FLIGHT`] requests are in flight, none
+//! waits for the socket, and the last one left at least `part_filled_floor` ago: a lone record
+//! leaves at once, and a busy lane fills its batches by itself. The broker answers a connection's
+//! requests one after the other, so a third small request would not be answered earlier.
 
 use std::collections::VecDeque;
 
@@ -21,18 +21,20 @@ use crate::engine::protocol::{
 /// Requests in flight from which on part-filled batches wait for more records.
 const PART_FILLED_IN_FLIGHT: usize = 2;
 
-/// Requests that may wait for the socket; what comes later had better fill its batches.
+/// Requests that may wait for the socket. While it takes no more bytes, a further request would
+/// leave no earlier for being made now; made later, its batches have more records.
 const UNWRITTEN_MAX: usize = 2;
 
-/// Lanes whose own partition is in trouble leave at least this many requests to the healthy ones.
+/// Requests of the window that suspect lanes leave to the healthy ones, at the least.
 const HEALTHY_WINDOW_MIN: usize = 2;
 
-/// While full batches of healthy lanes use the whole window, part-filled batches and lanes in
-/// trouble get every so manieth request: nobody waits for ever.
+/// After so many requests that passed them over, suspect lanes get one, and so do part-filled
+/// batches: otherwise they would wait for ever while full batches use the whole window.
 const PASSED_OVER_MAX: u32 = 8;
 
-/// Passes over the queues that come to nothing, in a row. One clears a queue of what it names
-/// wrongly, and there are three: more would mean that they are filled again at once.
+/// Passes over the queues that send nothing, in a row, before the pump gives up. Each pass takes
+/// entries out of one queue that are not valid any more, and there are three queues; a fourth such
+/// pass means that a queue is refilled as fast as it is emptied.
 const PASSES_IN_VAIN_MAX: u32 = 4;
 
 /// Which queue of a broker a request is filled from.
@@ -43,12 +45,12 @@ enum Queue {
 }
 
 impl Shard {
-    /// Sends what a broker's connection has room for.
+    /// Sends as many requests as the window of a broker's connection has room for.
     pub(super) fn pump(&mut self, now: u64, index: usize) {
         if self.brokers[index].is_left {
             return self.close_if_left(now, index);
         }
-        // Set again below, if it is only the floor that holds part-filled batches back.
+        // `part_filled_may_go` sets it again if only the floor holds part-filled batches back.
         if !planted!(PastFloorIsDeadline) {
             self.brokers[index].part_at = None;
         }
@@ -56,7 +58,8 @@ impl Shard {
         while in_vain < PASSES_IN_VAIN_MAX {
             let broker = &self.brokers[index];
             let Some(connection) = broker.connection() else { return };
-            // What is in flight at a broker's old address settles, and nothing joins it.
+            // The broker has moved. Attempts at its old address settle first: were more sent there,
+            // the connection to the new address would never get its turn.
             if broker.next_address.is_some() {
                 return;
             }
@@ -86,13 +89,14 @@ impl Shard {
                 Queue::Suspect if !suspects_may_go && !suspects_turn => return,
                 Queue::Suspect => broker.suspects_passed_over = 0,
             }
-            // Queues may name lanes that have moved, or whose sealed batch has expired before a
-            // part-filled one: they are out of the queue then, and the others have their turn.
+            // The queues may name lanes that have moved, or whose sealed batch has expired. A pass
+            // that met only such lanes has taken them out, so the next finds those behind them.
             in_vain = if self.send_request(now, index, queue, part) { 0 } else { in_vain + 1 };
         }
     }
 
-    /// Whether part-filled batches may go now; if not, when, as far as that is a matter of time.
+    /// Whether part-filled batches may go now. If only the floor holds them back, sets `part_at` to
+    /// the time at which they may.
     fn part_filled_may_go(&mut self, now: u64, index: usize) -> bool {
         let floor = self.config.part_filled_floor;
         let broker = &mut self.brokers[index];
@@ -141,7 +145,8 @@ impl Shard {
             }
             return false;
         }
-        // A topic whose id is not known can only be named.
+        // From version 13 on requests carry topic ids; a topic whose id is unknown needs an older
+        // version, which names it.
         let named = request.batches.iter().any(|entry| entry.topic_id.is_zero());
         let version_max = if named { VERSION_TOPIC_IDS_MIN - 1 } else { version };
         self.encode(index, version.min(version_max), &mut request);
@@ -174,7 +179,8 @@ impl Shard {
             queue_of(&mut self.brokers[index], queue).pop_front();
             let Some(entry) = self.visiting(queued) else { continue };
             if entry.in_request == serial {
-                // Its part-filled batch is in the request; the others behind it go all the same.
+                // The request has a batch of this lane. The lane goes to the end of the queue, so
+                // that those behind it are not held up.
                 queue_of(&mut self.brokers[index], queue).push_back(queued);
                 continue;
             }
@@ -199,7 +205,8 @@ impl Shard {
             let id = queued.lane;
             let Some(entry) = self.visiting(queued) else { continue };
             entry.in_part = false;
-            // A sealed batch has gone, or will: the part-filled one behind it takes its own turn.
+            // The lane's sealed batch goes first, or has just gone with this request; its
+            // part-filled batch waits for a request of its own.
             if entry.in_full || entry.in_request == serial {
                 if !entry.in_full {
                     entry.in_part = true;
@@ -207,10 +214,11 @@ impl Shard {
                 }
                 continue;
             }
-            // If a sender holds the lane it seals when it is done, and posts.
+            // If a sender holds the lane's lock it seals the batch when it unlocks, and posts.
             if entry.half.has_sealed() || entry.half.lane.try_seal() {
                 if !self.fits(id, index, request, *bytes) {
-                    // How long it is is known only now. It goes with the next request.
+                    // An open batch's length is known only once it is sealed. This one is too long
+                    // for the request, and goes with the next.
                     self.examine(now, id);
                     return;
                 }
@@ -219,7 +227,8 @@ impl Shard {
         }
     }
 
-    /// Whether a request takes no further batch. One it always takes, however long its head is.
+    /// Whether a request takes no further batch. An empty request always takes one, even where its
+    /// head alone is over `request_bytes`.
     fn is_full(&self, request: &Request, bytes: usize) -> bool {
         !request.batches.is_empty() && bytes >= self.config.request_bytes
     }
@@ -274,7 +283,8 @@ impl Shard {
         {
             let (compressor, codec) = (&mut self.compressor, compression.codec());
             let records_len = batch.len() - BATCH_HEADER_LEN;
-            // While the scratch is lent, batches go plain.
+            // The scratch may be lent to a batch that was unpacked. Batches then go uncompressed:
+            // waiting for the scratch could hold up every lane of the loop.
             let tried = slot.with(|scratch| {
                 let records = batch.record_slices();
                 if let Some(len) = compressor.compress(compression, records, records_len, scratch) {

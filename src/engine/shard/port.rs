@@ -53,8 +53,8 @@ impl ShardPort {
     /// Tells the shard to look at a lane whose `posted` flag the caller has set.
     #[inline]
     pub fn post(&self, lane: &Lane) {
-        // A lane is in the queue once, and the queue has room for all; but one that left and came
-        // back may still have a stale entry besides.
+        // Full only with stale ids of lanes that left and came back: see `LaneQueue`. The id must
+        // not be lost, since no sender posts the lane again while its flag is set.
         if let Err(id) = self.lanes.push(lane.id.0) {
             self.control.push(Control::Posted(LaneId(id)));
         }

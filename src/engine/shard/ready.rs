@@ -18,7 +18,9 @@ const PRESSURE_SEALS_MAX: usize = 64;
 const LINGER_ENDS_MAX: usize = 1_024;
 
 impl Shard {
-    /// Looks at a lane after anything about it changed, and queues it where it can go on.
+    /// Looks at a lane after anything about it changed, and queues it where it can go on. A lane
+    /// that was brought to another cluster by a view that this shard does not have yet is looked at
+    /// again when the view arrives.
     pub(super) fn examine(&mut self, now: u64, id: LaneId) {
         self.arm_expiry(id);
         if self.fail_absent(id) {
@@ -43,7 +45,7 @@ impl Shard {
         match drainable {
             Drainable::Now => {}
             Drainable::At(at) => {
-                // One timer per backoff, however often senders post the lane meanwhile.
+                // One timer for each backoff: senders may post the lane many times meanwhile.
                 if entry.backoff_armed != at {
                     entry.backoff_armed = at;
                     self.set_timer(at, TimerKind::Examine, id);
@@ -65,7 +67,6 @@ impl Shard {
         let cluster = self.brokers[index].cluster;
         let Some(entry) = self.lane_mut(id) else { return };
         if entry.half.cluster() != cluster {
-            // The view by which the lane came to another cluster is on its way.
             return;
         }
         if entry.half.has_sealed() {
@@ -89,8 +90,8 @@ impl Shard {
         self.want_connection(now, index);
     }
 
-    /// Another cluster answers, which the user does not want to go on at: what waits fails now.
-    /// Returns whether it did.
+    /// Another cluster answers, and the user has chosen not to go on there: fails what waits in the
+    /// lane now. Returns whether it did.
     fn fail_at_foreign_cluster(&mut self, id: LaneId) -> bool {
         let Some(clusters) = self.view.changed_to.clone() else { return false };
         let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return false };
@@ -101,8 +102,9 @@ impl Shard {
         true
     }
 
-    /// The producer may not have an id, so nothing of the lane can be written: what waits fails
-    /// now, with the broker's reason. Later records are tried again, as the id is asked for again.
+    /// The brokers deny the producer an id, without which nothing of the lane can be written: fails
+    /// what waits now, with the broker's reason. The metadata machine asks for the id again, so
+    /// later records may be sent.
     fn fail_denied(&mut self, id: LaneId, cause: &DeliveryErrorCause) {
         let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return };
         // A sender that holds the lane seals it, and posts.
@@ -155,11 +157,11 @@ impl Shard {
         entry.lingers_for = None;
         let since = entry.half.lane.open_since();
         if since.is_none_or(|since| since.saturating_add(linger) > due) {
-            // Sealed meanwhile, and posted; so was a batch opened since then, which has its own
-            // entry.
+            // The batch that lingered was sealed meanwhile, by a sender, who posted the lane. The
+            // batch that is open now has a linger, and an entry, of its own.
             return;
         }
-        // If a sender holds the lane it seals the batch itself, and posts.
+        // If a sender holds the lane's lock it seals the batch when it unlocks, and posts the lane.
         if entry.half.lane.try_seal() {
             self.examine(now, id);
         }
@@ -202,7 +204,7 @@ impl Shard {
         self.actions.push_back(Action::Connect { token, broker, address });
     }
 
-    /// Timeouts of a broker's connection, and connecting again.
+    /// Times a broker's connection out, closes it when it is idle, and connects again.
     pub(super) fn check_broker(&mut self, now: u64, index: usize) {
         if self.brokers[index].leaving {
             self.leave_broker(now, index);
@@ -233,10 +235,11 @@ impl Shard {
         }
     }
 
-    /// The machine was asleep for `span`, in nanoseconds, which `now` does not count. Connections
-    /// that were idle for too long meanwhile are closed, also where records wait for them by now:
-    /// brokers and firewalls have dropped them. Deadlines of records do not move: nobody could have
-    /// answered. Requests in flight have the rest of their `request_timeout` for an answer.
+    /// The machine was asleep for `span`, in nanoseconds, which `now` does not count. Closes
+    /// connections that were idle for too long meanwhile, even if records wait for them by now:
+    /// brokers and firewalls have dropped them. The deadlines of records do not move, since nobody
+    /// could have answered during the sleep; requests in flight have the rest of their
+    /// `request_timeout` for an answer.
     pub fn handle_suspended(&mut self, now: u64, span: u64) {
         for index in 0..self.brokers.capacity() {
             let Some(broker) = self.brokers.get_mut(index) else { continue };
@@ -248,7 +251,8 @@ impl Shard {
         }
     }
 
-    /// Lanes that moved away wait for this broker no longer: it may never come back.
+    /// Takes lanes that moved away out of the queues of a broker that is down. Otherwise it would
+    /// count as wanted, and the shard would try to connect to it although no lane needs it.
     fn forget_moved_lanes(&mut self, index: usize) {
         let (broker, lanes) = (&mut self.brokers[index], &self.lanes);
         let waits = |queued: &Queued| {

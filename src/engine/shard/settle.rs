@@ -42,7 +42,7 @@ impl Shard {
             request.batches.drain(..).enumerate()
         {
             let named = self.lane_mut(lane).map(|entry| entry.half.lane.clone());
-            // As the request named it, whatever the topic's id is by now.
+            // By the name or id that the request used: the topic's id may have changed since.
             let answer = named.as_ref().and_then(|named| {
                 let topic =
                     if by_id { TopicRef::Id(topic_id) } else { TopicRef::Name(&named.topic) };
@@ -85,8 +85,8 @@ impl Shard {
             }
             Verdict::Duplicate => self.acked(now, id, batch, None, None),
             Verdict::WrongLeader { written } => {
-                // So answers also a leader that lost its office while it waited for its followers:
-                // they may have the batch.
+                // A leader that is deposed while it waits for its followers answers the same, and
+                // the followers may have the batch.
                 batch.state.unanswered |=
                     written || self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
                 if is_unknown(answer.error) {
@@ -99,8 +99,9 @@ impl Shard {
             }
             Verdict::Retry { written } => {
                 batch.state.unanswered |= written;
-                // The broker waited for its followers before it said so, and may the next time.
-                // What is refused at once holds nobody up.
+                // The broker waited for its followers before it answered, and may do so the next
+                // time: such a batch holds up the whole request. One that is refused at once does
+                // not.
                 if written && let Some(entry) = self.lane_mut(id) {
                     entry.half.suspect = true;
                 }
@@ -161,7 +162,8 @@ impl Shard {
         self.after_settling(now, id);
     }
 
-    /// The broker refused the batch; it is sent again after a backoff of its lane.
+    /// The broker refused the batch: the shard sends it again after a backoff of its lane, or fails
+    /// it if no attempt is left.
     pub(super) fn retry_after_error(
         &mut self,
         now: u64,
@@ -189,7 +191,7 @@ impl Shard {
         self.after_settling(now, id);
     }
 
-    /// Holds a lane back after an attempt failed, longer each time.
+    /// Holds a lane back after an attempt failed, longer with each failure of the batch.
     pub(super) fn back_off(&mut self, now: u64, id: LaneId, state: &mut BatchState) {
         let wait = self.retry_backoff(state.waits);
         state.waits += 1;
@@ -199,7 +201,8 @@ impl Shard {
         self.hold_back(now, id, wait);
     }
 
-    /// Not if a newer leader is known already than the one that refused.
+    /// Sets the lane's backoff, unless a newer leader is known than the one that refused: that one
+    /// has refused nothing, and is asked at once.
     fn hold_back(&mut self, now: u64, id: LaneId, wait: u64) {
         if let Some(entry) = self.lane_mut(id)
             && !entry.half.is_settling()
@@ -209,7 +212,8 @@ impl Shard {
         }
     }
 
-    /// What the user's policy says, which must not stop the loop, in nanoseconds.
+    /// Asks the retry policy for a wait, in nanoseconds. It may be the user's, whose panic must not
+    /// end the loop.
     pub(super) fn retry_backoff(&mut self, waits: u32) -> u64 {
         let random = self.random.draw();
         let inside = user_code::enter();
@@ -222,8 +226,8 @@ impl Shard {
         u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The attempt went unanswered, or was never made; the batch is sent again without a backoff of
-    /// its lane.
+    /// The attempt was not answered, or not even written: the shard sends the batch again without a
+    /// backoff of its lane. With `written`, the log may have the batch from now on.
     fn retry(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, problem: &str, written: bool) {
         batch.state.unanswered |= written;
         if batch.state.attempts > self.config.retries {
@@ -245,7 +249,7 @@ impl Shard {
         }
     }
 
-    /// KIP-951: the response may name the new leader.
+    /// Passes on the new leader, if the response names it (KIP-951).
     fn hint(
         &mut self,
         id: LaneId,
@@ -272,9 +276,10 @@ impl Shard {
         self.actions.push_back(Action::Hint(hint));
     }
 
-    /// An acks=0 request was wholly written: that is all its deliveries wait for.
+    /// An acks=0 request was wholly written, and its deliveries wait for no more.
     pub(super) fn settle_written(&mut self, now: u64, index: usize, mut request: Request) {
-        // No answer will ever say that it was short enough; the socket took it at least.
+        // No answer will say that the request was short enough. That the socket took all of it has
+        // to do, or requests would go one at a time for ever after a loss.
         self.brokers[index].request_limit.handle_answer(now, request.wire_len);
         for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
             self.acked(now, lane, batch, None, None);
@@ -292,11 +297,13 @@ impl Shard {
         self.disconnect(now, index, problem);
     }
 
-    /// A connection is gone: everything in flight on it settles here.
+    /// A connection is gone: settles every attempt in flight on it, and says when to connect again.
+    /// That is at once only if the connection was of use: a peer that completes each handshake and
+    /// then closes would be connected to in a tight loop.
     pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &str) {
         let random = self.random.draw();
         let broker = &mut self.brokers[index];
-        // A broker that breaks off the handshake is not idle: it may be another than it should.
+        // A connection lost in its handshake is no idle one: another peer may have the address.
         let was_idle = broker
             .connection()
             .is_some_and(|connection| connection.is_ready() && connection.in_flight() == 0);
@@ -305,15 +312,14 @@ impl Shard {
             let is_idle_for_long = connection.idle_at(idle_max) <= now;
             Some(connection.unconfirmed()).filter(|sent| sent.is_any() && !is_idle_for_long)
         });
-        // A peer that only ever shakes hands is not come back to at once, again and again.
         let backoff = &self.config.reconnect_backoff;
         let was_useful = broker.connection().is_some_and(|connection| {
             connection.has_answered() || connection.unconfirmed().has_lasted(now, backoff.longest)
         });
         let wait = if was_useful {
             broker.waits.reset();
-            // The broker may have closed because it leads no longer, and would lose more records:
-            // metadata gets a moment to say so.
+            // With acks=0 the broker may have closed because it no longer leads, and would lose the
+            // next records too: wait until metadata can say so.
             if unconfirmed.is_some() { backoff.first } else { 0 }
         } else {
             broker.waits.fail(now, backoff)
@@ -325,7 +331,7 @@ impl Shard {
             &mut broker.connectivity,
             Connectivity::Down { retry_at: now.saturating_add(wait) },
         );
-        // News of the old connection is not taken for news of the next.
+        // The driver's reports about the old connection must not pass for reports about the next.
         broker.generation += 1;
         broker.is_left = false;
         self.take_next_address(now, index);
@@ -336,9 +342,9 @@ impl Shard {
                 self.lose_unconfirmed(now, index, &text, unconfirmed.recent(now));
             }
         } else {
-            // A broker that stays down is tried several times a second: one warning is enough. But
-            // each failure asks for metadata: until the cluster has elected other leaders, what it
-            // answers is no news.
+            // A broker that stays down is tried several times a second: only the first failure is a
+            // warning. But each failure asks for metadata: until the cluster has elected other
+            // leaders, answers name the old ones.
             let level =
                 if broker.waits.failures() > 1 { log::Level::Debug } else { log::Level::Warn };
             log::log!(level, "not connected: {text}");
@@ -356,7 +362,8 @@ impl Shard {
             {
                 problem = format!("{text}; {lost}").into();
             }
-            // A request that the kernel did not take whole cannot have been carried out.
+            // A broker reads a request whole before it acts on it. One that the kernel did not take
+            // whole was not carried out.
             let written = request.is_written() && !planted!(DisconnectWroteNothing);
             for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
                 self.retry(now, lane, batch, &problem, written);
@@ -364,8 +371,9 @@ impl Shard {
         }
     }
 
-    /// A connection that carried acks=0 is lost. Closing it is the only way in which a broker says
-    /// that it refused such a request, so the leaders may have moved. Nobody else tells the user.
+    /// A connection that carried acks=0 is lost. A broker can refuse such a request only by closing
+    /// the connection, so the leaders may have moved: asks for metadata. The deliveries have
+    /// resolved long ago, so a warning is all that tells the user.
     fn lose_unconfirmed(&mut self, now: u64, index: usize, text: &str, records: u64) {
         self.actions.push_back(Action::RefreshMetadata);
         let broker = &mut self.brokers[index];
@@ -382,8 +390,8 @@ impl Shard {
         }
     }
 
-    /// The connection was lost while `request` was the next that the broker was to answer. Says so
-    /// if that happened to its batches again and again.
+    /// The connection was lost while `request` was the next that the broker was to answer. Counts
+    /// that for its batches, and returns what to tell once it has happened [`LOSSES_MAX`] times.
     fn count_loss(&mut self, now: u64, index: usize, request: &mut Request) -> Option<LostRequest> {
         if request.written() == 0 {
             return None;
@@ -404,7 +412,7 @@ impl Shard {
         Some(lost)
     }
 
-    /// Everything unresolved fails now: the close's timeout has passed.
+    /// Fails everything unresolved: the close's timeout has passed.
     pub(super) fn fail_all(&mut self, cause: &DeliveryErrorCause) {
         for index in 0..self.brokers.capacity() {
             self.fail_in_flight(index, cause, u64::MAX);
@@ -416,7 +424,8 @@ impl Shard {
         self.failing = Some(cause.clone());
     }
 
-    /// Fails batches in flight whose deadline has passed. Their requests keep their memory.
+    /// Fails batches in flight whose deadline has passed. Their requests keep the memory, which the
+    /// kernel may still read.
     pub(super) fn fail_in_flight(&mut self, index: usize, cause: &DeliveryErrorCause, now: u64) {
         let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut()) else {
             return;

@@ -142,9 +142,9 @@ pub enum Action {
 
 pub(super) struct LaneEntry {
     pub half: Box<LaneHalf>,
-    /// Which of the shard's arrivals brought the lane: its timers name it.
+    /// The number of the lane's arrival here. Timers carry it, and those of earlier stays lapse.
     pub arrival: u32,
-    /// Counted anew when its leader changes: its broker's queues name it.
+    /// Another number with each leader. Queue entries carry it, and earlier ones are passed over.
     pub visit: u32,
     /// The lane is in its broker's `full` or `suspect` queue.
     pub in_full: bool,
@@ -203,11 +203,11 @@ impl LaneEntry {
 ///    (`examine` sorts the lane into its broker's queues, or sets a timer for it), and
 ///    `handle_timeout`: deadlines, backoffs, lingers, connections.
 /// 3. [`Shard::finish_turn`]: `pump` packs queued lanes' batches into requests, as many as each
-///    connection's window takes, and puts them into the connection's slots.
+///    connection's window takes, and hands them to the connections.
 /// 4. [`Shard::poll_transmit`] names the connections with bytes to write. For each,
 ///    [`Shard::slices`] lends those bytes (headers, and batches right in their segments), the
-///    driver writes, and [`Shard::handle_written`] tells how many went. What was written makes
-///    room for more: 3 and 4 repeat until nothing goes any more.
+///    driver writes, and [`Shard::handle_written`] tells how many went. That makes room for more:
+///    3 and 4 repeat until nothing more goes, a bounded number of times.
 /// 5. [`Shard::poll_action`] until it is empty, [`Shard::wakes`], and [`Shard::poll_timeout`]: when
 ///    the next turn is due if nothing else happens.
 pub struct Shard {
@@ -288,7 +288,7 @@ impl Shard {
             };
             match message {
                 // Of several views the last one says everything. A lane that comes between them is
-                // taken under the view before, which it may know more than.
+                // taken under the older view, which it may have been ahead of (`LaneHalf::seen`).
                 Control::View(view) => newest = Some(view),
                 message => self.handle_control(now, message),
             }
@@ -404,7 +404,7 @@ impl Shard {
     fn handle_ready(&mut self, now: u64, index: usize) {
         let broker = &mut self.brokers[index];
         log::debug!("connected to broker {} at {}", broker.id, broker.address);
-        // What began with a warning ends with a word at a level that is on where warnings are read.
+        // The outage began with a warning. Its end is logged at a level that its readers have on.
         if let Some(since) = broker.outage_since.take() {
             let after = Duration::from_millis(now.saturating_sub(since) / 1_000_000);
             log::info!(
@@ -418,13 +418,13 @@ impl Shard {
         broker.remembers_one_batch = version.is_some_and(|it| it < VERSION_FIVE_REMEMBERED_MIN);
     }
 
-    /// Whether the driver is to say how much of what was written has not left yet.
+    /// Whether the driver must call [`Shard::handle_unsent`].
     pub fn wants_unsent(&self, now: u64, token: Token) -> bool {
         let due = self.connection_of(token).and_then(Connection::poll_unsent);
         due.is_some_and(|at| at <= now)
     }
 
-    /// The kernel holds so many bytes of what was written on a connection.
+    /// The kernel still holds `unsent` of the bytes that were written on a connection.
     pub fn handle_unsent(&mut self, now: u64, token: Token, unsent: usize) {
         if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
             connection.handle_unsent(now, unsent);
@@ -460,7 +460,7 @@ impl Shard {
         self.settled = settled;
     }
 
-    /// Deadlines and backoffs that are due.
+    /// Acts on deadlines, backoffs and lingers that are due.
     fn handle_timeout(&mut self, now: u64) {
         let mut walked = None;
         while let Some((kind, stay)) = self.timers.pop_due(now) {

@@ -1,9 +1,10 @@
 //! Lanes whose leader has too few followers in sync: NOT_ENOUGH_REPLICAS.
 //!
-//! Only another attempt tells when the followers are back, and an attempt carries a whole batch. So
-//! the waits of a lane grow, but at each broker one lane at a time is tried again after a first
-//! wait. Whichever lane is acknowledged first brings news for the others of its broker: their waits
-//! end as if they had been first ones.
+//! Only another attempt tells when the followers are back, and an attempt carries a whole batch. If
+//! every lane were tried often, refused batches would fill the network; if every lane waited longer
+//! each time, records would wait on after the followers are back. So each lane's waits grow, but at
+//! each broker one lane at a time is tried after a first wait only. The first acknowledgement of
+//! any lane shortens the waits of that broker's other lanes to a first wait.
 
 use super::shard::Shard;
 use crate::engine::batch::LaneId;

@@ -23,7 +23,7 @@ pub struct Placement {
     pub address: BrokerAddress,
 }
 
-/// What the metadata loop publishes to every shard.
+/// What the metadata thread publishes to every shard.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// Counts views. A lane goes by no older one than it has seen.
@@ -58,8 +58,9 @@ pub(super) enum Absence {
 }
 
 impl Shard {
-    /// A newer picture of the cluster. Only what changed in it is looked at, so that many topics
-    /// that become known one after the other cost no more than a look each.
+    /// A newer picture of the cluster. Looks only at the lanes of topics that changed in it, unless
+    /// all lanes are concerned: otherwise a thousand topics that become known one after the other
+    /// would cost a thousand looks at each lane.
     pub fn handle_view(&mut self, now: u64, view: Arc<View>) {
         let old = std::mem::replace(&mut self.view, view);
         let view = self.view.clone();
@@ -120,7 +121,7 @@ impl Shard {
         }
     }
 
-    /// A broker that is in the view no longer is forgotten once nothing is in flight to it.
+    /// Forgets a broker that is not in the view any more, once nothing is in flight to it.
     pub(super) fn leave_broker(&mut self, now: u64, index: usize) {
         let broker = &self.brokers[index];
         if !broker.leaving || broker.connection().is_some_and(|it| it.in_flight() > 0) {
@@ -130,14 +131,15 @@ impl Shard {
             self.close(now, index, "the broker is in the cluster no longer");
         }
         let broker = self.brokers.remove(index);
-        // Its place is used again: news of its connections is not taken for news of another's.
+        // Another broker may get its place. Connections there are counted on from here, so that the
+        // driver's reports about old ones do not pass for reports about the new.
         self.generation_next = self.generation_next.max(broker.generation + 1);
         if self.by_id.get(&broker.id) == Some(&index) {
             self.by_id.remove(&broker.id);
         }
     }
 
-    /// A broker listens at this address, perhaps another one than it did.
+    /// Metadata says that a broker listens at this address, which may be a new one.
     fn readdress(&mut self, now: u64, index: usize, address: &BrokerAddress) {
         let broker = &mut self.brokers[index];
         if planted!(StaysAtOldAddress) {
@@ -152,8 +154,8 @@ impl Shard {
         self.leave_old_address(now, index);
     }
 
-    /// Gives the connection to a broker's old address up, once what is in flight there has settled:
-    /// whatever answers there may not be part of the cluster any more.
+    /// Gives up the connection to a broker's old address, once the attempts in flight there have
+    /// settled: whatever listens there may not be part of the cluster any more.
     pub(super) fn leave_old_address(&mut self, now: u64, index: usize) {
         let broker = &mut self.brokers[index];
         let Some(next) = &broker.next_address else { return };
@@ -172,7 +174,8 @@ impl Shard {
         self.take_next_address(now, index);
     }
 
-    /// There is no connection to the broker: the next one goes to where it is now, at once.
+    /// There is no connection to the broker: if it has moved, the next one goes to its new address,
+    /// and at once, since failures of the old address say nothing of the new.
     pub(super) fn take_next_address(&mut self, now: u64, index: usize) {
         let broker = &mut self.brokers[index];
         let Some(next) = broker.next_address.take() else { return };
@@ -181,7 +184,8 @@ impl Shard {
         broker.connectivity = Connectivity::Down { retry_at: now };
     }
 
-    /// A lane that this shard owns from now on. It is looked at as if it had been posted.
+    /// Takes a lane that this shard owns from now on, and looks at it as if it had been posted:
+    /// senders may have appended, and posted it to its old owner, while the half was on its way.
     pub fn handle_lane(&mut self, now: u64, mut half: Box<LaneHalf>) {
         half.moving_to = None;
         let id = half.lane.id;
@@ -195,7 +199,7 @@ impl Shard {
         self.lanes[index] = Some(LaneEntry::new(half, self.next_visit()));
         self.lane_count += 1;
         if let (Some(entry), Some(cause)) = (&mut self.lanes[index], &self.failing) {
-            // It was on its way when everything was failed.
+            // The half was on its way when the shard failed everything.
             entry.half.lane.seal(true);
             entry.half.fail_all(cause, &mut self.wakes);
         }
@@ -203,7 +207,7 @@ impl Shard {
         self.drop_given_up(id);
     }
 
-    /// A lane that was given up goes once nothing of it is in flight: its id is then used again.
+    /// Drops a lane that was given up, once nothing of it is in flight. Its id is then used again.
     pub(super) fn drop_given_up(&mut self, id: LaneId) {
         let goes = |entry: &LaneEntry| entry.half.lane.is_given_up() && entry.half.in_flight() == 0;
         if self.lanes.get(id.0 as usize).and_then(Option::as_ref).is_some_and(goes) {
@@ -211,7 +215,7 @@ impl Shard {
         }
     }
 
-    /// A lane leaves.
+    /// Takes a lane out of the shard, with all that names it.
     fn take_lane(&mut self, id: LaneId) -> Option<LaneEntry> {
         let entry = self.lanes.get_mut(id.0 as usize)?.take()?;
         self.lane_count -= 1;
@@ -235,7 +239,7 @@ impl Shard {
         let lane = half.lane.clone();
         let old_broker = half.leader.map(|leader| leader.broker);
         if view.generation < half.seen {
-            // It is here ahead of the view that it moved by, and knows more than this one.
+            // The half arrived before the view by which it moved, and has seen more than this view.
             self.examine(now, id);
             return;
         }
@@ -252,7 +256,7 @@ impl Shard {
                 half.lead_by(leader);
                 None
             }
-            // At another cluster, where its partitions are not known yet.
+            // The producer came to another cluster, where the partitions are not known yet.
             Some((topic, None)) if topic.count == 0 => {
                 half.lead_by(None);
                 None
@@ -269,7 +273,8 @@ impl Shard {
         }
         let half = &mut entry.half;
         if half.leader.map(|leader| leader.broker) != old_broker {
-            // What the old broker's queues still name is passed over when its turn comes.
+            // Entries of the lane in the old broker's queues carry the old number, and are passed
+            // over.
             entry.visit = visit;
             (entry.in_full, entry.in_part) = (false, false);
             entry.lingers_for = None;
@@ -293,8 +298,9 @@ impl Shard {
         let half = &entry.half;
         let Some(shard) = half.moving_to.filter(|_| half.in_flight() == 0) else { return false };
         let Some(entry) = self.take_lane(id) else { return true };
-        // The new owner is named before the half is on its way: a sender that still reads the old
-        // name has appended before, and the new owner looks at the lane when it arrives.
+        // Name the new owner before the half is on its way. A sender that still reads the old name
+        // has appended before, and the new owner looks at the lane when the half arrives. The other
+        // way round, a batch that is posted to the old owner later would be seen by nobody.
         entry.half.lane.set_owner(shard);
         self.actions.push_back(Action::SendLane { shard, half: entry.half });
         true

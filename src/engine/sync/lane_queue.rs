@@ -7,8 +7,9 @@ use crossbeam_queue::ArrayQueue;
 /// Lane ids from any number of senders to one event loop. It carries no records and no order: those
 /// are in the lane.
 ///
-/// Each lane's `posted` flag keeps it in at most one queue, so a queue with room for every lane of
-/// the producer is never full.
+/// Each lane's `posted` flag keeps senders from pushing an id twice, so a queue with room for every
+/// lane of the producer is full only in one rare case: a lane that left for another shard and came
+/// back may have a stale id in the queue besides its present one.
 pub struct LaneQueue {
     ids: ArrayQueue<u32>,
 }
@@ -26,7 +27,8 @@ impl LaneQueue {
     /// [`Doorbell`](super::Doorbell) afterwards.
     ///
     /// # Errors
-    /// Hands the id back if the queue is full, which the `posted` flags rule out.
+    /// Hands the id back if the queue is full. The caller must post it another way, as `ShardPort`
+    /// does: the flag is set, so nobody else would.
     #[inline]
     pub fn push(&self, lane: u32) -> Result<(), u32> {
         self.ids.push(lane)

@@ -5,9 +5,9 @@ use std::task::Waker;
 
 use crate::user_code;
 
-/// The wakers of all deliveries that were resolved during a turn. Calling them is the one place
-/// where an event loop runs a user's code, so it happens with no lock held and nothing half done.
-/// Reused from turn to turn: it keeps its capacity.
+/// The wakers of all deliveries that were resolved during a turn. They are a user's code, which may
+/// send, drop handles or never return: so the loop calls them with no lock held and nothing half
+/// done. Reused from turn to turn: it keeps its capacity.
 ///
 /// Dropping it calls what it holds: a loop that panics leaves nobody asleep.
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl WakeList {
         self.wakers.drain(..).filter_map(|waker| user_code::call(|| waker.wake()).err()).count()
     }
 
-    /// Something has resolved that a flush waits for: whoever calls the wakers tells
+    /// Something has resolved that a flush waits for. The caller of [`WakeList::wake_all`] tells
     /// `FlushWaiters` afterwards.
     pub fn wake_flushers(&mut self) {
         self.flushers = true;
