@@ -13,6 +13,7 @@ use crate::engine::buffer::{AccountId, BufferPool};
 use crate::engine::policy::Chooser;
 use crate::engine::protocol::{BrokerId, PartitionId};
 use crate::error::{DeliveryError, DeliveryErrorCause};
+use crate::user_code;
 
 /// Sizes in bytes, times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -127,7 +128,7 @@ impl RecordAccumulator {
     /// `may_go`: what comes and goes must not add up. Returns their lanes, whose shards must hear
     /// of it.
     pub fn forget_topics(&self, may_go: impl Fn(&str) -> bool) -> Vec<Arc<Lane>> {
-        let mut gone = Vec::new();
+        let (mut gone, mut forgotten) = (Vec::new(), Vec::new());
         // A new handle is made under this lock: a topic that is alone here stays so.
         lock(&self.topics).retain(|name, topic| {
             let held = Arc::strong_count(topic) > 1;
@@ -139,9 +140,12 @@ impl RecordAccumulator {
                 || !topic.lanes().all(|lane| lane.is_resolved());
             if !stays {
                 gone.extend(topic.lanes().cloned());
+                forgotten.push(topic.clone());
             }
             stays
         });
+        // With them go the user's partitioners, whose `drop` may ask for a topic, or panic.
+        let _ = user_code::call(|| drop(forgotten));
         if gone.is_empty() {
             return gone;
         }

@@ -4,7 +4,7 @@
 //! 4 KiB and merge again. `batch/` takes [`Segment`]s from it to encode records into, sockets are
 //! written from them, and they return when their batch is dropped.
 //! `producer/` asks an account's level before each record and registers as a waiter when it is
-//! told to; `io/` builds the pool and carves each loop's [`Scratch`] from it.
+//! told to; `io/` builds the pool and carves each loop's `Scratch` from it.
 //!
 //! * The arena: the mapping, and the tokens that own parts of it. All `unsafe` is there.
 //! * Free lists: last in first out (segments still in cache), a buddy system of three sizes.

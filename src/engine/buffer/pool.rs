@@ -72,7 +72,7 @@ impl BufferPool {
     ///
     /// # Errors
     /// [`PoolError`] for options that cannot work, and if the system refuses the mapping. Huge
-    /// pages, populating and locking are best effort: see [`report`](Self::report).
+    /// pages, populating and locking are best effort: see `report`.
     pub fn new(options: &BufferPoolOptions) -> Result<BufferPool, PoolError> {
         let (arena, map, report) = Arena::map(options)?;
         let (table, ledger) = Ledger::new(options, arena.bytes())?;

@@ -16,8 +16,7 @@ use super::pool::PoolShared;
 ///
 /// Dropping it returns the memory, takes the charge back from the account it was taken for, and may
 /// call the wakers of waiters that are admitted by it: so drop no segment with a lock held that a
-/// waker could want. Several at once: [`BufferPool::release_all`](super::BufferPool::release_all).
-/// It keeps the mapping alive.
+/// waker could want. It keeps the mapping alive.
 pub struct Segment {
     pub(super) pool: Arc<PoolShared>,
     /// Empty once it was released in advance of the drop.

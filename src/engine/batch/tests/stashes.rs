@@ -470,3 +470,36 @@ fn c40_a_record_takes_no_more_room_in_the_stash_than_as_a_batch_of_its_own() {
     assert!(read[0].is_empty() && read[1] == [None; 10_000]);
     assert_eq!(read[2], lengths.map(Some));
 }
+
+/// Dropping it asks for a topic, as code of the application's may.
+struct AsksWhenDropped(Weak<RecordAccumulator>);
+
+impl Partitioner for AsksWhenDropped {
+    fn partition(&self, _: &PartitionRequest<'_>) -> u32 {
+        0
+    }
+}
+
+impl Drop for AsksWhenDropped {
+    fn drop(&mut self) {
+        let accumulator = self.0.upgrade().expect("it outlives its topics here");
+        let first: Arc<dyn Partitioner> = Arc::new(|_: &PartitionRequest<'_>| 0);
+        accumulator.topic("asked for", || first);
+    }
+}
+
+#[test]
+fn a_partitioner_whose_topic_is_forgotten_is_dropped_without_a_lock() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let accumulator = bench.accumulator.clone();
+    let partitioner: Arc<dyn Partitioner> = Arc::new(AsksWhenDropped(Arc::downgrade(&accumulator)));
+    drop(accumulator.topic("idle", || partitioner));
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        accumulator.forget_topics(|name| name == "idle");
+        done.send(accumulator).expect("the test waits");
+    });
+    let accumulator = is_done.recv_timeout(std::time::Duration::from_secs(60));
+    let names: Vec<_> = accumulator.expect("no deadlock").topics_by_name().into_keys().collect();
+    assert_eq!(names, ["asked for".into()]);
+}

@@ -3,7 +3,7 @@
 //! Fed by `batch/`, which encodes each record once, straight into pool segments
 //! ([`encode_contiguous`], [`encode_spanning`]), and writes the 61-byte header when a batch is
 //! sealed and again whenever its identity or sequence change ([`BatchHeader::write`]). Feeds the
-//! Produce request with finished bytes. [`RecordBatchReader`] is the way back; the
+//! Produce request with finished bytes. `RecordBatchReader` is the way back; the
 //! producer does not need it, tests do.
 //!
 //! One record: its length, an attributes byte, the differences of its timestamp and offset to the
