@@ -24,8 +24,7 @@ use tidegate::internals::shard::{
 };
 use tidegate::internals::sync::Doorbell;
 use tidegate::{
-    ClusterChange, Compression, DeliveryErrorCause, ExponentialBackoff, PartitionRequest,
-    Partitioner,
+    ClusterChange, Compression, DeliveryErrorCause, ExponentialRetry, PartitionRequest, Partitioner,
 };
 
 use crate::model::{Model, Mood, Received, TOPIC};
@@ -635,7 +634,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         compression: Compression::None,
         connection: Arc::new(connection),
     };
-    let backoff = ExponentialBackoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    let backoff = ExponentialRetry::new(Duration::from_millis(100), Duration::from_secs(1));
     ShardParts {
         config: Arc::new(config),
         retry_policy: Arc::new(backoff),

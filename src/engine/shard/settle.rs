@@ -12,7 +12,7 @@ use super::verdict::{Verdict, verdict};
 use crate::engine::batch::{Batch, BatchState, LaneId, batch_error};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
 use crate::engine::connection::{InFlightBatch, Request};
-use crate::engine::policy::{ExponentialBackoff, RetryPolicy};
+use crate::engine::policy::{ExponentialRetry, RetryPolicy};
 use crate::engine::protocol::{
     ErrorCode, PartitionResponse, ProduceResponse, TopicId, TopicRef, VERSION_TOPIC_IDS_MIN,
 };
@@ -221,7 +221,7 @@ impl Shard {
         drop(inside);
         let wait = asked.unwrap_or_else(|_| {
             log::error!("the retry policy panicked: the default one is used");
-            ExponentialBackoff::default().backoff(waits, random)
+            ExponentialRetry::default().backoff(waits, random)
         });
         u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
     }

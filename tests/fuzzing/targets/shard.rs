@@ -18,7 +18,7 @@ use tidegate::internals::shard::{
     ShardPort, Token, View, WakeLoop,
 };
 use tidegate::internals::sync::Doorbell;
-use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
+use tidegate::{Compression, ExponentialRetry, PartitionRequest, Partitioner};
 
 use super::input::Input;
 use super::memory::bounded;
@@ -340,7 +340,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
     };
     ShardParts {
         config: Arc::new(config),
-        retry_policy: Arc::new(ExponentialBackoff::default()),
+        retry_policy: Arc::new(ExponentialRetry::default()),
         pool: pool.clone(),
         scratch: None,
         random: 1,
