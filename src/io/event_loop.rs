@@ -27,6 +27,7 @@ use crate::engine::shard::{
 };
 use crate::engine::sync::Doorbell;
 use crate::logging as log;
+use crate::user_code;
 
 /// Slices of one vectored write (the system's limit is 1,024).
 const SLICES_MAX: usize = 256;
@@ -538,6 +539,11 @@ impl EventLoop {
         for (_, index) in seat.sockets.iter().flatten() {
             let mut entry = self.sockets.remove(*index);
             entry.socket.close(self.poll.registry());
+        }
+        // The last of the producer may go with it, and so the user's retry policy.
+        let _inside = user_code::enter();
+        if user_code::call(|| drop(seat)).is_err() {
+            log::error!("dropping a retry policy of the application's panicked");
         }
     }
 
