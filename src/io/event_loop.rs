@@ -547,7 +547,8 @@ impl EventLoop {
         }
     }
 
-    /// Polls; sleeps only if there is nothing to do and nothing has come since it was announced.
+    /// Polls. Sleeps only if nothing is to be done at once, and nothing has arrived since the loop
+    /// announced its sleep: a sender that posted earlier saw it awake, and did not wake it.
     fn wait(&mut self, events: &mut Events, more: bool, now: u64, next: Option<u64>) {
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         if more || self.stopped {
