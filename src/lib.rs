@@ -150,8 +150,8 @@ pub use config::{Acks, ClusterChange, HostPort, ProducerConfig};
 pub use engine::batch::FailedRecords;
 pub use engine::policy::{
     Backoff, BackoffStrategy, DefaultPartitioner, DefaultPartitioners, DropRecords, EveryTopic,
-    ExponentialBackoff, ParkSender, PartitionRequest, PartitionView, Partitioner,
-    PartitionerFactory, Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
+    ExponentialRetry, ParkSender, PartitionRequest, PartitionView, Partitioner, PartitionerFactory,
+    Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
 };
 pub use engine::protocol::ErrorCode;
 pub use engine::protocol::compression::{Codec, Compression, LevelOutOfRange};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::policy::{
-    BackoffStrategy, ExponentialBackoff, ParkSender, PartitionerFactory, RetryPolicy,
+    BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy,
 };
 use crate::engine::protocol::compression::Compression;
 
@@ -222,8 +222,8 @@ pub struct ProducerConfig {
     pub partitioner: Option<Arc<dyn PartitionerFactory>>,
     /// What happens to a record without room. Default: `None`: [`ParkSender`] for `max_block`.
     /// `tidegate.backoff.strategy`: `park`, `drop` or `reject`.
-    pub strategy: Option<Arc<dyn BackoffStrategy>>,
-    /// How long a retry waits. Default: `None`: [`ExponentialBackoff`] from `retry_backoff` to
+    pub backoff: Option<Arc<dyn BackoffStrategy>>,
+    /// How long a retry waits. Default: `None`: [`ExponentialRetry`] from `retry_backoff` to
     /// `retry_backoff_max`. In code only.
     pub retry_policy: Option<Arc<dyn RetryPolicy>>,
 }
@@ -275,7 +275,7 @@ impl Default for ProducerConfig {
             cores: None,
             pinning: true,
             partitioner: None,
-            strategy: None,
+            backoff: None,
             retry_policy: None,
         }
     }
@@ -298,15 +298,15 @@ impl ProducerConfig {
     }
 
     /// The strategy in effect.
-    pub fn strategy_in_effect(&self) -> Arc<dyn BackoffStrategy> {
+    pub fn backoff_in_effect(&self) -> Arc<dyn BackoffStrategy> {
         let park = || Arc::new(ParkSender::for_at_most(self.max_block)) as Arc<_>;
-        self.strategy.clone().unwrap_or_else(park)
+        self.backoff.clone().unwrap_or_else(park)
     }
 
     /// The retry policy in effect.
     pub fn retry_policy_in_effect(&self) -> Arc<dyn RetryPolicy> {
         let exponential = || {
-            Arc::new(ExponentialBackoff::new(self.retry_backoff, self.retry_backoff_max)) as Arc<_>
+            Arc::new(ExponentialRetry::new(self.retry_backoff, self.retry_backoff_max)) as Arc<_>
         };
         self.retry_policy.clone().unwrap_or_else(exponential)
     }

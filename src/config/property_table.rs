@@ -177,7 +177,7 @@ pub(super) const OWN: &[Property] = &[
     field!("tidegate.cores", cores, cores),
     field!("tidegate.pinning", pinning, boolean),
     ("tidegate.backoff.strategy", |draft, setting| {
-        draft.config.strategy = match setting.value {
+        draft.config.backoff = match setting.value {
             "park" => None,
             "drop" => Some(Arc::new(DropRecords)),
             "reject" => Some(Arc::new(RejectRecords)),

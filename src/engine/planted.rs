@@ -42,10 +42,12 @@ pub enum Bug {
     StaysWithFruitlessBroker,
     CarriesProducerIdAlong,
     StaysAtOldAddress,
+    WritesOneRound,
+    DropsActions,
 }
 
 /// Every bug, and what goes wrong with it.
-const STORIES: [(Bug, &str); 31] = [
+const STORIES: [(Bug, &str); 33] = [
     (Bug::RenumbersOnRetry, "a retried batch gets new sequences"),
     (
         Bug::ReusesSequenceAfterExpiry,
@@ -131,6 +133,8 @@ const STORIES: [(Bug, &str); 31] = [
         Bug::StaysAtOldAddress,
         "requests go over the connection to a broker's old address [librdkafka 1285]",
     ),
+    (Bug::WritesOneRound, "a turn writes once, and does not say that there is more to write"),
+    (Bug::DropsActions, "a turn forgets what the shard asks its driver for"),
 ];
 
 impl Bug {

@@ -2,7 +2,7 @@
 //!
 //! A turn ([`EventLoop::turn`]): read the clock; receive from the sockets that the last poll named;
 //! take messages to the loop; go on with connections in the making; drive each shard; poll, asleep
-//! if there is nothing to do. The doc of [`Shard`] lists the calls that [`EventLoop::drive`] makes.
+//! if there is nothing to do. What a shard does in its part of a turn stands in `shard/turn.rs`.
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,9 +22,12 @@ use super::socket::{Progress, Socket};
 use super::sys::Timer;
 use crate::engine::batch::RecordAccumulator;
 use crate::engine::cluster::{BrokerAddress, Want};
-use crate::engine::shard::{Action, Control, PortTable, Shard, ShardPort, Token, WakeLoop};
+use crate::engine::shard::{
+    self, Action, Control, Driver, PortTable, Shard, ShardPort, Token, WakeLoop,
+};
 use crate::engine::sync::Doorbell;
 use crate::logging as log;
+use crate::user_code;
 
 /// Slices of one vectored write (the system's limit is 1,024).
 const SLICES_MAX: usize = 256;
@@ -32,8 +35,6 @@ const SLICES_MAX: usize = 256;
 const WRITES_MAX: usize = 4;
 /// Reads from one socket in a row.
 const READS_MAX: usize = 16;
-/// Rounds of packing and writing in one turn.
-const ROUNDS_MAX: usize = 4;
 /// Events taken from one poll.
 const EVENTS_MAX: usize = 256;
 /// Waits shorter than this take the timer: poll timeouts are rounded up to milliseconds.
@@ -209,8 +210,27 @@ pub(super) struct EventLoop {
     sleep_watch: SleepWatch,
     /// The last poll may have waited: the machine may have been asleep meanwhile.
     slept: bool,
-    tokens: Vec<Token>,
     stopped: bool,
+}
+
+/// A shard with the loop that drives it.
+struct AtSeat<'a> {
+    event_loop: &'a mut EventLoop,
+    key: usize,
+}
+
+impl Driver for AtSeat<'_> {
+    fn shard(&mut self) -> &mut Shard {
+        &mut self.event_loop.seats[self.key].shard
+    }
+
+    fn write(&mut self, now: u64, token: Token) -> bool {
+        self.event_loop.write(now, self.key, token)
+    }
+
+    fn act(&mut self, now: u64, action: Action) {
+        self.event_loop.act(now, self.key, action);
+    }
 }
 
 impl EventLoop {
@@ -226,7 +246,6 @@ impl EventLoop {
             next_serial: 0,
             sleep_watch: SleepWatch::new(),
             slept: false,
-            tokens: Vec::new(),
             stopped: false,
         }
     }
@@ -301,43 +320,18 @@ impl EventLoop {
 
     /// One shard's part of a turn. Returns whether more is to be done at once.
     fn drive(&mut self, now: u64, key: usize) -> bool {
-        let seat = &mut self.seats[key];
-        let mut more = seat.shard.begin_turn(now, &seat.port);
-        for round in 1..=ROUNDS_MAX {
-            more |= self.seats[key].shard.finish_turn(now);
-            if !self.transmit(now, key) {
-                break;
-            }
-            // After the last round, take another turn without waiting: a socket that took all
-            // bytes gives no event when it takes more.
-            more |= round == ROUNDS_MAX;
-        }
-        while let Some(action) = self.seats[key].shard.poll_action() {
-            self.act(now, key, action);
-        }
-        let seat = &mut self.seats[key];
-        if seat.shard.wakes().wake_all() > 0 {
+        let port = self.seats[key].port.clone();
+        let turn = shard::turn(now, &port, &mut AtSeat { event_loop: self, key });
+        if turn.panics > 0 {
             log::error!("the waker of a task that awaits a delivery panicked");
         }
-        if seat.shard.wakes().take_flushers() {
-            seat.context.accumulator.flush.notify();
+        if turn.flushed {
+            self.seats[key].context.accumulator.flush.notify();
         }
-        if seat.shard.is_stopped() {
+        if turn.stopped {
             self.end_seat(key);
         }
-        more
-    }
-
-    /// Writes what the connections of a shard have to write. Returns whether there may be more now.
-    fn transmit(&mut self, now: u64, key: usize) -> bool {
-        let mut tokens = std::mem::take(&mut self.tokens);
-        self.seats[key].shard.poll_transmit(&mut tokens);
-        let mut any = false;
-        for token in tokens.drain(..) {
-            any |= self.write(now, key, token);
-        }
-        self.tokens = tokens;
-        any
+        turn.more
     }
 
     fn write(&mut self, now: u64, key: usize, token: Token) -> bool {
@@ -546,9 +540,15 @@ impl EventLoop {
             let mut entry = self.sockets.remove(*index);
             entry.socket.close(self.poll.registry());
         }
+        // The last of the producer may go with it, and so the user's retry policy.
+        let _inside = user_code::enter();
+        if user_code::call(|| drop(seat)).is_err() {
+            log::error!("dropping a retry policy of the application's panicked");
+        }
     }
 
-    /// Polls; sleeps only if there is nothing to do and nothing has come since it was announced.
+    /// Polls. Sleeps only if nothing is to be done at once, and nothing has arrived since the loop
+    /// announced its sleep: a sender that posted earlier saw it awake, and did not wake it.
     fn wait(&mut self, events: &mut Events, more: bool, now: u64, next: Option<u64>) {
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         if more || self.stopped {

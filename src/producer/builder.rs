@@ -144,7 +144,7 @@ impl ProducerBuilder {
     /// Decides what happens when there is no room. Default: park for at most `max_block` (60 s).
     #[must_use]
     pub fn backoff(self, strategy: impl BackoffStrategy + 'static) -> Self {
-        self.configure(|config| config.strategy = Some(Arc::new(strategy)))
+        self.configure(|config| config.backoff = Some(Arc::new(strategy)))
     }
 
     /// Decides when a failed batch is sent again.
@@ -223,7 +223,7 @@ impl ProducerBuilder {
             accumulator,
             ports,
             metadata: metadata.mailbox().clone(),
-            strategy: config.strategy_in_effect(),
+            strategy: config.backoff_in_effect(),
             partitioners: config.partitioner.clone(),
             clock: Clock,
             max_request_size: config.max_request_size,

@@ -19,13 +19,12 @@ use tidegate::internals::protocol::{
     ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
 };
 use tidegate::internals::shard::{
-    Action, Control, PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig,
-    ShardHost, ShardParts, ShardPort, Token,
+    Action, Control, Driver, PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard,
+    ShardConfig, ShardHost, ShardParts, ShardPort, Token, turn,
 };
 use tidegate::internals::sync::Doorbell;
 use tidegate::{
-    ClusterChange, Compression, DeliveryErrorCause, ExponentialBackoff, PartitionRequest,
-    Partitioner,
+    ClusterChange, Compression, DeliveryErrorCause, ExponentialRetry, PartitionRequest, Partitioner,
 };
 
 use crate::model::{Model, Mood, Received, TOPIC};
@@ -110,6 +109,8 @@ pub struct World {
     pub sent_meanwhile: Option<CellHandle>,
     /// Lanes reach their new shards before the views by which they moved.
     pub lanes_come_first: bool,
+    /// The shard that has its turn asked for something.
+    acted: bool,
     publisher: Publisher,
     published: (u64, Option<ProducerIdentity>),
     acks: i16,
@@ -142,6 +143,26 @@ impl Default for Settings {
             acks: -1,
             linger: 0,
         }
+    }
+}
+
+/// A shard in its world.
+struct AtShard<'a> {
+    world: &'a mut World,
+    index: usize,
+}
+
+impl Driver for AtShard<'_> {
+    fn shard(&mut self) -> &mut Shard {
+        &mut self.world.shards[self.index]
+    }
+
+    fn write(&mut self, _now: u64, token: Token) -> bool {
+        self.world.write(self.index, token)
+    }
+
+    fn act(&mut self, _now: u64, action: Action) {
+        self.world.act_on(self.index, action);
     }
 }
 
@@ -191,6 +212,7 @@ impl World {
             is_connected: false,
             metadata_is_silent: false,
             lanes_come_first: false,
+            acted: false,
             sent_while_a_lane_moves: None,
             sent_meanwhile: None,
             published: (0, None),
@@ -341,9 +363,8 @@ impl World {
         (self.machine.snapshot().generation, self.machine.identity())
     }
 
-    /// One turn of a shard, in the order of the real loop.
+    /// Turns of a shard, until it has nothing to do at once.
     fn drive_shard(&mut self, index: usize) {
-        let now = self.now();
         self.deliver_responses(index);
         let port = self.ports.port(ShardId(index as u16)).expect("the shard exists").clone();
         if self.lanes_come_first {
@@ -352,20 +373,22 @@ impl World {
             let (lanes, rest): (Vec<_>, Vec<_>) =
                 messages.partition(|message| matches!(message, Control::Lane(_)));
             lanes.into_iter().for_each(|lane| port.send(lane));
-            self.shards[index].begin_turn(now, &port);
-            self.act(index);
+            self.take_turns(index, &port);
             rest.into_iter().for_each(|message| port.send(message));
         }
-        self.shards[index].begin_turn(now, &port);
-        loop {
-            self.shards[index].finish_turn(now);
-            if !self.transmit(index) & !self.act(index) {
-                break;
-            }
-        }
-        self.shards[index].wakes().wake_all();
+        self.take_turns(index, &port);
         let timers = self.shards[index].timer_count();
         assert!(timers <= TIMERS_MAX, "{timers} timers");
+    }
+
+    fn take_turns(&mut self, index: usize, port: &ShardPort) {
+        loop {
+            self.acted = false;
+            let turn = turn(self.now(), port, &mut AtShard { world: self, index });
+            if !turn.more && !self.acted {
+                return;
+            }
+        }
     }
 
     fn deliver_responses(&mut self, index: usize) {
@@ -390,26 +413,21 @@ impl World {
         }
     }
 
-    /// Carries what the shard's connections have to write to their brokers.
-    fn transmit(&mut self, index: usize) -> bool {
+    /// Carries what a connection has to write to its broker.
+    fn write(&mut self, index: usize, token: Token) -> bool {
         let now = self.now();
-        let mut tokens = Vec::new();
-        self.shards[index].poll_transmit(&mut tokens);
-        let any = !tokens.is_empty();
-        for token in tokens {
-            let mut bytes = Vec::new();
-            {
-                let mut slices = [IoSlice::new(&[]); 64];
-                let used = self.shards[index].slices(token, &mut slices);
-                slices[..used].iter().for_each(|slice| bytes.extend_from_slice(slice));
-            }
-            self.shards[index].handle_written(now, token, bytes.len());
-            let key = (index, token.broker, token.generation);
-            let wire = self.wires.get_mut(&key).expect("only open connections write");
-            wire.inbound.extend_from_slice(&bytes);
-            self.serve(key);
+        let mut bytes = Vec::new();
+        {
+            let mut slices = [IoSlice::new(&[]); 64];
+            let used = self.shards[index].slices(token, &mut slices);
+            slices[..used].iter().for_each(|slice| bytes.extend_from_slice(slice));
         }
-        any
+        self.shards[index].handle_written(now, token, bytes.len());
+        let key = (index, token.broker, token.generation);
+        let wire = self.wires.get_mut(&key).expect("only open connections write");
+        wire.inbound.extend_from_slice(&bytes);
+        self.serve(key);
+        true
     }
 
     /// The broker takes the whole frames that it has received.
@@ -468,59 +486,59 @@ impl World {
         }
     }
 
-    /// Does what the shard asks for, as the real loop does.
-    fn act(&mut self, index: usize) -> bool {
-        let now = self.now();
-        let mut any = false;
+    /// Does what the shard asks for before its next turn.
+    fn act(&mut self, index: usize) {
         while let Some(action) = self.shards[index].poll_action() {
-            any = true;
-            match action {
-                Action::Connect { token, broker, .. }
-                    if self.model.moods[&broker.0] == Mood::Dead =>
-                {
-                    self.note(Event::Refused { broker: broker.0 });
-                    self.shards[index].handle_down(now, token, "connection refused");
-                }
-                Action::Connect { token, broker, .. } => {
-                    let wire = Wire {
-                        broker: broker.0,
-                        inbound: Vec::new(),
-                        outbound: VecDeque::new(),
-                        requests: 0,
-                        unanswered: VecDeque::new(),
-                    };
-                    self.wires.insert((index, token.broker, token.generation), wire);
-                    self.shards[index].handle_connected(now, token);
-                }
-                Action::Close { token, .. } => {
-                    let wire = self.wires.remove(&(index, token.broker, token.generation));
-                    let broker = wire.expect("it was open").broker;
-                    self.note(Event::Closed { broker });
-                }
-                Action::SendLane { shard, half } => {
-                    self.note(Event::LaneSent { from: index, to: usize::from(shard.0) });
-                    if let Some(value) = self.sent_while_a_lane_moves.take() {
-                        // The sender had read the old owner before the lane left.
-                        let old = self.ports.port(ShardId(index as u16)).expect("it exists");
-                        let partition = half.lane.partition.0;
-                        self.sent_meanwhile =
-                            Some(self.append(partition, &value, |lane| old.post(lane)));
-                    }
-                    let port = self.ports.port(shard).expect("views name shards that exist");
-                    port.send(Control::Lane(half));
-                }
-                Action::RefreshMetadata => self.machine.handle_refresh_wanted(),
-                Action::WantTopic(topic) => {
-                    self.machine.handle_wanted(now, topic, Want::Lane);
-                }
-                Action::Hint(hint) => {
-                    self.note(Event::Hinted);
-                    self.machine.handle_hint(&hint);
-                }
-                Action::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
-            }
+            self.act_on(index, action);
         }
-        any
+    }
+
+    fn act_on(&mut self, index: usize, action: Action) {
+        let now = self.now();
+        self.acted = true;
+        match action {
+            Action::Connect { token, broker, .. } if self.model.moods[&broker.0] == Mood::Dead => {
+                self.note(Event::Refused { broker: broker.0 });
+                self.shards[index].handle_down(now, token, "connection refused");
+            }
+            Action::Connect { token, broker, .. } => {
+                let wire = Wire {
+                    broker: broker.0,
+                    inbound: Vec::new(),
+                    outbound: VecDeque::new(),
+                    requests: 0,
+                    unanswered: VecDeque::new(),
+                };
+                self.wires.insert((index, token.broker, token.generation), wire);
+                self.shards[index].handle_connected(now, token);
+            }
+            Action::Close { token, .. } => {
+                let wire = self.wires.remove(&(index, token.broker, token.generation));
+                let broker = wire.expect("it was open").broker;
+                self.note(Event::Closed { broker });
+            }
+            Action::SendLane { shard, half } => {
+                self.note(Event::LaneSent { from: index, to: usize::from(shard.0) });
+                if let Some(value) = self.sent_while_a_lane_moves.take() {
+                    // The sender had read the old owner before the lane left.
+                    let old = self.ports.port(ShardId(index as u16)).expect("it exists");
+                    let partition = half.lane.partition.0;
+                    self.sent_meanwhile =
+                        Some(self.append(partition, &value, |lane| old.post(lane)));
+                }
+                let port = self.ports.port(shard).expect("views name shards that exist");
+                port.send(Control::Lane(half));
+            }
+            Action::RefreshMetadata => self.machine.handle_refresh_wanted(),
+            Action::WantTopic(topic) => {
+                self.machine.handle_wanted(now, topic, Want::Lane);
+            }
+            Action::Hint(hint) => {
+                self.note(Event::Hinted);
+                self.machine.handle_hint(&hint);
+            }
+            Action::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
+        }
     }
 
     /// The broker closes every connection that it has, and refuses others.
@@ -635,7 +653,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         compression: Compression::None,
         connection: Arc::new(connection),
     };
-    let backoff = ExponentialBackoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    let backoff = ExponentialRetry::new(Duration::from_millis(100), Duration::from_secs(1));
     ShardParts {
         config: Arc::new(config),
         retry_policy: Arc::new(backoff),

@@ -16,7 +16,7 @@ use tidegate::internals::shard::{
     ShardParts, ShardPort,
 };
 use tidegate::internals::sync::Doorbell;
-use tidegate::{ClusterChange, Compression, ExponentialBackoff, PartitionRequest, Partitioner};
+use tidegate::{ClusterChange, Compression, ExponentialRetry, PartitionRequest, Partitioner};
 
 use super::cluster::{PORT, host, name};
 use super::plan::{MS, Plan};
@@ -209,7 +209,7 @@ fn shard_parts(
     index: usize,
 ) -> ShardParts {
     let first = Duration::from_millis(plan.settings.retry_backoff_ms);
-    let backoff = ExponentialBackoff::new(first, first * 4);
+    let backoff = ExponentialRetry::new(first, first * 4);
     let compresses = plan.settings.compression != Compression::None;
     let carve = || {
         let scratch = pool.carve_scratch(1 << 14);

@@ -4,21 +4,39 @@ use std::io::IoSlice;
 
 use tidegate::internals::cluster::{BrokerAddress, ChannelId, LeaderHint, MetadataQuery, Want};
 use tidegate::internals::protocol::{ErrorCode, InitProducerIdResponse, ProducerIdentity};
-use tidegate::internals::shard::{Action, Control, Token};
+use tidegate::internals::shard::{Action, Control, Driver, Shard, Token, turn};
 
 use super::events::Event;
 use super::network::{Wire, full_for};
 use super::plan::MS;
 use super::world::{Answer, Link, World};
 
-/// Rounds of packing and writing in one turn, as in the real loop.
-const ROUNDS_MAX: usize = 4;
 const SLICES_MAX: usize = 32;
 /// How long a request that was made before may wait for a full socket.
 const OLD_ADDRESS_MAX: u64 = 500 * MS;
 
+/// A shard in its world.
+struct AtShard<'a> {
+    world: &'a mut World,
+    index: usize,
+}
+
+impl Driver for AtShard<'_> {
+    fn shard(&mut self) -> &mut Shard {
+        &mut self.world.client.shards[self.index]
+    }
+
+    fn write(&mut self, _now: u64, token: Token) -> bool {
+        self.world.write(self.index, token)
+    }
+
+    fn act(&mut self, _now: u64, action: Action) {
+        self.world.act_on(self.index, action);
+    }
+}
+
 impl World {
-    /// One turn of a shard, in the order of the real loop. Returns whether it wants another.
+    /// One turn of a shard, if anything is to do. Returns whether it wants another.
     pub fn drive_shard(&mut self, index: usize) -> bool {
         let now = self.now();
         let port = self.client.ports.iter().nth(index).expect("it was added").clone();
@@ -28,53 +46,37 @@ impl World {
             return false;
         }
         self.touched[index] = false;
-        let mut more = self.client.shards[index].begin_turn(now, &port);
-        for round in 1..=ROUNDS_MAX {
-            more |= self.client.shards[index].finish_turn(now);
-            if !self.transmit(index) {
-                break;
-            }
-            more |= round == ROUNDS_MAX;
-        }
-        self.act(index);
-        self.client.shards[index].wakes().wake_all();
+        let turn = turn(now, &port, &mut AtShard { world: self, index });
         self.client.accumulator.flush.notify();
-        self.touched[index] |= more;
-        more
+        self.touched[index] |= turn.more;
+        turn.more
     }
 
-    /// Carries what the shard's connections have to write as far as sockets take it.
-    fn transmit(&mut self, index: usize) -> bool {
+    /// Carries what a connection has to write as far as its socket takes it.
+    fn write(&mut self, index: usize, token: Token) -> bool {
         let now = self.now();
-        let mut tokens = std::mem::take(&mut self.tokens);
-        self.client.shards[index].poll_transmit(&mut tokens);
-        let mut any = false;
-        for token in tokens.drain(..) {
-            let Some(wire) = self.wire_of(index, token) else { continue };
-            if !self.wires[wire].writable || !self.wires[wire].client_open {
-                continue;
-            }
-            let mut bytes = Vec::new();
-            {
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let used = self.client.shards[index].slices(token, &mut slices);
-                slices[..used].iter().for_each(|slice| bytes.extend_from_slice(slice));
-            }
-            let (net, rng) = (&self.plan.net, &mut self.rng);
-            let taken = self.wires[wire].takes(net, rng, bytes.len());
-            if taken < bytes.len() {
-                bytes.truncate(taken);
-                self.wires[wire].writable = false;
-                self.queue.push(full_for(rng), Event::Writable { wire });
-            }
-            self.check_address(wire, &bytes);
-            let (net, rng) = (&self.plan.net, &mut self.rng);
-            self.client.shards[index].handle_written(now, token, taken);
-            self.wires[wire].send(wire, net, rng, &mut self.queue, bytes);
-            any = true;
+        let Some(wire) = self.wire_of(index, token) else { return false };
+        if !self.wires[wire].writable || !self.wires[wire].client_open {
+            return false;
         }
-        self.tokens = tokens;
-        any
+        let mut bytes = Vec::new();
+        {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = self.client.shards[index].slices(token, &mut slices);
+            slices[..used].iter().for_each(|slice| bytes.extend_from_slice(slice));
+        }
+        let (net, rng) = (&self.plan.net, &mut self.rng);
+        let taken = self.wires[wire].takes(net, rng, bytes.len());
+        if taken < bytes.len() {
+            bytes.truncate(taken);
+            self.wires[wire].writable = false;
+            self.queue.push(full_for(rng), Event::Writable { wire });
+        }
+        self.check_address(wire, &bytes);
+        let (net, rng) = (&self.plan.net, &mut self.rng);
+        self.client.shards[index].handle_written(now, token, taken);
+        self.wires[wire].send(wire, net, rng, &mut self.queue, bytes);
+        true
     }
 
     /// No request begins on a connection to a broker's old address, once what was there has gone.
@@ -110,52 +112,56 @@ impl World {
     /// Does what the shard asks for, as the real loop does.
     pub fn act(&mut self, index: usize) {
         while let Some(action) = self.client.shards[index].poll_action() {
-            match action {
-                Action::Connect { token, broker, address } => {
-                    let broker = broker.0 as usize - 1;
-                    let wire = self.wires.len();
-                    let (net, rng) = (&self.plan.net, &mut self.rng);
-                    let mut made = Wire::new(net, rng, (index, token), (broker, address.port));
-                    if self.healed_at.is_some() {
-                        made.heal();
-                    }
-                    self.wires.push(made);
-                    self.open.insert((index, token.broker), (token.generation, wire));
-                    let after = self.rng.range(self.plan.net.latency.0, self.plan.net.latency.1);
-                    let it = &self.cluster.brokers[broker];
-                    let refused = it.down > 0 || it.refuses > 0 || !it.answers_at(address.port);
-                    let event =
-                        if refused { Event::Refused { wire } } else { Event::Connected { wire } };
-                    self.queue.push(2 * after, event);
+            self.act_on(index, action);
+        }
+    }
+
+    fn act_on(&mut self, index: usize, action: Action) {
+        match action {
+            Action::Connect { token, broker, address } => {
+                let broker = broker.0 as usize - 1;
+                let wire = self.wires.len();
+                let (net, rng) = (&self.plan.net, &mut self.rng);
+                let mut made = Wire::new(net, rng, (index, token), (broker, address.port));
+                if self.healed_at.is_some() {
+                    made.heal();
                 }
-                Action::Close { token, .. } => {
-                    let wire = self.wire_of(index, token).expect("it was open");
-                    self.close(wire);
+                self.wires.push(made);
+                self.open.insert((index, token.broker), (token.generation, wire));
+                let after = self.rng.range(self.plan.net.latency.0, self.plan.net.latency.1);
+                let it = &self.cluster.brokers[broker];
+                let refused = it.down > 0 || it.refuses > 0 || !it.answers_at(address.port);
+                let event =
+                    if refused { Event::Refused { wire } } else { Event::Connected { wire } };
+                self.queue.push(2 * after, event);
+            }
+            Action::Close { token, .. } => {
+                let wire = self.wire_of(index, token).expect("it was open");
+                self.close(wire);
+            }
+            Action::SendLane { shard, half } => {
+                if self.trace {
+                    let lane = &half.lane;
+                    let (topic, partition) = (&lane.topic, lane.partition);
+                    self.note(format_args!("{topic}-{partition} moves to {shard:?}"));
                 }
-                Action::SendLane { shard, half } => {
-                    if self.trace {
-                        let lane = &half.lane;
-                        let (topic, partition) = (&lane.topic, lane.partition);
-                        self.note(format_args!("{topic}-{partition} moves to {shard:?}"));
-                    }
-                    let port = self.client.ports.port(shard);
-                    port.expect("views name shards that exist").send(Control::Lane(half));
+                let port = self.client.ports.port(shard);
+                port.expect("views name shards that exist").send(Control::Lane(half));
+            }
+            Action::RefreshMetadata => self.client.machine.handle_refresh_wanted(),
+            Action::WantTopic(topic) => {
+                let now = self.now();
+                self.client.machine.handle_wanted(now, topic, Want::Lane);
+            }
+            Action::Hint(hint) => {
+                if self.trace {
+                    self.note(format_args!("{hint:?}"));
                 }
-                Action::RefreshMetadata => self.client.machine.handle_refresh_wanted(),
-                Action::WantTopic(topic) => {
-                    let now = self.now();
-                    self.client.machine.handle_wanted(now, topic, Want::Lane);
-                }
-                Action::Hint(hint) => {
-                    if self.trace {
-                        self.note(format_args!("{hint:?}"));
-                    }
-                    self.client.machine.handle_hint(&hint);
-                    self.hear(&hint);
-                }
-                Action::NewIdentity(used_up) => {
-                    self.client.machine.handle_identity_wanted(used_up);
-                }
+                self.client.machine.handle_hint(&hint);
+                self.hear(&hint);
+            }
+            Action::NewIdentity(used_up) => {
+                self.client.machine.handle_identity_wanted(used_up);
             }
         }
     }

@@ -72,7 +72,6 @@ pub struct World {
     pub healed_at: Option<u64>,
     /// Shards that something happened to since their last turn.
     pub touched: Vec<bool>,
-    pub tokens: Vec<tidegate::internals::shard::Token>,
     value: Vec<u8>,
 }
 
@@ -103,7 +102,6 @@ impl World {
             trace,
             healed_at: None,
             touched: vec![true; shards],
-            tokens: Vec::new(),
             value: Vec::new(),
         }
     }

@@ -72,10 +72,10 @@ fn own_names_set_own_fields() {
     assert_eq!(config.part_filled_floor, Duration::from_micros(50));
     assert_eq!((config.cores.as_deref(), config.pinning), (Some(&[0, 2, 3, 4][..]), false));
     let pressure = Pressure::new(PressureScope::Pool, 1);
-    assert_eq!(config.strategy_in_effect().decide(&pressure), Backoff::Drop);
+    assert_eq!(config.backoff_in_effect().decide(&pressure), Backoff::Drop);
     let parking = read("max.block.ms=9\ntidegate.backoff.strategy=park");
     let park = Backoff::Park { at_most: millis(9) };
-    assert_eq!(parking.strategy_in_effect().decide(&pressure), park);
+    assert_eq!(parking.backoff_in_effect().decide(&pressure), park);
 }
 
 #[test]

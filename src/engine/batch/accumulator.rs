@@ -144,8 +144,11 @@ impl RecordAccumulator {
             }
             stays
         });
-        // With them go the user's partitioners, whose `drop` may ask for a topic, or panic.
-        let _ = user_code::call(|| drop(forgotten));
+        // With them go the user's partitioners, whose `drop` may ask for a topic, hang or panic.
+        for topic in forgotten {
+            let _inside = user_code::enter();
+            let _ = user_code::call(|| drop(topic));
+        }
         if gone.is_empty() {
             return gone;
         }

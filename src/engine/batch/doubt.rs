@@ -1,24 +1,25 @@
 //! What a lane asks before it begins a new epoch, so that no batch is written twice.
 //!
-//! A new epoch gives new numbers to all that is still to be sent. A batch whose attempt went
-//! unanswered may be in the log already; under new numbers the broker would not recognise it, and
-//! the log would hold it twice. So such batches are asked for first, under their old numbers, one
-//! at a time and in their order.
+//! A new epoch renumbers every batch that is still to be sent. The log may already hold one that is
+//! in doubt ([`BatchState::unanswered`]); under a new number the broker would not recognise it, and
+//! the log would hold it twice. So the lane first *asks for* such batches: it sends them again
+//! under their old numbers, one at a time and in their order.
 //!
 //! OUT_OF_ORDER_SEQUENCE_NUMBER alone says little about the batch that it answers. The leader may
 //! lack it, because something before it was cut off (an unclean election, or the only replica lost
 //! power). Or the leader has it and forgot it: after a clean restart a broker remembers only the
 //! last batch of each producer (Kafka's `ProducerStateManager`), and refuses every earlier one. But
-//! the last of what is in the log is always remembered. So when one leader, over one connection,
-//! has answered OUT_OF_ORDER to every batch in doubt, it has none of them, and all may be
-//! renumbered. When it takes one of them, or knows it for a duplicate, it has all before that one
-//! as well: it knew the producer, since it had refused those.
+//! it always remembers a producer's last batch. So when one leader, over one connection, has
+//! answered OUT_OF_ORDER to every batch in doubt, its log has none of them, and the lane may
+//! renumber all. When it appends one of them, or answers that it is a duplicate, its log has the
+//! batches before that one as well: it refused those, so it knew the producer, and then it appends
+//! only the next sequence.
 //!
-//! A success alone does not prove what stands before it: a leader that knows nothing of a producer
-//! takes any first sequence. So the offsets must leave room for what is said to be there, between
-//! the last acknowledged batch and this one. That is necessary and not sufficient: records of other
-//! producers make room as well. But such a leader would have to forget the producer between two
-//! questions over one connection.
+//! A leader that forgot the producer takes any first sequence, so a success alone does not prove
+//! that the batches before it are in the log. [`Proved`] therefore compares offsets as well: from
+//! the last acknowledged batch to this one, offsets must grow by at least as much as sequences.
+//! Records of other producers take offsets too, so this check can pass although a batch is missing;
+//! but only if the leader forgot the producer between two attempts over one connection.
 
 use super::half::LaneHalf;
 use super::{AskedLeader, Batch, BatchState, batch_error, sequence_after};
@@ -56,7 +57,8 @@ impl Proved {
             self.below = self.below.max(batch.number);
             return;
         };
-        // Sequences live on a circle of 2^31: what is more than half of it away lies behind.
+        // Sequences wrap at 2^31. A batch that seems more than half of that ahead lies behind: it
+        // comes before the last acknowledged one, and proves nothing more.
         let missing = batch.base_sequence().wrapping_sub(self.sequence) & i32::MAX;
         if missing >= 1 << 30 {
             return;
@@ -77,14 +79,14 @@ impl LaneHalf {
         (!self.settling).then_some(AskedLeader { leader_ordinal, connection })
     }
 
-    /// Whether a later batch of its epoch was appended behind the batch, after an attempt of it
-    /// had gone unanswered. The leader may refuse it all the same, once it has forgotten it.
+    /// Whether a batch in doubt is known to be in the log, because the log took a later batch of
+    /// its epoch. A leader that no longer remembers the batch may refuse its retry all the same.
     pub fn is_in_log(&self, batch: &Batch) -> bool {
         batch.state.unanswered && batch.number < self.proved.below
     }
 
-    /// A leader refused a batch that is in the log. That says nothing of what this leader knows, so
-    /// it counts as no success there.
+    /// A leader refused a batch that is known to be in the log: its deliveries resolve as written.
+    /// The refusal is no success at this leader, so `proving_leader` and `succeeded_at` stay.
     pub fn settle_in_log(&mut self, batch: Box<Batch>, wakes: &mut WakeList) {
         self.end_attempt();
         self.resolve_whole(batch, None, wakes);
@@ -161,9 +163,10 @@ impl LaneHalf {
         if open.is_some() {
             return open;
         }
-        // The leader has none of them. But a batch that failed in doubt may still arrive from a
-        // connection that was given up, and these batches behind it. And a batch that was split may
-        // be in the log as a whole: the leader does not recognise its pieces as that.
+        // The leader refused all of them, so its log has none now. Two cases prove nothing: a batch
+        // that failed in doubt, and earlier attempts of these batches behind it, may still arrive
+        // from a connection that was given up; and the log may hold a split batch as a whole, while
+        // the leader does not recognise its pieces. There the lane goes on asking.
         let is_split = self.retries.iter().any(|batch| batch.was_split_in_doubt());
         if self.failed_in_doubt || is_split || planted!(OutOfOrderNeverProves) {
             return self.retries.iter().position(|batch| batch.state.unanswered);
@@ -172,10 +175,9 @@ impl LaneHalf {
         None
     }
 
-    /// `batch` was appended, at `offset` if the leader told it. Batches before it that this leader
-    /// answered OUT_OF_ORDER to, over the same connection, are settled with it: they are in the
-    /// log, at offsets that the leader no longer knows; or, where the offsets contradict that,
-    /// nobody will ever know.
+    /// `batch` was appended, at `offset` if the leader told it. Resolves the batches in doubt that
+    /// come before it and that this leader answered OUT_OF_ORDER to over the same connection: as
+    /// written, without offset; or, if the offsets leave no room for them, as possibly written.
     pub(super) fn settle_what_it_proves(
         &mut self,
         batch: &Batch,

@@ -4,8 +4,9 @@
 //! the records behind. `Stash::asking` is set meanwhile, and every other thread that comes to move
 //! records returns with [`Drained::Elsewhere`]: two movers would change the records' order.
 //!
-//! A partitioner that is asked here and waits for a record of the stash would wait for ever. So
-//! calls that wait look at [`is_placing`] and return an error.
+//! A partitioner that is asked here and waits for a stashed record's delivery, or for a flush,
+//! would wait for ever: the record moves only once the partitioner has returned. So calls of this
+//! library that wait look at [`is_placing`] and return an error.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -69,7 +70,8 @@ impl Drop for Placing {
 pub struct Draining {
     run: DrainingRun,
     table: ForwardTable<Destination, DeliveryError>,
-    /// The record that found no room, or whose partition was just told.
+    /// The next record to move, already taken out of the run: the pool had no room for it, or the
+    /// partitioner has just chosen its partition.
     waiting: Option<Waiting>,
     /// The partition and the length of the record that was appended last, which the partitioner has
     /// not heard of yet.
@@ -175,7 +177,8 @@ pub fn drain_stash(
     }
 }
 
-/// A flush began while records were stashed: they do not linger, whether it is polled or not.
+/// A flush began while records were stashed: seals their batches, which would linger otherwise. The
+/// flush seals them itself only if its future is polled, and nobody need poll it.
 fn seal_all(topic: &TopicLanes, post: &mut dyn FnMut(&Lane)) {
     for lane in topic.lanes() {
         if lane.seal(false).1 {
@@ -334,7 +337,8 @@ impl Mover<'_> {
         Ok(chosen)
     }
 
-    /// As for records that were not stashed; else one that sticks would never move on.
+    /// Tells the partitioner of an append, as `send` does: a sticky one counts the appended bytes,
+    /// and changes its partition after so many. If it heard of none it would stay for ever.
     fn tell(&self, partition: u32, bytes: usize) {
         let batch_size = self.accumulator.config.batch_size;
         let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
@@ -359,8 +363,9 @@ impl Mover<'_> {
                     let account = lane.account();
                     self.released.append(self.spare);
                     let pool = &self.accumulator.pool;
-                    // The level is not asked: what is stashed is in memory already, and one broker
-                    // that stalls would hold up the records behind for all others.
+                    // The broker's watermark does not hold the record back: it is in buffer memory
+                    // already, and records for other brokers wait behind it. They must not wait
+                    // for one broker that stalls.
                     if !take_room(pool, account, need, self.spare) {
                         return Err((account, need));
                     }

@@ -1,5 +1,4 @@
-//! One partition as its owning shard sees it: what is in flight, what is sent again, and how
-//! batches are numbered.
+//! The owning shard's half of a lane: attempts in flight, retries, and how batches are numbered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,8 +26,8 @@ pub struct DrainRules {
     pub idempotent: bool,
     /// Batches in flight per lane at the most.
     pub in_flight_max: u32,
-    /// A lane that had no success for longer than this, in nanoseconds, is proved again: its
-    /// leader may have forgotten the producer meanwhile (`producer.id.expiration.ms`).
+    /// After this long without a success, in nanoseconds, a lane has one batch in flight until the
+    /// next success: its leader may have forgotten the producer (`producer.id.expiration.ms`).
     pub producer_id_idle_max: u64,
     /// The connection that the batch will go over, counted by the shard.
     pub connection: u32,
@@ -66,19 +65,20 @@ pub struct LaneHalf {
     /// Batches to be sent again before any new one, ordered by their number.
     pub(super) retries: VecDeque<Box<Batch>>,
     pub(super) in_flight: u32,
-    /// The attempts in flight went to an earlier leader. Nothing goes to the present one before
-    /// they have settled: a later batch would be appended before one that must be sent again.
+    /// The attempts in flight went to an earlier leader, or an earlier topic of this name. No batch
+    /// is sent until they settle: it could be appended before one that must be sent again.
     pub(super) settling: bool,
     /// The attempt in flight is a retry. A broker recognises duplicates only among a producer's
     /// last five batches, so nothing new is pipelined beside a batch that may be asked for again.
     retrying: bool,
-    /// No attempt has succeeded at the present leader, so only one batch is in flight: a broker
-    /// takes any first sequence of a producer id that it does not know, and so the second batch.
+    /// No attempt of this epoch has succeeded at the present leader, so one batch goes at a time: a
+    /// broker that does not know the producer takes any sequence first, so also the second batch's.
     pub(super) proving_leader: bool,
     /// When an attempt last succeeded, in nanoseconds, monotonic.
     pub(super) succeeded_at: u64,
-    /// A batch of this epoch failed although the log may have it, or may still get it from a
-    /// connection that was given up. Batches behind it may then be appended after it.
+    /// A batch of this epoch failed although the log may hold it, or may still get it from a
+    /// connection that was given up. Earlier attempts of batches behind it may then be appended as
+    /// well, so OUT_OF_ORDER answers do not prove that the log lacks those.
     pub(super) failed_in_doubt: bool,
     /// The attempts in flight went to an earlier topic of the same name.
     pub(super) asked_earlier_topic: bool,
@@ -91,8 +91,8 @@ pub struct LaneHalf {
     pub(super) leader_ordinal: u32,
     /// Which of the producer's clusters the partition is at.
     pub(super) cluster: u64,
-    /// The lane came from another cluster, and begins anew once its attempts there have settled:
-    /// producer ids up to this one were given there.
+    /// Set until the lane's attempts at an earlier cluster have settled and it begins anew. Earlier
+    /// clusters gave the producer's first so many ids; the lane uses none of them again.
     pub(super) starts_over: Option<u64>,
     /// The topic that the partition is of, by its id; zero where brokers are too old to say.
     pub(super) topic_id: TopicId,
@@ -167,7 +167,8 @@ impl LaneHalf {
         }
     }
 
-    /// Takes a new leader. A newer epoch cancels the backoff; a new broker is proved first.
+    /// Takes a leader. If its broker or its epoch is another, the backoff ends, since this leader
+    /// has refused nothing, and one batch goes first alone (`proving_leader`).
     pub fn lead_by(&mut self, leader: Option<Leader>) {
         if leader == self.leader {
             return;
@@ -181,10 +182,10 @@ impl LaneHalf {
         self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
     }
 
-    /// Takes the topic's id. Another one is that of another topic of the same name: its log knows
-    /// none of this lane's sequences, so they start over (in a new epoch: an attempt that is still
-    /// on its way to the old topic must not pass for one at the new). Where brokers are too old to
-    /// tell ids it goes by `incarnation`, which counts the topics that were seen under the name.
+    /// Takes the topic's id. If it is another, the topic was created again and the new log knows
+    /// none of this lane's sequences. So the lane begins a new epoch: an attempt for the old topic
+    /// that still arrives is not taken for a new batch. Where brokers are too old to tell ids, a
+    /// change of `incarnation` tells the same.
     pub fn belong_to(&mut self, topic_id: TopicId, incarnation: u64) {
         let before = std::mem::replace(&mut self.incarnation, incarnation);
         let another = if topic_id.is_zero() || self.topic_id.is_zero() {
@@ -249,8 +250,8 @@ impl LaneHalf {
         self.retries.iter().any(|batch| batch.state.unanswered)
     }
 
-    /// Takes on the `ordinal`th producer id that was published, if it is newer than the lane's and
-    /// nothing of the old one is open.
+    /// Adopts the `ordinal`th producer id that was published, if it is newer than the lane's and no
+    /// batch that is in flight or waits for a retry is numbered under the lane's own.
     pub fn offer_identity(&mut self, identity: ProducerIdentity, ordinal: u64) {
         if !self.sequencer.is_newer(ordinal) || self.in_flight > 0 || self.has_unanswered() {
             return;
@@ -408,8 +409,8 @@ impl LaneHalf {
     }
 
     /// An attempt settled: the broker refused the batch because of some of its records (KIP-467).
-    /// They fail, each with its error; the others are sent again, in a new epoch, because their
-    /// number has changed.
+    /// They fail, each with its error. The others are sent again, in a new epoch, because they take
+    /// fewer sequences than the batch was given.
     pub fn settle_without(
         &mut self,
         mut batch: Box<Batch>,
@@ -445,9 +446,8 @@ impl LaneHalf {
         }
     }
 
-    /// Whether no log will ever take a batch under its present numbers, because an earlier batch
-    /// was refused for good. An attempt of it that still reaches a broker is out of sequence there;
-    /// once the new epoch has begun, its epoch is too old as well.
+    /// Whether no log can append a batch under its present numbers, because an earlier batch was
+    /// refused for good: a broker that an attempt still reaches finds it out of sequence.
     pub fn is_cut_off(&self, batch: &Batch) -> bool {
         self.gap_at.is_some_and(|gap| gap < batch.number)
     }

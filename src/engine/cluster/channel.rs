@@ -47,6 +47,8 @@ pub(super) struct Channel {
     pub for_trouble: bool,
     /// The question is not about all topics.
     pub in_part: bool,
+    /// Its question is about topics that have leaders, or had.
+    pub about_leaders: bool,
     /// It is of no use any more, and the driver must close it.
     pub is_left: bool,
 }
@@ -61,6 +63,7 @@ impl Channel {
             answered: false,
             for_trouble: false,
             in_part: false,
+            about_leaders: false,
             is_left: false,
         }
     }
@@ -90,6 +93,9 @@ const FRUITLESS_MIN: u32 = 2;
 /// to this: the trouble may be the whole cluster's, and no other broker knows more.
 const FRUITLESS_MAX: u32 = 64;
 
+/// Trouble that was not heard of for so long has ended, in nanoseconds: one minute.
+pub(super) const TROUBLE_LASTS: u64 = 60_000_000_000;
+
 /// What an answer says of the broker that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
@@ -98,18 +104,47 @@ pub(super) enum News {
     /// Topics or partitions that the client did not know. A broker with an old picture can tell of
     /// them too.
     Added,
-    /// Other brokers, or other leaders of partitions that were known.
+    /// Other brokers, or other leaders or epochs of partitions that were known.
     Moved,
 }
 
-/// Who needs another picture than the present one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    None,
-    /// Lanes, whose leaders are gone or refuse them.
-    Lanes,
-    /// Topics that something waits for.
-    Topics,
+/// How many answers of the present connection were of no help to those in trouble.
+#[derive(Debug)]
+struct Fruitless {
+    answers: u32,
+    /// From so many on another broker is asked.
+    max: u32,
+    /// When the last of them came.
+    at: u64,
+}
+
+impl Fruitless {
+    const NONE: Fruitless = Fruitless { answers: 0, max: FRUITLESS_MIN, at: 0 };
+
+    fn add(&mut self, now: u64) {
+        self.answers = self.answers.saturating_add(1);
+        self.at = now;
+    }
+
+    /// Trouble that nobody had for `lasts` is another one when it comes again.
+    fn lapse(&mut self, now: u64, lasts: u64) {
+        if self.at.saturating_add(lasts) < now {
+            *self = Fruitless::NONE;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.answers >= self.max
+    }
+
+    /// The connection was left for another one, whose answers are counted from now on. The trouble
+    /// may be the cluster's own: that one is left later than this was.
+    fn begin_anew(&mut self) {
+        if self.is_over() {
+            self.max = (2 * self.max).min(FRUITLESS_MAX);
+        }
+        self.answers = 0;
+    }
 }
 
 /// When a second broker is asked.
@@ -120,10 +155,10 @@ pub(super) struct SecondOpinion {
     not_before: u64,
     /// When the second, if it has not answered, makes room for a third.
     gives_up_at: u64,
-    /// How many answers of the present connection were of no help to somebody in trouble, since the
-    /// last one that was.
-    fruitless: u32,
-    fruitless_max: u32,
+    /// Answers to questions for lanes, whose leaders are gone or refuse them.
+    lanes: Fruitless,
+    /// Answers to questions for topics that something waits for.
+    topics: Fruitless,
 }
 
 impl SecondOpinion {
@@ -132,8 +167,8 @@ impl SecondOpinion {
             patience: PATIENCE_MIN,
             not_before: 0,
             gives_up_at: u64::MAX,
-            fruitless: 0,
-            fruitless_max: FRUITLESS_MIN,
+            lanes: Fruitless::NONE,
+            topics: Fruitless::NONE,
         }
     }
 
@@ -142,7 +177,7 @@ impl SecondOpinion {
         if planted!(StaysWithFruitlessBroker) {
             return None;
         }
-        let is_fruitless = self.fruitless >= self.fruitless_max && !present.is_down();
+        let is_fruitless = self.is_fruitless() && !present.is_down();
         let slow = present.owes_since.map(|since| since.saturating_add(self.patience));
         let at = if is_fruitless { Some(0) } else { slow };
         at.map(|at| at.max(self.not_before))
@@ -185,28 +220,40 @@ impl SecondOpinion {
     /// Another connection is the present one from now on.
     pub(super) fn handle_switched(&mut self) {
         self.gives_up_at = u64::MAX;
-        if self.fruitless >= self.fruitless_max {
-            self.fruitless_max = (2 * self.fruitless_max).min(FRUITLESS_MAX);
-        }
-        self.fruitless = 0;
+        self.lanes.begin_anew();
+        self.topics.begin_anew();
     }
 
-    /// Counts answers of the present connection that helped nobody, and begins anew with one that
-    /// helped. `news` is what an answer brought, `trouble` for whom it was asked. An answer for
-    /// nobody in trouble proves nothing and leaves the count as it is.
-    pub(super) fn handle_metadata(&mut self, news: News, trouble: Trouble) {
-        match (news, trouble) {
-            (News::Moved, _) | (News::Added, Trouble::Topics) => {
-                self.fruitless = 0;
-                self.fruitless_max = FRUITLESS_MIN;
-            }
-            (_, Trouble::None) => {}
-            _ => self.fruitless = self.fruitless.saturating_add(1),
+    /// Counts answers of the present connection that helped nobody: what `news` they brought, and
+    /// whether lanes or topics waited for it. What others asked about in between tells nothing of
+    /// how lanes fare. `lasts`: how far apart answers to the same trouble can be.
+    pub(super) fn handle_metadata(
+        &mut self,
+        (now, lasts): (u64, u64),
+        news: News,
+        for_lanes: bool,
+        for_topics: bool,
+    ) {
+        self.lanes.lapse(now, lasts);
+        self.topics.lapse(now, lasts);
+        match news {
+            News::Moved => return self.handle_moved(),
+            News::Added => self.topics = Fruitless::NONE,
+            News::Nothing if for_topics => self.topics.add(now),
+            News::Nothing => {}
         }
+        if for_lanes {
+            self.lanes.add(now);
+        }
+    }
+
+    /// The picture has other leaders now, whoever told of them.
+    pub(super) fn handle_moved(&mut self) {
+        (self.lanes, self.topics) = (Fruitless::NONE, Fruitless::NONE);
     }
 
     /// Whether the present connection's answers help nobody.
     pub(super) fn is_fruitless(&self) -> bool {
-        self.fruitless >= self.fruitless_max
+        self.lanes.is_over() || self.topics.is_over()
     }
 }

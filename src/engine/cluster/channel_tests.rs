@@ -127,7 +127,6 @@ fn c51_f44_a_broker_whose_answers_change_nothing_is_left_for_one_that_knows_more
 #[test]
 fn c51_f44_other_questions_in_between_do_not_keep_the_client_at_a_broker_of_no_help() {
     let mut machine = informed();
-    let age_max = machine.config().age_max;
     let mut now = 10 * SECOND;
     let others = ["a", "b", "c"];
     for name in others {
@@ -143,8 +142,9 @@ fn c51_f44_other_questions_in_between_do_not_keep_the_client_at_a_broker_of_no_h
         ask(&mut machine, ONE, now);
         answer(&mut machine, ONE, now, 1);
         if round == 0 {
-            // Every topic is asked about because its time has come.
-            now += age_max;
+            // Every topic is asked about, as with a short `metadata.max.age.ms`.
+            now += SECOND;
+            machine.refresh_wanted = true;
             assert!(machine.poll_query(ONE, now).is_some());
             answer(&mut machine, ONE, now, 1);
             // A new one is asked about, and is there.
@@ -243,5 +243,45 @@ fn c51_a_topic_is_called_unknown_when_two_brokers_say_so() {
             assert_eq!(machine.poll_unknown(start + LIMIT), []);
             assert_eq!(machine.poll_unknown(start + LIMIT + 2 * SECOND).len(), 1);
         }
+    }
+}
+
+#[test]
+fn c51_topics_that_come_one_after_the_other_wear_no_brokers_welcome_out() {
+    let mut machine = informed();
+    let mut now = 10 * SECOND;
+    for number in 0..200 {
+        let name = format!("new {number}");
+        machine.handle_wanted(now, name.as_str().into(), Want::Record);
+        // It is created meanwhile, so the first answer does not have it.
+        for partitions in [&[][..], &[(0, Some(1), 1)]] {
+            assert!(machine.poll_query(ONE, now).is_some(), "{name}");
+            let mut told = topic(&name, partitions);
+            if partitions.is_empty() {
+                told.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            }
+            machine.handle_metadata(ONE, now, &metadata(&[1, 2, 3], vec![told]));
+            assert_eq!(machine.poll_connect(now), None, "{name}");
+            now += SECOND;
+        }
+    }
+    // The broker is cut off: it is left as soon as ever.
+    for _ in 0..2 {
+        assert_eq!(machine.poll_connect(now), None);
+        ask(&mut machine, ONE, now);
+        answer(&mut machine, ONE, now, 1);
+        now += 100 * MS;
+    }
+    assert!(machine.poll_connect(now).is_some(), "another broker");
+}
+
+#[test]
+fn c51_troubles_far_apart_are_not_the_same_one() {
+    let mut machine = informed();
+    for day in 1..20 {
+        let now = day * 86_400 * SECOND;
+        ask(&mut machine, ONE, now);
+        answer(&mut machine, ONE, now, 1);
+        assert_eq!(machine.poll_connect(now), None, "on day {day}");
     }
 }

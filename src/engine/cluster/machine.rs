@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion, Trouble};
+use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion, TROUBLE_LASTS};
 use super::doubt::Doubts;
 use super::foreign::{ForeignCluster, ForeignWatch};
 use super::identity::IdentityQuestion;
@@ -168,6 +168,7 @@ impl MetadataMachine {
         if self.snapshot.is_news(hint) {
             // Not copied again while nobody else has it: many hints may come at once.
             Arc::make_mut(&mut self.snapshot).apply(hint);
+            self.second.handle_moved();
             self.troubled.handle_leaders(&hint.topic, &self.snapshot);
         }
     }
@@ -377,7 +378,10 @@ impl MetadataMachine {
         let query = match owed {
             Some(MetadataQuery::InitProducerId) => MetadataQuery::InitProducerId,
             Some(MetadataQuery::Metadata(owed)) => {
-                self.channel_mut(id).in_part = self.channel(self.present).in_part;
+                let present = self.channel(self.present);
+                let (in_part, about_leaders) = (present.in_part, present.about_leaders);
+                let channel = self.channel_mut(id);
+                (channel.in_part, channel.about_leaders) = (in_part, about_leaders);
                 MetadataQuery::Metadata(owed)
             }
             None if !is_beside && self.asks_identity_at().is_some_and(|at| at < metadata_at) => {
@@ -435,13 +439,12 @@ impl MetadataMachine {
         let asked = self.channel(id).address.clone();
         let is_alone = self.snapshot.brokers.len() < 2;
         self.wanted.handle_metadata(now, response, &self.snapshot, asked.filter(|_| !is_alone));
-        let for_lanes = for_trouble || self.troubled.has_leaderless();
-        let trouble = match self.wanted.has_waiting() {
-            _ if for_lanes => Trouble::Lanes,
-            true => Trouble::Topics,
-            false => Trouble::None,
-        };
-        self.second.handle_metadata(news, trouble);
+        let for_lanes =
+            for_trouble || self.channel(id).about_leaders && self.troubled.has_leaderless();
+        // While connections are tried this seldom lanes cannot say more often that they wait.
+        let lasts = TROUBLE_LASTS.max(4 * self.config.reconnect_backoff.longest);
+        let for_topics = self.wanted.has_waiting();
+        self.second.handle_metadata((now, lasts), news, for_lanes, for_topics);
     }
 
     /// A broker of another cluster than the known one answered. Returns whether the producer goes

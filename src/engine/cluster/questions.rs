@@ -106,7 +106,8 @@ impl MetadataMachine {
         // While no topic is known those that are wanted are all there are.
         let in_part = matches!(scope, Scope::Wanted | Scope::Leaderless)
             && self.topics_in_use().next().is_some();
-        self.channel_mut(id).in_part = in_part;
+        let channel = self.channel_mut(id);
+        (channel.in_part, channel.about_leaders) = (in_part, scope != Scope::Wanted);
         self.last_asked_any = Some(now);
         self.spread = self.random.draw();
         if !in_part {

@@ -73,9 +73,11 @@ struct Wanted {
     waiting_since: Option<u64>,
     /// Something waits, in the stash or in a lane.
     record_waits: bool,
-    /// What is known of it is not enough: it must be asked about.
+    /// Records wait for a partition that is not known ([`Want::Partition`]). The topic counts as
+    /// found only by an answer to a question that was asked after that.
     must_ask: bool,
-    /// The first question need not wait for `interval_min`, only for the answer before.
+    /// The first question does not wait for `interval_min`. It goes as soon as the metadata
+    /// connection owes no answer.
     at_once: bool,
     /// When it was asked about last.
     asked_at: Option<u64>,

@@ -75,7 +75,8 @@ pub struct Connection {
     sent_bytes: u64,
     /// Bytes that the socket took.
     written_bytes: u64,
-    /// Bytes that have certainly left this machine.
+    /// Bytes that have certainly reached the broker's machine: its kernel acknowledged them, or the
+    /// broker answered a request that ends there.
     left_bytes: u64,
     /// When the driver is to say how much has left: see [`Connection::poll_unsent`].
     unsent_check_at: u64,
@@ -489,10 +490,10 @@ impl Connection {
     }
 
     /// The kernel still holds `unsent` bytes of what it took: they are not known to have arrived.
-    /// A request's time to be answered runs from its last byte. On a link that takes longer for one
-    /// request than `request_timeout`, requests that were given up on time would be sent again and
-    /// again without end. So as long as bytes leave, what has not left has all of its time; and so
-    /// has a request that had not left when this was last called. Where nothing leaves, time runs.
+    /// On a link that takes longer than `request_timeout` for one request, requests that were given
+    /// up on time would be sent again and again without end. So if more bytes have arrived than at
+    /// the last call, the time of each request starts anew that has not wholly arrived, or had not
+    /// at the last call. If no more have arrived, deadlines stay.
     pub fn handle_unsent(&mut self, now: u64, unsent: usize) {
         let left = self.written_bytes.saturating_sub(unsent as u64);
         let progress = left > self.left_bytes;

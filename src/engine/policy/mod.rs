@@ -29,4 +29,4 @@ pub use partitioner::{
     EveryTopic, Moment, PartitionRequest, PartitionView, Partitioner, PartitionerFactory,
     Partitions,
 };
-pub use retry::{ExponentialBackoff, RetryPolicy};
+pub use retry::{ExponentialRetry, RetryPolicy};

@@ -15,7 +15,7 @@ pub trait RetryPolicy: Send + Sync {
     /// that a simulation decides it.
     ///
     /// Called on event loops, where a call that blocks stops all partitions of the loop: compute
-    /// the wait and return. If the call panics, [`ExponentialBackoff::default`] gives the wait.
+    /// the wait and return. If the call panics, [`ExponentialRetry::default`] gives the wait.
     fn backoff(&self, attempt: u32, random: u64) -> Duration;
 }
 
@@ -31,7 +31,7 @@ where
 /// Exponential backoff with jitter, as KIP-580 defines it: the wait grows by `multiplier` from
 /// `initial`, is varied by the share `jitter` to either side, and never exceeds `max`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ExponentialBackoff {
+pub struct ExponentialRetry {
     /// The first wait, before jitter.
     pub initial: Duration,
     /// The longest wait, after jitter.
@@ -42,21 +42,21 @@ pub struct ExponentialBackoff {
     pub jitter: f64,
 }
 
-impl ExponentialBackoff {
+impl ExponentialRetry {
     /// Doubling from `initial` to `max` with ±20% jitter, which is what Kafka's clients do.
     pub fn new(initial: Duration, max: Duration) -> Self {
-        ExponentialBackoff { initial, max, multiplier: 2.0, jitter: 0.2 }
+        ExponentialRetry { initial, max, multiplier: 2.0, jitter: 0.2 }
     }
 }
 
-impl Default for ExponentialBackoff {
+impl Default for ExponentialRetry {
     /// From 100 ms to 1 s: Kafka's `retry.backoff.ms` and `retry.backoff.max.ms`.
     fn default() -> Self {
-        ExponentialBackoff::new(Duration::from_millis(100), Duration::from_secs(1))
+        ExponentialRetry::new(Duration::from_millis(100), Duration::from_secs(1))
     }
 }
 
-impl RetryPolicy for ExponentialBackoff {
+impl RetryPolicy for ExponentialRetry {
     fn backoff(&self, attempt: u32, random: u64) -> Duration {
         // A NaN becomes 1 here; in `jitter` it fails the conversion below, which answers `max`.
         let multiplier = self.multiplier.max(1.0);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn doubles_from_100_ms_to_1_s() {
-        let policy = ExponentialBackoff::default();
+        let policy = ExponentialRetry::default();
         let waits: Vec<u128> =
             (0..6).map(|attempt| policy.backoff(attempt, MIDDLE).as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1_000, 1_000]);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn jitter_is_a_fifth_to_either_side_and_below_the_maximum() {
-        let policy = ExponentialBackoff::default();
+        let policy = ExponentialRetry::default();
         assert_eq!(policy.backoff(0, 0).as_millis(), 80);
         let longest = policy.backoff(0, u64::MAX);
         assert!(longest > Duration::from_micros(119_999) && longest <= Duration::from_millis(120));
@@ -101,14 +101,14 @@ mod tests {
     #[test]
     fn odd_settings_stay_within_bounds() {
         let max = Duration::from_secs(1);
-        let odd = ExponentialBackoff {
+        let odd = ExponentialRetry {
             initial: Duration::from_secs(5),
             max,
             multiplier: f64::NAN,
             jitter: f64::NAN,
         };
         assert_eq!(odd.backoff(3, MIDDLE), max);
-        let zero = ExponentialBackoff::new(Duration::ZERO, max);
+        let zero = ExponentialRetry::new(Duration::ZERO, max);
         assert_eq!(zero.backoff(u32::MAX, u64::MAX), Duration::ZERO);
     }
 }

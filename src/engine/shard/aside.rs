@@ -10,7 +10,8 @@ use crate::engine::batch::{LaneId, ShardId};
 use crate::engine::buffer::AccountId;
 use crate::engine::protocol::ErrorCode;
 
-/// So many refusals in a row are more than a broker that has just not heard yet.
+/// After so many such answers without a success in between, the shard sets the lane aside. A single
+/// one may be from a broker that has not heard of a new topic, or of a move, yet.
 const UNKNOWN_ANSWERS_MAX: u32 = 2;
 
 /// Whether an answer says that there is no such topic.
@@ -30,7 +31,7 @@ impl LaneEntry {
         let leader = self.half.leader;
         match leader.and_then(|leader| view.placements.get(&leader.broker)) {
             Some(placement) => {
-                // One that was set aside stays so until this leader takes a batch of it.
+                // A lane that is set aside is charged to the stash until its leader takes a batch.
                 if !self.is_set_aside() {
                     self.half.lane.set_leader_account(placement.account, true);
                 }
@@ -56,8 +57,9 @@ impl Shard {
         self.actions.push_back(Action::WantTopic(topic));
     }
 
-    /// What the lane holds counts as records of an unknown topic, if its leader has said often
-    /// enough that it is one: they have a quarter of the pool at most.
+    /// Sets the lane aside if its leader has denied the topic often enough: charges what the lane
+    /// holds to the stash's account. Once that holds its part of the pool (a quarter, as a rule),
+    /// senders to the lane find no room, while those to the leader's other lanes do.
     pub(super) fn set_aside(&mut self, id: LaneId) {
         let Some(entry) = self.lane_mut(id) else { return };
         if !entry.is_set_aside() || entry.half.leader.is_none() {

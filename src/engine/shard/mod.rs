@@ -10,7 +10,7 @@
 //! on a socket stands in the manual's page `architecture`, under "The way of a record".
 //!
 //! * `port`: the shard's inbox, which any thread may put lane ids and messages into.
-//! * `shard`: the state, and the calls that the loop makes.
+//! * `shard`: the state, and the calls that the loop makes; `turn`: their order in a turn.
 //! * `broker`: a broker as a shard sees it: its connection, and the lanes queued for it.
 //! * `view`: what the shard is told of the cluster, and how a lane moves; `clusters`: its brokers
 //!   turn out to be of another cluster.
@@ -45,6 +45,7 @@ mod settle;
 mod shard;
 mod short;
 mod timers;
+mod turn;
 mod unfit;
 mod verdict;
 mod view;
@@ -54,6 +55,7 @@ pub use crate::config::ReconnectBackoff;
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
 pub use publisher::{Publisher, PublisherLimits, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};
+pub use turn::{Driver, turn};
 #[cfg(feature = "internals")]
 pub use view::Placement;
 pub use view::View;

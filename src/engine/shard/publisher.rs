@@ -68,8 +68,9 @@ impl Publisher {
         machine: &mut MetadataMachine,
         host: &mut dyn ShardHost,
     ) {
-        // It became known while the record was stashed; or it is known and yet has no lanes because
-        // their limit was reached: again, if need be.
+        // The topic is known already. Metadata may have come while the sender stashed its record,
+        // and lanes may be missing because of `lanes_max`: tries to make those, and has the stash
+        // emptied.
         if machine.handle_wanted(now, name.clone(), why)
             && let Some(view) = self.published.clone()
         {
@@ -97,8 +98,8 @@ impl Publisher {
         let problem = machine.last_problem();
         let (placements, left_out) = (self.placements.placed(), self.placements.left_out());
         let changed = self.published.as_ref().is_none_or(|view| {
-            // Shards name the problem while it keeps them from numbering batches; else it is enough
-            // that they know of one.
+            // Errors of batches that time out name the problem. While there is no producer id each
+            // new problem is published; afterwards only that there is one, or none any more.
             view.identity != identity
                 || view.identity_denied.as_ref() != machine.identity_denied()
                 || view.changed_to.as_ref() != machine.changed_to()
@@ -155,8 +156,8 @@ impl Publisher {
     }
 
     /// Fails what waits for topics that stayed unknown for too long, and warns of those that
-    /// may. Before [`Publisher::publish`]:
-    /// senders go to the stashes of those that are gone before shards fail what their lanes hold.
+    /// may. The driver calls this before [`Publisher::publish`]: senders must stash their records
+    /// for a topic that is gone before shards learn of it and fail what its lanes hold.
     pub fn fail_unknown(&mut self, now: u64, machine: &mut MetadataMachine) {
         let suspicious = machine.poll_suspicious(now);
         if !suspicious.is_empty() {
@@ -177,9 +178,10 @@ impl Publisher {
         }
     }
 
-    /// Brokers were asked about a topic. What is stashed although its topic is ready waits for a
-    /// partition: if that is still not there it fails, and is not asked for again at once. Returns
-    /// whether that is so, or else brokers must be asked once more.
+    /// Brokers answered a question about a topic. Records that are stashed although the topic is
+    /// ready name a partition that was not known. Lets them be moved, which fails those whose
+    /// partition still does not exist; for a second no other record has brokers asked again.
+    /// Returns false if a record came after the question, and brokers must be asked once more.
     fn note_answer(&self, now: u64, asked_at: u64, name: &str) -> bool {
         let Some(topic) = self.accumulator.known_topic(name) else { return true };
         let mut stash = topic.lock_stash();

@@ -12,7 +12,7 @@ use super::verdict::{Verdict, verdict};
 use crate::engine::batch::{Batch, BatchState, LaneId, batch_error};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
 use crate::engine::connection::{InFlightBatch, Request};
-use crate::engine::policy::{ExponentialBackoff, RetryPolicy};
+use crate::engine::policy::{ExponentialRetry, RetryPolicy};
 use crate::engine::protocol::{
     ErrorCode, PartitionResponse, ProduceResponse, TopicId, TopicRef, VERSION_TOPIC_IDS_MIN,
 };
@@ -201,8 +201,8 @@ impl Shard {
         self.hold_back(now, id, wait);
     }
 
-    /// Sets the lane's backoff, unless a newer leader is known than the one that refused: that one
-    /// has refused nothing, and is asked at once.
+    /// Sets the lane's backoff, unless the attempts in flight went to an earlier leader: the
+    /// present one has refused nothing, and gets the batch as soon as they have settled.
     fn hold_back(&mut self, now: u64, id: LaneId, wait: u64) {
         if let Some(entry) = self.lane_mut(id)
             && !entry.half.is_settling()
@@ -221,7 +221,7 @@ impl Shard {
         drop(inside);
         let wait = asked.unwrap_or_else(|_| {
             log::error!("the retry policy panicked: the default one is used");
-            ExponentialBackoff::default().backoff(waits, random)
+            ExponentialRetry::default().backoff(waits, random)
         });
         u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
     }
@@ -278,8 +278,8 @@ impl Shard {
 
     /// An acks=0 request was wholly written, and its deliveries wait for no more.
     pub(super) fn settle_written(&mut self, now: u64, index: usize, mut request: Request) {
-        // No answer will say that the request was short enough. That the socket took all of it has
-        // to do, or requests would go one at a time for ever after a loss.
+        // With acks=0 no answer shows that the broker accepts a request of this length. The full
+        // write counts as one: after losses, requests would go one at a time for ever otherwise.
         self.brokers[index].request_limit.handle_answer(now, request.wire_len);
         for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
             self.acked(now, lane, batch, None, None);

@@ -192,24 +192,23 @@ impl LaneEntry {
 
 /// One producer's state on one event loop. Inputs are `handle_*`, outputs `poll_*`.
 ///
-/// The calls of a turn, in this order (`io/event_loop.rs` makes them; a test with a virtual clock
-/// makes the same):
+/// Its driver first says what happened to its connections: [`Shard::handle_connected`] or
+/// [`Shard::handle_down`]; [`Shard::space`], the read into it and [`Shard::handle_filled`], which
+/// settles the batches of every response that is complete; [`Shard::handle_unsent`] for each that
+/// [`Shard::wants_unsent`]. Then it takes a [`turn`](super::turn()):
 ///
-/// 1. For each socket that has news: [`Shard::handle_connected`] or [`Shard::handle_down`]; then
-///    [`Shard::space`], the read into it and [`Shard::handle_filled`], which settles the batches
-///    of every response that is complete.
-///    For each that [`Shard::wants_unsent`], [`Shard::handle_unsent`].
-/// 2. [`Shard::begin_turn`]: `handle_control` for each message, `handle_posted` for each lane id
-///    (`examine` sorts the lane into its broker's queues, or sets a timer for it), and
-///    `handle_timeout`: deadlines, backoffs, lingers, connections.
-/// 3. [`Shard::finish_turn`]: `pump` packs queued lanes' batches into requests, as many as each
-///    connection's window takes, and hands them to the connections.
-/// 4. [`Shard::poll_transmit`] names the connections with bytes to write. For each,
-///    [`Shard::slices`] lends those bytes (headers, and batches right in their segments), the
-///    driver writes, and [`Shard::handle_written`] tells how many went. That makes room for more:
-///    3 and 4 repeat until nothing more goes, a bounded number of times.
-/// 5. [`Shard::poll_action`] until it is empty, [`Shard::wakes`], and [`Shard::poll_timeout`]: when
-///    the next turn is due if nothing else happens.
+/// 1. `begin_turn`: `handle_control` for each message, `handle_posted` for each lane id (`examine`
+///    sorts the lane into its broker's queues, or sets a timer for it), and `handle_timeout`:
+///    deadlines, backoffs, lingers, connections.
+/// 2. `finish_turn`: `pump` packs queued lanes' batches into requests, as many as each connection's
+///    window takes, and hands them to the connections.
+/// 3. `poll_transmit` names the connections with bytes to write. For each, [`Shard::slices`] lends
+///    those bytes (headers, and batches right in their segments), the driver writes, and
+///    [`Shard::handle_written`] tells how many went. That makes room for more: 2 and 3 repeat until
+///    nothing more goes, a bounded number of times.
+/// 4. [`Shard::poll_action`] until it is empty, and `wakes`.
+///
+/// [`Shard::poll_timeout`] says when the next turn is due if nothing else happens.
 pub struct Shard {
     pub(super) id: ShardId,
     pub(super) config: Arc<ShardConfig>,
@@ -233,6 +232,8 @@ pub struct Shard {
     pub(super) actions: VecDeque<Action>,
     pub(super) wakes: WakeList,
     pub(super) settled: Vec<Request>,
+    /// Used again by each turn.
+    pub(super) tokens: Vec<Token>,
     pub(super) random: Random,
     /// Requests made so far.
     pub(super) requests: u64,
@@ -267,6 +268,7 @@ impl Shard {
             actions: VecDeque::new(),
             wakes: WakeList::default(),
             settled: Vec::new(),
+            tokens: Vec::new(),
             random: Random::new(parts.random),
             requests: 0,
             now: 0,
@@ -278,7 +280,7 @@ impl Shard {
 
     /// Takes what was sent to the shard's port, a bounded number a turn, and what is due. Returns
     /// whether more waits.
-    pub fn begin_turn(&mut self, now: u64, port: &ShardPort) -> bool {
+    pub(super) fn begin_turn(&mut self, now: u64, port: &ShardPort) -> bool {
         let mut more = true;
         let mut newest = None;
         for _ in 0..CONTROL_PER_TURN {
@@ -316,7 +318,7 @@ impl Shard {
     }
 
     /// Whether the producer is done with this shard.
-    pub fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stopped
     }
 
@@ -479,7 +481,7 @@ impl Shard {
     }
 
     /// Sends what can be sent. Returns whether more is to be done at once.
-    pub fn finish_turn(&mut self, now: u64) -> bool {
+    pub(super) fn finish_turn(&mut self, now: u64) -> bool {
         self.now = now;
         let more = self.seal_under_pressure(now);
         for index in 0..self.brokers.capacity() {
@@ -488,15 +490,6 @@ impl Shard {
             }
         }
         more
-    }
-
-    /// Connections that have bytes to write are appended to `out`.
-    pub fn poll_transmit(&self, out: &mut Vec<Token>) {
-        for (index, broker) in &self.brokers {
-            if broker.connection().is_some_and(Connection::wants_write) {
-                out.push(Token { broker: index, generation: broker.generation });
-            }
-        }
     }
 
     /// What the driver must do next.
@@ -514,7 +507,7 @@ impl Shard {
     }
 
     /// Wakers of deliveries that resolved: to be called at the end of the turn.
-    pub fn wakes(&mut self) -> &mut WakeList {
+    pub(super) fn wakes(&mut self) -> &mut WakeList {
         &mut self.wakes
     }
 

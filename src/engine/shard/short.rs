@@ -2,9 +2,10 @@
 //!
 //! Only another attempt tells when the followers are back, and an attempt carries a whole batch. If
 //! every lane were tried often, refused batches would fill the network; if every lane waited longer
-//! each time, records would wait on after the followers are back. So each lane's waits grow, but at
-//! each broker one lane at a time is tried after a first wait only. The first acknowledgement of
-//! any lane shortens the waits of that broker's other lanes to a first wait.
+//! each time, records would wait on after the followers are back. So each lane's waits grow as the
+//! retry policy says; but at each broker one lane at a time waits only as long as after a first
+//! refusal, and is tried on behalf of all. The first acknowledgement of any refused lane shortens
+//! the waits of that broker's other lanes to the same.
 
 use super::shard::Shard;
 use crate::engine::batch::LaneId;
@@ -22,8 +23,9 @@ pub(super) struct Short {
 }
 
 impl Shard {
-    /// `broker` refused the lane for lack of followers: how long it waits, in nanoseconds. Zero if
-    /// it waits already: what was sent before that brings no news.
+    /// `broker` refused the lane for lack of followers: how long the lane waits, in nanoseconds.
+    /// Zero if the lane waits already: the refused attempt was sent before that wait began, so it
+    /// tells nothing new of the followers. Zero as well if it went to an earlier leader.
     pub(super) fn wait_for_followers(&mut self, now: u64, id: LaneId, broker: BrokerId) -> u64 {
         let lanes_max = 2 * self.lanes.len();
         let index = self.broker_index(broker);

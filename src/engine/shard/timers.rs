@@ -31,7 +31,7 @@ pub(super) struct Stay {
 #[derive(Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(u64, TimerKind, Stay)>>,
-    /// How many are of lanes that have left, at the most.
+    /// How many were set for lanes that have left since, about.
     stale: usize,
 }
 

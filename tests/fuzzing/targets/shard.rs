@@ -14,11 +14,11 @@ use tidegate::internals::connection::ConnectionConfig;
 use tidegate::internals::protocol::records::RecordParts;
 use tidegate::internals::protocol::{BrokerId, ProducerIdentity, TopicId};
 use tidegate::internals::shard::{
-    Action, Control, Placement, PortTable, ReconnectBackoff, Shard, ShardConfig, ShardParts,
-    ShardPort, Token, View, WakeLoop,
+    Action, Control, Driver, Placement, PortTable, ReconnectBackoff, Shard, ShardConfig,
+    ShardParts, ShardPort, Token, View, WakeLoop, turn,
 };
 use tidegate::internals::sync::Doorbell;
-use tidegate::{Compression, ExponentialBackoff, PartitionRequest, Partitioner};
+use tidegate::{Compression, ExponentialRetry, PartitionRequest, Partitioner};
 
 use super::input::Input;
 use super::memory::bounded;
@@ -76,6 +76,21 @@ pub fn shard(bytes: &[u8]) {
         }
         driven.finish();
     });
+}
+
+impl Driver for Driven {
+    fn shard(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    /// The socket takes nothing within a turn: the input says when it does, and how much.
+    fn write(&mut self, _now: u64, _token: Token) -> bool {
+        false
+    }
+
+    fn act(&mut self, _now: u64, action: Action) {
+        self.act_on(action);
+    }
 }
 
 impl Driven {
@@ -225,31 +240,31 @@ impl Driven {
         self.answer(&body);
     }
 
-    /// As the loop does it.
     fn turn(&mut self) {
         let port = self.ports.port(ShardId(0)).expect("it was set").clone();
-        self.shard.begin_turn(self.now, &port);
-        self.shard.finish_turn(self.now);
-        self.act();
-        self.shard.wakes().wake_all();
+        turn(self.now, &port, self);
     }
 
     fn act(&mut self) {
         while let Some(action) = self.shard.poll_action() {
-            match action {
-                Action::Connect { token, .. } => {
-                    assert!(self.connecting.is_none() && self.connected.is_none(), "one each");
-                    self.connecting = Some(token);
-                }
-                Action::Close { token, .. } => {
-                    assert_eq!(self.connected.take(), Some(token), "it closes what is open");
-                }
-                Action::SendLane { .. } => panic!("there is no other shard"),
-                Action::RefreshMetadata
-                | Action::WantTopic(_)
-                | Action::Hint(_)
-                | Action::NewIdentity(_) => {}
+            self.act_on(action);
+        }
+    }
+
+    fn act_on(&mut self, action: Action) {
+        match action {
+            Action::Connect { token, .. } => {
+                assert!(self.connecting.is_none() && self.connected.is_none(), "one each");
+                self.connecting = Some(token);
             }
+            Action::Close { token, .. } => {
+                assert_eq!(self.connected.take(), Some(token), "it closes what is open");
+            }
+            Action::SendLane { .. } => panic!("there is no other shard"),
+            Action::RefreshMetadata
+            | Action::WantTopic(_)
+            | Action::Hint(_)
+            | Action::NewIdentity(_) => {}
         }
     }
 
@@ -340,7 +355,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
     };
     ShardParts {
         config: Arc::new(config),
-        retry_policy: Arc::new(ExponentialBackoff::default()),
+        retry_policy: Arc::new(ExponentialRetry::default()),
         pool: pool.clone(),
         scratch: None,
         random: 1,
