@@ -92,18 +92,20 @@ impl LaneHalf {
         self.resolve_whole(batch, None, wakes);
     }
 
-    /// Resolves a batch with all its pieces: also those that were never sent have sequences of the
-    /// whole, an attempt of which had gone unanswered.
+    /// Resolves a batch with its pieces. Those that were never sent share its outcome if an attempt
+    /// of the whole had gone unanswered, since the log may have them as part of it. Else they are in
+    /// no log, and fail: a later batch has been appended, so they cannot go before it any more.
     fn resolve_whole(
         &mut self,
         mut batch: Box<Batch>,
-        error: Option<DeliveryError>,
+        mut error: Option<DeliveryError>,
         wakes: &mut WakeList,
     ) {
         if batch.is_resolved() {
             // It expired in flight.
             return;
         }
+        let whole_in_doubt = batch.was_split_in_doubt();
         loop {
             match &error {
                 None => batch.ack(None, None, wakes),
@@ -111,6 +113,9 @@ impl LaneHalf {
             };
             if !batch.next_piece(wakes) {
                 return self.go_on(batch, wakes);
+            }
+            if !whole_in_doubt {
+                error = Some(self.out_of_order(&batch, Certainty::NotWritten));
             }
         }
     }
@@ -201,13 +206,15 @@ impl LaneHalf {
         };
         while let Some(at) = self.retries.iter().position(|earlier| is_settled(earlier)) {
             let Some(earlier) = self.retries.remove(at) else { return };
-            let error = || {
-                let code = ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER;
-                let cause = DeliveryErrorCause::Broker { code, message: None };
-                batch_error(&self.lane, &earlier, cause, Certainty::Unknown)
-            };
-            let error = (earlier.number >= self.proved.below).then(error);
+            let is_proved = earlier.number < self.proved.below;
+            let error = (!is_proved).then(|| self.out_of_order(&earlier, Certainty::Unknown));
             self.resolve_whole(earlier, error, wakes);
         }
+    }
+
+    fn out_of_order(&self, batch: &Batch, certainty: Certainty) -> DeliveryError {
+        let code = ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER;
+        let cause = DeliveryErrorCause::Broker { code, message: None };
+        batch_error(&self.lane, batch, cause, certainty)
     }
 }

@@ -169,3 +169,36 @@ fn c50_what_the_old_leader_still_acknowledges_proves_what_stood_before_it() {
     let batch = ask(&mut half, 1);
     assert!(half.is_in_log(&batch), "however little the new leader remembers");
 }
+
+/// The whole was refused as too large. A leader that forgot the producer then took the later batch
+/// as the first that it ever saw, and no piece can go before that any more.
+#[test]
+fn c50_a_piece_that_was_never_sent_is_not_proved_by_a_later_batch() {
+    for whole_in_doubt in [false, true] {
+        let bench = Bench::new(1 << 20, 1 << 14);
+        let (mut half, _, _) = in_flight(&bench, &[]);
+        let mut wakes = WakeList::default();
+        let append = |value: &[u8]| bench.append(&half.lane, value).expect("the pool has room");
+        let split = [append(b"sent"), append(b"never sent")];
+        assert!(half.lane.try_seal());
+        let _later = bench.sealed(&half.lane, b"later");
+        let (mut whole, later) = (drain(&mut half), drain(&mut half));
+        whole.state.unanswered = whole_in_doubt;
+        half.settle_too_large(whole, &mut wakes);
+        lose(&mut half, vec![later]);
+        // The first piece is lost on the way, and refused when it is asked for.
+        let piece = ask(&mut half, 1);
+        lose(&mut half, vec![piece]);
+        let piece = ask(&mut half, 1);
+        assert_eq!((number(&piece), piece.records()), ((0, 1), 1));
+        refuse(&mut half, piece);
+        let later = ask(&mut half, 1);
+        assert_eq!(number(&later), (0, 3));
+        // DUPLICATE_SEQUENCE_NUMBER.
+        half.settle_acked(0, later, (None, None), &mut wakes);
+        assert!(split[0].error().is_none() && split[0].try_outcome().is_some());
+        assert!(split[1].try_outcome().is_some(), "it waits for nothing");
+        let certainty = split[1].error().map(|error| error.certainty());
+        assert_eq!(certainty, (!whole_in_doubt).then_some(Certainty::NotWritten));
+    }
+}
