@@ -543,7 +543,9 @@ impl EventLoop {
         // The last of the producer may go with it, and so the user's retry policy.
         let _inside = user_code::enter();
         if user_code::call(|| drop(seat)).is_err() {
-            log::error!("dropping a retry policy of the application's panicked");
+            log::error!(
+                "what a closed producer held, perhaps a retry policy, panicked when dropped"
+            );
         }
     }
 

@@ -93,8 +93,9 @@ const FRUITLESS_MIN: u32 = 2;
 /// to this: the trouble may be the whole cluster's, and no other broker knows more.
 const FRUITLESS_MAX: u32 = 64;
 
-/// Trouble that was not heard of for so long has ended, in nanoseconds: one minute.
-pub(super) const TROUBLE_LASTS: u64 = 60_000_000_000;
+/// Trouble that was not heard of for so long has ended, in nanoseconds, unless connections are tried
+/// more seldom: one minute.
+const TROUBLE_LASTS_MIN: u64 = 60_000_000_000;
 
 /// What an answer says of the broker that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +156,8 @@ pub(super) struct SecondOpinion {
     not_before: u64,
     /// When the second, if it has not answered, makes room for a third.
     gives_up_at: u64,
+    /// How far apart answers to one and the same trouble can be, in nanoseconds.
+    trouble_lasts: u64,
     /// Answers to questions for lanes, whose leaders are gone or refuse them.
     lanes: Fruitless,
     /// Answers to questions for topics that something waits for.
@@ -162,8 +165,10 @@ pub(super) struct SecondOpinion {
 }
 
 impl SecondOpinion {
-    pub(super) fn new() -> Self {
+    /// `retries_within`: lanes that wait for a connection ask again after this at the latest.
+    pub(super) fn new(retries_within: u64) -> Self {
         SecondOpinion {
+            trouble_lasts: TROUBLE_LASTS_MIN.max(4 * retries_within),
             patience: PATIENCE_MIN,
             not_before: 0,
             gives_up_at: u64::MAX,
@@ -226,16 +231,16 @@ impl SecondOpinion {
 
     /// Counts answers of the present connection that helped nobody: what `news` they brought, and
     /// whether lanes or topics waited for it. What others asked about in between tells nothing of
-    /// how lanes fare. `lasts`: how far apart answers to the same trouble can be.
+    /// how lanes fare.
     pub(super) fn handle_metadata(
         &mut self,
-        (now, lasts): (u64, u64),
+        now: u64,
         news: News,
         for_lanes: bool,
         for_topics: bool,
     ) {
-        self.lanes.lapse(now, lasts);
-        self.topics.lapse(now, lasts);
+        self.lanes.lapse(now, self.trouble_lasts);
+        self.topics.lapse(now, self.trouble_lasts);
         match news {
             News::Moved => return self.handle_moved(),
             News::Added => self.topics = Fruitless::NONE,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion, TROUBLE_LASTS};
+use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion};
 use super::doubt::Doubts;
 use super::foreign::{ForeignCluster, ForeignWatch};
 use super::identity::IdentityQuestion;
@@ -106,6 +106,7 @@ impl MetadataMachine {
     pub fn new(config: MetadataConfig, random: u64) -> Self {
         MetadataMachine {
             identity: IdentityQuestion::new(config.idempotent),
+            second: SecondOpinion::new(config.reconnect_backoff.longest),
             config,
             snapshot: Arc::default(),
             published: 0,
@@ -115,7 +116,6 @@ impl MetadataMachine {
             doubts: Doubts::default(),
             channels: [Channel::new(), Channel::new()],
             present: ChannelId::FIRST,
-            second: SecondOpinion::new(),
             candidates: VecDeque::new(),
             waits: ReconnectWaits::default(),
             refresh_wanted: true,
@@ -441,10 +441,8 @@ impl MetadataMachine {
         self.wanted.handle_metadata(now, response, &self.snapshot, asked.filter(|_| !is_alone));
         let for_lanes =
             for_trouble || self.channel(id).about_leaders && self.troubled.has_leaderless();
-        // While connections are tried this seldom lanes cannot say more often that they wait.
-        let lasts = TROUBLE_LASTS.max(4 * self.config.reconnect_backoff.longest);
         let for_topics = self.wanted.has_waiting();
-        self.second.handle_metadata((now, lasts), news, for_lanes, for_topics);
+        self.second.handle_metadata(now, news, for_lanes, for_topics);
     }
 
     /// A broker of another cluster than the known one answered. Returns whether the producer goes

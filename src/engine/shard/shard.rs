@@ -202,7 +202,7 @@ impl LaneEntry {
 ///    deadlines, backoffs, lingers, connections.
 /// 2. `finish_turn`: `pump` packs queued lanes' batches into requests, as many as each connection's
 ///    window takes, and hands them to the connections.
-/// 3. `poll_transmit` names the connections with bytes to write. For each, [`Shard::slices`] lends
+/// 3. `to_write` says which connections have bytes to write. For each, [`Shard::slices`] lends
 ///    those bytes (headers, and batches right in their segments), the driver writes, and
 ///    [`Shard::handle_written`] tells how many went. That makes room for more: 2 and 3 repeat until
 ///    nothing more goes, a bounded number of times.
@@ -232,8 +232,6 @@ pub struct Shard {
     pub(super) actions: VecDeque<Action>,
     pub(super) wakes: WakeList,
     pub(super) settled: Vec<Request>,
-    /// Used again by each turn.
-    pub(super) tokens: Vec<Token>,
     pub(super) random: Random,
     /// Requests made so far.
     pub(super) requests: u64,
@@ -268,7 +266,6 @@ impl Shard {
             actions: VecDeque::new(),
             wakes: WakeList::default(),
             settled: Vec::new(),
-            tokens: Vec::new(),
             random: Random::new(parts.random),
             requests: 0,
             now: 0,

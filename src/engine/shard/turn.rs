@@ -65,29 +65,20 @@ pub fn turn<D: Driver + ?Sized>(now: u64, port: &ShardPort, driver: &mut D) -> T
 
 /// Writes what the connections of a shard have to write. Returns whether there may be more now.
 fn transmit<D: Driver + ?Sized>(now: u64, driver: &mut D) -> bool {
-    let mut tokens = driver.shard().poll_transmit();
     let mut any = false;
-    for token in tokens.drain(..) {
-        any |= driver.write(now, token);
+    for index in 0..driver.shard().brokers.capacity() {
+        if let Some(token) = driver.shard().to_write(index) {
+            any |= driver.write(now, token);
+        }
     }
-    driver.shard().keep_tokens(tokens);
     any
 }
 
 impl Shard {
-    /// Connections that have bytes to write, in a list that [`Shard::keep_tokens`] wants back.
-    fn poll_transmit(&mut self) -> Vec<Token> {
-        let mut tokens = std::mem::take(&mut self.tokens);
-        for (index, broker) in &self.brokers {
-            if broker.connection().is_some_and(Connection::wants_write) {
-                tokens.push(Token { broker: index, generation: broker.generation });
-            }
-        }
-        tokens
-    }
-
-    /// The list of [`Shard::poll_transmit`], empty again: so it is not allocated in each turn.
-    fn keep_tokens(&mut self, tokens: Vec<Token>) {
-        self.tokens = tokens;
+    /// The connection to the broker in this place, if it has bytes to write.
+    fn to_write(&self, index: usize) -> Option<Token> {
+        let broker = self.brokers.get(index)?;
+        let wants = broker.connection().is_some_and(Connection::wants_write);
+        wants.then_some(Token { broker: index, generation: broker.generation })
     }
 }
