@@ -93,8 +93,8 @@ impl LaneHalf {
     }
 
     /// Resolves a batch with its pieces. Those that were never sent share its outcome if an attempt
-    /// of the whole had gone unanswered, since the log may have them as part of it. Else they are in
-    /// no log, and fail: a later batch has been appended, so they cannot go before it any more.
+    /// of the whole had gone unanswered: the log may have them as part of it. Else no log has them,
+    /// and they fail, since a later batch was appended and they cannot go before it any more.
     fn resolve_whole(
         &mut self,
         mut batch: Box<Batch>,

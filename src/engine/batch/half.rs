@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::doubt::Proved;
-use super::{Batch, EpochsUsed, Lane, ResolveWindow, Sequencer, ShardId};
+use super::{Batch, EpochsUsed, Lane, ResolveWindow, Sequencer, ShardId, batch_error};
 use crate::engine::buffer::AccountId;
 use crate::engine::protocol::{BrokerId, ProducerIdentity, TopicId};
 use crate::engine::sync::WakeList;
-use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 
 /// Who leads a partition, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -567,28 +567,6 @@ impl LaneHalf {
     pub fn is_idle(&self) -> bool {
         self.in_flight == 0 && !self.has_sealed() && self.lane.open_since().is_none()
     }
-}
-
-/// An error for the records of `batch`, completing a timeout's cause with what went wrong last.
-pub fn batch_error(
-    lane: &Lane,
-    batch: &Batch,
-    cause: DeliveryErrorCause,
-    certainty: Certainty,
-) -> DeliveryError {
-    let cause = match cause {
-        DeliveryErrorCause::TimedOut { after, last } => {
-            DeliveryErrorCause::TimedOut { after, last: batch.state.last_problem.clone().or(last) }
-        }
-        other => other,
-    };
-    DeliveryError::new(DeliveryFailure {
-        topic: lane.topic.clone(),
-        partition: Some(lane.partition),
-        broker: batch.state.broker,
-        cause,
-        certainty,
-    })
 }
 
 impl Drop for LaneHalf {

@@ -14,6 +14,7 @@ use crate::engine::sync::OpenLock;
 use crate::engine::sync::loom::{
     AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock,
 };
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
 
 /// A lane of one producer, unique among those that there are: the id of a lane that is gone, with
 /// its half, is given to another.
@@ -335,4 +336,26 @@ impl Lane {
         fence(Ordering::SeqCst);
         before < self.flushed_below.load(Ordering::SeqCst)
     }
+}
+
+/// An error for the records of `batch`, completing a timeout's cause with what went wrong last.
+pub fn batch_error(
+    lane: &Lane,
+    batch: &Batch,
+    cause: DeliveryErrorCause,
+    certainty: Certainty,
+) -> DeliveryError {
+    let cause = match cause {
+        DeliveryErrorCause::TimedOut { after, last } => {
+            DeliveryErrorCause::TimedOut { after, last: batch.state.last_problem.clone().or(last) }
+        }
+        other => other,
+    };
+    DeliveryError::new(DeliveryFailure {
+        topic: lane.topic.clone(),
+        partition: Some(lane.partition),
+        broker: batch.state.broker,
+        cause,
+        certainty,
+    })
 }

@@ -53,10 +53,10 @@ pub use failures::{FailedRecords, Failures};
 #[cfg(feature = "internals")]
 pub use failures::{UnreadFailure, UnreadFailures};
 pub use flush::FlushWaiters;
-pub use half::{DrainRules, Drainable, LaneHalf, Leader, batch_error};
+pub use half::{DrainRules, Drainable, LaneHalf, Leader};
 #[cfg(feature = "internals")]
 pub use lane::{AppendContext, Appended};
-pub use lane::{Lane, LaneId, MonotonicClock, ShardId};
+pub use lane::{Lane, LaneId, MonotonicClock, ShardId, batch_error};
 pub use open::{NeedRoom, Refusal, take_room, take_room_through};
 pub use pieces::NotUnpacked;
 use resolve_window::ResolveWindow;

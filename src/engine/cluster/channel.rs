@@ -93,8 +93,8 @@ const FRUITLESS_MIN: u32 = 2;
 /// to this: the trouble may be the whole cluster's, and no other broker knows more.
 const FRUITLESS_MAX: u32 = 64;
 
-/// Trouble that was not heard of for so long has ended, in nanoseconds, unless connections are tried
-/// more seldom: one minute.
+/// Trouble that was not heard of for so long has ended, in nanoseconds: one minute, or longer where
+/// connections are tried more seldom.
 const TROUBLE_LASTS_MIN: u64 = 60_000_000_000;
 
 /// What an answer says of the broker that gave it.
