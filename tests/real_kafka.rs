@@ -84,7 +84,8 @@ const TESTS: &[Test] = &[
         run: moved::f44_metadata_broker_isolated,
     },
     Test { name: "c03_kafka_0_11_remembers_one_batch", run: old::c03_one_remembered },
-    Test { name: "c63_kafka_0_11_throttles_by_itself", run: old::c63_throttled_once },
+    Test { name: "c63_kafka_0_11_throttles_by_itself", run: old::c63_throttled_by_0_11 },
+    Test { name: "c63_kafka_2_0_throttles_behind_its_answer", run: old::c63_throttled_by_2_0 },
     Test { name: "c66_kafka_2_0_takes_no_zstd", run: old::c66_zstd },
     Test { name: "kafka_2_3_refuses_the_keyless_record_alone", run: old::keyless_in_compacted },
     Test { name: "kafka_0_10_is_named_as_too_old", run: old::too_old },
@@ -102,8 +103,10 @@ const TESTS: &[Test] = &[
 ];
 
 /// What takes minutes whatever is done: with `--long` only.
-const LONG: &[Test] =
-    &[Test { name: "c31_a_throttle_of_minutes_doubles_nothing", run: limits::c31_long_throttle }];
+const LONG: &[Test] = &[
+    Test { name: "c31_a_throttle_of_minutes_doubles_nothing", run: limits::c31_long_throttle },
+    Test { name: "c63_kafka_2_7_throttles_behind_its_answer", run: old::c63_throttled_by_2_7 },
+];
 
 fn main() -> ExitCode {
     logger::install();

@@ -206,7 +206,7 @@ fn a_refusal_names_each_address_that_was_tried_once() {
 
 #[test]
 fn c65_f52_many_producers_without_their_broker_make_no_storm() {
-    const PRODUCERS: u64 = 20;
+    const PRODUCERS: u64 = 200;
     let stage = Stage::new(1, 1);
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|_| {

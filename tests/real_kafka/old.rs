@@ -9,7 +9,7 @@ use tidegate::{Acks, Compression, Delivery, Producer, ProducerBuilder, RecordMet
 
 use crate::extent;
 use crate::kafka::{
-    ClusterConfig, Kafka, Release, V0_9, V0_10, V0_11, V2_0, V2_3, unique_topic, wait_until,
+    ClusterConfig, Kafka, Release, V0_9, V0_10, V0_11, V2_0, V2_3, V2_7, unique_topic, wait_until,
 };
 use crate::proxy::{Act, Proxy, api};
 use crate::streams::{Pace, Streams, patient};
@@ -63,7 +63,24 @@ pub fn c03_one_remembered(kafka: &Kafka) {
 }
 
 /// Brokers before 2.0 answer when the throttle is over: waiting once more halves the rate.
-pub fn c63_throttled_once(kafka: &Kafka) {
+pub fn c63_throttled_by_0_11(kafka: &Kafka) {
+    throttled_once(kafka, &V0_11, Duration::from_secs(30));
+}
+
+/// Brokers since 2.0 answer at once and then read nothing from the connection for a while: a request
+/// that goes out meanwhile must not be given up and sent again. Throttles are longer than the request
+/// timeout.
+pub fn c63_throttled_by_2_0(kafka: &Kafka) {
+    throttled_once(kafka, &V2_0, Duration::from_secs(2));
+}
+
+/// As 2.0, with the last protocol before topic ids.
+pub fn c63_throttled_by_2_7(kafka: &Kafka) {
+    throttled_once(kafka, &V2_7, Duration::from_secs(2));
+}
+
+/// The rate is what the quota allows, and each record is in the log once.
+fn throttled_once(kafka: &Kafka, release: &'static Release, request_timeout: Duration) {
     /// A full batch is over three seconds' worth, so that each is throttled by itself.
     const QUOTA: f64 = 80_000.0;
     const RECORD: usize = 1_000;
@@ -72,13 +89,16 @@ pub fn c63_throttled_once(kafka: &Kafka) {
     /// Less than the pause behind a batch, and more than any between records of one.
     const PAUSE: Duration = Duration::from_millis(700);
     let span = Duration::from_secs(extent::pick(7, 60));
-    let config = ClusterConfig::single().release(&V0_11);
+    let config = ClusterConfig::single().release(release);
     let cluster = kafka.start(&config.property("quota.producer.default", &QUOTA.to_string()));
     let topic = unique_topic("throttled");
     cluster.create_topic(&topic, 1, 1, &[]);
     // A request that is on the way already would hide a wait of the client behind the broker's.
+    // Without idempotence nobody would notice a request that is sent twice.
     let producer = patient(Producer::builder(&cluster.bootstrap_servers()))
         .configure(|config| config.max_in_flight = 1)
+        .acks(Acks::Leader)
+        .request_timeout(request_timeout)
         .build()
         .expect("the settings work");
     let handle = producer.topic(&topic).expect("a legal name");
@@ -108,8 +128,14 @@ pub fn c63_throttled_once(kafka: &Kafka) {
         acked += 1;
     };
     let rate = (records * RECORD) as f64 / took.as_secs_f64();
-    println!("c63: {rate:.0} B/s of the {QUOTA:.0} B/s that the quota allows");
+    println!("c63, {}: {rate:.0} B/s, the quota allows {QUOTA:.0} B/s", release.version);
     assert!(rate > 0.9 * QUOTA, "{rate:.0} B/s of {QUOTA:.0} B/s");
+    let sent = acked + 1 + waiting.len();
+    for mut delivery in waiting {
+        let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");
+        outcome.expect("acknowledged");
+    }
+    assert_eq!(cluster.read_back(&topic).len(), sent, "lost or doubled");
 }
 
 /// Brokers before 2.1 do not know zstd.

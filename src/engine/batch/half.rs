@@ -159,12 +159,12 @@ impl LaneHalf {
         self.retries.len()
     }
 
-    /// Length in bytes of the batch that [`LaneHalf::drain`] would give.
+    /// At most so many bytes has the batch that [`LaneHalf::drain`] would give. Before a new epoch
+    /// that may be any of the retries: the one that is to be asked for.
     pub fn next_len(&self) -> Option<usize> {
-        match self.retries.front() {
-            Some(batch) => Some(batch.len()),
-            None => self.lane.peek_sealed_len(),
-        }
+        let candidates = if self.sequencer.bump_wanted() { self.retries.len() } else { 1 };
+        let retries = self.retries.iter().take(candidates);
+        retries.map(|batch| batch.len()).max().or_else(|| self.lane.peek_sealed_len())
     }
 
     /// Takes a leader. If its broker or its epoch is another, the backoff ends, since this leader
