@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::engine::protocol::records::Length;
 use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
+use crate::problem::Problem;
 
 /// Whether a record whose delivery failed may nevertheless be in the partition's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,12 +121,13 @@ pub enum BuildError {
         loops: usize,
     },
     /// The operating system refused memory, a thread or a descriptor.
-    #[error("the operating system refused {what}: {reason}")]
+    #[error("the operating system refused {what}: {problem}")]
     System {
         /// What was asked for.
         what: &'static str,
-        /// The system's own words.
-        reason: String,
+        /// What the system said.
+        #[source]
+        problem: Problem,
     },
 }
 
@@ -326,19 +328,19 @@ pub enum DeliveryErrorCause {
     /// The broker takes nothing of the kind, however often it is sent: it is older than what the
     /// configuration asks for.
     #[error("the broker is too old: {0}")]
-    BrokerTooOld(Arc<str>),
+    BrokerTooOld(#[source] Problem),
     /// `delivery_timeout` passed. `last` is what stood in the way.
     #[error("not acknowledged within delivery_timeout = {after:?}{}", last_cause(last))]
     TimedOut {
         /// The configured `delivery_timeout`.
         after: Duration,
-        /// The last thing that went wrong, in words: a lost connection, an unknown host, an error
-        /// code.
-        last: Option<Arc<str>>,
+        /// The last thing that went wrong: a lost connection, an unknown host, an error code.
+        #[source]
+        last: Option<Problem>,
     },
     /// The connection was lost and no retries are configured.
     #[error("the connection was lost: {0}")]
-    Disconnected(Arc<str>),
+    Disconnected(#[source] Problem),
     /// Brokers said for `topic_unknown_max` that the topic does not exist: it never did, or it was
     /// deleted.
     #[error(
@@ -350,8 +352,9 @@ pub enum DeliveryErrorCause {
     UnknownTopic {
         /// For how long brokers said so.
         after: Duration,
-        /// What was last said of it, in words.
-        last: Option<Arc<str>>,
+        /// What was last said of it.
+        #[source]
+        last: Option<Problem>,
     },
     /// The brokers turned out to be of another cluster: the record may be in the old one's log, or
     /// `on_cluster_change` says to fail.
@@ -565,8 +568,8 @@ fn in_its_words(message: &Option<Arc<str>>) -> String {
     message.as_deref().map(|words| format!(" (\"{words}\")")).unwrap_or_default()
 }
 
-fn last_cause(last: &Option<Arc<str>>) -> String {
-    last.as_deref().map(|cause| format!("; last cause: {cause}")).unwrap_or_default()
+fn last_cause(last: &Option<Problem>) -> String {
+    last.as_ref().map(|cause| format!("; last cause: {cause}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ mod engine;
 mod error;
 mod io;
 mod logging;
+mod problem;
 mod producer;
 mod user_code;
 
@@ -161,6 +162,7 @@ pub use error::{
     PressureScope, ReturnedRecord, SendError, SendErrorKind,
 };
 pub use io::EventLoops;
+pub use problem::{Problem, ProblemKind};
 pub use producer::{
     BrokerLevels, Close, Delivery, Flush, IntoHeaderValue, Memory, Payload, Producer,
     ProducerBuilder, Record, RecordMetadata, Topic,

@@ -38,8 +38,9 @@ const LAYERS: &[(&str, u8)] = &[
 /// Modules that every layer may use, and what they use themselves: errors carry the protocol's
 /// ids and codes, a configuration carries policies; the logger is code of the application's.
 const SHARED: &[(&str, &[&str])] = &[
-    ("error", &["protocol"]),
-    ("config", &["error", "protocol", "policy"]),
+    ("problem", &["protocol"]),
+    ("error", &["problem", "protocol"]),
+    ("config", &["error", "problem", "protocol", "policy"]),
     ("user_code", &[]),
     ("logging", &["user_code"]),
 ];

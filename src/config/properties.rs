@@ -7,6 +7,7 @@ use super::properties_file;
 use super::property_parse::Setting;
 use super::property_table::{Draft, KAFKA, OWN, Property, UNSUPPORTED};
 use crate::error::BuildError;
+use crate::problem::Problem;
 
 impl ProducerConfig {
     /// Reads properties in the names of Kafka's `ProducerConfig`, and this client's own ones, which
@@ -54,7 +55,7 @@ impl ProducerConfig {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|error| BuildError::System {
             what: "the properties file",
-            reason: format!("{}: {error}", path.display()),
+            problem: Problem::from(error).at(path.display()),
         })?;
         Self::from_properties_text(&text)
     }

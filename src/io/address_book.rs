@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use super::socket::SocketOptions;
 use crate::config::{ReconnectBackoff, ReconnectWaits};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::random::Random;
+use crate::problem::Problem;
 
 /// Names, and addresses that fail, of which something is remembered. One more replaces the one that
 /// was used least lately: brokers with ever new addresses must not add up.
@@ -49,7 +49,7 @@ struct Host {
 struct Failing {
     waits: ReconnectWaits,
     retry_at: u64,
-    problem: Arc<str>,
+    problem: Problem,
     /// Somebody tries it, until then at the latest.
     tried_until: u64,
     used_at: u64,
@@ -66,7 +66,7 @@ pub(super) enum Gate {
     /// No: another connection of the producer's has just failed there, or is trying.
     Shut {
         /// What was wrong the last time.
-        problem: Arc<str>,
+        problem: Problem,
         /// When to ask again, spread as the waits of other clients are.
         until: u64,
     },
@@ -149,7 +149,7 @@ impl AddressBook {
         now: u64,
         target: &BrokerAddress,
         address: SocketAddr,
-        problem: &str,
+        problem: &Problem,
     ) {
         let host = self.host(now, target);
         host.good = host.good.filter(|&good| good != address);
@@ -161,11 +161,11 @@ impl AddressBook {
         let failing = self.failing.entry(address).or_insert_with(|| Failing {
             waits: ReconnectWaits::default(),
             retry_at: 0,
-            problem: problem.into(),
+            problem: problem.clone(),
             tried_until: 0,
             used_at: now,
         });
-        failing.problem = problem.into();
+        failing.problem = problem.clone();
         (failing.tried_until, failing.used_at) = (0, now);
         // Two that tried at the same time, before anyone knew, count once.
         if failing.retry_at <= now {
@@ -246,14 +246,14 @@ pub(super) mod tests {
     fn c52_an_attempt_begins_with_the_address_that_was_good_or_behind_the_one_that_failed() {
         let mut book = AddressBook::new(settings(), 1);
         assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![1, 2, 3], false));
-        book.failed(0, &target("a"), address(1), "silent");
+        book.failed(0, &target("a"), address(1), &"silent".into());
         assert_eq!(order(&book, "a"), [2, 3, 1]);
         book.succeeded(1, &target("a"), address(3));
         assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![3, 1, 2], true));
         // Another one failed beside it.
-        book.failed(2, &target("a"), address(1), "silent");
+        book.failed(2, &target("a"), address(1), &"silent".into());
         assert_eq!(order(&book, "a"), [3, 1, 2]);
-        book.failed(3, &target("a"), address(3), "silent");
+        book.failed(3, &target("a"), address(3), &"silent".into());
         assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![1, 2, 3], false));
         assert_eq!(order(&book, "b"), [1, 2, 3], "another name is another matter");
         book.order(&target("a"), &mut []);
@@ -266,8 +266,8 @@ pub(super) mod tests {
         // Before anyone knows, as many try it as want it.
         assert!(matches!(book.try_address(0, one), Gate::Open { .. }));
         assert!(matches!(book.try_address(0, one), Gate::Open { .. }));
-        book.failed(MS, &a, one, "refused");
-        book.failed(2 * MS, &a, one, "refused");
+        book.failed(MS, &a, one, &"refused".into());
+        book.failed(2 * MS, &a, one, &"refused".into());
         let shut = |book: &mut AddressBook, now: u64| match book.try_address(now, one) {
             Gate::Shut { problem, until } => (problem.to_string(), until),
             Gate::Open { .. } => panic!("it may not be tried at {} ms", now / MS),
@@ -281,7 +281,7 @@ pub(super) mod tests {
         assert!(matches!(book.try_address(41 * MS, one), Gate::Open { .. }));
         let (_, until) = shut(&mut book, 60 * MS);
         assert!((100 * MS..=120 * MS).contains(&until), "somebody is at it: {until}");
-        book.failed(60 * MS, &a, one, "silent");
+        book.failed(60 * MS, &a, one, &"silent".into());
         assert_eq!(shut(&mut book, 139 * MS).0, "silent");
         assert!(matches!(book.try_address(140 * MS, one), Gate::Open { .. }));
         book.left(one);
@@ -304,7 +304,7 @@ pub(super) mod tests {
             let range = expected * 800 * MS..=expected * 1_200 * MS;
             assert!(range.contains(&timeout), "{timeout} is not {expected} s");
             seen.push(timeout / MS % 1_000);
-            book.failed(now, &target("a"), address(1), "silent");
+            book.failed(now, &target("a"), address(1), &"silent".into());
         }
         assert!(seen.iter().any(|&ms| ms != seen[0]), "they are spread: {seen:?}");
         let Gate::Open { timeout } = book.try_address(now, address(2)) else { panic!("it is new") };
@@ -330,7 +330,7 @@ pub(super) mod tests {
         let mut book = AddressBook::new(settings(), 1);
         for n in 0..5_000_u32 {
             let address = SocketAddr::from((std::net::Ipv4Addr::from_bits(n), 9));
-            book.failed(u64::from(n), &target(&n.to_string()), address, "refused");
+            book.failed(u64::from(n), &target(&n.to_string()), address, &"refused".into());
         }
         assert_eq!((book.hosts.len(), book.failing.len()), (ENTRIES_MAX, ENTRIES_MAX));
         assert!(book.hosts.contains_key(&target("4999")), "the oldest go first");

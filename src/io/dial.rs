@@ -14,6 +14,7 @@ use super::address_book::{AddressBook, BookSettings, Gate};
 use super::resolver::{Resolved, Resolver};
 use super::socket::SocketOptions;
 use crate::engine::cluster::BrokerAddress;
+use crate::problem::{Problem, ProblemKind};
 
 const MS: u64 = 1_000_000;
 
@@ -55,15 +56,15 @@ pub(super) enum Step {
     Close(SocketAddr),
     /// Nothing before [`Dial::deadline`].
     Wait,
-    /// It is of no use: why, in words.
-    Failed(String),
+    /// It is of no use: why.
+    Failed(Problem),
     /// Another connection of the producer found the addresses wanting a moment ago, or is trying
     /// them: nothing was tried.
     Postponed {
         /// When to try.
         until: u64,
-        /// What was wrong, in words.
-        problem: String,
+        /// What was wrong.
+        problem: Problem,
     },
 }
 
@@ -94,9 +95,9 @@ pub(super) struct Dial {
     waiting: VecDeque<SocketAddr>,
     pending: Vec<Pending>,
     /// Tried or not, each address that has had its turn, and what is wrong with it.
-    problems: Vec<(SocketAddr, String)>,
+    problems: Vec<(SocketAddr, Problem)>,
     /// Why there is no, or no newer, list of addresses.
-    lookup_problem: Option<String>,
+    lookup_problem: Option<Problem>,
     /// When the next address is tried beside those that do not answer.
     beside_at: u64,
     /// The first time at which an address may be tried that was not, while none was.
@@ -192,7 +193,8 @@ impl Dial {
         if let Some(at) = self.pending.iter().position(|pending| pending.until <= now) {
             let Pending { address, since, until } = self.pending.remove(at);
             let time = Duration::from_nanos(until - since).as_secs_f64();
-            self.fail(now, address, format!("no answer within {time:.1} s"), book);
+            let text = format_args!("no answer within {time:.1} s");
+            self.fail(now, address, Problem::new(ProblemKind::TimedOut, text), book);
             return Step::Close(address);
         }
         if self.lookup.as_ref().is_some_and(|lookup| lookup.fresh_until <= now) {
@@ -212,7 +214,7 @@ impl Dial {
                     return Step::Open(address);
                 }
                 Gate::Shut { problem, until } => {
-                    self.problems.push((address, problem.to_string()));
+                    self.problems.push((address, problem));
                     self.postponed_until = self.postponed_until.map(|at| at.min(until));
                 }
             }
@@ -220,7 +222,7 @@ impl Dial {
         if !self.pending.is_empty() || self.waits_for_names(now) {
             return Step::Wait;
         }
-        let problem = self.text();
+        let problem = self.problem();
         match self.postponed_until {
             Some(until) if !self.problems.is_empty() => Step::Postponed { until, problem },
             _ => Step::Failed(problem),
@@ -235,7 +237,8 @@ impl Dial {
         }
         if self.problems.is_empty() {
             let time = Duration::from_nanos(lookup.until - lookup.since).as_secs_f64();
-            self.lookup_problem = Some(format!("no address within {time:.1} s"));
+            let text = format_args!("no address within {time:.1} s");
+            self.lookup_problem = Some(Problem::new(ProblemKind::Dns, text));
         }
         self.lookup = None;
         false
@@ -246,14 +249,14 @@ impl Dial {
         &mut self,
         now: u64,
         address: SocketAddr,
-        problem: &str,
+        problem: Problem,
         book: &mut AddressBook,
     ) {
         self.pending.retain(|pending| pending.address != address);
-        self.fail(now, address, problem.to_owned(), book);
+        self.fail(now, address, problem, book);
     }
 
-    fn fail(&mut self, now: u64, address: SocketAddr, problem: String, book: &mut AddressBook) {
+    fn fail(&mut self, now: u64, address: SocketAddr, problem: Problem, book: &mut AddressBook) {
         book.failed(now, &self.target, address, &problem);
         self.problems.push((address, problem));
     }
@@ -297,15 +300,20 @@ impl Dial {
     }
 
     /// The problem of one address, which is named unless the target is one itself.
-    pub(super) fn text_of(&self, address: SocketAddr, problem: &str) -> String {
-        if self.is_literal { problem.to_owned() } else { format!("{address}: {problem}") }
+    pub(super) fn problem_at(&self, address: SocketAddr, problem: &Problem) -> Problem {
+        if self.is_literal { problem.clone() } else { problem.at(address) }
     }
 
-    fn text(&self) -> String {
+    /// What is wrong with all addresses: of the kind of the one that was tried last.
+    fn problem(&self) -> Problem {
         let addresses =
-            self.problems.iter().map(|(address, problem)| self.text_of(*address, problem));
+            self.problems.iter().map(|(address, problem)| self.problem_at(*address, problem));
         let all: Vec<_> = self.lookup_problem.iter().cloned().chain(addresses).collect();
-        if all.is_empty() { "no address".to_owned() } else { all.join("; ") }
+        let Some(last) = all.last() else {
+            return Problem::new(ProblemKind::Dns, "no address");
+        };
+        let texts: Vec<_> = all.iter().map(Problem::to_string).collect();
+        last.in_words(texts.join("; "))
     }
 }
 
@@ -373,7 +381,7 @@ mod tests {
         }
 
         fn refuses(&mut self, last: u8) {
-            self.dial.handle_failed(self.now, address(last), "refused", &mut self.book);
+            self.dial.handle_failed(self.now, address(last), "refused".into(), &mut self.book);
         }
 
         fn completes(&mut self, last: u8) {
@@ -417,7 +425,7 @@ mod tests {
         let until = bench.dial.handle_connected(address(1), &mut bench.book);
         assert!((8 * SECOND..=12 * SECOND).contains(&until), "the handshake is part of it");
         // What the socket says of a peer that accepts and then is silent, closes, speaks TLS.
-        bench.book.failed(until, &target(), address(1), "silent");
+        bench.book.failed(until, &target(), address(1), &"silent".into());
         bench.now = until + 50 * MS;
         bench.again(&[1, 2]);
         assert_eq!(bench.poll(), Step::Wait);
@@ -467,7 +475,8 @@ mod tests {
     fn c53_a_name_without_an_answer_fails_at_its_deadline() {
         let mut bench = Bench::named(&[]);
         bench.waits_until(10 * SECOND);
-        assert_eq!(bench.poll(), Step::Failed("no address within 10.0 s".into()));
+        let problem = Problem::new(ProblemKind::Dns, "no address within 10.0 s");
+        assert_eq!(bench.poll(), Step::Failed(problem));
         // What comes later says nothing any more.
         bench.resolved(&[1]);
         assert!(matches!(bench.poll(), Step::Failed(_)));
@@ -494,11 +503,11 @@ mod tests {
     #[test]
     fn c65_an_address_that_somebody_else_found_wanting_is_not_tried() {
         let mut bench = Bench::named(&[]);
-        bench.book.failed(0, &target(), address(1), "refused");
+        bench.book.failed(0, &target(), address(1), &"refused".into());
         bench.dial = Dial::literal(target(), address(1));
         // Told once, and without the address: whoever shows it names the target.
         let Step::Postponed { until, problem } = bench.poll() else { panic!("nothing is tried") };
-        assert_eq!(problem, "refused");
+        assert_eq!(problem.message(), "refused");
         assert!((40 * MS..=60 * MS).contains(&until), "{until}");
         bench.now = SECOND;
         bench.dial = Dial::literal(target(), address(1));

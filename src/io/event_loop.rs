@@ -27,6 +27,7 @@ use crate::engine::shard::{
 };
 use crate::engine::sync::Doorbell;
 use crate::logging as log;
+use crate::problem::Problem;
 use crate::user_code;
 
 /// Slices of one vectored write (the system's limit is 1,024).
@@ -358,7 +359,7 @@ impl EventLoop {
                     seat.shard.handle_written(now, token, bytes);
                 }
                 Err(error) => {
-                    self.lose(now, key, token, &error.to_string());
+                    self.lose(now, key, token, error.into());
                     // The loss has settled attempts, and their lanes may have something to send on
                     // other connections.
                     return true;
@@ -376,7 +377,7 @@ impl EventLoop {
                 self.connect(now, key, token, address);
             }
             Action::Close { token, problem } => {
-                self.forget_socket(now, key, token, &problem);
+                self.forget_socket(now, key, token, problem);
             }
             Action::SendLane { shard, half } => {
                 let port = context.ports.port(shard);
@@ -424,9 +425,9 @@ impl EventLoop {
         match progress {
             Progress::Connecting | Progress::Unchanged => {}
             Progress::Connected => self.seats[key].shard.handle_connected(now, token),
-            Progress::Failed(problem) => self.lose(now, key, token, &problem),
+            Progress::Failed(problem) => self.lose(now, key, token, problem),
             Progress::Postponed { until, problem } => {
-                self.forget_socket(now, key, token, &problem);
+                let problem = self.forget_socket(now, key, token, problem);
                 self.seats[key].shard.handle_postponed(now, token, until, &problem);
             }
         }
@@ -476,7 +477,7 @@ impl EventLoop {
                         return;
                     }
                 }
-                Err(error) => return self.lose(now, key, token, &error.to_string()),
+                Err(error) => return self.lose(now, key, token, error.into()),
             }
         }
         // More may wait in the socket, and no edge will tell: look again next turn.
@@ -491,15 +492,15 @@ impl EventLoop {
     }
 
     /// A connection is gone without the shard having given it up: tells the shard.
-    fn lose(&mut self, now: u64, key: usize, token: Token, problem: &str) {
+    fn lose(&mut self, now: u64, key: usize, token: Token, problem: Problem) {
         let problem = self.forget_socket(now, key, token, problem);
-        self.seats[key].shard.handle_down(now, token, &problem);
+        self.seats[key].shard.handle_down(now, token, problem);
     }
 
     /// Closes a socket. Returns the problem with the address that it was connected to.
-    fn forget_socket(&mut self, now: u64, key: usize, token: Token, problem: &str) -> String {
+    fn forget_socket(&mut self, now: u64, key: usize, token: Token, problem: Problem) -> Problem {
         let seat = &mut self.seats[key];
-        let Some(index) = socket_of(&seat.sockets, token) else { return problem.to_owned() };
+        let Some(index) = socket_of(&seat.sockets, token) else { return problem };
         seat.sockets[token.broker] = None;
         let mut socket = self.sockets.remove(index).socket;
         let problem = socket.lost(now, problem);

@@ -23,9 +23,7 @@ use crate::engine::batch::{RecordAccumulator, ShardId};
 use crate::engine::cluster::{
     BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery,
 };
-use crate::engine::connection::{
-    Connection, ConnectionConfig, ConnectionError, Incoming, RequestKind,
-};
+use crate::engine::connection::{Connection, ConnectionConfig, Incoming, RequestKind};
 use crate::engine::policy::RetryPolicy;
 use crate::engine::protocol::{
     ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
@@ -34,6 +32,7 @@ use crate::engine::shard::{
     Control, PortTable, Publisher, PublisherLimits, ShardConfig, ShardHost,
 };
 use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
 
 /// What a metadata loop is made of.
 pub struct MetadataParts {
@@ -233,7 +232,8 @@ impl MetadataLoop {
         }
         self.check_timeouts(now);
         if let Some(id) = self.machine.wants_rebootstrap() {
-            self.lose(id, now, "the broker asks to go back to the bootstrap servers");
+            let text = "the broker asks to go back to the bootstrap servers";
+            self.lose(id, now, Problem::new(ProblemKind::Closed, text));
         }
         // Read the clock again. A question must not be dated before the records that it is asked
         // for: its answer would be taken for older than they are, and asked for once more.
@@ -268,7 +268,8 @@ impl MetadataLoop {
             let Some(connection) = &mut self.links[id.index()].connection else { continue };
             connection.handle_suspended(span);
             if self.machine.is_idle(id) && connection.idle_at(idle_max) <= now {
-                self.lose(id, now, "idle while the machine was asleep");
+                let text = "idle while the machine was asleep";
+                self.lose(id, now, Problem::new(ProblemKind::Closed, text));
             }
         }
     }
@@ -327,30 +328,31 @@ impl MetadataLoop {
                 let peer = link.peer.clone().expect("it was set before the socket");
                 link.connection = Some(Connection::new(config, peer, now));
             }
-            Progress::Failed(problem) => self.lose(id, now, &problem),
+            Progress::Failed(problem) => self.lose(id, now, problem),
             Progress::Postponed { until, problem } => {
-                let peer = self.close(id).map_or_else(String::new, |peer| format!("{peer}: "));
-                self.machine.handle_postponed(id, now, until, format!("{peer}{problem}").into());
+                let peer = self.close(id);
+                let problem = peer.map_or(problem.clone(), |peer| problem.at(peer));
+                self.machine.handle_postponed(id, now, until, problem);
             }
         }
     }
 
     /// No connection came about, or it is gone.
-    fn lose(&mut self, id: ChannelId, now: u64, problem: &str) {
-        let socket = &mut self.links[id.index()].socket;
-        let lost = socket.as_mut().map(|socket| socket.lost(now, problem));
-        let problem = lost.unwrap_or_else(|| problem.to_owned());
-        let peer = self.close(id);
-        let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
-        let text = format!("{peer}{problem}");
-        if self.machine.is_idle(id) {
-            log::debug!("metadata channel: closed while idle: {text}");
-        } else if self.warnings.is_due(now, &text) {
-            log::warn!("metadata channel: {text}");
-        } else {
-            log::debug!("metadata channel: again: {text}");
+    fn lose(&mut self, id: ChannelId, now: u64, mut problem: Problem) {
+        if let Some(socket) = &mut self.links[id.index()].socket {
+            problem = socket.lost(now, problem);
         }
-        self.machine.handle_down(id, now, text.into());
+        if let Some(peer) = self.close(id) {
+            problem = problem.at(peer);
+        }
+        if self.machine.is_idle(id) {
+            log::debug!("metadata channel: closed while idle: {problem}");
+        } else if self.warnings.is_due(now, problem.message()) {
+            log::warn!("metadata channel: {problem}");
+        } else {
+            log::debug!("metadata channel: again: {problem}");
+        }
+        self.machine.handle_down(id, now, problem);
     }
 
     /// Closes what is open, and says whom it was to.
@@ -371,22 +373,19 @@ impl MetadataLoop {
             let registry = self.poll.registry();
             let progress = socket.handle_event(registry, token_of(id), now);
             self.progressed(id, now, progress);
-            if let Err(error) = self.read(id, now) {
-                self.lose(id, now, &error.0);
+            if let Err(problem) = self.read(id, now) {
+                self.lose(id, now, problem);
             }
         }
     }
 
-    fn read(&mut self, id: ChannelId, now: u64) -> Result<(), ConnectionError> {
+    fn read(&mut self, id: ChannelId, now: u64) -> Result<(), Problem> {
         let link = &mut self.links[id.index()];
         while let (Some(socket), Some(connection)) = (&mut link.socket, &mut link.connection) {
             let bytes = match socket.read(connection.space()) {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok(()),
-                Err(error) => {
-                    let problem = connection.handle_lost(now, &error.to_string());
-                    return Err(ConnectionError::new(problem));
-                }
+                Err(error) => return Err(connection.handle_lost(now, error.into())),
             };
             connection.handle_filled(now, bytes);
             while let Some(incoming) = connection.poll_response(now)? {
@@ -430,8 +429,8 @@ impl MetadataLoop {
             {
                 connection.handle_unsent(now, unsent);
             }
-            if let Err(error) = connection.handle_timeout(now) {
-                self.lose(id, now, &error.0);
+            if let Err(problem) = connection.handle_timeout(now) {
+                self.lose(id, now, problem);
             }
         }
     }
@@ -483,7 +482,8 @@ impl MetadataLoop {
             // Nor does any other. This one is as good for metadata.
             return;
         }
-        self.lose(id, now, &format!("the broker does not speak {api:?}"));
+        let text = format_args!("the broker does not speak {api:?}");
+        self.lose(id, now, Problem::new(ProblemKind::BrokerTooOld, text));
     }
 
     fn write(&mut self, id: ChannelId, now: u64) {
@@ -498,8 +498,8 @@ impl MetadataLoop {
                 Ok(None) => return,
                 Ok(Some(bytes)) => connection.handle_written(now, bytes, &mut Vec::new()),
                 Err(error) => {
-                    let problem = connection.handle_lost(now, &error.to_string());
-                    return self.lose(id, now, &problem);
+                    let problem = connection.handle_lost(now, error.into());
+                    return self.lose(id, now, problem);
                 }
             }
         }

@@ -6,8 +6,10 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
+use crate::problem::Problem;
+
 /// What a look-up ended with: every address of the name, their ports 0, or why there is none.
-pub(super) type Resolved = Result<Vec<SocketAddr>, String>;
+pub(super) type Resolved = Result<Vec<SocketAddr>, Problem>;
 
 /// Names that are remembered. One more makes those forgotten that nobody waits for: brokers with
 /// ever new names must not add up.
@@ -141,6 +143,7 @@ impl<W> Names<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::ProblemKind;
 
     fn answer(last: u8) -> Resolved {
         Ok(vec![SocketAddr::from(([10, 0, 0, last], 0))])
@@ -159,7 +162,7 @@ mod tests {
         assert_eq!((third.known, names.queued()), (answer(1).unwrap(), 1));
         assert_eq!(names.take().as_deref(), Some("a"));
         // What is no answer takes the last good one from nobody.
-        assert_eq!(names.answered("a", &Err("no".into())), [3]);
+        assert_eq!(names.answered("a", &Err(Problem::new(ProblemKind::Dns, "no"))), [3]);
         assert_eq!(names.ask("a", 4).known, answer(1).unwrap());
     }
 

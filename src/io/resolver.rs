@@ -14,6 +14,7 @@ pub(super) use super::names::Resolved;
 use super::names::{Asked, Names};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::sync::Generation;
+use crate::problem::{Problem, ProblemKind};
 
 /// Threads of one producer that look names up. Names that hang beyond these keep others from being
 /// looked up; a thread costs a stack. A cluster's brokers seldom hang by more names than a few.
@@ -111,7 +112,8 @@ impl Resolver {
         {
             let given_up = state.names.give_up_queued();
             drop(state);
-            let problem = format!("{host} cannot be resolved: no thread for it: {error}");
+            let text = format!("{host} cannot be resolved: no thread for it: {error}");
+            let problem = Problem::told_by(ProblemKind::System, text, error);
             given_up.into_iter().for_each(|reply| reply(Err(problem.clone())));
             return asked;
         }
@@ -192,9 +194,12 @@ impl Shared {
     fn look_up(&self, host: &str) -> Resolved {
         let found = catch_unwind(AssertUnwindSafe(|| (self.lookup)(host)))
             .unwrap_or_else(|_| Err(io::Error::other("the look-up panicked")))
-            .map_err(|error| format!("{host} cannot be resolved: {error}"))?;
+            .map_err(|error| {
+                let text = format!("{host} cannot be resolved: {error}");
+                Problem::told_by(ProblemKind::Dns, text, error)
+            })?;
         if found.is_empty() {
-            return Err(format!("{host} has no address"));
+            return Err(Problem::new(ProblemKind::Dns, format_args!("{host} has no address")));
         }
         Ok(found)
     }
@@ -266,7 +271,7 @@ mod tests {
         let resolver = Resolver::with_lookup(|_| panic!("this panic is part of the test"));
         let (_asked, answer) = ask(&resolver, "a");
         let problem = answer.recv_timeout(LONG).expect("it is answered").unwrap_err();
-        assert_eq!(problem, "a cannot be resolved: the look-up panicked");
+        assert_eq!(problem.message(), "a cannot be resolved: the look-up panicked");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::engine::shard::PortTable;
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
 
 /// Bytes moved before another thread may have the stash.
 const BYTES_PER_LOCK: usize = 256 * 1_024;
@@ -298,7 +299,8 @@ impl Service {
         let Some(came_before) = Clock.now().checked_sub(timeout) else { return };
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let after = Duration::from_nanos(timeout);
-        let cause = DeliveryErrorCause::TimedOut { after, last: Some("no room".into()) };
+        let problem = Problem::new(ProblemKind::Limit, "no room");
+        let cause = DeliveryErrorCause::TimedOut { after, last: Some(problem) };
         let mut wakes = WakeList::new();
         let failed = topic.lock_stash().fail(came_before, &destination, &cause, &mut wakes);
         drop(failed);

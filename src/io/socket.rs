@@ -15,6 +15,7 @@ use super::dial::{Dial, Dialer, Step};
 use super::resolver::{Resolved, Resolver};
 use crate::config::ReconnectBackoff;
 use crate::engine::cluster::BrokerAddress;
+use crate::problem::{Problem, ProblemKind};
 
 /// A write to a connection that the broker has ended is an error (EPIPE). Without this flag the
 /// kernel also sends SIGPIPE, which ends every process that has left it at its default: any whose
@@ -56,9 +57,9 @@ pub(super) enum Progress {
     /// It was connected before.
     Unchanged,
     /// No address is of use, or the peer did not complete its handshake in time.
-    Failed(String),
+    Failed(Problem),
     /// No address may be tried before `until`, as others of the producer know.
-    Postponed { until: u64, problem: String },
+    Postponed { until: u64, problem: Problem },
 }
 
 /// See the module. A driver makes one with [`Socket::dial`], calls [`Socket::advance`] at its
@@ -142,7 +143,7 @@ impl Socket {
             let problem = "it accepted the connection and did not answer ApiVersions within \
                            connection_setup_timeout: a broker older than 0.10?";
             self.ready_by = u64::MAX;
-            return Progress::Failed(problem.to_owned());
+            return Progress::Failed(Problem::new(ProblemKind::TimedOut, problem));
         }
         loop {
             let step = self.dial.poll(now, &mut self.dialer.book());
@@ -161,7 +162,7 @@ impl Socket {
                     });
                     match opened {
                         Ok(stream) => self.attempts.push((address, stream)),
-                        Err(error) => self.attempt_failed(now, address, &error.to_string()),
+                        Err(error) => self.attempt_failed(now, address, error.into()),
                     }
                 }
             }
@@ -169,12 +170,13 @@ impl Socket {
     }
 
     /// A name that was never looked up says why.
-    fn explain(&self, problem: String) -> String {
+    fn explain(&self, problem: Problem) -> Problem {
         let Some(_) = &self.asked else { return problem };
-        format!("{problem}: {}", self.dialer.resolver.why(&self.dial.target().host))
+        let why = self.dialer.resolver.why(&self.dial.target().host);
+        problem.in_words(format_args!("{problem}: {why}"))
     }
 
-    fn attempt_failed(&mut self, now: u64, address: SocketAddr, problem: &str) {
+    fn attempt_failed(&mut self, now: u64, address: SocketAddr, problem: Problem) {
         self.dial.handle_failed(now, address, problem, &mut self.dialer.book());
     }
 
@@ -192,7 +194,7 @@ impl Socket {
                 Ok(true) => return self.connected(registry, address),
                 Err(error) => {
                     self.close_attempts(registry, |other| other == address);
-                    self.attempt_failed(now, address, &error.to_string());
+                    self.attempt_failed(now, address, error.into());
                 }
             }
         }
@@ -244,12 +246,12 @@ impl Socket {
 
     /// The connection is given up for this reason. Without a handshake that speaks against its
     /// address. Returns the reason with the address, if a name has several.
-    pub(super) fn lost(&mut self, now: u64, problem: &str) -> String {
-        let Some(peer) = self.peer else { return problem.to_owned() };
+    pub(super) fn lost(&mut self, now: u64, problem: Problem) -> Problem {
+        let Some(peer) = self.peer else { return problem };
         if !std::mem::replace(&mut self.is_ready, true) {
-            self.dialer.book().failed(now, self.dial.target(), peer, problem);
+            self.dialer.book().failed(now, self.dial.target(), peer, &problem);
         }
-        self.dial.text_of(peer, problem)
+        self.dial.problem_at(peer, &problem)
     }
 
     /// Reads; `WouldBlock` is `Ok(None)`, the end of the stream an error.

@@ -20,6 +20,7 @@ use crate::io::{
     SocketOptions, Watch, watch_forks,
 };
 use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
 
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -180,7 +181,7 @@ impl ProducerBuilder {
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
         watch_forks();
         let pool = BufferPool::new(&pool_options(&config))
-            .map_err(|error| system("buffer memory", &error))?;
+            .map_err(|error| system("buffer memory", Problem::new(ProblemKind::System, error)))?;
         let accumulator = RecordAccumulator::new(accumulator_config(&config), pool);
         let ports = PortTable::new(config.brokers_max);
         let mailbox = Arc::new(ServiceMailbox::default());
@@ -189,7 +190,7 @@ impl ProducerBuilder {
             ports: ports.clone(),
             mailbox: mailbox.clone(),
         })
-        .map_err(|error| system("a thread", &error))?;
+        .map_err(|error| system("a thread", error.into()))?;
         let connection = Arc::new(connection_config(&config));
         let bootstrap = bootstrap
             .into_iter()
@@ -216,7 +217,7 @@ impl ProducerBuilder {
             Ok(metadata) => metadata,
             Err(error) => {
                 service.stop(Some(&mut Watch::begin(Duration::ZERO)));
-                return Err(system("a thread or a descriptor", &error));
+                return Err(system("a thread or a descriptor", error.into()));
             }
         };
         let shared = Arc::new(Shared {
@@ -234,8 +235,8 @@ impl ProducerBuilder {
     }
 }
 
-fn system(what: &'static str, error: &dyn std::fmt::Display) -> BuildError {
-    BuildError::System { what, reason: error.to_string() }
+fn system(what: &'static str, problem: Problem) -> BuildError {
+    BuildError::System { what, problem }
 }
 
 fn default_loops(config: &ProducerConfig) -> EventLoops {

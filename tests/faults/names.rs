@@ -1,11 +1,13 @@
 //! Names: a name server that hangs, a name with addresses of which some are of no use; and many
 //! producers whose broker is away.
 
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex};
 
 use kafka_protocol::protocol::StrBytes;
+use tidegate::{DeliveryErrorCause, Problem, ProblemKind};
 
 use super::*;
 
@@ -202,6 +204,37 @@ fn a_refusal_names_each_address_that_was_tried_once() {
     for ip in [Ipv4Addr::from(ELSEWHERE), Ipv4Addr::from(HERE)] {
         assert_eq!(text.matches(&format!("{ip}:{port}: Connection refused")).count(), 1, "{text}");
     }
+}
+
+/// The problem that a record's failure names as the last one.
+fn last_problem(list: &str) -> Problem {
+    let builder = quick(Producer::builder(list)).request_timeout(millis(300));
+    let producer = builder.delivery_timeout(millis(900)).build().unwrap();
+    let error = failed(producer.topic("t").unwrap().send((), "v").unwrap());
+    let DeliveryErrorCause::TimedOut { last: Some(problem), .. } = error.cause() else {
+        panic!("{error}");
+    };
+    problem.clone()
+}
+
+#[test]
+fn a_failure_tells_programs_what_kind_of_problem_stood_in_the_way() {
+    let proxy = Proxy::start();
+    let address = proxy.address().to_string();
+    let kind_at = |welcome| {
+        proxy.welcome(welcome);
+        last_problem(&address).kind()
+    };
+    assert_eq!(kind_at(Welcome::Say(b"HTTP/1.1 400 Bad Request".into())), ProblemKind::NotKafka);
+    assert_eq!(kind_at(Welcome::Say(vec![0x15, 3, 3, 0, 2, 2, 10])), ProblemKind::NotKafka);
+    assert_eq!(kind_at(Welcome::Silent), ProblemKind::TimedOut);
+    proxy.refuse();
+    let refused = last_problem(&address);
+    assert_eq!(refused.kind(), ProblemKind::Refused, "{refused}");
+    let system = refused.source().and_then(|source| source.downcast_ref::<io::Error>());
+    assert_eq!(system.map(io::Error::kind), Some(io::ErrorKind::ConnectionRefused));
+    let nowhere = Name::of("nowhere.test", &[]);
+    assert_eq!(last_problem(&format!("{}:9092", nowhere.host)).kind(), ProblemKind::Dns);
 }
 
 #[test]

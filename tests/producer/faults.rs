@@ -248,7 +248,10 @@ fn a_record_times_out_as_not_written_if_it_was_never_sent() {
     assert_eq!(error.certainty(), Certainty::NotWritten, "{error}");
     let DeliveryErrorCause::TimedOut { after, last } = error.cause() else { panic!("{error}") };
     assert_eq!(*after, millis(400));
-    assert!(last.as_deref().is_some_and(|last| !last.is_empty()), "the error says why: {error}");
+    assert!(
+        last.as_ref().is_some_and(|last| !last.message().is_empty()),
+        "the error says why: {error}"
+    );
     cluster.restart_broker(1).unwrap();
     goes_on(&topic, 0, "after");
 }

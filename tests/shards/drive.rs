@@ -163,7 +163,7 @@ impl World {
         match action {
             Action::Connect { token, broker, .. } if self.model.moods[&broker.0] == Mood::Dead => {
                 self.note(Event::Refused { broker: broker.0 });
-                self.shards[index].handle_down(now, token, "connection refused");
+                self.shards[index].handle_down(now, token, "connection refused".into());
             }
             Action::Connect { token, broker, .. } => {
                 let wire = Wire {

@@ -359,7 +359,7 @@ impl World {
         for key in keys {
             self.wires.remove(&key);
             let token = Token { broker: key.1, generation: key.2 };
-            self.shards[key.0].handle_down(now, token, "the broker closed the connection");
+            self.shards[key.0].handle_down(now, token, "the broker closed the connection".into());
             self.gone.push((key.0, token));
         }
     }
@@ -380,7 +380,7 @@ impl World {
     pub fn cut_again(&mut self) {
         let now = self.now();
         for (shard, token) in std::mem::take(&mut self.gone) {
-            self.shards[shard].handle_down(now, token, "the connection was reset");
+            self.shards[shard].handle_down(now, token, "the connection was reset".into());
         }
     }
 

@@ -190,7 +190,7 @@ impl World {
             self.note(format_args!("wire {wire}: {problem}"));
         }
         self.open.remove(&(shard, token.broker));
-        self.client.shards[shard].handle_down(now, token, problem);
+        self.client.shards[shard].handle_down(now, token, problem.into());
         self.touched[shard] = true;
     }
 

@@ -1,7 +1,5 @@
 //! One record batch: its memory, its header, its completion cell.
 
-use std::sync::Arc;
-
 use super::pieces::Pieces;
 use super::{Cell, CellHandle};
 use crate::engine::buffer::{AccountId, Segment};
@@ -12,6 +10,7 @@ use crate::engine::protocol::records::{
 use crate::engine::protocol::{BrokerId, ProducerIdentity};
 use crate::engine::sync::WakeList;
 use crate::error::{Certainty, DeliveryError};
+use crate::problem::Problem;
 
 /// One piece of a batch's memory: a run of encoded bytes in one segment, from the segment's start.
 pub struct Link {
@@ -82,7 +81,7 @@ pub struct BatchState {
     /// The broker that was last asked.
     pub broker: Option<BrokerId>,
     /// The last thing that went wrong, in words.
-    pub last_problem: Option<Arc<str>>,
+    pub last_problem: Option<Problem>,
 }
 
 /// A record batch, from its first record until its segments return to the pool.

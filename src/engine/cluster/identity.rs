@@ -1,11 +1,11 @@
 //! The producer id: when to ask for one, and what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::{BrokerAddress, MetadataConfig};
 use crate::engine::protocol::{BrokerId, ErrorCode, InitProducerIdResponse, ProducerIdentity};
 use crate::error::DeliveryErrorCause;
+use crate::problem::{Problem, ProblemKind};
 
 /// The longest pause before an id that was refused for good is asked for again, in nanoseconds: ten
 /// seconds. Records flow again at most so long after the permission was given.
@@ -37,7 +37,11 @@ pub(super) struct IdentityQuestion {
     denied: Option<DeliveryErrorCause>,
     /// Brokers that cannot give one: they do not speak InitProducerId.
     lacking: BTreeSet<BrokerAddress>,
-    problem: Option<Arc<str>>,
+    problem: Option<Problem>,
+}
+
+fn too_old() -> Problem {
+    Problem::new(ProblemKind::BrokerTooOld, LACKING)
 }
 
 impl IdentityQuestion {
@@ -100,7 +104,7 @@ impl IdentityQuestion {
             (self.denied, self.refusals) = (None, 0);
             self.retry_at = now + config.reconnect_backoff.lengthen(config.interval_min, random);
         }
-        self.problem = Some(format!("InitProducerId: {}", response.error).into());
+        self.problem = Some(Problem::from(response.error).at("InitProducerId"));
     }
 
     /// Has records fail at once, and the next question wait longer each time: only a person can
@@ -125,14 +129,14 @@ impl IdentityQuestion {
     ) -> bool {
         self.lacking.insert(peer);
         if !brokers.values().all(|broker| self.lacking.contains(broker)) {
-            self.handle_lost(now, config, random, LACKING.into());
+            self.handle_lost(now, config, random, too_old());
             return true;
         }
         // All are asked again, for one may have been upgraded.
         self.lacking.clear();
         self.failures = 0;
-        self.problem = Some(LACKING.into());
-        self.deny(now, config, random, DeliveryErrorCause::BrokerTooOld(LACKING.into()));
+        self.problem = Some(too_old());
+        self.deny(now, config, random, DeliveryErrorCause::BrokerTooOld(too_old()));
         false
     }
 
@@ -148,7 +152,7 @@ impl IdentityQuestion {
         now: u64,
         config: &MetadataConfig,
         random: u64,
-        problem: Arc<str>,
+        problem: Problem,
     ) {
         self.problem = Some(problem);
         let doubled = config.interval_min.saturating_mul(1 << self.failures.min(16));
@@ -172,8 +176,8 @@ impl IdentityQuestion {
         self.denied.as_ref()
     }
 
-    /// What went wrong with the last question, in words.
-    pub(super) fn problem(&self) -> Option<&Arc<str>> {
+    /// What went wrong with the last question.
+    pub(super) fn problem(&self) -> Option<&Problem> {
         self.problem.as_ref()
     }
 }

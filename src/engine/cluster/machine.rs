@@ -17,6 +17,7 @@ use crate::engine::protocol::{
 };
 use crate::engine::random::Random;
 use crate::error::DeliveryErrorCause;
+use crate::problem::{Problem, ProblemKind};
 
 /// Settings of the metadata channel. Times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ pub struct MetadataMachine {
     changed_to: Option<ForeignCluster>,
     /// A broker said that what is known of the brokers is of no use (KIP-1102).
     rebootstrap: bool,
-    last_problem: Option<Arc<str>>,
+    last_problem: Option<Problem>,
     /// A random number that varies the wait after the last question: clients that lost the same
     /// leader must not ask in step.
     pub(super) spread: u64,
@@ -148,7 +149,7 @@ impl MetadataMachine {
     }
 
     /// What is wrong, in words; `None` once all is well again.
-    pub fn last_problem(&self) -> Option<&Arc<str>> {
+    pub fn last_problem(&self) -> Option<&Problem> {
         self.last_problem.as_ref().or(self.identity.problem())
     }
 
@@ -293,7 +294,7 @@ impl MetadataMachine {
     }
 
     /// No connection could be made, or it is gone.
-    pub fn handle_down(&mut self, id: ChannelId, now: u64, problem: Arc<str>) {
+    pub fn handle_down(&mut self, id: ChannelId, now: u64, problem: Problem) {
         // A peer that only shakes hands counts as one that could not be reached.
         let channel = self.channel_mut(id);
         let was_useful = channel.state == ChannelState::Ready && channel.answered;
@@ -305,7 +306,7 @@ impl MetadataMachine {
             return self.channel_mut(id).clear(now);
         }
         let problem = match in_flight {
-            Some(MetadataQuery::InitProducerId) => format!("InitProducerId: {problem}").into(),
+            Some(MetadataQuery::InitProducerId) => problem.at("InitProducerId"),
             _ => problem,
         };
         self.last_problem = Some(problem.clone());
@@ -342,7 +343,7 @@ impl MetadataMachine {
 
     /// The address may not be tried before `until`: another connection of the producer's found it
     /// wanting just now. The others are tried meanwhile.
-    pub fn handle_postponed(&mut self, id: ChannelId, now: u64, until: u64, problem: Arc<str>) {
+    pub fn handle_postponed(&mut self, id: ChannelId, now: u64, until: u64, problem: Problem) {
         if id != self.present {
             return self.handle_down(id, now, problem);
         }
@@ -430,7 +431,7 @@ impl MetadataMachine {
         }
         self.rebootstrap = response.error == ErrorCode::REBOOTSTRAP_REQUIRED;
         if response.error != ErrorCode::NONE {
-            self.last_problem = Some(format!("metadata: {}", response.error).into());
+            self.last_problem = Some(Problem::from(response.error).at("metadata"));
             self.refresh_wanted = true;
             return;
         }
@@ -463,7 +464,8 @@ impl MetadataMachine {
             self.go_to_another(now, response);
             return true;
         }
-        let problem = format!("it belongs to the cluster {found}, not to {known}");
+        let text = format_args!("it belongs to the cluster {found}, not to {known}");
+        let problem = Problem::new(ProblemKind::OtherCluster, text);
         if is_believed {
             self.changed_to = Some(ForeignCluster { known, found: found.clone() });
         }
@@ -473,7 +475,7 @@ impl MetadataMachine {
         if !self.foreign.is_heard_again() {
             self.candidates.clear();
         }
-        self.handle_down(id, now, problem.into());
+        self.handle_down(id, now, problem);
         self.channel_mut(id).is_left = true;
         self.refresh_wanted = true;
         false

@@ -9,6 +9,7 @@ use super::snapshot::is_described;
 use super::{BrokerAddress, ClusterSnapshot, MetadataConfig};
 use crate::engine::protocol::{ErrorCode, MetadataResponse};
 use crate::error::DeliveryErrorCause;
+use crate::problem::Problem;
 
 /// A topic that does not exist, or of which no broker says anything: what waits for it must fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -348,14 +349,14 @@ impl WantedTopics {
         &mut self,
         now: u64,
         config: &MetadataConfig,
-        problem: Option<&Arc<str>>,
+        problem: Option<&Problem>,
     ) -> Vec<UnknownTopic> {
         let mut failed = Vec::new();
         self.topics.retain(|topic, wanted| {
             let Some(due) = wanted.due(config) else { return true };
             let last = match wanted.error {
                 ErrorCode::NONE => problem.cloned(),
-                error => Some(error.to_string().into()),
+                error => Some(error.into()),
             };
             let (cause, limit, stays) = match due {
                 Due::Now => {

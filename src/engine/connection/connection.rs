@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use super::request::{InFlightBatch, Request, RequestKind};
 use super::response::{Parsed, parse, peek_correlation};
-use super::settings::{ConnectionConfig, ConnectionError};
+use super::settings::ConnectionConfig;
 use super::unconfirmed::Unconfirmed;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, FrameDecoder,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, FrameDecoder, FrameError,
     InitProducerIdResponse, MetadataRequest, MetadataResponse, MetadataTopics, ProduceResponse,
     encode_request,
 };
 use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
 
 /// Requests kept for reuse.
 const FREE_REQUESTS_MAX: usize = 16;
@@ -336,11 +337,11 @@ impl Connection {
     }
 
     /// The next response, if a whole one was received. An error means: close.
-    pub fn poll_response(&mut self, now: u64) -> Result<Option<Incoming>, ConnectionError> {
+    pub fn poll_response(&mut self, now: u64) -> Result<Option<Incoming>, Problem> {
         loop {
-            let Some(frame) = self.decoder.next_frame().map_err(ConnectionError::new)? else {
-                return Ok(None);
-            };
+            let phase = self.phase;
+            let frame = self.decoder.next_frame().map_err(|error| unframed(phase, &error))?;
+            let Some(frame) = frame else { return Ok(None) };
             let correlation = peek_correlation(frame)?;
             if let Some(at) = self.unanswered_ids.iter().position(|&id| id == correlation) {
                 self.unanswered_ids.remove(at);
@@ -348,10 +349,10 @@ impl Connection {
             }
             let request = match self.requests.front() {
                 Some(request) if self.written > 0 => request,
-                _ => return Err(ConnectionError::new("the broker answered what was not asked")),
+                _ => return Err(broken_rule("the broker answered what was not asked")),
             };
             if correlation != request.correlation {
-                return Err(ConnectionError::new(format_args!(
+                return Err(broken_rule(format_args!(
                     "the broker answered request {correlation} where {} was due",
                     request.correlation
                 )));
@@ -371,12 +372,7 @@ impl Connection {
         }
     }
 
-    fn accept(
-        &mut self,
-        now: u64,
-        request: Request,
-        parsed: Parsed,
-    ) -> Result<Incoming, ConnectionError> {
+    fn accept(&mut self, now: u64, request: Request, parsed: Parsed) -> Result<Incoming, Problem> {
         match parsed {
             Parsed::ApiVersions(response) => {
                 self.throttle(now, &request, response.throttle_time_ms);
@@ -410,7 +406,7 @@ impl Connection {
         now: u64,
         version: i16,
         response: &ApiVersionsResponse,
-    ) -> Result<Incoming, ConnectionError> {
+    ) -> Result<Incoming, Problem> {
         if response.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
             // The broker does not know this version of ApiVersions itself (KIP-511).
             self.config.peers.handle_answered(now, &self.peer, self.asked);
@@ -422,10 +418,9 @@ impl Connection {
             if response.error == ErrorCode::INVALID_REQUEST {
                 self.config.peers.handle_refused(now, &self.peer, self.asked);
             }
-            return Err(ConnectionError::new(format_args!(
-                "the broker answered ApiVersions v{version} with {}",
-                response.error
-            )));
+            let text =
+                format_args!("the broker answered ApiVersions v{version} with {}", response.error);
+            return Err(Problem::new(ProblemKind::Broker(response.error), text));
         }
         self.config.peers.handle_answered(now, &self.peer, self.asked);
         self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
@@ -444,15 +439,14 @@ impl Connection {
         Ok(Incoming::Ready)
     }
 
-    fn check_cluster(&mut self, response: &MetadataResponse) -> Result<Incoming, ConnectionError> {
+    fn check_cluster(&mut self, response: &MetadataResponse) -> Result<Incoming, Problem> {
         // A broker that tells no id proves nothing.
         let told = response.cluster_id.as_deref().filter(|id| !id.is_empty());
         if let (Some(told), Some(wanted)) = (told, self.cluster_id.as_deref())
             && told != wanted
         {
-            return Err(ConnectionError::new(format_args!(
-                "it belongs to the cluster {told}, not to {wanted}"
-            )));
+            let text = format_args!("it belongs to the cluster {told}, not to {wanted}");
+            return Err(Problem::new(ProblemKind::OtherCluster, text));
         }
         self.phase = Phase::Ready;
         Ok(Incoming::Ready)
@@ -517,7 +511,7 @@ impl Connection {
     }
 
     /// Ends a throttle that is over, and checks the deadline of what is in flight.
-    pub fn handle_timeout(&mut self, now: u64) -> Result<(), ConnectionError> {
+    pub fn handle_timeout(&mut self, now: u64) -> Result<(), Problem> {
         if self.throttled_until <= now {
             self.throttled_until = 0;
         }
@@ -528,7 +522,7 @@ impl Connection {
         let Some(request) = self.requests.front().filter(|request| request.deadline <= now) else {
             return Ok(());
         };
-        let text = match request.kind {
+        let problem = match request.kind {
             RequestKind::ApiVersions => {
                 let (first, longest) = (self.config.handshake_timeout, self.config.request_timeout);
                 let patience = self.config.peers.patience(now, &self.peer, first, longest);
@@ -538,33 +532,36 @@ impl Connection {
                     "connection_setup_timeout"
                 };
                 let patience = Duration::from_nanos(patience);
-                let told = format!("ApiVersions was not answered within {setting} = {patience:?}");
-                self.handle_refused(now, told)
+                let text =
+                    format_args!("ApiVersions was not answered within {setting} = {patience:?}");
+                self.handle_refused(now, Problem::new(ProblemKind::TimedOut, text))
             }
             kind => {
                 let (api, timeout) = (kind.api_key(), self.config.request_timeout);
                 let timeout = Duration::from_nanos(timeout);
-                format!("{api:?} was not answered within request_timeout = {timeout:?}")
+                let text =
+                    format_args!("{api:?} was not answered within request_timeout = {timeout:?}");
+                Problem::new(ProblemKind::TimedOut, text)
             }
         };
-        Err(ConnectionError(text.into()))
+        Err(problem)
     }
 
     /// The peer closed the connection, or it broke. Returns the problem with what it may mean.
-    pub fn handle_lost(&mut self, now: u64, problem: &str) -> String {
+    pub fn handle_lost(&mut self, now: u64, problem: Problem) -> Problem {
         let front = self.requests.front().filter(|_| self.written > 0);
         let refused = front.is_some_and(|request| request.kind == RequestKind::ApiVersions);
-        if refused { self.handle_refused(now, problem.to_owned()) } else { problem.to_owned() }
+        if refused { self.handle_refused(now, problem) } else { problem }
     }
 
     /// ApiVersions was sent, and no answer came.
-    fn handle_refused(&self, now: u64, problem: String) -> String {
+    fn handle_refused(&self, now: u64, problem: Problem) -> Problem {
         self.config.peers.handle_refused(now, &self.peer, self.asked);
         match self.asked {
-            0 if !problem.contains("older than 0.10") => format!(
-                "{problem} (ApiVersions is refused in every version: a broker older than 0.10? a \
-                 listener that wants TLS?)"
-            ),
+            0 if !problem.message().contains("older than 0.10") => problem.in_words(format_args!(
+                "{problem} (ApiVersions is refused in every version: a broker older than \
+                     0.10? a listener that wants TLS?)"
+            )),
             _ => problem,
         }
     }
@@ -578,4 +575,17 @@ impl Connection {
     pub fn into_unsettled(self) -> impl Iterator<Item = Request> {
         self.requests.into_iter()
     }
+}
+
+/// What was received is no frame. A peer that never shook hands may be no broker at all.
+fn unframed(phase: Phase, error: &FrameError) -> Problem {
+    let kind = match phase {
+        Phase::Handshake => ProblemKind::NotKafka,
+        Phase::Ready => ProblemKind::Protocol,
+    };
+    Problem::new(kind, error)
+}
+
+fn broken_rule(words: impl std::fmt::Display) -> Problem {
+    Problem::new(ProblemKind::Protocol, words)
 }

@@ -36,6 +36,6 @@ pub use connection::{Connection, Incoming};
 #[cfg(feature = "internals")]
 pub use peers::Peers;
 pub use request::{InFlightBatch, Request, RequestKind};
-pub use settings::{ConnectionConfig, ConnectionError};
+pub use settings::ConnectionConfig;
 #[cfg(feature = "internals")]
 pub use unconfirmed::Unconfirmed;

@@ -1,11 +1,11 @@
 //! From a frame's bytes to a response.
 
 use super::request::{Request, RequestKind};
-use super::settings::ConnectionError;
 use crate::engine::protocol::{
     ApiVersionsResponse, DecodeError, DecodeProblem, InitProducerIdResponse, MetadataResponse,
     ProduceResponse, split_response,
 };
+use crate::problem::{Problem, ProblemKind};
 
 /// A response's content; that of Produce is in the connection's spare response.
 pub(super) enum Parsed {
@@ -21,7 +21,7 @@ pub(super) fn parse(
     frame: &[u8],
     request: &Request,
     spare: &mut ProduceResponse,
-) -> Result<(Parsed, usize), ConnectionError> {
+) -> Result<(Parsed, usize), Problem> {
     let (kind, version) = (request.kind, request.version);
     let mut read = |frame: &[u8]| -> Result<Parsed, DecodeError> {
         let (_, body) = split_response(frame, kind.api_key(), version)?;
@@ -51,13 +51,17 @@ pub(super) fn parse(
     };
     result.map_err(|error| {
         let api = kind.api_key();
-        ConnectionError::new(format_args!("unreadable {api:?} v{version} response: {error}"))
+        let text = format_args!("unreadable {api:?} v{version} response: {error}");
+        Problem::new(ProblemKind::Protocol, text)
     })
 }
 
-pub(super) fn peek_correlation(frame: &[u8]) -> Result<i32, ConnectionError> {
+pub(super) fn peek_correlation(frame: &[u8]) -> Result<i32, Problem> {
     match frame.first_chunk::<4>() {
         Some(raw) => Ok(i32::from_be_bytes(*raw)),
-        None => Err(ConnectionError::new("a response without a correlation id")),
+        None => {
+            let text = "a response without a correlation id";
+            Err(Problem::new(ProblemKind::Protocol, text))
+        }
     }
 }

@@ -1,6 +1,5 @@
-//! What a connection is told, and how it says that it is of no use any more.
+//! What a connection needs to know of the configuration.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::peers::Peers;
@@ -22,21 +21,4 @@ pub struct ConnectionConfig {
     pub response_bytes_max: usize,
     /// What is remembered of peers from one connection to the next.
     pub peers: Arc<Peers>,
-}
-
-/// Why a connection is of no use any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionError(pub Arc<str>);
-
-impl ConnectionError {
-    /// An error in words.
-    pub fn new(text: impl fmt::Display) -> Self {
-        ConnectionError(text.to_string().into())
-    }
-}
-
-impl fmt::Display for ConnectionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }

@@ -1,7 +1,6 @@
 //! One broker as a shard sees it: its connection and the lanes that wait for it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::request_limit::RequestLimit;
 use crate::config::ReconnectWaits;
@@ -10,6 +9,7 @@ use crate::engine::buffer::{AccountId, BufferPool};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::Connection;
 use crate::engine::protocol::BrokerId;
+use crate::problem::Problem;
 
 /// Whether there is a connection to a broker.
 pub(super) enum Connectivity {
@@ -74,7 +74,7 @@ pub(super) struct Broker {
     /// How long its requests may be.
     pub request_limit: RequestLimit,
     /// Why the last connection failed.
-    pub last_problem: Option<Arc<str>>,
+    pub last_problem: Option<Problem>,
     /// When it was warned of that there is no connection, until there is one again.
     pub outage_since: Option<u64>,
     /// Records written with acks=0 to connections that were lost since it was warned of them.

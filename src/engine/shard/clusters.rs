@@ -4,6 +4,7 @@ use super::broker::Connectivity;
 use super::shard::Shard;
 use crate::engine::batch::LaneId;
 use crate::error::DeliveryErrorCause;
+use crate::problem::{Problem, ProblemKind};
 
 impl Shard {
     /// Broker ids mean other brokers from now on. What is in flight on the connections to the old
@@ -24,7 +25,8 @@ impl Shard {
         let broker = &self.brokers[index];
         let is_settled = broker.connection().is_none_or(|connection| connection.in_flight() == 0);
         if broker.is_left && is_settled {
-            self.close(now, index, "its cluster was left for another");
+            let text = "its cluster was left for another";
+            self.close(now, index, &Problem::new(ProblemKind::OtherCluster, text));
         }
     }
 

@@ -1,7 +1,6 @@
 //! Deadlines: every delivery resolves within `delivery_timeout`, whatever state its lane is in.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::shard::Shard;
@@ -10,6 +9,7 @@ use crate::engine::batch::LaneId;
 use crate::engine::connection::Connection;
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
 
 /// Expired batches are a warning so often, in nanoseconds.
 const EXPIRY_WARNING_INTERVAL: u64 = 10_000_000_000;
@@ -84,7 +84,10 @@ impl Shard {
             None => {
                 let left_out = leader.and_then(|id| self.view.left_out.get(&id)).cloned();
                 let problem = left_out.or_else(|| self.view.last_problem.clone());
-                problem.or(Some("the partition has no leader".into()))
+                problem.or_else(|| {
+                    let text = "the partition has no leader";
+                    Some(Problem::new(ProblemKind::NoLeader, text))
+                })
             }
         };
         DeliveryErrorCause::TimedOut {
@@ -94,10 +97,10 @@ impl Shard {
     }
 
     /// Why nothing could be numbered, if that is what stood in the way.
-    fn no_identity(&self) -> Option<Arc<str>> {
+    fn no_identity(&self) -> Option<Problem> {
         let missing = self.config.idempotent && self.view.identity.is_none();
-        let problem = || self.view.last_problem.clone().unwrap_or("no producer id yet".into());
-        missing.then(problem)
+        let none = || Problem::new(ProblemKind::TimedOut, "no producer id yet");
+        missing.then(|| self.view.last_problem.clone().unwrap_or_else(none))
     }
 
     /// Fails what is in flight past its deadline, of all lanes, and says for each lane when the

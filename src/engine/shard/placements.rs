@@ -11,6 +11,7 @@ use crate::engine::buffer::{AccountId, AccountKind};
 use crate::engine::cluster::ClusterSnapshot;
 use crate::engine::protocol::BrokerId;
 use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
 
 /// A broker that metadata does not list keeps its place for this long, in nanoseconds: one that is
 /// restarted comes back to its connection, its level and its shard.
@@ -38,7 +39,7 @@ pub(super) struct Placements {
     /// Accounts that lanes may still name.
     leaving: Vec<Leaving>,
     /// Brokers that there was no room for, with the reason.
-    left_out: Arc<BTreeMap<BrokerId, Arc<str>>>,
+    left_out: Arc<BTreeMap<BrokerId, Problem>>,
     next_look: u64,
 }
 
@@ -69,7 +70,7 @@ impl Placements {
     }
 
     /// The brokers that there was no room for, and why.
-    pub(super) fn left_out(&self) -> &Arc<BTreeMap<BrokerId, Arc<str>>> {
+    pub(super) fn left_out(&self) -> &Arc<BTreeMap<BrokerId, Problem>> {
         &self.left_out
     }
 
@@ -119,7 +120,7 @@ impl Placements {
                         if !self.left_out.contains_key(&id) {
                             log::error!("{problem}");
                         }
-                        left_out.insert(id, problem.into());
+                        left_out.insert(id, Problem::new(ProblemKind::Limit, problem));
                     }
                 },
             }

@@ -10,6 +10,7 @@ use crate::engine::batch::{Drainable, LaneId};
 use crate::engine::connection::Connection;
 use crate::engine::protocol::ErrorCode;
 use crate::error::DeliveryErrorCause;
+use crate::problem::{Problem, ProblemKind};
 
 /// Lanes sealed per turn under pressure.
 const PRESSURE_SEALS_MAX: usize = 64;
@@ -119,7 +120,7 @@ impl Shard {
         let cause = match absence {
             Absence::Topic => DeliveryErrorCause::UnknownTopic {
                 after: Duration::from_nanos(self.config.topic_unknown_max),
-                last: Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.to_string().into()),
+                last: Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
             },
             Absence::Partition(partitions) => {
                 let partition = entry.half.lane.partition.0.unsigned_abs();
@@ -227,9 +228,9 @@ impl Shard {
             Connectivity::Up(connection) => {
                 let idle = connection.in_flight() == 0 && connection.idle_at(idle_max) <= now;
                 if let Err(error) = connection.handle_timeout(now) {
-                    self.close(now, index, &error.0);
+                    self.close(now, index, &error);
                 } else if idle && !wanted {
-                    self.close(now, index, "idle");
+                    self.close(now, index, &Problem::new(ProblemKind::Closed, "idle"));
                 }
             }
         }
@@ -246,7 +247,8 @@ impl Shard {
             let Some(connection) = broker.connection_mut() else { continue };
             connection.handle_suspended(span);
             if connection.in_flight() == 0 && connection.idle_at(self.config.idle_max) <= now {
-                self.close(now, index, "idle while the machine was asleep");
+                let text = "idle while the machine was asleep";
+                self.close(now, index, &Problem::new(ProblemKind::Closed, text));
             }
         }
     }

@@ -1,7 +1,5 @@
 //! What a response, a written acks=0 request or a lost connection means for each batch.
 
-use std::sync::Arc;
-
 use super::answers::Answers;
 use super::aside::is_unknown;
 use super::broker::Connectivity;
@@ -18,6 +16,7 @@ use crate::engine::protocol::{
 };
 use crate::error::{Certainty, DeliveryErrorCause};
 use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
 use crate::user_code;
 
 /// Lost connections that carried acks=0 are warned of so often for each broker, in nanoseconds.
@@ -55,9 +54,10 @@ impl Shard {
                 }
                 None if planted!(DropsOmittedPartition) => {}
                 None => {
-                    let problem = "the broker's response left the partition out";
+                    let text = "the broker's response left the partition out";
+                    let problem = Problem::new(ProblemKind::Protocol, text);
                     self.back_off(now, lane, &mut batch.state);
-                    self.retry(now, lane, batch, problem, true);
+                    self.retry(now, lane, batch, &problem, true);
                 }
             }
         }
@@ -175,7 +175,7 @@ impl Shard {
             let cause = DeliveryErrorCause::Broker { code, message: None };
             return self.failed(now, id, batch, cause);
         }
-        batch.state.last_problem = Some(code.to_string().into());
+        batch.state.last_problem = Some(code.into());
         match batch.state.broker {
             Some(broker) if code == ErrorCode::NOT_ENOUGH_REPLICAS && self.config.tries_for_all => {
                 let wait = self.wait_for_followers(now, id, broker);
@@ -228,13 +228,20 @@ impl Shard {
 
     /// The attempt was not answered, or not even written: the shard sends the batch again without a
     /// backoff of its lane. With `written`, the log may have the batch from now on.
-    fn retry(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, problem: &str, written: bool) {
+    fn retry(
+        &mut self,
+        now: u64,
+        id: LaneId,
+        mut batch: Box<Batch>,
+        problem: &Problem,
+        written: bool,
+    ) {
         batch.state.unanswered |= written;
         if batch.state.attempts > self.config.retries {
-            let cause = DeliveryErrorCause::Disconnected(problem.into());
+            let cause = DeliveryErrorCause::Disconnected(problem.clone());
             return self.failed(now, id, batch, cause);
         }
-        batch.state.last_problem = Some(problem.into());
+        batch.state.last_problem = Some(problem.clone());
         if let Some(entry) = self.lane_mut(id) {
             entry.half.settle_for_retry(batch);
         }
@@ -290,17 +297,17 @@ impl Shard {
     }
 
     /// The shard gives a connection up; the driver closes the socket.
-    pub(super) fn close(&mut self, now: u64, index: usize, problem: &str) {
+    pub(super) fn close(&mut self, now: u64, index: usize, problem: &Problem) {
         let generation = self.brokers[index].generation;
         let token = Token { broker: index, generation };
-        self.actions.push_back(Action::Close { token, problem: problem.into() });
+        self.actions.push_back(Action::Close { token, problem: problem.clone() });
         self.disconnect(now, index, problem);
     }
 
     /// A connection is gone: settles every attempt in flight on it, and says when to connect again.
     /// That is at once only if the connection was of use: a peer that completes each handshake and
     /// then closes would be connected to in a tight loop.
-    pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &str) {
+    pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &Problem) {
         let random = self.random.draw();
         let broker = &mut self.brokers[index];
         // A connection lost in its handshake is no idle one: another peer may have the address.
@@ -325,8 +332,7 @@ impl Shard {
             broker.waits.fail(now, backoff)
         };
         let wait = backoff.vary(wait, random);
-        let text: Arc<str> =
-            format!("broker {} at {}: {problem}", broker.id, broker.address).into();
+        let problem = problem.at(format_args!("broker {} at {}", broker.id, broker.address));
         let old = std::mem::replace(
             &mut broker.connectivity,
             Connectivity::Down { retry_at: now.saturating_add(wait) },
@@ -337,9 +343,9 @@ impl Shard {
         self.take_next_address(now, index);
         let broker = &self.brokers[index];
         if was_idle {
-            log::debug!("connection closed: {text}");
+            log::debug!("connection closed: {problem}");
             if let Some(unconfirmed) = unconfirmed {
-                self.lose_unconfirmed(now, index, &text, unconfirmed.recent(now));
+                self.lose_unconfirmed(now, index, &problem, unconfirmed.recent(now));
             }
         } else {
             // A broker that stays down is tried several times a second: only the first failure is a
@@ -347,20 +353,20 @@ impl Shard {
             // leaders, answers name the old ones.
             let level =
                 if broker.waits.failures() > 1 { log::Level::Debug } else { log::Level::Warn };
-            log::log!(level, "not connected: {text}");
+            log::log!(level, "not connected: {problem}");
             if level == log::Level::Warn {
                 self.brokers[index].outage_since.get_or_insert(now);
             }
             self.actions.push_back(Action::RefreshMetadata);
         }
-        self.brokers[index].last_problem = Some(text.clone());
+        self.brokers[index].last_problem = Some(problem.clone());
         let Connectivity::Up(connection) = old else { return };
         for (position, mut request) in connection.into_unsettled().enumerate() {
-            let mut problem = text.clone();
+            let mut problem = problem.clone();
             if position == 0
                 && let Some(lost) = self.count_loss(now, index, &mut request)
             {
-                problem = format!("{text}; {lost}").into();
+                problem = problem.in_words(format_args!("{problem}; {lost}"));
             }
             // A broker reads a request whole before it acts on it. One that the kernel did not take
             // whole was not carried out.
@@ -374,7 +380,7 @@ impl Shard {
     /// A connection that carried acks=0 is lost. A broker can refuse such a request only by closing
     /// the connection, so the leaders may have moved: asks for metadata. The deliveries have
     /// resolved long ago, so a warning is all that tells the user.
-    fn lose_unconfirmed(&mut self, now: u64, index: usize, text: &str, records: u64) {
+    fn lose_unconfirmed(&mut self, now: u64, index: usize, problem: &Problem, records: u64) {
         self.actions.push_back(Action::RefreshMetadata);
         let broker = &mut self.brokers[index];
         broker.unconfirmed_lost += records;
@@ -384,7 +390,7 @@ impl Shard {
             let lost = std::mem::take(&mut broker.unconfirmed_lost);
             broker.unconfirmed_warned_at = Some(now);
             log::warn!(
-                "records sent with acks=0 may be lost: {text}; {lost} were written to it within \
+                "records sent with acks=0 may be lost: {problem}; {lost} were written to it within \
                  half a minute before, and a broker that refuses some says so only by closing"
             );
         }

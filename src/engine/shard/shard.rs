@@ -24,6 +24,7 @@ use crate::engine::random::Random;
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
+use crate::problem::Problem;
 
 /// Posted lanes taken in one turn.
 const LANES_PER_TURN: usize = 1_024;
@@ -121,7 +122,7 @@ pub enum Action {
         /// The connection.
         token: Token,
         /// Why it was given up.
-        problem: Arc<str>,
+        problem: Problem,
     },
     /// Hand a lane to its new owner.
     SendLane {
@@ -345,25 +346,25 @@ impl Shard {
     }
 
     /// The connection could not be made, or is gone.
-    pub fn handle_down(&mut self, now: u64, token: Token, problem: &str) {
+    pub fn handle_down(&mut self, now: u64, token: Token, problem: Problem) {
         let Some(broker) = self.broker_of(token) else { return };
         match broker.connection_mut() {
             Some(connection) => {
                 let problem = connection.handle_lost(now, problem);
                 self.disconnect(now, token.broker, &problem);
             }
-            None => self.disconnect(now, token.broker, problem),
+            None => self.disconnect(now, token.broker, &problem),
         }
     }
 
     /// The connection may not be tried before `until`: another one of the producer's just failed.
-    pub fn handle_postponed(&mut self, now: u64, token: Token, until: u64, problem: &str) {
+    pub fn handle_postponed(&mut self, now: u64, token: Token, until: u64, problem: &Problem) {
         let Some(broker) = self.broker_of(token) else { return };
         broker.generation += 1;
         broker.connectivity = Connectivity::Down { retry_at: until };
         if broker.last_problem.is_none() {
-            let text = format!("broker {} at {}: {problem}", broker.id, broker.address);
-            broker.last_problem = Some(text.into());
+            let place = format_args!("broker {} at {}", broker.id, broker.address);
+            broker.last_problem = Some(problem.at(place));
         }
         self.take_next_address(now, token.broker);
     }
@@ -393,7 +394,7 @@ impl Shard {
                 // Shards ask for nothing else.
                 Ok(Some(_)) => {}
                 Err(error) => {
-                    self.close(now, index, &error.0);
+                    self.close(now, index, &error);
                     return;
                 }
             }

@@ -6,6 +6,7 @@ use super::shard::Shard;
 use crate::engine::protocol::ApiKey;
 use crate::engine::protocol::compression::Codec;
 use crate::error::DeliveryErrorCause;
+use crate::problem::{Problem, ProblemKind};
 
 /// The first version of Produce that takes zstd (KIP-110, Kafka 2.1).
 const VERSION_ZSTD_MIN: i16 = 7;
@@ -31,9 +32,10 @@ impl Shard {
             }
             _ => return version,
         };
-        self.fail_queued(now, index, &DeliveryErrorCause::BrokerTooOld(problem.into()));
+        let problem = Problem::new(ProblemKind::BrokerTooOld, problem);
+        self.fail_queued(now, index, &DeliveryErrorCause::BrokerTooOld(problem.clone()));
         if is_old {
-            self.close(now, index, problem);
+            self.close(now, index, &problem);
         }
         None
     }

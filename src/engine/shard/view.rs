@@ -11,6 +11,7 @@ use crate::engine::cluster::{BrokerAddress, ClusterSnapshot, ForeignCluster};
 use crate::engine::protocol::{BrokerId, ProducerIdentity};
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
 
 /// Where a broker's lanes live, and what their memory is charged to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct View {
     /// The brokers of the cluster, and those that are not listed only since a short time.
     pub placements: Arc<BTreeMap<BrokerId, Placement>>,
     /// Brokers for which there was no place, and why.
-    pub left_out: Arc<BTreeMap<BrokerId, Arc<str>>>,
+    pub left_out: Arc<BTreeMap<BrokerId, Problem>>,
     /// The producer id to number batches with.
     pub identity: Option<ProducerIdentity>,
     /// Which of the ids that the producer was given that is, from 1 on.
@@ -45,7 +46,7 @@ pub struct View {
     /// Why the producer may not have an id, until it is given one.
     pub identity_denied: Option<DeliveryErrorCause>,
     /// What is wrong with the metadata channel, in words, for errors.
-    pub last_problem: Option<Arc<str>>,
+    pub last_problem: Option<Problem>,
 }
 
 /// Why a lane cannot have a leader: there is nothing that could be led.
@@ -128,7 +129,8 @@ impl Shard {
             return;
         }
         if !matches!(broker.connectivity, Connectivity::Down { .. }) {
-            self.close(now, index, "the broker is in the cluster no longer");
+            let text = "the broker is in the cluster no longer";
+            self.close(now, index, &Problem::new(ProblemKind::Closed, text));
         }
         let broker = self.brokers.remove(index);
         // Another broker may get its place. Connections there are counted on from here, so that the
@@ -159,12 +161,12 @@ impl Shard {
     pub(super) fn leave_old_address(&mut self, now: u64, index: usize) {
         let broker = &mut self.brokers[index];
         let Some(next) = &broker.next_address else { return };
-        let problem: Arc<str> = match &broker.connectivity {
+        let problem = match &broker.connectivity {
             Connectivity::Up(connection) if connection.is_ready() && connection.in_flight() > 0 => {
                 return;
             }
             Connectivity::Up(_) | Connectivity::Connecting => {
-                format!("the broker has moved to {next}").into()
+                Problem::new(ProblemKind::Closed, format_args!("the broker has moved to {next}"))
             }
             Connectivity::Down { .. } => return self.take_next_address(now, index),
         };

@@ -152,7 +152,7 @@ impl Driven {
             let oldest = self.open.first().copied();
             let incoming = match self.connection.poll_response(self.now) {
                 Err(error) => {
-                    assert!(!error.0.is_empty());
+                    assert!(!error.message().is_empty());
                     return false;
                 }
                 Ok(None) => return true,

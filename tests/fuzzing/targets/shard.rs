@@ -188,7 +188,7 @@ impl Driven {
     fn down(&mut self) {
         let token = self.connecting.take().or_else(|| self.connected.take());
         if let Some(token) = token {
-            self.shard.handle_down(self.now, token, "it is the input's wish");
+            self.shard.handle_down(self.now, token, "it is the input's wish".into());
         }
     }
 

@@ -17,8 +17,8 @@ fn c64_a_close_or_a_refusal_twice_in_a_row_is_a_step_down() {
         let (mut connection, version) = asked(&config, 0);
         versions.push(version);
         if n % 2 == 0 {
-            let words = connection.handle_lost(0, "closed");
-            assert_eq!(words.contains("older than 0.10?"), version == 0, "{words}");
+            let words = connection.handle_lost(0, "closed".into());
+            assert_eq!(words.message().contains("older than 0.10?"), version == 0, "{words}");
         } else {
             feed(&mut connection, 0, &api_versions_v0(0, ErrorCode::INVALID_REQUEST, 0));
             assert!(error(&mut connection, 0).contains("INVALID_REQUEST"));
@@ -50,7 +50,7 @@ fn c64_what_ends_a_connection_otherwise_is_no_refusal() {
     let config = config();
     for _ in 0..3 {
         // Nothing was asked yet.
-        Connection::new(config.clone(), peer(), 0).handle_lost(0, "reset");
+        Connection::new(config.clone(), peer(), 0).handle_lost(0, "reset".into());
         // It speaks something else.
         let (mut connection, version) = asked(&config, 0);
         feed(&mut connection, 0, b"HTTP/1.1 400 Bad Request");
@@ -62,9 +62,9 @@ fn c64_what_ends_a_connection_otherwise_is_no_refusal() {
         let (mut connection, version) = asked(&config, 0);
         feed(&mut connection, 0, &api_versions(0));
         assert!(matches!(connection.poll_response(0), Ok(Some(Incoming::Ready))));
-        assert_eq!(connection.handle_lost(0, "closed"), "closed");
+        assert_eq!(connection.handle_lost(0, "closed".into()).message(), "closed");
         // A broker that comes up again closes connections, too.
-        asked(&config, 0).0.handle_lost(0, "closed");
+        asked(&config, 0).0.handle_lost(0, "closed".into());
         assert_eq!(version, 4);
     }
 }

@@ -125,7 +125,7 @@ fn send(connection: &mut Connection, now: u64, acks: i16) -> i32 {
 
 fn error(connection: &mut Connection, now: u64) -> String {
     match connection.poll_response(now) {
-        Err(error) => error.0.to_string(),
+        Err(error) => error.to_string(),
         Ok(_) => panic!("it should be given up"),
     }
 }
@@ -178,7 +178,7 @@ fn a_broker_that_goes_on_refusing_is_given_up() {
         match connection.poll_response(0) {
             Ok(Some(Incoming::Pending)) => {}
             Err(error) => {
-                assert!(error.0.contains("UNSUPPORTED_VERSION"), "{error}");
+                assert!(error.message().contains("UNSUPPORTED_VERSION"), "{error}");
                 return;
             }
             Ok(_) => panic!("that is no handshake"),
@@ -377,7 +377,7 @@ fn c24_a_request_that_is_not_answered_in_time_fails_all_in_flight() {
     assert_eq!(connection.poll_timeout(), Some(10 + TIMEOUT));
     assert_eq!(connection.handle_timeout(9 + TIMEOUT), Ok(()));
     let error = connection.handle_timeout(10 + TIMEOUT).expect_err("it is due");
-    assert!(error.0.contains("request_timeout"), "{error}");
+    assert!(error.message().contains("request_timeout"), "{error}");
     let written: Vec<_> = connection.into_unsettled().map(|request| request.is_written()).collect();
     assert_eq!(written, [true, false], "the second was certainly not carried out");
 }
