@@ -194,7 +194,7 @@ impl RecordAccumulator {
     ) -> Vec<Box<LaneHalf>> {
         let missing = (topic.lane_count()..partitions).take(self.lanes_left());
         let halves = missing.map(|index| {
-            let partition = PartitionId(index as i32);
+            let partition = PartitionId::from_index(index as usize);
             let id = self.lane_id();
             let account = self.config.leaderless_account;
             let lane = Lane::new(id, topic.name.clone(), partition, owner(partition), account);

@@ -115,8 +115,7 @@ pub(super) struct Answer<'a> {
 impl ClusterSnapshot {
     /// A partition's leader.
     pub fn partition(&self, topic: &str, partition: PartitionId) -> Option<PartitionView> {
-        let index = usize::try_from(partition.0).ok()?;
-        self.topics.get(topic)?.partitions.get(index).copied()
+        self.topics.get(topic)?.partitions.get(partition.index()).copied()
     }
 
     /// What `answer` makes of the picture. Topics that are not `wanted` are passed over: a broker
@@ -274,7 +273,7 @@ impl ClusterSnapshot {
         if let Some(address) = &hint.address {
             self.brokers.insert(hint.leader, address.clone());
         }
-        let index = usize::try_from(hint.partition.0).unwrap_or(usize::MAX);
+        let index = hint.partition.index();
         let topic = self.topics.get_mut(&hint.topic);
         if let Some(topic) = topic.filter(|topic| index < topic.partitions.len()) {
             let known = &mut Arc::make_mut(topic).partitions[index];
@@ -392,8 +391,9 @@ fn merge_topic(
         count: old.filter(|_| !recreated).map_or(0, |old| old.count),
     };
     for partition in &topic.partitions {
-        let Ok(index) = usize::try_from(partition.partition.0) else { continue };
-        // A gap in the indexes is a lie: no more partitions than entries in the response.
+        let index = partition.partition.index();
+        // A negative index is a lie, and so is a gap in the indexes: no more partitions than
+        // entries in the response.
         if index >= topic.partitions.len().max(view.partitions.len()) {
             continue;
         }

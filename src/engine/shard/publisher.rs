@@ -225,7 +225,7 @@ impl Publisher {
 
     fn add_lanes(&self, topic: &TopicLanes, known: &TopicView, view: &View) {
         let owner = |partition: crate::engine::protocol::PartitionId| {
-            let leader = known.partitions.get(partition.0 as usize).and_then(|p| p.leader);
+            let leader = known.partitions.get(partition.index()).and_then(|p| p.leader);
             let placement = leader.and_then(|leader| view.placements.get(&leader));
             placement.map_or(ShardId(0), |placement| placement.shard)
         };

@@ -246,7 +246,7 @@ impl Shard {
         half.seen = view.generation;
         half.belong_to_cluster(view.snapshot.cluster, view.identity_floor);
         let topic = view.snapshot.topics.get(&lane.topic);
-        let index = usize::try_from(lane.partition.0).unwrap_or(usize::MAX);
+        let index = lane.partition.index();
         let partition = topic.map(|topic| (topic, topic.partitions.get(index)));
         entry.absence = match partition {
             Some((topic, Some(partition))) => {
