@@ -50,7 +50,7 @@ pub struct TopicView {
     /// of all partitions of a new topic lists some, so they are kept for a while.
     pub partitions: Vec<PartitionView>,
     /// How many partitions it has.
-    pub count: u32,
+    pub count: i32,
     /// The id of the topic of the same name before it; zero if there was none.
     pub replaced: TopicId,
 }
@@ -400,7 +400,7 @@ fn merge_topic(
         if index >= view.partitions.len() {
             view.partitions.resize(index + 1, UNKNOWN_PARTITION);
         }
-        view.count = view.count.max(index as u32 + 1);
+        view.count = view.count.max(partition.partition.0 + 1);
         let known = &mut view.partitions[index];
         let leader = partition.leader.filter(|leader| brokers.contains_key(leader));
         // A lower epoch of the same topic is older news, from a broker that lags behind.

@@ -6,7 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BrokerId(pub i32);
 
-/// A partition's number within its topic, from 0.
+/// A partition's number within its topic, from 0. A user's record or partitioner may name a
+/// negative one, which no topic has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId(pub i32);
 
@@ -21,6 +22,13 @@ impl PartitionId {
     #[inline]
     pub fn index(self) -> usize {
         self.0 as u32 as usize
+    }
+
+    /// Whether a topic with so many partitions has this one. The send path asks for each record:
+    /// without its sign a negative number is larger than every count, so one comparison is enough.
+    #[inline]
+    pub fn is_among(self, partitions: i32) -> bool {
+        (self.0 as u32) < partitions as u32
     }
 }
 

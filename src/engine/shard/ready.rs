@@ -122,7 +122,7 @@ impl Shard {
                 last: Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.to_string().into()),
             },
             Absence::Partition(partitions) => {
-                let partition = entry.half.lane.partition.0.unsigned_abs();
+                let partition = entry.half.lane.partition.0;
                 let by_partitioner = false;
                 DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner }
             }

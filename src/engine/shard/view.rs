@@ -54,7 +54,7 @@ pub(super) enum Absence {
     /// The topic does not exist.
     Topic,
     /// The topic was created again with so many partitions, and the lane's is not among them.
-    Partition(u32),
+    Partition(i32),
 }
 
 impl Shard {
