@@ -13,6 +13,7 @@ mod faults;
 mod lifecycle;
 mod metadata;
 mod old_brokers;
+mod partitions;
 mod policies;
 mod recovery;
 mod stash;
