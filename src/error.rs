@@ -185,9 +185,9 @@ pub enum SendErrorKind {
     #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {
         /// The partition asked for.
-        partition: u32,
-        /// How many the topic has.
-        partitions: u32,
+        partition: i32,
+        /// How many the topic has; 0 while that is not known.
+        partitions: i32,
         /// Whether the partitioner chose it; else the record named it.
         by_partitioner: bool,
     },
@@ -204,7 +204,7 @@ pub enum SendErrorKind {
     )]
     TooManyLanes {
         /// The record's partition.
-        partition: u32,
+        partition: i32,
         /// The limit.
         lanes_max: usize,
     },
@@ -367,9 +367,9 @@ pub enum DeliveryErrorCause {
     #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
     PartitionOutOfRange {
         /// The partition asked for.
-        partition: u32,
+        partition: i32,
         /// How many the topic has.
-        partitions: u32,
+        partitions: i32,
         /// Whether the partitioner chose it; else the record named it.
         by_partitioner: bool,
     },
@@ -519,8 +519,13 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(": did you mean \"{name}\"?")).unwrap_or_default()
 }
 
-fn out_of_range(partition: u32, partitions: u32, by_partitioner: bool) -> String {
+fn out_of_range(partition: i32, partitions: i32, by_partitioner: bool) -> String {
     let by = if by_partitioner { "chosen by the partitioner" } else { "named by the record" };
+    if partition < 0 {
+        return format!(
+            "partition {partition}, {by}, does not exist: partitions are counted from 0"
+        );
+    }
     format!("partition {partition}, {by}, does not exist: the topic has {partitions}")
 }
 

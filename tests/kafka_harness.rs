@@ -318,7 +318,7 @@ fn behind_proxies(kafka: &Kafka) {
             false => proxy::Act::Pass,
         });
     }
-    for n in 0..30_u32 {
+    for n in 0..30 {
         let record = tidegate::Record::new().value("v").partition(n % 3);
         let delivery = to.send_record(record).expect("there is room");
         delivery.wait().expect("a lost acknowledgement is asked for again");

@@ -73,7 +73,7 @@ fn builder() -> Option<ProducerBuilder> {
     Some(Producer::builder(&bootstrap).configure(|config| config.pinning = false))
 }
 
-fn to(partition: u32, value: &str) -> Record<'_> {
+fn to(partition: i32, value: &str) -> Record<'_> {
     Record::new().value(value).partition(partition)
 }
 

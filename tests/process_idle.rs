@@ -45,7 +45,7 @@ fn builder(servers: &str) -> ProducerBuilder {
         .configure(|config| config.pinning = false)
 }
 
-fn send(producer: &Producer, partition: u32, value: &str) -> Delivery {
+fn send(producer: &Producer, partition: i32, value: &str) -> Delivery {
     let topic = producer.topic("t").unwrap();
     topic.send_record(Record::new().value(value).partition(partition)).unwrap()
 }

@@ -18,7 +18,7 @@ use tidegate::{Compression, Delivery, Producer, Record, Topic};
 const LONG: Duration = Duration::from_secs(120);
 
 const SENDERS: u32 = 2;
-const PARTITIONS: u32 = 8;
+const PARTITIONS: i32 = 8;
 const PADDING: usize = 1_000;
 const ENDS: u32 = 150;
 const BETWEEN_ENDS: Duration = Duration::from_millis(20);
@@ -46,7 +46,7 @@ fn start_of(value: &str) -> String {
 fn c56_f48_connections_that_end_under_load_do_not_end_a_process_with_sigpipe_at_its_default() {
     // SAFETY: no handler is installed; the default disposition is one of the two constants.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    let cluster = EmbeddedCluster::builder().topic("t", PARTITIONS as i32).start().unwrap();
+    let cluster = EmbeddedCluster::builder().topic("t", PARTITIONS).start().unwrap();
     let proxy = Proxy::to(cluster.address(1));
     cluster.advertise(1, proxy.address());
     let producer = Producer::builder(&proxy.address().to_string())
@@ -88,7 +88,7 @@ fn c56_f48_connections_that_end_under_load_do_not_end_a_process_with_sigpipe_at_
     }
     producer.close(LONG).wait().unwrap();
     let mut logged = HashSet::new();
-    for partition in 0..PARTITIONS as i32 {
+    for partition in 0..PARTITIONS {
         for record in cluster.records("t", partition) {
             let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
             assert!(logged.insert(start_of(&value)), "{value} is doubled");

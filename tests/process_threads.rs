@@ -69,7 +69,7 @@ fn allowed_cores() -> Vec<usize> {
 
 fn send(producer: &Producer) {
     let topic = producer.topic("t").unwrap();
-    let deliveries: Vec<_> = (0..3_000_u32)
+    let deliveries: Vec<_> = (0..3_000)
         .map(|n| {
             let record = tidegate::Record::new().value("v").partition(n % 6);
             // The topic may not be known yet.

@@ -11,6 +11,7 @@ use crate::engine::batch::{
 use crate::engine::buffer::{AccountId, PoolError, Segment};
 use crate::engine::cluster::Want;
 use crate::engine::policy::{Backoff, Pressure};
+use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
 use crate::engine::sync::{WakeList, wait_until};
 use crate::error::{PressureScope, SendErrorKind};
@@ -152,7 +153,7 @@ impl<'a> Admission<'a> {
 pub(super) struct Stashing<'a> {
     pub shared: &'a Shared,
     pub lanes: &'a Arc<TopicLanes>,
-    pub partition: Option<u32>,
+    pub partition: Option<PartitionId>,
     pub timestamp: i64,
 }
 
@@ -165,7 +166,7 @@ pub(super) enum Stashed {
     /// The topic is ready after all.
     Ready,
     /// Brokers said just now that there is no such partition.
-    NoPartition(u32),
+    NoPartition(PartitionId),
 }
 
 /// What came of one attempt to stash it.
@@ -175,7 +176,7 @@ enum Placed {
     NoRoom,
     /// The topic is ready, and has the partition if the record names one.
     Ready,
-    NoPartition(u32),
+    NoPartition(PartitionId),
 }
 
 impl Stashing<'_> {
@@ -243,7 +244,7 @@ impl Stashing<'_> {
         let mut stash = self.lanes.lock_stash();
         let ready = self.lanes.state() == TopicState::Ready;
         if ready {
-            match self.partition.filter(|&partition| partition >= self.lanes.partitions()) {
+            match self.partition.filter(|partition| !partition.is_among(self.lanes.partitions())) {
                 None => return Placed::Ready,
                 Some(partition) if stash.knows_partitions(now) => {
                     return Placed::NoPartition(partition);

@@ -152,7 +152,7 @@ impl Producer {
             }
         };
         // Also where there was no room for its lanes, which there may be now.
-        if lanes.partitions() == 0 || lanes.lane_count() < lanes.partitions() {
+        if lanes.partitions() == 0 || lanes.lane_count() < lanes.partitions() as usize {
             shared.metadata.want(lanes.name.clone(), Want::Handle);
         }
         Ok(Topic::new(lanes, shared.clone()))

@@ -25,7 +25,7 @@ pub struct Record<'a> {
     value: Payload<'a>,
     headers: Vec<Header<'a>>,
     timestamp: Option<i64>,
-    partition: Option<u32>,
+    partition: Option<i32>,
 }
 
 impl<'a> Record<'a> {
@@ -66,9 +66,10 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sends the record to this partition and asks no partitioner.
+    /// Sends the record to this partition and asks no partitioner. A negative number is refused by
+    /// `send_record`.
     #[must_use]
-    pub fn partition(mut self, partition: u32) -> Self {
+    pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
     }
@@ -94,7 +95,7 @@ impl<'a> Record<'a> {
     }
 
     /// The partition that was set.
-    pub fn partition_index(&self) -> Option<u32> {
+    pub fn partition_index(&self) -> Option<i32> {
         self.partition
     }
 

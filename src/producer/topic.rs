@@ -11,6 +11,7 @@ use super::record::Record;
 use crate::engine::batch::{CellHandle, Lane, Refusal, TopicLanes, TopicState, take_room};
 use crate::engine::buffer::Segment;
 use crate::engine::policy::{Moment, PartitionView};
+use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
 use crate::engine::sync::SharedFailure;
 use crate::error::{DeliveryError, SendError, SendErrorKind};
@@ -51,7 +52,7 @@ impl Topic {
     }
 
     /// How many partitions the topic is known to have; 0 before the first metadata.
-    pub fn partitions(&self) -> u32 {
+    pub fn partitions(&self) -> i32 {
         self.lanes.partitions()
     }
 
@@ -62,7 +63,8 @@ impl Topic {
     ///
     /// A partition that is named and not known may just have been added: brokers are asked, and the
     /// record waits for the answer. It fails through its delivery if there is no such partition;
-    /// for a second from then on such a record is refused here.
+    /// for a second from then on such a record is refused here. No partition can have a negative
+    /// number: a record that names one is refused at once.
     ///
     /// Null, empty and non-empty are three things: `()` and `None` are null, `""` is empty.
     ///
@@ -94,7 +96,9 @@ impl Topic {
         };
         let sent = match record.timestamp_ms() {
             Some(timestamp) if timestamp < 0 => Err(SendErrorKind::NegativeTimestamp { timestamp }),
-            timestamp => self.send_parts(record.partition_index(), timestamp, &parts),
+            timestamp => {
+                self.send_parts(record.partition_index().map(PartitionId), timestamp, &parts)
+            }
         };
         match sent {
             Ok(delivery) => Ok(delivery),
@@ -119,7 +123,7 @@ impl Topic {
     #[inline]
     fn send_parts(
         &self,
-        partition: Option<u32>,
+        partition: Option<PartitionId>,
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
@@ -144,7 +148,7 @@ impl Topic {
             Some(found) => found,
             None => {
                 let chosen = self.choose(partition, parts, moment)?;
-                let known = chosen < self.lanes.partitions();
+                let known = chosen.is_among(self.lanes.partitions());
                 // A partition that is named, and that has just become known: what waits for it goes
                 // first, and the state told of that before the partition was there.
                 if (!known || partition.is_some() && self.lanes.state() != TopicState::Ready)
@@ -177,7 +181,7 @@ impl Topic {
 
     /// The record is in its batch: tells the partitioner, and makes the cell's handle a delivery.
     #[inline]
-    fn sent(&self, partition: u32, len: usize, handle: CellHandle) -> Delivery {
+    fn sent(&self, partition: PartitionId, len: usize, handle: CellHandle) -> Delivery {
         let batch_size = self.shared.accumulator.config.batch_size;
         self.lanes.partitioner.on_appended(&self.lanes.name, partition, len, batch_size);
         Delivery::new(handle)
@@ -186,7 +190,11 @@ impl Topic {
     /// The usual case of a record that has neither partition nor key: it goes where the thread's
     /// last one went. One look at the lane tells both whether it may and whether there is room.
     #[inline]
-    fn writable_sticky(&self, spread: bool, moment: Option<Moment>) -> Option<(u32, &Arc<Lane>)> {
+    fn writable_sticky(
+        &self,
+        spread: bool,
+        moment: Option<Moment>,
+    ) -> Option<(PartitionId, &Arc<Lane>)> {
         if !spread {
             return None;
         }
@@ -199,10 +207,10 @@ impl Topic {
     #[inline]
     fn choose(
         &self,
-        asked: Option<u32>,
+        asked: Option<PartitionId>,
         parts: &RecordParts<'_>,
         moment: Option<Moment>,
-    ) -> Result<u32, SendErrorKind> {
+    ) -> Result<PartitionId, SendErrorKind> {
         if let Some(partition) = asked {
             return Ok(partition);
         }
@@ -217,28 +225,28 @@ impl Topic {
     #[inline(never)]
     fn send_elsewhere(
         &self,
-        chosen: u32,
-        asked: Option<u32>,
+        chosen: PartitionId,
+        asked: Option<PartitionId>,
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<Option<Delivery>, SendErrorKind> {
-        // What a partitioner chose beyond what it was told of is its own mistake; and there is no
-        // partition with a number that Kafka cannot express.
-        if asked.is_none() || i32::try_from(chosen).is_err() {
-            return Err(self.out_of_range(chosen, asked.is_none()));
+        // A partitioner was told how many partitions there are: what it chose besides them is its
+        // own mistake, and no broker is asked.
+        if asked.is_none() {
+            return Err(self.out_of_range(chosen, true));
         }
         self.send_to_stash(asked, timestamp, parts)
     }
 
     #[cold]
-    fn no_lane(&self, partition: u32) -> SendErrorKind {
+    fn no_lane(&self, partition: PartitionId) -> SendErrorKind {
         let lanes_max = self.shared.accumulator.config.lanes_max;
-        SendErrorKind::TooManyLanes { partition, lanes_max }
+        SendErrorKind::TooManyLanes { partition: partition.0, lanes_max }
     }
 
     #[cold]
-    fn out_of_range(&self, partition: u32, by_partitioner: bool) -> SendErrorKind {
-        let partitions = self.lanes.partitions();
+    fn out_of_range(&self, partition: PartitionId, by_partitioner: bool) -> SendErrorKind {
+        let (partition, partitions) = (partition.0, self.lanes.partitions());
         SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner }
     }
 
@@ -317,7 +325,7 @@ impl Topic {
             }
             let need = match appended.result {
                 Ok(handle) => {
-                    return Ok(self.sent(lane.partition.0 as u32, parts.payload_len(), handle));
+                    return Ok(self.sent(lane.partition, parts.payload_len(), handle));
                 }
                 Err(Refusal::Closed) => return Err(SendErrorKind::Closed),
                 Err(Refusal::NeedRoom(need)) => need,
@@ -348,10 +356,15 @@ impl Topic {
     #[inline(never)]
     fn send_to_stash(
         &self,
-        partition: Option<u32>,
+        partition: Option<PartitionId>,
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<Option<Delivery>, SendErrorKind> {
+        // No answer of a broker can make a negative number a partition: the record must not wait
+        // for one.
+        if let Some(negative) = partition.filter(|partition| partition.0 < 0) {
+            return Err(self.out_of_range(negative, false));
+        }
         let mut admission = Admission::new(&self.shared, parts);
         let mut spare = take_spare();
         let stashing = super::admission::Stashing {
@@ -373,8 +386,8 @@ impl Topic {
     }
 
     /// Whether records without a key would be sent to this partition now: it has a leader, and its
-    /// broker's level is below the watermark.
-    pub fn is_available(&self, partition: u32) -> bool {
+    /// broker's level is below the watermark. A partition that does not exist is not available.
+    pub fn is_available(&self, partition: i32) -> bool {
         self.lanes.is_available(partition)
     }
 }

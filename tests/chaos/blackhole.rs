@@ -89,7 +89,7 @@ fn silent_share(counts: &Counts) -> f64 {
 }
 
 /// What was acknowledged in a span before the broker falls silent, and in one after.
-fn run(stage: &Stage, senders: &[Option<u32>], pace: Option<Pace>) -> (Counts, Counts) {
+fn run(stage: &Stage, senders: &[Option<i32>], pace: Option<Pace>) -> (Counts, Counts) {
     let topic = stage.topic("blackhole", PARTITIONS);
     spread(&stage.cluster, &topic, 0);
     stage.cluster.wait_in_sync(&topic);
@@ -146,7 +146,7 @@ fn print_levels(producer: &Producer) {
 /// Sends until told to stop, and counts what is acknowledged, in whatever order.
 fn send(
     topic: &Topic,
-    partition: Option<u32>,
+    partition: Option<i32>,
     pace: Option<Pace>,
     stop: &AtomicBool,
     counts: &Mutex<Counts>,

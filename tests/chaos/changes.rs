@@ -45,7 +45,7 @@ pub fn f07_created_again(kafka: &Kafka) {
         let producer = stage.producer(curious);
         let (topic, streams) = stage.streams(&producer, "created-again");
         cluster.delete_topic(&topic);
-        cluster.create_topic(&topic, PARTITIONS as i32, 3, &[]);
+        cluster.create_topic(&topic, PARTITIONS, 3, &[]);
         let start = Instant::now();
         streams.all_go_on(2_000, LIMIT, "in the new topic");
         let went_on = start.elapsed();
@@ -59,8 +59,8 @@ pub fn f07_created_again(kafka: &Kafka) {
 }
 
 pub fn f08_partitions_added(kafka: &Kafka) {
-    const BEFORE: u32 = 4;
-    const AFTER: u32 = 12;
+    const BEFORE: i32 = 4;
+    const AFTER: i32 = 12;
     let stage = Stage::beside_others(kafka);
     let cluster = &stage.cluster;
     for round in stage::rounds(1) {
@@ -70,7 +70,7 @@ pub fn f08_partitions_added(kafka: &Kafka) {
         streams.add(&producer, None);
         streams.add(&producer, None);
         streams.all_go_on(500, LIMIT, "with four partitions");
-        cluster.create_partitions(&topic, AFTER as i32);
+        cluster.create_partitions(&topic, AFTER);
         let start = Instant::now();
         for partition in BEFORE..AFTER {
             streams.add(&producer, Some(partition));

@@ -76,7 +76,7 @@ pub fn wait_served<const N: usize>(
 #[track_caller]
 pub fn spread(cluster: &Cluster, topic: &str, turn: usize) {
     let ids = cluster.broker_ids();
-    let replicas = (0..PARTITIONS as i32).map(|partition| {
+    let replicas = (0..PARTITIONS).map(|partition| {
         let mut replicas = ids.clone();
         replicas.rotate_left((partition as usize + turn) % ids.len());
         (partition, replicas)

@@ -66,7 +66,7 @@ fn kills(stage: &Stage) {
         for name in [&topic, &probed] {
             cluster.wait_in_sync(name);
             spread(cluster, name, round);
-            for partition in 0..PARTITIONS as i32 {
+            for partition in 0..PARTITIONS {
                 let preferred = (partition + round as i32) % 3 + 1;
                 cluster.wait_for_leader(name, partition, |leader| leader == preferred);
             }
@@ -103,7 +103,7 @@ fn outages(stage: &Stage) {
     let probed = probe_topic(stage);
     let probe = Probe::start(cluster, &probed, PARTITIONS);
     let ids = cluster.broker_ids();
-    let all: Vec<i32> = (0..PARTITIONS as i32).collect();
+    let all: Vec<i32> = (0..PARTITIONS).collect();
     let (mut by_metadata, mut by_probe) = (Vec::new(), Vec::new());
     for round in 0..OUTAGES {
         streams.reset_gaps();

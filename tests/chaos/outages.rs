@@ -71,7 +71,7 @@ pub fn f05_all_down(kafka: &Kafka) {
         parked.reset_gaps();
         rejected.reset_gaps();
         cluster.restart_all(&ids);
-        let all: Vec<i32> = (0..PARTITIONS as i32).collect();
+        let all: Vec<i32> = (0..PARTITIONS).collect();
         let topics = [park_topic.as_str(), reject_topic.as_str()];
         let served = wait_served(cluster, topics, &all, &ids, 2);
         for (name, streams, served) in

@@ -45,15 +45,15 @@ struct Pause {
 
 impl Probe {
     /// One thread for each partition of a topic that nobody else uses.
-    pub fn start(cluster: &Cluster, topic: &str, partitions: u32) -> Probe {
+    pub fn start(cluster: &Cluster, topic: &str, partitions: i32) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let now = Instant::now();
         let fresh = Pause { last: now, longest: Duration::ZERO, end: now };
-        let seen: BTreeMap<i32, Pause> = (0..partitions as i32).map(|p| (p, fresh)).collect();
+        let seen: BTreeMap<i32, Pause> = (0..partitions).map(|p| (p, fresh)).collect();
         let seen = Arc::new(Mutex::new(seen));
         let brokers: Vec<SocketAddr> =
             cluster.broker_ids().into_iter().map(|id| cluster.address(id)).collect();
-        let threads = (0..partitions as i32).map(|partition| {
+        let threads = (0..partitions).map(|partition| {
             let (stop, seen, brokers) = (stop.clone(), seen.clone(), brokers.clone());
             let request = request(topic, partition);
             thread::spawn(move || {

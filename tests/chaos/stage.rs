@@ -18,7 +18,7 @@ use crate::streams::{Pace, Streams, patient};
 pub const LIMIT: Duration = Duration::from_secs(240);
 /// Ten times and more what it may take until records flow again once the brokers can serve them.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(30);
-pub const PARTITIONS: u32 = 6;
+pub const PARTITIONS: i32 = 6;
 /// Over all partitions 24,000 records a second are offered.
 pub const PACE: Pace = Pace { records: 40, every: Duration::from_millis(10) };
 
@@ -146,9 +146,9 @@ impl Set {
 
     /// A topic of the scenario's own.
     #[track_caller]
-    pub fn topic(&self, prefix: &str, partitions: u32) -> String {
+    pub fn topic(&self, prefix: &str, partitions: i32) -> String {
         let topic = unique_topic(prefix);
-        self.cluster.create_topic(&topic, partitions as i32, 3, &[]);
+        self.cluster.create_topic(&topic, partitions, 3, &[]);
         topic
     }
 

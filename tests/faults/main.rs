@@ -53,12 +53,12 @@ fn failed(delivery: Delivery) -> DeliveryError {
     outcome(delivery).expect_err("this delivery must fail")
 }
 
-fn to(partition: u32, value: &str) -> Record<'_> {
+fn to(partition: i32, value: &str) -> Record<'_> {
     Record::new().value(value).partition(partition)
 }
 
 /// Sends to each partition and waits for it, so that topic and leaders are known afterwards.
-fn warm(topic: &Topic, partitions: u32) {
+fn warm(topic: &Topic, partitions: i32) {
     for partition in 0..partitions {
         acked(topic.send_record(to(partition, &format!("warm {partition}"))).unwrap());
     }

@@ -178,7 +178,7 @@ fn f15_batches_that_expire_in_flight_spoil_no_other() {
     let mut sent = Vec::new();
     for n in 0..2_500 {
         let at = random.below(TOPICS) as usize;
-        let (topic, partition) = (names[at].clone(), random.below(2) as u32);
+        let (topic, partition) = (names[at].clone(), random.below(2) as i32);
         let value = patterned(&topic, n, random.below(20_000) as usize);
         let delivery = topics[at].send_record(to(partition, &value)).unwrap();
         sent.push(Sent { topic, partition, value, delivery });

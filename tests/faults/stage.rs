@@ -17,7 +17,7 @@ pub struct Stage {
 /// A record on its way.
 pub struct Sent {
     pub topic: String,
-    pub partition: u32,
+    pub partition: i32,
     /// Unlike that of any other record of the test.
     pub value: String,
     pub delivery: Delivery,
@@ -70,8 +70,8 @@ impl Stage {
     /// Holds what became of the records against the logs: acknowledged is in the log, once, at its
     /// offset; order per partition; nothing twice; not written is not there.
     pub fn judge(&self, sent: Vec<Sent>) -> Tally {
-        let mut logs: HashMap<(String, u32), HashMap<String, i64>> = HashMap::new();
-        let mut last: HashMap<(String, u32), i64> = HashMap::new();
+        let mut logs: HashMap<(String, i32), HashMap<String, i64>> = HashMap::new();
+        let mut last: HashMap<(String, i32), i64> = HashMap::new();
         let mut tally = Tally::default();
         for Sent { topic, partition, value, delivery } in sent {
             let outcome = outcome(delivery);
@@ -112,9 +112,9 @@ impl Stage {
     }
 
     /// Values of a log, each there once, and their offsets.
-    fn positions(&self, topic: &str, partition: u32) -> HashMap<String, i64> {
+    fn positions(&self, topic: &str, partition: i32) -> HashMap<String, i64> {
         let mut positions = HashMap::new();
-        let log = self.cluster.records(topic, partition as i32);
+        let log = self.cluster.records(topic, partition);
         for record in &log {
             let value = text(record);
             if let Some(before) = positions.insert(value.clone(), record.offset) {
@@ -152,7 +152,7 @@ pub fn quick(builder: ProducerBuilder) -> ProducerBuilder {
 }
 
 /// Sends a record to `t`.
-pub fn send(topic: &Topic, partition: u32, value: String) -> Sent {
+pub fn send(topic: &Topic, partition: i32, value: String) -> Sent {
     let delivery = topic.send_record(to(partition, &value)).unwrap();
     Sent { topic: "t".to_owned(), partition, value, delivery }
 }

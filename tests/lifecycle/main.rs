@@ -39,12 +39,12 @@ fn acked(delivery: Delivery) -> RecordMetadata {
 }
 
 /// Sends to a partition, so that no partitioner is asked.
-fn send_to(topic: &Topic, partition: u32, value: &str) -> Delivery {
+fn send_to(topic: &Topic, partition: i32, value: &str) -> Delivery {
     topic.send_record(Record::new().value(value).partition(partition)).unwrap()
 }
 
 /// Makes the topic known.
-fn warm(topic: &Topic, partitions: u32) {
+fn warm(topic: &Topic, partitions: i32) {
     (0..partitions).for_each(|partition| drop(acked(send_to(topic, partition, "warm"))));
 }
 

@@ -96,7 +96,7 @@ fn f35_one_core_for_brokers_loops_and_senders() {
             .map(|thread| {
                 let topic = topic.clone();
                 std::thread::spawn(move || {
-                    let send = |n: u32| {
+                    let send = |n: i32| {
                         let value = format!("{thread} {n}");
                         let record = Record::new().value(&value).partition(n % 6);
                         (n % 6, topic.send_record(record).unwrap(), value)

@@ -139,7 +139,7 @@ fn f51_wakers_that_panic_harm_nobody() {
 struct HoldsUp(Option<Gate>);
 
 impl Partitioner for HoldsUp {
-    fn partition(&self, _: &PartitionRequest<'_>) -> u32 {
+    fn partition(&self, _: &PartitionRequest<'_>) -> i32 {
         if let Some(gate) = &self.0 {
             gate.stall();
         }

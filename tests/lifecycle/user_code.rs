@@ -92,14 +92,14 @@ struct Stalls {
 }
 
 impl Partitioner for Stalls {
-    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+    fn partition(&self, request: &PartitionRequest<'_>) -> i32 {
         if !self.in_hook && request.value == Some(b"stall") {
             self.gate.stall();
         }
         0
     }
 
-    fn on_appended(&self, partition: u32, _bytes: usize, _batch_size: usize) {
+    fn on_appended(&self, partition: i32, _bytes: usize, _batch_size: usize) {
         if self.in_hook && partition == 1 {
             self.gate.stall();
         }

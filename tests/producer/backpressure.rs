@@ -18,7 +18,7 @@ fn paused(brokers: usize, builder: impl FnOnce(ProducerBuilder) -> ProducerBuild
     let cluster = cluster(brokers, brokers as i32);
     let producer = builder(super::builder(&cluster).buffer_memory(BUDGET)).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    warm(&topic, brokers as u32);
+    warm(&topic, brokers as i32);
     (1..=brokers as i32).for_each(|id| cluster.pause_broker(id));
     Paused { cluster, producer, topic, brokers }
 }
@@ -55,7 +55,7 @@ impl Paused {
 }
 
 /// Values of all sizes, with and without key.
-fn send_some(topic: &Topic, n: u32, partitions: u32) -> Result<Delivery, tidegate::SendError> {
+fn send_some(topic: &Topic, n: i32, partitions: i32) -> Result<Delivery, tidegate::SendError> {
     let value = vec![n as u8; [10, 100, 1_000, 30_000][n as usize % 4]];
     topic.send_record(tidegate::Record::new().value(&value[..]).partition(n % partitions))
 }
@@ -65,7 +65,7 @@ fn dropping_drops_and_counts() {
     for brokers in [1, 3] {
         let all = paused(brokers, |builder| builder.backoff(DropRecords));
         let deliveries: Vec<_> =
-            (0..20_000).map(|n| send_some(&all.topic, n, brokers as u32).unwrap()).collect();
+            (0..20_000).map(|n| send_some(&all.topic, n, brokers as i32).unwrap()).collect();
         assert!(all.used() <= BUDGET && all.used() > BUDGET / 2, "{} used", all.used());
         let dropped = all.producer.dropped_records();
         assert!(dropped > 10_000, "{dropped} dropped");

@@ -64,7 +64,7 @@ fn disturb(cluster: &EmbeddedCluster, random: &mut Random) {
 
 struct Sent {
     value: String,
-    partition: u32,
+    partition: i32,
     delivery: Delivery,
 }
 
@@ -72,7 +72,7 @@ fn send(topic: &Topic, thread: u32, seed: u64, stop: &AtomicBool) -> Vec<Sent> {
     let mut random = Random(seed.wrapping_mul(31) + u64::from(thread) + 1);
     let mut sent = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let partition = random.below(PARTITIONS) as u32;
+        let partition = random.below(PARTITIONS) as i32;
         let padding = "x".repeat(random.below(300) as usize);
         let value = format!("{thread} {} {padding}", sent.len());
         let delivery = topic.send_record(to(partition, &value)).unwrap();

@@ -29,7 +29,7 @@ fn c37_every_codec_reads_back() {
             .map(|n| {
                 let value = value(n);
                 let record = Record::new().value(&value).header("n", "h").timestamp(n as i64);
-                topic.send_record(record.partition((n % 2) as u32)).unwrap()
+                topic.send_record(record.partition((n % 2) as i32)).unwrap()
             })
             .collect();
         for (n, delivery) in deliveries.into_iter().enumerate() {

@@ -207,7 +207,7 @@ fn many_topics(produce_max: i16) {
     }
     close(&producer);
     for topic in &topics {
-        let partitions = 0..topic.partitions() as i32;
+        let partitions = 0..topic.partitions();
         let records: Vec<_> = partitions.flat_map(|p| cluster.records(topic.name(), p)).collect();
         assert_eq!(records.len(), 50);
         let prefix = format!("{}/", topic.name());
@@ -241,7 +241,7 @@ fn each_threads_records_keep_their_order_in_each_partition() {
         move || {
             let send = |n: u32| {
                 let value = format!("{thread} {n}");
-                let partition = n.wrapping_mul(2_654_435_761) >> 8;
+                let partition = (n.wrapping_mul(2_654_435_761) >> 8) as i32;
                 (n, topic.send_record(to(partition % 6, &value)).unwrap())
             };
             let sent: Vec<_> = (0..RECORDS).map(send).collect();
@@ -297,7 +297,7 @@ fn idempotence_is_on_by_default_and_can_be_turned_off() {
     let cluster = cluster(2, 2);
     let producer = builder(&cluster).batch_size(500).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    for n in 0..200_u32 {
+    for n in 0..200 {
         drop(topic.send_record(to(n % 2, "some value")).unwrap());
     }
     close(&producer);

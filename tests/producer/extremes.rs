@@ -55,7 +55,7 @@ fn one_request_at_a_time() {
     let topic = producer.topic("t").unwrap();
     cluster.script(Fault::produce_error_anywhere(7).after_append().times(3));
     let deliveries: Vec<_> =
-        (0..400_u32).map(|n| topic.send_record(to(n % 4, &n.to_string())).unwrap()).collect();
+        (0..400).map(|n| topic.send_record(to(n % 4, &n.to_string())).unwrap()).collect();
     deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
     for partition in 0..4 {
         let expected: Vec<String> =
@@ -70,7 +70,7 @@ fn tiny_requests() {
     let producer = builder(&cluster).configure(|c| c.request_bytes_max = Some(1)).build().unwrap();
     let topic = producer.topic("t").unwrap();
     let deliveries: Vec<_> =
-        (0..2_000_u32).map(|n| topic.send_record(to(n % 4, "v")).unwrap()).collect();
+        (0..2_000).map(|n| topic.send_record(to(n % 4, "v")).unwrap()).collect();
     deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
 }
 
@@ -194,7 +194,7 @@ fn tasks_that_wait_for_stashed_records_are_woken() {
     cluster.pause_broker(1);
     let producer = producer(&cluster);
     let topic = producer.topic("t").unwrap();
-    let tasks: Vec<_> = (0..40_u32)
+    let tasks: Vec<_> = (0..40)
         .map(|n| {
             let delivery = topic.send_record(to(n % 3, "v")).unwrap();
             let unwanted = topic.send_record(to(n % 3, "unwanted")).unwrap();
@@ -261,7 +261,7 @@ fn a_big_record_in_a_tight_pool_with_compression() {
         .unwrap();
     let topic = producer.topic("t").unwrap();
     let big = vec![b'x'; 1_000_000];
-    let deliveries: Vec<_> = (0..30_u32)
+    let deliveries: Vec<_> = (0..30)
         .map(|n| topic.send_record(Record::new().value(&big).partition(n % 6)).unwrap())
         .collect();
     deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
@@ -379,7 +379,7 @@ fn acks_of_none_resolve_while_the_broker_stands_still() {
     let mut deliveries = Vec::new();
     // More than the system's buffers take.
     while deliveries.len() < 2_000 {
-        match topic.send_record(to(deliveries.len() as u32 % 2, &big)) {
+        match topic.send_record(to(deliveries.len() as i32 % 2, &big)) {
             Ok(delivery) => deliveries.push(delivery),
             Err(_) => break,
         }

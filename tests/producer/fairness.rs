@@ -4,7 +4,7 @@ use super::*;
 use tidegate::embedded::Fault;
 
 /// Lanes that saturate the broker, numbered from 1: lane 0 is the one that must not starve.
-const BUSY: u32 = 11;
+const BUSY: i32 = 11;
 /// What a broker says of a lane in trouble after it waited for the followers, and at once.
 const REQUEST_TIMED_OUT: i16 = 7;
 const NOT_ENOUGH_REPLICAS: i16 = 19;
@@ -25,10 +25,8 @@ const BACKLOG: Backlog = Backlog { batches: 200, in_flight: 5, answer: millis(2)
 /// broker appended before the quiet one, which is the last in partition 0: the broker's own clock
 /// tells, so it does not matter how slow this thread is.
 fn passed_by(backlog: &Backlog, faults: &[Fault], quiet_first: bool) -> usize {
-    let cluster = EmbeddedCluster::builder()
-        .topic_with_log_append_time("t", 1 + BUSY as i32)
-        .start()
-        .unwrap();
+    let cluster =
+        EmbeddedCluster::builder().topic_with_log_append_time("t", 1 + BUSY).start().unwrap();
     let retry = millis(1);
     let producer = patient(&cluster)
         .configure(|c| {
@@ -64,11 +62,11 @@ fn passed_by(backlog: &Backlog, faults: &[Fault], quiet_first: bool) -> usize {
         assert_eq!(records.len(), 1 + backlog.batches as usize);
         records.iter().skip(1).filter(|record| record.timestamp < at).count()
     };
-    (1..=BUSY as i32).map(before).sum()
+    (1..=BUSY).map(before).sum()
 }
 
 /// What may pass: half of the backlog. Some ten requests of 200 are expected to.
-const MAY_PASS: usize = (BUSY * BACKLOG.batches / 2) as usize;
+const MAY_PASS: usize = BUSY as usize * BACKLOG.batches as usize / 2;
 
 #[test]
 fn a_quiet_lane_beside_lanes_that_saturate_a_broker_has_its_turn() {
@@ -105,7 +103,7 @@ fn a_request_of_thousands_of_small_batches_is_written_whole() {
     warm(&topic, 1);
     cluster.pause_broker(1);
     let mut deliveries = vec![topic.send_record(to(0, "first")).unwrap()];
-    deliveries.extend((0..partitions as u32).map(|n| topic.send_record(to(n, "value")).unwrap()));
+    deliveries.extend((0..partitions).map(|n| topic.send_record(to(n, "value")).unwrap()));
     cluster.resume_broker(1);
     deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
     assert_eq!(cluster.stats().records(), partitions as u64 + 2);

@@ -13,6 +13,7 @@ mod faults;
 mod lifecycle;
 mod metadata;
 mod old_brokers;
+mod partitions;
 mod policies;
 mod recovery;
 mod stash;
@@ -85,12 +86,12 @@ fn failed(delivery: Delivery) -> DeliveryError {
     outcome(delivery).expect_err("this delivery must fail")
 }
 
-fn to(partition: u32, value: &str) -> Record<'_> {
+fn to(partition: i32, value: &str) -> Record<'_> {
     Record::new().value(value).partition(partition)
 }
 
 /// Sends `value` to `partition` and waits for it, so that the topic is known afterwards.
-fn warm(topic: &Topic, partitions: u32) {
+fn warm(topic: &Topic, partitions: i32) {
     for partition in 0..partitions {
         acked(topic.send_record(to(partition, "warm")).unwrap());
     }
@@ -98,7 +99,7 @@ fn warm(topic: &Topic, partitions: u32) {
 
 /// Waits until a record is acknowledged by a producer whose records expire so soon that a busy
 /// machine may be too slow for one or the other.
-fn goes_on(topic: &Topic, partition: u32, value: &str) {
+fn goes_on(topic: &Topic, partition: i32, value: &str) {
     eventually("a record is acknowledged in time", || {
         outcome(topic.send_record(to(partition, value)).unwrap()).is_ok()
     });

@@ -1,6 +1,6 @@
 //! Leaders move, brokers come and go, partitions are added.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::*;
 use tidegate::{Certainty, DeliveryErrorCause, SendErrorKind};
@@ -20,26 +20,26 @@ fn quick(cluster: &EmbeddedCluster) -> ProducerBuilder {
 fn under_traffic(
     cluster: &EmbeddedCluster,
     builder: ProducerBuilder,
-    partitions: u32,
-    disturb: impl FnOnce(&dyn Fn(u32)),
+    partitions: i32,
+    disturb: impl FnOnce(&dyn Fn(i32)),
 ) {
     let producer = builder.build().unwrap();
     let topic = producer.topic("t").unwrap();
-    let (stop, sent) = (AtomicBool::new(false), AtomicU32::new(0));
+    let (stop, sent) = (AtomicBool::new(false), AtomicI32::new(0));
     let deliveries = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let mut deliveries = Vec::new();
             while !stop.load(Ordering::Relaxed) && deliveries.len() < 2_000_000 {
-                let n = deliveries.len() as u32;
+                let n = deliveries.len() as i32;
                 deliveries.push(topic.send_record(to(n % partitions, &n.to_string())).unwrap());
                 sent.store(n, Ordering::Relaxed);
-                if n.is_multiple_of(64) {
+                if n % 64 == 0 {
                     std::thread::sleep(Duration::from_micros(300));
                 }
             }
             deliveries
         });
-        let more = |records: u32| {
+        let more = |records: i32| {
             let until = sent.load(Ordering::Relaxed) + records;
             eventually("the sender goes on", || sent.load(Ordering::Relaxed) > until);
         };
@@ -49,7 +49,7 @@ fn under_traffic(
         stop.store(true, Ordering::Relaxed);
         sender.join().unwrap()
     });
-    let total = deliveries.len() as u32;
+    let total = deliveries.len() as i32;
     let mut offsets = Vec::new();
     for delivery in deliveries {
         offsets.push(acked(delivery).offset());
@@ -58,12 +58,12 @@ fn under_traffic(
     for partition in 0..partitions {
         let expected: Vec<String> =
             (partition..total).step_by(partitions as usize).map(|n| n.to_string()).collect();
-        let stored = values(&cluster.records("t", partition as i32));
+        let stored = values(&cluster.records("t", partition));
         assert_eq!(stored.len(), expected.len(), "partition {partition}: lost or doubled");
         assert!(stored == expected, "partition {partition} is out of order");
     }
     for (n, offset) in offsets.iter().enumerate() {
-        let expected = (n as u32 / partitions) as i64;
+        let expected = i64::from(n as i32 / partitions);
         assert!(offset.is_none_or(|offset| offset == expected));
     }
     assert_eq!(producer.memory().free, producer.memory().capacity);
@@ -271,7 +271,7 @@ fn all_brokers_come_back() {
     warm(&topic, 2);
     (1..=2).for_each(|id| cluster.stop_broker(id));
     let deliveries: Vec<_> =
-        (0..100).map(|n: u32| topic.send_record(to(n % 2, &n.to_string())).unwrap()).collect();
+        (0..100).map(|n: i32| topic.send_record(to(n % 2, &n.to_string())).unwrap()).collect();
     let new = producer.topic("new").unwrap().send((), "v").unwrap();
     cluster.create_topic("new", 1);
     (1..=2).for_each(|id| cluster.restart_broker(id).unwrap());
@@ -489,11 +489,11 @@ fn moves_behind_the_back_of_the_broker_that_is_asked(trouble: impl Fn(&EmbeddedC
     let asked = asked_for_metadata(&cluster);
     let topic = producer.topic("t").unwrap();
     warm(&topic, 3);
-    let partition = u32::try_from(asked % 3).unwrap();
-    let leader = cluster.leader("t", partition as i32).unwrap();
+    let partition = asked % 3;
+    let leader = cluster.leader("t", partition).unwrap();
     assert_ne!(leader, asked);
     trouble(&cluster, asked);
-    cluster.move_leader("t", partition as i32, 6 - leader - asked);
+    cluster.move_leader("t", partition, 6 - leader - asked);
     let start = Instant::now();
     acked(topic.send_record(to(partition, "moved")).unwrap());
     assert!(start.elapsed() < secs(20), "{:?}", start.elapsed());

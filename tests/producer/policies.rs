@@ -17,12 +17,12 @@ fn the_default_partitioner_is_javas() {
     let topic = producer.topic("t").unwrap();
     for n in 0..200_u32 {
         let key = format!("key-{n}");
-        let expected = (tidegate::murmur2(key.as_bytes()) & 0x7fff_ffff) % 12;
-        assert_eq!(acked(topic.send(&key, "v").unwrap()).partition(), expected as i32);
+        let expected = (tidegate::murmur2(key.as_bytes()) & 0x7fff_ffff) as i32 % 12;
+        assert_eq!(acked(topic.send(&key, "v").unwrap()).partition(), expected);
     }
     // An empty key is a key.
-    let expected = (tidegate::murmur2(b"") & 0x7fff_ffff) % 12;
-    assert_eq!(acked(topic.send("", "v").unwrap()).partition(), expected as i32);
+    let expected = (tidegate::murmur2(b"") & 0x7fff_ffff) as i32 % 12;
+    assert_eq!(acked(topic.send("", "v").unwrap()).partition(), expected);
 }
 
 #[test]
@@ -113,12 +113,12 @@ fn a_partitioner_of_ones_own_for_each_topic() {
 struct Panics(AtomicUsize);
 
 impl Partitioner for Panics {
-    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+    fn partition(&self, request: &PartitionRequest<'_>) -> i32 {
         assert_ne!(request.value, Some(&b"panic"[..]), "a panic that belongs to the test");
         0
     }
 
-    fn on_appended(&self, _partition: u32, _bytes: usize, _batch_size: usize) {
+    fn on_appended(&self, _partition: i32, _bytes: usize, _batch_size: usize) {
         let count = self.0.fetch_add(1, Ordering::Relaxed);
         assert_ne!(count, 2, "a panic that belongs to the test");
     }
@@ -158,7 +158,7 @@ struct Meddles {
 }
 
 impl Partitioner for Meddles {
-    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+    fn partition(&self, request: &PartitionRequest<'_>) -> i32 {
         if request.topic == "t" && request.value == Some(b"meddle") {
             let (producer, own, ready) = self.world.get().unwrap();
             let sent = own.send_record(to(0, "of the partitioner's own"));

@@ -19,7 +19,7 @@ fn held(brokers: usize, partitions: i32) -> (EmbeddedCluster, Producer, Topic) {
 fn records_wait_for_their_topic_in_order() {
     let (cluster, producer, topic) = held(2, 3);
     let deliveries: Vec<_> =
-        (0..3_000_u32).map(|n| topic.send_record(to(n % 3, &n.to_string())).unwrap()).collect();
+        (0..3_000).map(|n| topic.send_record(to(n % 3, &n.to_string())).unwrap()).collect();
     assert_eq!(topic.partitions(), 0);
     (1..=2).for_each(|id| cluster.resume_broker(id));
     // While the stash empties, more come, behind it.
@@ -36,7 +36,7 @@ fn records_wait_for_their_topic_in_order() {
     for partition in 0..3 {
         let expected: Vec<String> =
             (0..n).filter(|n| n % 3 == partition).map(|n| n.to_string()).collect();
-        assert_eq!(values(&cluster.records("t", partition as i32)), expected);
+        assert_eq!(values(&cluster.records("t", partition)), expected);
     }
     assert_eq!(producer.memory().free, producer.memory().capacity);
 }
@@ -63,11 +63,11 @@ fn stashed_records_without_a_key_spread() {
 struct Counts(AtomicUsize);
 
 impl Partitioner for Counts {
-    fn partition(&self, _request: &PartitionRequest<'_>) -> u32 {
+    fn partition(&self, _request: &PartitionRequest<'_>) -> i32 {
         0
     }
 
-    fn on_appended(&self, _partition: u32, bytes: usize, _batch_size: usize) {
+    fn on_appended(&self, _partition: i32, bytes: usize, _batch_size: usize) {
         self.0.fetch_add(bytes, Ordering::SeqCst);
         panic!("a panic that belongs to the test");
     }

@@ -182,7 +182,7 @@ fn c45_a_broker_short_of_memory_waits_for_nobody_elses_linger() {
     let topic = producer.topic("t").unwrap();
     eventually("the topic is known", || topic.partitions() == 2);
     let send =
-        |partition: u32| topic.send_record(Record::new().value(&[7; 1_000]).partition(partition));
+        |partition: i32| topic.send_record(Record::new().value(&[7; 1_000]).partition(partition));
     let start = Instant::now();
     let first = send(quiet).unwrap();
     let mut taken = 0;

@@ -108,7 +108,7 @@ fn c60_a_partition_that_was_just_added_is_used_at_once() {
     warm(&topic, 1);
     for total in 2..6 {
         cluster.add_partitions("t", total);
-        let newest = total as u32 - 1;
+        let newest = total - 1;
         // Brokers are asked at most once a second.
         let mut first = None;
         eventually("it is there", || {

@@ -7,7 +7,7 @@ use tidegate::Producer;
 use crate::kafka::{Cluster, Kafka, unique_topic};
 use crate::streams::{Pace, Streams, patient};
 
-const PARTITIONS: u32 = 6;
+const PARTITIONS: i32 = 6;
 /// A failover took 6 s on two busy cores; brokers on a slow disk stood still for ten more. How long
 /// partitions were without acknowledgement is printed.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -18,7 +18,7 @@ const PACE: Pace = Pace { records: 1_000, every: Duration::from_millis(20) };
 pub fn killed_leader(kafka: &Kafka) {
     let cluster = kafka.private_three();
     let topic = unique_topic("killed");
-    cluster.create_topic(&topic, PARTITIONS as i32, 3, &[]);
+    cluster.create_topic(&topic, PARTITIONS, 3, &[]);
     let builder = patient(Producer::builder(&cluster.bootstrap_servers()));
     let producer = builder.build().expect("the settings work");
     let streams = Streams::start(&producer, &topic, PARTITIONS, PACE);
@@ -51,7 +51,7 @@ pub fn killed_leader(kafka: &Kafka) {
 pub fn each_broker_in_turn(kafka: &Kafka) {
     let cluster = kafka.private_three();
     let topic = unique_topic("turns");
-    cluster.create_topic(&topic, PARTITIONS as i32, 3, &[]);
+    cluster.create_topic(&topic, PARTITIONS, 3, &[]);
     let producer = patient(Producer::builder(&cluster.bootstrap_servers()))
         .configure(|config| config.metadata_max_age = Duration::from_millis(500))
         .build()
@@ -60,7 +60,7 @@ pub fn each_broker_in_turn(kafka: &Kafka) {
     let all: Vec<usize> = (0..PARTITIONS as usize).collect();
     for broker in cluster.broker_ids() {
         cluster.kill(broker);
-        for partition in 0..PARTITIONS as i32 {
+        for partition in 0..PARTITIONS {
             cluster.wait_for_leader(&topic, partition, |leader| leader != broker);
         }
         streams.wait_for_more(&all, 3_000, LIMIT, "with a broker gone");

@@ -10,7 +10,7 @@ use crate::kafka::{Cluster, ClusterConfig, Kafka, unique_topic};
 use crate::records;
 use crate::streams::patient;
 
-const PARTITIONS: u32 = 12;
+const PARTITIONS: i32 = 12;
 const SENDERS: u64 = 2;
 
 /// Ten times what a run took on two busy cores, and what brokers on a slow disk may stand still.
@@ -50,7 +50,7 @@ fn everything(kafka: &Kafka, compression: Compression) {
     let count = asked.map_or(RECORDS, |text| text.parse().expect("a number of records"));
     let cluster = kafka.shared_three();
     let topic = unique_topic("everything");
-    cluster.create_topic(&topic, PARTITIONS as i32, 3, &[]);
+    cluster.create_topic(&topic, PARTITIONS, 3, &[]);
     let seed = u64::from(compression.codec().id());
     let builder = patient(Producer::builder(&cluster.bootstrap_servers()));
     let producer = builder.compression(compression).build().expect("the settings work");
@@ -216,7 +216,7 @@ pub fn rate_of_small_records(kafka: &Kafka) {
     const COUNT: usize = 1_000_000;
     let cluster = kafka.shared_three();
     let name = unique_topic("rate");
-    cluster.create_topic(&name, PARTITIONS as i32, 3, &[]);
+    cluster.create_topic(&name, PARTITIONS, 3, &[]);
     let builder = patient(Producer::builder(&cluster.bootstrap_servers()));
     let producer = builder.build().expect("the settings work");
     let topic = producer.topic(&name).expect("a legal name");

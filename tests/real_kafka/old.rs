@@ -67,9 +67,9 @@ pub fn c63_throttled_by_0_11(kafka: &Kafka) {
     throttled_once(kafka, &V0_11, Duration::from_secs(30));
 }
 
-/// Brokers since 2.0 answer at once and then read nothing from the connection for a while: a request
-/// that goes out meanwhile must not be given up and sent again. Throttles are longer than the request
-/// timeout.
+/// Brokers since 2.0 answer at once and then read nothing from the connection for a while: a
+/// request that goes out meanwhile must not be given up and sent again. Throttles are longer than
+/// the request timeout.
 pub fn c63_throttled_by_2_0(kafka: &Kafka) {
     throttled_once(kafka, &V2_0, Duration::from_secs(2));
 }

@@ -18,7 +18,7 @@ pub struct Made {
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(&'static str, Option<Vec<u8>>)>,
     pub timestamp: Option<i64>,
-    pub partition: Option<u32>,
+    pub partition: Option<i32>,
 }
 
 /// A small generator of random numbers (SplitMix64).
@@ -60,7 +60,7 @@ impl Random {
 }
 
 /// Record `id` of the run `seed` for a topic of `partitions`.
-pub fn make(seed: u64, id: u64, partitions: u32) -> Made {
+pub fn make(seed: u64, id: u64, partitions: i32) -> Made {
     let mut random = Random::new(seed ^ id.wrapping_mul(0xd134_2543_de82_ef95));
     let key = match random.below(10) {
         0..4 => None,
@@ -92,7 +92,7 @@ pub fn make(seed: u64, id: u64, partitions: u32) -> Made {
     let timestamp = random.below(3) == 0;
     let timestamp = timestamp.then(|| TIMESTAMP_BASE + random.below(100_000_000) as i64);
     let partition = random.below(3) == 0;
-    let partition = partition.then(|| random.below(u64::from(partitions)) as u32);
+    let partition = partition.then(|| random.below(partitions as u64) as i32);
     Made { key, value, headers, timestamp, partition }
 }
 

@@ -19,7 +19,7 @@ const POOL: usize = 16 * MIB;
 const VALUE: usize = 1_000;
 /// Records that fill the pool several times over.
 const MANY: usize = 5 * POOL / VALUE;
-const PARTITIONS: u32 = 6;
+const PARTITIONS: i32 = 6;
 const PARK: Duration = Duration::from_secs(1);
 /// Brokers took 6 s to go on on two busy cores, and stood still for ten on a slow disk.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -39,7 +39,7 @@ fn warm(
     change: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
 ) -> (Producer, Topic) {
     let name = unique_topic("stalled");
-    cluster.create_topic(&name, PARTITIONS as i32, 3, &[]);
+    cluster.create_topic(&name, PARTITIONS, 3, &[]);
     let builder = patient(Producer::builder(&cluster.bootstrap_servers())).buffer_memory(POOL);
     let producer = change(builder).build().expect("the settings work");
     let topic = producer.topic(&name).expect("a legal name");
@@ -190,7 +190,7 @@ pub fn one_broker(kafka: &Kafka) {
     let cluster = kafka.private_three();
     let topic = unique_topic("one-stalled");
     // Without further replicas: an in-sync follower that stands still would hold the others up.
-    cluster.create_topic(&topic, PARTITIONS as i32, 1, &[("min.insync.replicas", "1")]);
+    cluster.create_topic(&topic, PARTITIONS, 1, &[("min.insync.replicas", "1")]);
     let builder = patient(Producer::builder(&cluster.bootstrap_servers())).buffer_memory(POOL);
     let producer = builder.build().expect("the settings work");
     let pace = Pace { records: 1_000, every: Duration::from_millis(10) };

@@ -65,13 +65,13 @@ pub fn c60_added_partition(kafka: &Kafka) {
 
 /// Sends to a partition until it takes the record.
 #[track_caller]
-fn send_to(topic: &Topic, partition: u32) {
+fn send_to(topic: &Topic, partition: i32) {
     let end = Instant::now() + LIMIT;
     loop {
         let sent = topic.send_record(Record::new().value("v").partition(partition));
         let refused = match sent.map(|mut delivery| delivery.wait_timeout(LIMIT)) {
             Ok(outcome) => match outcome.expect("resolved within the limit") {
-                Ok(at) => return assert_eq!(at.partition(), partition as i32),
+                Ok(at) => return assert_eq!(at.partition(), partition),
                 Err(error) => {
                     let cause = error.cause();
                     assert!(matches!(cause, DeliveryErrorCause::PartitionOutOfRange { .. }));

@@ -18,7 +18,7 @@ use tidegate::internals::cluster::{
 use tidegate::internals::connection::ConnectionConfig;
 use tidegate::internals::protocol::records::RecordParts;
 use tidegate::internals::protocol::{
-    ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
+    ErrorCode, InitProducerIdResponse, MetadataResponse, PartitionId, ProducerIdentity,
 };
 use tidegate::internals::shard::{
     Control, PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig,
@@ -206,7 +206,7 @@ impl World {
     pub fn ready(settings: &Settings) -> World {
         let mut world = World::new(settings);
         world.run_for(SECOND);
-        assert_eq!(world.topic.partitions(), settings.partitions as u32);
+        assert_eq!(world.topic.partitions(), settings.partitions);
         world
     }
 
@@ -215,7 +215,7 @@ impl World {
     }
 
     pub fn lane(&self, partition: i32) -> &Arc<Lane> {
-        self.topic.lane(partition as u32).expect("the topic is known")
+        self.topic.lane(PartitionId(partition)).expect("the topic is known")
     }
 
     /// Sends one record as `Topic::send` does.

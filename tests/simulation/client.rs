@@ -10,6 +10,7 @@ use tidegate::internals::batch::{
 use tidegate::internals::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
 use tidegate::internals::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, Want};
 use tidegate::internals::connection::ConnectionConfig;
+use tidegate::internals::protocol::PartitionId;
 use tidegate::internals::protocol::records::RecordParts;
 use tidegate::internals::shard::{
     PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig, ShardHost,
@@ -96,7 +97,7 @@ impl Client {
         let parts = RecordParts { key: None, value: Some(value), headers: &[] };
         let context = self.accumulator.append_context(&self.clock);
         self.spare.clear();
-        let lane = self.topics[topic].lane(partition as u32)?;
+        let lane = self.topics[topic].lane(PartitionId::from_index(partition))?;
         loop {
             let appended = lane.append(&context, 0, &parts, &mut self.spare);
             if appended.post {

@@ -333,7 +333,7 @@ impl World {
             if snapshot.topics.get(name).is_none_or(|view| view.id != id) {
                 continue;
             }
-            let partition = tidegate::internals::protocol::PartitionId(partition as i32);
+            let partition = tidegate::internals::protocol::PartitionId::from_index(partition);
             let Some(view) = snapshot.partition(name, partition) else { continue };
             assert!(view.epoch >= told, "{name}-{partition}: epoch {} after {told}", view.epoch);
         }

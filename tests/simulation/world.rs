@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate::Certainty;
-use tidegate::internals::protocol::{InitProducerIdResponse, MetadataResponse, TopicId};
+use tidegate::internals::protocol::{
+    InitProducerIdResponse, MetadataResponse, PartitionId, TopicId,
+};
 use tidegate::internals::shard::{Control, Shard};
 
 use super::client::Client;
@@ -155,7 +157,7 @@ impl World {
     fn probe(&mut self) {
         let mut missing: BTreeSet<_> = self.cluster.all().into_iter().collect();
         missing.retain(|&(topic, partition)| {
-            self.client.topics[topic].lane(partition as u32).is_some()
+            self.client.topics[topic].lane(PartitionId::from_index(partition)).is_some()
         });
         let end = self.now() + RECOVERY_MAX;
         while !missing.is_empty() {

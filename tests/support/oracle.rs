@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 const HEAD: usize = 36;
 /// In a payload, for a record whose partition the partitioner chooses.
-const ANY: u32 = u32::MAX;
+const ANY: i32 = -1;
 /// How many faults are described in words; all are counted.
 const DESCRIBED: usize = 12;
 
@@ -36,7 +36,7 @@ pub enum Note {
 #[derive(Clone, Debug)]
 pub struct Stream {
     /// Where its records are meant to go; none if the partitioner chooses.
-    pub partition: Option<u32>,
+    pub partition: Option<i32>,
     pub notes: Vec<Note>,
 }
 
@@ -77,7 +77,7 @@ pub struct Label {
     pub topic: u32,
     pub stream: u32,
     /// Where it is meant to go; none if the partitioner chooses.
-    pub partition: Option<u32>,
+    pub partition: Option<i32>,
     pub number: u32,
     /// Counts from 0 over all streams.
     pub id: u64,
@@ -120,7 +120,7 @@ impl Label {
         let run = u64::from_be_bytes(take(&mut rest)?);
         let topic = u32::from_be_bytes(take(&mut rest)?);
         let stream = u32::from_be_bytes(take(&mut rest)?);
-        let partition = Some(u32::from_be_bytes(take(&mut rest)?)).filter(|&p| p != ANY);
+        let partition = Some(i32::from_be_bytes(take(&mut rest)?)).filter(|&p| p != ANY);
         let number = u32::from_be_bytes(take(&mut rest)?);
         let id = u64::from_be_bytes(take(&mut rest)?);
         Some(Label { run, topic, stream, partition, number, id })
@@ -202,7 +202,7 @@ impl<'a> Judge<'a> {
             *counter(&mut self.judgement) += 1;
             describe(&mut self.described, format_args!("{at} {what}: {label:?}"));
         };
-        let meant = label.partition.is_none_or(|meant| i64::from(meant) == i64::from(partition));
+        let meant = label.partition.is_none_or(|meant| meant == partition);
         if !meant || label.topic != self.topic {
             return wrong(|j| &mut j.misrouted, "is misrouted");
         }

@@ -69,7 +69,7 @@ struct Common {
 }
 
 struct Running {
-    partition: Option<u32>,
+    partition: Option<i32>,
     progress: Arc<Progress>,
     sender: JoinHandle<()>,
     collector: JoinHandle<Vec<Note>>,
@@ -131,7 +131,7 @@ pub struct Noted {
 
 impl Streams {
     /// One sender for each partition of the topic.
-    pub fn start(producer: &Producer, topic: &str, partitions: u32, pace: Pace) -> Self {
+    pub fn start(producer: &Producer, topic: &str, partitions: i32, pace: Pace) -> Self {
         let mut streams = Streams::new(topic, pace);
         for partition in 0..partitions {
             streams.add(producer, Some(partition));
@@ -155,7 +155,7 @@ impl Streams {
     }
 
     /// Another stream, to a partition or to where the partitioner sends records without key.
-    pub fn add(&mut self, producer: &Producer, partition: Option<u32>) {
+    pub fn add(&mut self, producer: &Producer, partition: Option<i32>) {
         let (into, out) = sync_channel(HELD_MAX);
         let progress = Arc::new(Progress::default());
         let sender = Sender {
@@ -343,7 +343,7 @@ struct Sender {
     topic: Topic,
     hash: u32,
     stream: u32,
-    partition: Option<u32>,
+    partition: Option<i32>,
     pace: Pace,
 }
 
@@ -413,9 +413,10 @@ fn collect(out: &Receiver<Offered>, own: &Progress, common: &Common) -> Vec<Note
                 let now = common.start.elapsed().as_nanos() as u64;
                 own.acknowledged(now);
                 common.progress.acknowledged(now);
-                let partition = at.partition() as u32;
-                own.reached.fetch_or(1_u64.checked_shl(partition).unwrap_or(0), Ordering::Relaxed);
-                Note::Acked { partition: at.partition(), offset: at.offset().unwrap_or(-1) }
+                let partition = at.partition();
+                own.reached
+                    .fetch_or(1_u64.checked_shl(partition as u32).unwrap_or(0), Ordering::Relaxed);
+                Note::Acked { partition, offset: at.offset().unwrap_or(-1) }
             }
             Some(Err(error)) if *error.cause() == DeliveryErrorCause::Dropped => {
                 own.dropped.fetch_add(1, Ordering::Relaxed);

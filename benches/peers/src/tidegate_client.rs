@@ -19,7 +19,7 @@ pub fn run(settings: &Settings, bootstrap: &str) -> Result<Measured, Box<dyn Err
     properties.extend(settings.set_tidegate.iter().cloned());
     let producer = Producer::from_config(ProducerConfig::from_properties(properties)?)?;
     let topic = producer.topic(TOPIC)?;
-    for partition in 0..settings.partitions as u32 {
+    for partition in 0..settings.partitions as i32 {
         topic.send_record(Record::new().value("warm-up").partition(partition))?.wait()?;
     }
     let stopwatch = Stopwatch::start();
@@ -50,7 +50,7 @@ fn send(settings: &Settings, topic: &Topic, index: usize) -> (u64, u64) {
     match settings.spread {
         Spread::Sticky => backlog.fill(records, || topic.send((), value)),
         Spread::Random => backlog.fill(records, || {
-            let partition = random.below(partitions);
+            let partition = random.below(partitions) as i32;
             topic.send_record(Record::new().value(value).partition(partition))
         }),
     }

@@ -189,12 +189,12 @@ impl RecordAccumulator {
     pub fn new_lanes(
         &self,
         topic: &TopicLanes,
-        partitions: u32,
+        partitions: usize,
         owner: impl Fn(PartitionId) -> ShardId,
     ) -> Vec<Box<LaneHalf>> {
         let missing = (topic.lane_count()..partitions).take(self.lanes_left());
         let halves = missing.map(|index| {
-            let partition = PartitionId(index as i32);
+            let partition = PartitionId::from_index(index);
             let id = self.lane_id();
             let account = self.config.leaderless_account;
             let lane = Lane::new(id, topic.name.clone(), partition, owner(partition), account);

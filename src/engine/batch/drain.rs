@@ -16,6 +16,7 @@ use super::open::{NeedRoom, Refusal, take_room};
 use super::stash::{DrainingRun, Run, StashedRecord};
 use super::{CellHandle, Destination, RecordAccumulator, TopicLanes};
 use crate::engine::buffer::{AccountId, Segment};
+use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{Header, RecordParts};
 use crate::engine::sync::{ForwardTable, WakeList};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
@@ -75,7 +76,7 @@ pub struct Draining {
     waiting: Option<Waiting>,
     /// The partition and the length of the record that was appended last, which the partitioner has
     /// not heard of yet.
-    untold: Option<(u32, usize)>,
+    untold: Option<(PartitionId, usize)>,
 }
 
 /// How far a run was moved.
@@ -92,11 +93,11 @@ enum Question {
     /// Where a record goes. Its `partition` is filled in with the answer.
     Place(Waiting),
     /// A record of this length was appended to this partition.
-    Tell(u32, usize),
+    Tell(PartitionId, usize),
 }
 
 struct Waiting {
-    partition: u32,
+    partition: PartitionId,
     timestamp: i64,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -219,7 +220,7 @@ impl Draining {
         Draining { run, table: ForwardTable::new(), waiting: None, untold: None }
     }
 
-    fn take_answer(&mut self, question: Question, answer: Result<u32, DeliveryError>) {
+    fn take_answer(&mut self, question: Question, answer: Result<PartitionId, DeliveryError>) {
         match (question, answer) {
             (Question::Place(record), Ok(partition)) => {
                 self.waiting = Some(Waiting { partition, ..record });
@@ -272,7 +273,7 @@ impl Mover<'_> {
                 RecordParts { key: record.key, value: record.value, headers: &record.headers };
             *left = left.saturating_sub(super::stashed_len(&parts));
             if record.partition.is_none() && self.topic.partitioner.is_own() {
-                return Moved::Ask(Question::Place(Waiting::copy(0, &record)));
+                return Moved::Ask(Question::Place(Waiting::copy(PartitionId(0), &record)));
             }
             match self.partition_of(record.partition, record.key, record.value) {
                 Err(error) => draining.table.fail(1, error),
@@ -291,7 +292,7 @@ impl Mover<'_> {
     }
 
     /// Calls the partitioner, with no lock held.
-    fn ask(&self, question: &Question) -> Result<u32, DeliveryError> {
+    fn ask(&self, question: &Question) -> Result<PartitionId, DeliveryError> {
         let _placing = Placing::begin();
         match question {
             Question::Place(record) => {
@@ -306,10 +307,10 @@ impl Mover<'_> {
 
     fn partition_of(
         &self,
-        asked: Option<u32>,
+        asked: Option<PartitionId>,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-    ) -> Result<u32, DeliveryError> {
+    ) -> Result<PartitionId, DeliveryError> {
         let partitions = self.topic.partitions();
         let fail = |cause| {
             let destination = Destination { topic: self.topic.name.clone(), partition: None };
@@ -324,8 +325,8 @@ impl Mover<'_> {
                     .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
             }
         };
-        if chosen >= partitions {
-            let (partition, by_partitioner) = (chosen, asked.is_none());
+        if !chosen.is_among(partitions) {
+            let (partition, by_partitioner) = (chosen.0, asked.is_none());
             let cause =
                 DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
             return Err(fail(cause));
@@ -339,7 +340,7 @@ impl Mover<'_> {
 
     /// Tells the partitioner of an append, as `send` does: a sticky one counts the appended bytes,
     /// and changes its partition after so many. If it heard of none it would stay for ever.
-    fn tell(&self, partition: u32, bytes: usize) {
+    fn tell(&self, partition: PartitionId, bytes: usize) {
         let batch_size = self.accumulator.config.batch_size;
         let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
         chooser.on_appended(name, partition, bytes, batch_size);
@@ -347,7 +348,7 @@ impl Mover<'_> {
 
     fn move_record(
         &mut self,
-        partition: u32,
+        partition: PartitionId,
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<CellHandle, (AccountId, NeedRoom)> {
@@ -390,7 +391,7 @@ impl Mover<'_> {
 }
 
 impl Waiting {
-    fn copy(partition: u32, record: &StashedRecord<'_>) -> Self {
+    fn copy(partition: PartitionId, record: &StashedRecord<'_>) -> Self {
         Waiting {
             partition,
             timestamp: record.timestamp,

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::drain::Draining;
 use super::{Cell, CellHandle, Cells, Destination};
 use crate::engine::buffer::Segment;
+use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{Header, RecordParts};
 use crate::engine::sync::WakeList;
 use crate::error::{Certainty, DeliveryErrorCause};
@@ -32,7 +33,7 @@ const ENTRY_HEADER: usize = 4 + 8 + 8 + 4 + 4 + 4;
 const NULL: u32 = u32::MAX;
 
 /// Stands for no partition: every number of 32 bits is one that a caller may have named.
-const NO_PARTITION: u64 = u64::MAX;
+const NO_PARTITION: i64 = i64::MAX;
 
 /// Records stashed together: they share a completion cell.
 pub(super) struct Run {
@@ -74,7 +75,7 @@ pub struct Stash {
 /// A record as it waited.
 pub struct StashedRecord<'a> {
     /// The partition that the caller asked for.
-    pub partition: Option<u32>,
+    pub partition: Option<PartitionId>,
     /// Milliseconds since the epoch.
     pub timestamp: i64,
     /// Key, value and headers.
@@ -161,7 +162,7 @@ impl Stash {
         &mut self,
         cells: &Cells,
         destination: &Destination,
-        record: (Option<u32>, i64, &RecordParts<'_>),
+        record: (Option<PartitionId>, i64, &RecordParts<'_>),
         spare: &mut Vec<Segment>,
         now: u64,
     ) -> CellHandle {
@@ -178,7 +179,8 @@ impl Stash {
         }
         let run = self.runs.back_mut().expect("a run was pushed if none had room");
         run.put(&(stashed_len(parts) as u32).to_le_bytes());
-        run.put(&partition.map_or(NO_PARTITION, u64::from).to_le_bytes());
+        let number = partition.map_or(NO_PARTITION, |partition| i64::from(partition.0));
+        run.put(&number.to_le_bytes());
         run.put(&timestamp.to_le_bytes());
         run.put(&parts.key.map_or(NULL, |k| k.len() as u32).to_le_bytes());
         run.put(&parts.value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
@@ -369,15 +371,15 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(raw)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+fn i64_at(bytes: &[u8], at: usize) -> i64 {
     let mut raw = [0; 8];
     raw.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(raw)
+    i64::from_le_bytes(raw)
 }
 
 fn parse(entry: &[u8]) -> StashedRecord<'_> {
-    let partition = u64_at(entry, 4);
-    let timestamp = u64_at(entry, 12) as i64;
+    let partition = i64_at(entry, 4);
+    let timestamp = i64_at(entry, 12);
     let (key_len, value_len) = (u32_at(entry, 20), u32_at(entry, 24));
     let mut at = ENTRY_HEADER;
     let take = |at: &mut usize, len: usize| {
@@ -397,7 +399,7 @@ fn parse(entry: &[u8]) -> StashedRecord<'_> {
     let value = (value_len != NULL).then(|| take(&mut at, value_len as usize));
     StashedRecord {
         // What was put there is a number of 32 bits, or the one that stands for none.
-        partition: u32::try_from(partition).ok(),
+        partition: i32::try_from(partition).ok().map(PartitionId),
         timestamp,
         key,
         value,

@@ -1,11 +1,12 @@
 //! A topic's lanes, and what happens to records before the topic is known.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Lane, Stash};
 use crate::engine::buffer::BufferPool;
 use crate::engine::policy::{Chooser, PartitionView};
+use crate::engine::protocol::PartitionId;
 
 /// Whether senders go to the lanes or to the stash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,20 +34,22 @@ pub struct TopicLanes {
     /// Chooses partitions for this topic.
     pub partitioner: Chooser,
     chunks: [OnceLock<Chunk>; CHUNKS],
-    lane_count: AtomicU32,
+    lane_count: AtomicUsize,
     /// Partitions of the topic, which may be fewer than there are lanes: it was created again with
     /// fewer; or more: the limit of lanes is reached.
-    count: AtomicU32,
+    count: AtomicI32,
     state: AtomicU8,
     stash: Mutex<Stash>,
     pool: BufferPool,
 }
 
+/// The chunk of the lane at `index`, and its offset there. The index of a negative number is in a
+/// chunk beyond [`CHUNKS`], also where a `usize` has 32 bits and the sum would overflow.
 #[inline]
 fn chunk_of(index: usize) -> (usize, usize) {
-    let position = index + FIRST_CHUNK;
+    let position = index as u64 + FIRST_CHUNK as u64;
     let chunk = (position.ilog2() - FIRST_CHUNK.ilog2()) as usize;
-    (chunk, position - (FIRST_CHUNK << chunk))
+    (chunk, (position - ((FIRST_CHUNK as u64) << chunk)) as usize)
 }
 
 impl TopicLanes {
@@ -56,8 +59,8 @@ impl TopicLanes {
             name,
             partitioner,
             chunks: [const { OnceLock::new() }; CHUNKS],
-            lane_count: AtomicU32::new(0),
-            count: AtomicU32::new(0),
+            lane_count: AtomicUsize::new(0),
+            count: AtomicI32::new(0),
             state: AtomicU8::new(TopicState::Unknown as u8),
             stash: Mutex::new(Stash::default()),
             pool,
@@ -67,25 +70,30 @@ impl TopicLanes {
     /// Partitions that the topic has. They grow, unless it is deleted and created again with fewer.
     /// There is not a lane for each where the limit of lanes is reached.
     #[inline]
-    pub fn partitions(&self) -> u32 {
+    pub fn partitions(&self) -> i32 {
         self.count.load(Ordering::Acquire)
     }
 
     /// Partitions that there are lanes for. They only grow.
-    pub fn lane_count(&self) -> u32 {
+    pub fn lane_count(&self) -> usize {
         self.lane_count.load(Ordering::Acquire)
     }
 
-    /// The lane of a partition below [`TopicLanes::lane_count`].
+    /// The lane of a partition. `None` where there is no such partition, or no lane for it.
     #[inline]
-    pub fn lane(&self, partition: u32) -> Option<&Arc<Lane>> {
-        let (chunk, offset) = chunk_of(partition as usize);
+    pub fn lane(&self, partition: PartitionId) -> Option<&Arc<Lane>> {
+        self.lane_at(partition.index())
+    }
+
+    #[inline]
+    fn lane_at(&self, index: usize) -> Option<&Arc<Lane>> {
+        let (chunk, offset) = chunk_of(index);
         self.chunks.get(chunk)?.get()?.get(offset)?.get()
     }
 
     /// Every lane.
     pub fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
-        (0..self.lane_count()).filter_map(|partition| self.lane(partition))
+        (0..self.lane_count()).filter_map(|index| self.lane_at(index))
     }
 
     /// Appends lanes, in the order of their partitions, for records to be put into. By the metadata
@@ -93,8 +101,8 @@ impl TopicLanes {
     pub fn grow(&self, lanes: impl IntoIterator<Item = Arc<Lane>>) {
         let mut count = self.lane_count.load(Ordering::Relaxed);
         for lane in lanes {
-            assert_eq!(lane.partition.0, count as i32, "lanes are appended in order");
-            let (chunk, offset) = chunk_of(count as usize);
+            assert_eq!(lane.partition.index(), count, "lanes are appended in order");
+            let (chunk, offset) = chunk_of(count);
             let slots = self.chunks[chunk]
                 .get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| OnceLock::new()).collect());
             let fresh = slots[offset].set(lane).is_ok();
@@ -129,7 +137,7 @@ impl TopicLanes {
 
     /// Under the stash lock, which `stash` proves: the topic has so many partitions. Senders go to
     /// the lanes from here on if nothing is stashed.
-    pub fn set_known(&self, stash: &Stash, partitions: u32) {
+    pub fn set_known(&self, stash: &Stash, partitions: i32) {
         self.set_drained(stash);
         // Behind the state: a sender that names a partition and sees that it exists now looks at
         // the state again, and goes behind the records that wait for that partition.
@@ -137,7 +145,7 @@ impl TopicLanes {
     }
 
     /// The topic has so many partitions. For [`TopicLanes::set_known`], and tests of lanes alone.
-    pub fn set_partitions(&self, partitions: u32) {
+    pub fn set_partitions(&self, partitions: i32) {
         self.count.store(partitions, Ordering::Release);
     }
 
@@ -161,12 +169,12 @@ impl TopicLanes {
 }
 
 impl PartitionView for TopicLanes {
-    fn count(&self) -> u32 {
+    fn count(&self) -> i32 {
         self.partitions()
     }
 
-    fn is_available(&self, partition: u32) -> bool {
-        self.lane(partition)
+    fn is_available(&self, partition: i32) -> bool {
+        self.lane(PartitionId(partition))
             .is_some_and(|lane| lane.has_leader() && self.pool.is_writable(lane.account()))
     }
 }
@@ -182,5 +190,12 @@ mod tests {
         assert_eq!(chunk_of(16), (1, 0));
         assert_eq!(chunk_of(47), (1, 31));
         assert_eq!(chunk_of(48), (2, 0));
+    }
+
+    #[test]
+    fn a_negative_number_is_in_no_chunk() {
+        for number in [-1, -16, -17, i32::MIN] {
+            assert!(chunk_of(PartitionId(number).index()).0 >= CHUNKS, "{number}");
+        }
     }
 }

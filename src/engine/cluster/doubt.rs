@@ -76,7 +76,7 @@ fn contradicts(known: &TopicView, told: &TopicMetadata) -> bool {
     let count = highest.map_or(0, |highest| i64::from(highest) + 1);
     count < i64::from(known.count)
         || told.partitions.iter().any(|partition| {
-            let index = usize::try_from(partition.partition.0).unwrap_or(usize::MAX);
+            let index = partition.partition.index();
             let before = known.partitions.get(index).map_or(-1, |known| known.epoch);
             partition.leader_epoch >= 0 && partition.leader_epoch < before
         })

@@ -50,7 +50,7 @@ pub struct TopicView {
     /// of all partitions of a new topic lists some, so they are kept for a while.
     pub partitions: Vec<PartitionView>,
     /// How many partitions it has.
-    pub count: u32,
+    pub count: i32,
     /// The id of the topic of the same name before it; zero if there was none.
     pub replaced: TopicId,
 }
@@ -115,8 +115,7 @@ pub(super) struct Answer<'a> {
 impl ClusterSnapshot {
     /// A partition's leader.
     pub fn partition(&self, topic: &str, partition: PartitionId) -> Option<PartitionView> {
-        let index = usize::try_from(partition.0).ok()?;
-        self.topics.get(topic)?.partitions.get(index).copied()
+        self.topics.get(topic)?.partitions.get(partition.index()).copied()
     }
 
     /// What `answer` makes of the picture. Topics that are not `wanted` are passed over: a broker
@@ -274,7 +273,7 @@ impl ClusterSnapshot {
         if let Some(address) = &hint.address {
             self.brokers.insert(hint.leader, address.clone());
         }
-        let index = usize::try_from(hint.partition.0).unwrap_or(usize::MAX);
+        let index = hint.partition.index();
         let topic = self.topics.get_mut(&hint.topic);
         if let Some(topic) = topic.filter(|topic| index < topic.partitions.len()) {
             let known = &mut Arc::make_mut(topic).partitions[index];
@@ -392,15 +391,16 @@ fn merge_topic(
         count: old.filter(|_| !recreated).map_or(0, |old| old.count),
     };
     for partition in &topic.partitions {
-        let Ok(index) = usize::try_from(partition.partition.0) else { continue };
-        // A gap in the indexes is a lie: no more partitions than entries in the response.
+        let index = partition.partition.index();
+        // A negative index is a lie, and so is a gap in the indexes: no more partitions than
+        // entries in the response.
         if index >= topic.partitions.len().max(view.partitions.len()) {
             continue;
         }
         if index >= view.partitions.len() {
             view.partitions.resize(index + 1, UNKNOWN_PARTITION);
         }
-        view.count = view.count.max(index as u32 + 1);
+        view.count = view.count.max(partition.partition.0 + 1);
         let known = &mut view.partitions[index];
         let leader = partition.leader.filter(|leader| brokers.contains_key(leader));
         // A lower epoch of the same topic is older news, from a broker that lags behind.

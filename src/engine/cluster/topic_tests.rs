@@ -236,7 +236,7 @@ fn without_ids() -> MetadataMachine {
     machine
 }
 
-fn seen(machine: &MetadataMachine) -> (u32, i32) {
+fn seen(machine: &MetadataMachine) -> (i32, i32) {
     let view = &machine.snapshot().topics["t"];
     (view.count, view.partitions[0].epoch)
 }
@@ -246,7 +246,7 @@ fn c58_fewer_partitions_or_a_lower_epoch_are_believed_when_they_have_stood_for_a
     for partitions in [&[(0, Some(2), 5)][..], &[0, 1, 2, 3].map(|index| (index, Some(2), 0))] {
         let mut machine = without_ids();
         let first = machine.snapshot().topics["t"].incarnation;
-        let expected = (partitions.len() as u32, partitions[0].2);
+        let expected = (partitions.len() as i32, partitions[0].2);
         for (now, believed) in
             [(1, false), (2, false), (3, false), (4_999, false), (5_001, true), (6_000, true)]
         {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{DefaultPartitioner, Moment, PartitionRequest, PartitionView, Partitioner, Partitions};
+use crate::engine::protocol::PartitionId;
 use crate::{logging as log, user_code};
 
 /// A topic's partitioner. The default one is called directly, and is trusted not to panic; a user's
@@ -28,14 +29,16 @@ impl Chooser {
     /// Where [`Chooser::partition`] would put a record without key, if it is known before anybody
     /// was asked, and as long as that partition is available.
     #[inline]
-    pub fn sticky(&self, moment: Moment) -> Option<u32> {
+    pub fn sticky(&self, moment: Moment) -> Option<PartitionId> {
         match self {
-            Chooser::Default(partitioner) => partitioner.sticky(moment),
+            Chooser::Default(partitioner) => partitioner.sticky(moment).map(PartitionId),
             Chooser::Own(_) => None,
         }
     }
 
-    /// The partition of a record that is sent at `moment`; `None` where it was sent before.
+    /// The partition of a record that is sent at `moment`; `None` where it was sent before. A
+    /// user's partitioner may answer with any number: the caller checks that there is such a
+    /// partition.
     ///
     /// # Errors
     /// [`PartitionerPanicked`], which costs this record only.
@@ -46,13 +49,14 @@ impl Chooser {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         (view, moment): (&V, Option<Moment>),
-    ) -> Result<u32, PartitionerPanicked> {
+    ) -> Result<PartitionId, PartitionerPanicked> {
         match self {
-            Chooser::Default(partitioner) => Ok(partitioner.choose(key, view, moment)),
+            Chooser::Default(partitioner) => Ok(PartitionId(partitioner.choose(key, view, moment))),
             Chooser::Own(partitioner) => {
                 let request = PartitionRequest::new(topic, key, value, Partitions::new(view));
                 let request = request.at(moment);
-                user_code::call(|| partitioner.partition(&request)).map_err(|_| PartitionerPanicked)
+                let chosen = user_code::call(|| partitioner.partition(&request));
+                chosen.map(PartitionId).map_err(|_| PartitionerPanicked)
             }
         }
     }
@@ -60,13 +64,19 @@ impl Chooser {
     /// A record was appended. A user's hook is called outside of any lock; the default partitioner
     /// only counts, and may be called with a stash locked.
     #[inline]
-    pub fn on_appended(&self, topic: &str, partition: u32, bytes: usize, batch_size: usize) {
+    pub fn on_appended(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        bytes: usize,
+        batch_size: usize,
+    ) {
         match self {
             Chooser::Default(partitioner) => {
-                partitioner.count_appended(partition, bytes, batch_size);
+                partitioner.count_appended(partition.0, bytes, batch_size);
             }
             Chooser::Own(partitioner) => {
-                let hook = || partitioner.on_appended(partition, bytes, batch_size);
+                let hook = || partitioner.on_appended(partition.0, bytes, batch_size);
                 // A hook that panics has lost nothing but its own count.
                 if user_code::call(hook).is_err() {
                     log::error!("topic {topic}: the partitioner panicked after an append");

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
@@ -16,12 +16,12 @@ use crate::engine::random;
 const SLOTS: usize = 64;
 const _: () = assert!(SLOTS.is_power_of_two());
 
-/// Set on a slot's partition that has had its batch's worth: the next record chooses another. It
-/// also makes the number larger than any partition's, which keeps the usual case to one comparison.
-const EXHAUSTED: u32 = 1 << 31;
+/// Set on a slot's partition that has had its batch's worth: the next record chooses another. The
+/// mark is the sign: one comparison tells a partition to stay with from one that is exhausted.
+const EXHAUSTED: i32 = i32::MIN;
 
 /// A slot that has not chosen yet.
-const NONE: u32 = u32::MAX;
+const NONE: i32 = -1;
 
 /// A stay with a partition takes at least so long, in milliseconds, unless a batch's worth comes
 /// sooner: at 100 records a second that is ten of them. A batch's worth would take half a minute
@@ -43,7 +43,7 @@ const DRAWS_MAX: u32 = 8;
 /// Only hints: two threads that share a slot may overwrite each other's counts, which makes them
 /// stick a little longer and harms nothing. So all accesses are relaxed loads and stores.
 struct Slot {
-    partition: AtomicU32,
+    partition: AtomicI32,
     bytes: AtomicU32,
     /// When the stay began, in milliseconds.
     since: AtomicU32,
@@ -94,15 +94,16 @@ impl DefaultPartitioner {
         key: Option<&[u8]>,
         view: &V,
         moment: Option<Moment>,
-    ) -> u32 {
+    ) -> i32 {
         if let Some(key) = key {
-            return (murmur2(key) & 0x7fff_ffff) % view.count().max(1);
+            let hash = murmur2(key) & 0x7fff_ffff;
+            return (hash % view.count().max(1) as u32) as i32;
         }
         let slot = self.slot();
         let sticky = slot.partition.load(Relaxed);
         let stays = moment.is_none_or(|moment| slot.stays(moment));
-        // Exhausted and unset ones are out of every range, so never available.
-        if sticky < EXHAUSTED && stays && view.is_available(sticky) {
+        // Exhausted and unset ones are negative.
+        if sticky >= 0 && stays && view.is_available(sticky) {
             return sticky;
         }
         choose(slot, Partitions::new(view), sticky, moment)
@@ -111,15 +112,15 @@ impl DefaultPartitioner {
     /// What [`DefaultPartitioner::choose`] answers for a record without key, if this partition is
     /// available: for a caller that looks at the partition anyway.
     #[inline]
-    pub(crate) fn sticky(&self, moment: Moment) -> Option<u32> {
+    pub(crate) fn sticky(&self, moment: Moment) -> Option<i32> {
         let slot = &self.slots.get()?[thread_number() as usize % SLOTS];
         let sticky = slot.partition.load(Relaxed);
-        (sticky < EXHAUSTED && slot.stays(moment)).then_some(sticky)
+        (sticky >= 0 && slot.stays(moment)).then_some(sticky)
     }
 
     /// What [`Partitioner::on_appended`] does.
     #[inline]
-    pub(crate) fn count_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
+    pub(crate) fn count_appended(&self, partition: i32, bytes: usize, batch_size: usize) {
         // Nobody asked for stickiness yet: every record had a key.
         let Some(slots) = self.slots.get() else { return };
         let slot = &slots[thread_number() as usize % SLOTS];
@@ -136,7 +137,7 @@ impl DefaultPartitioner {
 
     /// A record was asked for, and may never be told of: a wrapper passes questions on, and often
     /// nothing else.
-    fn count_asked(&self, partition: u32, value: usize) {
+    fn count_asked(&self, partition: i32, value: usize) {
         let slot = self.slot();
         let before = slot.untold.load(Relaxed);
         let bytes = u32::try_from(value + UNTOLD_OVERHEAD).unwrap_or(u32::MAX);
@@ -171,7 +172,7 @@ impl Default for DefaultPartitioner {
 }
 
 impl Partitioner for DefaultPartitioner {
-    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+    fn partition(&self, request: &PartitionRequest<'_>) -> i32 {
         let chosen = self.choose(request.key, &request.partitions, request.moment);
         if request.key.is_none() {
             self.count_asked(chosen, request.value.map_or(0, <[u8]>::len));
@@ -179,7 +180,7 @@ impl Partitioner for DefaultPartitioner {
         chosen
     }
 
-    fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
+    fn on_appended(&self, partition: i32, bytes: usize, batch_size: usize) {
         if let Some(slots) = self.slots.get() {
             // Whoever tells of one append tells of each.
             slots[thread_number() as usize % SLOTS].untold.store(0, Relaxed);
@@ -201,20 +202,20 @@ impl PartitionerFactory for DefaultPartitioners {
 /// Moves `slot` to another available partition, each equally likely. `last` is what it held. Where
 /// nothing else is available it stays; where nothing is available at all, all partitions count.
 #[cold]
-fn choose(slot: &Slot, partitions: Partitions<'_>, last: u32, moment: Option<Moment>) -> u32 {
+fn choose(slot: &Slot, partitions: Partitions<'_>, last: i32, moment: Option<Moment>) -> i32 {
     let count = partitions.count().max(1);
     let last = if last == NONE { NONE } else { last & !EXHAUSTED };
-    let usable = |partition: u32| partition != last && partitions.is_available(partition);
+    let usable = |partition: i32| partition != last && partitions.is_available(partition);
     let chosen = (0..DRAWS_MAX)
         .map(|_| draw(slot, count))
         .find(|partition| usable(*partition))
         .or_else(|| {
-            let others = (0..count).filter(|partition| usable(*partition)).count() as u32;
+            let others = (0..count).filter(|partition| usable(*partition)).count() as i32;
             let nth = if others == 0 { return None } else { draw(slot, others) };
             // Availability may change between the two looks; then the next best rule applies.
             (0..count).filter(|partition| usable(*partition)).nth(nth as usize)
         })
-        .or_else(|| (last < count).then_some(last))
+        .or_else(|| (0..count).contains(&last).then_some(last))
         .unwrap_or_else(|| draw(slot, count));
     slot.bytes.store(0, Relaxed);
     // Where the time is not known the next record that knows it ends the stay.
@@ -223,12 +224,12 @@ fn choose(slot: &Slot, partitions: Partitions<'_>, last: u32, moment: Option<Mom
     chosen
 }
 
-/// A number below `range`, from the slot's own generator.
-fn draw(slot: &Slot, range: u32) -> u32 {
+/// A number from 0 and below `range`, which is positive, from the slot's own generator.
+fn draw(slot: &Slot, range: i32) -> i32 {
     let state = random::step(slot.random.load(Relaxed));
     slot.random.store(state, Relaxed);
     // The upper half scaled down: no division, and no bias that would matter.
-    (((state >> 32) * u64::from(range)) >> 32) as u32
+    (((state >> 32) * range as u64) >> 32) as i32
 }
 
 fn make_slots(seed: u64) -> Box<[CachePadded<Slot>; SLOTS]> {
@@ -237,7 +238,7 @@ fn make_slots(seed: u64) -> Box<[CachePadded<Slot>; SLOTS]> {
         let spread = (seed ^ index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let state = (spread ^ (spread >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         CachePadded::new(Slot {
-            partition: AtomicU32::new(NONE),
+            partition: AtomicI32::new(NONE),
             bytes: AtomicU32::new(0),
             since: AtomicU32::new(0),
             untold: AtomicU32::new(0),
@@ -252,22 +253,25 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one((SLOTS, std::process::id()))
 }
 
+/// A thread that has no number yet.
+const UNNUMBERED: u32 = u32::MAX;
+
 thread_local! {
-    static NUMBER: Cell<u32> = const { Cell::new(NONE) };
+    static NUMBER: Cell<u32> = const { Cell::new(UNNUMBERED) };
 }
 
 /// The calling thread's number, counted from 0 through the whole process in order of first use.
 #[inline]
 fn thread_number() -> u32 {
     // Also asked in destructors of other thread-locals, when this one may be gone.
-    let known = NUMBER.try_with(Cell::get).unwrap_or(NONE);
-    if known == NONE { number_thread() } else { known }
+    let known = NUMBER.try_with(Cell::get).unwrap_or(UNNUMBERED);
+    if known == UNNUMBERED { number_thread() } else { known }
 }
 
 #[cold]
 fn number_thread() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let new = NEXT.fetch_add(1, Relaxed) & (EXHAUSTED - 1);
+    let new = NEXT.fetch_add(1, Relaxed) & (UNNUMBERED >> 1);
     let _ = NUMBER.try_with(|number| number.set(new));
     new
 }
@@ -280,30 +284,30 @@ mod tests {
     const BATCH: usize = 1_000;
 
     struct Topic {
-        count: u32,
-        down: Vec<u32>,
+        count: i32,
+        down: Vec<i32>,
     }
 
     impl PartitionView for Topic {
-        fn count(&self) -> u32 {
+        fn count(&self) -> i32 {
             self.count
         }
 
-        fn is_available(&self, partition: u32) -> bool {
-            partition < self.count && !self.down.contains(&partition)
+        fn is_available(&self, partition: i32) -> bool {
+            (0..self.count).contains(&partition) && !self.down.contains(&partition)
         }
     }
 
-    fn topic(count: u32, down: &[u32]) -> Topic {
+    fn topic(count: i32, down: &[i32]) -> Topic {
         Topic { count, down: down.to_vec() }
     }
 
-    fn ask(partitioner: &DefaultPartitioner, topic: &Topic, key: Option<&[u8]>) -> u32 {
+    fn ask(partitioner: &DefaultPartitioner, topic: &Topic, key: Option<&[u8]>) -> i32 {
         partitioner.partition(&PartitionRequest::new("t", key, None, Partitions::new(topic)))
     }
 
     /// The partition of one unkeyed record that fills a batch.
-    fn send_batch(partitioner: &DefaultPartitioner, topic: &Topic) -> u32 {
+    fn send_batch(partitioner: &DefaultPartitioner, topic: &Topic) -> i32 {
         let partition = ask(partitioner, topic, None);
         partitioner.on_appended(partition, BATCH, BATCH);
         partition
@@ -313,12 +317,12 @@ mod tests {
     fn c35_keys_go_where_java_sends_them() {
         let partitioner = DefaultPartitioner::with_seed(1);
         // murmur2("21") is negative: masked, not negated, and over the leaderless ones as well.
-        let expected = ((-973_932_308_i32) & 0x7fff_ffff) as u32 % 12;
-        let all_down: Vec<u32> = (0..12).collect();
+        let expected = ((-973_932_308_i32) & 0x7fff_ffff) % 12;
+        let all_down: Vec<i32> = (0..12).collect();
         assert_eq!(ask(&partitioner, &topic(12, &[]), Some(b"21")), expected);
         assert_eq!(ask(&partitioner, &topic(12, &all_down), Some(b"21")), expected);
         // An empty key is a key: it does not stick, and does not move when a batch is full.
-        let empty = (murmur2(b"") & 0x7fff_ffff) % 12;
+        let empty = (murmur2(b"") & 0x7fff_ffff) as i32 % 12;
         for _ in 0..20 {
             assert_eq!(ask(&partitioner, &topic(12, &[]), Some(b"")), empty);
             partitioner.on_appended(empty, BATCH, BATCH);
@@ -357,7 +361,7 @@ mod tests {
     }
 
     /// One record a time, `each` ms apart, told of or not: where they went.
-    fn slowly(partitioner: &DefaultPartitioner, each: i64, count: i64, told: bool) -> Vec<u32> {
+    fn slowly(partitioner: &DefaultPartitioner, each: i64, count: i64, told: bool) -> Vec<i32> {
         let topic = topic(12, &[]);
         let ask = |n: i64| {
             let request = PartitionRequest::new("t", None, None, Partitions::new(&topic));
@@ -436,7 +440,7 @@ mod tests {
             told.on_appended(partition, value.len(), 10 * value.len());
             partition
         };
-        let partitions: Vec<u32> = (0..100).map(ask).collect();
+        let partitions: Vec<i32> = (0..100).map(ask).collect();
         let changes = partitions.windows(2).filter(|pair| pair[0] != pair[1]).count();
         assert_eq!(changes, 9, "{partitions:?}");
     }
@@ -449,13 +453,13 @@ mod tests {
         assert_ne!(moved, sticky, "stayed with a partition that became unavailable");
 
         // One of many: found although random draws mostly miss it.
-        let down: Vec<u32> = (0..1_000).filter(|partition| *partition != 777).collect();
+        let down: Vec<i32> = (0..1_000).filter(|partition| *partition != 777).collect();
         let lonely = topic(1_000, &down);
         for _ in 0..10 {
             assert_eq!(send_batch(&partitioner, &lonely), 777);
         }
         // The others share evenly, also where a scan has to find them.
-        let down: Vec<u32> = (0..1_000).filter(|partition| partition % 250 != 0).collect();
+        let down: Vec<i32> = (0..1_000).filter(|partition| partition % 250 != 0).collect();
         let few = topic(1_000, &down);
         let mut shares = [0_u32; 4];
         for _ in 0..4_000 {
@@ -471,7 +475,7 @@ mod tests {
         let partitioner = DefaultPartitioner::with_seed(5);
         let all_down = topic(3, &[0, 1, 2]);
         let first = ask(&partitioner, &all_down, None);
-        assert!(first < 3);
+        assert!((0..3).contains(&first), "{first}");
         assert_eq!(ask(&partitioner, &all_down, None), first);
         assert_eq!(send_batch(&partitioner, &topic(1, &[])), 0);
         assert_eq!(send_batch(&partitioner, &topic(1, &[])), 0);
@@ -481,10 +485,10 @@ mod tests {
     fn new_partitions_join() {
         let partitioner = DefaultPartitioner::with_seed(6);
         for _ in 0..10 {
-            assert!(send_batch(&partitioner, &topic(2, &[])) < 2);
+            assert!((0..2).contains(&send_batch(&partitioner, &topic(2, &[]))));
         }
         let grown = topic(4, &[]);
-        let seen: Vec<u32> = (0..100).map(|_| send_batch(&partitioner, &grown)).collect();
+        let seen: Vec<i32> = (0..100).map(|_| send_batch(&partitioner, &grown)).collect();
         assert!(seen.contains(&2) && seen.contains(&3), "{seen:?}");
     }
 
@@ -493,7 +497,7 @@ mod tests {
         let partitioner = DefaultPartitioner::with_seed(7);
         let topic = topic(1_000, &[]);
         let mine = ask(&partitioner, &topic, None);
-        let theirs: Vec<u32> = (0..8)
+        let theirs: Vec<i32> = (0..8)
             .map(|_| {
                 let other = std::thread::scope(|scope| {
                     let first = scope.spawn(|| {

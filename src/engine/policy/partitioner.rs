@@ -9,11 +9,11 @@ use crate::engine::protocol::records::Length;
 /// its own tables, so that asking costs a load or two and touches no snapshot.
 pub trait PartitionView {
     /// All partitions of the topic, those without a leader included; at least 1.
-    fn count(&self) -> u32;
+    fn count(&self) -> i32;
 
     /// Whether `partition` has a leader, and that leader's account is writable (below its high
     /// watermark). A partition out of range is not available.
-    fn is_available(&self, partition: u32) -> bool;
+    fn is_available(&self, partition: i32) -> bool;
 }
 
 /// The partitions of one topic, as a partitioner sees them. Cheap to copy.
@@ -30,23 +30,23 @@ impl<'a> Partitions<'a> {
 
     /// All partitions of the topic, those without a leader included; at least 1. It grows when
     /// partitions are added, and shrinks only when the topic is deleted and created again.
-    pub fn count(&self) -> u32 {
+    pub fn count(&self) -> i32 {
         self.view.count()
     }
 
     /// Whether `partition` has a leader that takes records now. A record for one that does not is
     /// kept and sent once it has; the backoff strategy decides when there is no room left.
-    pub fn is_available(&self, partition: u32) -> bool {
+    pub fn is_available(&self, partition: i32) -> bool {
         self.view.is_available(partition)
     }
 }
 
 impl PartitionView for Partitions<'_> {
-    fn count(&self) -> u32 {
+    fn count(&self) -> i32 {
         self.view.count()
     }
 
-    fn is_available(&self, partition: u32) -> bool {
+    fn is_available(&self, partition: i32) -> bool {
         self.view.is_available(partition)
     }
 }
@@ -122,7 +122,7 @@ impl fmt::Debug for PartitionRequest<'_> {
 ///
 /// It is called on the sending thread, by many threads at once, before any lock is taken, and once
 /// per record: it must be quick. A panic fails that record only. Closures
-/// `Fn(&PartitionRequest<'_>) -> u32` are partitioners too.
+/// `Fn(&PartitionRequest<'_>) -> i32` are partitioners too.
 ///
 /// Records that waited for their topic to become known are placed one after the other, by a thread
 /// of the producer or by the next thread that sends to the topic. No lock is held during the call:
@@ -131,25 +131,25 @@ impl fmt::Debug for PartitionRequest<'_> {
 /// that is not ready are errors in such a call
 /// ([`SendErrorKind::SentByPartitioner`](crate::SendErrorKind::SentByPartitioner)).
 pub trait Partitioner: Send + Sync {
-    /// The partition for this record, below `request.partitions.count()`. A larger number fails the
-    /// record with `PartitionOutOfRange`.
-    fn partition(&self, request: &PartitionRequest<'_>) -> u32;
+    /// The partition for this record: from 0, below `request.partitions.count()`. Any other number
+    /// fails the record with `PartitionOutOfRange`.
+    fn partition(&self, request: &PartitionRequest<'_>) -> i32;
 
     /// Called after a record was appended to `partition`, on the thread that did so and outside of
     /// any lock. `bytes` is the length of its key, value and headers, `batch_size` that of a full
     /// batch. Called for records that named their partition too, and for those that had waited for
     /// their topic, where the same is forbidden as in [`Partitioner::partition`] (see above). A
     /// panic is logged, and the record is sent all the same.
-    fn on_appended(&self, partition: u32, bytes: usize, batch_size: usize) {
+    fn on_appended(&self, partition: i32, bytes: usize, batch_size: usize) {
         let _ = (partition, bytes, batch_size);
     }
 }
 
 impl<F> Partitioner for F
 where
-    F: Fn(&PartitionRequest<'_>) -> u32 + Send + Sync,
+    F: Fn(&PartitionRequest<'_>) -> i32 + Send + Sync,
 {
-    fn partition(&self, request: &PartitionRequest<'_>) -> u32 {
+    fn partition(&self, request: &PartitionRequest<'_>) -> i32 {
         self(request)
     }
 }
@@ -197,19 +197,19 @@ mod tests {
     struct Three;
 
     impl PartitionView for Three {
-        fn count(&self) -> u32 {
+        fn count(&self) -> i32 {
             3
         }
 
-        fn is_available(&self, partition: u32) -> bool {
-            partition < 3
+        fn is_available(&self, partition: i32) -> bool {
+            (0..3).contains(&partition)
         }
     }
 
     #[test]
     fn closures_are_partitioners_and_factories() {
         let by_value = |request: &PartitionRequest<'_>| {
-            request.value.map_or(0, |value| value.len() as u32) % request.partitions.count()
+            request.value.map_or(0, |value| value.len() as i32) % request.partitions.count()
         };
         let factory: Arc<dyn PartitionerFactory> = Arc::new(EveryTopic::new(by_value));
         let partitioner = factory.for_topic("orders");
@@ -220,7 +220,7 @@ mod tests {
         assert!(shown.contains("key: null, value: 5 bytes") && !shown.contains("49"), "{shown}");
 
         let by_topic = |topic: &str| -> Arc<dyn Partitioner> {
-            let fixed = topic.len() as u32;
+            let fixed = topic.len() as i32;
             Arc::new(move |_: &PartitionRequest<'_>| fixed)
         };
         let factory: Arc<dyn PartitionerFactory> = Arc::new(by_topic);

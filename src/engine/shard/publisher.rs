@@ -206,8 +206,7 @@ impl Publisher {
             // At another cluster, where its partitions are not known yet.
             return;
         }
-        let partitions = known.partitions.len() as u32;
-        if partitions > topic.lane_count() {
+        if known.partitions.len() > topic.lane_count() {
             self.add_lanes(&topic, known, view);
         }
         let stash = topic.lock_stash();
@@ -225,12 +224,12 @@ impl Publisher {
 
     fn add_lanes(&self, topic: &TopicLanes, known: &TopicView, view: &View) {
         let owner = |partition: crate::engine::protocol::PartitionId| {
-            let leader = known.partitions.get(partition.0 as usize).and_then(|p| p.leader);
+            let leader = known.partitions.get(partition.index()).and_then(|p| p.leader);
             let placement = leader.and_then(|leader| view.placements.get(&leader));
             placement.map_or(ShardId(0), |placement| placement.shard)
         };
-        let partitions = known.partitions.len() as u32;
-        let missing = (partitions - topic.lane_count()) as usize;
+        let partitions = known.partitions.len();
+        let missing = partitions - topic.lane_count();
         if self.accumulator.lanes_left() < missing {
             // Topics that nobody has a handle to need not wait until they count as unused.
             let unheld = self.accumulator.forget_topics(|_| true);
@@ -238,7 +237,7 @@ impl Publisher {
         }
         let halves = self.accumulator.new_lanes(topic, partitions, owner);
         let lanes: Vec<_> = halves.iter().map(|half| half.lane.clone()).collect();
-        if topic.lane_count() as usize + lanes.len() < partitions as usize {
+        if topic.lane_count() + lanes.len() < partitions {
             let lanes_max = self.accumulator.config.lanes_max;
             log::error!("topic {}: lanes_max = {lanes_max} is reached", topic.name);
         }

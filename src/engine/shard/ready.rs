@@ -123,7 +123,7 @@ impl Shard {
                 last: Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
             },
             Absence::Partition(partitions) => {
-                let partition = entry.half.lane.partition.0.unsigned_abs();
+                let partition = entry.half.lane.partition.0;
                 let by_partitioner = false;
                 DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner }
             }

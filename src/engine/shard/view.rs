@@ -55,7 +55,7 @@ pub(super) enum Absence {
     /// The topic does not exist.
     Topic,
     /// The topic was created again with so many partitions, and the lane's is not among them.
-    Partition(u32),
+    Partition(i32),
 }
 
 impl Shard {
@@ -248,7 +248,7 @@ impl Shard {
         half.seen = view.generation;
         half.belong_to_cluster(view.snapshot.cluster, view.identity_floor);
         let topic = view.snapshot.topics.get(&lane.topic);
-        let index = usize::try_from(lane.partition.0).unwrap_or(usize::MAX);
+        let index = lane.partition.index();
         let partition = topic.map(|topic| (topic, topic.partitions.get(index)));
         entry.absence = match partition {
             Some((topic, Some(partition))) => {

@@ -12,7 +12,7 @@ use tidegate::internals::buffer::{AccountId, AccountKind, BufferPool, BufferPool
 use tidegate::internals::cluster::{BrokerAddress, ClusterSnapshot, PartitionView, TopicView};
 use tidegate::internals::connection::ConnectionConfig;
 use tidegate::internals::protocol::records::RecordParts;
-use tidegate::internals::protocol::{BrokerId, ProducerIdentity, TopicId};
+use tidegate::internals::protocol::{BrokerId, PartitionId, ProducerIdentity, TopicId};
 use tidegate::internals::shard::{
     Action, Control, Driver, Placement, PortTable, ReconnectBackoff, Shard, ShardConfig,
     ShardParts, ShardPort, Token, View, WakeLoop, turn,
@@ -111,9 +111,9 @@ impl Driven {
         let ports = PortTable::new(1);
         let port = ShardPort::new(PARTITIONS, Arc::new(Doorbell::new()), Arc::new(NoWaker));
         port.send(Control::View(Arc::new(view(account))));
-        let halves = accumulator.new_lanes(&topic, PARTITIONS as u32, |_| ShardId(0));
+        let halves = accumulator.new_lanes(&topic, PARTITIONS, |_| ShardId(0));
         topic.grow(halves.iter().map(|half| half.lane.clone()));
-        topic.set_partitions(PARTITIONS as u32);
+        topic.set_partitions(PARTITIONS as i32);
         halves.into_iter().for_each(|half| port.send(Control::Lane(half)));
         ports.set(ShardId(0), port);
         let (connecting, connected) = (None, None);
@@ -153,7 +153,8 @@ impl Driven {
         if self.handles.len() == SENDS_MAX {
             return;
         }
-        let lane = self.topic.lane(u32::from(what) % PARTITIONS as u32).expect("it is there");
+        let partition = PartitionId::from_index(usize::from(what) % PARTITIONS);
+        let lane = self.topic.lane(partition).expect("it is there");
         let value = [what; 400];
         let value = Some(&value[..usize::from(what)]);
         let parts = RecordParts { key: None, value, headers: &[] };
@@ -296,7 +297,7 @@ fn view(account: AccountId) -> View {
         incarnation: 1,
         partitions: vec![partition; PARTITIONS],
         replaced: TopicId::ZERO,
-        count: PARTITIONS as u32,
+        count: PARTITIONS as i32,
     };
     let snapshot = ClusterSnapshot {
         generation: 1,

@@ -73,7 +73,7 @@ impl Bench {
 
     /// A topic of so many partitions, and its lanes' halves.
     #[expect(clippy::vec_box, reason = "halves live in boxes")]
-    pub fn topic(&self, name: &str, partitions: u32) -> (Arc<TopicLanes>, Vec<Box<LaneHalf>>) {
+    pub fn topic(&self, name: &str, partitions: i32) -> (Arc<TopicLanes>, Vec<Box<LaneHalf>>) {
         let first: Arc<dyn Partitioner> =
             Arc::new(|_: &crate::engine::policy::PartitionRequest<'_>| 0);
         let topic = self.accumulator.topic(name, || first);
@@ -82,9 +82,9 @@ impl Bench {
     }
 
     #[expect(clippy::vec_box, reason = "halves live in boxes")]
-    pub fn grow(&self, topic: &TopicLanes, partitions: u32) -> Vec<Box<LaneHalf>> {
-        let halves = self.accumulator.new_lanes(topic, partitions, |_| ShardId(0));
-        assert_eq!(topic.lane_count() as usize + halves.len(), partitions as usize, "lanes_max");
+    pub fn grow(&self, topic: &TopicLanes, partitions: i32) -> Vec<Box<LaneHalf>> {
+        let halves = self.accumulator.new_lanes(topic, partitions as usize, |_| ShardId(0));
+        assert_eq!(topic.lane_count() + halves.len(), partitions as usize, "lanes_max");
         topic.grow(halves.iter().map(|half| half.lane.clone()));
         topic.set_partitions(partitions);
         halves

@@ -20,7 +20,7 @@ fn destination() -> Destination {
 fn stash(
     bench: &Bench,
     topic: &TopicLanes,
-    partition: Option<u32>,
+    partition: Option<i32>,
     now: u64,
     parts: &RecordParts<'_>,
 ) -> CellHandle {
@@ -31,7 +31,8 @@ fn stash(
         assert!(bench.pool().take_bytes(AccountId::STASH, missing, &mut spare));
     }
     let cells = &bench.accumulator.cells;
-    stash.append(cells, &destination(), (partition, 5, parts), &mut spare, now)
+    let record = (partition.map(PartitionId), 5, parts);
+    stash.append(cells, &destination(), record, &mut spare, now)
 }
 
 fn stash_value(bench: &Bench, topic: &TopicLanes, value: &[u8]) -> CellHandle {
@@ -50,7 +51,7 @@ fn unknown(bench: &Bench, partitioner: impl Partitioner + 'static) -> Arc<TopicL
     bench.accumulator.topic("t", || Arc::new(partitioner) as Arc<dyn Partitioner>)
 }
 
-fn to_zero(_: &PartitionRequest<'_>) -> u32 {
+fn to_zero(_: &PartitionRequest<'_>) -> i32 {
     0
 }
 
@@ -188,9 +189,10 @@ fn c43_a_partitioner_that_panics_or_lies_fails_its_record_only() {
     let topic = unknown(&bench, |request: &PartitionRequest<'_>| match request.value {
         Some(b"panic") => panic!("the test's partitioner panics here"),
         Some(b"far") => 9,
+        Some(b"negative") => -5,
         _ => 0,
     });
-    let handles = [b"good".as_slice(), b"panic", b"far", b"fine"]
+    let handles = [b"good".as_slice(), b"panic", b"far", b"fine", b"negative"]
         .map(|value| stash_value(&bench, &topic, value));
     let mut half = bench.grow(&topic, 1).remove(0);
     let hook = std::panic::take_hook();
@@ -202,9 +204,11 @@ fn c43_a_partitioner_that_panics_or_lies_fails_its_record_only() {
     assert_eq!((handles[0].offset(), handles[3].offset()), (Some(0), Some(1)));
     let cause = |handle: &CellHandle| handle.error().expect("it has failed").cause().clone();
     assert_eq!(cause(&handles[1]), DeliveryErrorCause::PartitionerPanicked);
-    let (partition, partitions, by_partitioner) = (9, 1, true);
-    let far = DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
-    assert_eq!(cause(&handles[2]), far);
+    for (partition, handle) in [(9, &handles[2]), (-5, &handles[4])] {
+        let (partitions, by_partitioner) = (1, true);
+        let lie = DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
+        assert_eq!(cause(handle), lie);
+    }
 }
 
 #[test]
@@ -324,19 +328,24 @@ fn a_record_that_expires_while_its_partition_is_chosen_is_not_sent() {
     bench.assert_all_free();
 }
 
-/// A partition that a record named is never taken for none, however large its number.
+/// A partition that a record named is never taken for none, whatever its number. Senders refuse
+/// negative ones; the stash does not rely on that.
 #[test]
-fn the_largest_partition_number_is_a_number_like_another() {
+fn every_partition_number_is_a_number_like_another() {
     let bench = Bench::new(4 << 20, 1 << 14);
     let topic = unknown(&bench, to_zero);
     let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
-    let far = stash(&bench, &topic, Some(u32::MAX), 0, &parts);
+    let numbers = [i32::MAX, -1, i32::MIN];
+    let named = numbers.map(|number| stash(&bench, &topic, Some(number), 0, &parts));
     let none = stash(&bench, &topic, None, 0, &parts);
     let mut half = bench.grow(&topic, 1).remove(0);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
-    let (partition, partitions, by_partitioner) = (u32::MAX, 1, false);
-    let cause = DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
-    assert_eq!(far.error().map(|error| error.cause().clone()), Some(cause));
+    for (partition, handle) in numbers.into_iter().zip(named) {
+        let (partitions, by_partitioner) = (1, false);
+        let cause =
+            DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
+        assert_eq!(handle.error().map(|error| error.cause().clone()), Some(cause));
+    }
     assert_eq!(resolve(&mut half, 0), [b"v"]);
     assert_eq!(none.offset(), Some(0));
 }
@@ -475,7 +484,7 @@ fn c40_a_record_takes_no_more_room_in_the_stash_than_as_a_batch_of_its_own() {
 struct AsksWhenDropped(Weak<RecordAccumulator>);
 
 impl Partitioner for AsksWhenDropped {
-    fn partition(&self, _: &PartitionRequest<'_>) -> u32 {
+    fn partition(&self, _: &PartitionRequest<'_>) -> i32 {
         0
     }
 }
