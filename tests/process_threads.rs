@@ -114,7 +114,7 @@ fn c42_threads_are_named_pinned_and_ended() {
         .collect();
     assert_eq!(loops(), expected, "one loop per broker, named and pinned");
     for (name, _) in threads() {
-        let known = ["tidegate-loop-", "tidegate-meta", "tidegate-serv", "tidegate-dns"];
+        let known = ["tidegate-loop-", "tidegate-meta", "tidegate-stash", "tidegate-dns"];
         assert!(known.iter().any(|prefix| name.starts_with(prefix)), "{name}");
     }
     assert!(descriptors().len() > before.len());

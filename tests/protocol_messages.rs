@@ -230,24 +230,24 @@ fn metadata_response() {
 /// A Produce request as it is on the wire, records in their places.
 struct Produced {
     wire: Vec<u8>,
-    glue: Vec<u8>,
+    framing: Vec<u8>,
     splices: Vec<(usize, Vec<u8>)>,
 }
 
 impl Produced {
-    fn finish(glue: Vec<u8>, length: usize, splices: Vec<(usize, Vec<u8>)>) -> Self {
+    fn finish(framing: Vec<u8>, length: usize, splices: Vec<(usize, Vec<u8>)>) -> Self {
         let mut wire = Vec::new();
         let mut from = 0;
         for (at, records) in &splices {
-            wire.extend_from_slice(&glue[from..*at]);
+            wire.extend_from_slice(&framing[from..*at]);
             wire.extend_from_slice(records);
             from = *at;
         }
-        wire.extend_from_slice(&glue[from..]);
+        wire.extend_from_slice(&framing[from..]);
         assert_eq!(wire.len(), length, "finish returns the length on the wire");
         let size = i32::from_be_bytes(wire[..4].try_into().expect("four bytes"));
         assert_eq!(size as usize, length - 4);
-        Produced { wire, glue, splices }
+        Produced { wire, framing, splices }
     }
 
     /// The body behind the size and the header.
@@ -268,10 +268,10 @@ fn produce(
     timeout_ms: i32,
     topics: &[TopicOf<'_>],
 ) -> Produced {
-    let mut glue = Vec::new();
+    let mut framing = Vec::new();
     let mut splices = Vec::new();
     let mut encoder = ProduceEncoder::begin(
-        &mut glue,
+        &mut framing,
         version,
         CORRELATION_ID,
         CLIENT_ID,
@@ -290,7 +290,7 @@ fn produce(
         encoder.end_topic();
     }
     let length = encoder.finish();
-    Produced::finish(glue, length, splices)
+    Produced::finish(framing, length, splices)
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn produce_request() {
         let request = produce(version, Some("tx-1"), -1, 30_000, &topics);
         assert_eq!(request.body(version), bytes, "v{version}");
         let records: usize = request.splices.iter().map(|(_, records)| records.len()).sum();
-        assert_eq!(request.glue.len() + records, request.wire.len());
+        assert_eq!(request.framing.len() + records, request.wire.len());
     }
     for (version, bytes) in golden_of(ApiKey::Produce, "ProduceRequest.plain") {
         let request = produce(version, None, 1, 0, &[("t", ID_A, vec![(0, vec![0x11; 126])])]);

@@ -379,10 +379,10 @@ impl EventLoop {
             Action::Close { token, problem } => {
                 self.forget_socket(now, key, token, problem);
             }
-            Action::SendLane { shard, half } => {
+            Action::SendLane { shard, head } => {
                 let port = context.ports.port(shard);
-                port.expect("views name shards that exist").send(Control::Lane(half));
-                // A loop that has ended drops the half, which resolves what was in the lane.
+                port.expect("views name shards that exist").send(Control::Lane(head));
+                // A loop that has ended drops the head, which resolves what was in the lane.
                 context.accumulator.flush.notify();
             }
             Action::RefreshMetadata => context.metadata.refresh(),

@@ -14,9 +14,9 @@ use super::event_loop::PollWaker;
 use super::loops::EventLoops;
 use super::metadata_mailbox::{Message, MetadataMailbox};
 use super::resolver::Resolved;
-use super::service::ServiceMailbox;
 use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketOptions};
+use super::stash_thread::StashMailbox;
 use super::threads::{OwnThread, Watch};
 use super::warnings::{UnreadReports, Warnings};
 use crate::engine::batch::{RecordAccumulator, ShardId};
@@ -63,7 +63,7 @@ pub struct MetadataParts {
     /// Topics that are not used for so long are not asked about (nanoseconds).
     pub topic_idle_max: u64,
     /// Empties stashes.
-    pub service: Arc<ServiceMailbox>,
+    pub stashes: Arc<StashMailbox>,
     /// A seed.
     pub random: u64,
 }

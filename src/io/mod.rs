@@ -8,7 +8,7 @@
 //! * `metadata_mailbox`: how other threads reach it.
 //! * `warnings`: which of its warnings are news.
 //! * `shard_host`: starts shards on event loops, for the metadata loop.
-//! * `service`: the thread that empties stashes once their topic is known.
+//! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
 //! * `resolver`, `names`: the threads that look names up, and who waits for which name.
 //! * `dial`, `address_book`, `socket`: one attempt to connect; what is known of addresses; its
@@ -28,9 +28,9 @@ mod names;
 mod partition_workers;
 mod pinning;
 mod resolver;
-mod service;
 mod shard_host;
 mod socket;
+mod stash_thread;
 mod sys;
 mod sys_fork;
 mod threads;
@@ -42,8 +42,8 @@ pub use metadata_loop::{MetadataHandle, MetadataParts};
 pub use metadata_mailbox::MetadataMailbox;
 #[cfg(feature = "internals")]
 pub use resolver::{NameAnswer, answer_name};
-pub use service::{ServiceHandle, ServiceMailbox, ServiceParts};
 pub use socket::SocketOptions;
+pub use stash_thread::{StashMailbox, StashThread, StashThreadParts};
 pub use sys_fork::watch_forks;
 pub use threads::{Watch, run_watched};
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::service::{Job, ServiceParts};
+use super::stash_thread::{Job, StashThreadParts};
 use super::threads::{OwnThread, Watch};
 use crate::engine::batch::Drained;
 use crate::logging as log;
@@ -16,7 +16,7 @@ use crate::logging as log;
 /// partitioners are likely to be one partitioner.
 const WORKERS_MAX: usize = 16;
 
-/// The threads, and what they share with the service thread.
+/// The threads, and what they share with the stash thread.
 #[derive(Default)]
 pub(super) struct Workers {
     state: Mutex<State>,
@@ -44,7 +44,7 @@ impl Workers {
     pub(super) fn hand_over(
         self: &Arc<Self>,
         job: Job,
-        parts: &Arc<ServiceParts>,
+        parts: &Arc<StashThreadParts>,
         watch: &mut Watch,
     ) -> Result<(), Job> {
         self.lock().queue.push_back(job);
@@ -61,7 +61,7 @@ impl Workers {
     /// Starts a thread if jobs wait and all that there are are stuck. Returns whether there is one.
     pub(super) fn reinforce(
         self: &Arc<Self>,
-        parts: &Arc<ServiceParts>,
+        parts: &Arc<StashThreadParts>,
         watch: &mut Watch,
     ) -> bool {
         let mut state = self.lock();
@@ -94,7 +94,7 @@ impl Workers {
 
     /// A thread's work: moves the stashes that it is handed. Ends when the producer does, or when
     /// another thread is idle already: one is enough.
-    fn run(&self, parts: &ServiceParts) {
+    fn run(&self, parts: &StashThreadParts) {
         let own = std::thread::current().id();
         let mut state = self.lock();
         loop {

@@ -75,6 +75,6 @@ impl ShardHost for LoopHost {
     }
 
     fn drain_stash(&mut self, topic: Arc<TopicLanes>) {
-        self.parts.service.drain(topic);
+        self.parts.stashes.drain(topic);
     }
 }

@@ -16,8 +16,8 @@ use crate::engine::shard::{PortTable, ShardConfig};
 use crate::engine::sync::Generation;
 use crate::error::BuildError;
 use crate::io::{
-    Clock, EventLoops, MetadataHandle, MetadataParts, ServiceHandle, ServiceMailbox, ServiceParts,
-    SocketOptions, Watch, watch_forks,
+    Clock, EventLoops, MetadataHandle, MetadataParts, SocketOptions, StashMailbox, StashThread,
+    StashThreadParts, Watch, watch_forks,
 };
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
@@ -184,8 +184,8 @@ impl ProducerBuilder {
             .map_err(|error| system("buffer memory", Problem::new(ProblemKind::System, error)))?;
         let accumulator = RecordAccumulator::new(accumulator_config(&config), pool);
         let ports = PortTable::new(config.brokers_max);
-        let mailbox = Arc::new(ServiceMailbox::default());
-        let service = ServiceHandle::start(ServiceParts {
+        let mailbox = Arc::new(StashMailbox::default());
+        let stash_thread = StashThread::start(StashThreadParts {
             accumulator: accumulator.clone(),
             ports: ports.clone(),
             mailbox: mailbox.clone(),
@@ -210,13 +210,13 @@ impl ProducerBuilder {
             shards_max: config.brokers_max,
             brokers_max: config.brokers_max,
             topic_idle_max: nanos(config.metadata_max_idle),
-            service: mailbox,
+            stashes: mailbox,
             random: crate::engine::policy::random_seed(),
         });
         let metadata = match started {
             Ok(metadata) => metadata,
             Err(error) => {
-                service.stop(Some(&mut Watch::begin(Duration::ZERO)));
+                stash_thread.stop(Some(&mut Watch::begin(Duration::ZERO)));
                 return Err(system("a thread or a descriptor", error.into()));
             }
         };
@@ -231,7 +231,7 @@ impl ProducerBuilder {
             born: Generation::current(),
             stay_ms: stay_ms(&config),
         });
-        Ok(Producer::start(Running { shared, metadata, service }, config.close_on_drop))
+        Ok(Producer::start(Running { shared, metadata, stash_thread }, config.close_on_drop))
     }
 }
 

@@ -90,7 +90,7 @@ impl Close {
             // Nobody can wait for anything: what is open fails, and the loops end by themselves.
             log::error!("no thread to close the producer with: {error}");
             drop(fail_rest(&threadless));
-            threadless.service.stop(None);
+            threadless.stash_thread.stop(None);
             threadless.metadata.stop(None);
             outcome.set(Err(CloseError::TimedOut { timeout }));
         }
@@ -170,7 +170,7 @@ fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(
             run_watched("tidegate-wake", &mut watch, move || drop(wakes));
         }
     }
-    running.service.stop(Some(&mut watch));
+    running.stash_thread.stop(Some(&mut watch));
     running.metadata.stop(Some(&mut watch));
     let threads = watch.left_behind().to_vec();
     match (threads.is_empty(), drained) {
@@ -186,7 +186,8 @@ fn await_failed(running: &Running, progress: &mut Progress, watch: &mut Watch) {
     loop {
         let look = ThreadDeadline::after(Some(LOOK_AGAIN));
         let done = wait_until(|context| progress.poll(context), |parker| look.park(parker));
-        if done.is_some() || running.service.is_stuck(watch) | running.metadata.is_stuck(watch) {
+        if done.is_some() || running.stash_thread.is_stuck(watch) | running.metadata.is_stuck(watch)
+        {
             return;
         }
         if limit.left() == Some(Duration::ZERO) {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::producer::Shared;
-use crate::engine::batch::{Lane, TopicLanes, is_placing};
+use crate::engine::batch::{LaneTail, TopicLanes, is_placing};
 use crate::engine::sync::wait_until;
 use crate::error::FlushError;
 use crate::io::{ThreadDeadline, is_own_thread};
@@ -26,7 +26,7 @@ pub(super) struct Progress {
     /// Stashes that were not empty: done when `ended` has reached this number of runs.
     stashes: Vec<(Arc<TopicLanes>, u64)>,
     /// Lanes, and the batch number below which everything must have resolved.
-    lanes: Vec<(Arc<Lane>, u64)>,
+    lanes: Vec<(Arc<LaneTail>, u64)>,
 }
 
 impl Progress {
@@ -49,7 +49,7 @@ impl Progress {
         progress
     }
 
-    fn seal(&mut self, lanes: Vec<Arc<Lane>>, close: bool) {
+    fn seal(&mut self, lanes: Vec<Arc<LaneTail>>, close: bool) {
         for lane in lanes {
             let (target, post) = lane.seal(close);
             if post {

@@ -14,7 +14,7 @@ use crate::engine::policy::{BackoffStrategy, Chooser, DefaultPartitioner, Partit
 use crate::engine::shard::PortTable;
 use crate::engine::sync::Generation;
 use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
-use crate::io::{Clock, MetadataHandle, MetadataMailbox, ServiceHandle, is_own_thread};
+use crate::io::{Clock, MetadataHandle, MetadataMailbox, StashThread, is_own_thread};
 use crate::logging as log;
 use crate::user_code;
 
@@ -41,7 +41,7 @@ pub(super) struct Shared {
 pub(super) struct Running {
     pub shared: Arc<Shared>,
     pub metadata: MetadataHandle,
-    pub service: ServiceHandle,
+    pub stash_thread: StashThread,
 }
 
 struct Inner {

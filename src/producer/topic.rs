@@ -8,7 +8,7 @@ use super::delivery::Delivery;
 use super::payload::Payload;
 use super::producer::Shared;
 use super::record::Record;
-use crate::engine::batch::{CellHandle, Lane, Refusal, TopicLanes, TopicState, take_room};
+use crate::engine::batch::{CellHandle, LaneTail, Refusal, TopicLanes, TopicState, take_room};
 use crate::engine::buffer::Segment;
 use crate::engine::policy::{Moment, PartitionView};
 use crate::engine::protocol::PartitionId;
@@ -194,7 +194,7 @@ impl Topic {
         &self,
         spread: bool,
         moment: Option<Moment>,
-    ) -> Option<(PartitionId, &Arc<Lane>)> {
+    ) -> Option<(PartitionId, &Arc<LaneTail>)> {
         if !spread {
             return None;
         }
@@ -265,7 +265,7 @@ impl Topic {
     #[inline(never)]
     fn send_with_room(
         &self,
-        lane: &Arc<Lane>,
+        lane: &Arc<LaneTail>,
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
@@ -277,7 +277,7 @@ impl Topic {
     #[inline(never)]
     fn send_slowly(
         &self,
-        lane: &Arc<Lane>,
+        lane: &Arc<LaneTail>,
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
@@ -297,7 +297,7 @@ impl Topic {
     fn send_from(
         &self,
         mut admission: Admission<'_>,
-        lane: &Arc<Lane>,
+        lane: &Arc<LaneTail>,
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
@@ -310,7 +310,7 @@ impl Topic {
     fn append_with(
         &self,
         admission: &mut Admission<'_>,
-        lane: &Arc<Lane>,
+        lane: &Arc<LaneTail>,
         timestamp: i64,
         parts: &RecordParts<'_>,
         spare: &mut Vec<Segment>,

@@ -131,7 +131,7 @@ fn c43_a_partitioner_that_panics_fails_its_record_only() {
     let factory = EveryTopic::new(Panics(AtomicUsize::new(0)));
     let producer = builder(&cluster).partitioner(factory).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    // In the stash it is the service thread that meets the panic.
+    // In the stash it is the stash thread that meets the panic.
     let (before, stashed) = (topic.send((), "a").unwrap(), topic.send((), "panic").unwrap());
     let behind = topic.send((), "b").unwrap();
     cluster.resume_broker(1);
@@ -173,7 +173,7 @@ impl Partitioner for Meddles {
     }
 }
 
-/// Whoever empties the stash, the service thread or the next sender, holds its lock meanwhile.
+/// Whoever empties the stash, the stash thread or the next sender, holds its lock meanwhile.
 #[test]
 fn a_partitioner_that_sends_flushes_and_closes_deadlocks_nothing() {
     watched(partitioner_that_meddles);

@@ -181,17 +181,17 @@ impl World {
                 let broker = wire.expect("it was open").broker;
                 self.note(Event::Closed { broker });
             }
-            Action::SendLane { shard, half } => {
+            Action::SendLane { shard, head } => {
                 self.note(Event::LaneSent { from: index, to: usize::from(shard.0) });
                 if let Some(value) = self.sent_while_a_lane_moves.take() {
                     // The sender had read the old owner before the lane left.
                     let old = self.ports.port(ShardId(index as u16)).expect("it exists");
-                    let partition = half.lane.partition.0;
+                    let partition = head.tail.partition.0;
                     self.sent_meanwhile =
                         Some(self.append(partition, &value, |lane| old.post(lane)));
                 }
                 let port = self.ports.port(shard).expect("views name shards that exist");
-                port.send(Control::Lane(half));
+                port.send(Control::Lane(head));
             }
             Action::RefreshMetadata => self.machine.handle_refresh_wanted(),
             Action::WantTopic(topic) => {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::internals::batch::{
-    AccumulatorConfig, CellHandle, Lane, RecordAccumulator, Refusal, ShardId, TopicLanes, take_room,
+    AccumulatorConfig, CellHandle, LaneTail, RecordAccumulator, Refusal, ShardId, TopicLanes,
+    take_room,
 };
 use tidegate::internals::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use tidegate::internals::cluster::{
@@ -214,7 +215,7 @@ impl World {
         self.clock.0.get()
     }
 
-    pub fn lane(&self, partition: i32) -> &Arc<Lane> {
+    pub fn lane(&self, partition: i32) -> &Arc<LaneTail> {
         self.topic.lane(PartitionId(partition)).expect("the topic is known")
     }
 
@@ -223,7 +224,7 @@ impl World {
         self.append(partition, value, |lane| self.ports.post(lane))
     }
 
-    fn append(&self, partition: i32, value: &str, post: impl Fn(&Lane)) -> CellHandle {
+    fn append(&self, partition: i32, value: &str, post: impl Fn(&LaneTail)) -> CellHandle {
         let lane = self.lane(partition);
         let parts = RecordParts { key: None, value: Some(value.as_bytes()), headers: &[] };
         let context = self.accumulator.append_context(&self.clock);

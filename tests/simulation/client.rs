@@ -117,13 +117,13 @@ impl Client {
         }
     }
 
-    /// What the service thread does.
+    /// What the stash thread does.
     pub fn drain_stashes(&mut self) {
         for topic in std::mem::take(&mut self.host.draining) {
             let context = self.accumulator.append_context(&self.clock);
             let ports = &self.ports;
             let budget = (usize::MAX, &mut self.spare);
-            let post = &mut |lane: &tidegate::internals::batch::Lane| ports.post(lane);
+            let post = &mut |lane: &tidegate::internals::batch::LaneTail| ports.post(lane);
             let mut wakes = tidegate::internals::sync::WakeList::default();
             drain_stash(&self.accumulator, &topic, &context, budget, post, &mut wakes);
             wakes.wake_all();

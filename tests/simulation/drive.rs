@@ -139,14 +139,14 @@ impl World {
                 let wire = self.wire_of(index, token).expect("it was open");
                 self.close(wire);
             }
-            Action::SendLane { shard, half } => {
+            Action::SendLane { shard, head } => {
                 if self.trace {
-                    let lane = &half.lane;
+                    let lane = &head.tail;
                     let (topic, partition) = (&lane.topic, lane.partition);
                     self.note(format_args!("{topic}-{partition} moves to {shard:?}"));
                 }
                 let port = self.client.ports.port(shard);
-                port.expect("views name shards that exist").send(Control::Lane(half));
+                port.expect("views name shards that exist").send(Control::Lane(head));
             }
             Action::RefreshMetadata => self.client.machine.handle_refresh_wanted(),
             Action::WantTopic(topic) => {

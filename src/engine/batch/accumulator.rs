@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::lane::{AppendContext, MonotonicClock};
+use super::tail::{AppendContext, MonotonicClock};
 use super::{
-    Cells, Destination, EpochsUsed, Failures, FlushWaiters, Lane, LaneHalf, LaneId, ShardId,
+    Cells, Destination, EpochsUsed, Failures, FlushWaiters, LaneHead, LaneId, LaneTail, ShardId,
     TopicLanes,
 };
 use crate::engine::buffer::{AccountId, BufferPool};
@@ -41,12 +41,12 @@ pub struct RecordAccumulator {
     /// What failed, and what of that nobody looked at.
     pub failures: Arc<Failures>,
     topics: Mutex<BTreeMap<Arc<str>, Arc<TopicLanes>>>,
-    lanes: Mutex<Vec<Arc<Lane>>>,
+    lanes: Mutex<Vec<Arc<LaneTail>>>,
     brokers: Mutex<Vec<(BrokerId, AccountId)>>,
     /// How many ids lanes were given so far.
     lane_ids: AtomicU32,
-    /// Lanes that were given up: their ids are used again once their halves are gone.
-    given_up: Mutex<Vec<Arc<Lane>>>,
+    /// Lanes that were given up: their ids are used again once their heads are gone.
+    given_up: Mutex<Vec<Arc<LaneTail>>>,
     /// The epochs that lanes which were given up have used.
     epochs_used: AtomicU64,
     closed: AtomicBool,
@@ -127,7 +127,7 @@ impl RecordAccumulator {
     /// Forgets the topics that nobody has a handle to and of which nothing is unresolved, if
     /// `may_go`: what comes and goes must not add up. Returns their lanes, whose shards must hear
     /// of it.
-    pub fn forget_topics(&self, may_go: impl Fn(&str) -> bool) -> Vec<Arc<Lane>> {
+    pub fn forget_topics(&self, may_go: impl Fn(&str) -> bool) -> Vec<Arc<LaneTail>> {
         let (mut gone, mut forgotten) = (Vec::new(), Vec::new());
         // A new handle is made under this lock: a topic that is alone here stays so.
         lock(&self.topics).retain(|name, topic| {
@@ -164,7 +164,7 @@ impl RecordAccumulator {
     /// The id of a lane that is gone, or one that was never used.
     fn lane_id(&self) -> LaneId {
         let mut given_up = lock(&self.given_up);
-        // The half holds its lane: without another holder there is no half, at no shard.
+        // The head holds its tail: a tail without another holder has no head, at no shard.
         let free = given_up.iter().position(|lane| Arc::strong_count(lane) == 1);
         match free.map(|at| given_up.swap_remove(at)) {
             Some(lane) => lane.id,
@@ -173,7 +173,7 @@ impl RecordAccumulator {
     }
 
     /// Every lane.
-    pub fn lanes(&self) -> Vec<Arc<Lane>> {
+    pub fn lanes(&self) -> Vec<Arc<LaneTail>> {
         lock(&self.lanes).clone()
     }
 
@@ -183,33 +183,33 @@ impl RecordAccumulator {
     }
 
     /// Lanes for the partitions that a topic has not got yet, owned by `owner`, as far as
-    /// `lanes_max` allows. The caller sends the halves there and then publishes the lanes with
+    /// `lanes_max` allows. The caller sends the heads there and then publishes the lanes with
     /// [`TopicLanes::grow`].
-    #[allow(clippy::vec_box, reason = "a half moves between shards in its box")]
+    #[allow(clippy::vec_box, reason = "a head moves between shards in its box")]
     pub fn new_lanes(
         &self,
         topic: &TopicLanes,
         partitions: usize,
         owner: impl Fn(PartitionId) -> ShardId,
-    ) -> Vec<Box<LaneHalf>> {
+    ) -> Vec<Box<LaneHead>> {
         let missing = (topic.lane_count()..partitions).take(self.lanes_left());
-        let halves = missing.map(|index| {
+        let heads = missing.map(|index| {
             let partition = PartitionId::from_index(index);
             let id = self.lane_id();
             let account = self.config.leaderless_account;
-            let lane = Lane::new(id, topic.name.clone(), partition, owner(partition), account);
+            let lane = LaneTail::new(id, topic.name.clone(), partition, owner(partition), account);
             lock(&self.lanes).push(lane.clone());
             // While a stash waits to be drained into its lanes they take its records; close() marks
             // them afterwards.
             if self.is_closed() && topic.lock_stash().is_empty() {
                 lane.seal(true);
             }
-            let mut half = LaneHalf::new(lane);
+            let mut head = LaneHead::new(lane);
             // Its partition's log may know lanes that were given up.
-            half.begin_above(EpochsUsed::from_raw(self.epochs_used.load(Ordering::Acquire)));
-            half
+            head.begin_above(EpochsUsed::from_raw(self.epochs_used.load(Ordering::Acquire)));
+            head
         });
-        halves.collect()
+        heads.collect()
     }
 
     /// A broker got an account.

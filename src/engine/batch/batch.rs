@@ -1,7 +1,7 @@
 //! One record batch: its memory, its header, its completion cell.
 
 use super::pieces::Pieces;
-use super::{Cell, CellHandle};
+use super::{BatchCell, CellHandle};
 use crate::engine::buffer::{AccountId, Segment};
 use crate::engine::protocol::compression::Codec;
 use crate::engine::protocol::records::{
@@ -49,7 +49,7 @@ impl Link {
 /// leader, or the same broker after a restart, may know more or less of the producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskedLeader {
-    /// The lane's leader, by [`LaneHalf`](super::LaneHalf)'s count of them.
+    /// The lane's leader, by [`LaneHead`](super::LaneHead)'s count of them.
     pub leader_ordinal: u32,
     /// The connection, counted for each broker by its shard.
     pub connection: u32,
@@ -88,7 +88,7 @@ pub struct BatchState {
 pub struct Batch {
     pub(super) links: Vec<Link>,
     /// `None` once resolved: a batch that expired in flight keeps its segments, but no cell.
-    pub(super) cell: Option<Cell>,
+    pub(super) cell: Option<BatchCell>,
     /// The position of this batch in its lane, from 0; flush waits by it.
     pub number: u64,
     /// When its deliveries fail if nothing acknowledged them (monotonic clock, nanoseconds).
@@ -112,7 +112,7 @@ pub struct Batch {
 /// What a batch is opened with.
 pub struct Opening {
     /// The cell that its deliveries resolve through.
-    pub cell: Cell,
+    pub cell: BatchCell,
     /// Its position in the lane.
     pub number: u64,
     /// When its deliveries fail, in nanoseconds of the monotonic clock.
@@ -388,7 +388,7 @@ impl Batch {
 
     /// Where its records go.
     #[cfg(feature = "internals")]
-    pub fn cell(&self) -> Option<&Cell> {
+    pub fn cell(&self) -> Option<&BatchCell> {
         self.cell.as_ref()
     }
 

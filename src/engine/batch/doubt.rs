@@ -21,7 +21,7 @@
 //! Records of other producers take offsets too, so this check can pass although a batch is missing;
 //! but only if the leader forgot the producer between two attempts over one connection.
 
-use super::half::LaneHalf;
+use super::head::LaneHead;
 use super::{AskedLeader, Batch, BatchState, batch_error, sequence_after};
 use crate::engine::protocol::ErrorCode;
 use crate::engine::sync::WakeList;
@@ -71,7 +71,7 @@ impl Proved {
     }
 }
 
-impl LaneHalf {
+impl LaneHead {
     /// Whom the batch's last attempt asked, if that is the present leader.
     pub(super) fn asked_leader(&self, batch: &Batch) -> Option<AskedLeader> {
         let leader_ordinal = self.leader_ordinal;
@@ -215,6 +215,6 @@ impl LaneHalf {
     fn out_of_order(&self, batch: &Batch, certainty: Certainty) -> DeliveryError {
         let code = ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER;
         let cause = DeliveryErrorCause::Broker { code, message: None };
-        batch_error(&self.lane, batch, cause, certainty)
+        batch_error(&self.tail, batch, cause, certainty)
     }
 }

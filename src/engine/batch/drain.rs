@@ -11,9 +11,9 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::lane::{AppendContext, Lane};
 use super::open::{NeedRoom, Refusal, take_room};
 use super::stash::{DrainingRun, Run, StashedRecord};
+use super::tail::{AppendContext, LaneTail};
 use super::{CellHandle, Destination, RecordAccumulator, TopicLanes};
 use crate::engine::buffer::{AccountId, Segment};
 use crate::engine::protocol::PartitionId;
@@ -112,7 +112,7 @@ pub fn drain_stash(
     topic: &TopicLanes,
     context: &AppendContext<'_>,
     (budget, spare): (usize, &mut Vec<Segment>),
-    post: &mut dyn FnMut(&Lane),
+    post: &mut dyn FnMut(&LaneTail),
     wakes: &mut WakeList,
 ) -> Drained {
     // Dropped after the stash is unlocked.
@@ -180,7 +180,7 @@ pub fn drain_stash(
 
 /// A flush began while records were stashed: seals their batches, which would linger otherwise. The
 /// flush seals them itself only if its future is polled, and nobody need poll it.
-fn seal_all(topic: &TopicLanes, post: &mut dyn FnMut(&Lane)) {
+fn seal_all(topic: &TopicLanes, post: &mut dyn FnMut(&LaneTail)) {
     for lane in topic.lanes() {
         if lane.seal(false).1 {
             post(lane);
@@ -235,7 +235,7 @@ struct Mover<'a> {
     accumulator: &'a RecordAccumulator,
     topic: &'a TopicLanes,
     context: AppendContext<'a>,
-    post: &'a mut dyn FnMut(&Lane),
+    post: &'a mut dyn FnMut(&LaneTail),
     spare: &'a mut Vec<Segment>,
     /// Segments that are not needed any more. Returning one to the pool calls the wakers of tasks
     /// that wait for room, so it happens while the stash is not locked.
@@ -352,7 +352,7 @@ impl Mover<'_> {
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<CellHandle, (AccountId, NeedRoom)> {
-        let lane: &Arc<Lane> = self.topic.lane(partition).expect("partition_of() found it");
+        let lane: &Arc<LaneTail> = self.topic.lane(partition).expect("partition_of() found it");
         loop {
             let appended = lane.append(&self.context, timestamp, parts, self.spare);
             if appended.post {
@@ -442,8 +442,8 @@ mod tests {
         };
         let accumulator = RecordAccumulator::new(config, pool);
         let topic = accumulator.topic("orders", || DefaultPartitioners.for_topic("orders"));
-        let halves = accumulator.new_lanes(&topic, 1, |_| ShardId(0));
-        topic.grow(halves.iter().map(|half| half.lane.clone()));
+        let heads = accumulator.new_lanes(&topic, 1, |_| ShardId(0));
+        topic.grow(heads.iter().map(|head| head.tail.clone()));
         topic.set_partitions(1);
         let parts = RecordParts { value: Some(b"v"), ..RecordParts::default() };
         let mut spare = Vec::new();
@@ -461,7 +461,7 @@ mod tests {
         let context = accumulator.append_context(&Noon);
         let budget = (usize::MAX, &mut spare);
         let mut wakes = WakeList::default();
-        let post = &mut |_: &Lane| ();
+        let post = &mut |_: &LaneTail| ();
         let drained = drain_stash(&accumulator, &topic, &context, budget, post, &mut wakes);
         assert!(matches!(drained, Drained::NoRoom(..)), "{drained:?}");
         let mut stash = topic.lock_stash();

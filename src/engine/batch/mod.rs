@@ -6,19 +6,19 @@
 //! batches and users with resolved deliveries. Knows no socket, clock or thread: time comes in as
 //! nanoseconds.
 //!
-//! A *lane*, one partition as a producer sees it, has two halves:
+//! A *lane*, one partition as a producer sees it, is a queue with two ends:
 //!
-//! * [`Lane`]: the senders' half, which any thread may use and which never moves. Its open batch is
-//!   under [`OpenLock`], its sealed batches in a FIFO of their own.
-//! * [`LaneHalf`]: the loop's half, which its one owning shard has to itself: what is in flight,
-//!   what waits for a retry, identity and sequences. It moves between shards as a message. It holds
-//!   its [`Lane`] and takes sealed batches from there, never the other way round.
+//! * [`LaneTail`], where senders append. Any thread may use it, and it never moves. Its open batch
+//!   is under [`OpenLock`], its sealed batches in a FIFO of their own.
+//! * [`LaneHead`], from which the loop sends: what is in flight, what waits for a retry, identity
+//!   and sequences. One shard owns it and has it to itself; it moves between shards as a message.
+//!   It holds its [`LaneTail`] and takes sealed batches from there, never the other way round.
 //!
 //! Where the docs say that a lane is posted, queued or sent they mean its id; where a lane moves or
-//! is handed over they mean its half.
+//! is handed over they mean its head.
 //!
 //! * [`Batch`]: a chain of [`Link`]s (pool segments and how far each is filled) with one completion
-//!   cell. It owns its segments, and whatever has the batch (lane, half, or in-flight request) owns
+//!   cell. It owns its segments, and whatever has the batch (lane, head, or in-flight request) owns
 //!   it: so they return to the pool when it is dropped, never while the kernel may still read them.
 //! * [`TopicLanes`]: a topic's append-only table of lanes, and the [`Stash`] for records that come
 //!   before the topic is known.
@@ -32,14 +32,14 @@ mod doubt;
 mod drain;
 mod failures;
 mod flush;
-mod half;
-mod lane;
+mod head;
 mod open;
 mod pieces;
 mod resolve_window;
 mod sequencer;
 mod start_over;
 mod stash;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -53,16 +53,16 @@ pub use failures::{FailedRecords, Failures};
 #[cfg(feature = "internals")]
 pub use failures::{UnreadFailure, UnreadFailures};
 pub use flush::FlushWaiters;
-pub use half::{DrainRules, Drainable, LaneHalf, Leader};
-#[cfg(feature = "internals")]
-pub use lane::{AppendContext, Appended};
-pub use lane::{Lane, LaneId, MonotonicClock, ShardId, batch_error};
+pub use head::{DrainRules, Drainable, LaneHead, Leader};
 pub use open::{NeedRoom, Refusal, take_room, take_room_through};
 pub use pieces::NotUnpacked;
 use resolve_window::ResolveWindow;
 pub use sequencer::EpochsUsed;
 use sequencer::{Sequencer, sequence_after};
 pub use stash::{Stash, stashed_len};
+#[cfg(feature = "internals")]
+pub use tail::{AppendContext, Appended};
+pub use tail::{LaneId, LaneTail, MonotonicClock, ShardId, batch_error};
 pub use topic::{TopicLanes, TopicState};
 
 use crate::engine::protocol::PartitionId;
@@ -78,14 +78,12 @@ pub struct Destination {
     pub partition: Option<PartitionId>,
 }
 
-// `sync/` knows cells of any content; these are what all other layers mean. Beware of one name:
-// `Cell` here is the owner's end of a cell (`CellOwner` there), not its memory, which is private to
-// `sync/` and called `Cell` there.
+// `sync/` knows cells of any content; these are what all other layers mean.
 
 /// The cells of one producer.
 pub type Cells = CellStore<Destination, DeliveryError>;
 /// The resolving side of a cell: a batch holds it, and resolves it once.
-pub type Cell = CellOwner<Destination, DeliveryError>;
+pub type BatchCell = CellOwner<Destination, DeliveryError>;
 /// The waiting side of a cell: the inside of a `Delivery`.
 pub type CellHandle = Handle<Destination, DeliveryError>;
 

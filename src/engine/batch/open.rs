@@ -1,7 +1,7 @@
 //! The open batch of a lane: what senders do under the lane's `open` lock.
 
 use super::batch::Opening;
-use super::lane::{AppendContext, Lane};
+use super::tail::{AppendContext, LaneTail};
 use super::{Batch, CellHandle, Destination};
 use crate::engine::buffer::{AccountId, BufferPool, Class, Segment, WaitTicket};
 use crate::engine::protocol::records::{RecordParts, RecordSize, single_record_batch_size};
@@ -14,7 +14,7 @@ pub struct OpenState {
     pub next_number: u64,
     /// Set by `close`: nothing is appended any more.
     pub closed: bool,
-    /// Set when the lane's half is gone: not even what was accepted before is appended.
+    /// Set when the lane's head is gone: not even what was accepted before is appended.
     pub ended: bool,
     /// Length of the last sealed batch: a lane that filled it starts with a larger segment.
     last_len: usize,
@@ -54,7 +54,7 @@ impl OpenState {
     #[inline]
     pub fn append(
         &mut self,
-        lane: &Lane,
+        lane: &LaneTail,
         context: &AppendContext<'_>,
         timestamp: i64,
         parts: &RecordParts<'_>,
@@ -80,7 +80,7 @@ impl OpenState {
     #[inline(never)]
     fn append_to_new(
         &mut self,
-        lane: &Lane,
+        lane: &LaneTail,
         context: &AppendContext<'_>,
         timestamp: i64,
         parts: &RecordParts<'_>,
@@ -133,7 +133,7 @@ impl OpenState {
     }
 
     /// Moves the open batch, if it holds a record, to the lane's FIFO. Returns whether it did.
-    pub fn seal_into(&mut self, lane: &Lane) -> bool {
+    pub fn seal_into(&mut self, lane: &LaneTail) -> bool {
         match self.batch.take() {
             Some(batch) => {
                 self.last_len = batch.len();

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Batch, BatchState, Cell, Link, sequence_after};
+use super::{Batch, BatchCell, BatchState, Link, sequence_after};
 use crate::engine::buffer::{AccountId, BufferPool, LentScratch, ScratchSlot, Segment};
 use crate::engine::protocol::compression::{Codec, decompress};
 use crate::engine::protocol::records::{BATCH_HEADER_LEN, RECORD_HEAD_LEN_MAX, RecordHead};
@@ -24,7 +24,7 @@ const NULL_LENGTH: u8 = 1;
 
 /// A later part of a split batch.
 struct Piece {
-    cell: Cell,
+    cell: BatchCell,
     records: u32,
     /// Where its first record is, counted from the batch's first byte.
     at: usize,
@@ -198,7 +198,7 @@ impl Batch {
     }
 
     /// What is sent from now on: `records` records up to `len`.
-    fn set_piece(&mut self, cell: Cell, records: u32, len: usize, latest: i64) {
+    fn set_piece(&mut self, cell: BatchCell, records: u32, len: usize, latest: i64) {
         self.cell = Some(cell);
         self.records = records;
         self.len = len;

@@ -1,12 +1,12 @@
 //! A lane comes to another cluster.
 
 use super::doubt::Proved;
-use super::half::LaneHalf;
+use super::head::LaneHead;
 use crate::engine::protocol::{ProducerIdentity, TopicId};
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
 
-impl LaneHalf {
+impl LaneHead {
     /// Takes the cluster, by the producer's count of them. Nothing that another one knew of the
     /// lane counts here; `ids` producer ids were given there, and the same id here is somebody
     /// else's.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::drain::Draining;
-use super::{Cell, CellHandle, Cells, Destination};
+use super::{BatchCell, CellHandle, Cells, Destination};
 use crate::engine::buffer::Segment;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{Header, RecordParts};
@@ -39,7 +39,7 @@ const NO_PARTITION: i64 = i64::MAX;
 pub(super) struct Run {
     segments: Vec<Segment>,
     len: usize,
-    cell: Cell,
+    cell: BatchCell,
     opened_at: u64,
     /// When the last record came, nanoseconds, monotonic: the run expires by it.
     last_at: u64,
@@ -319,7 +319,7 @@ impl DrainingRun {
     }
 
     /// The run's cell, through which its deliveries are forwarded, and its memory.
-    pub(super) fn into_parts(self) -> (Cell, Vec<Segment>) {
+    pub(super) fn into_parts(self) -> (BatchCell, Vec<Segment>) {
         (self.run.cell, self.run.segments)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::{Lane, Stash};
+use super::{LaneTail, Stash};
 use crate::engine::buffer::BufferPool;
 use crate::engine::policy::{Chooser, PartitionView};
 use crate::engine::protocol::PartitionId;
@@ -25,7 +25,7 @@ const FIRST_CHUNK: usize = 16;
 const CHUNKS: usize = 20;
 
 /// Lanes by their offset, each set once.
-type Chunk = Box<[OnceLock<Arc<Lane>>]>;
+type Chunk = Box<[OnceLock<Arc<LaneTail>>]>;
 
 /// A topic as a producer's senders see it.
 pub struct TopicLanes {
@@ -81,24 +81,24 @@ impl TopicLanes {
 
     /// The lane of a partition. `None` where there is no such partition, or no lane for it.
     #[inline]
-    pub fn lane(&self, partition: PartitionId) -> Option<&Arc<Lane>> {
+    pub fn lane(&self, partition: PartitionId) -> Option<&Arc<LaneTail>> {
         self.lane_at(partition.index())
     }
 
     #[inline]
-    fn lane_at(&self, index: usize) -> Option<&Arc<Lane>> {
+    fn lane_at(&self, index: usize) -> Option<&Arc<LaneTail>> {
         let (chunk, offset) = chunk_of(index);
         self.chunks.get(chunk)?.get()?.get(offset)?.get()
     }
 
     /// Every lane.
-    pub fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+    pub fn lanes(&self) -> impl Iterator<Item = &Arc<LaneTail>> {
         (0..self.lane_count()).filter_map(|index| self.lane_at(index))
     }
 
     /// Appends lanes, in the order of their partitions, for records to be put into. By the metadata
     /// thread only, as [`TopicLanes::set_known`].
-    pub fn grow(&self, lanes: impl IntoIterator<Item = Arc<Lane>>) {
+    pub fn grow(&self, lanes: impl IntoIterator<Item = Arc<LaneTail>>) {
         let mut count = self.lane_count.load(Ordering::Relaxed);
         for lane in lanes {
             assert_eq!(lane.partition.index(), count, "lanes are appended in order");

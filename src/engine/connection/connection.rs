@@ -269,11 +269,11 @@ impl Connection {
         request.version = version;
         request.correlation = self.next_correlation();
         let (api, correlation) = (kind.api_key(), request.correlation);
-        let out = &mut request.glue;
+        let out = &mut request.framing;
         encode_request(out, api, version, correlation, &self.config.client_id, |out| {
             body(version, out);
         });
-        request.wire_len = request.glue.len();
+        request.wire_len = request.framing.len();
         self.send(now, request);
     }
 

@@ -20,7 +20,7 @@
 //! the handshake, and a broker of another cluster is not spoken to.
 //!
 //! A broker answers the requests of a connection in their order, so what is in flight is a FIFO. A
-//! [`Request`] owns everything the kernel may still read: its glue bytes and its batches.
+//! [`Request`] owns everything the kernel may still read: its framing bytes and its batches.
 
 #[allow(clippy::module_inception)]
 mod connection;

@@ -57,8 +57,8 @@ pub struct Request {
     /// Names it in its response.
     pub correlation: i32,
     /// The bytes between the batches, frame size and header included.
-    pub glue: Vec<u8>,
-    /// Where in `glue` each batch's bytes come.
+    pub framing: Vec<u8>,
+    /// Where in `framing` each batch's bytes come.
     pub splices: Vec<usize>,
     /// The batches, in the order of their bytes.
     pub batches: Vec<InFlightBatch>,
@@ -80,7 +80,7 @@ impl Request {
             kind: RequestKind::ApiVersions,
             version: 0,
             correlation: 0,
-            glue: Vec::new(),
+            framing: Vec::new(),
             splices: Vec::new(),
             batches: Vec::new(),
             wire_len: 0,
@@ -93,7 +93,7 @@ impl Request {
 
     /// Empties it for its next use.
     pub fn clear(&mut self) {
-        self.glue.clear();
+        self.framing.clear();
         self.splices.clear();
         self.batches.clear();
         self.wire_len = 0;
@@ -136,7 +136,7 @@ impl Request {
         };
         let mut from = 0;
         for (&splice, entry) in self.splices.iter().zip(&self.batches) {
-            if !push(&self.glue[from..splice]) {
+            if !push(&self.framing[from..splice]) {
                 return (used, false);
             }
             from = splice;
@@ -146,7 +146,7 @@ impl Request {
                 }
             }
         }
-        let ended = push(&self.glue[from..]);
+        let ended = push(&self.framing[from..]);
         (used, ended)
     }
 }

@@ -1,9 +1,9 @@
 //! Produce v3–13: the request's bytes around the record batches, and the response.
 //!
 //! A request is written to the socket from many places of memory: the batches from where they were
-//! encoded, and between them the *glue* that [`ProduceEncoder`] makes. A response is decoded into a
-//! [`ProduceResponse`] that is used again and again, so that an answer without errors takes no
-//! memory from the heap.
+//! encoded, and between them the *framing* that [`ProduceEncoder`] makes. A response is decoded
+//! into a [`ProduceResponse`] that is used again and again, so that an answer without errors takes
+//! no memory from the heap.
 
 use super::api::ApiKey;
 use super::header::{begin_frame, encode_request_header, end_frame};
@@ -41,13 +41,13 @@ pub const PRODUCE_HEAD_MAX: usize = 4 + 2 + 2 + 4 + 2 + 1 + 2 + 2 + 4 + 4 + 1;
 /// the tags of partition and topic.
 pub const PRODUCE_AROUND_BATCH_MAX: usize = 16 + 4 + 4 + 5 + 1 + 1;
 
-/// Writes the glue of one Produce request.
+/// Writes the framing of one Produce request.
 ///
 /// After [`begin`](Self::begin), for each topic: [`topic`](Self::topic), then for each of its
 /// partitions [`partition`](Self::partition) and [`end_partition`](Self::end_partition), then
 /// [`end_topic`](Self::end_topic); at last [`finish`](Self::finish). On the wire the records of a
-/// partition stand at the offset of the glue that `partition` returned. Panics where the numbers of
-/// topics and partitions are not those that were announced.
+/// partition stand at the offset of the framing that `partition` returned. Panics where the numbers
+/// of topics and partitions are not those that were announced.
 #[derive(Debug)]
 pub struct ProduceEncoder<'a> {
     out: &'a mut Vec<u8>,
@@ -133,8 +133,8 @@ impl<'a> ProduceEncoder<'a> {
         self.writer().no_tags();
     }
 
-    /// Ends the request and fills in its size, glue and records. Returns the whole request's length
-    /// on the wire in bytes, the size field included.
+    /// Ends the request and fills in its size, framing and records. Returns the whole request's
+    /// length on the wire in bytes, the size field included.
     pub fn finish(mut self) -> usize {
         assert_eq!(self.topics_left, 0, "the request lacks topics");
         self.writer().no_tags();

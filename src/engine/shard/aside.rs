@@ -28,21 +28,21 @@ impl LaneEntry {
     /// Charges the lane to its leader's account, and has it move to the leader's shard if that is
     /// not `own`.
     pub(super) fn charge_to_leader(&mut self, view: &View, own: ShardId) {
-        let leader = self.half.leader;
+        let leader = self.head.leader;
         match leader.and_then(|leader| view.placements.get(&leader.broker)) {
             Some(placement) => {
                 // A lane that is set aside is charged to the stash until its leader takes a batch.
                 if !self.is_set_aside() {
-                    self.half.lane.set_leader_account(placement.account, true);
+                    self.head.tail.set_leader_account(placement.account, true);
                 }
-                self.half.moving_to = Some(placement.shard).filter(|&shard| shard != own);
+                self.head.moving_to = Some(placement.shard).filter(|&shard| shard != own);
             }
             None => {
-                let account = self.half.lane.account();
+                let account = self.head.tail.account();
                 // The account of a broker that is gone is about to be another's.
                 let stays = view.placements.values().any(|it| it.account == account);
                 let account = if stays { account } else { AccountId::LEADERLESS };
-                self.half.lane.set_leader_account(account, false);
+                self.head.tail.set_leader_account(account, false);
             }
         }
     }
@@ -53,7 +53,7 @@ impl Shard {
     pub(super) fn note_unknown(&mut self, id: LaneId) {
         let Some(entry) = self.lane_mut(id) else { return };
         entry.unknown_answers = entry.unknown_answers.saturating_add(1);
-        let topic = entry.half.lane.topic.clone();
+        let topic = entry.head.tail.topic.clone();
         self.actions.push_back(Action::WantTopic(topic));
     }
 
@@ -62,14 +62,14 @@ impl Shard {
     /// senders to the lane find no room, while those to the leader's other lanes do.
     pub(super) fn set_aside(&mut self, id: LaneId) {
         let Some(entry) = self.lane_mut(id) else { return };
-        if !entry.is_set_aside() || entry.half.leader.is_none() {
+        if !entry.is_set_aside() || entry.head.leader.is_none() {
             return;
         }
-        let half = &mut entry.half;
-        half.lane.set_leader_account(AccountId::STASH, false);
+        let head = &mut entry.head;
+        head.tail.set_leader_account(AccountId::STASH, false);
         // A sender that holds the lane seals it, and posts; the next refusal finds that batch.
-        half.lane.try_seal();
-        half.charge_to(AccountId::STASH);
+        head.tail.try_seal();
+        head.charge_to(AccountId::STASH);
     }
 
     /// The leader took a batch: the topic exists.
@@ -80,10 +80,10 @@ impl Shard {
             return;
         }
         entry.unknown_answers = 0;
-        let leader = entry.half.leader;
+        let leader = entry.head.leader;
         if let Some(placement) = leader.and_then(|leader| view.placements.get(&leader.broker)) {
-            entry.half.lane.set_leader_account(placement.account, true);
-            entry.half.charge_to(placement.account);
+            entry.head.tail.set_leader_account(placement.account, true);
+            entry.head.charge_to(placement.account);
         }
     }
 }

@@ -55,19 +55,19 @@ pub(super) struct Broker {
     /// The same, for lanes whose own partition answered with an error after a wait.
     pub suspect: VecDeque<Queued>,
     /// Lanes with a part-filled batch that may go as soon as the connection is idle enough.
-    pub part: VecDeque<Queued>,
+    pub part_filled: VecDeque<Queued>,
     /// Lanes whose open batch lingers, and until when, in that order. A lane that moved away is in
     /// it still, and passed over.
     pub lingering: VecDeque<(u64, LaneId)>,
     /// Requests of full batches sent while lanes of `suspect` waited.
     pub suspects_passed_over: u32,
-    /// Requests sent while lanes of `part` waited, with none of theirs.
-    pub part_passed_over: u32,
+    /// Requests sent while lanes of `part_filled` waited, with none of theirs.
+    pub part_filled_passed_over: u32,
     /// When part-filled batches may go again, if they were held back by the floor.
-    pub part_at: Option<u64>,
+    pub part_filled_at: Option<u64>,
     /// Lanes that it refused for lack of followers; some may have left since.
-    pub short: Vec<LaneId>,
-    /// Until then one of `short` waits for its next attempt, on behalf of all.
+    pub under_min_isr: Vec<LaneId>,
+    /// Until then one of `under_min_isr` waits for its next attempt, on behalf of all.
     pub tried_until: u64,
     /// It remembers only the last batch of a producer for finding duplicates, as Kafka 0.11 does.
     pub remembers_one_batch: bool,
@@ -99,12 +99,12 @@ impl Broker {
             waits: ReconnectWaits::default(),
             full: VecDeque::new(),
             suspect: VecDeque::new(),
-            part: VecDeque::new(),
+            part_filled: VecDeque::new(),
             lingering: VecDeque::new(),
             suspects_passed_over: 0,
-            part_passed_over: 0,
-            part_at: None,
-            short: Vec::new(),
+            part_filled_passed_over: 0,
+            part_filled_at: None,
+            under_min_isr: Vec::new(),
             tried_until: 0,
             remembers_one_batch: false,
             request_limit: RequestLimit::NONE,
@@ -153,6 +153,6 @@ impl Broker {
 
     /// Whether lanes wait for it.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.full.is_empty() || !self.suspect.is_empty() || !self.part.is_empty()
+        !self.full.is_empty() || !self.suspect.is_empty() || !self.part_filled.is_empty()
     }
 }

@@ -38,7 +38,7 @@ impl Shard {
             found: self.view.snapshot.cluster_id.clone().unwrap_or_default(),
         };
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-            entry.half.start_over_if_settled(&cause, &mut self.wakes);
+            entry.head.start_over_if_settled(&cause, &mut self.wakes);
         }
     }
 }

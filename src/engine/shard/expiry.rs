@@ -25,7 +25,7 @@ impl Shard {
         if entry.expiry_armed {
             return;
         }
-        if let Some(deadline) = entry.half.next_deadline(timeout) {
+        if let Some(deadline) = entry.head.next_deadline(timeout) {
             entry.expiry_armed = true;
             self.set_timer(deadline, TimerKind::Expiry, id);
         }
@@ -38,16 +38,16 @@ impl Shard {
         let timeout = self.config.delivery_timeout;
         let Some(entry) = self.lane_mut(id) else { return };
         entry.expiry_armed = false;
-        let lane = entry.half.lane.clone();
-        let in_flight = entry.half.in_flight() > 0;
-        let leader = entry.half.leader.map(|leader| leader.broker);
+        let lane = entry.head.tail.clone();
+        let in_flight = entry.head.in_flight() > 0;
+        let leader = entry.head.leader.map(|leader| leader.broker);
         if lane.open_since().is_some_and(|since| since.saturating_add(timeout) <= now) {
             // If a sender holds the lane it seals and posts, and the lane is examined again.
             lane.try_seal();
         }
         let cause = self.timed_out(leader);
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-            let expired = entry.half.expire(now, &cause, &mut self.wakes);
+            let expired = entry.head.expire(now, &cause, &mut self.wakes);
             if expired > 0 {
                 let batches = if expired == 1 { "batch" } else { "batches" };
                 // The same happens to every lane of a broker that is away: one warning is enough.
@@ -67,7 +67,7 @@ impl Shard {
             next_in_flight = walked.get(&id).copied();
         }
         let Some(entry) = self.lane_mut(id) else { return };
-        let next = [entry.half.next_deadline(timeout), next_in_flight].into_iter().flatten().min();
+        let next = [entry.head.next_deadline(timeout), next_in_flight].into_iter().flatten().min();
         if let Some(deadline) = next {
             entry.expiry_armed = true;
             // A sender may hold the batch that is due: it seals and posts, or the timer repeats.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::engine::batch::{Lane, RecordAccumulator, TopicLanes, TopicState};
+use crate::engine::batch::{LaneTail, RecordAccumulator, TopicLanes, TopicState};
 use crate::engine::cluster::MetadataMachine;
 
 /// Topics are looked at so many times within the time after which they count as unused.
@@ -49,7 +49,7 @@ impl IdleTopics {
         now: u64,
         accumulator: &RecordAccumulator,
         machine: &mut MetadataMachine,
-    ) -> Vec<Arc<Lane>> {
+    ) -> Vec<Arc<LaneTail>> {
         if now < self.next_look {
             return Vec::new();
         }

@@ -19,7 +19,8 @@
 //!   `request_limit`: shorter requests, where long ones are lost.
 //! * `settle`, `verdict`, `answers`, `refused`: what a response or a lost connection means for each
 //!   batch.
-//! * `short`: lanes that wait for followers; `aside`: lanes whose leader denies their topic.
+//! * `under_min_isr`: lanes that wait for followers; `aside`: lanes whose leader denies their
+//!   topic.
 //! * `timers`, `expiry`: when lanes are looked at without being posted, and their deadlines.
 //! * `publisher`, `placements`, `idle`: what the metadata thread does for shards: makes lanes and
 //!   publishes, gives brokers shards and accounts, finds topics that are not used.
@@ -43,9 +44,9 @@ mod request_limit;
 mod settle;
 #[allow(clippy::module_inception)]
 mod shard;
-mod short;
 mod timers;
 mod turn;
+mod under_min_isr;
 mod unfit;
 mod verdict;
 mod view;

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use super::broker::{Broker, Queued};
 use super::shard::Shard;
-use crate::engine::batch::{Batch, Lane, LaneId};
+use crate::engine::batch::{Batch, LaneId, LaneTail};
 use crate::engine::connection::{InFlightBatch, Request, RequestKind};
 use crate::engine::protocol::compression::Compression;
 use crate::engine::protocol::records::BATCH_HEADER_LEN;
@@ -52,7 +52,7 @@ impl Shard {
         }
         // `part_filled_may_go` sets it again if only the floor holds part-filled batches back.
         if !planted!(PastFloorIsDeadline) {
-            self.brokers[index].part_at = None;
+            self.brokers[index].part_filled_at = None;
         }
         let mut in_vain = 0;
         while in_vain < PASSES_IN_VAIN_MAX {
@@ -72,9 +72,9 @@ impl Shard {
             if in_flight >= limit.min(connection.window()) || unwritten >= UNWRITTEN_MAX {
                 return;
             }
-            let part = self.part_filled_may_go(now, index);
+            let part_filled = self.part_filled_may_go(now, index);
             let broker = &mut self.brokers[index];
-            let healthy = !broker.full.is_empty() || part && !broker.part.is_empty();
+            let healthy = !broker.full.is_empty() || part_filled && !broker.part_filled.is_empty();
             let suspects_may_go =
                 in_flight + HEALTHY_WINDOW_MIN < self.config.in_flight_max || in_flight == 0;
             let suspects_turn = broker.suspects_passed_over >= PASSED_OVER_MAX;
@@ -91,19 +91,20 @@ impl Shard {
             }
             // The queues may name lanes that have moved, or whose sealed batch has expired. A pass
             // that met only such lanes has taken them out, so the next finds those behind them.
-            in_vain = if self.send_request(now, index, queue, part) { 0 } else { in_vain + 1 };
+            in_vain =
+                if self.send_request(now, index, queue, part_filled) { 0 } else { in_vain + 1 };
         }
     }
 
-    /// Whether part-filled batches may go now. If only the floor holds them back, sets `part_at` to
-    /// the time at which they may.
+    /// Whether part-filled batches may go now. If only the floor holds them back, sets
+    /// `part_filled_at` to the time at which they may.
     fn part_filled_may_go(&mut self, now: u64, index: usize) -> bool {
         let floor = self.config.part_filled_floor;
         let broker = &mut self.brokers[index];
-        if broker.part.is_empty() {
+        if broker.part_filled.is_empty() {
             return false;
         }
-        let turn = broker.part_passed_over >= PASSED_OVER_MAX;
+        let turn = broker.part_filled_passed_over >= PASSED_OVER_MAX;
         if turn || self.pool.under_pressure(broker.account) {
             return true;
         }
@@ -113,32 +114,35 @@ impl Shard {
         }
         let may_go_at = connection.last_sent().saturating_add(floor);
         if now < may_go_at {
-            broker.part_at = Some(may_go_at);
+            broker.part_filled_at = Some(may_go_at);
             return false;
         }
         true
     }
 
     /// Makes one request of the ready lanes and sends it. Returns false if there was nothing.
-    fn send_request(&mut self, now: u64, index: usize, queue: Queue, part: bool) -> bool {
+    fn send_request(&mut self, now: u64, index: usize, queue: Queue, part_filled: bool) -> bool {
         let Some(version) = self.produce_version(now, index) else { return false };
         let Some(connection) = self.brokers[index].connection_mut() else { return false };
         let mut request = connection.new_request();
         self.requests += 1;
         let mut bytes = PRODUCE_HEAD_MAX + connection.client_id().len();
-        let part = part && queue == Queue::Full;
-        let part_first = part && self.brokers[index].part_passed_over >= PASSED_OVER_MAX;
-        if part_first {
+        let part_filled = part_filled && queue == Queue::Full;
+        let part_filled_first =
+            part_filled && self.brokers[index].part_filled_passed_over >= PASSED_OVER_MAX;
+        if part_filled_first {
             self.take_part_filled(now, index, &mut request, &mut bytes);
         }
         self.take_full(now, index, queue, &mut request, &mut bytes);
         let full_only = self.is_full(&request, bytes);
-        if part && !part_first && !full_only {
+        if part_filled && !part_filled_first && !full_only {
             self.take_part_filled(now, index, &mut request, &mut bytes);
         }
         let broker = &mut self.brokers[index];
-        let passed_over = !broker.part.is_empty() && !part_first && (!part || full_only);
-        broker.part_passed_over = if passed_over { broker.part_passed_over + 1 } else { 0 };
+        let passed_over =
+            !broker.part_filled.is_empty() && !part_filled_first && (!part_filled || full_only);
+        broker.part_filled_passed_over =
+            if passed_over { broker.part_filled_passed_over + 1 } else { 0 };
         if request.batches.is_empty() {
             if let Some(connection) = self.brokers[index].connection_mut() {
                 connection.recycle(request);
@@ -197,25 +201,25 @@ impl Shard {
         bytes: &mut usize,
     ) {
         let serial = self.requests;
-        for _ in 0..self.brokers[index].part.len() {
+        for _ in 0..self.brokers[index].part_filled.len() {
             if self.is_full(request, *bytes) {
                 return;
             }
-            let Some(queued) = self.brokers[index].part.pop_front() else { return };
+            let Some(queued) = self.brokers[index].part_filled.pop_front() else { return };
             let id = queued.lane;
             let Some(entry) = self.visiting(queued) else { continue };
-            entry.in_part = false;
+            entry.in_part_filled = false;
             // The lane's sealed batch goes first, or has just gone with this request; its
             // part-filled batch waits for a request of its own.
             if entry.in_full || entry.in_request == serial {
                 if !entry.in_full {
-                    entry.in_part = true;
-                    self.brokers[index].part.push_back(queued);
+                    entry.in_part_filled = true;
+                    self.brokers[index].part_filled.push_back(queued);
                 }
                 continue;
             }
             // If a sender holds the lane's lock it seals the batch when it unlocks, and posts.
-            if entry.half.has_sealed() || entry.half.lane.try_seal() {
+            if entry.head.has_sealed() || entry.head.tail.try_seal() {
                 if !self.fits(id, index, request, *bytes) {
                     // An open batch's length is known only once it is sealed. This one is too long
                     // for the request, and goes with the next.
@@ -237,7 +241,7 @@ impl Shard {
     /// too long for any request goes alone.
     fn fits(&self, id: LaneId, index: usize, request: &Request, bytes: usize) -> bool {
         let Some(Some(entry)) = self.lanes.get(id.0 as usize) else { return true };
-        let next = entry.half.next_len().unwrap_or(0) + bytes_around(&entry.half.lane);
+        let next = entry.head.next_len().unwrap_or(0) + bytes_around(&entry.head.tail);
         let limit = self.brokers[index].request_limit.bytes(self.config.request_bytes_max);
         request.batches.is_empty() || bytes + next <= limit
     }
@@ -255,17 +259,17 @@ impl Shard {
         let (broker, serial) = (self.brokers[index].id, self.requests);
         let cluster = self.brokers[index].cluster;
         let Some(entry) = self.lane_mut(id) else { return };
-        let leads = entry.half.leader.is_some_and(|leader| leader.broker == broker)
-            && entry.half.cluster() == cluster;
-        let drainable = entry.half.drainable(now, rules) == crate::engine::batch::Drainable::Now;
+        let leads = entry.head.leader.is_some_and(|leader| leader.broker == broker)
+            && entry.head.cluster() == cluster;
+        let drainable = entry.head.drainable(now, rules) == crate::engine::batch::Drainable::Now;
         if leads
             && drainable
-            && let Some(mut batch) = entry.half.drain(rules)
+            && let Some(mut batch) = entry.head.drain(rules)
         {
             batch.state.broker = Some(broker);
             entry.in_request = serial;
-            let topic_id = entry.half.topic_id();
-            let around = bytes_around(&entry.half.lane);
+            let topic_id = entry.head.topic_id();
+            let around = bytes_around(&entry.head.tail);
             self.finish(&mut batch);
             *bytes += batch.len() + around;
             request.batches.push(InFlightBatch { lane: id, topic_id, batch });
@@ -300,7 +304,7 @@ impl Shard {
         let lanes = &self.lanes;
         let topic_of = |id: LaneId| {
             let entry = lanes[id.0 as usize].as_ref();
-            let lane = &entry.expect("a lane with a batch in flight stays").half.lane;
+            let lane = &entry.expect("a lane with a batch in flight stays").head.tail;
             (&lane.topic, lane.partition)
         };
         // Batches of one topic must stand together.
@@ -320,7 +324,7 @@ impl Shard {
         request.version = version;
         request.correlation = connection.next_correlation();
         let mut encoder = ProduceEncoder::begin(
-            &mut request.glue,
+            &mut request.framing,
             version,
             request.correlation,
             connection.client_id(),
@@ -343,7 +347,7 @@ impl Shard {
 }
 
 /// What a request holds around a batch of the lane, in bytes at the most.
-fn bytes_around(lane: &Lane) -> usize {
+fn bytes_around(lane: &LaneTail) -> usize {
     PRODUCE_AROUND_BATCH_MAX + lane.topic.len()
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::View;
-use crate::engine::batch::{Lane, LaneHalf, LaneId, ShardId};
+use crate::engine::batch::{LaneHead, LaneId, LaneTail, ShardId};
 use crate::engine::sync::loom::{AtomicBool, AtomicU64, Ordering, SegQueue, fence};
 use crate::engine::sync::{Doorbell, LaneQueue};
 use crate::error::DeliveryErrorCause;
@@ -13,7 +13,7 @@ pub enum Control {
     /// A newer picture of the cluster.
     View(Arc<View>),
     /// A lane that this shard owns from now on.
-    Lane(Box<LaneHalf>),
+    Lane(Box<LaneHead>),
     /// These lanes were given up: the shard drops those that it owns.
     GivenUp(Arc<[LaneId]>),
     /// A posted lane that found the lane queue full.
@@ -52,7 +52,7 @@ impl ShardPort {
 
     /// Tells the shard to look at a lane whose `posted` flag the caller has set.
     #[inline]
-    pub fn post(&self, lane: &Lane) {
+    pub fn post(&self, lane: &LaneTail) {
         // Full only with stale ids of lanes that left and came back: see `LaneQueue`. The id must
         // not be lost, since no sender posts the lane again while its flag is set.
         if let Err(id) = self.lanes.push(lane.id.0) {
@@ -61,7 +61,7 @@ impl ShardPort {
         self.ring();
     }
 
-    /// Sends a control message. Once the shard has ended it is dropped, and with it a lane's half,
+    /// Sends a control message. Once the shard has ended it is dropped, and with it a lane's head,
     /// which fails what is in it.
     pub fn send(&self, message: Control) {
         self.control.push(message);
@@ -145,7 +145,7 @@ impl PortTable {
 
     /// Posts a lane to its owner.
     #[inline]
-    pub fn post(&self, lane: &Lane) {
+    pub fn post(&self, lane: &LaneTail) {
         let port = self.port(lane.owner());
         port.expect("a lane's owner is a shard that exists").post(lane);
     }
@@ -188,21 +188,21 @@ mod tests {
         }
     }
 
-    fn half() -> Box<LaneHalf> {
-        half_of(0)
+    fn head() -> Box<LaneHead> {
+        head_of(0)
     }
 
-    fn half_of(id: u32) -> Box<LaneHalf> {
+    fn head_of(id: u32) -> Box<LaneHead> {
         let id = LaneId(id);
         let account = AccountId::LEADERLESS;
-        LaneHalf::new(Lane::new(id, "t".into(), PartitionId(0), ShardId(0), account))
+        LaneHead::new(LaneTail::new(id, "t".into(), PartitionId(0), ShardId(0), account))
     }
 
     #[test]
-    fn c46_a_half_sent_to_a_shard_that_has_ended_fails_what_is_in_it() {
+    fn c46_a_head_sent_to_a_shard_that_has_ended_fails_what_is_in_it() {
         let port = ShardPort::new(4, Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
-        let (before, after) = (half(), half());
-        let lanes = [before.lane.clone(), after.lane.clone()];
+        let (before, after) = (head(), head());
+        let lanes = [before.tail.clone(), after.tail.clone()];
         port.send(Control::Lane(before));
         assert_eq!(lanes[0].resolved(), 0);
         port.close();
@@ -215,7 +215,7 @@ mod tests {
     fn whatever_comes_wakes_a_loop_that_sleeps_and_no_other() {
         let (bell, waker) = (Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
         let port = ShardPort::new(4, bell.clone(), waker.clone());
-        let lane = half().lane.clone();
+        let lane = head().tail.clone();
         let actions: [&dyn Fn(); 3] =
             [&|| port.post(&lane), &|| port.send(Control::Stop), &|| port.ring()];
         for (index, act) in actions.iter().enumerate() {
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_lane_that_finds_the_queue_full_is_posted_all_the_same() {
         let port = ShardPort::new(2, Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
-        (0..40).for_each(|id| port.post(&half_of(id).lane));
+        (0..40).for_each(|id| port.post(&head_of(id).tail));
         let mut posted = Vec::new();
         while port.has_news() {
             port.drain_lanes(100, |id| posted.push(id));

@@ -9,7 +9,7 @@ use super::placements::Placements;
 use super::port::{Control, PortTable};
 use super::view::View;
 use crate::engine::batch::{
-    Destination, Lane, LaneId, RecordAccumulator, ShardId, TopicLanes, TopicState,
+    Destination, LaneId, LaneTail, RecordAccumulator, ShardId, TopicLanes, TopicState,
 };
 use crate::engine::cluster::{Arrived, MetadataMachine, TopicView, UnknownTopic, Want};
 use crate::engine::sync::WakeList;
@@ -235,23 +235,23 @@ impl Publisher {
             let unheld = self.accumulator.forget_topics(|_| true);
             self.give_up(&unheld);
         }
-        let halves = self.accumulator.new_lanes(topic, partitions, owner);
-        let lanes: Vec<_> = halves.iter().map(|half| half.lane.clone()).collect();
+        let heads = self.accumulator.new_lanes(topic, partitions, owner);
+        let lanes: Vec<_> = heads.iter().map(|head| head.tail.clone()).collect();
         if topic.lane_count() + lanes.len() < partitions {
             let lanes_max = self.accumulator.config.lanes_max;
             log::error!("topic {}: lanes_max = {lanes_max} is reached", topic.name);
         }
-        for mut half in halves {
+        for mut head in heads {
             // Shards may meet it before this view, and an older one says nothing of it.
-            half.seen = view.generation;
-            let port = self.ports.port(half.lane.owner());
-            port.expect("placements name shards that exist").send(Control::Lane(half));
+            head.seen = view.generation;
+            let port = self.ports.port(head.tail.owner());
+            port.expect("placements name shards that exist").send(Control::Lane(head));
         }
         topic.grow(lanes);
     }
 
     /// Has shards drop the lanes that nobody can send to any more.
-    fn give_up(&self, lanes: &[Arc<Lane>]) {
+    fn give_up(&self, lanes: &[Arc<LaneTail>]) {
         if lanes.is_empty() {
             return;
         }
@@ -562,22 +562,22 @@ mod tests {
         (20..24).for_each(|round| look(round * IDLE_MAX / 4));
         assert!(accumulator.known_topic("t").is_none() && accumulator.lanes().is_empty());
         assert!(machine.snapshot().topics.is_empty());
-        // The shard is told, drops the halves, and their ids are used again.
-        let mut halves = Vec::new();
+        // The shard is told, drops the heads, and their ids are used again.
+        let mut heads = Vec::new();
         let mut told = 0;
         while let Some(message) = bench.port.pop_control() {
             match message {
-                Control::Lane(half) => halves.push(half),
+                Control::Lane(head) => heads.push(head),
                 Control::GivenUp(ids) => {
                     told = ids.len();
-                    halves.clear();
+                    heads.clear();
                 }
                 _ => {}
             }
         }
-        assert_eq!((told, halves.len()), (2, 0));
+        assert_eq!((told, heads.len()), (2, 0));
         let again = accumulator.new_lanes(&bench.topic, 3, |_| ShardId(0));
-        let mut ids: Vec<_> = again.iter().map(|half| half.lane.id.0).collect();
+        let mut ids: Vec<_> = again.iter().map(|head| head.tail.id.0).collect();
         ids.sort_unstable();
         assert_eq!(ids, [0, 1, 2]);
     }

@@ -33,15 +33,15 @@ impl Shard {
             return;
         }
         let Some(entry) = self.lane_mut(id).filter(|entry| !entry.in_full) else { return };
-        let leader = entry.half.leader.and_then(|leader| self.broker_index(leader.broker));
+        let leader = entry.head.leader.and_then(|leader| self.broker_index(leader.broker));
         let rules = leader.map_or(self.config.drain_rules(), |index| self.drain_rules_of(index));
         let Some(entry) = self.lane_mut(id) else { return };
-        let mut drainable = entry.half.drainable(now, rules);
+        let mut drainable = entry.head.drainable(now, rules);
         if drainable == Drainable::NeedsIdentity
             && let Some(identity) = identity
         {
-            entry.half.offer_identity(identity, ordinal);
-            drainable = entry.half.drainable(now, rules);
+            entry.head.offer_identity(identity, ordinal);
+            drainable = entry.head.drainable(now, rules);
         }
         match drainable {
             Drainable::Now => {}
@@ -55,7 +55,7 @@ impl Shard {
             }
             Drainable::Later => return,
             Drainable::NeedsIdentity => {
-                if let Some(used_up) = entry.half.used_up_identity() {
+                if let Some(used_up) = entry.head.used_up_identity() {
                     self.actions.push_back(Action::NewIdentity(used_up));
                 }
                 if let Some(cause) = self.view.identity_denied.clone() {
@@ -67,19 +67,19 @@ impl Shard {
         let Some(index) = leader else { return };
         let cluster = self.brokers[index].cluster;
         let Some(entry) = self.lane_mut(id) else { return };
-        if entry.half.cluster() != cluster {
+        if entry.head.cluster() != cluster {
             return;
         }
-        if entry.half.has_sealed() {
+        if entry.head.has_sealed() {
             entry.in_full = true;
-            let (suspect, queued) = (entry.half.suspect, entry.queued());
+            let (suspect, queued) = (entry.head.suspect, entry.queued());
             self.brokers[index].add_sealed(queued, suspect);
-        } else if let Some(since) = entry.half.lane.open_since() {
+        } else if let Some(since) = entry.head.tail.open_since() {
             if linger == 0 {
-                if !entry.in_part {
-                    entry.in_part = true;
+                if !entry.in_part_filled {
+                    entry.in_part_filled = true;
                     let queued = entry.queued();
-                    self.brokers[index].part.push_back(queued);
+                    self.brokers[index].part_filled.push_back(queued);
                 }
             } else if entry.lingers_for != Some(since) {
                 entry.lingers_for = Some(since);
@@ -97,9 +97,9 @@ impl Shard {
         let Some(clusters) = self.view.changed_to.clone() else { return false };
         let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return false };
         // A sender that holds the lane seals it, and posts.
-        entry.half.lane.try_seal();
+        entry.head.tail.try_seal();
         let cause = DeliveryErrorCause::ClusterChanged { found: clusters.found };
-        entry.half.fail_all(&cause, &mut self.wakes);
+        entry.head.fail_all(&cause, &mut self.wakes);
         true
     }
 
@@ -109,8 +109,8 @@ impl Shard {
     fn fail_denied(&mut self, id: LaneId, cause: &DeliveryErrorCause) {
         let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return };
         // A sender that holds the lane seals it, and posts.
-        entry.half.lane.try_seal();
-        entry.half.fail_all(cause, &mut self.wakes);
+        entry.head.tail.try_seal();
+        entry.head.fail_all(cause, &mut self.wakes);
     }
 
     /// Fails what waits in a lane whose partition does not exist. Returns whether that is so.
@@ -123,14 +123,14 @@ impl Shard {
                 last: Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
             },
             Absence::Partition(partitions) => {
-                let partition = entry.half.lane.partition.0;
+                let partition = entry.head.tail.partition.0;
                 let by_partitioner = false;
                 DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner }
             }
         };
         // A sender that holds the lane seals it, and posts.
-        entry.half.lane.try_seal();
-        entry.half.fail_all(&cause, &mut self.wakes);
+        entry.head.tail.try_seal();
+        entry.head.fail_all(&cause, &mut self.wakes);
         true
     }
 
@@ -156,14 +156,14 @@ impl Shard {
         let linger = self.config.linger;
         let Some(entry) = self.lane_mut(id) else { return };
         entry.lingers_for = None;
-        let since = entry.half.lane.open_since();
+        let since = entry.head.tail.open_since();
         if since.is_none_or(|since| since.saturating_add(linger) > due) {
             // The batch that lingered was sealed meanwhile, by a sender, who posted the lane. The
             // batch that is open now has a linger, and an entry, of its own.
             return;
         }
         // If a sender holds the lane's lock it seals the batch when it unlocks, and posts the lane.
-        if entry.half.lane.try_seal() {
+        if entry.head.tail.try_seal() {
             self.examine(now, id);
         }
     }
@@ -263,7 +263,7 @@ impl Shard {
         };
         broker.full.retain(waits);
         broker.suspect.retain(waits);
-        broker.part.retain(waits);
+        broker.part_filled.retain(waits);
     }
 
     pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {
@@ -278,7 +278,10 @@ impl Shard {
                     .filter(|&until| until > self.now && broker.is_wanted());
                 let deadline = Connection::poll_timeout(connection);
                 let unsent = connection.poll_unsent();
-                [idle, throttled, deadline, unsent, broker.part_at].into_iter().flatten().min()
+                [idle, throttled, deadline, unsent, broker.part_filled_at]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
         }
     }

@@ -54,7 +54,7 @@ impl Shard {
             return self.failed(now, id, batch, cause);
         }
         if let Some(entry) = self.lane_mut(id) {
-            entry.half.want_bump();
+            entry.head.want_bump();
         }
         self.retry_after_error(now, id, batch, code);
     }
@@ -80,7 +80,7 @@ impl Shard {
         match self.unpack(id, &mut batch) {
             Ok(()) => {
                 if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-                    entry.half.settle_too_large(batch, &mut self.wakes);
+                    entry.head.settle_too_large(batch, &mut self.wakes);
                 }
                 self.after_settling(now, id);
             }
@@ -119,10 +119,10 @@ impl Shard {
             return self.failed(now, id, batch, cause);
         }
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-            let half = &mut entry.half;
-            let error = batch_error(&half.lane, &batch, cause, Certainty::NotWritten);
+            let head = &mut entry.head;
+            let error = batch_error(&head.tail, &batch, cause, Certainty::NotWritten);
             let culprits: Vec<_> = keyless.iter().map(|&index| (index, error.clone())).collect();
-            half.settle_without(batch, &culprits, &mut self.wakes);
+            head.settle_without(batch, &culprits, &mut self.wakes);
         }
         self.after_settling(now, id);
     }
@@ -143,7 +143,7 @@ impl Shard {
         match self.unpack(id, &mut batch) {
             Ok(()) => {
                 if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-                    entry.half.settle_without(batch, &culprits, &mut self.wakes);
+                    entry.head.settle_without(batch, &culprits, &mut self.wakes);
                 }
                 self.after_settling(now, id);
             }
@@ -172,7 +172,7 @@ impl Shard {
             let words = message.as_deref().or(answer.error_message.as_deref());
             let message = words.map(Arc::from);
             let cause = DeliveryErrorCause::Broker { code: answer.error, message };
-            batch_error(&entry.half.lane, batch, cause, Certainty::NotWritten)
+            batch_error(&entry.head.tail, batch, cause, Certainty::NotWritten)
         };
         named.into_iter().map(|(index, message)| (index, error(message))).collect()
     }
@@ -180,12 +180,12 @@ impl Shard {
     /// A compressed batch is unpacked before it is taken apart.
     fn unpack(&self, id: LaneId, batch: &mut Batch) -> Result<(), NotUnpacked> {
         let entry = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
-        let is_first = entry.is_none_or(|entry| entry.half.is_next_expected(batch));
+        let is_first = entry.is_none_or(|entry| entry.head.is_next_expected(batch));
         match &self.scratch {
             _ if batch.codec() == Codec::None => Ok(()),
             Some(slot) => {
                 let account =
-                    entry.map_or(AccountId::LEADERLESS, |entry| entry.half.lane.account());
+                    entry.map_or(AccountId::LEADERLESS, |entry| entry.head.tail.account());
                 // One that is not the first of its lane would keep the scratch from the very batch
                 // that it must wait for.
                 batch.unpack(&self.pool, account, slot, is_first)
@@ -201,7 +201,7 @@ impl Shard {
         batch.state.waits -= 1;
         batch.state.attempts -= 1;
         if let Some(entry) = self.lane_mut(id) {
-            entry.half.settle_refused(batch);
+            entry.head.settle_refused(batch);
         }
         self.after_settling(now, id);
     }

@@ -40,7 +40,7 @@ impl Shard {
         for (position, InFlightBatch { lane, topic_id, mut batch }) in
             request.batches.drain(..).enumerate()
         {
-            let named = self.lane_mut(lane).map(|entry| entry.half.lane.clone());
+            let named = self.lane_mut(lane).map(|entry| entry.head.tail.clone());
             // By the name or id that the request used: the topic's id may have changed since.
             let answer = named.as_ref().and_then(|named| {
                 let topic =
@@ -70,11 +70,11 @@ impl Shard {
 
     fn settle(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, answer: &PartitionResponse) {
         batch.state.losses = 0;
-        let in_log = self.lane_mut(id).is_some_and(|entry| entry.half.is_in_log(&batch));
+        let in_log = self.lane_mut(id).is_some_and(|entry| entry.head.is_in_log(&batch));
         match verdict(answer.error) {
             verdict if in_log && verdict.ends_batch() => {
                 if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-                    entry.half.settle_in_log(batch, &mut self.wakes);
+                    entry.head.settle_in_log(batch, &mut self.wakes);
                 }
                 self.after_settling(now, id);
             }
@@ -103,17 +103,17 @@ impl Shard {
                 // time: such a batch holds up the whole request. One that is refused at once does
                 // not.
                 if written && let Some(entry) = self.lane_mut(id) {
-                    entry.half.suspect = true;
+                    entry.head.suspect = true;
                 }
                 self.retry_after_error(now, id, batch, answer.error);
             }
             Verdict::Corrupt => self.settle_corrupt(now, id, batch, answer),
             Verdict::OutOfOrder => {
                 let Some(entry) = self.lane_mut(id) else { return };
-                if entry.half.is_past_asking(&batch) {
+                if entry.head.is_past_asking(&batch) {
                     return self.failed(now, id, batch, answer_cause(answer));
                 }
-                entry.half.note_out_of_order(&mut batch);
+                entry.head.note_out_of_order(&mut batch);
                 self.retry_after_error(now, id, batch, answer.error);
             }
             Verdict::UnknownProducer => self.settle_unknown_producer(now, id, batch, answer),
@@ -139,11 +139,11 @@ impl Shard {
     ) {
         let broker = batch.state.broker;
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-            entry.half.settle_acked(now, batch, (offset, append_time), &mut self.wakes);
+            entry.head.settle_acked(now, batch, (offset, append_time), &mut self.wakes);
             self.take_back(id);
         }
-        if self.lane_mut(id).is_some_and(|entry| entry.short.is_some()) {
-            self.end_short(now, id, broker);
+        if self.lane_mut(id).is_some_and(|entry| entry.under_min_isr.is_some()) {
+            self.end_under_min_isr(now, id, broker);
         }
         self.after_settling(now, id);
     }
@@ -156,8 +156,8 @@ impl Shard {
         cause: DeliveryErrorCause,
     ) {
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
-            let error = batch_error(&entry.half.lane, &batch, cause, batch.certainty());
-            entry.half.settle_failed(batch, error, &mut self.wakes);
+            let error = batch_error(&entry.head.tail, &batch, cause, batch.certainty());
+            entry.head.settle_failed(batch, error, &mut self.wakes);
         }
         self.after_settling(now, id);
     }
@@ -184,9 +184,9 @@ impl Shard {
             _ => self.back_off(now, id, &mut batch.state),
         }
         if let Some(entry) = self.lane_mut(id) {
-            let (lane, attempts) = (&entry.half.lane, batch.state.attempts);
+            let (lane, attempts) = (&entry.head.tail, batch.state.attempts);
             log::debug!("{}-{}: {code} (attempt {attempts})", lane.topic, lane.partition);
-            entry.half.settle_refused(batch);
+            entry.head.settle_refused(batch);
         }
         self.after_settling(now, id);
     }
@@ -196,7 +196,7 @@ impl Shard {
         let wait = self.retry_backoff(state.waits);
         state.waits += 1;
         if let Some(entry) = self.lane_mut(id) {
-            entry.short = None;
+            entry.under_min_isr = None;
         }
         self.hold_back(now, id, wait);
     }
@@ -205,10 +205,10 @@ impl Shard {
     /// present one has refused nothing, and gets the batch as soon as they have settled.
     fn hold_back(&mut self, now: u64, id: LaneId, wait: u64) {
         if let Some(entry) = self.lane_mut(id)
-            && !entry.half.is_settling()
+            && !entry.head.is_settling()
         {
             let until = now.saturating_add(wait);
-            entry.half.backoff_until = entry.half.backoff_until.max(until);
+            entry.head.backoff_until = entry.head.backoff_until.max(until);
         }
     }
 
@@ -243,7 +243,7 @@ impl Shard {
         }
         batch.state.last_problem = Some(problem.clone());
         if let Some(entry) = self.lane_mut(id) {
-            entry.half.settle_for_retry(batch);
+            entry.head.settle_for_retry(batch);
         }
         self.after_settling(now, id);
     }
@@ -277,7 +277,7 @@ impl Shard {
                 host: endpoint.host.as_str().into(),
                 port: endpoint.port,
             });
-        let lane = &entry.half.lane;
+        let lane = &entry.head.tail;
         let (topic, partition) = (lane.topic.clone(), lane.partition);
         let hint = LeaderHint { topic, topic_id, partition, leader, epoch, address };
         self.actions.push_back(Action::Hint(hint));
@@ -424,8 +424,8 @@ impl Shard {
             self.fail_in_flight(index, cause, u64::MAX);
         }
         for entry in self.lanes.iter_mut().flatten() {
-            entry.half.lane.seal(true);
-            entry.half.fail_all(cause, &mut self.wakes);
+            entry.head.tail.seal(true);
+            entry.head.fail_all(cause, &mut self.wakes);
         }
         self.failing = Some(cause.clone());
     }
@@ -441,9 +441,9 @@ impl Shard {
                 continue;
             }
             if let Some(Some(entry)) = self.lanes.get_mut(lane.0 as usize) {
-                let half = &mut entry.half;
-                let error = batch_error(&half.lane, batch, cause.clone(), Certainty::Unknown);
-                half.fail_in_flight(batch, error, &mut self.wakes);
+                let head = &mut entry.head;
+                let error = batch_error(&head.tail, batch, cause.clone(), Certainty::Unknown);
+                head.fail_in_flight(batch, error, &mut self.wakes);
             }
         }
     }

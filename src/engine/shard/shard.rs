@@ -9,11 +9,11 @@ use slab::Slab;
 
 use super::broker::{Broker, Connectivity, Queued};
 use super::port::{Control, ShardPort};
-use super::short::Short;
 use super::timers::{Stay, TimerKind, Timers};
+use super::under_min_isr::UnderMinIsr;
 use super::view::{Absence, View};
 use crate::config::ReconnectBackoff;
-use crate::engine::batch::{DrainRules, LaneHalf, LaneId, ShardId};
+use crate::engine::batch::{DrainRules, LaneHead, LaneId, ShardId};
 use crate::engine::buffer::{BufferPool, ScratchSlot};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
 use crate::engine::connection::{Connection, ConnectionConfig, Incoming, Request};
@@ -129,7 +129,7 @@ pub enum Action {
         /// The new owner.
         shard: ShardId,
         /// The lane.
-        half: Box<LaneHalf>,
+        head: Box<LaneHead>,
     },
     /// Ask for metadata: the picture is out of date.
     RefreshMetadata,
@@ -142,15 +142,15 @@ pub enum Action {
 }
 
 pub(super) struct LaneEntry {
-    pub half: Box<LaneHalf>,
+    pub head: Box<LaneHead>,
     /// The number of the lane's arrival here. Timers carry it, and those of earlier stays lapse.
     pub arrival: u32,
     /// Another number with each leader. Queue entries carry it, and earlier ones are passed over.
     pub visit: u32,
     /// The lane is in its broker's `full` or `suspect` queue.
     pub in_full: bool,
-    /// The lane is in its broker's `part` queue.
-    pub in_part: bool,
+    /// The lane is in its broker's `part_filled` queue.
+    pub in_part_filled: bool,
     /// The open batch (by its first append) that the lane lingers for.
     pub lingers_for: Option<u64>,
     /// The last request that took a batch of the lane: a request takes one.
@@ -160,7 +160,7 @@ pub(super) struct LaneEntry {
     /// The end of a backoff for which a timer is set.
     pub backoff_armed: u64,
     /// The lane waits for its leader's followers.
-    pub short: Option<Short>,
+    pub under_min_isr: Option<UnderMinIsr>,
     /// There is no such partition: what waits in the lane fails.
     pub absence: Option<Absence>,
     /// How often in a row the leader said that there is no such topic or partition.
@@ -168,18 +168,18 @@ pub(super) struct LaneEntry {
 }
 
 impl LaneEntry {
-    pub(super) fn new(half: Box<LaneHalf>, arrival: u32) -> Self {
+    pub(super) fn new(head: Box<LaneHead>, arrival: u32) -> Self {
         LaneEntry {
-            half,
+            head,
             arrival,
             visit: arrival,
             in_full: false,
-            in_part: false,
+            in_part_filled: false,
             lingers_for: None,
             in_request: 0,
             expiry_armed: false,
             backoff_armed: 0,
-            short: None,
+            under_min_isr: None,
             absence: None,
             unknown_answers: 0,
         }
@@ -187,7 +187,7 @@ impl LaneEntry {
 
     /// How a queue of its broker names the lane.
     pub(super) fn queued(&self) -> Queued {
-        Queued { lane: self.half.lane.id, visit: self.visit }
+        Queued { lane: self.head.tail.id, visit: self.visit }
     }
 }
 
@@ -288,7 +288,7 @@ impl Shard {
             };
             match message {
                 // Of several views the last one says everything. A lane that comes between them is
-                // taken under the older view, which it may have been ahead of (`LaneHalf::seen`).
+                // taken under the older view, which it may have been ahead of (`LaneHead::seen`).
                 Control::View(view) => newest = Some(view),
                 message => self.handle_control(now, message),
             }
@@ -307,7 +307,7 @@ impl Shard {
     fn handle_control(&mut self, now: u64, message: Control) {
         match message {
             Control::View(view) => self.handle_view(now, view),
-            Control::Lane(half) => self.handle_lane(now, half),
+            Control::Lane(head) => self.handle_lane(now, head),
             Control::Posted(id) => self.handle_posted(now, id),
             Control::GivenUp(lanes) => lanes.iter().for_each(|&id| self.drop_given_up(id)),
             Control::FailAll(cause) => self.fail_all(&cause),
@@ -320,11 +320,11 @@ impl Shard {
         self.stopped
     }
 
-    /// A posted lane. An id whose half is not here is dropped: its new owner looks at the lane when
+    /// A posted lane. An id whose head is not here is dropped: its new owner looks at the lane when
     /// the half arrives.
     fn handle_posted(&mut self, now: u64, id: LaneId) {
         if let Some(entry) = self.lane_mut(id) {
-            entry.half.lane.clear_posted();
+            entry.head.tail.clear_posted();
             self.examine(now, id);
         }
     }

@@ -44,24 +44,24 @@ impl Shard {
     fn fail_queued(&mut self, now: u64, index: usize, cause: &DeliveryErrorCause) {
         let broker = &mut self.brokers[index];
         let full: Vec<_> = broker.full.drain(..).chain(broker.suspect.drain(..)).collect();
-        let part: Vec<_> = broker.part.drain(..).collect();
+        let part_filled: Vec<_> = broker.part_filled.drain(..).collect();
         for &queued in &full {
             if let Some(entry) = self.visiting(queued) {
                 entry.in_full = false;
             }
         }
-        for &queued in &part {
+        for &queued in &part_filled {
             if let Some(entry) = self.visiting(queued) {
-                entry.in_part = false;
+                entry.in_part_filled = false;
             }
         }
-        for Queued { lane, visit } in full.into_iter().chain(part) {
+        for Queued { lane, visit } in full.into_iter().chain(part_filled) {
             if let Some(Some(entry)) = self.lanes.get_mut(lane.0 as usize)
                 && entry.visit == visit
             {
                 // A sender that holds the lane seals it, and posts.
-                entry.half.lane.try_seal();
-                entry.half.fail_all(cause, &mut self.wakes);
+                entry.head.tail.try_seal();
+                entry.head.fail_all(cause, &mut self.wakes);
                 self.examine(now, lane);
             }
         }

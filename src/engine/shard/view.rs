@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::broker::{Broker, Connectivity};
 use super::shard::{Action, LaneEntry, Shard, Token};
-use crate::engine::batch::{LaneHalf, LaneId, Leader, ShardId};
+use crate::engine::batch::{LaneHead, LaneId, Leader, ShardId};
 use crate::engine::buffer::AccountId;
 use crate::engine::cluster::{BrokerAddress, ClusterSnapshot, ForeignCluster};
 use crate::engine::protocol::{BrokerId, ProducerIdentity};
@@ -187,23 +187,23 @@ impl Shard {
     }
 
     /// Takes a lane that this shard owns from now on, and looks at it as if it had been posted:
-    /// senders may have appended, and posted it to its old owner, while the half was on its way.
-    pub fn handle_lane(&mut self, now: u64, mut half: Box<LaneHalf>) {
-        half.moving_to = None;
-        let id = half.lane.id;
+    /// senders may have appended, and posted it to its old owner, while the head was on its way.
+    pub fn handle_lane(&mut self, now: u64, mut head: Box<LaneHead>) {
+        head.moving_to = None;
+        let id = head.tail.id;
         let index = id.0 as usize;
         if self.lanes.len() <= index {
             self.lanes.resize_with(index + 1, || None);
         }
         assert!(self.lanes[index].is_none(), "a lane has one owner");
-        half.lane.clear_posted();
-        self.by_topic.entry(half.lane.topic.clone()).or_default().insert(id);
-        self.lanes[index] = Some(LaneEntry::new(half, self.next_visit()));
+        head.tail.clear_posted();
+        self.by_topic.entry(head.tail.topic.clone()).or_default().insert(id);
+        self.lanes[index] = Some(LaneEntry::new(head, self.next_visit()));
         self.lane_count += 1;
         if let (Some(entry), Some(cause)) = (&mut self.lanes[index], &self.failing) {
-            // The half was on its way when the shard failed everything.
-            entry.half.lane.seal(true);
-            entry.half.fail_all(cause, &mut self.wakes);
+            // The head was on its way when the shard failed everything.
+            entry.head.tail.seal(true);
+            entry.head.fail_all(cause, &mut self.wakes);
         }
         self.follow_leader(now, id);
         self.drop_given_up(id);
@@ -211,7 +211,7 @@ impl Shard {
 
     /// Drops a lane that was given up, once nothing of it is in flight. Its id is then used again.
     pub(super) fn drop_given_up(&mut self, id: LaneId) {
-        let goes = |entry: &LaneEntry| entry.half.lane.is_given_up() && entry.half.in_flight() == 0;
+        let goes = |entry: &LaneEntry| entry.head.tail.is_given_up() && entry.head.in_flight() == 0;
         if self.lanes.get(id.0 as usize).and_then(Option::as_ref).is_some_and(goes) {
             drop(self.take_lane(id));
         }
@@ -222,7 +222,7 @@ impl Shard {
         let entry = self.lanes.get_mut(id.0 as usize)?.take()?;
         self.lane_count -= 1;
         self.forget_timers(&entry);
-        let topic = &entry.half.lane.topic;
+        let topic = &entry.head.tail.topic;
         if let Some(lanes) = self.by_topic.get_mut(topic) {
             lanes.remove(&id);
             if lanes.is_empty() {
@@ -237,16 +237,16 @@ impl Shard {
         let (view, own) = (self.view.clone(), self.id);
         let visit = self.next_visit();
         let Some(entry) = self.lane_mut(id) else { return };
-        let half = &mut entry.half;
-        let lane = half.lane.clone();
-        let old_broker = half.leader.map(|leader| leader.broker);
-        if view.generation < half.seen {
+        let head = &mut entry.head;
+        let lane = head.tail.clone();
+        let old_broker = head.leader.map(|leader| leader.broker);
+        if view.generation < head.seen {
             // The half arrived before the view by which it moved, and has seen more than this view.
             self.examine(now, id);
             return;
         }
-        half.seen = view.generation;
-        half.belong_to_cluster(view.snapshot.cluster, view.identity_floor);
+        head.seen = view.generation;
+        head.belong_to_cluster(view.snapshot.cluster, view.identity_floor);
         let topic = view.snapshot.topics.get(&lane.topic);
         let index = lane.partition.index();
         let partition = topic.map(|topic| (topic, topic.partitions.get(index)));
@@ -254,40 +254,40 @@ impl Shard {
             Some((topic, Some(partition))) => {
                 let leader =
                     partition.leader.map(|broker| Leader { broker, epoch: partition.epoch });
-                half.belong_to(topic.id, topic.incarnation);
-                half.lead_by(leader);
+                head.belong_to(topic.id, topic.incarnation);
+                head.lead_by(leader);
                 None
             }
             // The producer came to another cluster, where the partitions are not known yet.
             Some((topic, None)) if topic.count == 0 => {
-                half.lead_by(None);
+                head.lead_by(None);
                 None
             }
             Some((topic, None)) => Some(Absence::Partition(topic.count)),
             None => Some(Absence::Topic),
         };
         if entry.absence.is_some() {
-            half.lead_by(None);
+            head.lead_by(None);
         }
         #[cfg(feature = "internals")]
         if planted!(ForgetsUnknownTopic) && topic.is_none() {
-            half.forget_sequences();
+            head.forget_sequences();
         }
-        let half = &mut entry.half;
-        if half.leader.map(|leader| leader.broker) != old_broker {
+        let head = &mut entry.head;
+        if head.leader.map(|leader| leader.broker) != old_broker {
             // Entries of the lane in the old broker's queues carry the old number, and are passed
             // over.
             entry.visit = visit;
-            (entry.in_full, entry.in_part) = (false, false);
+            (entry.in_full, entry.in_part_filled) = (false, false);
             entry.lingers_for = None;
             entry.unknown_answers = 0;
         }
         entry.charge_to_leader(&view, own);
         self.start_over_if_settled(id);
         let Some(entry) = self.lane_mut(id) else { return };
-        let half = &mut entry.half;
+        let head = &mut entry.head;
         if let Some(identity) = view.identity {
-            half.offer_identity(identity, view.identity_ordinal);
+            head.offer_identity(identity, view.identity_ordinal);
         }
         if !self.leave_if_settled(id) {
             self.examine(now, id);
@@ -297,14 +297,14 @@ impl Shard {
     /// Hands a lane over once its attempts have settled. Returns whether it left.
     pub(super) fn leave_if_settled(&mut self, id: LaneId) -> bool {
         let Some(entry) = self.lane_mut(id) else { return true };
-        let half = &entry.half;
-        let Some(shard) = half.moving_to.filter(|_| half.in_flight() == 0) else { return false };
+        let head = &entry.head;
+        let Some(shard) = head.moving_to.filter(|_| head.in_flight() == 0) else { return false };
         let Some(entry) = self.take_lane(id) else { return true };
-        // Name the new owner before the half is on its way. A sender that still reads the old name
+        // Name the new owner before the head is on its way. A sender that still reads the old name
         // has appended before, and the new owner looks at the lane when the half arrives. The other
         // way round, a batch that is posted to the old owner later would be seen by nobody.
-        entry.half.lane.set_owner(shard);
-        self.actions.push_back(Action::SendLane { shard, half: entry.half });
+        entry.head.tail.set_owner(shard);
+        self.actions.push_back(Action::SendLane { shard, head: entry.head });
         true
     }
 }

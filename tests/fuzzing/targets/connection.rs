@@ -93,12 +93,12 @@ impl Driven {
         let kind = RequestKind::Produce { acks };
         let Some(version) = self.version(kind) else { return };
         let mut request = self.connection.new_request();
-        assert!(request.glue.is_empty() && request.batches.is_empty());
+        assert!(request.framing.is_empty() && request.batches.is_empty());
         (request.kind, request.version) = (kind, version);
         request.correlation = self.connection.next_correlation();
         assert_eq!(request.correlation, self.next);
-        request.glue.resize(usize::from(length) + 1, 7);
-        request.wire_len = request.glue.len();
+        request.framing.resize(usize::from(length) + 1, 7);
+        request.wire_len = request.framing.len();
         self.connection.send(self.now, request);
         self.sent();
     }

@@ -111,10 +111,10 @@ impl Driven {
         let ports = PortTable::new(1);
         let port = ShardPort::new(PARTITIONS, Arc::new(Doorbell::new()), Arc::new(NoWaker));
         port.send(Control::View(Arc::new(view(account))));
-        let halves = accumulator.new_lanes(&topic, PARTITIONS, |_| ShardId(0));
-        topic.grow(halves.iter().map(|half| half.lane.clone()));
+        let heads = accumulator.new_lanes(&topic, PARTITIONS, |_| ShardId(0));
+        topic.grow(heads.iter().map(|head| head.tail.clone()));
         topic.set_partitions(PARTITIONS as i32);
-        halves.into_iter().for_each(|half| port.send(Control::Lane(half)));
+        heads.into_iter().for_each(|head| port.send(Control::Lane(head)));
         ports.set(ShardId(0), port);
         let (connecting, connected) = (None, None);
         let handles = Vec::new();

@@ -4,9 +4,9 @@ use super::*;
 use crate::engine::protocol::compression::{Codec, Compression, Compressor};
 use crate::engine::protocol::records::{BATCH_HEADER_LEN, Header};
 
-fn single(bench: &Bench, half: &mut LaneHalf) -> Box<Batch> {
-    half.lane.try_seal();
-    let batch = drain(half);
+fn single(bench: &Bench, head: &mut LaneHead) -> Box<Batch> {
+    head.tail.try_seal();
+    let batch = drain(head);
     assert!(bench.pool().free_bytes() < bench.pool().capacity());
     batch
 }
@@ -14,7 +14,7 @@ fn single(bench: &Bench, half: &mut LaneHalf) -> Box<Batch> {
 #[test]
 fn c33_to_c36_the_bytes_hold_what_was_appended() {
     let bench = Bench::new(1 << 20, 1 << 14);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let headers = [
         Header { key: "h", value: Some(b"1") },
         Header { key: "null", value: None },
@@ -26,9 +26,9 @@ fn c33_to_c36_the_bytes_hold_what_was_appended() {
         (1_500, RecordParts { key: Some(b""), value: Some(b"v"), headers: &[] }),
     ];
     for (timestamp, parts) in &records {
-        bench.append_parts(&half.lane, *timestamp, parts).expect("there is room");
+        bench.append_parts(&head.tail, *timestamp, parts).expect("there is room");
     }
-    let mut batch = single(&bench, &mut half);
+    let mut batch = single(&bench, &mut head);
     let bytes = wire(&mut batch);
     assert_eq!(bytes.len(), batch.len());
     let (reader, rest) = RecordBatchReader::read(&bytes, 0).expect("its CRC and lengths hold");
@@ -48,9 +48,9 @@ fn c33_to_c36_the_bytes_hold_what_was_appended() {
 #[test]
 fn a_new_number_changes_the_header_and_nothing_else() {
     let bench = Bench::new(1 << 20, 1 << 14);
-    let mut half = bench.led_half();
-    drop(bench.append(&half.lane, b"value"));
-    let mut batch = single(&bench, &mut half);
+    let mut head = bench.led_head();
+    drop(bench.append(&head.tail, b"value"));
+    let mut batch = single(&bench, &mut head);
     let before = wire(&mut batch);
     batch.set_number(identity(7, 3), 5);
     let after = wire(&mut batch);
@@ -64,12 +64,12 @@ fn a_new_number_changes_the_header_and_nothing_else() {
 #[test]
 fn c37_compressed_records_replace_the_plain_ones_and_surplus_segments_return() {
     let bench = Bench::new(1 << 22, 1 << 20);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let sent: Vec<Vec<u8>> = (0..3_000).map(|i| format!("value {i:0100}").into_bytes()).collect();
     for value in &sent {
-        bench.append(&half.lane, value).expect("there is room");
+        bench.append(&head.tail, value).expect("there is room");
     }
-    let mut batch = single(&bench, &mut half);
+    let mut batch = single(&bench, &mut head);
     assert!(batch.links().len() > 3, "the records span several segments");
     let (held, plain_len) = (batch.segment_bytes(), batch.len() - BATCH_HEADER_LEN);
     let mut scratch = vec![0; plain_len];
@@ -85,7 +85,7 @@ fn c37_compressed_records_replace_the_plain_ones_and_surplus_segments_return() {
     let bytes = wire(&mut batch);
     let (reader, _) = RecordBatchReader::read(&bytes, 1 << 20).expect("it can be read");
     assert_eq!(reader.header().codec, Codec::Lz4);
-    drop((batch, half));
+    drop((batch, head));
     bench.assert_all_free();
 }
 
@@ -93,9 +93,9 @@ fn c37_compressed_records_replace_the_plain_ones_and_surplus_segments_return() {
 #[should_panic(expected = "only a shorter form replaces")]
 fn a_longer_form_never_replaces() {
     let bench = Bench::new(1 << 20, 1 << 14);
-    let mut half = bench.led_half();
-    drop(bench.append(&half.lane, b"value"));
-    let mut batch = single(&bench, &mut half);
+    let mut head = bench.led_head();
+    drop(bench.append(&head.tail, b"value"));
+    let mut batch = single(&bench, &mut head);
     let longer = vec![0; batch.len()];
     batch.replace_records(Codec::Lz4, &longer);
 }

@@ -2,7 +2,7 @@
 
 mod bytes;
 mod doubts;
-mod halves;
+mod heads;
 mod lanes;
 mod pieces;
 mod stashes;
@@ -71,42 +71,42 @@ impl Bench {
         self.clock.0.set(now);
     }
 
-    /// A topic of so many partitions, and its lanes' halves.
-    #[expect(clippy::vec_box, reason = "halves live in boxes")]
-    pub fn topic(&self, name: &str, partitions: i32) -> (Arc<TopicLanes>, Vec<Box<LaneHalf>>) {
+    /// A topic of so many partitions, and its lanes' heads.
+    #[expect(clippy::vec_box, reason = "heads live in boxes")]
+    pub fn topic(&self, name: &str, partitions: i32) -> (Arc<TopicLanes>, Vec<Box<LaneHead>>) {
         let first: Arc<dyn Partitioner> =
             Arc::new(|_: &crate::engine::policy::PartitionRequest<'_>| 0);
         let topic = self.accumulator.topic(name, || first);
-        let halves = self.grow(&topic, partitions);
-        (topic, halves)
+        let heads = self.grow(&topic, partitions);
+        (topic, heads)
     }
 
-    #[expect(clippy::vec_box, reason = "halves live in boxes")]
-    pub fn grow(&self, topic: &TopicLanes, partitions: i32) -> Vec<Box<LaneHalf>> {
-        let halves = self.accumulator.new_lanes(topic, partitions as usize, |_| ShardId(0));
-        assert_eq!(topic.lane_count() + halves.len(), partitions as usize, "lanes_max");
-        topic.grow(halves.iter().map(|half| half.lane.clone()));
+    #[expect(clippy::vec_box, reason = "heads live in boxes")]
+    pub fn grow(&self, topic: &TopicLanes, partitions: i32) -> Vec<Box<LaneHead>> {
+        let heads = self.accumulator.new_lanes(topic, partitions as usize, |_| ShardId(0));
+        assert_eq!(topic.lane_count() + heads.len(), partitions as usize, "lanes_max");
+        topic.grow(heads.iter().map(|head| head.tail.clone()));
         topic.set_partitions(partitions);
-        halves
+        heads
     }
 
     /// One lane, with leader 1 in epoch 1 and a producer id.
-    pub fn led_half(&self) -> Box<LaneHalf> {
-        let mut half = self.topic("t", 1).1.remove(0);
-        half.lead_by(leader(1, 1));
-        half.offer_identity(identity(7, 0), 1);
-        half
+    pub fn led_head(&self) -> Box<LaneHead> {
+        let mut head = self.topic("t", 1).1.remove(0);
+        head.lead_by(leader(1, 1));
+        head.offer_identity(identity(7, 0), 1);
+        head
     }
 
     /// Appends as a sender does: takes room with no lock held and tries again.
-    pub fn append(&self, lane: &Lane, value: &[u8]) -> Result<CellHandle, Refusal> {
+    pub fn append(&self, lane: &LaneTail, value: &[u8]) -> Result<CellHandle, Refusal> {
         let parts = RecordParts { key: None, value: Some(value), headers: &[] };
         self.append_parts(lane, 0, &parts)
     }
 
     pub fn append_parts(
         &self,
-        lane: &Lane,
+        lane: &LaneTail,
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<CellHandle, Refusal> {
@@ -125,13 +125,13 @@ impl Bench {
     }
 
     /// Appends one record as a batch of its own.
-    pub fn sealed(&self, lane: &Lane, value: &[u8]) -> CellHandle {
+    pub fn sealed(&self, lane: &LaneTail, value: &[u8]) -> CellHandle {
         let handle = self.append(lane, value).expect("the pool has room");
         assert!(lane.try_seal());
         handle
     }
 
-    /// Lets go of a half, then sees to it that nothing is left in use.
+    /// Lets go of a head, then sees to it that nothing is left in use.
     pub fn assert_all_free(&self) {
         self.pool().assert_all_free();
     }
@@ -146,15 +146,15 @@ pub(super) fn identity(id: i64, epoch: i16) -> ProducerIdentity {
 }
 
 /// Drains one batch, which must be there, and notes whom it is sent to.
-pub(super) fn drain(half: &mut LaneHalf) -> Box<Batch> {
-    assert_eq!(half.drainable(0, RULES), Drainable::Now);
-    let mut batch = half.drain(RULES).expect("drainable() said so");
-    batch.state.broker = half.leader.map(|leader| leader.broker);
+pub(super) fn drain(head: &mut LaneHead) -> Box<Batch> {
+    assert_eq!(head.drainable(0, RULES), Drainable::Now);
+    let mut batch = head.drain(RULES).expect("drainable() said so");
+    batch.state.broker = head.leader.map(|leader| leader.broker);
     batch
 }
 
-pub(super) fn ack(half: &mut LaneHalf, batch: Box<Batch>, offset: i64) {
-    half.settle_acked(0, batch, (Some(offset), None), &mut WakeList::default());
+pub(super) fn ack(head: &mut LaneHead, batch: Box<Batch>, offset: i64) {
+    head.settle_acked(0, batch, (Some(offset), None), &mut WakeList::default());
 }
 
 /// The whole batch as it goes over the wire.

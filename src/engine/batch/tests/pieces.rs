@@ -12,24 +12,24 @@ fn value(index: usize) -> Vec<u8> {
 
 /// A sealed batch of `count` records with timestamps that go up and down, the latest of all near
 /// the end, and its deliveries.
-fn filled(bench: &Bench, half: &LaneHalf, count: usize) -> Vec<CellHandle> {
+fn filled(bench: &Bench, head: &LaneHead, count: usize) -> Vec<CellHandle> {
     let append = |index: usize| {
         let value = value(index);
         let parts = RecordParts { value: Some(&value), ..RecordParts::default() };
         let timestamp = 1_000 + (index * 7 % 20 + index * 2) as i64;
-        bench.append_parts(&half.lane, timestamp, &parts).expect("the pool has room")
+        bench.append_parts(&head.tail, timestamp, &parts).expect("the pool has room")
     };
     let handles = (0..count).map(append).collect();
-    assert!(half.lane.try_seal());
+    assert!(head.tail.try_seal());
     handles
 }
 
 /// Acknowledges piece after piece, each at the next offset; returns their values and base
 /// sequences, and checks what their headers say.
-fn drain_pieces(half: &mut LaneHalf, mut offset: i64) -> Vec<(Vec<Vec<u8>>, i32)> {
+fn drain_pieces(head: &mut LaneHead, mut offset: i64) -> Vec<(Vec<Vec<u8>>, i32)> {
     let mut pieces = Vec::new();
-    while half.has_sealed() {
-        let mut batch = drain(half);
+    while head.has_sealed() {
+        let mut batch = drain(head);
         assert_eq!(batch.state.attempts, 1, "a split charges no retry");
         let bytes = wire(&mut batch);
         let (reader, _) = RecordBatchReader::read(&bytes, 1 << 24).expect("it can be read");
@@ -40,7 +40,7 @@ fn drain_pieces(half: &mut LaneHalf, mut offset: i64) -> Vec<(Vec<Vec<u8>>, i32)
         assert_eq!(offsets, (0..records.len() as i64).collect::<Vec<_>>());
         pieces.push((values(&mut batch), batch.base_sequence()));
         let records = batch.records();
-        ack(half, batch, offset);
+        ack(head, batch, offset);
         offset += i64::from(records);
     }
     pieces
@@ -49,14 +49,14 @@ fn drain_pieces(half: &mut LaneHalf, mut offset: i64) -> Vec<(Vec<Vec<u8>>, i32)
 #[test]
 fn c39_a_batch_that_is_too_large_is_split_in_order() {
     let bench = Bench::new(1 << 22, 1 << 17);
-    let mut half = bench.led_half();
-    let handles = filled(&bench, &half, 40);
-    let batch = drain(&mut half);
-    half.settle_too_large(batch, &mut WakeList::default());
+    let mut head = bench.led_head();
+    let handles = filled(&bench, &head, 40);
+    let batch = drain(&mut head);
+    head.settle_too_large(batch, &mut WakeList::default());
     assert!(handles.iter().all(|handle| handle.try_outcome().is_none()));
-    assert_eq!(half.lane.resolved(), 0);
+    assert_eq!(head.tail.resolved(), 0);
 
-    let pieces = drain_pieces(&mut half, 500);
+    let pieces = drain_pieces(&mut head, 500);
     assert_eq!(pieces.len(), 2);
     let mut sequence = 0;
     for (values, base) in &pieces {
@@ -67,28 +67,28 @@ fn c39_a_batch_that_is_too_large_is_split_in_order() {
     assert_eq!(sent, (0..40).map(value).collect::<Vec<_>>());
     let offsets: Vec<_> = handles.iter().map(CellHandle::offset).collect();
     assert_eq!(offsets, (500..540).map(Some).collect::<Vec<_>>());
-    assert_eq!(half.lane.resolved(), 1, "flush waits for all pieces");
-    drop((handles, half));
+    assert_eq!(head.tail.resolved(), 1, "flush waits for all pieces");
+    drop((handles, head));
     bench.assert_all_free();
 }
 
 #[test]
 fn c39_pieces_are_split_until_they_are_small_enough() {
     let bench = Bench::new(1 << 22, 1 << 17);
-    let mut half = bench.led_half();
-    let handles = filled(&bench, &half, 40);
+    let mut head = bench.led_head();
+    let handles = filled(&bench, &head, 40);
     let (mut wakes, limit) = (WakeList::default(), 6_000);
     let mut sent = Vec::new();
     let mut refused = 0;
-    while half.has_sealed() {
-        let mut batch = drain(&mut half);
+    while head.has_sealed() {
+        let mut batch = drain(&mut head);
         if batch.len() > limit && batch.records() > 1 {
-            half.settle_too_large(batch, &mut wakes);
+            head.settle_too_large(batch, &mut wakes);
             refused += 1;
         } else {
             let offset = sent.len() as i64;
             sent.extend(values(&mut batch));
-            ack(&mut half, batch, offset);
+            ack(&mut head, batch, offset);
         }
     }
     assert_eq!(sent, (0..40).map(value).collect::<Vec<_>>());
@@ -100,26 +100,26 @@ fn c39_pieces_are_split_until_they_are_small_enough() {
 #[test]
 fn c39_a_piece_that_fails_takes_no_other_with_it_and_a_deadline_takes_all() {
     let bench = Bench::new(1 << 22, 1 << 17);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let mut wakes = WakeList::default();
-    let handles = filled(&bench, &half, 10);
-    let batch = drain(&mut half);
-    half.settle_too_large(batch, &mut wakes);
-    let batch = drain(&mut half);
+    let handles = filled(&bench, &head, 10);
+    let batch = drain(&mut head);
+    head.settle_too_large(batch, &mut wakes);
+    let batch = drain(&mut head);
     let first = batch.records() as usize;
-    let error = batch_error(&half.lane, &batch, ANY_ERROR, batch.certainty());
-    half.settle_failed(batch, error, &mut wakes);
+    let error = batch_error(&head.tail, &batch, ANY_ERROR, batch.certainty());
+    head.settle_failed(batch, error, &mut wakes);
     assert!(handles[..first].iter().all(|handle| handle.error().is_some()));
     assert!(handles[first..].iter().all(|handle| handle.try_outcome().is_none()));
-    let mut batch = drain(&mut half);
+    let mut batch = drain(&mut head);
     assert_eq!((batch.producer().epoch, batch.base_sequence()), (1, 0), "the gap is closed");
     assert_eq!(values(&mut batch), (first..10).map(value).collect::<Vec<_>>());
 
-    half.settle_too_large(batch, &mut wakes);
-    assert_eq!(half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes), 1);
+    head.settle_too_large(batch, &mut wakes);
+    assert_eq!(head.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes), 1);
     assert!(handles.iter().all(|handle| handle.error().is_some()));
-    assert_eq!(half.lane.resolved(), 1);
-    drop((handles, half));
+    assert_eq!(head.tail.resolved(), 1);
+    drop((handles, head));
     bench.assert_all_free();
 }
 
@@ -127,20 +127,20 @@ fn c39_a_piece_that_fails_takes_no_other_with_it_and_a_deadline_takes_all() {
 fn c09_the_pieces_of_a_batch_in_doubt_are_in_doubt_until_one_is_acknowledged() {
     for acked in [false, true] {
         let bench = Bench::new(1 << 20, 1 << 16);
-        let mut half = bench.led_half();
+        let mut head = bench.led_head();
         let mut wakes = WakeList::default();
-        let handles = filled(&bench, &half, 10);
-        let mut batch = drain(&mut half);
+        let handles = filled(&bench, &head, 10);
+        let mut batch = drain(&mut head);
         batch.state.unanswered = true;
-        half.settle_too_large(batch, &mut wakes);
-        let piece = drain(&mut half);
+        head.settle_too_large(batch, &mut wakes);
+        let piece = drain(&mut head);
         let first = piece.records() as usize;
         if acked {
-            ack(&mut half, piece, 0);
+            ack(&mut head, piece, 0);
         } else {
-            half.settle_for_retry(piece);
+            head.settle_for_retry(piece);
         }
-        half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes);
+        head.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes);
         let expected = if acked { Certainty::NotWritten } else { Certainty::Unknown };
         for handle in &handles[first..] {
             assert_eq!(handle.error().map(|error| error.certainty()), Some(expected));
@@ -152,74 +152,74 @@ fn c09_the_pieces_of_a_batch_in_doubt_are_in_doubt_until_one_is_acknowledged() {
 #[test]
 fn c39_in_a_new_epoch_the_pieces_keep_their_sequences_from_other_batches() {
     let bench = Bench::new(1 << 22, 1 << 17);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let mut wakes = WakeList::default();
-    let _split = filled(&bench, &half, 10);
-    let batch = drain(&mut half);
-    half.settle_too_large(batch, &mut wakes);
-    half.want_bump();
-    let piece = drain(&mut half);
+    let _split = filled(&bench, &head, 10);
+    let batch = drain(&mut head);
+    head.settle_too_large(batch, &mut wakes);
+    head.want_bump();
+    let piece = drain(&mut head);
     assert_eq!((piece.producer().epoch, piece.base_sequence()), (1, 0));
-    ack(&mut half, piece, 0);
-    let _next = bench.sealed(&half.lane, b"next");
-    let piece = drain(&mut half);
+    ack(&mut head, piece, 0);
+    let _next = bench.sealed(&head.tail, b"next");
+    let piece = drain(&mut head);
     let next = piece.base_sequence() + piece.records() as i32;
-    ack(&mut half, piece, 5);
-    assert_eq!(drain(&mut half).base_sequence(), next);
+    ack(&mut head, piece, 5);
+    assert_eq!(drain(&mut head).base_sequence(), next);
 }
 
 #[test]
 fn c41_culprits_fail_with_their_own_words_and_the_innocent_are_sent_again() {
     let bench = Bench::new(1 << 22, 1 << 17);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let mut wakes = WakeList::default();
-    let handles = filled(&bench, &half, 12);
-    let after = bench.sealed(&half.lane, b"after");
-    let batch = drain(&mut half);
+    let handles = filled(&bench, &head, 12);
+    let after = bench.sealed(&head.tail, b"after");
+    let batch = drain(&mut head);
     let culprit = |message: &str| {
         let code = crate::engine::protocol::ErrorCode::INVALID_RECORD;
         let cause = DeliveryErrorCause::Broker { code, message: Some(message.into()) };
-        batch_error(&half.lane, &batch, cause, Certainty::NotWritten)
+        batch_error(&head.tail, &batch, cause, Certainty::NotWritten)
     };
     let culprits = [(0, culprit("no key")), (5, culprit("no value")), (11, culprit("too old"))];
-    half.settle_without(batch, &culprits, &mut wakes);
+    head.settle_without(batch, &culprits, &mut wakes);
     for (index, error) in &culprits {
         assert_eq!(handles[*index as usize].error(), Some(error));
     }
-    let mut batch = drain(&mut half);
+    let mut batch = drain(&mut head);
     assert_eq!((batch.producer().epoch, batch.base_sequence()), (1, 0), "their number changed");
     assert_eq!(batch.state.attempts, 1, "no retry is charged");
     let innocent: Vec<_> = (0..12).filter(|index| ![0, 5, 11].contains(index)).collect();
     assert_eq!(values(&mut batch), innocent.iter().map(|&at| value(at)).collect::<Vec<_>>());
-    ack(&mut half, batch, 70);
+    ack(&mut head, batch, 70);
     let offsets: Vec<_> = innocent.iter().map(|&at| handles[at].offset()).collect();
     assert_eq!(offsets, (70..79).map(Some).collect::<Vec<_>>());
-    let batch = drain(&mut half);
+    let batch = drain(&mut head);
     assert_eq!(batch.base_sequence(), 9);
-    ack(&mut half, batch, 79);
-    assert_eq!((after.offset(), half.lane.resolved()), (Some(79), 2));
+    ack(&mut head, batch, 79);
+    assert_eq!((after.offset(), head.tail.resolved()), (Some(79), 2));
 }
 
 #[test]
 fn c41_the_innocent_never_go_under_the_number_of_the_whole() {
     let bench = Bench::new(1 << 20, 1 << 14);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let mut wakes = WakeList::default();
-    bench.sealed(&half.lane, b"proves the leader");
-    let batch = drain(&mut half);
-    ack(&mut half, batch, 0);
-    drop(filled(&bench, &half, 2));
-    bench.sealed(&half.lane, b"unanswered");
-    let (refused, mut unanswered) = (drain(&mut half), drain(&mut half));
+    bench.sealed(&head.tail, b"proves the leader");
+    let batch = drain(&mut head);
+    ack(&mut head, batch, 0);
+    drop(filled(&bench, &head, 2));
+    bench.sealed(&head.tail, b"unanswered");
+    let (refused, mut unanswered) = (drain(&mut head), drain(&mut head));
     unanswered.state.unanswered = true;
-    let error = batch_error(&half.lane, &refused, ANY_ERROR, Certainty::NotWritten);
-    half.settle_without(refused, &[(0, error)], &mut wakes);
-    half.settle_for_retry(unanswered);
+    let error = batch_error(&head.tail, &refused, ANY_ERROR, Certainty::NotWritten);
+    head.settle_without(refused, &[(0, error)], &mut wakes);
+    head.settle_for_retry(unanswered);
     // The log may have the batch behind: it is asked for, alone, before the new epoch begins.
-    let asked = drain(&mut half);
+    let asked = drain(&mut head);
     assert_eq!((asked.producer().epoch, asked.base_sequence()), (0, 3));
-    ack(&mut half, asked, 1);
-    let innocent = drain(&mut half);
+    ack(&mut head, asked, 1);
+    let innocent = drain(&mut head);
     assert_eq!((innocent.producer().epoch, innocent.base_sequence()), (1, 0));
     assert_eq!(innocent.records(), 1);
 }
@@ -227,18 +227,18 @@ fn c41_the_innocent_never_go_under_the_number_of_the_whole() {
 #[test]
 fn c41_a_batch_of_culprits_only_ends() {
     let bench = Bench::new(1 << 20, 1 << 14);
-    let mut half = bench.led_half();
-    let handle = bench.sealed(&half.lane, b"bad");
-    let batch = drain(&mut half);
-    let error = batch_error(&half.lane, &batch, ANY_ERROR, Certainty::NotWritten);
-    half.settle_without(batch, &[(0, error.clone())], &mut WakeList::default());
-    assert_eq!((handle.error(), half.is_idle()), (Some(&error), true));
-    assert_eq!(half.lane.resolved(), 1);
+    let mut head = bench.led_head();
+    let handle = bench.sealed(&head.tail, b"bad");
+    let batch = drain(&mut head);
+    let error = batch_error(&head.tail, &batch, ANY_ERROR, Certainty::NotWritten);
+    head.settle_without(batch, &[(0, error.clone())], &mut WakeList::default());
+    assert_eq!((handle.error(), head.is_idle()), (Some(&error), true));
+    assert_eq!(head.tail.resolved(), 1);
 }
 
 /// A drained batch of 40 records, compressed in the scratch, and its length before.
-fn compressed(half: &mut LaneHalf, slot: &ScratchSlot) -> (Box<Batch>, usize) {
-    let mut batch = drain(half);
+fn compressed(head: &mut LaneHead, slot: &ScratchSlot) -> (Box<Batch>, usize) {
+    let mut batch = drain(head);
     let plain_len = batch.len();
     slot.with(|scratch| {
         let (records, len) = (batch.record_slices(), plain_len - BATCH_HEADER_LEN);
@@ -251,29 +251,29 @@ fn compressed(half: &mut LaneHalf, slot: &ScratchSlot) -> (Box<Batch>, usize) {
 #[test]
 fn c39_compressed_batches_are_unpacked_into_segments_and_wait_for_no_scratch() {
     let bench = Bench::new(1 << 22, 1 << 17);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let slot = ScratchSlot::new(bench.pool().carve_scratch(1 << 17).expect("a fresh pool"));
-    let handles = filled(&bench, &half, 40);
-    let (mut batch, plain_len) = compressed(&mut half, &slot);
+    let handles = filled(&bench, &head, 40);
+    let (mut batch, plain_len) = compressed(&mut head, &slot);
     let lent = slot.lend();
     assert_eq!(batch.unpack(bench.pool(), bench.account, &slot, false), Ok(()));
     assert_eq!(batch.len(), plain_len);
     assert!(batch.segment_bytes() >= plain_len);
-    half.settle_too_large(batch, &mut WakeList::default());
-    let sent: Vec<_> = drain_pieces(&mut half, 0).into_iter().flat_map(|piece| piece.0).collect();
+    head.settle_too_large(batch, &mut WakeList::default());
+    let sent: Vec<_> = drain_pieces(&mut head, 0).into_iter().flat_map(|piece| piece.0).collect();
     assert_eq!(sent, (0..40).map(value).collect::<Vec<_>>());
     assert!(handles.iter().all(|handle| handle.offset().is_some()));
-    drop((handles, half, lent, slot));
+    drop((handles, head, lent, slot));
     bench.assert_all_free();
 }
 
 #[test]
 fn c39_without_a_free_segment_a_batch_is_unpacked_into_the_scratch_and_gives_it_back() {
     let bench = Bench::new(1 << 22, 1 << 17);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let slot = ScratchSlot::new(bench.pool().carve_scratch(1 << 17).expect("a fresh pool"));
-    let handles = filled(&bench, &half, 40);
-    let (mut batch, plain_len) = compressed(&mut half, &slot);
+    let handles = filled(&bench, &head, 40);
+    let (mut batch, plain_len) = compressed(&mut head, &slot);
     let mut taken = Vec::new();
     let account = bench.account;
     while bench.pool().take_bytes(account, 4_096, &mut taken) {}
@@ -282,11 +282,11 @@ fn c39_without_a_free_segment_a_batch_is_unpacked_into_the_scratch_and_gives_it_
     assert_eq!(batch.unpack(bench.pool(), account, &slot, true), Ok(()));
     assert_eq!((batch.len(), batch.segment_bytes()), (plain_len, 0));
     assert!(slot.lend().is_none(), "another has to wait");
-    half.settle_too_large(batch, &mut WakeList::default());
-    let sent: Vec<_> = drain_pieces(&mut half, 0).into_iter().flat_map(|piece| piece.0).collect();
+    head.settle_too_large(batch, &mut WakeList::default());
+    let sent: Vec<_> = drain_pieces(&mut head, 0).into_iter().flat_map(|piece| piece.0).collect();
     assert_eq!(sent, (0..40).map(value).collect::<Vec<_>>());
     assert!(handles.iter().all(|handle| handle.offset().is_some()));
     assert!(slot.lend().is_some(), "the last piece gave it back");
-    drop((handles, half, slot, taken));
+    drop((handles, head, slot, taken));
     bench.assert_all_free();
 }

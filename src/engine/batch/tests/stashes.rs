@@ -56,16 +56,16 @@ fn to_zero(_: &PartitionRequest<'_>) -> i32 {
 }
 
 /// Seals and acknowledges everything in a lane; its values.
-fn resolve(half: &mut LaneHalf, base: i64) -> Vec<Vec<u8>> {
-    half.lead_by(leader(1, 1));
-    half.offer_identity(identity(7, 0), 1);
-    half.lane.try_seal();
+fn resolve(head: &mut LaneHead, base: i64) -> Vec<Vec<u8>> {
+    head.lead_by(leader(1, 1));
+    head.offer_identity(identity(7, 0), 1);
+    head.tail.try_seal();
     let mut all = Vec::new();
-    while half.lane.has_sealed() {
-        let mut batch = drain(half);
+    while head.tail.has_sealed() {
+        let mut batch = drain(head);
         let offset = base + all.len() as i64;
         all.extend(values(&mut batch));
-        ack(half, batch, offset);
+        ack(head, batch, offset);
     }
     all
 }
@@ -84,16 +84,16 @@ fn a_drained_record_is_what_was_stashed_and_its_delivery_follows_it() {
     let handles =
         records.each_ref().map(|(partition, parts)| stash(&bench, &topic, *partition, 0, parts));
     assert_eq!(handles[0].context().partition, None);
-    let mut halves = bench.grow(&topic, 2);
+    let mut heads = bench.grow(&topic, 2);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
     assert_eq!(topic.state(), TopicState::Ready);
     let mut read = Vec::new();
-    for half in &mut halves {
-        half.lead_by(leader(1, 1));
-        half.offer_identity(identity(7, 0), 1);
-        half.lane.try_seal();
-        while half.lane.has_sealed() {
-            let mut batch = drain(half);
+    for head in &mut heads {
+        head.lead_by(leader(1, 1));
+        head.offer_identity(identity(7, 0), 1);
+        head.tail.try_seal();
+        while head.tail.has_sealed() {
+            let mut batch = drain(head);
             let bytes = wire(&mut batch);
             let (reader, _) = RecordBatchReader::read(&bytes, 0).expect("it can be read");
             for record in reader.records().map(|record| record.expect("it can be read")) {
@@ -103,9 +103,9 @@ fn a_drained_record_is_what_was_stashed_and_its_delivery_follows_it() {
                     .collect();
                 assert_eq!(record.timestamp, 5);
                 let key = record.key.map(<[u8]>::to_vec);
-                read.push((half.lane.partition.0, key, record.value.map(<[u8]>::to_vec), headers));
+                read.push((head.tail.partition.0, key, record.value.map(<[u8]>::to_vec), headers));
             }
-            ack(half, batch, read.len() as i64 - 1);
+            ack(head, batch, read.len() as i64 - 1);
         }
     }
     let header = vec![("h".to_owned(), None), (String::new(), Some(Vec::new()))];
@@ -115,7 +115,7 @@ fn a_drained_record_is_what_was_stashed_and_its_delivery_follows_it() {
     let offsets = handles.each_ref().map(|handle| handle.offset());
     assert_eq!(offsets, [Some(0), Some(2), Some(1)]);
     assert_eq!(handles[1].context().partition, Some(crate::engine::protocol::PartitionId(1)));
-    drop(halves);
+    drop(heads);
     bench.assert_all_free();
 }
 
@@ -126,12 +126,12 @@ fn draining_stops_at_its_budget_between_runs() {
     let topic = unknown(&bench, to_zero);
     let long = vec![9; 60 << 10];
     let handles = [(); 3].map(|()| stash_value(&bench, &topic, &long));
-    let mut halves = bench.grow(&topic, 1);
+    let mut heads = bench.grow(&topic, 1);
     assert_eq!(drain_all(&bench, &topic, 1), Drained::More);
     assert_eq!(drain_all(&bench, &topic, 1), Drained::More);
     assert_ne!(topic.state(), TopicState::Ready);
     assert_eq!(drain_all(&bench, &topic, 1), Drained::Empty);
-    assert_eq!(resolve(&mut halves[0], 0).len(), 3);
+    assert_eq!(resolve(&mut heads[0], 0).len(), 3);
     assert_eq!(handles.each_ref().map(|handle| handle.offset()), [Some(0), Some(1), Some(2)]);
 }
 
@@ -141,7 +141,7 @@ fn draining_stops_at_its_budget_and_goes_on_where_it_stopped() {
     let topic = unknown(&bench, to_zero);
     let sent: Vec<Vec<u8>> = (0..50).map(|i| vec![i; 500]).collect();
     let handles: Vec<_> = sent.iter().map(|value| stash_value(&bench, &topic, value)).collect();
-    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut head = bench.grow(&topic, 1).remove(0);
     topic.set_known(&topic.lock_stash(), 1);
     assert_eq!(topic.state(), TopicState::Draining);
     let mut calls = 1;
@@ -151,7 +151,7 @@ fn draining_stops_at_its_budget_and_goes_on_where_it_stopped() {
     }
     assert!(calls > 5, "{calls}");
     assert_eq!(topic.state(), TopicState::Ready);
-    assert!(resolve(&mut half, 0) == sent, "in order, each once");
+    assert!(resolve(&mut head, 0) == sent, "in order, each once");
     let offsets: Vec<_> = handles.iter().map(|handle| handle.offset()).collect();
     assert!(offsets == (0..50).map(Some).collect::<Vec<_>>());
     let stash = topic.lock_stash();
@@ -163,7 +163,7 @@ fn without_room_the_record_waits_and_is_tried_again() {
     let bench = Bench::new(256 << 10, 1 << 14);
     let topic = unknown(&bench, to_zero);
     let handles: Vec<_> = (0..3).map(|i| stash_value(&bench, &topic, &[i; 100])).collect();
-    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut head = bench.grow(&topic, 1).remove(0);
     let mut all = Vec::new();
     while let Some(segment) =
         bench.pool().take_one(bench.account, crate::engine::buffer::Class::Kib4)
@@ -178,7 +178,7 @@ fn without_room_the_record_waits_and_is_tried_again() {
     assert!(handles.iter().all(|handle| handle.try_outcome().is_none()));
     drop(all);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
-    assert_eq!(resolve(&mut half, 10).len(), 3, "none is lost, none doubled");
+    assert_eq!(resolve(&mut head, 10).len(), 3, "none is lost, none doubled");
     let offsets: Vec<_> = handles.iter().map(|handle| handle.offset()).collect();
     assert_eq!(offsets, [Some(10), Some(11), Some(12)]);
 }
@@ -194,13 +194,13 @@ fn c43_a_partitioner_that_panics_or_lies_fails_its_record_only() {
     });
     let handles = [b"good".as_slice(), b"panic", b"far", b"fine", b"negative"]
         .map(|value| stash_value(&bench, &topic, value));
-    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut head = bench.grow(&topic, 1).remove(0);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let drained = drain_all(&bench, &topic, usize::MAX);
     std::panic::set_hook(hook);
     assert_eq!(drained, Drained::Empty);
-    assert_eq!(resolve(&mut half, 0), [b"good", b"fine"]);
+    assert_eq!(resolve(&mut head, 0), [b"good", b"fine"]);
     assert_eq!((handles[0].offset(), handles[3].offset()), (Some(0), Some(1)));
     let cause = |handle: &CellHandle| handle.error().expect("it has failed").cause().clone();
     assert_eq!(cause(&handles[1]), DeliveryErrorCause::PartitionerPanicked);
@@ -261,23 +261,23 @@ fn c18_what_comes_later_to_an_unknown_topic_has_a_limit_of_its_own() {
 }
 
 #[test]
-fn c46_a_half_drained_run_fails_only_what_has_not_moved() {
+fn c46_a_head_drained_run_fails_only_what_has_not_moved() {
     let bench = Bench::new(4 << 20, 1 << 14);
     let topic = unknown(&bench, to_zero);
     let handles: Vec<_> = (0..4).map(|i| stash_value(&bench, &topic, &[i; 500])).collect();
-    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut head = bench.grow(&topic, 1).remove(0);
     assert_eq!(drain_all(&bench, &topic, 600), Drained::More);
     let mut wakes = WakeList::default();
     let failed = topic.lock_stash().fail(u64::MAX, &destination(), &ANY_ERROR, &mut wakes);
     drop(failed);
-    let moved = resolve(&mut half, 0).len();
+    let moved = resolve(&mut head, 0).len();
     assert!(moved > 0 && moved < 4);
     for (index, handle) in handles.iter().enumerate() {
         assert_eq!(handle.offset().is_some(), index < moved);
         assert_eq!(handle.error().is_some(), index >= moved);
     }
     assert!(topic.lock_stash().is_empty());
-    drop(half);
+    drop(head);
     bench.assert_all_free();
 }
 
@@ -287,12 +287,12 @@ fn a_deadline_runs_from_when_the_record_was_accepted_not_from_when_it_was_moved(
     let topic = unknown(&bench, to_zero);
     let handle = stash_value(&bench, &topic, b"waited");
     bench.set_now(DELIVERY_TIMEOUT - MS);
-    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut head = bench.grow(&topic, 1).remove(0);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
-    half.lane.try_seal();
+    head.tail.try_seal();
     let mut wakes = WakeList::default();
-    assert_eq!(half.expire(DELIVERY_TIMEOUT - MS, &ANY_ERROR, &mut wakes), 0);
-    assert_eq!(half.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes), 1);
+    assert_eq!(head.expire(DELIVERY_TIMEOUT - MS, &ANY_ERROR, &mut wakes), 0);
+    assert_eq!(head.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut wakes), 1);
     assert!(handle.error().is_some());
 }
 
@@ -319,12 +319,12 @@ fn a_record_that_expires_while_its_partition_is_chosen_is_not_sent() {
     let old = stash(&bench, &topic, None, 0, &value(b"old"));
     let young = [b"y0", b"y1"]
         .map(|record| stash(&bench, &topic, None, 5_000 * MS, &value(record.as_slice())));
-    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut head = bench.grow(&topic, 1).remove(0);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
-    assert_eq!(resolve(&mut half, 0), [b"y0", b"y1"], "what was reported as failed is not sent");
+    assert_eq!(resolve(&mut head, 0), [b"y0", b"y1"], "what was reported as failed is not sent");
     assert_eq!(old.error().map(|error| error.certainty()), Some(Certainty::NotWritten));
     assert_eq!(young.each_ref().map(|handle| handle.offset()), [Some(0), Some(1)]);
-    drop(half);
+    drop(head);
     bench.assert_all_free();
 }
 
@@ -338,7 +338,7 @@ fn every_partition_number_is_a_number_like_another() {
     let numbers = [i32::MAX, -1, i32::MIN];
     let named = numbers.map(|number| stash(&bench, &topic, Some(number), 0, &parts));
     let none = stash(&bench, &topic, None, 0, &parts);
-    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut head = bench.grow(&topic, 1).remove(0);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
     for (partition, handle) in numbers.into_iter().zip(named) {
         let (partitions, by_partitioner) = (1, false);
@@ -346,7 +346,7 @@ fn every_partition_number_is_a_number_like_another() {
             DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
         assert_eq!(handle.error().map(|error| error.cause().clone()), Some(cause));
     }
-    assert_eq!(resolve(&mut half, 0), [b"v"]);
+    assert_eq!(resolve(&mut head, 0), [b"v"]);
     assert_eq!(none.offset(), Some(0));
 }
 
@@ -370,9 +370,9 @@ fn memory_of_a_stash_is_returned_without_its_lock() {
     for fails in [false, true] {
         let bench = Bench::new(256 << 10, 1 << 12);
         let topic = unknown(&bench, to_zero);
-        let half = bench.grow(&topic, 1).remove(0);
+        let head = bench.grow(&topic, 1).remove(0);
         // Its batch has room for what is stashed.
-        bench.append(&half.lane, b"before").expect("there is room");
+        bench.append(&head.tail, b"before").expect("there is room");
         let rest = bench.pool().free_bytes();
         stash_value(&bench, &topic, b"stashed");
         let mut ticket = bench.pool().wait(bench.account, rest).expect("it fits");
@@ -397,16 +397,16 @@ fn memory_of_a_stash_is_returned_without_its_lock() {
 #[test]
 fn only_what_a_flush_waits_for_wakes_it() {
     let bench = Bench::new(4 << 20, 1 << 14);
-    let mut half = bench.led_half();
+    let mut head = bench.led_head();
     let mut settle = |value: &[u8], flushed: bool| {
-        let handle = bench.sealed(&half.lane, value);
+        let handle = bench.sealed(&head.tail, value);
         if flushed {
-            let (target, _) = half.lane.seal(false);
-            assert!(!half.lane.is_resolved_below(target));
+            let (target, _) = head.tail.seal(false);
+            assert!(!head.tail.is_resolved_below(target));
         }
-        let batch = drain(&mut half);
+        let batch = drain(&mut head);
         let mut wakes = WakeList::default();
-        half.settle_acked(0, batch, (Some(0), None), &mut wakes);
+        head.settle_acked(0, batch, (Some(0), None), &mut wakes);
         assert!(handle.offset().is_some());
         wakes.take_flushers()
     };
@@ -438,7 +438,7 @@ fn a_run_of_records_that_go_the_same_way_takes_little_heap() {
     (0..100).for_each(|i| drop(stash_value(&bench, &topic, &[i])));
     let _half = bench.grow(&topic, 1);
     assert_eq!(drain_all(&bench, &topic, 2_000), Drained::More);
-    let moving = topic.lock_stash().take_draining().expect("a run is half moved");
+    let moving = topic.lock_stash().take_draining().expect("a run is head moved");
     assert!(moving.forward_capacity() <= 4, "{} entries", moving.forward_capacity());
     topic.lock_stash().put_back(moving);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
@@ -460,20 +460,20 @@ fn c40_a_record_takes_no_more_room_in_the_stash_than_as_a_batch_of_its_own() {
         assert!(stashed_len(parts) <= whole, "{} of {whole}", stashed_len(parts));
         stash(&bench, &topic, None, 0, parts)
     });
-    let mut half = bench.grow(&topic, 1).remove(0);
+    let mut head = bench.grow(&topic, 1).remove(0);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
-    half.lead_by(leader(1, 1));
-    half.offer_identity(identity(7, 0), 1);
-    half.lane.try_seal();
+    head.lead_by(leader(1, 1));
+    head.offer_identity(identity(7, 0), 1);
+    head.tail.try_seal();
     let mut read = Vec::new();
-    while half.lane.has_sealed() {
-        let mut batch = drain(&mut half);
+    while head.tail.has_sealed() {
+        let mut batch = drain(&mut head);
         let bytes = wire(&mut batch);
         let (reader, _) = RecordBatchReader::read(&bytes, 0).expect("it can be read");
         for record in reader.records().map(|record| record.expect("it can be read")) {
             read.push(record.headers.map(|h| h.value.map(<[u8]>::len)).collect::<Vec<_>>());
         }
-        ack(&mut half, batch, 0);
+        ack(&mut head, batch, 0);
     }
     assert!(handles.iter().all(|handle| handle.offset().is_some()));
     assert!(read[0].is_empty() && read[1] == [None; 10_000]);

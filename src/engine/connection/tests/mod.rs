@@ -111,7 +111,7 @@ fn produce(connection: &mut Connection, acks: i16, len: usize) -> Request {
     request.kind = RequestKind::Produce { acks };
     request.version = PRODUCE_VERSION;
     request.correlation = connection.next_correlation();
-    request.glue = vec![acks as u8; len];
+    request.framing = vec![acks as u8; len];
     request.wire_len = len;
     request
 }
@@ -340,7 +340,7 @@ fn a_write_cut_anywhere_goes_on_where_it_was() {
     let mut connection = connected(0);
     for fill in [1, 2, 3] {
         let mut request = produce(&mut connection, -1, 50);
-        request.glue.fill(fill);
+        request.framing.fill(fill);
         connection.send(0, request);
     }
     let mut written = Vec::new();
@@ -400,6 +400,6 @@ fn a_request_is_used_again_with_its_memory() {
     let request = produce(&mut connection, -1, 1_000);
     connection.recycle(request);
     let request = connection.new_request();
-    assert!(request.glue.is_empty() && request.glue.capacity() >= 1_000);
+    assert!(request.framing.is_empty() && request.framing.capacity() >= 1_000);
     assert_eq!((request.written(), request.wire_len), (0, 0));
 }

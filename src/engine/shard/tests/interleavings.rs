@@ -1,4 +1,4 @@
-//! Loom models of senders against loops: the real lanes, halves and ports, and a loop that takes
+//! Loom models of senders against loops: the real lanes, heads and ports, and a loop that takes
 //! its turns as [`Shard`] does. `RUSTFLAGS="--cfg loom" cargo test --release --lib interleavings`
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use loom::thread;
 
 use super::*;
 use crate::engine::batch::{
-    AppendContext, Cells, FlushWaiters, Lane, LaneHalf, LaneId, MonotonicClock, ShardId,
+    AppendContext, Cells, FlushWaiters, LaneHead, LaneId, LaneTail, MonotonicClock, ShardId,
 };
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions, CHUNK_BYTES, Class};
 use crate::engine::protocol::PartitionId;
@@ -43,19 +43,19 @@ impl WakeLoop for Woken {
 struct World {
     pool: BufferPool,
     cells: Cells,
-    lane: Arc<Lane>,
+    lane: Arc<LaneTail>,
     ports: Arc<PortTable>,
     bells: [Arc<Doorbell>; 2],
     woken: [Arc<Woken>; 2],
 }
 
 impl World {
-    fn new() -> (Arc<World>, Box<LaneHalf>) {
+    fn new() -> (Arc<World>, Box<LaneHead>) {
         let bytes = 2 * CHUNK_BYTES;
         let options = BufferPoolOptions { bytes, accounts_max: 3, ..Default::default() };
         let pool = BufferPool::new(&options).expect("a small pool can be mapped");
         let lane =
-            Lane::new(LaneId(0), "t".into(), PartitionId(0), ShardId(0), AccountId::LEADERLESS);
+            LaneTail::new(LaneId(0), "t".into(), PartitionId(0), ShardId(0), AccountId::LEADERLESS);
         let ports = PortTable::new(2);
         let bells = [(); 2].map(|()| Arc::new(Doorbell::new()));
         let woken = [(); 2].map(|()| Arc::new(Woken(AtomicBool::new(false))));
@@ -63,8 +63,8 @@ impl World {
             let port = ShardPort::new(1, bells[shard].clone(), woken[shard].clone());
             ports.set(ShardId(shard as u16), port);
         }
-        let half = LaneHalf::new(lane.clone());
-        (Arc::new(World { pool, cells: Cells::new(), lane, ports, bells, woken }), half)
+        let head = LaneHead::new(lane.clone());
+        (Arc::new(World { pool, cells: Cells::new(), lane, ports, bells, woken }), head)
     }
 
     /// `Topic::send`, as far as it concerns loops.
@@ -95,15 +95,15 @@ impl World {
 struct Loop {
     world: Arc<World>,
     shard: usize,
-    half: Option<Box<LaneHalf>>,
+    head: Option<Box<LaneHead>>,
     records: u32,
     /// A batch to be sealed was held by a sender, which posts again.
     asked: bool,
 }
 
 impl Loop {
-    fn new(world: &Arc<World>, shard: usize, half: Option<Box<LaneHalf>>) -> Loop {
-        Loop { world: world.clone(), shard, half, records: 0, asked: false }
+    fn new(world: &Arc<World>, shard: usize, head: Option<Box<LaneHead>>) -> Loop {
+        Loop { world: world.clone(), shard, head, records: 0, asked: false }
     }
 
     /// Messages, then posted lanes: `EventLoop::drive`, `Shard::handle_lane`,
@@ -113,9 +113,9 @@ impl Loop {
         let port = world.port(self.shard);
         while let Some(message) = port.pop_control() {
             match message {
-                Control::Lane(half) => {
-                    half.lane.clear_posted();
-                    self.half = Some(half);
+                Control::Lane(head) => {
+                    head.tail.clear_posted();
+                    self.head = Some(head);
                     self.examine();
                 }
                 Control::Posted(_) => self.posted(),
@@ -126,15 +126,15 @@ impl Loop {
     }
 
     fn posted(&mut self) {
-        if let Some(half) = &self.half {
-            half.lane.clear_posted();
+        if let Some(head) = &self.head {
+            head.tail.clear_posted();
             self.examine();
         }
     }
 
     /// No linger: what is there is sealed and taken.
     fn examine(&mut self) {
-        let lane = &self.half.as_ref().expect("only with the half").lane;
+        let lane = &self.head.as_ref().expect("only with the head").lane;
         if lane.open_since().is_some() && !lane.try_seal() {
             self.asked = true;
         }
@@ -145,9 +145,9 @@ impl Loop {
 
     /// `Shard::leave_if_settled` and `Action::SendLane`.
     fn hand_over(&mut self, to: usize) {
-        let half = self.half.take().expect("it is here");
-        half.lane.set_owner(ShardId(to as u16));
-        self.world.port(to).send(Control::Lane(half));
+        let head = self.head.take().expect("it is here");
+        head.tail.set_owner(ShardId(to as u16));
+        self.world.port(to).send(Control::Lane(head));
     }
 
     /// Whether it would sleep now: `EventLoop::wait`.
@@ -172,12 +172,12 @@ impl Loop {
 #[test]
 fn a_record_posted_during_a_drain_is_drained() {
     model(5, || {
-        let (world, half) = World::new();
+        let (world, head) = World::new();
         let sender = {
             let world = world.clone();
             thread::spawn(move || (0..2).for_each(|_| world.send()))
         };
-        let mut own = Loop::new(&world, 0, Some(half));
+        let mut own = Loop::new(&world, 0, Some(head));
         own.turn();
         own.turn();
         sender.join().expect("it does not panic");
@@ -189,12 +189,12 @@ fn a_record_posted_during_a_drain_is_drained() {
 #[test]
 fn two_senders_and_a_drain() {
     model(5, || {
-        let (world, half) = World::new();
+        let (world, head) = World::new();
         let senders = [(); 2].map(|()| {
             let world = world.clone();
             thread::spawn(move || world.send())
         });
-        let mut own = Loop::new(&world, 0, Some(half));
+        let mut own = Loop::new(&world, 0, Some(head));
         own.turn();
         senders.into_iter().for_each(|sender| sender.join().expect("it does not panic"));
         own.until_quiet();
@@ -205,12 +205,12 @@ fn two_senders_and_a_drain() {
 #[test]
 fn a_loop_that_sleeps_is_woken_by_a_record() {
     model(5, || {
-        let (world, half) = World::new();
+        let (world, head) = World::new();
         let sender = {
             let world = world.clone();
             thread::spawn(move || world.send())
         };
-        let mut own = Loop::new(&world, 0, Some(half));
+        let mut own = Loop::new(&world, 0, Some(head));
         own.turn();
         let sleeps = own.sleeps();
         sender.join().expect("it does not panic");
@@ -224,12 +224,12 @@ fn a_loop_that_sleeps_is_woken_by_a_record() {
 #[test]
 fn a_lane_that_arrives_while_it_is_posted_is_looked_at() {
     model(5, || {
-        let (world, half) = World::new();
+        let (world, head) = World::new();
         let sender = {
             let world = world.clone();
             thread::spawn(move || world.send())
         };
-        let mut old = Loop::new(&world, 0, Some(half));
+        let mut old = Loop::new(&world, 0, Some(head));
         let mut new = Loop::new(&world, 1, None);
         let arrival = thread::spawn(move || {
             new.turn();
@@ -249,12 +249,12 @@ fn a_lane_that_arrives_while_it_is_posted_is_looked_at() {
 #[test]
 fn a_lane_that_goes_and_comes_back_is_looked_at() {
     model(5, || {
-        let (world, half) = World::new();
+        let (world, head) = World::new();
         let sender = {
             let world = world.clone();
             thread::spawn(move || (0..2).for_each(|_| world.send()))
         };
-        let mut first = Loop::new(&world, 0, Some(half));
+        let mut first = Loop::new(&world, 0, Some(head));
         let mut second = Loop::new(&world, 1, None);
         first.turn();
         first.hand_over(1);
@@ -269,15 +269,15 @@ fn a_lane_that_goes_and_comes_back_is_looked_at() {
 }
 
 #[test]
-fn a_half_that_is_sent_while_its_shard_ends_fails_what_is_in_it() {
+fn a_head_that_is_sent_while_its_shard_ends_fails_what_is_in_it() {
     model(5, || {
-        let (world, half) = World::new();
+        let (world, head) = World::new();
         world.send();
         let closing = {
             let world = world.clone();
             thread::spawn(move || world.port(1).close())
         };
-        world.port(1).send(Control::Lane(half));
+        world.port(1).send(Control::Lane(head));
         closing.join().expect("it does not panic");
         assert_eq!(world.lane.resolved(), u64::MAX, "its records never resolve");
     });

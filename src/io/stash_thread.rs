@@ -1,4 +1,4 @@
-//! The service thread: empties the stashes of topics that have become known, and fails what has
+//! The stash thread: empties the stashes of topics that have become known, and fails what has
 //! waited there for too long. The application's own partitioners are asked by others
 //! (`partition_workers`), so that one that never returns holds up its own topic only.
 
@@ -29,15 +29,15 @@ use crate::problem::{Problem, ProblemKind};
 /// Bytes moved before another thread may have the stash.
 const BYTES_PER_LOCK: usize = 256 * 1_024;
 
-/// How other threads reach the service thread.
+/// How other threads reach the stash thread.
 #[derive(Default)]
-pub struct ServiceMailbox {
+pub struct StashMailbox {
     topics: SegQueue<Arc<TopicLanes>>,
     stopped: AtomicBool,
     thread: Mutex<Option<Thread>>,
 }
 
-impl ServiceMailbox {
+impl StashMailbox {
     /// Has the topic's stash emptied.
     pub(super) fn drain(&self, topic: Arc<TopicLanes>) {
         self.topics.push(topic);
@@ -51,42 +51,42 @@ impl ServiceMailbox {
     }
 }
 
-/// What the service thread is made of.
-pub struct ServiceParts {
+/// What the stash thread is made of.
+pub struct StashThreadParts {
     /// Topics, pool.
     pub accumulator: Arc<RecordAccumulator>,
     /// Where lanes are posted.
     pub ports: Arc<PortTable>,
     /// Its mailbox.
-    pub mailbox: Arc<ServiceMailbox>,
+    pub mailbox: Arc<StashMailbox>,
 }
 
-/// A running service thread, and those that it has.
-pub struct ServiceHandle {
-    mailbox: Arc<ServiceMailbox>,
+/// A running stash thread, and those that it has.
+pub struct StashThread {
+    mailbox: Arc<StashMailbox>,
     thread: Mutex<Option<OwnThread>>,
     workers: Arc<Workers>,
 }
 
-impl ServiceHandle {
+impl StashThread {
     /// Starts the thread.
-    pub fn start(parts: ServiceParts) -> io::Result<Self> {
+    pub fn start(parts: StashThreadParts) -> io::Result<Self> {
         let (mailbox, workers) = (parts.mailbox.clone(), Arc::<Workers>::default());
-        let mut service = Service {
+        let mut keeper = StashKeeper {
             parts: Arc::new(parts),
             jobs: VecDeque::new(),
             away: Vec::new(),
             workers: workers.clone(),
             watch: Watch::begin(Duration::ZERO),
         };
-        let thread = OwnThread::spawn("tidegate-serv", move || {
-            if catch_unwind(AssertUnwindSafe(|| service.run())).is_err() {
-                log::error!("the service thread panicked: stashed records will time out");
+        let thread = OwnThread::spawn("tidegate-stash", move || {
+            if catch_unwind(AssertUnwindSafe(|| keeper.run())).is_err() {
+                log::error!("the stash thread panicked: stashed records will time out");
             }
         })?;
         let handle = thread.thread().clone();
         *mailbox.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
-        Ok(ServiceHandle { mailbox, thread: Mutex::new(Some(thread)), workers })
+        Ok(StashThread { mailbox, thread: Mutex::new(Some(thread)), workers })
     }
 
     /// Ends the threads; with `watch`, returns when they have ended or are stuck in code of the
@@ -109,7 +109,7 @@ impl ServiceHandle {
     }
 }
 
-/// How long the service thread waits before it looks again whether another thread has finished
+/// How long the stash thread waits before it looks again whether another thread has finished
 /// asking the partitioner, or whether a partition worker is free.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -130,8 +130,8 @@ struct Away {
     again: bool,
 }
 
-struct Service {
-    parts: Arc<ServiceParts>,
+struct StashKeeper {
+    parts: Arc<StashThreadParts>,
     jobs: VecDeque<Job>,
     away: Vec<Away>,
     workers: Arc<Workers>,
@@ -147,7 +147,7 @@ impl Wake for Unpark {
     }
 }
 
-impl ServiceParts {
+impl StashThreadParts {
     /// Moves what is stashed, and what comes of that.
     pub(super) fn drain(&self, job: &mut Job) -> Drained {
         let accumulator = &self.accumulator;
@@ -169,7 +169,7 @@ impl ServiceParts {
     }
 }
 
-impl Service {
+impl StashKeeper {
     fn run(&mut self) {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         while !self.parts.mailbox.stopped.load(Ordering::SeqCst) {

@@ -1,10 +1,11 @@
-//! The owning shard's half of a lane: attempts in flight, retries, and how batches are numbered.
+//! The head of a lane, from which its shard sends: attempts in flight, retries, and how batches are
+//! numbered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::doubt::Proved;
-use super::{Batch, EpochsUsed, Lane, ResolveWindow, Sequencer, ShardId, batch_error};
+use super::{Batch, EpochsUsed, LaneTail, ResolveWindow, Sequencer, ShardId, batch_error};
 use crate::engine::buffer::AccountId;
 use crate::engine::protocol::{BrokerId, ProducerIdentity, TopicId};
 use crate::engine::sync::WakeList;
@@ -46,13 +47,14 @@ pub enum Drainable {
     NeedsIdentity,
 }
 
-/// The loop's half of a lane. Exactly one shard has it, always; dropping it fails everything in it.
-pub struct LaneHalf {
-    /// The senders' half.
-    pub lane: Arc<Lane>,
+/// The end of a lane from which the loop sends. Exactly one shard has it, always; dropping it fails
+/// everything in it.
+pub struct LaneHead {
+    /// The other end, where senders append.
+    pub tail: Arc<LaneTail>,
     /// Who leads the partition; `None` while nobody does.
     pub leader: Option<Leader>,
-    /// The generation of the last view that it followed. An older view changes nothing: a half can
+    /// The generation of the last view that it followed. An older view changes nothing: a head can
     /// reach its new shard before the view by which it moves.
     pub seen: u64,
     /// The shard that it will be sent to once nothing is in flight.
@@ -102,11 +104,11 @@ pub struct LaneHalf {
     window: ResolveWindow,
 }
 
-impl LaneHalf {
-    /// The half of a new lane.
-    pub fn new(lane: Arc<Lane>) -> Box<LaneHalf> {
-        Box::new(LaneHalf {
-            lane,
+impl LaneHead {
+    /// The head of a new lane.
+    pub fn new(tail: Arc<LaneTail>) -> Box<LaneHead> {
+        Box::new(LaneHead {
+            tail,
             leader: None,
             seen: 0,
             moving_to: None,
@@ -144,7 +146,7 @@ impl LaneHalf {
 
     /// Whether a batch waits to be sent, for the first time or again.
     pub fn has_sealed(&self) -> bool {
-        !self.retries.is_empty() || self.lane.has_sealed()
+        !self.retries.is_empty() || self.tail.has_sealed()
     }
 
     /// Whether a batch waits to be sent again.
@@ -159,12 +161,12 @@ impl LaneHalf {
         self.retries.len()
     }
 
-    /// At most so many bytes has the batch that [`LaneHalf::drain`] would give. Before a new epoch
+    /// At most so many bytes has the batch that [`LaneHead::drain`] would give. Before a new epoch
     /// that may be any of the retries: the one that is to be asked for.
     pub fn next_len(&self) -> Option<usize> {
         let candidates = if self.sequencer.bump_wanted() { self.retries.len() } else { 1 };
         let retries = self.retries.iter().take(candidates);
-        retries.map(|batch| batch.len()).max().or_else(|| self.lane.peek_sealed_len())
+        retries.map(|batch| batch.len()).max().or_else(|| self.tail.peek_sealed_len())
     }
 
     /// Takes a leader. If its broker or its epoch is another, the backoff ends, since this leader
@@ -216,7 +218,7 @@ impl LaneHalf {
         self.settling
     }
 
-    /// Whether [`LaneHalf::drain`] would give a batch.
+    /// Whether [`LaneHead::drain`] would give a batch.
     pub fn drainable(&self, now: u64, rules: DrainRules) -> Drainable {
         let is_open_elsewhere = self.settling || self.starts_over.is_some();
         if self.moving_to.is_some() || self.leader.is_none() || is_open_elsewhere {
@@ -261,7 +263,7 @@ impl LaneHalf {
         }
         self.sequencer.adopt(identity, ordinal);
         self.proved.begin_epoch(self.sequencer.next());
-        self.lane.set_epochs_used(self.sequencer.used());
+        self.tail.set_epochs_used(self.sequencer.used());
         self.gap_at = None;
         self.failed_in_doubt = false;
         // A broker takes any first sequence of an id that is new to it.
@@ -269,7 +271,7 @@ impl LaneHalf {
     }
 
     /// The next batch to send, numbered but without its header written. Only after
-    /// [`LaneHalf::drainable`] said so. The attempt must end in one of the `settle_*` calls.
+    /// [`LaneHead::drainable`] said so. The attempt must end in one of the `settle_*` calls.
     pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
         if rules.idempotent && self.sequencer.bump_wanted() {
             if let Some(doubtful) = self.next_to_ask(rules.connection) {
@@ -282,7 +284,7 @@ impl LaneHalf {
         }
         let mut batch = match self.retries.pop_front() {
             Some(batch) => batch,
-            None => self.lane.pop_sealed()?,
+            None => self.tail.pop_sealed()?,
         };
         if rules.idempotent && (!batch.is_numbered() || planted!(RenumbersOnRetry)) {
             let shared = planted!(PiecesShareSequences);
@@ -307,7 +309,7 @@ impl LaneHalf {
     fn begin_epoch(&mut self) -> bool {
         let begun = self.sequencer.bump();
         self.proved.begin_epoch(self.sequencer.next());
-        self.lane.set_epochs_used(self.sequencer.used());
+        self.tail.set_epochs_used(self.sequencer.used());
         self.gap_at = None;
         self.failed_in_doubt = false;
         // Even if the lane must wait for another producer id: the old numbers are void.
@@ -500,7 +502,7 @@ impl LaneHalf {
     }
 
     fn mark_resolved(&mut self, number: u64, wakes: &mut WakeList) {
-        if self.window.mark(number) && self.lane.set_resolved(self.window.below()) {
+        if self.window.mark(number) && self.tail.set_resolved(self.window.below()) {
             wakes.wake_flushers();
         }
     }
@@ -516,8 +518,8 @@ impl LaneHalf {
                 expired += 1;
             }
         }
-        while self.lane.sealed_deadline().is_some_and(|deadline| deadline <= now) {
-            if let Some(batch) = self.lane.pop_sealed() {
+        while self.tail.sealed_deadline().is_some_and(|deadline| deadline <= now) {
+            if let Some(batch) = self.tail.pop_sealed() {
                 self.fail_waiting(*batch, cause, wakes);
                 expired += 1;
             }
@@ -536,7 +538,7 @@ impl LaneHalf {
         cause: &DeliveryErrorCause,
         wakes: &mut WakeList,
     ) {
-        let error = batch_error(&self.lane, &batch, cause.clone(), batch.certainty());
+        let error = batch_error(&self.tail, &batch, cause.clone(), batch.certainty());
         let in_doubt = batch.certainty() == Certainty::Unknown || batch.was_split_in_doubt();
         self.failed_in_doubt |= batch.is_numbered() && in_doubt;
         self.fail(&mut batch, error, wakes);
@@ -545,14 +547,14 @@ impl LaneHalf {
     /// Charges the sealed batches and retries to another account.
     pub fn charge_to(&mut self, account: AccountId) {
         self.retries.iter_mut().for_each(|batch| batch.charge_to(account));
-        self.lane.charge_sealed_to(account);
+        self.tail.charge_sealed_to(account);
     }
 
     /// The earliest deadline of what waits here, sealed or not.
     pub fn next_deadline(&self, delivery_timeout: u64) -> Option<u64> {
         let retry = self.retries.iter().map(|batch| batch.deadline).min();
-        let sealed = self.lane.sealed_deadline();
-        let open = self.lane.open_since().map(|since| since.saturating_add(delivery_timeout));
+        let sealed = self.tail.sealed_deadline();
+        let open = self.tail.open_since().map(|since| since.saturating_add(delivery_timeout));
         [retry, sealed, open].into_iter().flatten().min()
     }
 
@@ -565,18 +567,18 @@ impl LaneHalf {
     /// Whether nothing waits and nothing is in flight.
     #[cfg(feature = "internals")]
     pub fn is_idle(&self) -> bool {
-        self.in_flight == 0 && !self.has_sealed() && self.lane.open_since().is_none()
+        self.in_flight == 0 && !self.has_sealed() && self.tail.open_since().is_none()
     }
 }
 
-impl Drop for LaneHalf {
-    /// The half is the last that can resolve its batches: a loop that unwinds fails them here.
+impl Drop for LaneHead {
+    /// The head is the last that can resolve its batches: a loop that unwinds fails them here.
     fn drop(&mut self) {
         let mut wakes = WakeList::default();
-        self.lane.end();
+        self.tail.end();
         self.fail_all(&DeliveryErrorCause::LoopPanicked, &mut wakes);
         // Batches in flight fail when their requests are dropped, which no flush needs to wait for.
-        self.lane.set_resolved(u64::MAX);
+        self.tail.set_resolved(u64::MAX);
         wakes.wake_all();
     }
 }

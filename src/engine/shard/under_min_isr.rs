@@ -13,12 +13,12 @@ use crate::engine::protocol::BrokerId;
 
 /// A lane that was refused for lack of followers, and has not been acknowledged since.
 #[derive(Clone, Copy)]
-pub(super) struct Short {
+pub(super) struct UnderMinIsr {
     /// Who refused it.
     broker: BrokerId,
     /// When it did so last, in nanoseconds, monotonic.
     refused_at: u64,
-    /// Waits since the last news.
+    /// Waits so far, each longer than the last. After an attempt on behalf of all they begin anew.
     waits: u32,
 }
 
@@ -32,21 +32,21 @@ impl Shard {
         let (Some(index), Some(Some(entry))) = (index, self.lanes.get_mut(id.0 as usize)) else {
             return self.retry_backoff(0);
         };
-        let before = entry.short.filter(|short| short.broker == broker);
-        if entry.half.is_settling() || before.is_some() && entry.half.backoff_until > now {
+        let before = entry.under_min_isr.filter(|state| state.broker == broker);
+        if entry.head.is_settling() || before.is_some() && entry.head.backoff_until > now {
             return 0;
         }
         let refusing = &mut self.brokers[index];
         let tries_for_all = refusing.tried_until <= now;
-        let waits = before.filter(|_| !tries_for_all).map_or(0, |short| short.waits);
-        entry.short = Some(Short { broker, refused_at: now, waits: waits + 1 });
+        let waits = before.filter(|_| !tries_for_all).map_or(0, |state| state.waits);
+        entry.under_min_isr = Some(UnderMinIsr { broker, refused_at: now, waits: waits + 1 });
         if before.is_none() {
-            if refusing.short.len() > lanes_max {
+            if refusing.under_min_isr.len() > lanes_max {
                 // Lanes that came and went are in it several times.
-                refusing.short.sort_unstable();
-                refusing.short.dedup();
+                refusing.under_min_isr.sort_unstable();
+                refusing.under_min_isr.dedup();
             }
-            refusing.short.push(id);
+            refusing.under_min_isr.push(id);
         }
         let wait = self.retry_backoff(waits);
         if tries_for_all {
@@ -56,24 +56,26 @@ impl Shard {
     }
 
     /// Notes that a lane was acknowledged by `broker`, if that is the one that had refused it.
-    pub(super) fn end_short(&mut self, now: u64, id: LaneId, broker: Option<BrokerId>) {
+    pub(super) fn end_under_min_isr(&mut self, now: u64, id: LaneId, broker: Option<BrokerId>) {
         let Some(entry) = self.lane_mut(id) else { return };
-        let Some(short) = entry.short.take_if(|short| Some(short.broker) == broker) else { return };
-        entry.half.backoff_until = entry.half.backoff_until.min(now);
+        let Some(short) = entry.under_min_isr.take_if(|short| Some(short.broker) == broker) else {
+            return;
+        };
+        entry.head.backoff_until = entry.head.backoff_until.min(now);
         self.followers_are_back(now, short);
     }
 
     /// A lane that had been short of followers was acknowledged.
-    fn followers_are_back(&mut self, now: u64, short: Short) {
+    fn followers_are_back(&mut self, now: u64, short: UnderMinIsr) {
         let Some(index) = self.broker_index(short.broker) else { return };
         let first = self.retry_backoff(0);
-        for id in std::mem::take(&mut self.brokers[index].short) {
+        for id in std::mem::take(&mut self.brokers[index].under_min_isr) {
             let Some(entry) = self.lane_mut(id) else { continue };
-            let same = |other: &Short| other.broker == short.broker;
-            if let Some(Short { refused_at, .. }) = entry.short.filter(same) {
-                entry.short = None;
+            let same = |other: &UnderMinIsr| other.broker == short.broker;
+            if let Some(UnderMinIsr { refused_at, .. }) = entry.under_min_isr.filter(same) {
+                entry.under_min_isr = None;
                 let until = refused_at.saturating_add(first);
-                entry.half.backoff_until = entry.half.backoff_until.min(until);
+                entry.head.backoff_until = entry.head.backoff_until.min(until);
                 self.examine(now, id);
             }
         }

@@ -17,7 +17,7 @@ use crate::engine::sync::loom::{
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
 
 /// A lane of one producer, unique among those that there are: the id of a lane that is gone, with
-/// its half, is given to another.
+/// its head, is given to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u32);
 
@@ -50,7 +50,7 @@ pub struct AppendContext<'a> {
     pub accepted_at: Option<u64>,
 }
 
-/// What [`Lane::append`] did.
+/// What [`LaneTail::append`] did.
 pub struct Appended {
     /// The record's delivery, or what is missing.
     pub result: Result<CellHandle, Refusal>,
@@ -61,7 +61,7 @@ pub struct Appended {
 /// One partition as a producer's senders see it.
 ///
 /// It has two locks, `open` and `fifo`: the manual's page `architecture` has the order of locks.
-pub struct Lane {
+pub struct LaneTail {
     /// Names the lane in queues.
     pub id: LaneId,
     /// The topic's name.
@@ -83,7 +83,7 @@ pub struct Lane {
     opened: AtomicU64,
     /// See [`EpochsUsed`].
     epochs_used: AtomicU64,
-    /// Nobody can send to it any more: its half is dropped once nothing is in flight.
+    /// Nobody can send to it any more: its head is dropped once nothing is in flight.
     given_up: AtomicBool,
     /// Every batch with a smaller number is resolved.
     resolved: AtomicU64,
@@ -91,7 +91,7 @@ pub struct Lane {
     flushed_below: AtomicU64,
 }
 
-impl Lane {
+impl LaneTail {
     /// A lane without leader, owned by `owner`.
     pub fn new(
         id: LaneId,
@@ -99,8 +99,8 @@ impl Lane {
         partition: PartitionId,
         owner: ShardId,
         account: AccountId,
-    ) -> Arc<Lane> {
-        Arc::new(Lane {
+    ) -> Arc<LaneTail> {
+        Arc::new(LaneTail {
             id,
             topic,
             partition,
@@ -168,7 +168,7 @@ impl Lane {
         *fifo = sealed;
     }
 
-    /// Ends the lane: its half is gone, and nothing that is appended would ever be sent.
+    /// Ends the lane: its head is gone, and nothing that is appended would ever be sent.
     pub(super) fn end(&self) {
         let mut open = self.open.lock();
         open.ended = true;
@@ -270,7 +270,7 @@ impl Lane {
         ShardId(self.owner.load(Ordering::SeqCst))
     }
 
-    /// By the old owner, before it sends the half.
+    /// By the old owner, before it sends the head.
     pub fn set_owner(&self, owner: ShardId) {
         self.owner.store(owner.0, Ordering::SeqCst);
     }
@@ -340,7 +340,7 @@ impl Lane {
 
 /// An error for the records of `batch`, completing a timeout's cause with what went wrong last.
 pub fn batch_error(
-    lane: &Lane,
+    lane: &LaneTail,
     batch: &Batch,
     cause: DeliveryErrorCause,
     certainty: Certainty,
