@@ -134,7 +134,7 @@ impl Loop {
 
     /// No linger: what is there is sealed and taken.
     fn examine(&mut self) {
-        let lane = &self.head.as_ref().expect("only with the head").lane;
+        let lane = &self.head.as_ref().expect("only with the head").tail;
         if lane.open_since().is_some() && !lane.try_seal() {
             self.asked = true;
         }
