@@ -436,6 +436,17 @@ impl DeliveryError {
         &self.0.cause
     }
 
+    /// What stood in the way, if the cause names it: a connection, a name, a broker's answer.
+    pub fn problem(&self) -> Option<&Problem> {
+        match &self.0.cause {
+            DeliveryErrorCause::TimedOut { last, .. }
+            | DeliveryErrorCause::UnknownTopic { last, .. } => last.as_ref(),
+            DeliveryErrorCause::Disconnected(problem)
+            | DeliveryErrorCause::BrokerTooOld(problem) => Some(problem),
+            _ => None,
+        }
+    }
+
     /// Whether the record may nevertheless be in the log.
     pub fn certainty(&self) -> Certainty {
         self.0.certainty

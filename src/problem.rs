@@ -12,6 +12,14 @@ use crate::engine::protocol::ErrorCode;
 ///
 /// The words name the broker, the address and the time limit where they are known. Where the
 /// operating system said it, [`source`](Error::source) is its [`io::Error`].
+///
+/// ```
+/// # use tidegate::{DeliveryError, ProblemKind};
+/// fn is_wrong_port(error: &DeliveryError) -> bool {
+///     let kind = error.problem().map(|problem| problem.kind());
+///     matches!(kind, Some(ProblemKind::Refused | ProblemKind::NotKafka))
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Problem(Arc<Parts>);
 

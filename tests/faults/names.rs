@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex};
 
 use kafka_protocol::protocol::StrBytes;
-use tidegate::{DeliveryErrorCause, Problem, ProblemKind};
+use tidegate::{Problem, ProblemKind};
 
 use super::*;
 
@@ -211,10 +211,7 @@ fn last_problem(list: &str) -> Problem {
     let builder = quick(Producer::builder(list)).request_timeout(millis(300));
     let producer = builder.delivery_timeout(millis(900)).build().unwrap();
     let error = failed(producer.topic("t").unwrap().send((), "v").unwrap());
-    let DeliveryErrorCause::TimedOut { last: Some(problem), .. } = error.cause() else {
-        panic!("{error}");
-    };
-    problem.clone()
+    error.problem().unwrap_or_else(|| panic!("{error}")).clone()
 }
 
 #[test]
