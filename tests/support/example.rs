@@ -11,6 +11,10 @@ pub fn example(name: &str) -> Command {
     let profile = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
     let mut path: PathBuf = profile.join("examples").join(name);
     path.set_extension(std::env::consts::EXE_EXTENSION);
-    assert!(path.exists(), "{} is missing: run `cargo build --examples`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --examples`, with `--release` if the tests have it",
+        path.display()
+    );
     Command::new(path)
 }
