@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::engine::protocol::records::Length;
 use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 
 /// Whether a record whose delivery failed may nevertheless be in the partition's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -436,13 +436,20 @@ impl DeliveryError {
         &self.0.cause
     }
 
-    /// What stood in the way, if the cause names it: a connection, a name, a broker's answer.
-    pub fn problem(&self) -> Option<&Problem> {
+    /// What stood in the way, if anything outside this process did: a connection, a name, a
+    /// broker's answer.
+    pub fn problem(&self) -> Option<Problem> {
         match &self.0.cause {
             DeliveryErrorCause::TimedOut { last, .. }
-            | DeliveryErrorCause::UnknownTopic { last, .. } => last.as_ref(),
+            | DeliveryErrorCause::UnknownTopic { last, .. } => last.clone(),
             DeliveryErrorCause::Disconnected(problem)
-            | DeliveryErrorCause::BrokerTooOld(problem) => Some(problem),
+            | DeliveryErrorCause::BrokerTooOld(problem) => Some(problem.clone()),
+            cause @ DeliveryErrorCause::Broker { code, .. } => {
+                Some(Problem::new(ProblemKind::Broker(*code), cause))
+            }
+            cause @ DeliveryErrorCause::ClusterChanged { .. } => {
+                Some(Problem::new(ProblemKind::OtherCluster, cause))
+            }
             _ => None,
         }
     }

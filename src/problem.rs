@@ -10,8 +10,11 @@ use crate::engine::protocol::ErrorCode;
 /// What stands between a producer and a broker, or between a record and the log: a kind for
 /// programs, and words for people. Cheap to clone.
 ///
-/// The words name the broker, the address and the time limit where they are known. Where the
-/// operating system said it, [`source`](Error::source) is its [`io::Error`].
+/// The words are complete: they name the broker, the address and the time limit where they are
+/// known, and hold those of the [`io::Error`] that [`source`](Error::source) gives where there was
+/// one. Of a name with several addresses the words tell what is wrong with each, and the kind is
+/// the one that says most: that of a peer which answered goes before that of one which refused,
+/// and both before an address to which no way leads.
 ///
 /// ```
 /// # use tidegate::{DeliveryError, ProblemKind};
@@ -37,7 +40,8 @@ pub enum ProblemKind {
     Dns,
     /// Nothing listens at the address: the broker is down, or the port is wrong.
     Refused,
-    /// No way leads to the address: the network, a route or a firewall.
+    /// No way leads to the address: the network, a route or a firewall; or this machine has no
+    /// address or no port left to connect from.
     Unreachable,
     /// The peer, or something between, broke the connection off.
     Reset,
@@ -60,7 +64,8 @@ pub enum ProblemKind {
     NoLeader,
     /// A limit of this client's configuration is reached.
     Limit,
-    /// The operating system refused something: memory, a thread, a descriptor, a permission.
+    /// The operating system refused something: memory, a thread, a descriptor, a permission (also
+    /// a firewall of this machine).
     System,
 }
 
@@ -91,6 +96,25 @@ impl Problem {
     /// What happened, in words: the same as its `Display`.
     pub fn message(&self) -> &str {
         &self.0.text
+    }
+
+    /// The same problem, of another kind.
+    pub(crate) fn of_kind(&self, kind: ProblemKind) -> Problem {
+        Problem::with_source(kind, self, self.0.source.clone())
+    }
+
+    /// Of problems with several addresses: how much this one tells about what is wrong.
+    pub(crate) fn weight(&self) -> u8 {
+        match self.0.kind {
+            ProblemKind::NotKafka | ProblemKind::Protocol | ProblemKind::Broker(_) => 6,
+            ProblemKind::BrokerTooOld | ProblemKind::OtherCluster => 6,
+            ProblemKind::Refused => 5,
+            ProblemKind::Reset | ProblemKind::Closed => 4,
+            ProblemKind::TimedOut => 3,
+            ProblemKind::Unreachable => 2,
+            ProblemKind::System | ProblemKind::Limit => 1,
+            ProblemKind::Dns | ProblemKind::NoLeader => 0,
+        }
     }
 
     /// The same problem in these words, which should contain its own.
@@ -188,6 +212,7 @@ mod tests {
             (ErrorKind::UnexpectedEof, ProblemKind::Closed),
             (ErrorKind::TimedOut, ProblemKind::TimedOut),
             (ErrorKind::NetworkUnreachable, ProblemKind::Unreachable),
+            (ErrorKind::AddrNotAvailable, ProblemKind::Unreachable),
             (ErrorKind::PermissionDenied, ProblemKind::System),
         ];
         for (system, kind) in kinds {

@@ -304,16 +304,16 @@ impl Dial {
         if self.is_literal { problem.clone() } else { problem.at(address) }
     }
 
-    /// What is wrong with all addresses: of the kind of the one that was tried last.
+    /// What is wrong with all addresses, of the kind that says most.
     fn problem(&self) -> Problem {
         let addresses =
             self.problems.iter().map(|(address, problem)| self.problem_at(*address, problem));
         let all: Vec<_> = self.lookup_problem.iter().cloned().chain(addresses).collect();
-        let Some(last) = all.last() else {
+        let Some(first) = all.iter().rev().max_by_key(|problem| problem.weight()) else {
             return Problem::new(ProblemKind::Dns, "no address");
         };
         let texts: Vec<_> = all.iter().map(Problem::to_string).collect();
-        last.in_words(texts.join("; "))
+        first.in_words(texts.join("; "))
     }
 }
 
@@ -469,6 +469,19 @@ mod tests {
         bench.refuses(1);
         let both = "kafka cannot be resolved: no; 10.0.0.1:9: refused";
         assert_eq!(bench.poll(), Step::Failed(both.into()));
+    }
+
+    #[test]
+    fn of_several_addresses_the_kind_that_says_most_is_told() {
+        let mut bench = Bench::named(&[]);
+        bench.resolved(&[1, 2]);
+        for (last, kind) in [(1, ProblemKind::Refused), (2, ProblemKind::Unreachable)] {
+            bench.opens(last);
+            let problem = Problem::new(kind, "no");
+            bench.dial.handle_failed(bench.now, address(last), problem, &mut bench.book);
+        }
+        let both = Problem::new(ProblemKind::Refused, "10.0.0.1:9: no; 10.0.0.2:9: no");
+        assert_eq!(bench.poll(), Step::Failed(both));
     }
 
     #[test]

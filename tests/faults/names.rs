@@ -211,7 +211,7 @@ fn last_problem(list: &str) -> Problem {
     let builder = quick(Producer::builder(list)).request_timeout(millis(300));
     let producer = builder.delivery_timeout(millis(900)).build().unwrap();
     let error = failed(producer.topic("t").unwrap().send((), "v").unwrap());
-    error.problem().unwrap_or_else(|| panic!("{error}")).clone()
+    error.problem().unwrap_or_else(|| panic!("{error}"))
 }
 
 #[test]
@@ -224,6 +224,8 @@ fn a_failure_tells_programs_what_kind_of_problem_stood_in_the_way() {
     };
     assert_eq!(kind_at(Welcome::Say(b"HTTP/1.1 400 Bad Request".into())), ProblemKind::NotKafka);
     assert_eq!(kind_at(Welcome::Say(vec![0x15, 3, 3, 0, 2, 2, 10])), ProblemKind::NotKafka);
+    // A frame by chance.
+    assert_eq!(kind_at(Welcome::Say(vec![0, 0, 0, 4, 1, 2, 3, 4])), ProblemKind::NotKafka);
     assert_eq!(kind_at(Welcome::Silent), ProblemKind::TimedOut);
     proxy.refuse();
     let refused = last_problem(&address);
@@ -234,11 +236,20 @@ fn a_failure_tells_programs_what_kind_of_problem_stood_in_the_way() {
     assert_eq!(last_problem(&format!("{}:9092", nowhere.host)).kind(), ProblemKind::Dns);
 }
 
+/// How many descriptors this process may have open. A producer, its proxy and its broker take a
+/// dozen.
+fn open_files_max() -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().nth(3));
+    soft.map_or(0, |soft| soft.parse().unwrap_or(u64::MAX))
+}
+
 #[test]
 fn c65_f52_many_producers_without_their_broker_make_no_storm() {
-    const PRODUCERS: u64 = 200;
+    let count = if open_files_max() > 8_192 { 200 } else { 30 };
     let stage = Stage::new(1, 1);
-    let producers: Vec<_> = (0..PRODUCERS)
+    let producers: Vec<_> = (0..count)
         .map(|_| {
             let builder = stage.builder().configure(|c| {
                 c.reconnect_quick = Duration::ZERO;
@@ -258,7 +269,7 @@ fn c65_f52_many_producers_without_their_broker_make_no_storm() {
     let start = Instant::now();
     std::thread::sleep(secs(2));
     let dials = stage.proxy(1).seen().accepted - before;
-    let each = dials as f64 / PRODUCERS as f64 / start.elapsed().as_secs_f64();
+    let each = dials as f64 / f64::from(count) / start.elapsed().as_secs_f64();
     // One in 0.4 s at the most.
     assert!(each < 3.0, "{each:.1} connections a second from each");
     assert!(each > 0.2, "they are tried: {each:.1}");

@@ -64,23 +64,23 @@ pub fn c03_one_remembered(kafka: &Kafka) {
 
 /// Brokers before 2.0 answer when the throttle is over: waiting once more halves the rate.
 pub fn c63_throttled_by_0_11(kafka: &Kafka) {
-    throttled_once(kafka, &V0_11, Duration::from_secs(30));
+    throttled_once(kafka, &V0_11, Acks::All, Duration::from_secs(30));
 }
 
 /// Brokers since 2.0 answer at once and then read nothing from the connection for a while: a
 /// request that goes out meanwhile must not be given up and sent again. Throttles are longer than
-/// the request timeout.
+/// the request timeout. With acks=1 there is no idempotence: a broker writes what is sent twice.
 pub fn c63_throttled_by_2_0(kafka: &Kafka) {
-    throttled_once(kafka, &V2_0, Duration::from_secs(2));
+    throttled_once(kafka, &V2_0, Acks::Leader, Duration::from_secs(2));
 }
 
 /// As 2.0, with the last protocol before topic ids.
 pub fn c63_throttled_by_2_7(kafka: &Kafka) {
-    throttled_once(kafka, &V2_7, Duration::from_secs(2));
+    throttled_once(kafka, &V2_7, Acks::Leader, Duration::from_secs(2));
 }
 
 /// The rate is what the quota allows, and each record is in the log once.
-fn throttled_once(kafka: &Kafka, release: &'static Release, request_timeout: Duration) {
+fn throttled_once(kafka: &Kafka, release: &'static Release, acks: Acks, request_timeout: Duration) {
     /// A full batch is over three seconds' worth, so that each is throttled by itself.
     const QUOTA: f64 = 80_000.0;
     const RECORD: usize = 1_000;
@@ -94,10 +94,9 @@ fn throttled_once(kafka: &Kafka, release: &'static Release, request_timeout: Dur
     let topic = unique_topic("throttled");
     cluster.create_topic(&topic, 1, 1, &[]);
     // A request that is on the way already would hide a wait of the client behind the broker's.
-    // Without idempotence nobody would notice a request that is sent twice.
     let producer = patient(Producer::builder(&cluster.bootstrap_servers()))
         .configure(|config| config.max_in_flight = 1)
-        .acks(Acks::Leader)
+        .acks(acks)
         .request_timeout(request_timeout)
         .build()
         .expect("the settings work");

@@ -80,7 +80,7 @@ pub struct BatchState {
     pub corrupt: u32,
     /// The broker that was last asked.
     pub broker: Option<BrokerId>,
-    /// The last thing that went wrong, in words.
+    /// The last thing that went wrong.
     pub last_problem: Option<Problem>,
 }
 

@@ -148,7 +148,7 @@ impl MetadataMachine {
         &self.snapshot
     }
 
-    /// What is wrong, in words; `None` once all is well again.
+    /// What is wrong; `None` once all is well again.
     pub fn last_problem(&self) -> Option<&Problem> {
         self.last_problem.as_ref().or(self.identity.problem())
     }

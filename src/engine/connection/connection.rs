@@ -11,7 +11,7 @@ use super::settings::ConnectionConfig;
 use super::unconfirmed::Unconfirmed;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, FrameDecoder, FrameError,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, FrameDecoder,
     InitProducerIdResponse, MetadataRequest, MetadataResponse, MetadataTopics, ProduceResponse,
     encode_request,
 };
@@ -338,10 +338,20 @@ impl Connection {
 
     /// The next response, if a whole one was received. An error means: close.
     pub fn poll_response(&mut self, now: u64) -> Result<Option<Incoming>, Problem> {
+        let result = self.next_response(now);
+        // A peer that never answered ApiVersions as a broker does may be no broker at all.
+        let is_stranger = self.versions.iter().all(|(_, version)| version.is_none());
+        result.map_err(|problem| match problem.kind() {
+            ProblemKind::Protocol if is_stranger => problem.of_kind(ProblemKind::NotKafka),
+            _ => problem,
+        })
+    }
+
+    fn next_response(&mut self, now: u64) -> Result<Option<Incoming>, Problem> {
         loop {
-            let phase = self.phase;
-            let frame = self.decoder.next_frame().map_err(|error| unframed(phase, &error))?;
-            let Some(frame) = frame else { return Ok(None) };
+            let Some(frame) = self.decoder.next_frame().map_err(broken_rule)? else {
+                return Ok(None);
+            };
             let correlation = peek_correlation(frame)?;
             if let Some(at) = self.unanswered_ids.iter().position(|&id| id == correlation) {
                 self.unanswered_ids.remove(at);
@@ -575,15 +585,6 @@ impl Connection {
     pub fn into_unsettled(self) -> impl Iterator<Item = Request> {
         self.requests.into_iter()
     }
-}
-
-/// What was received is no frame. A peer that never shook hands may be no broker at all.
-fn unframed(phase: Phase, error: &FrameError) -> Problem {
-    let kind = match phase {
-        Phase::Handshake => ProblemKind::NotKafka,
-        Phase::Ready => ProblemKind::Protocol,
-    };
-    Problem::new(kind, error)
 }
 
 fn broken_rule(words: impl std::fmt::Display) -> Problem {

@@ -26,9 +26,9 @@ pub use api::ApiKey;
 pub use api::{VersionRange, negotiate};
 pub use api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 pub use error_code::ErrorCode;
+pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder};
 #[cfg(feature = "internals")]
-pub use frame::PeerHint;
-pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder, FrameError};
+pub use frame::{FrameError, PeerHint};
 #[cfg(feature = "internals")]
 pub use header::encode_request_header;
 pub use header::{encode_request, split_response};

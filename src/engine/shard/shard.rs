@@ -321,7 +321,7 @@ impl Shard {
     }
 
     /// A posted lane. An id whose head is not here is dropped: its new owner looks at the lane when
-    /// the half arrives.
+    /// the head arrives.
     fn handle_posted(&mut self, now: u64, id: LaneId) {
         if let Some(entry) = self.lane_mut(id) {
             entry.head.tail.clear_posted();

@@ -58,20 +58,20 @@ impl Shard {
     /// Notes that a lane was acknowledged by `broker`, if that is the one that had refused it.
     pub(super) fn end_under_min_isr(&mut self, now: u64, id: LaneId, broker: Option<BrokerId>) {
         let Some(entry) = self.lane_mut(id) else { return };
-        let Some(short) = entry.under_min_isr.take_if(|short| Some(short.broker) == broker) else {
+        let Some(state) = entry.under_min_isr.take_if(|state| Some(state.broker) == broker) else {
             return;
         };
         entry.head.backoff_until = entry.head.backoff_until.min(now);
-        self.followers_are_back(now, short);
+        self.followers_are_back(now, state);
     }
 
     /// A lane that had been short of followers was acknowledged.
-    fn followers_are_back(&mut self, now: u64, short: UnderMinIsr) {
-        let Some(index) = self.broker_index(short.broker) else { return };
+    fn followers_are_back(&mut self, now: u64, state: UnderMinIsr) {
+        let Some(index) = self.broker_index(state.broker) else { return };
         let first = self.retry_backoff(0);
         for id in std::mem::take(&mut self.brokers[index].under_min_isr) {
             let Some(entry) = self.lane_mut(id) else { continue };
-            let same = |other: &UnderMinIsr| other.broker == short.broker;
+            let same = |other: &UnderMinIsr| other.broker == state.broker;
             if let Some(UnderMinIsr { refused_at, .. }) = entry.under_min_isr.filter(same) {
                 entry.under_min_isr = None;
                 let until = refused_at.saturating_add(first);

@@ -45,7 +45,7 @@ pub struct View {
     pub changed_to: Option<ForeignCluster>,
     /// Why the producer may not have an id, until it is given one.
     pub identity_denied: Option<DeliveryErrorCause>,
-    /// What is wrong with the metadata channel, in words, for errors.
+    /// What is wrong with the metadata channel, for errors.
     pub last_problem: Option<Problem>,
 }
 
@@ -241,7 +241,7 @@ impl Shard {
         let lane = head.tail.clone();
         let old_broker = head.leader.map(|leader| leader.broker);
         if view.generation < head.seen {
-            // The half arrived before the view by which it moved, and has seen more than this view.
+            // The head arrived before the view by which it moved, and has seen more than this view.
             self.examine(now, id);
             return;
         }
@@ -301,7 +301,7 @@ impl Shard {
         let Some(shard) = head.moving_to.filter(|_| head.in_flight() == 0) else { return false };
         let Some(entry) = self.take_lane(id) else { return true };
         // Name the new owner before the head is on its way. A sender that still reads the old name
-        // has appended before, and the new owner looks at the lane when the half arrives. The other
+        // has appended before, and the new owner looks at the lane when the head arrives. The other
         // way round, a batch that is posted to the old owner later would be seen by nobody.
         entry.head.tail.set_owner(shard);
         self.actions.push_back(Action::SendLane { shard, head: entry.head });

@@ -4,7 +4,7 @@
 //!   tries, and otherwise leaves the wish that whoever holds it seals the batch.
 //! * [`CellStore`], [`CellOwner`], [`Handle`]: completion cells, one for each batch. The batch
 //!   holds the owner and resolves it once; every delivery holds a handle. (With the content that a
-//!   producer's cells have, `batch/` calls the three `Cells`, `Cell` and `CellHandle`.)
+//!   producer's cells have, `batch/` calls the three `Cells`, `BatchCell` and `CellHandle`.)
 //! * [`LaneQueue`] and [`Doorbell`]: "this lane has something" from senders to a loop, and a wake
 //!   only for a loop that sleeps.
 //! * [`wait_until`], [`block_on`]: a thread that waits for what futures wait for.

@@ -327,7 +327,7 @@ fn c42_flush_sees_what_is_resolved_in_the_order_of_the_batches() {
 }
 
 #[test]
-fn c46_a_dropped_half_fails_what_waits_in_it_the_open_batch_too() {
+fn c46_a_dropped_head_fails_what_waits_in_it_the_open_batch_too() {
     let bench = Bench::new(1 << 20, 1 << 14);
     let mut head = proved(&bench);
     let handles = [bench.sealed(&head.tail, b"retry"), bench.sealed(&head.tail, b"sealed")];

@@ -261,7 +261,7 @@ fn c18_what_comes_later_to_an_unknown_topic_has_a_limit_of_its_own() {
 }
 
 #[test]
-fn c46_a_head_drained_run_fails_only_what_has_not_moved() {
+fn c46_a_half_drained_run_fails_only_what_has_not_moved() {
     let bench = Bench::new(4 << 20, 1 << 14);
     let topic = unknown(&bench, to_zero);
     let handles: Vec<_> = (0..4).map(|i| stash_value(&bench, &topic, &[i; 500])).collect();
@@ -418,7 +418,7 @@ fn only_what_a_flush_waits_for_wakes_it() {
     // Nothing of a stash ends before a whole run has moved.
     let topic = bench.accumulator.topic("s", || Arc::new(to_zero) as Arc<dyn Partitioner>);
     (0..4).for_each(|i| drop(stash_value(&bench, &topic, &[i; 500])));
-    let _half = bench.grow(&topic, 1);
+    let _head = bench.grow(&topic, 1);
     let drained = |budget: usize| {
         let (mut spare, mut wakes) = (Vec::new(), WakeList::default());
         let context = bench.context();
@@ -436,9 +436,9 @@ fn a_run_of_records_that_go_the_same_way_takes_little_heap() {
     let bench = Bench::new(4 << 20, 1 << 16);
     let topic = unknown(&bench, to_zero);
     (0..100).for_each(|i| drop(stash_value(&bench, &topic, &[i])));
-    let _half = bench.grow(&topic, 1);
+    let _head = bench.grow(&topic, 1);
     assert_eq!(drain_all(&bench, &topic, 2_000), Drained::More);
-    let moving = topic.lock_stash().take_draining().expect("a run is head moved");
+    let moving = topic.lock_stash().take_draining().expect("a run is half moved");
     assert!(moving.forward_capacity() <= 4, "{} entries", moving.forward_capacity());
     topic.lock_stash().put_back(moving);
     assert_eq!(drain_all(&bench, &topic, usize::MAX), Drained::Empty);
