@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::config::ClusterChange;
 use crate::engine::protocol::{
-    BrokerId, BrokerMetadata, ErrorCode, InitProducerIdResponse, MetadataResponse, PartitionId,
-    PartitionMetadata, ProducerIdentity, TopicId, TopicMetadata,
+    BrokerId, BrokerMetadata, ErrorCode, MetadataResponse, PartitionId, PartitionMetadata, TopicId,
+    TopicMetadata,
 };
 use crate::error::DeliveryErrorCause;
 use crate::problem::Problem;
@@ -77,7 +77,7 @@ pub(crate) fn metadata(brokers: &[i32], topics: Vec<TopicMetadata>) -> MetadataR
     MetadataResponse { brokers, topics, ..Default::default() }
 }
 
-fn query(names: &[&str]) -> Option<MetadataQuery> {
+pub(super) fn query(names: &[&str]) -> Option<MetadataQuery> {
     asks(names, false)
 }
 
@@ -403,114 +403,6 @@ fn what_changes_nothing_is_not_published() {
     assert!(machine.take_snapshot().is_some());
     machine.handle_metadata(FIRST, 1, &metadata(&[1, 2], vec![topic("t", &[(0, Some(1), 1)])]));
     assert!(machine.take_snapshot().is_none());
-}
-
-fn identity(id: i64, error: ErrorCode) -> InitProducerIdResponse {
-    let identity = ProducerIdentity { id, epoch: 0 };
-    InitProducerIdResponse { throttle_time_ms: 0, error, identity }
-}
-
-#[test]
-fn an_identity_that_is_refused_does_not_keep_metadata_from_being_asked() {
-    let mut machine = machine(&["a"], true);
-    machine.handle_wanted(0, "t".into(), Want::Record);
-    machine.poll_connect(0).expect("it has somewhere to go");
-    machine.handle_ready(FIRST);
-    assert_eq!(machine.poll_query(FIRST, 0), query(&["t"]), "metadata comes first");
-    machine.handle_metadata(FIRST, 0, &metadata(&[1], Vec::new()));
-    let mut asked = (0, 0);
-    for tick in 0..100 {
-        let now = tick * 10 * MS;
-        match machine.poll_query(FIRST, now) {
-            Some(MetadataQuery::InitProducerId) => {
-                asked.0 += 1;
-                let refused = identity(-1, ErrorCode::COORDINATOR_NOT_AVAILABLE);
-                machine.handle_identity(FIRST, now, &refused);
-            }
-            Some(MetadataQuery::Metadata(_)) => {
-                asked.1 += 1;
-                machine.handle_metadata(FIRST, now, &metadata(&[1], Vec::new()));
-            }
-            None => {}
-        }
-    }
-    assert!(asked.0 >= 9 && asked.1 >= 9, "{asked:?}");
-    assert!(asked.0 <= 11 && asked.1 <= 11, "{asked:?}");
-    assert!(
-        machine.last_problem().is_some_and(|p| p.message().contains("COORDINATOR_NOT_AVAILABLE"))
-    );
-}
-
-#[test]
-fn c02_a_used_up_identity_is_replaced_once() {
-    let mut machine = machine(&["a"], true);
-    machine.poll_connect(0).expect("it has somewhere to go");
-    machine.handle_ready(FIRST);
-    assert!(machine.poll_query(FIRST, 0).is_some());
-    machine.handle_metadata(FIRST, 0, &metadata(&[1], Vec::new()));
-    assert_eq!(machine.poll_query(FIRST, 0), Some(MetadataQuery::InitProducerId));
-    machine.handle_identity(FIRST, 0, &identity(7, ErrorCode::NONE));
-    let first = machine.identity().expect("it was granted");
-    machine.handle_identity_wanted(ProducerIdentity { id: 6, epoch: i16::MAX });
-    assert_eq!(machine.identity(), Some(first), "that one was replaced before");
-    machine.handle_identity_wanted(ProducerIdentity { id: 7, epoch: i16::MAX });
-    assert_eq!(machine.identity(), None);
-    assert_eq!(machine.poll_query(FIRST, 1), Some(MetadataQuery::InitProducerId));
-    machine.handle_identity(FIRST, 1, &identity(8, ErrorCode::NONE));
-    assert_eq!(machine.identity().map(|identity| identity.id), Some(8));
-}
-
-#[test]
-fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
-    let mut machine = MetadataMachine::new(
-        MetadataConfig {
-            bootstrap: vec![BrokerAddress { host: "host".into(), port: 9092 }],
-            age_max: 1_000_000,
-            interval_min: 100,
-            leaderless_interval_max: 1_000,
-            topic_unknown_max: 100_000,
-            delivery_timeout: 400_000,
-            reconnect_backoff: ReconnectBackoff {
-                first: 50,
-                longest: 200,
-                quick: 0,
-                jitter_percent: 0,
-            },
-            auto_create: false,
-            on_cluster_change: ClusterChange::Follow,
-            cluster_change_hold: 100_000_000,
-            idempotent: true,
-        },
-        1,
-    );
-    assert!(machine.poll_connect(0).is_some());
-    machine.handle_ready(FIRST);
-    assert_eq!(machine.poll_query(FIRST, 0), query(&[]), "lanes need leaders first");
-    machine.handle_metadata(FIRST, 1, &MetadataResponse::default());
-    machine.handle_wanted(1, "orders".into(), Want::Record);
-    let refused = InitProducerIdResponse {
-        throttle_time_ms: 0,
-        error: ErrorCode::COORDINATOR_NOT_AVAILABLE,
-        identity: ProducerIdentity::NONE,
-    };
-    let mut asked = Vec::new();
-    for now in 1..1_000 {
-        match machine.poll_query(FIRST, now) {
-            Some(MetadataQuery::InitProducerId) => {
-                asked.push("id");
-                machine.handle_identity(FIRST, now, &refused);
-            }
-            Some(MetadataQuery::Metadata(topics)) => {
-                asked.push("topics");
-                assert_eq!(topics.topics.len(), 1);
-                machine.handle_metadata(FIRST, now, &MetadataResponse::default());
-            }
-            None => {}
-        }
-    }
-    let topics = asked.iter().filter(|asked| **asked == "topics").count();
-    let ids = asked.len() - topics;
-    assert!((8..=10).contains(&topics) && (8..=10).contains(&ids), "{asked:?}");
 }
 
 #[test]
