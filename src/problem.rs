@@ -32,7 +32,7 @@ struct Parts {
     source: Option<Arc<io::Error>>,
 }
 
-/// The kinds of problems. What to do about each is in its description.
+/// The kinds of problems, each with what may lie behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemKind {

@@ -63,7 +63,7 @@ pub(super) enum Step {
     Postponed {
         /// When to try.
         until: u64,
-        /// What was wrong.
+        /// What that connection met there.
         problem: Problem,
     },
 }
@@ -309,11 +309,11 @@ impl Dial {
         let addresses =
             self.problems.iter().map(|(address, problem)| self.problem_at(*address, problem));
         let all: Vec<_> = self.lookup_problem.iter().cloned().chain(addresses).collect();
-        let Some(first) = all.iter().rev().max_by_key(|problem| problem.weight()) else {
+        let Some(telling) = all.iter().rev().max_by_key(|problem| problem.weight()) else {
             return Problem::new(ProblemKind::Dns, "no address");
         };
         let texts: Vec<_> = all.iter().map(Problem::to_string).collect();
-        first.in_words(texts.join("; "))
+        telling.in_words(texts.join("; "))
     }
 }
 

@@ -299,7 +299,8 @@ impl StashKeeper {
         let Some(came_before) = Clock.now().checked_sub(timeout) else { return };
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let after = Duration::from_nanos(timeout);
-        let problem = Problem::new(ProblemKind::Limit, "no room");
+        let text = "buffer_memory had no room to move it from its topic's stash to a batch";
+        let problem = Problem::new(ProblemKind::Limit, text);
         let cause = DeliveryErrorCause::TimedOut { after, last: Some(problem) };
         let mut wakes = WakeList::new();
         let failed = topic.lock_stash().fail(came_before, &destination, &cause, &mut wakes);

@@ -20,7 +20,7 @@ use crate::io::{
     StashThreadParts, Watch, watch_forks,
 };
 use crate::logging as log;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
 
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -181,7 +181,7 @@ impl ProducerBuilder {
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
         watch_forks();
         let pool = BufferPool::new(&pool_options(&config))
-            .map_err(|error| system("buffer memory", Problem::new(ProblemKind::System, error)))?;
+            .map_err(|error| system("buffer memory", error.into()))?;
         let accumulator = RecordAccumulator::new(accumulator_config(&config), pool);
         let ports = PortTable::new(config.brokers_max);
         let mailbox = Arc::new(StashMailbox::default());

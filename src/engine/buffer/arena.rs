@@ -8,10 +8,12 @@
 
 #![allow(unsafe_code)]
 
+use std::io;
 use std::ptr::NonNull;
 
 use super::free_list::{CHUNK_BYTES, PAGE_BYTES, PAGES_PER_CHUNK};
 use super::options::{BufferPoolOptions, Outcome, PoolError, PoolReport};
+use crate::problem::{Problem, ProblemKind};
 
 #[cfg(not(miri))]
 type Mapping = memmap2::MmapRaw;
@@ -46,10 +48,11 @@ impl Arena {
         if u32::try_from(chunks * PAGES_PER_CHUNK as usize).is_err() {
             return Err(PoolError::TooLarge { bytes: options.bytes });
         }
-        let mapping = map_zeroed(bytes).map_err(|reason| PoolError::Map { bytes, reason })?;
+        let mapping =
+            map_zeroed(bytes).map_err(|error| PoolError::Map { bytes, problem: error.into() })?;
         let base = NonNull::new(mapping.as_mut_ptr()).ok_or_else(|| PoolError::Map {
             bytes,
-            reason: "the mapping has no address".to_owned(),
+            problem: Problem::new(ProblemKind::System, "the mapping has no address"),
         })?;
         let report = advise(&mapping, options, bytes);
         let map = PageMap { free: vec![u16::MAX; chunks].into_boxed_slice() };
@@ -203,8 +206,8 @@ impl Region {
 }
 
 #[cfg(not(miri))]
-fn map_zeroed(bytes: usize) -> Result<Mapping, String> {
-    let mapping = memmap2::MmapOptions::new().len(bytes).map_anon().map_err(|e| e.to_string())?;
+fn map_zeroed(bytes: usize) -> io::Result<Mapping> {
+    let mapping = memmap2::MmapOptions::new().len(bytes).map_anon()?;
     // The raw form never makes a reference to the whole mapping, which regions must not meet.
     Ok(mapping.into())
 }
@@ -248,6 +251,7 @@ use heap::map_zeroed;
 #[cfg(miri)]
 mod heap {
     use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::io;
 
     use super::super::free_list::PAGE_BYTES;
 
@@ -269,12 +273,12 @@ mod heap {
         }
     }
 
-    pub(super) fn map_zeroed(bytes: usize) -> Result<Allocation, String> {
-        let layout = Layout::from_size_align(bytes, PAGE_BYTES).map_err(|e| e.to_string())?;
+    pub(super) fn map_zeroed(bytes: usize) -> io::Result<Allocation> {
+        let layout = Layout::from_size_align(bytes, PAGE_BYTES).map_err(io::Error::other)?;
         // SAFETY: the arena is at least one chunk, so the layout is not empty.
         let base = unsafe { alloc_zeroed(layout) };
         if base.is_null() {
-            return Err("out of memory".to_owned());
+            return Err(io::ErrorKind::OutOfMemory.into());
         }
         Ok(Allocation { base, layout })
     }

@@ -1,5 +1,7 @@
 //! What a pool is built from, what the system made of it, and what can go wrong.
 
+use crate::problem::{Problem, ProblemKind};
+
 /// How to build a [`BufferPool`](super::BufferPool).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BufferPoolOptions {
@@ -103,12 +105,13 @@ pub enum PoolError {
         bytes: usize,
     },
     /// The system refused the mapping.
-    #[error("{bytes} bytes could not be mapped: {reason}")]
+    #[error("{bytes} bytes could not be mapped: {problem}")]
     Map {
         /// What was asked for, in bytes.
         bytes: usize,
-        /// The system's own words.
-        reason: String,
+        /// What the system said.
+        #[source]
+        problem: Problem,
     },
     /// `accounts_max` is outside of 3 to 65,535.
     #[error("accounts_max = {accounts_max} is outside of 3..=65535")]
@@ -146,4 +149,13 @@ pub enum PoolError {
         /// What this account can get from the empty pool, in bytes.
         max: usize,
     },
+}
+
+impl From<PoolError> for Problem {
+    fn from(error: PoolError) -> Self {
+        match &error {
+            PoolError::Map { problem, .. } => problem.in_words(&error),
+            _ => Problem::new(ProblemKind::Limit, error),
+        }
+    }
 }
