@@ -159,3 +159,20 @@ impl From<PoolError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_mapping_keeps_the_systems_error() {
+        let system = io::Error::from_raw_os_error(12);
+        let problem = Problem::from(PoolError::Map { bytes: 1 << 40, problem: system.into() });
+        let source = problem.source().and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.and_then(io::Error::raw_os_error), Some(12));
+        assert!(problem.message().starts_with("1099511627776 bytes could not be mapped"));
+    }
+}
