@@ -154,6 +154,10 @@ pub use engine::policy::{
     ExponentialRetry, ParkSender, PartitionRequest, PartitionView, Partitioner, PartitionerFactory,
     Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
 };
+pub use engine::policy::{
+    Credentials, CredentialsProvider, Plain, ReplaceableCredentials, SaslError, SaslErrorKind,
+    SaslExchange, SaslMechanism, SaslPeer, Secret,
+};
 pub use engine::protocol::ErrorCode;
 pub use engine::protocol::compression::{Codec, Compression, LevelOutOfRange};
 pub use engine::protocol::records::Header;

@@ -7,6 +7,7 @@
 //! * [`Partitioner`] chooses a record's partition; a [`PartitionerFactory`] makes one per topic.
 //! * [`BackoffStrategy`] says what happens to a record for which there is no room.
 //! * [`RetryPolicy`] says how long a failed attempt waits before the next.
+//! * [`SaslMechanism`] logs in at brokers; it may wait and hold locks (`sasl/mod.rs`).
 //!
 //! Fed by `producer/` (records, pressure), `batch/` (stashed records) and `shard/` (failed
 //! attempts); feeds its decisions back to them. A user's policy runs under no lock: partitioners
@@ -19,6 +20,7 @@ mod default_partitioner;
 mod murmur2;
 mod partitioner;
 mod retry;
+mod sasl;
 
 pub use backoff::{Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, RejectRecords};
 pub use chooser::Chooser;
@@ -30,3 +32,7 @@ pub use partitioner::{
     Partitions,
 };
 pub use retry::{ExponentialRetry, RetryPolicy};
+pub use sasl::{
+    Credentials, CredentialsProvider, Plain, ReplaceableCredentials, SaslError, SaslErrorKind,
+    SaslExchange, SaslMechanism, SaslPeer, Secret,
+};

@@ -1,0 +1,22 @@
+//! Logging in at brokers by SASL (RFC 4422): mechanisms, and the credentials they present.
+//!
+//! A [`SaslMechanism`] begins one [`SaslExchange`] for each login; the connection carries the
+//! messages of the exchange to the broker and back. Provided are
+//! [`Plain`].
+//!
+//! Unlike other policies, mechanisms are asked on a thread of tidegate's that may wait: a user's
+//! provider may fetch a token over the network, and SCRAM computes for milliseconds. So
+//! mechanisms may hold locks; the time is still given to them ([`SaslPeer::now`]), and what they
+//! say of an error never holds a password or a token.
+
+mod credentials;
+mod error;
+mod mechanism;
+mod plain;
+mod secret;
+
+pub use credentials::{Credentials, CredentialsProvider, ReplaceableCredentials};
+pub use error::{SaslError, SaslErrorKind};
+pub use mechanism::{SaslExchange, SaslMechanism, SaslPeer};
+pub use plain::Plain;
+pub use secret::Secret;
