@@ -156,7 +156,7 @@ pub use engine::policy::{
 };
 pub use engine::policy::{
     Credentials, CredentialsProvider, Plain, ReplaceableCredentials, SaslError, SaslErrorKind,
-    SaslExchange, SaslMechanism, SaslPeer, Secret,
+    SaslExchange, SaslMechanism, SaslPeer, Scram, Secret,
 };
 pub use engine::protocol::ErrorCode;
 pub use engine::protocol::compression::{Codec, Compression, LevelOutOfRange};

@@ -34,5 +34,5 @@ pub use partitioner::{
 pub use retry::{ExponentialRetry, RetryPolicy};
 pub use sasl::{
     Credentials, CredentialsProvider, Plain, ReplaceableCredentials, SaslError, SaslErrorKind,
-    SaslExchange, SaslMechanism, SaslPeer, Secret,
+    SaslExchange, SaslMechanism, SaslPeer, Scram, Secret,
 };

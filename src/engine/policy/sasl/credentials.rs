@@ -59,9 +59,9 @@ impl Credentials {
 /// `Fn() -> Result<Credentials, Box<dyn Error + Send + Sync>>` reads them wherever it likes.
 ///
 /// ```
-/// use tidegate::{Credentials, Plain};
+/// use tidegate::{Credentials, Scram};
 ///
-/// let mechanism = Plain::from_provider(|| {
+/// let mechanism = Scram::sha_512_from_provider(|| {
 ///     let password = std::fs::read_to_string("/run/secrets/kafka")?;
 ///     Ok(Credentials::new("shop", password.trim_end()))
 /// });

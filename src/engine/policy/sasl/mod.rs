@@ -2,7 +2,7 @@
 //!
 //! A [`SaslMechanism`] begins one [`SaslExchange`] for each login; the connection carries the
 //! messages of the exchange to the broker and back. Provided are
-//! [`Plain`].
+//! [`Plain`], [`Scram`].
 //!
 //! Unlike other policies, mechanisms are asked on a thread of tidegate's that may wait: a user's
 //! provider may fetch a token over the network, and SCRAM computes for milliseconds. So
@@ -13,10 +13,12 @@ mod credentials;
 mod error;
 mod mechanism;
 mod plain;
+mod scram;
 mod secret;
 
 pub use credentials::{Credentials, CredentialsProvider, ReplaceableCredentials};
 pub use error::{SaslError, SaslErrorKind};
 pub use mechanism::{SaslExchange, SaslMechanism, SaslPeer};
 pub use plain::Plain;
+pub use scram::Scram;
 pub use secret::Secret;
