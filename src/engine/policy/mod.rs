@@ -33,6 +33,6 @@ pub use partitioner::{
 };
 pub use retry::{ExponentialRetry, RetryPolicy};
 pub use sasl::{
-    Credentials, CredentialsProvider, Plain, ReplaceableCredentials, SaslError, SaslErrorKind,
-    SaslExchange, SaslMechanism, SaslPeer, Scram, Secret,
+    Credentials, CredentialsProvider, OAuthBearer, OAuthToken, Plain, ReplaceableCredentials,
+    SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer, Scram, Secret, TokenProvider,
 };

@@ -7,7 +7,8 @@ use super::error::SaslError;
 
 /// A way to log in at a broker (RFC 4422). One value serves every connection of a producer.
 ///
-/// [`Plain`](super::Plain) and [`Scram`](super::Scram) are provided. This one leaves it to the certificates of the TLS connection who the client is:
+/// [`Plain`](super::Plain), [`Scram`](super::Scram) and [`OAuthBearer`](super::OAuthBearer) are
+/// provided. This one leaves it to the certificates of the TLS connection who the client is:
 ///
 /// ```
 /// use tidegate::{SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer};

@@ -2,7 +2,7 @@
 //!
 //! A [`SaslMechanism`] begins one [`SaslExchange`] for each login; the connection carries the
 //! messages of the exchange to the broker and back. Provided are
-//! [`Plain`], [`Scram`].
+//! [`Plain`], [`Scram`], [`OAuthBearer`].
 //!
 //! Unlike other policies, mechanisms are asked on a thread of tidegate's that may wait: a user's
 //! provider may fetch a token over the network, and SCRAM computes for milliseconds. So
@@ -12,6 +12,7 @@
 mod credentials;
 mod error;
 mod mechanism;
+mod oauthbearer;
 mod plain;
 mod scram;
 mod secret;
@@ -19,6 +20,7 @@ mod secret;
 pub use credentials::{Credentials, CredentialsProvider, ReplaceableCredentials};
 pub use error::{SaslError, SaslErrorKind};
 pub use mechanism::{SaslExchange, SaslMechanism, SaslPeer};
+pub use oauthbearer::{OAuthBearer, OAuthToken, TokenProvider};
 pub use plain::Plain;
 pub use scram::Scram;
 pub use secret::Secret;
