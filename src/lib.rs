@@ -155,8 +155,9 @@ pub use engine::policy::{
     Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
 };
 pub use engine::policy::{
-    Credentials, CredentialsProvider, OAuthBearer, OAuthToken, Plain, ReplaceableCredentials,
-    SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer, Scram, Secret, TokenProvider,
+    Credentials, CredentialsProvider, JaasConfig, OAuthBearer, OAuthToken, Plain,
+    ReplaceableCredentials, SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer, Scram,
+    Secret, TokenProvider,
 };
 pub use engine::protocol::ErrorCode;
 pub use engine::protocol::compression::{Codec, Compression, LevelOutOfRange};

@@ -33,6 +33,7 @@ pub use partitioner::{
 };
 pub use retry::{ExponentialRetry, RetryPolicy};
 pub use sasl::{
-    Credentials, CredentialsProvider, OAuthBearer, OAuthToken, Plain, ReplaceableCredentials,
-    SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer, Scram, Secret, TokenProvider,
+    Credentials, CredentialsProvider, JaasConfig, OAuthBearer, OAuthToken, Plain,
+    ReplaceableCredentials, SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer, Scram,
+    Secret, TokenProvider,
 };

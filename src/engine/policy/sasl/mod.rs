@@ -1,8 +1,8 @@
 //! Logging in at brokers by SASL (RFC 4422): mechanisms, and the credentials they present.
 //!
 //! A [`SaslMechanism`] begins one [`SaslExchange`] for each login; the connection carries the
-//! messages of the exchange to the broker and back. Provided are
-//! [`Plain`], [`Scram`], [`OAuthBearer`].
+//! messages of the exchange to the broker and back. [`Plain`], [`Scram`] and [`OAuthBearer`] are
+//! provided. [`JaasConfig`] reads what Java programs write as `sasl.jaas.config`.
 //!
 //! Unlike other policies, mechanisms are asked on a thread of tidegate's that may wait: a user's
 //! provider may fetch a token over the network, and SCRAM computes for milliseconds. So
@@ -11,6 +11,7 @@
 
 mod credentials;
 mod error;
+mod jaas;
 mod mechanism;
 mod oauthbearer;
 mod plain;
@@ -19,6 +20,7 @@ mod secret;
 
 pub use credentials::{Credentials, CredentialsProvider, ReplaceableCredentials};
 pub use error::{SaslError, SaslErrorKind};
+pub use jaas::JaasConfig;
 pub use mechanism::{SaslExchange, SaslMechanism, SaslPeer};
 pub use oauthbearer::{OAuthBearer, OAuthToken, TokenProvider};
 pub use plain::Plain;
