@@ -7,7 +7,8 @@ use tidegate::internals::protocol::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, BrokerMetadata, ErrorCode,
     InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, MetadataResponse,
     MetadataTopics, NodeEndpoint, PartitionId, PartitionMetadata, ProduceEncoder, ProduceResponse,
-    ProducerIdentity, TopicId, TopicMetadata, TopicRef, VersionRange, encode_request,
+    ProducerIdentity, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse, TopicId, TopicMetadata, TopicRef, VersionRange, encode_request,
     encode_request_header, split_response,
 };
 
@@ -352,6 +353,43 @@ fn produce_response() {
         assert_no_other_length_decodes(&bytes, |b| {
             ProduceResponse::new().decode_into(version, b).ok()
         });
+    }
+}
+
+#[test]
+fn sasl_handshake() {
+    for (version, bytes) in golden_of(ApiKey::SaslHandshake, "SaslHandshakeRequest") {
+        let request = SaslHandshakeRequest { mechanism: "SCRAM-SHA-512" };
+        assert_eq!(encoded(|out| request.encode(version, out)), bytes, "v{version}");
+    }
+    for (version, bytes) in golden_of(ApiKey::SaslHandshake, "SaslHandshakeResponse") {
+        let expected = SaslHandshakeResponse {
+            error: ErrorCode::UNSUPPORTED_SASL_MECHANISM,
+            mechanisms: vec!["GSSAPI".to_owned(), "PLAIN".to_owned()],
+        };
+        assert_eq!(SaslHandshakeResponse::decode(version, &bytes), Ok(expected), "v{version}");
+        assert_no_other_length_decodes(&bytes, |b| SaslHandshakeResponse::decode(version, b).ok());
+    }
+}
+
+#[test]
+fn sasl_authenticate() {
+    for (version, bytes) in golden_of(ApiKey::SaslAuthenticate, "SaslAuthenticateRequest") {
+        let request = SaslAuthenticateRequest { token: &[0, 1, 254, 255] };
+        assert_eq!(encoded(|out| request.encode(version, out)), bytes, "v{version}");
+    }
+    for (version, bytes) in golden_of(ApiKey::SaslAuthenticate, "SaslAuthenticateResponse") {
+        let response = SaslAuthenticateResponse::decode(version, &bytes).expect("Kafka's bytes");
+        assert_eq!((response.error, response.message), (ErrorCode::NONE, None));
+        assert_eq!(response.token, [9, 8, 7]);
+        assert_eq!(response.session_lifetime_ms, if version >= 1 { 3_600_000 } else { 0 });
+        let decode = |b: &[u8]| SaslAuthenticateResponse::decode(version, b).ok();
+        assert_no_other_length_decodes(&bytes, decode);
+    }
+    for (version, bytes) in golden_of(ApiKey::SaslAuthenticate, "SaslAuthenticateResponse.error") {
+        let response = SaslAuthenticateResponse::decode(version, &bytes).expect("Kafka's bytes");
+        assert_eq!(response.error, ErrorCode::SASL_AUTHENTICATION_FAILED);
+        assert_eq!(response.message.as_deref(), Some("Authentication failed"));
     }
 }
 

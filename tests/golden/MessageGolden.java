@@ -41,6 +41,10 @@ import org.apache.kafka.common.message.ProduceRequestData;
 import org.apache.kafka.common.message.ProduceResponseData;
 import org.apache.kafka.common.message.RequestHeaderData;
 import org.apache.kafka.common.message.ResponseHeaderData;
+import org.apache.kafka.common.message.SaslAuthenticateRequestData;
+import org.apache.kafka.common.message.SaslAuthenticateResponseData;
+import org.apache.kafka.common.message.SaslHandshakeRequestData;
+import org.apache.kafka.common.message.SaslHandshakeResponseData;
 import org.apache.kafka.common.protocol.ApiKeys;
 import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.protocol.Message;
@@ -61,6 +65,8 @@ public class MessageGolden {
             for (short v = 1; v <= 13; v++) metadata(v);
             for (short v = 3; v <= 13; v++) produce(v);
             for (short v = 0; v <= 5; v++) initProducerId(v);
+            for (short v = 0; v <= 1; v++) saslHandshake(v);
+            for (short v = 0; v <= 2; v++) saslAuthenticate(v);
         }
         try (PrintWriter file = new PrintWriter("error_codes.txt", StandardCharsets.UTF_8)) {
             for (Errors error : Errors.values()) {
@@ -267,6 +273,29 @@ public class MessageGolden {
         response.responses().add(orders);
         response.responses().add(daily);
         line("ProduceResponse", v, response);
+    }
+
+    static void saslHandshake(short v) {
+        headers(ApiKeys.SASL_HANDSHAKE, v);
+        line("SaslHandshakeRequest", v,
+            new SaslHandshakeRequestData().setMechanism("SCRAM-SHA-512"));
+        line("SaslHandshakeResponse", v, new SaslHandshakeResponseData()
+            .setErrorCode(Errors.UNSUPPORTED_SASL_MECHANISM.code())
+            .setMechanisms(List.of("GSSAPI", "PLAIN")));
+    }
+
+    static void saslAuthenticate(short v) {
+        headers(ApiKeys.SASL_AUTHENTICATE, v);
+        line("SaslAuthenticateRequest", v, new SaslAuthenticateRequestData()
+            .setAuthBytes(new byte[] {0, 1, (byte) 254, (byte) 255}));
+        SaslAuthenticateResponseData response = new SaslAuthenticateResponseData()
+            .setAuthBytes(new byte[] {9, 8, 7});
+        if (v >= 1) response.setSessionLifetimeMs(3600000);
+        if (v >= 2) tag(response);
+        line("SaslAuthenticateResponse", v, response);
+        line("SaslAuthenticateResponse.error", v, new SaslAuthenticateResponseData()
+            .setErrorCode(Errors.SASL_AUTHENTICATION_FAILED.code())
+            .setErrorMessage("Authentication failed"));
     }
 
     static void initProducerId(short v) {

@@ -66,6 +66,8 @@ fn decode_any(api: ApiKey, version: i16, body: &[u8]) {
         ApiKey::Metadata => drop(MetadataResponse::decode(version, body)),
         ApiKey::ApiVersions => drop(ApiVersionsResponse::decode(version, body)),
         ApiKey::InitProducerId => drop(InitProducerIdResponse::decode(version, body)),
+        ApiKey::SaslHandshake => drop(SaslHandshakeResponse::decode(version, body)),
+        ApiKey::SaslAuthenticate => drop(SaslAuthenticateResponse::decode(version, body)),
     }
 }
 
@@ -455,6 +457,46 @@ proptest! {
             };
             let ours = InitProducerIdResponse::decode(version, &peer_encode(&theirs, version));
             prop_assert_eq!(ours, Ok(expected));
+        }
+    }
+
+    #[test]
+    fn logins_both_ways(
+        mechanism in text(),
+        mechanisms in vec(text(), 0..4),
+        token in vec(any::<u8>(), 0..300),
+        message in option::of(text()),
+        (error, lifetime) in any::<(i16, i64)>(),
+    ) {
+        let offered = mechanisms.iter().map(|name| str_bytes(name)).collect();
+        let theirs = peer::SaslHandshakeResponse::default()
+            .with_error_code(error)
+            .with_mechanisms(offered);
+        for version in versions(ApiKey::SaslHandshake) {
+            let request = SaslHandshakeRequest { mechanism: &mechanism };
+            let bytes = encoded(|out| request.encode(version, out));
+            let read: peer::SaslHandshakeRequest = peer_decode(&bytes, version);
+            prop_assert_eq!(read.mechanism.as_str(), &mechanism);
+            let ours = SaslHandshakeResponse::decode(version, &peer_encode(&theirs, version));
+            let expected =
+                SaslHandshakeResponse { error: ErrorCode(error), mechanisms: mechanisms.clone() };
+            prop_assert_eq!(ours, Ok(expected));
+        }
+        for version in versions(ApiKey::SaslAuthenticate) {
+            let request = SaslAuthenticateRequest { token: &token };
+            let bytes = encoded(|out| request.encode(version, out));
+            let read: peer::SaslAuthenticateRequest = peer_decode(&bytes, version);
+            prop_assert_eq!(&read.auth_bytes[..], &token[..]);
+            let session_lifetime_ms = if version >= 1 { lifetime } else { 0 };
+            let theirs = peer::SaslAuthenticateResponse::default()
+                .with_error_code(error)
+                .with_error_message(nullable(&message))
+                .with_auth_bytes(token.clone().into())
+                .with_session_lifetime_ms(session_lifetime_ms);
+            let ours = SaslAuthenticateResponse::decode(version, &peer_encode(&theirs, version));
+            let ours = ours.expect("the peer's own message");
+            prop_assert_eq!((ours.error.0, ours.message), (error, message.clone()));
+            prop_assert_eq!((ours.token, ours.session_lifetime_ms), (token.clone(), session_lifetime_ms));
         }
     }
 

@@ -8,10 +8,14 @@ pub enum ApiKey {
     Produce = 0,
     /// Asks for brokers, topics, partitions and leaders.
     Metadata = 3,
+    /// Names the mechanism of a login (KIP-43).
+    SaslHandshake = 17,
     /// Asks which APIs the broker speaks, in which versions; the first request of a connection.
     ApiVersions = 18,
     /// Asks for a producer id and its epoch (KIP-98).
     InitProducerId = 22,
+    /// Carries a login's tokens (KIP-152).
+    SaslAuthenticate = 36,
 }
 
 /// Versions of one API, both ends included. A range whose `min` is above its `max` is empty.
@@ -43,8 +47,14 @@ impl std::fmt::Display for VersionRange {
 
 impl ApiKey {
     /// Every API, by ascending key.
-    pub const ALL: [ApiKey; 4] =
-        [ApiKey::Produce, ApiKey::Metadata, ApiKey::ApiVersions, ApiKey::InitProducerId];
+    pub const ALL: [ApiKey; 6] = [
+        ApiKey::Produce,
+        ApiKey::Metadata,
+        ApiKey::SaslHandshake,
+        ApiKey::ApiVersions,
+        ApiKey::InitProducerId,
+        ApiKey::SaslAuthenticate,
+    ];
 
     /// The key on the wire.
     pub const fn code(self) -> i16 {
@@ -61,6 +71,10 @@ impl ApiKey {
             ApiKey::ApiVersions => VersionRange::new(0, 4),
             // v6 is for two-phase commit (KIP-939) and still unstable in Kafka 4.3.
             ApiKey::InitProducerId => VersionRange::new(0, 5),
+            // After v0 the tokens follow without header or correlation id.
+            ApiKey::SaslHandshake => VersionRange::new(0, 1),
+            // v1 tells how long the session lasts (KIP-368).
+            ApiKey::SaslAuthenticate => VersionRange::new(0, 2),
         }
     }
 
@@ -72,6 +86,8 @@ impl ApiKey {
                 ApiKey::Metadata => 9,
                 ApiKey::ApiVersions => 3,
                 ApiKey::InitProducerId => 2,
+                ApiKey::SaslHandshake => i16::MAX,
+                ApiKey::SaslAuthenticate => 2,
             }
     }
 
@@ -86,6 +102,8 @@ impl ApiKey {
                 ApiKey::Metadata => 6,
                 ApiKey::ApiVersions => 2,
                 ApiKey::InitProducerId => 1,
+                // A login's responses tell no throttle time.
+                ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => i16::MAX,
             }
     }
 

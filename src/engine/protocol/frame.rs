@@ -77,6 +77,7 @@ pub struct FrameDecoder {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    frame_size_min: usize,
     frame_size_max: usize,
     /// Frames in a row that would have fitted [`BUFFER_BYTES`].
     frames_small: u32,
@@ -85,7 +86,19 @@ pub struct FrameDecoder {
 impl FrameDecoder {
     /// A decoder that accepts frames of up to `frame_size_max` bytes, their size field not counted.
     pub fn new(frame_size_max: usize) -> Self {
-        FrameDecoder { buffer: Vec::new(), start: 0, end: 0, frame_size_max, frames_small: 0 }
+        FrameDecoder {
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            frame_size_min: FRAME_SIZE_MIN,
+            frame_size_max,
+            frames_small: 0,
+        }
+    }
+
+    /// Whether the next frames may be shorter than any response: those of a login without headers.
+    pub fn accept_empty_frames(&mut self, on: bool) {
+        self.frame_size_min = if on { 0 } else { FRAME_SIZE_MIN };
     }
 
     /// Changes the largest frame accepted, from the next one yielded on.
@@ -162,7 +175,7 @@ impl FrameDecoder {
         let Some(&bytes) = received.first_chunk::<SIZE_BYTES>() else { return Ok(None) };
         let size = i32::from_be_bytes(bytes);
         match usize::try_from(size) {
-            Ok(length) if (FRAME_SIZE_MIN..=self.frame_size_max).contains(&length) => {
+            Ok(length) if (self.frame_size_min..=self.frame_size_max).contains(&length) => {
                 let first = self.start + SIZE_BYTES;
                 Ok(Some(first..first + length))
             }

@@ -20,6 +20,7 @@ mod metadata;
 mod primitives;
 mod produce;
 pub mod records;
+mod sasl;
 
 pub use api::ApiKey;
 #[cfg(feature = "internals")]
@@ -45,4 +46,8 @@ pub use produce::NodeEndpoint;
 pub use produce::{
     PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, PartitionResponse, ProduceEncoder, ProduceResponse,
     TopicRef, VERSION_FIVE_REMEMBERED_MIN, VERSION_TOPIC_IDS_MIN,
+};
+pub use sasl::{
+    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    encode_bare_token,
 };

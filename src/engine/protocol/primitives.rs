@@ -189,13 +189,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes that must not be null.
-    #[cfg(feature = "internals")]
     pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8]> {
         self.nullable_bytes(field)?.ok_or(DecodeError::new(field, DecodeProblem::UnexpectedNull))
     }
 
     /// Bytes or null.
-    #[cfg(feature = "internals")]
     pub fn nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>> {
         match self.length_32(field)? {
             Some(length) => self.take(length, field).map(Some),
