@@ -54,6 +54,11 @@ pub enum ProblemKind {
     NotKafka,
     /// The peer speaks Kafka's protocol, and broke its rules.
     Protocol,
+    /// No encrypted connection: a certificate that is not trusted, a host name that it does not have,
+    /// no protocol or cipher in common, or a client certificate that the broker refuses.
+    Tls,
+    /// The broker refused the login, or this client has no usable credentials.
+    Authentication,
     /// The broker is older than what the configuration asks for.
     BrokerTooOld,
     /// The address belongs to a broker of another cluster.
@@ -108,6 +113,7 @@ impl Problem {
         match self.0.kind {
             ProblemKind::NotKafka | ProblemKind::Protocol | ProblemKind::Broker(_) => 6,
             ProblemKind::BrokerTooOld | ProblemKind::OtherCluster => 6,
+            ProblemKind::Tls | ProblemKind::Authentication => 6,
             ProblemKind::Refused => 5,
             ProblemKind::Reset | ProblemKind::Closed => 4,
             ProblemKind::TimedOut => 3,

@@ -181,6 +181,7 @@ impl World {
                 let broker = wire.expect("it was open").broker;
                 self.note(Event::Closed { broker });
             }
+            Action::Login { .. } => unreachable!("no login is configured"),
             Action::SendLane { shard, head } => {
                 self.note(Event::LaneSent { from: index, to: usize::from(shard.0) });
                 if let Some(value) = self.sent_while_a_lane_moves.take() {

@@ -432,6 +432,8 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         handshake_timeout: settings.request_timeout,
         throttle_max: 120 * SECOND,
         response_bytes_max: 1 << 20,
+        sasl_mechanism: None,
+        is_tls: false,
         peers: Arc::default(),
     };
     let config = ShardConfig {

@@ -175,6 +175,8 @@ fn shard_config(plan: &Plan) -> ShardConfig {
         handshake_timeout: settings.request_timeout,
         throttle_max: 120_000 * MS,
         response_bytes_max: 1 << 20,
+        sasl_mechanism: None,
+        is_tls: false,
         peers: Arc::default(),
     };
     ShardConfig {

@@ -139,6 +139,7 @@ impl World {
                 let wire = self.wire_of(index, token).expect("it was open");
                 self.close(wire);
             }
+            Action::Login { .. } => unreachable!("no login is configured"),
             Action::SendLane { shard, head } => {
                 if self.trace {
                     let lane = &head.tail;

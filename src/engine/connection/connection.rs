@@ -5,15 +5,15 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::login::Login;
 use super::request::{InFlightBatch, Request, RequestKind};
 use super::response::{Parsed, parse, peek_correlation};
 use super::settings::ConnectionConfig;
 use super::unconfirmed::Unconfirmed;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, FrameDecoder,
-    InitProducerIdResponse, MetadataRequest, MetadataResponse, MetadataTopics, ProduceResponse,
-    encode_request,
+    ApiKey, FrameDecoder, InitProducerIdResponse, MetadataResponse, ProduceResponse,
+    SaslAuthenticateResponse, encode_request,
 };
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
@@ -24,14 +24,9 @@ const FREE_REQUESTS_MAX: usize = 16;
 /// Correlation ids of acks=0 requests that a broker may still answer by mistake.
 const UNANSWERED_IDS_MAX: usize = 64;
 
-/// From this version on Metadata tells the cluster's id.
-const CLUSTER_ID_MIN: i16 = 2;
 /// How often the kernel is asked for its unsent bytes within a `request_timeout` without answer.
 /// By so small a part of it a request may be given up too early or too late.
 const UNSENT_CHECKS_PER_TIMEOUT: u64 = 4;
-
-/// What this client calls itself (KIP-511).
-const SOFTWARE_NAME: &str = "tidegate";
 
 /// A response, with the request it answers.
 pub enum Incoming {
@@ -48,30 +43,36 @@ pub enum Incoming {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Handshake,
     Ready,
 }
 
 /// One connection to one broker, without the socket.
 pub struct Connection {
-    config: Arc<ConnectionConfig>,
-    peer: BrokerAddress,
-    phase: Phase,
+    pub(super) config: Arc<ConnectionConfig>,
+    pub(super) peer: BrokerAddress,
+    pub(super) phase: Phase,
     /// The version of ApiVersions that it was first asked with.
-    asked: i16,
-    decoder: FrameDecoder,
-    requests: VecDeque<Request>,
+    pub(super) asked: i16,
+    pub(super) decoder: FrameDecoder,
+    pub(super) requests: VecDeque<Request>,
     /// Requests at the front that are wholly written.
-    written: usize,
+    pub(super) written: usize,
+    /// Requests without response whose last bytes the transport took, and has not written yet.
+    unflushed: VecDeque<Request>,
     next_correlation: i32,
-    versions: [(ApiKey, Option<i16>); 4],
+    pub(super) versions: [(ApiKey, Option<i16>); ApiKey::ALL.len()],
+    /// `None` where no login is configured.
+    pub(super) login: Option<Login>,
+    /// When the login was last completed.
+    pub(super) logged_in_at: u64,
     free: Vec<Request>,
     spare_response: ProduceResponse,
     unanswered_ids: VecDeque<i32>,
     unconfirmed: Unconfirmed,
     /// The cluster that the broker must belong to.
-    cluster_id: Option<Arc<str>>,
+    pub(super) cluster_id: Option<Arc<str>>,
     /// Bytes of all requests so far.
     sent_bytes: u64,
     /// Bytes that the socket took.
@@ -81,22 +82,23 @@ pub struct Connection {
     left_bytes: u64,
     /// When the driver is to say how much has left: see [`Connection::poll_unsent`].
     unsent_check_at: u64,
-    throttled_until: u64,
+    pub(super) throttled_until: u64,
     /// Requests that may be in flight: see [`Connection::window`].
     window: usize,
     /// Something was answered since the handshake.
-    answered: bool,
+    pub(super) answered: bool,
     /// When something was last sent or received, nanoseconds, monotonic.
     last_activity: u64,
     /// How long the machine was asleep since, which the monotonic clock does not count.
     slept: u64,
-    last_sent: u64,
+    pub(super) last_sent: u64,
 }
 
 impl Connection {
     /// A connection whose socket has just been connected: ApiVersions is to be written.
     pub fn new(config: Arc<ConnectionConfig>, peer: BrokerAddress, now: u64) -> Self {
         let asked = config.peers.version(now, &peer);
+        let login = config.sasl_mechanism.clone().map(Login::new);
         let mut connection = Connection {
             decoder: FrameDecoder::new(config.response_bytes_max),
             config,
@@ -107,6 +109,9 @@ impl Connection {
             written: 0,
             next_correlation: 0,
             versions: ApiKey::ALL.map(|api| (api, None)),
+            login,
+            logged_in_at: 0,
+            unflushed: VecDeque::new(),
             free: Vec::new(),
             spare_response: ProduceResponse::default(),
             unanswered_ids: VecDeque::new(),
@@ -134,21 +139,6 @@ impl Connection {
         self
     }
 
-    fn send_api_versions(&mut self, now: u64, version: i16) {
-        self.send_simple(now, RequestKind::ApiVersions, version, |version, out| {
-            let request = ApiVersionsRequest {
-                client_software_name: SOFTWARE_NAME,
-                client_software_version: env!("CARGO_PKG_VERSION"),
-            };
-            request.encode(version, out);
-        });
-        let (first, longest) = (self.config.handshake_timeout, self.config.request_timeout);
-        let patience = self.config.peers.patience(now, &self.peer, first, longest);
-        if let Some(request) = self.requests.back_mut() {
-            request.deadline = now.saturating_add(patience);
-        }
-    }
-
     /// Whether the handshake is done.
     pub fn is_ready(&self) -> bool {
         self.phase == Phase::Ready
@@ -161,7 +151,13 @@ impl Connection {
 
     /// Requests not settled yet.
     pub fn in_flight(&self) -> usize {
-        self.requests.len()
+        self.requests.len() + self.unflushed.len()
+    }
+
+    /// Whether it is ready, and nothing is going on.
+    pub fn is_idle(&self) -> bool {
+        let logs_in = self.login.as_ref().is_some_and(Login::is_under_way);
+        self.is_ready() && self.in_flight() == 0 && !logs_in
     }
 
     /// Requests that are not wholly written.
@@ -297,7 +293,18 @@ impl Connection {
 
     /// The socket took `bytes`. Requests that get no response settle with their last byte: they
     /// are appended to `settled`.
-    pub fn handle_written(&mut self, now: u64, mut bytes: usize, settled: &mut Vec<Request>) {
+    #[cfg(feature = "internals")]
+    pub fn handle_written(&mut self, now: u64, bytes: usize, settled: &mut Vec<Request>) {
+        self.handle_taken(now, bytes);
+        self.handle_flushed(now, settled);
+    }
+
+    /// The transport took `bytes`, and will write them. Its [`handle_written`] in two parts: once it
+    /// has written all that it took, [`handle_flushed`] is due.
+    ///
+    /// [`handle_written`]: Connection::handle_written
+    /// [`handle_flushed`]: Connection::handle_flushed
+    pub fn handle_taken(&mut self, now: u64, mut bytes: usize) {
         self.mark_active(now);
         self.written_bytes += bytes as u64;
         let deadline = now.saturating_add(self.config.request_timeout);
@@ -314,14 +321,21 @@ impl Connection {
             if request.kind.has_response() {
                 self.written += 1;
             } else if let Some(request) = self.requests.remove(self.written) {
-                if self.unanswered_ids.len() == UNANSWERED_IDS_MAX {
-                    self.unanswered_ids.pop_front();
-                }
-                self.unanswered_ids.push_back(request.correlation);
-                let records = request.batches.iter().map(|entry| u64::from(entry.batch.records()));
-                self.unconfirmed.add(now, records.sum());
-                settled.push(request);
+                self.unflushed.push_back(request);
             }
+        }
+    }
+
+    /// Everything that the transport took is written. Requests that get no response settle.
+    pub fn handle_flushed(&mut self, now: u64, settled: &mut Vec<Request>) {
+        while let Some(request) = self.unflushed.pop_front() {
+            if self.unanswered_ids.len() == UNANSWERED_IDS_MAX {
+                self.unanswered_ids.pop_front();
+            }
+            self.unanswered_ids.push_back(request.correlation);
+            let records = request.batches.iter().map(|entry| u64::from(entry.batch.records()));
+            self.unconfirmed.add(now, records.sum());
+            settled.push(request);
         }
     }
 
@@ -352,6 +366,14 @@ impl Connection {
             let Some(frame) = self.decoder.next_frame().map_err(broken_rule)? else {
                 return Ok(None);
             };
+            let front = self.requests.front().filter(|_| self.written > 0);
+            if front.is_some_and(|request| request.kind == RequestKind::BareToken) {
+                let response = SaslAuthenticateResponse::bare(frame);
+                self.decoder.accept_empty_frames(false);
+                let request = self.take_answered(now);
+                self.recycle(request);
+                return self.handle_sasl_authenticate(now, response).map(Some);
+            }
             let correlation = peek_correlation(frame)?;
             if let Some(at) = self.unanswered_ids.iter().position(|&id| id == correlation) {
                 self.unanswered_ids.remove(at);
@@ -373,13 +395,19 @@ impl Connection {
                 let kind = request.kind;
                 log::warn!("{}: {surplus} bytes too many in a {kind:?} response", self.peer);
             }
-            let request = self.requests.pop_front().expect("front() was there");
-            self.written -= 1;
-            self.left_bytes = self.left_bytes.max(request.ends_at);
-            self.check_unsent_later(now);
-            self.answered = self.phase == Phase::Ready;
+            let request = self.take_answered(now);
+            self.answered |= self.phase == Phase::Ready;
             return self.accept(now, request, parsed).map(Some);
         }
+    }
+
+    /// Takes out the request whose answer has come.
+    fn take_answered(&mut self, now: u64) -> Request {
+        let request = self.requests.pop_front().expect("an answer belongs to a request");
+        self.written -= 1;
+        self.left_bytes = self.left_bytes.max(request.ends_at);
+        self.check_unsent_later(now);
+        request
     }
 
     fn accept(&mut self, now: u64, request: Request, parsed: Parsed) -> Result<Incoming, Problem> {
@@ -403,63 +431,20 @@ impl Connection {
                 self.recycle(request);
                 Ok(Incoming::InitProducerId(response))
             }
+            Parsed::SaslHandshake(response) => {
+                self.recycle(request);
+                self.handle_sasl_handshake(now, &response)
+            }
+            Parsed::SaslAuthenticate(response) => {
+                self.recycle(request);
+                self.handle_sasl_authenticate(now, response)
+            }
             Parsed::Produce => {
                 let response = std::mem::take(&mut self.spare_response);
                 self.throttle(now, &request, response.throttle_time_ms);
                 Ok(Incoming::Produce(request, response))
             }
         }
-    }
-
-    fn handle_api_versions(
-        &mut self,
-        now: u64,
-        version: i16,
-        response: &ApiVersionsResponse,
-    ) -> Result<Incoming, Problem> {
-        if response.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
-            // The broker does not know this version of ApiVersions itself (KIP-511).
-            self.config.peers.handle_answered(now, &self.peer, self.asked);
-            let known = response.range(ApiKey::ApiVersions).map_or(0, |range| range.max);
-            self.send_api_versions(now, known.clamp(0, version - 1));
-            return Ok(Incoming::Pending);
-        }
-        if response.error != ErrorCode::NONE {
-            if response.error == ErrorCode::INVALID_REQUEST {
-                self.config.peers.handle_refused(now, &self.peer, self.asked);
-            }
-            let text =
-                format_args!("the broker answered ApiVersions v{version} with {}", response.error);
-            return Err(Problem::new(ProblemKind::Broker(response.error), text));
-        }
-        self.config.peers.handle_answered(now, &self.peer, self.asked);
-        self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
-        let asks = self.version(ApiKey::Metadata).filter(|&version| version >= CLUSTER_ID_MIN);
-        if let Some(version) = asks.filter(|_| self.cluster_id.is_some()) {
-            let request = MetadataRequest {
-                topics: MetadataTopics::Names(&[]),
-                allow_auto_topic_creation: false,
-            };
-            self.send_simple(now, RequestKind::Metadata, version, |version, out| {
-                request.encode(version, out);
-            });
-            return Ok(Incoming::Pending);
-        }
-        self.phase = Phase::Ready;
-        Ok(Incoming::Ready)
-    }
-
-    fn check_cluster(&mut self, response: &MetadataResponse) -> Result<Incoming, Problem> {
-        // A broker that tells no id proves nothing.
-        let told = response.cluster_id.as_deref().filter(|id| !id.is_empty());
-        if let (Some(told), Some(wanted)) = (told, self.cluster_id.as_deref())
-            && told != wanted
-        {
-            let text = format_args!("it belongs to the cluster {told}, not to {wanted}");
-            return Err(Problem::new(ProblemKind::OtherCluster, text));
-        }
-        self.phase = Phase::Ready;
-        Ok(Incoming::Ready)
     }
 
     /// KIP-219: the broker reads nothing for this long. Nothing is sent meanwhile, and what is in
@@ -517,7 +502,9 @@ impl Connection {
 
     /// When [`Connection::handle_timeout`] must be called, nanoseconds, monotonic.
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.requests.front().map(|request| request.deadline)
+        let oldest = self.unflushed.front().or(self.requests.front());
+        let deadline = oldest.map(|request| request.deadline);
+        [deadline, self.login_timeout()].into_iter().flatten().min()
     }
 
     /// Ends a throttle that is over, and checks the deadline of what is in flight.
@@ -529,7 +516,9 @@ impl Connection {
             // The driver could not say.
             self.check_unsent_later(now);
         }
-        let Some(request) = self.requests.front().filter(|request| request.deadline <= now) else {
+        self.check_login(now)?;
+        let oldest = self.unflushed.front().or(self.requests.front());
+        let Some(request) = oldest.filter(|request| request.deadline <= now) else {
             return Ok(());
         };
         let problem = match request.kind {
@@ -557,33 +546,17 @@ impl Connection {
         Err(problem)
     }
 
-    /// The peer closed the connection, or it broke. Returns the problem with what it may mean.
-    pub fn handle_lost(&mut self, now: u64, problem: Problem) -> Problem {
-        let front = self.requests.front().filter(|_| self.written > 0);
-        let refused = front.is_some_and(|request| request.kind == RequestKind::ApiVersions);
-        if refused { self.handle_refused(now, problem) } else { problem }
-    }
-
-    /// ApiVersions was sent, and no answer came.
-    fn handle_refused(&self, now: u64, problem: Problem) -> Problem {
-        self.config.peers.handle_refused(now, &self.peer, self.asked);
-        match self.asked {
-            0 if !problem.message().contains("older than 0.10") => problem.in_words(format_args!(
-                "{problem} (ApiVersions is refused in every version: a broker older than \
-                     0.10? a listener that wants TLS?)"
-            )),
-            _ => problem,
-        }
-    }
-
     /// The batches in flight, oldest request first.
     pub fn batches_mut(&mut self) -> impl Iterator<Item = &mut InFlightBatch> {
-        self.requests.iter_mut().flat_map(|request| request.batches.iter_mut())
+        self.unflushed
+            .iter_mut()
+            .chain(&mut self.requests)
+            .flat_map(|request| request.batches.iter_mut())
     }
 
     /// The connection is gone: everything that was not answered, oldest first.
     pub fn into_unsettled(self) -> impl Iterator<Item = Request> {
-        self.requests.into_iter()
+        self.unflushed.into_iter().chain(self.requests)
     }
 }
 

@@ -16,14 +16,21 @@
 //! words for it; after that, or after any error, take what is unsettled with
 //! [`into_unsettled`](Connection::into_unsettled).
 //!
-//! Where the cluster's id is known ([`Connection::of_cluster`]), Metadata follows ApiVersions in
-//! the handshake, and a broker of another cluster is not spoken to.
+//! Where a login is configured it follows ApiVersions: the driver computes what
+//! [`poll_login`](Connection::poll_login) asks for, off the loop, and brings it back with
+//! [`handle_login`](Connection::handle_login). A transport that keeps bytes back (TLS) reports with
+//! [`handle_taken`](Connection::handle_taken) and [`handle_flushed`](Connection::handle_flushed) in
+//! the place of `handle_written`.
+//!
+//! Where the cluster's id is known ([`Connection::of_cluster`]), Metadata ends the handshake, and a broker of another cluster is not spoken to.
 //!
 //! A broker answers the requests of a connection in their order, so what is in flight is a FIFO. A
 //! [`Request`] owns everything the kernel may still read: its framing bytes and its batches.
 
 #[allow(clippy::module_inception)]
 mod connection;
+mod handshake;
+mod login;
 mod peers;
 mod request;
 mod response;
@@ -33,6 +40,7 @@ mod tests;
 mod unconfirmed;
 
 pub use connection::{Connection, Incoming};
+pub use login::{LoginAnswer, LoginTask};
 #[cfg(feature = "internals")]
 pub use peers::Peers;
 pub use request::{InFlightBatch, Request, RequestKind};

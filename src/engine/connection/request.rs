@@ -24,6 +24,12 @@ pub enum RequestKind {
     Metadata,
     /// A producer id.
     InitProducerId,
+    /// A login with a mechanism.
+    SaslHandshake,
+    /// A token of a login.
+    SaslAuthenticate,
+    /// The same without header, as Kafka before 1.0 wants it.
+    BareToken,
     /// Batches to append.
     Produce {
         /// Acknowledgements asked for: 0, 1 or -1 (all).
@@ -38,6 +44,8 @@ impl RequestKind {
             RequestKind::ApiVersions => ApiKey::ApiVersions,
             RequestKind::Metadata => ApiKey::Metadata,
             RequestKind::InitProducerId => ApiKey::InitProducerId,
+            RequestKind::SaslHandshake => ApiKey::SaslHandshake,
+            RequestKind::SaslAuthenticate | RequestKind::BareToken => ApiKey::SaslAuthenticate,
             RequestKind::Produce { .. } => ApiKey::Produce,
         }
     }

@@ -3,7 +3,7 @@
 use super::request::{Request, RequestKind};
 use crate::engine::protocol::{
     ApiVersionsResponse, DecodeError, DecodeProblem, InitProducerIdResponse, MetadataResponse,
-    ProduceResponse, split_response,
+    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, split_response,
 };
 use crate::problem::{Problem, ProblemKind};
 
@@ -12,6 +12,8 @@ pub(super) enum Parsed {
     ApiVersions(ApiVersionsResponse),
     Metadata(MetadataResponse),
     InitProducerId(InitProducerIdResponse),
+    SaslHandshake(SaslHandshakeResponse),
+    SaslAuthenticate(SaslAuthenticateResponse),
     Produce,
 }
 
@@ -35,6 +37,12 @@ pub(super) fn parse(
             }
             RequestKind::InitProducerId => {
                 Parsed::InitProducerId(InitProducerIdResponse::decode(version, body)?)
+            }
+            RequestKind::SaslHandshake => {
+                Parsed::SaslHandshake(SaslHandshakeResponse::decode(version, body)?)
+            }
+            RequestKind::SaslAuthenticate | RequestKind::BareToken => {
+                Parsed::SaslAuthenticate(SaslAuthenticateResponse::decode(version, body)?)
             }
             RequestKind::Produce { .. } => {
                 spare.decode_into(version, body)?;

@@ -19,6 +19,10 @@ pub struct ConnectionConfig {
     pub throttle_max: u64,
     /// Responses larger than this close the connection, in bytes.
     pub response_bytes_max: usize,
+    /// The name of the login's mechanism (SASL), if one is configured.
+    pub sasl_mechanism: Option<Arc<str>>,
+    /// Connections are encrypted.
+    pub is_tls: bool,
     /// What is remembered of peers from one connection to the next.
     pub peers: Arc<Peers>,
 }

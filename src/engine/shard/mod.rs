@@ -34,6 +34,7 @@ mod idle;
 #[cfg(all(test, loom))]
 #[path = "tests/interleavings.rs"]
 mod interleavings;
+mod links;
 mod pack;
 mod placements;
 mod port;

@@ -54,6 +54,12 @@ impl Shard {
         if !planted!(PastFloorIsDeadline) {
             self.brokers[index].part_filled_at = None;
         }
+        let broker = &mut self.brokers[index];
+        if broker.is_wanted()
+            && let Some(connection) = broker.connection_mut()
+        {
+            connection.renew_login(now);
+        }
         let mut in_vain = 0;
         while in_vain < PASSES_IN_VAIN_MAX {
             let broker = &self.brokers[index];
@@ -63,7 +69,7 @@ impl Shard {
             if broker.next_address.is_some() {
                 return;
             }
-            if !connection.is_ready() || now < connection.throttled_until() {
+            if !connection.may_send(now) {
                 return;
             }
             let in_flight = connection.in_flight();

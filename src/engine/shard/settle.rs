@@ -9,7 +9,7 @@ use super::shard::{Action, Shard, Token};
 use super::verdict::{Verdict, verdict};
 use crate::engine::batch::{Batch, BatchState, LaneId, batch_error};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
-use crate::engine::connection::{InFlightBatch, Request};
+use crate::engine::connection::{Connection, InFlightBatch, Request};
 use crate::engine::policy::{ExponentialRetry, RetryPolicy};
 use crate::engine::protocol::{
     ErrorCode, PartitionResponse, ProduceResponse, TopicId, TopicRef, VERSION_TOPIC_IDS_MIN,
@@ -311,9 +311,7 @@ impl Shard {
         let random = self.random.draw();
         let broker = &mut self.brokers[index];
         // A connection lost in its handshake is no idle one: another peer may have the address.
-        let was_idle = broker
-            .connection()
-            .is_some_and(|connection| connection.is_ready() && connection.in_flight() == 0);
+        let was_idle = broker.connection().is_some_and(Connection::is_idle);
         let idle_max = self.config.idle_max;
         let unconfirmed = broker.connection().and_then(|connection| {
             let is_idle_for_long = connection.idle_at(idle_max) <= now;

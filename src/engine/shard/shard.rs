@@ -1,13 +1,11 @@
 //! The shard's state, and its inputs and outputs.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::io::IoSlice;
 use std::sync::Arc;
-use std::time::Duration;
 
 use slab::Slab;
 
-use super::broker::{Broker, Connectivity, Queued};
+use super::broker::{Broker, Queued};
 use super::port::{Control, ShardPort};
 use super::timers::{Stay, TimerKind, Timers};
 use super::under_min_isr::UnderMinIsr;
@@ -16,14 +14,13 @@ use crate::config::ReconnectBackoff;
 use crate::engine::batch::{DrainRules, LaneHead, LaneId, ShardId};
 use crate::engine::buffer::{BufferPool, ScratchSlot};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
-use crate::engine::connection::{Connection, ConnectionConfig, Incoming, Request};
+use crate::engine::connection::{Connection, ConnectionConfig, LoginTask, Request};
 use crate::engine::policy::RetryPolicy;
 use crate::engine::protocol::compression::{Compression, Compressor};
-use crate::engine::protocol::{ApiKey, BrokerId, ProducerIdentity, VERSION_FIVE_REMEMBERED_MIN};
+use crate::engine::protocol::{BrokerId, ProducerIdentity};
 use crate::engine::random::Random;
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
-use crate::logging as log;
 use crate::problem::Problem;
 
 /// Posted lanes taken in one turn.
@@ -123,6 +120,14 @@ pub enum Action {
         token: Token,
         /// Why it was given up.
         problem: Problem,
+    },
+    /// Compute the next step of a connection's login, where waiting harms nobody, and report with
+    /// `handle_login`.
+    Login {
+        /// The connection.
+        token: Token,
+        /// The step.
+        task: LoginTask,
     },
     /// Hand a lane to its new owner.
     SendLane {
@@ -329,137 +334,6 @@ impl Shard {
         }
     }
 
-    /// The connection that an [`Action::Connect`] asked for is made.
-    pub fn handle_connected(&mut self, now: u64, token: Token) {
-        let config = self.config.connection.clone();
-        let cluster_id = self.view.snapshot.cluster_id.clone();
-        if let Some(broker) = self.broker_of(token) {
-            let peer = broker.address.clone();
-            let connection = Connection::new(config, peer, now).of_cluster(cluster_id);
-            broker.connectivity = Connectivity::Up(Box::new(connection));
-        }
-    }
-
-    /// Whether the connection's handshake is complete.
-    pub fn is_ready(&self, token: Token) -> bool {
-        self.connection_of(token).is_some_and(Connection::is_ready)
-    }
-
-    /// The connection could not be made, or is gone.
-    pub fn handle_down(&mut self, now: u64, token: Token, problem: Problem) {
-        let Some(broker) = self.broker_of(token) else { return };
-        match broker.connection_mut() {
-            Some(connection) => {
-                let problem = connection.handle_lost(now, problem);
-                self.disconnect(now, token.broker, &problem);
-            }
-            None => self.disconnect(now, token.broker, &problem),
-        }
-    }
-
-    /// The connection may not be tried before `until`: another one of the producer's just failed.
-    pub fn handle_postponed(&mut self, now: u64, token: Token, until: u64, problem: &Problem) {
-        let Some(broker) = self.broker_of(token) else { return };
-        broker.generation += 1;
-        broker.connectivity = Connectivity::Down { retry_at: until };
-        if broker.last_problem.is_none() {
-            let place = format_args!("broker {} at {}", broker.id, broker.address);
-            broker.last_problem = Some(problem.at(place));
-        }
-        self.take_next_address(now, token.broker);
-    }
-
-    /// Where bytes received on a connection go; `None` if it was given up.
-    pub fn space(&mut self, token: Token) -> Option<&mut [u8]> {
-        Some(self.broker_of(token)?.connection_mut()?.space())
-    }
-
-    /// `bytes` of [`Shard::space`] were filled.
-    pub fn handle_filled(&mut self, now: u64, token: Token, bytes: usize) {
-        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
-            connection.handle_filled(now, bytes);
-            self.take_responses(now, token.broker);
-        }
-    }
-
-    fn take_responses(&mut self, now: u64, index: usize) {
-        loop {
-            let Some(connection) = self.brokers[index].connection_mut() else { return };
-            match connection.poll_response(now) {
-                Ok(None) => return,
-                Ok(Some(Incoming::Ready)) => self.handle_ready(now, index),
-                Ok(Some(Incoming::Produce(request, response))) => {
-                    self.handle_produce(now, index, request, response);
-                }
-                // Shards ask for nothing else.
-                Ok(Some(_)) => {}
-                Err(error) => {
-                    self.close(now, index, &error);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn handle_ready(&mut self, now: u64, index: usize) {
-        let broker = &mut self.brokers[index];
-        log::debug!("connected to broker {} at {}", broker.id, broker.address);
-        // The outage began with a warning. Its end is logged at a level that its readers have on.
-        if let Some(since) = broker.outage_since.take() {
-            let after = Duration::from_millis(now.saturating_sub(since) / 1_000_000);
-            log::info!(
-                "connected again, after {after:?}: broker {} at {}",
-                broker.id,
-                broker.address
-            );
-        }
-        broker.last_problem = None;
-        let version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
-        broker.remembers_one_batch = version.is_some_and(|it| it < VERSION_FIVE_REMEMBERED_MIN);
-    }
-
-    /// Whether the driver must call [`Shard::handle_unsent`].
-    pub fn wants_unsent(&self, now: u64, token: Token) -> bool {
-        let due = self.connection_of(token).and_then(Connection::poll_unsent);
-        due.is_some_and(|at| at <= now)
-    }
-
-    /// The kernel still holds `unsent` of the bytes that were written on a connection.
-    pub fn handle_unsent(&mut self, now: u64, token: Token, unsent: usize) {
-        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
-            connection.handle_unsent(now, unsent);
-        }
-    }
-
-    /// For how many nanoseconds from now the broker at the other end of a connection reads nothing.
-    pub fn throttled_for(&self, now: u64, token: Token) -> u64 {
-        let until = self.connection_of(token).map_or(0, Connection::throttled_until);
-        until.saturating_sub(now)
-    }
-
-    /// Whether a connection has bytes to write.
-    #[cfg(feature = "internals")]
-    pub fn wants_write(&self, token: Token) -> bool {
-        self.connection_of(token).is_some_and(Connection::wants_write)
-    }
-
-    /// The bytes to write next on a connection. Returns the number of slices.
-    pub fn slices<'a>(&'a self, token: Token, out: &mut [IoSlice<'a>]) -> usize {
-        self.connection_of(token).map_or(0, |connection| connection.slices(out))
-    }
-
-    /// The socket took `bytes`.
-    pub fn handle_written(&mut self, now: u64, token: Token, bytes: usize) {
-        let mut settled = std::mem::take(&mut self.settled);
-        if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
-            connection.handle_written(now, bytes, &mut settled);
-        }
-        for request in settled.drain(..) {
-            self.settle_written(now, token.broker, request);
-        }
-        self.settled = settled;
-    }
-
     /// Acts on deadlines, backoffs and lingers that are due.
     fn handle_timeout(&mut self, now: u64) {
         let mut walked = None;
@@ -565,12 +439,12 @@ impl Shard {
         self.by_id.get(&id).copied()
     }
 
-    fn broker_of(&mut self, token: Token) -> Option<&mut Broker> {
+    pub(super) fn broker_of(&mut self, token: Token) -> Option<&mut Broker> {
         let broker = self.brokers.get_mut(token.broker)?;
         (broker.generation == token.generation).then_some(broker)
     }
 
-    fn connection_of(&self, token: Token) -> Option<&Connection> {
+    pub(super) fn connection_of(&self, token: Token) -> Option<&Connection> {
         let broker = self.brokers.get(token.broker)?;
         if broker.generation != token.generation {
             return None;

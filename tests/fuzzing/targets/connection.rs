@@ -38,6 +38,8 @@ pub fn connection(bytes: &[u8]) {
             handshake_timeout: 10_000 * MS,
             throttle_max: THROTTLE_MAX,
             response_bytes_max: 1 << 16,
+            sasl_mechanism: None,
+            is_tls: false,
             peers: Arc::default(),
         };
         let peer = BrokerAddress { host: "fuzz".into(), port: 9092 };

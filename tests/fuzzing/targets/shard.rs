@@ -261,6 +261,7 @@ impl Driven {
             Action::Close { token, .. } => {
                 assert_eq!(self.connected.take(), Some(token), "it closes what is open");
             }
+            Action::Login { .. } => panic!("no login is configured"),
             Action::SendLane { .. } => panic!("there is no other shard"),
             Action::RefreshMetadata
             | Action::WantTopic(_)
@@ -328,6 +329,8 @@ fn parts(pool: &BufferPool) -> ShardParts {
         handshake_timeout: REQUEST_TIMEOUT,
         throttle_max: 1_000 * MS,
         response_bytes_max: 1 << 16,
+        sasl_mechanism: None,
+        is_tls: false,
         peers: Arc::default(),
     };
     let config = ShardConfig {

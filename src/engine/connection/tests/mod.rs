@@ -25,6 +25,8 @@ fn config() -> Arc<ConnectionConfig> {
         handshake_timeout: HANDSHAKE_TIMEOUT,
         throttle_max: 10_000 * MS,
         response_bytes_max: 1 << 16,
+        sasl_mechanism: None,
+        is_tls: false,
         peers: Arc::default(),
     })
 }

@@ -1,6 +1,7 @@
 //! What a mechanism is, and what it is told.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::error::SaslError;
@@ -53,6 +54,17 @@ pub trait SaslMechanism: Send + Sync + Debug {
     fn begin(&self, peer: &SaslPeer<'_>) -> Result<Box<dyn SaslExchange>, SaslError>;
 }
 
+/// One value for several producers.
+impl<M: SaslMechanism + ?Sized> SaslMechanism for Arc<M> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn begin(&self, peer: &SaslPeer<'_>) -> Result<Box<dyn SaslExchange>, SaslError> {
+        (**self).begin(peer)
+    }
+}
+
 /// One login: the client's side of a mechanism, message by message.
 ///
 /// [`next`](SaslExchange::next) is called with `None` at first, and then with every challenge of
@@ -71,9 +83,9 @@ pub trait SaslExchange: Send {
     /// The login has failed, by either side; the exchange is of no further use.
     fn next(&mut self, challenge: Option<&[u8]>) -> Result<Option<Vec<u8>>, SaslError>;
 
-    /// When what was presented expires on its own, if that is known: a token has such a time, a
-    /// password has none. The client logs in again before it.
-    fn expires(&self) -> Option<SystemTime> {
+    /// What the broker has said in the mechanism's own messages, once it has refused: for the error
+    /// that is told when it then ends the login.
+    fn refusal(&self) -> Option<SaslError> {
         None
     }
 }

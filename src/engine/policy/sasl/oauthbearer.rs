@@ -137,8 +137,11 @@ impl SaslExchange for Exchange {
         }
     }
 
-    fn expires(&self) -> Option<SystemTime> {
-        self.fetched.expires
+    fn refusal(&self) -> Option<SaslError> {
+        match &self.step {
+            Step::Failed(error) => Some(error.clone()),
+            _ => None,
+        }
     }
 }
 

@@ -1,0 +1,293 @@
+//! What a connection does before it is ready: it asks which versions the broker speaks, logs in
+//! where a login is configured, and makes sure that the broker belongs to the known cluster.
+
+use super::connection::{Connection, Incoming, Phase};
+use super::login::{Carrier, Login, LoginAnswer, LoginTask};
+use super::request::RequestKind;
+use crate::engine::protocol::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, MetadataRequest, MetadataResponse,
+    MetadataTopics, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse, encode_bare_token,
+};
+use crate::problem::{Problem, ProblemKind};
+
+/// From this version on Metadata tells the cluster's id.
+const CLUSTER_ID_MIN: i16 = 2;
+
+/// What this client calls itself (KIP-511).
+const SOFTWARE_NAME: &str = "tidegate";
+
+/// Characters of a broker's words about a login that are told.
+const MESSAGE_CHARS_MAX: usize = 300;
+
+impl Connection {
+    pub(super) fn send_api_versions(&mut self, now: u64, version: i16) {
+        self.send_simple(now, RequestKind::ApiVersions, version, |version, out| {
+            let request = ApiVersionsRequest {
+                client_software_name: SOFTWARE_NAME,
+                client_software_version: env!("CARGO_PKG_VERSION"),
+            };
+            request.encode(version, out);
+        });
+        let (first, longest) = (self.config.handshake_timeout, self.config.request_timeout);
+        let patience = self.config.peers.patience(now, &self.peer, first, longest);
+        if let Some(request) = self.requests.back_mut() {
+            request.deadline = now.saturating_add(patience);
+        }
+    }
+
+    pub(super) fn handle_api_versions(
+        &mut self,
+        now: u64,
+        version: i16,
+        response: &ApiVersionsResponse,
+    ) -> Result<Incoming, Problem> {
+        if response.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
+            // The broker does not know this version of ApiVersions itself (KIP-511).
+            self.config.peers.handle_answered(now, &self.peer, self.asked);
+            let known = response.range(ApiKey::ApiVersions).map_or(0, |range| range.max);
+            self.send_api_versions(now, known.clamp(0, version - 1));
+            return Ok(Incoming::Pending);
+        }
+        if response.error != ErrorCode::NONE {
+            if response.error == ErrorCode::INVALID_REQUEST {
+                self.config.peers.handle_refused(now, &self.peer, self.asked);
+            }
+            let text =
+                format_args!("the broker answered ApiVersions v{version} with {}", response.error);
+            return Err(Problem::new(ProblemKind::Broker(response.error), text));
+        }
+        self.config.peers.handle_answered(now, &self.peer, self.asked);
+        self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
+        if self.login.is_some() {
+            self.begin_login(now)?;
+            return Ok(Incoming::Pending);
+        }
+        self.ask_cluster(now)
+    }
+
+    /// Whether the broker has said which versions it speaks.
+    pub fn has_versions(&self) -> bool {
+        self.versions.iter().any(|(_, version)| version.is_some())
+    }
+
+    fn ask_cluster(&mut self, now: u64) -> Result<Incoming, Problem> {
+        let asks = self.version(ApiKey::Metadata).filter(|&version| version >= CLUSTER_ID_MIN);
+        if let Some(version) = asks.filter(|_| self.cluster_id.is_some()) {
+            let request = MetadataRequest {
+                topics: MetadataTopics::Names(&[]),
+                allow_auto_topic_creation: false,
+            };
+            self.send_simple(now, RequestKind::Metadata, version, |version, out| {
+                request.encode(version, out);
+            });
+            return Ok(Incoming::Pending);
+        }
+        self.phase = Phase::Ready;
+        Ok(Incoming::Ready)
+    }
+
+    pub(super) fn check_cluster(
+        &mut self,
+        response: &MetadataResponse,
+    ) -> Result<Incoming, Problem> {
+        // A broker that tells no id proves nothing.
+        let told = response.cluster_id.as_deref().filter(|id| !id.is_empty());
+        if let (Some(told), Some(wanted)) = (told, self.cluster_id.as_deref())
+            && told != wanted
+        {
+            let text = format_args!("it belongs to the cluster {told}, not to {wanted}");
+            return Err(Problem::new(ProblemKind::OtherCluster, text));
+        }
+        self.phase = Phase::Ready;
+        Ok(Incoming::Ready)
+    }
+
+    fn begin_login(&mut self, now: u64) -> Result<(), Problem> {
+        let handshake = self.version(ApiKey::SaslHandshake);
+        let authenticate = self.version(ApiKey::SaslAuthenticate);
+        let Some(login) = &mut self.login else { return Ok(()) };
+        let mechanism = login.mechanism().clone();
+        let Some(handshake) = handshake else {
+            let text = "the broker has no login (SASL) that this client knows: Kafka before 0.10?";
+            return Err(Problem::new(ProblemKind::BrokerTooOld, text));
+        };
+        // A broker expects SaslAuthenticate after version 1, and bare tokens after version 0.
+        let (version, carrier) = match authenticate {
+            Some(authenticate) if handshake >= 1 => (1, Carrier::Authenticate(authenticate)),
+            _ => (0, Carrier::Bare),
+        };
+        login.begin(carrier);
+        self.send_simple(now, RequestKind::SaslHandshake, version, |version, out| {
+            SaslHandshakeRequest { mechanism: &mechanism }.encode(version, out);
+        });
+        Ok(())
+    }
+
+    pub(super) fn handle_sasl_handshake(
+        &mut self,
+        now: u64,
+        response: &SaslHandshakeResponse,
+    ) -> Result<Incoming, Problem> {
+        let computed_by = now.saturating_add(self.config.request_timeout);
+        let Some(login) = &mut self.login else { return Ok(Incoming::Pending) };
+        let mechanism = login.mechanism();
+        let text = match response.error {
+            ErrorCode::NONE => {
+                login.handle_accepted(computed_by);
+                return Ok(Incoming::Pending);
+            }
+            ErrorCode::UNSUPPORTED_SASL_MECHANISM => {
+                let theirs = printable(&response.mechanisms.join(", "));
+                format!(
+                    "the broker does not take the login mechanism {mechanism}, but {theirs}: set \
+                     sasl.mechanism to one of them"
+                )
+            }
+            ErrorCode::ILLEGAL_SASL_STATE => "the broker's listener takes no login here: set \
+                 security.protocol to PLAINTEXT or SSL, or use the port of its SASL listener"
+                .to_owned(),
+            error => format!("the broker answered the login mechanism {mechanism} with {error}"),
+        };
+        Err(Problem::new(ProblemKind::Authentication, text))
+    }
+
+    pub(super) fn handle_sasl_authenticate(
+        &mut self,
+        now: u64,
+        response: SaslAuthenticateResponse,
+    ) -> Result<Incoming, Problem> {
+        let computed_by = now.saturating_add(self.config.request_timeout);
+        let Some(login) = &mut self.login else { return Ok(Incoming::Pending) };
+        if response.error == ErrorCode::NONE {
+            let lifetime = u64::try_from(response.session_lifetime_ms).unwrap_or(0);
+            login.handle_challenge(response.token, lifetime.saturating_mul(1_000_000), computed_by);
+            return Ok(Incoming::Pending);
+        }
+        let (mechanism, error) = (login.mechanism(), response.error);
+        let message = response.message.map_or(String::new(), |told| printable(&told));
+        let message = match login.refusal() {
+            Some(refusal) => format!("{refusal}; {message}"),
+            None => message,
+        };
+        let text = match message.as_str() {
+            "" => format!("the broker refused the login ({mechanism}): {error}"),
+            told => format!("the broker refused the login ({mechanism}): {told} ({error})"),
+        };
+        Err(Problem::new(ProblemKind::Authentication, text))
+    }
+
+    /// The step of the login that is to be computed now, off the event loop. Its result goes to
+    /// [`Connection::handle_login`].
+    pub fn poll_login(&mut self) -> Option<LoginTask> {
+        self.login.as_mut()?.take_task()
+    }
+
+    /// What came of the login's step. Returns [`Incoming::Ready`] if the connection is ready with
+    /// it. An error means: close.
+    pub fn handle_login(&mut self, now: u64, answer: LoginAnswer) -> Result<Incoming, Problem> {
+        let Some(login) = &mut self.login else { return Ok(Incoming::Pending) };
+        match login.handle_answer(now, answer)? {
+            None => {
+                self.logged_in_at = now;
+                match self.phase {
+                    Phase::Handshake => self.ask_cluster(now),
+                    Phase::Ready => Ok(Incoming::Pending),
+                }
+            }
+            Some((Carrier::Authenticate(version), token)) => {
+                self.send_simple(now, RequestKind::SaslAuthenticate, version, |version, out| {
+                    SaslAuthenticateRequest { token: &token }.encode(version, out);
+                });
+                Ok(Incoming::Pending)
+            }
+            Some((Carrier::Bare, token)) => {
+                let mut request = self.new_request();
+                request.kind = RequestKind::BareToken;
+                encode_bare_token(&token, &mut request.framing);
+                request.wire_len = request.framing.len();
+                self.decoder.accept_empty_frames(true);
+                self.send(now, request);
+                Ok(Incoming::Pending)
+            }
+        }
+    }
+
+    /// Whether a request may be sent now: the broker does not throttle, and no login is under way.
+    pub fn may_send(&self, now: u64) -> bool {
+        let logs_in = self.login.as_ref().is_some_and(Login::is_under_way);
+        self.is_ready() && now >= self.throttled_until && !logs_in
+    }
+
+    /// Something is to be sent: logs in again before that, if the session ends soon or has ended.
+    pub fn renew_login(&mut self, now: u64) {
+        let is_due = self.login.as_ref().is_some_and(|login| login.again_at() <= now);
+        if is_due && self.may_send(now) {
+            // It was found out with the first login that the broker has what this needs.
+            let _ = self.begin_login(now);
+        }
+    }
+
+    /// When a connection in use logs in again, or a step of the login must have been computed.
+    pub(super) fn login_timeout(&self) -> Option<u64> {
+        let login = self.login.as_ref()?;
+        let is_used = self.last_sent > self.logged_in_at;
+        let again_at = if is_used { login.again_at() } else { u64::MAX };
+        Some(again_at.min(login.computed_by())).filter(|&at| at != u64::MAX)
+    }
+
+    /// Logs in again if that is due and the connection is in use.
+    pub(super) fn check_login(&mut self, now: u64) -> Result<(), Problem> {
+        let Some(login) = &self.login else { return Ok(()) };
+        if login.computed_by() <= now {
+            let text = format_args!(
+                "the login ({}) had no token to send within request_timeout: what gives the \
+                 credentials takes too long",
+                login.mechanism()
+            );
+            return Err(Problem::new(ProblemKind::Authentication, text));
+        }
+        if self.last_sent > self.logged_in_at {
+            self.renew_login(now);
+        }
+        Ok(())
+    }
+
+    /// The peer closed the connection, or it broke. Returns the problem with what it may mean.
+    pub fn handle_lost(&mut self, now: u64, problem: Problem) -> Problem {
+        let ended = matches!(problem.kind(), ProblemKind::Closed | ProblemKind::Reset);
+        let front = self.requests.front().filter(|_| self.written > 0);
+        match front.map(|request| request.kind) {
+            Some(RequestKind::ApiVersions) => self.handle_refused(now, problem),
+            Some(RequestKind::BareToken) if ended => {
+                let words = "as Kafka before 1.0 does when it refuses a login: wrong credentials?";
+                let problem = problem.in_words(format_args!("{problem}, {words}"));
+                problem.of_kind(ProblemKind::Authentication)
+            }
+            Some(_) if ended && self.login.is_none() && !self.answered => {
+                let words =
+                    "right after the first request: does this listener want a login (SASL)?";
+                problem.in_words(format_args!("{problem}, {words}"))
+            }
+            _ => problem,
+        }
+    }
+
+    /// ApiVersions was sent, and no answer came.
+    pub(super) fn handle_refused(&self, now: u64, problem: Problem) -> Problem {
+        self.config.peers.handle_refused(now, &self.peer, self.asked);
+        if self.asked != 0 || problem.message().contains("older than 0.10") {
+            return problem;
+        }
+        let tls = if self.config.is_tls { "" } else { " a listener that wants TLS?" };
+        problem.in_words(format_args!(
+            "{problem} (ApiVersions is refused in every version: a broker older than 0.10?{tls})"
+        ))
+    }
+}
+
+/// A broker's own words, as far as they can stand in an error and a log.
+fn printable(words: &str) -> String {
+    let shown = words.chars().take(MESSAGE_CHARS_MAX);
+    shown.map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
