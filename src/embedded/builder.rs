@@ -1,8 +1,11 @@
 //! How an embedded cluster is set up.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::cluster::EmbeddedCluster;
+use super::login::Logins;
 use super::state::{Config, topic_name_is_valid};
 
 /// Settings of an [`EmbeddedCluster`], made by [`EmbeddedCluster::builder`].
@@ -11,6 +14,8 @@ pub struct EmbeddedClusterBuilder {
     pub(super) brokers: i32,
     pub(super) topics: Vec<NewTopic>,
     pub(super) config: Config,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<super::EmbeddedTls>,
 }
 
 #[derive(Clone, Debug)]
@@ -31,7 +36,12 @@ impl EmbeddedClusterBuilder {
                 discard_payloads: false,
                 message_bytes_max: 1_048_588,
                 cluster_id: "tidegate-embedded".to_owned(),
+                logins: Logins::default(),
+                #[cfg(feature = "tls")]
+                tls: None,
             },
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -110,12 +120,61 @@ impl EmbeddedClusterBuilder {
         self
     }
 
+    /// Every connection is encrypted. Default: none is.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: super::EmbeddedTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// A user who may log in with this password by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. With one
+    /// user, or a [check of tokens](Self::check_tokens), every connection has to log in.
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.config.logins.wanted = true;
+        self.config.logins.set_user(name, password);
+        self
+    }
+
+    /// What judges the tokens of OAUTHBEARER: for how long one is good, or `None` if it is not.
+    pub fn check_tokens(
+        mut self,
+        check: impl Fn(&str) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.config.logins.check_tokens_with(Arc::new(check));
+        self
+    }
+
+    /// The login mechanisms to take (`sasl.enabled.mechanisms`). Default: those that there are users
+    /// or a check of tokens for.
+    pub fn login_mechanisms(mut self, names: &[&str]) -> Self {
+        self.config.logins.only = names.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
+    /// How long a login holds (`connections.max.reauth.ms`, KIP-368). Default: as long as its token,
+    /// or the connection.
+    pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.config.logins.session_max = Some(lifetime);
+        self
+    }
+
     /// Starts the brokers, each on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
-    /// If a port, a thread or a file descriptor is not to be had.
+    /// If a port, a thread or a file descriptor is not to be had, or a certificate cannot be made.
     pub fn start(self) -> io::Result<EmbeddedCluster> {
-        EmbeddedCluster::start(self)
+        #[cfg(feature = "tls")]
+        let this = {
+            let mut this = self;
+            this.config.tls = match this.tls.take() {
+                Some(tls) => Some(Arc::new(super::tls::ServerTls::new(tls)?)),
+                None => None,
+            };
+            this
+        };
+        #[cfg(not(feature = "tls"))]
+        let this = self;
+        EmbeddedCluster::start(this)
     }
 }

@@ -84,6 +84,59 @@ impl EmbeddedCluster {
         self.node(id).advertise(address);
     }
 
+    /// The certificate that clients have to trust, in PEM.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster was built without TLS.
+    #[cfg(feature = "tls")]
+    pub fn authority_pem(&self) -> String {
+        self.tls().authority_pem()
+    }
+
+    /// A client's private key and its certificate, by the cluster's authority, both in PEM.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate cannot be made.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster was built without TLS.
+    #[cfg(feature = "tls")]
+    pub fn client_identity_pem(&self, name: &str) -> io::Result<(String, String)> {
+        self.tls().client_identity_pem(name)
+    }
+
+    /// Gives the brokers another authority and certificates by it, for connections from now on.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate cannot be made.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster was built without TLS.
+    #[cfg(feature = "tls")]
+    pub fn renew_certificates(&self) -> io::Result<()> {
+        self.tls().renew()
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> &super::tls::ServerTls {
+        self.shared.config.tls.as_ref().expect("the cluster was built with TLS")
+    }
+
+    /// Adds a user who may log in, or gives one another password. Sessions that are open stay so.
+    pub fn set_user(&self, name: &str, password: &str) {
+        self.shared.config.logins.set_user(name, password);
+    }
+
+    /// Takes a user's right to log in. Sessions that are open stay so. False if there was none.
+    pub fn remove_user(&self, name: &str) -> bool {
+        self.shared.config.logins.remove_user(name)
+    }
+
     /// Creates a topic with a new topic id, led by the brokers in turn. False if there is one of
     /// that name.
     ///

@@ -1,6 +1,6 @@
 //! One connection: requests in, responses out, strictly in order.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use super::fault::{Action, Fault};
 use super::gate::Gate;
 use super::handlers::produce::{self, Call};
 use super::handlers::{self, Broken, Envelope, api};
+use super::login::Login;
 use super::reader::Reader;
 use super::state::{Node, Shared};
 use super::stats::add;
+use super::wire::Wire;
 
 /// The largest request, as Kafka's `socket.request.max.bytes`.
 const REQUEST_BYTES_MAX: usize = 100 << 20;
@@ -22,16 +24,21 @@ const SIZE_BYTES: usize = 4;
 
 /// Serves a connection until it ends, for whatever reason.
 pub(super) fn serve(shared: &Shared, node: &Node, gate: &Gate, stream: &TcpStream) {
-    let mut reader = Reader::new(stream, gate);
-    let connection = Connection { shared, node, gate, stream };
-    while connection.turn(&mut reader).is_ok() {}
+    let wire = match shared.config.wire(stream) {
+        Ok(wire) => wire,
+        Err(error) => return log::warn!("embedded broker {}: TLS: {error}", node.id),
+    };
+    let mut reader = Reader::new(&wire, gate);
+    let mut login = Login::new(&shared.config.logins);
+    let connection = Connection { shared, node, gate, wire: &wire };
+    while connection.turn(&mut reader, &mut login).is_ok() {}
 }
 
 struct Connection<'a> {
     shared: &'a Shared,
     node: &'a Node,
     gate: &'a Gate,
-    stream: &'a TcpStream,
+    wire: &'a Wire<'a>,
 }
 
 enum Request {
@@ -41,8 +48,19 @@ enum Request {
 
 impl Connection<'_> {
     /// One request from its first byte to its response's last.
-    fn turn(&self, reader: &mut Reader<'_>) -> io::Result<()> {
+    fn turn(&self, reader: &mut Reader<'_>, login: &mut Login<'_>) -> io::Result<()> {
+        if login.expects_bare_token() {
+            let token = read_bare_token(reader)?;
+            self.gate.pass()?;
+            return self.wire.write_all(&login.bare_token(&token)?);
+        }
         let (size, envelope) = read_envelope(reader)?;
+        if matches!(envelope.api_key, api::SASL_HANDSHAKE | api::SASL_AUTHENTICATE) {
+            return self.log_in(reader, login, size, &envelope);
+        }
+        if !login.allows_requests() && envelope.api_key != api::API_VERSIONS {
+            return Err(Broken("a request before the login").into());
+        }
         self.check_version(&envelope)?;
         let request = match envelope.api_key {
             api::PRODUCE if self.shared.config.discard_payloads => {
@@ -65,8 +83,7 @@ impl Connection<'_> {
         let response = self.respond(&envelope, &request);
         if let Ok((Some(response), _)) = &response {
             self.gate.pass()?;
-            let mut stream = self.stream;
-            stream.write_all(response)?;
+            self.wire.write_all(response)?;
             add(&self.node.counters.responses, 1);
         }
         self.shared.observers.notify();
@@ -75,6 +92,28 @@ impl Connection<'_> {
             0 => Ok(()),
             ms => self.gate.delay(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
         }
+    }
+
+    fn log_in(
+        &self,
+        reader: &mut Reader<'_>,
+        login: &mut Login<'_>,
+        size: usize,
+        envelope: &Envelope,
+    ) -> io::Result<()> {
+        self.check_version(envelope)?;
+        reader.skip(SIZE_BYTES)?;
+        let frame = Bytes::from(reader.take_owned(size)?);
+        self.gate.pass()?;
+        self.node.counters.request(envelope.api_key, envelope.version);
+        let (response, ends) = match envelope.api_key {
+            api::SASL_HANDSHAKE => (login.handshake(envelope, frame)?, false),
+            _ => login.authenticate(envelope, frame)?,
+        };
+        self.wire.write_all(&response)?;
+        add(&self.node.counters.responses, 1);
+        self.shared.observers.notify();
+        if ends { Err(Broken("a login that is refused").into()) } else { Ok(()) }
     }
 
     /// Kafka closes on a version it does not have, except for ApiVersions, which answers.
@@ -183,6 +222,15 @@ fn read_envelope(reader: &mut Reader<'_>) -> io::Result<(usize, Envelope)> {
     let head = reader.peek(SIZE_BYTES + Envelope::BYTES)?;
     let envelope = Envelope::read(&head[SIZE_BYTES..]).ok_or(Broken("a request cut short"))?;
     Ok((size, envelope))
+}
+
+fn read_bare_token(reader: &mut Reader<'_>) -> io::Result<Vec<u8>> {
+    let size = reader.take(SIZE_BYTES)?;
+    let size = size.first_chunk().map_or(-1, |size| i32::from_be_bytes(*size));
+    match usize::try_from(size) {
+        Ok(size) if size <= REQUEST_BYTES_MAX => reader.take_owned(size),
+        _ => Err(Broken("a token of a size that none has").into()),
+    }
 }
 
 impl From<Broken> for io::Error {

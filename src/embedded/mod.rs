@@ -18,8 +18,8 @@
 //!
 //! # What it is
 //!
-//! It speaks ApiVersions, Metadata, InitProducerId (without transactions) and Produce from version
-//! 3, each up to what Kafka 4.1 has. It is strict where Kafka is: CRC-32C and well-formed records,
+//! It speaks ApiVersions, Metadata, InitProducerId (without transactions), Produce from version 3,
+//! each up to what Kafka 4.1 has, and logins: PLAIN, SCRAM, and OAUTHBEARER. It is strict where Kafka is: CRC-32C and well-formed records,
 //! one batch a partition, leadership, `acks`, `message.max.bytes`, and the sequences of idempotent
 //! producers. It goes further in two points, which a client must not run into: a request with
 //! leftover bytes ends the connection, and a partition that occurs twice in one is refused. One
@@ -45,15 +45,24 @@ mod discard;
 mod fault;
 mod gate;
 mod handlers;
+#[cfg(feature = "tls")]
+mod keys;
 mod log;
+mod login;
 mod producer_state;
 mod reader;
 mod records;
+mod scram;
 mod state;
 mod stats;
+#[cfg(feature = "tls")]
+mod tls;
+mod wire;
 
 pub use builder::EmbeddedClusterBuilder;
 pub use cluster::EmbeddedCluster;
 pub use fault::Fault;
 pub use records::EmbeddedRecord;
 pub use stats::{BrokerStats, ClusterStats};
+#[cfg(feature = "tls")]
+pub use tls::EmbeddedTls;

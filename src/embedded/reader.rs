@@ -1,9 +1,11 @@
 //! The bytes of one connection as they come in: whole frames, or pieces of them in passing.
 
-use std::io::{self, Read};
+use std::io;
+#[cfg(target_os = "linux")]
 use std::net::TcpStream;
 
 use super::gate::Gate;
+use super::wire::Wire;
 
 /// Bytes read at once. As small as this they are still in cache when they are looked at.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -18,7 +20,7 @@ const FRAME_GROWTH_BYTES: usize = 1 << 20;
 
 /// A buffered reader that keeps to its broker's gate.
 pub(super) struct Reader<'a> {
-    stream: &'a TcpStream,
+    wire: &'a Wire<'a>,
     gate: &'a Gate,
     buffer: Box<[u8]>,
     start: usize,
@@ -30,9 +32,9 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(stream: &'a TcpStream, gate: &'a Gate) -> Reader<'a> {
+    pub(super) fn new(wire: &'a Wire<'a>, gate: &'a Gate) -> Reader<'a> {
         Reader {
-            stream,
+            wire,
             gate,
             buffer: vec![0; BUFFER_BYTES].into(),
             start: 0,
@@ -67,7 +69,7 @@ impl<'a> Reader<'a> {
             if self.start == self.end && missing >= self.buffer.len() {
                 let (length, more) = (out.len(), missing.min(out.len().max(FRAME_GROWTH_BYTES)));
                 out.resize(length + more, 0);
-                let count = received(self.gate, self.stream.read(&mut out[length..]))?;
+                let count = received(self.gate, self.wire.read(&mut out[length..]))?;
                 out.truncate(length + count);
                 continue;
             }
@@ -91,9 +93,11 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
             #[cfg(target_os = "linux")]
-            if n >= UNREAD_BYTES_MIN {
+            if n >= UNREAD_BYTES_MIN
+                && let Some(stream) = self.wire.plain()
+            {
                 self.read_bytes_max = HEAD_BYTES;
-                n -= received(self.gate, self.unread.drop_from(self.stream, n))?;
+                n -= received(self.gate, self.unread.drop_from(stream, n))?;
                 continue;
             }
             self.fill()?;
@@ -109,7 +113,7 @@ impl<'a> Reader<'a> {
         }
         let until = self.buffer.len().min(self.end + self.read_bytes_max);
         self.read_bytes_max = BUFFER_BYTES;
-        let read = self.stream.read(&mut self.buffer[self.end..until]);
+        let read = self.wire.read(&mut self.buffer[self.end..until]);
         self.end += received(self.gate, read)?;
         Ok(())
     }

@@ -3,13 +3,15 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::fault::Script;
 use super::log::Partition;
+use super::login::Logins;
 use super::stats::{Counters, Observers};
+use super::wire::Wire;
 
 /// What a builder settled.
 #[derive(Clone, Debug)]
@@ -19,6 +21,20 @@ pub(super) struct Config {
     pub discard_payloads: bool,
     pub message_bytes_max: usize,
     pub cluster_id: String,
+    pub logins: Logins,
+    #[cfg(feature = "tls")]
+    pub tls: Option<Arc<super::tls::ServerTls>>,
+}
+
+impl Config {
+    /// What carries the bytes of a connection.
+    pub(super) fn wire<'a>(&self, stream: &'a TcpStream) -> std::io::Result<Wire<'a>> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return Ok(Wire::encrypted(tls.accept()?, stream));
+        }
+        Ok(Wire::Plain(stream))
+    }
 }
 
 /// A broker as the others know it.

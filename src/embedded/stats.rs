@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// API keys below this are counted by version.
-const APIS: usize = 32;
+const APIS: usize = 48;
 const VERSIONS: usize = 16;
 
 /// What one broker has seen since its cluster started; a restart of the broker does not reset it.

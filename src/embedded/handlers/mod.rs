@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest,
-    RequestHeader, ResponseHeader,
+    RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
 
@@ -20,8 +20,10 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Str
 pub(super) mod api {
     pub(crate) const PRODUCE: i16 = 0;
     pub(crate) const METADATA: i16 = 3;
+    pub(crate) const SASL_HANDSHAKE: i16 = 17;
     pub(crate) const API_VERSIONS: i16 = 18;
     pub(crate) const INIT_PRODUCER_ID: i16 = 22;
+    pub(crate) const SASL_AUTHENTICATE: i16 = 36;
 }
 
 /// The connection cannot go on: a request that Kafka, too, answers by closing.
@@ -58,6 +60,8 @@ pub(super) fn versions_implemented() -> BTreeMap<i16, (i16, i16)> {
         of::<MetadataRequest>(ApiKey::Metadata),
         of::<ApiVersionsRequest>(ApiKey::ApiVersions),
         of::<InitProducerIdRequest>(ApiKey::InitProducerId),
+        of::<SaslHandshakeRequest>(ApiKey::SaslHandshake),
+        of::<SaslAuthenticateRequest>(ApiKey::SaslAuthenticate),
     ]
     .into()
 }
