@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::policy::{
-    BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy,
+    BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy, SaslMechanism,
 };
 use crate::engine::protocol::compression::Compression;
 
@@ -226,6 +226,13 @@ pub struct ProducerConfig {
     /// How long a retry waits. Default: `None`: [`ExponentialRetry`] from `retry_backoff` to
     /// `retry_backoff_max`. In code only.
     pub retry_policy: Option<Arc<dyn RetryPolicy>>,
+    /// How the producer logs in at brokers (SASL): with `PLAIN`, SCRAM, a token, or a mechanism of
+    /// your own. Without TLS the login can be read, and with `PLAIN` the password, by everything
+    /// between here and the broker.
+    ///
+    /// Property: `sasl.mechanism`, `sasl.jaas.config`, with `security.protocol` SASL_PLAINTEXT or
+    /// SASL_SSL. Default: no login.
+    pub sasl: Option<Arc<dyn SaslMechanism>>,
 }
 
 impl Default for ProducerConfig {
@@ -277,6 +284,7 @@ impl Default for ProducerConfig {
             partitioner: None,
             backoff: None,
             retry_policy: None,
+            sasl: None,
         }
     }
 }

@@ -9,11 +9,18 @@ use super::socket::SocketOptions;
 use crate::config::{ReconnectBackoff, ReconnectWaits};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::random::Random;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 
 /// Names, and addresses that fail, of which something is remembered. One more replaces the one that
 /// was used least lately: brokers with ever new addresses must not add up.
 const ENTRIES_MAX: usize = 1_024;
+
+/// The waits after a peer that was reached and would not have this client: a login or a certificate
+/// that was refused, or is not trusted. Trying again seldom helps before somebody has changed
+/// something, and each attempt is noted in the broker's log. In nanoseconds; `reconnect_backoff` and
+/// `reconnect_backoff_max` count where they are longer.
+const REFUSED_FIRST: u64 = 1_000_000_000;
+const REFUSED_LONGEST: u64 = 10_000_000_000;
 
 /// Settings of an [`AddressBook`].
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +161,7 @@ impl AddressBook {
         let host = self.host(now, target);
         host.good = host.good.filter(|&good| good != address);
         host.failed = Some(address);
-        let reconnect = self.settings.reconnect;
+        let reconnect = waits_after(problem, self.settings.reconnect);
         if !self.failing.contains_key(&address) {
             make_room(&mut self.failing, |failing| failing.used_at);
         }
@@ -190,6 +197,18 @@ impl AddressBook {
         let host = self.hosts.entry(target.clone()).or_insert(fresh);
         host.used_at = now;
         host
+    }
+}
+
+fn waits_after(problem: &Problem, reconnect: ReconnectBackoff) -> ReconnectBackoff {
+    match problem.kind() {
+        ProblemKind::Authentication | ProblemKind::Tls => ReconnectBackoff {
+            first: reconnect.first.max(REFUSED_FIRST),
+            longest: reconnect.longest.max(REFUSED_LONGEST),
+            quick: 0,
+            ..reconnect
+        },
+        _ => reconnect,
     }
 }
 

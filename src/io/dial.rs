@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::address_book::{AddressBook, BookSettings, Gate};
 use super::resolver::{Resolved, Resolver};
+use super::security::Security;
 use super::socket::SocketOptions;
 use crate::engine::cluster::BrokerAddress;
 use crate::problem::{Problem, ProblemKind};
@@ -32,13 +33,14 @@ const FRESH_ANSWER_PATIENCE: u64 = 250 * MS;
 pub(super) struct Dialer {
     pub(super) resolver: Resolver,
     pub(super) options: SocketOptions,
+    pub(super) security: Security,
     book: Mutex<AddressBook>,
 }
 
 impl Dialer {
-    pub(super) fn new(options: SocketOptions, random: u64) -> Self {
+    pub(super) fn new(options: SocketOptions, security: Security, random: u64) -> Self {
         let book = Mutex::new(AddressBook::new(BookSettings::from(&options), random));
-        Dialer { resolver: Resolver::default(), options, book }
+        Dialer { resolver: Resolver::default(), options, security, book }
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, AddressBook> {

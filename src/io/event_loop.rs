@@ -6,26 +6,19 @@
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_queue::SegQueue;
 use mio::{Events, Poll};
 use slab::Slab;
 
 use super::clock::{Clock, SleepWatch};
-use super::dial::Dialer;
-use super::metadata_mailbox::MetadataMailbox;
-use super::resolver::Resolved;
-use super::socket::{Progress, Socket};
+use super::loop_mailbox::{LoopMessage, LoopShared, SocketAddress};
+use super::seat::Seat;
+use super::socket::{Progress, Socket, SocketNews};
 use super::sys::Timer;
-use crate::engine::batch::RecordAccumulator;
 use crate::engine::cluster::{BrokerAddress, Want};
-use crate::engine::shard::{
-    self, Action, Control, Driver, PortTable, Shard, ShardPort, Token, WakeLoop,
-};
-use crate::engine::sync::Doorbell;
+use crate::engine::shard::{self, Action, Control, Driver, Shard, Token};
 use crate::logging as log;
 use crate::problem::Problem;
 use crate::user_code;
@@ -41,158 +34,8 @@ const EVENTS_MAX: usize = 256;
 /// Waits shorter than this take the timer: poll timeouts are rounded up to milliseconds.
 const TIMER_BELOW: Duration = Duration::from_millis(4);
 
-const WAKE_TOKEN: mio::Token = mio::Token(usize::MAX);
+/// [`PollWaker`](super::loop_mailbox::PollWaker) has the highest.
 const TIMER_TOKEN: mio::Token = mio::Token(usize::MAX - 1);
-
-/// What a shard's actions reach.
-pub(super) struct ShardContext {
-    pub ports: Arc<PortTable>,
-    pub metadata: Arc<MetadataMailbox>,
-    pub dialer: Arc<Dialer>,
-    pub accumulator: Arc<RecordAccumulator>,
-}
-
-/// Set when a shard has ended.
-#[derive(Default)]
-pub(super) struct Ended(AtomicBool);
-
-impl Ended {
-    fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// Ends a seat when its shard was dropped, even if the loop unwinds or never took the seat: what is
-/// still sent to the shard is dropped, flushes look again, and [`Ended`] is set.
-struct EndOnDrop {
-    port: Arc<ShardPort>,
-    accumulator: Arc<RecordAccumulator>,
-    ended: Arc<Ended>,
-}
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.port.close();
-        self.accumulator.flush.notify();
-        self.ended.set();
-    }
-}
-
-/// A message to the thread itself, not to one of its shards.
-pub(super) enum LoopMessage {
-    /// A new shard. If the message is dropped instead of taken, the shard ends.
-    Add(Box<Seat>),
-    Resolved {
-        seat: usize,
-        /// Which shard had that seat.
-        serial: u64,
-        token: Token,
-        result: Resolved,
-    },
-    Stop,
-}
-
-/// Wakes a poll. Topics and producers that an application keeps after close still hold it, so the
-/// loop takes the descriptor along when it ends.
-pub(super) struct PollWaker(RwLock<Option<mio::Waker>>);
-
-impl PollWaker {
-    pub(super) fn new(poll: &Poll) -> std::io::Result<Self> {
-        let waker = mio::Waker::new(poll.registry(), WAKE_TOKEN)?;
-        Ok(PollWaker(RwLock::new(Some(waker))))
-    }
-
-    /// The loop has ended: closes the descriptor.
-    pub(super) fn close(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl WakeLoop for PollWaker {
-    fn wake(&self) {
-        if let Some(waker) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
-            && let Err(error) = waker.wake()
-        {
-            log::error!("an event loop could not be woken: {error}");
-        }
-    }
-}
-
-/// What other threads see of a loop.
-pub(super) struct LoopShared {
-    pub inbox: SegQueue<LoopMessage>,
-    pub bell: Arc<Doorbell>,
-    pub waker: Arc<PollWaker>,
-    /// The loop has ended and takes no messages any more.
-    ended: AtomicBool,
-}
-
-impl LoopShared {
-    pub(super) fn new(bell: Arc<Doorbell>, waker: Arc<PollWaker>) -> Arc<Self> {
-        let (inbox, ended) = (SegQueue::new(), AtomicBool::new(false));
-        Arc::new(LoopShared { inbox, bell, waker, ended })
-    }
-
-    /// Once the loop has ended the message is dropped, which ends a shard that it holds.
-    pub(super) fn send(&self, message: LoopMessage) {
-        self.inbox.push(message);
-        // Either this sees the flag, or `end` sees the message.
-        fence(Ordering::SeqCst);
-        if self.has_ended() {
-            self.discard();
-        } else if self.bell.ring() {
-            self.waker.wake();
-        }
-    }
-
-    /// By the loop, at its end: drops the messages that were sent to it, now and from now on.
-    fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        self.discard();
-    }
-
-    fn discard(&self) {
-        while self.inbox.pop().is_some() {}
-    }
-
-    /// Whether the loop runs no more: it was stopped, or it panicked.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
-}
-
-/// A shard on a loop.
-pub(super) struct Seat {
-    shard: Box<Shard>,
-    port: Arc<ShardPort>,
-    context: Arc<ShardContext>,
-    /// Given by the loop.
-    serial: u64,
-    /// By the broker's place in the shard: generation, and the socket's key.
-    sockets: Vec<Option<(u32, usize)>>,
-    /// Dropped after the shard.
-    _ended: EndOnDrop,
-}
-
-impl Seat {
-    /// `ended` is set when the shard has ended, however that comes about.
-    pub(super) fn new(
-        shard: Shard,
-        port: Arc<ShardPort>,
-        context: ShardContext,
-        ended: Arc<Ended>,
-    ) -> Box<Self> {
-        let accumulator = context.accumulator.clone();
-        let _ended = EndOnDrop { port: port.clone(), accumulator, ended };
-        let (shard, context) = (Box::new(shard), Arc::new(context));
-        Box::new(Seat { shard, port, context, serial: 0, sockets: Vec::new(), _ended })
-    }
-}
 
 struct SocketEntry {
     socket: Socket,
@@ -309,9 +152,16 @@ impl EventLoop {
                     seat.serial = self.next_serial;
                     self.seats.insert(*seat);
                 }
-                LoopMessage::Resolved { seat, serial, token, result } => {
-                    if self.seats.get(seat).is_some_and(|seat| seat.serial == serial) {
-                        self.handle_resolved(now, seat, token, result);
+                LoopMessage::Socket { address, news } => {
+                    if self.is_there(address) {
+                        self.handle_news(now, address, news);
+                    }
+                }
+                LoopMessage::Login { address, answer } => {
+                    if self.is_there(address) {
+                        let shard = &mut self.seats[address.seat].shard;
+                        shard.handle_login(now, address.token, answer);
+                        self.note_ready(now, address.seat, address.token);
                     }
                 }
             }
@@ -349,17 +199,17 @@ impl EventLoop {
             if used == 0 {
                 return any;
             }
-            let offered: usize = slices[..used].iter().map(|slice| slice.len()).sum();
             match socket.write(&slices[..used]) {
                 Ok(None) => return any,
                 Ok(Some(bytes)) => {
                     any = true;
-                    // Short: the kernel's buffer is full, and an event tells when it has room.
-                    socket.writable = bytes == offered;
-                    seat.shard.handle_written(now, token, bytes);
+                    seat.shard.handle_taken(now, token, bytes);
+                    if socket.is_flushed() {
+                        seat.shard.handle_flushed(now, token);
+                    }
                 }
-                Err(error) => {
-                    self.lose(now, key, token, error.into());
+                Err(problem) => {
+                    self.lose(now, key, token, problem);
                     // The loss has settled attempts, and their lanes may have something to send on
                     // other connections.
                     return true;
@@ -379,6 +229,16 @@ impl EventLoop {
             Action::Close { token, problem } => {
                 self.forget_socket(now, key, token, problem);
             }
+            Action::Login { token, task } => {
+                let logins = context.dialer.security.logins.clone();
+                let (shared, address) = (self.shared.clone(), self.address(key, token));
+                let peer = self.seats[key].shard.address_of(token);
+                if let (Some(logins), Some(peer)) = (logins, peer) {
+                    logins.compute(peer, task, move |answer| {
+                        shared.send(LoopMessage::Login { address, answer });
+                    });
+                }
+            }
             Action::SendLane { shard, head } => {
                 let port = context.ports.port(shard);
                 port.expect("views name shards that exist").send(Control::Lane(head));
@@ -393,10 +253,10 @@ impl EventLoop {
     }
 
     fn connect(&mut self, now: u64, key: usize, token: Token, address: BrokerAddress) {
+        let (shared, whose) = (self.shared.clone(), self.address(key, token));
         let seat = &mut self.seats[key];
-        let (shared, serial) = (self.shared.clone(), seat.serial);
-        let socket = Socket::dial(address, &seat.context.dialer, now, move |result| {
-            shared.send(LoopMessage::Resolved { seat: key, serial, token, result });
+        let socket = Socket::dial(address, &seat.context.dialer, now, move |news| {
+            shared.send(LoopMessage::Socket { address: whose, news });
         });
         let index = self.sockets.insert(SocketEntry { socket, seat: key, token });
         if seat.sockets.len() <= token.broker {
@@ -406,11 +266,38 @@ impl EventLoop {
         self.advance(now, index);
     }
 
-    fn handle_resolved(&mut self, now: u64, key: usize, token: Token, result: Resolved) {
-        let Some(index) = socket_of(&self.seats[key].sockets, token) else { return };
+    fn address(&self, seat: usize, token: Token) -> SocketAddress {
+        SocketAddress { seat, serial: self.seats[seat].serial, token }
+    }
+
+    /// Whether the shard is still there that a message is for.
+    fn is_there(&self, address: SocketAddress) -> bool {
+        self.seats.get(address.seat).is_some_and(|seat| seat.serial == address.serial)
+    }
+
+    fn handle_news(&mut self, now: u64, address: SocketAddress, news: SocketNews) {
+        let sockets = &self.seats[address.seat].sockets;
+        let Some(index) = socket_of(sockets, address.token) else { return };
         let (socket, registry) = (&mut self.sockets[index].socket, self.poll.registry());
-        let progress = socket.handle_resolved(registry, mio::Token(index), now, result);
+        let progress = socket.handle_news(registry, mio::Token(index), now, news);
         self.progressed(now, index, progress);
+        // What came while it could not be read is told by no further event.
+        self.read(now, index, true);
+    }
+
+    /// Tells the socket how far the handshake is.
+    fn note_ready(&mut self, now: u64, key: usize, token: Token) {
+        let seat = &self.seats[key];
+        let Some(index) = socket_of(&seat.sockets, token) else { return };
+        let socket = &mut self.sockets[index].socket;
+        if socket.is_ready() {
+            return;
+        }
+        if seat.shard.is_ready(token) {
+            socket.handle_ready(now);
+        } else if seat.shard.has_versions(token) {
+            socket.handle_answered();
+        }
     }
 
     /// Goes on with a connection in the making, as far as it is due.
@@ -441,6 +328,9 @@ impl EventLoop {
             let registry = self.poll.registry();
             let progress = entry.socket.handle_event(registry, event.token(), now);
             self.progressed(now, index, progress);
+            if event.is_writable() {
+                self.flush(now, index);
+            }
             let ended = event.is_read_closed() || event.is_error();
             if event.is_readable() || ended {
                 self.read(now, index, ended);
@@ -448,36 +338,55 @@ impl EventLoop {
         }
     }
 
+    /// Writes what an encrypting transport kept back.
+    fn flush(&mut self, now: u64, index: usize) {
+        let Some(entry) = self.sockets.get_mut(index) else { return };
+        let (key, token) = (entry.seat, entry.token);
+        if !entry.socket.is_connected() || entry.socket.is_flushed() {
+            return;
+        }
+        match entry.socket.flush() {
+            Ok(()) if entry.socket.is_flushed() => {
+                self.seats[key].shard.handle_flushed(now, token);
+            }
+            Ok(()) => {}
+            Err(problem) => self.lose(now, key, token, problem),
+        }
+    }
+
     /// Reads what is there. With `ended` the event told of the stream's end as well. No other event
     /// will, so reading goes on after a short read until the end is met.
     fn read(&mut self, now: u64, index: usize, ended: bool) {
-        for _ in 0..READS_MAX {
+        for reads in 1.. {
             let Some(entry) = self.sockets.get_mut(index) else { return };
             if !entry.socket.is_connected() {
                 return;
+            }
+            if reads > READS_MAX && !entry.socket.has_received() {
+                break;
             }
             let (key, token) = (entry.seat, entry.token);
             let Some(space) = self.seats[key].shard.space(token) else { return };
             let room = space.len();
             match entry.socket.read(space) {
-                Ok(None) => return,
+                // What was read may have to be answered: an update of keys.
+                Ok(None) => return self.flush(now, index),
                 Ok(Some(bytes)) => {
                     let seat = &mut self.seats[key];
                     seat.shard.handle_filled(now, token, bytes);
                     let silence = seat.shard.throttled_for(now, token);
                     entry.socket.expect_silence(silence);
-                    if !entry.socket.is_ready() && seat.shard.is_ready(token) {
-                        entry.socket.handle_ready(now);
-                    }
+                    let is_empty = bytes < room && entry.socket.short_read_empties();
+                    self.note_ready(now, key, token);
                     // Close a connection that the shard gave up, before this reads from it again.
                     while let Some(action) = self.seats[key].shard.poll_action() {
                         self.act(now, key, action);
                     }
-                    if bytes < room && !ended {
+                    if is_empty && !ended {
                         return;
                     }
                 }
-                Err(error) => return self.lose(now, key, token, error.into()),
+                Err(problem) => return self.lose(now, key, token, problem),
             }
         }
         // More may wait in the socket, and no edge will tell: look again next turn.

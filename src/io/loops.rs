@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use mio::Poll;
 
-use super::event_loop::{EventLoop, LoopMessage, LoopShared, PollWaker};
+use super::event_loop::EventLoop;
+use super::loop_mailbox::{LoopMessage, LoopShared, PollWaker};
 use super::pinning::{self, Pinning};
 use super::sys_fork::PerProcess;
 use super::threads::{OwnThread, Watch};

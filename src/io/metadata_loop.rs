@@ -10,12 +10,12 @@ use mio::{Events, Poll};
 
 use super::clock::{Clock, SleepWatch};
 use super::dial::Dialer;
-use super::event_loop::PollWaker;
+use super::loop_mailbox::PollWaker;
 use super::loops::EventLoops;
 use super::metadata_mailbox::{Message, MetadataMailbox};
-use super::resolver::Resolved;
+use super::security::Security;
 use super::shard_host::{LoopHost, RunningShard};
-use super::socket::{Progress, Socket, SocketOptions};
+use super::socket::{Progress, Socket, SocketNews, SocketOptions};
 use super::stash_thread::StashMailbox;
 use super::threads::{OwnThread, Watch};
 use super::warnings::{UnreadReports, Warnings};
@@ -23,7 +23,7 @@ use crate::engine::batch::{RecordAccumulator, ShardId};
 use crate::engine::cluster::{
     BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery,
 };
-use crate::engine::connection::{Connection, ConnectionConfig, Incoming, RequestKind};
+use crate::engine::connection::{Connection, ConnectionConfig, Incoming, LoginAnswer, RequestKind};
 use crate::engine::policy::RetryPolicy;
 use crate::engine::protocol::{
     ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
@@ -42,6 +42,8 @@ pub struct MetadataParts {
     pub connection: Arc<ConnectionConfig>,
     /// For every connection of the producer.
     pub sockets: SocketOptions,
+    /// How connections are encrypted, and how the producer logs in.
+    pub security: Security,
     /// For every shard.
     pub shard: Arc<ShardConfig>,
     /// For every shard.
@@ -183,7 +185,8 @@ impl MetadataLoop {
         shards: Arc<Mutex<Vec<RunningShard>>>,
     ) -> Self {
         let parts = Arc::new(parts);
-        let dialer = Arc::new(Dialer::new(parts.sockets.clone(), parts.random));
+        let security = parts.security.clone();
+        let dialer = Arc::new(Dialer::new(parts.sockets.clone(), security, parts.random));
         let shards_max = parts.loops.loops_max().min(parts.shards_max);
         let (accumulator, ports) = (parts.accumulator.clone(), parts.ports.clone());
         let reports = UnreadReports::new(accumulator.failures.clone());
@@ -282,11 +285,14 @@ impl MetadataLoop {
             Message::Refresh => self.machine.handle_refresh_wanted(),
             Message::Hint(hint) => self.machine.handle_hint(&hint),
             Message::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
-            Message::Resolved { attempt, result } => {
-                let is_it = |id: &ChannelId| self.links[id.index()].attempt == attempt;
-                // No link has the number of an attempt that was given up meanwhile.
-                if let Some(id) = ChannelId::ALL.into_iter().find(is_it) {
-                    self.handle_resolved(id, now, result);
+            Message::Socket { attempt, news } => {
+                if let Some(id) = self.link_of(attempt) {
+                    self.handle_news(id, now, news);
+                }
+            }
+            Message::Login { attempt, answer } => {
+                if let Some(id) = self.link_of(attempt) {
+                    self.handle_login(id, now, answer);
                 }
             }
             Message::Unread => self.reports.handle_news(now),
@@ -298,18 +304,62 @@ impl MetadataLoop {
         self.attempts += 1;
         let (mailbox, attempt) = (self.mailbox.clone(), self.attempts);
         let peer = Some(address.clone());
-        let socket = Socket::dial(address, &self.dialer, now, move |result| {
-            mailbox.send(Message::Resolved { attempt, result });
+        let socket = Socket::dial(address, &self.dialer, now, move |news| {
+            mailbox.send(Message::Socket { attempt, news });
         });
         let socket = Some(socket);
         self.links[id.index()] = Link { attempt, peer, socket, connection: None };
         self.advance(id, now);
     }
 
-    fn handle_resolved(&mut self, id: ChannelId, now: u64, result: Resolved) {
+    /// The link that an attempt to connect was made for, unless it was given up meanwhile.
+    fn link_of(&self, attempt: u64) -> Option<ChannelId> {
+        ChannelId::ALL.into_iter().find(|id| self.links[id.index()].attempt == attempt)
+    }
+
+    fn handle_news(&mut self, id: ChannelId, now: u64, news: SocketNews) {
         let Some(socket) = &mut self.links[id.index()].socket else { return };
-        let progress = socket.handle_resolved(self.poll.registry(), token_of(id), now, result);
+        let progress = socket.handle_news(self.poll.registry(), token_of(id), now, news);
         self.progressed(id, now, progress);
+        if let Err(problem) = self.read(id, now) {
+            self.lose(id, now, problem);
+        }
+    }
+
+    fn handle_login(&mut self, id: ChannelId, now: u64, answer: LoginAnswer) {
+        let link = &mut self.links[id.index()];
+        let Some(connection) = &mut link.connection else { return };
+        match connection.handle_login(now, answer) {
+            Ok(Incoming::Ready) => self.handle_ready(id, now),
+            Ok(_) => {}
+            Err(problem) => self.lose(id, now, problem),
+        }
+    }
+
+    /// A link's handshake is complete.
+    fn handle_ready(&mut self, id: ChannelId, now: u64) {
+        log::debug!("metadata channel: connected");
+        let link = &mut self.links[id.index()];
+        if let Some(socket) = &mut link.socket {
+            socket.handle_ready(now);
+        }
+        if let (Some(after), Some(peer)) = (self.warnings.end(now), &link.peer) {
+            log::info!("metadata channel: {peer}: connected again, after {after:?}");
+        }
+        self.machine.handle_ready(id);
+    }
+
+    /// Has the next step of the link's login computed, if there is one.
+    fn ask_login(&mut self, id: ChannelId) {
+        let link = &mut self.links[id.index()];
+        let task = link.connection.as_mut().and_then(Connection::poll_login);
+        let logins = self.dialer.security.logins.clone();
+        if let (Some(task), Some(logins), Some(peer)) = (task, logins, link.peer.clone()) {
+            let (mailbox, attempt) = (self.mailbox.clone(), link.attempt);
+            logins.compute(peer, task, move |answer| {
+                mailbox.send(Message::Login { attempt, answer });
+            });
+        }
     }
 
     /// Goes on with a connection in the making, as far as it is due.
@@ -373,45 +423,57 @@ impl MetadataLoop {
             let registry = self.poll.registry();
             let progress = socket.handle_event(registry, token_of(id), now);
             self.progressed(id, now, progress);
-            if let Err(problem) = self.read(id, now) {
+            if let Err(problem) = self.flush(id).and_then(|()| self.read(id, now)) {
                 self.lose(id, now, problem);
             }
         }
     }
 
+    /// Writes what an encrypting transport kept back.
+    fn flush(&mut self, id: ChannelId) -> Result<(), Problem> {
+        match &mut self.links[id.index()].socket {
+            Some(socket) if socket.is_connected() => socket.flush(),
+            _ => Ok(()),
+        }
+    }
+
     fn read(&mut self, id: ChannelId, now: u64) -> Result<(), Problem> {
-        let link = &mut self.links[id.index()];
-        while let (Some(socket), Some(connection)) = (&mut link.socket, &mut link.connection) {
+        loop {
+            let link = &mut self.links[id.index()];
+            let (Some(socket), Some(connection)) = (&mut link.socket, &mut link.connection) else {
+                return Ok(());
+            };
             let bytes = match socket.read(connection.space()) {
                 Ok(Some(bytes)) => bytes,
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(connection.handle_lost(now, error.into())),
+                // What was read may have to be answered: an update of keys.
+                Ok(None) => return socket.flush(),
+                Err(problem) => return Err(connection.handle_lost(now, problem)),
             };
             connection.handle_filled(now, bytes);
-            while let Some(incoming) = connection.poll_response(now)? {
-                match incoming {
-                    Incoming::Ready => {
-                        log::debug!("metadata channel: connected");
-                        socket.handle_ready(now);
-                        let peer = link.peer.as_ref();
-                        if let (Some(after), Some(peer)) = (self.warnings.end(now), peer) {
-                            log::info!(
-                                "metadata channel: {peer}: connected again, after {after:?}"
-                            );
-                        }
-                        self.machine.handle_ready(id);
-                    }
-                    Incoming::Metadata(response) => {
-                        self.machine.handle_metadata(id, now, &response);
-                    }
-                    Incoming::InitProducerId(response) => {
-                        self.machine.handle_identity(id, now, &response);
-                    }
-                    Incoming::Pending | Incoming::Produce(..) => {}
+            self.take_responses(id, now)?;
+            self.ask_login(id);
+            let link = &mut self.links[id.index()];
+            if let (Some(socket), Some(connection)) = (&mut link.socket, &link.connection) {
+                socket.expect_silence(connection.throttled_until().saturating_sub(now));
+                if connection.has_versions() {
+                    socket.handle_answered();
                 }
             }
-            let silence = connection.throttled_until().saturating_sub(now);
-            socket.expect_silence(silence);
+        }
+    }
+
+    fn take_responses(&mut self, id: ChannelId, now: u64) -> Result<(), Problem> {
+        while let Some(connection) = &mut self.links[id.index()].connection
+            && let Some(incoming) = connection.poll_response(now)?
+        {
+            match incoming {
+                Incoming::Ready => self.handle_ready(id, now),
+                Incoming::Metadata(response) => self.machine.handle_metadata(id, now, &response),
+                Incoming::InitProducerId(response) => {
+                    self.machine.handle_identity(id, now, &response);
+                }
+                Incoming::Pending | Incoming::Produce(..) => {}
+            }
         }
         Ok(())
     }
@@ -437,7 +499,10 @@ impl MetadataLoop {
 
     fn ask(&mut self, id: ChannelId, now: u64) {
         let Some(connection) = &mut self.links[id.index()].connection else { return };
-        if !connection.is_ready() || now < connection.throttled_until() {
+        if self.machine.poll_timeout(now).is_some_and(|at| at <= now) {
+            connection.renew_login(now);
+        }
+        if !connection.may_send(now) {
             return;
         }
         let Some(query) = self.machine.poll_query(id, now) else { return };
@@ -496,9 +561,10 @@ impl MetadataLoop {
             let used = connection.slices(&mut slices);
             match socket.write(&slices[..used]) {
                 Ok(None) => return,
-                Ok(Some(bytes)) => connection.handle_written(now, bytes, &mut Vec::new()),
-                Err(error) => {
-                    let problem = connection.handle_lost(now, error.into());
+                // All of its requests get a response: none settles with its last byte.
+                Ok(Some(bytes)) => connection.handle_taken(now, bytes),
+                Err(problem) => {
+                    let problem = connection.handle_lost(now, problem);
                     return self.lose(id, now, problem);
                 }
             }

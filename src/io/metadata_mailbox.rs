@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crossbeam_queue::SegQueue;
 
-use super::event_loop::PollWaker;
-use super::resolver::Resolved;
+use super::loop_mailbox::PollWaker;
+use super::socket::SocketNews;
 use crate::engine::cluster::{LeaderHint, Want};
+use crate::engine::connection::LoginAnswer;
 use crate::engine::protocol::ProducerIdentity;
 use crate::engine::shard::WakeLoop;
 use crate::engine::sync::Doorbell;
@@ -19,9 +20,14 @@ pub(super) enum Message {
     NewIdentity(ProducerIdentity),
     /// Records failed and nobody looked: the log is to tell.
     Unread,
-    Resolved {
+    Socket {
+        /// Which attempt to connect.
         attempt: u64,
-        result: Resolved,
+        news: SocketNews,
+    },
+    Login {
+        attempt: u64,
+        answer: LoginAnswer,
     },
     Stop,
 }

@@ -20,7 +20,12 @@
 mod address_book;
 mod clock;
 mod dial;
+#[cfg(feature = "tls")]
+mod encrypted;
 mod event_loop;
+mod helper_threads;
+mod logins;
+mod loop_mailbox;
 mod loops;
 mod metadata_loop;
 mod metadata_mailbox;
@@ -28,12 +33,15 @@ mod names;
 mod partition_workers;
 mod pinning;
 mod resolver;
+mod seat;
+mod security;
 mod shard_host;
 mod socket;
 mod stash_thread;
 mod sys;
 mod sys_fork;
 mod threads;
+mod transport;
 mod warnings;
 
 pub use clock::{Clock, ThreadDeadline};
@@ -42,6 +50,7 @@ pub use metadata_loop::{MetadataHandle, MetadataParts};
 pub use metadata_mailbox::MetadataMailbox;
 #[cfg(feature = "internals")]
 pub use resolver::{NameAnswer, answer_name};
+pub use security::Security;
 pub use socket::SocketOptions;
 pub use stash_thread::{StashMailbox, StashThread, StashThreadParts};
 pub use sys_fork::watch_forks;

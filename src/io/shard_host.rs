@@ -4,10 +4,11 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::dial::Dialer;
-use super::event_loop::{Ended, LoopMessage, Seat, ShardContext};
+use super::loop_mailbox::LoopMessage;
 use super::loops::Place;
 use super::metadata_loop::MetadataParts;
 use super::metadata_mailbox::MetadataMailbox;
+use super::seat::{Ended, Seat, ShardContext};
 use crate::engine::batch::{ShardId, TopicLanes};
 use crate::engine::buffer::ScratchSlot;
 use crate::engine::shard::{Shard, ShardHost, ShardParts, ShardPort};

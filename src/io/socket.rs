@@ -1,6 +1,6 @@
 //! A non-blocking TCP connection in the making or made: opens what its [`Dial`] says.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,20 +12,13 @@ use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::dial::{Dial, Dialer, Step};
+#[cfg(feature = "tls")]
+use super::encrypted::Encrypted;
 use super::resolver::{Resolved, Resolver};
+use super::transport::Transport;
 use crate::config::ReconnectBackoff;
 use crate::engine::cluster::BrokerAddress;
 use crate::problem::{Problem, ProblemKind};
-
-/// A write to a connection that the broker has ended is an error (EPIPE). Without this flag the
-/// kernel also sends SIGPIPE, which ends every process that has left it at its default: any whose
-/// `main` is not Rust's, such as C, Go or Python with this library inside.
-#[cfg(all(unix, not(target_vendor = "apple")))]
-const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
-/// Apple's systems have no such flag: there mio sets SO_NOSIGPIPE on every socket that it makes.
-/// Windows has no such signal.
-#[cfg(not(all(unix, not(target_vendor = "apple"))))]
-const SEND_FLAGS: std::ffi::c_int = 0;
 
 /// Options set on every socket, and how long connecting may take.
 #[derive(Clone, Debug)]
@@ -62,21 +55,45 @@ pub(super) enum Progress {
     Postponed { until: u64, problem: Problem },
 }
 
+/// How far a connection is that has a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The files that the encryption needs are read again.
+    Refreshing,
+    /// The encryption is agreed on.
+    ShakingHands,
+    /// Requests can be sent.
+    Connected,
+}
+
+/// What another thread has found out for a socket.
+pub(super) enum SocketNews {
+    /// Its name was looked up.
+    Resolved(Resolved),
+    /// The files that its encryption needs were read again.
+    TlsRefreshed,
+}
+
+/// Brings news to the thread that drives the socket.
+type Post = Arc<dyn Fn(SocketNews) + Send + Sync>;
+
 /// See the module. A driver makes one with [`Socket::dial`], calls [`Socket::advance`] at its
 /// [`deadline`](Socket::deadline), [`Socket::handle_event`] for events and
-/// [`Socket::handle_resolved`] with the answer of a look-up; tells it with
+/// [`Socket::handle_news`] for what other threads found out; tells it with
 /// [`Socket::handle_ready`] that the handshake is complete, and with [`Socket::lost`] why the
 /// connection is given up.
 pub(super) struct Socket {
+    post: Post,
     dialer: Arc<Dialer>,
     dial: Dial,
     /// The look-up that this waits for; dropped, its answer is not wanted any more.
     asked: Option<Arc<()>>,
     /// Connections in the making.
     attempts: Vec<(SocketAddr, TcpStream)>,
-    stream: Option<TcpStream>,
+    transport: Option<Transport>,
     /// Whom it is connected to.
     peer: Option<SocketAddr>,
+    stage: Stage,
     /// When the peer must have completed its handshake; `u64::MAX` once it has.
     ready_by: u64,
     is_ready: bool,
@@ -87,17 +104,20 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Begins to connect. A name's addresses are handed to `reply` when they are known, on another
-    /// thread; [`Socket::advance`] says what comes of it until then.
+    /// Begins to connect. What other threads find out for it they hand to `post`;
+    /// [`Socket::advance`] says what comes of it until then.
     pub(super) fn dial(
         target: BrokerAddress,
         dialer: &Arc<Dialer>,
         now: u64,
-        reply: impl FnOnce(Resolved) + Send + 'static,
+        post: impl Fn(SocketNews) + Send + Sync + 'static,
     ) -> Socket {
+        let post: Post = Arc::new(post);
         let (dial, asked) = match Resolver::literal(&target) {
             Some(address) => (Dial::literal(target, address), None),
             None => {
+                let reply = post.clone();
+                let reply = move |result| reply(SocketNews::Resolved(result));
                 let asked = dialer.resolver.ask(&target.host, reply);
                 let timeout = dialer.options.setup_timeout;
                 let dial = Dial::named(now, target, asked.known, timeout, &dialer.book());
@@ -108,9 +128,11 @@ impl Socket {
             dialer: dialer.clone(),
             dial,
             asked,
+            post,
             attempts: Vec::new(),
-            stream: None,
+            transport: None,
             peer: None,
+            stage: Stage::Connected,
             ready_by: u64::MAX,
             is_ready: false,
             writable: false,
@@ -118,30 +140,48 @@ impl Socket {
         }
     }
 
-    /// The name was looked up.
-    pub(super) fn handle_resolved(
+    /// Another thread has found something out for it.
+    pub(super) fn handle_news(
         &mut self,
         registry: &Registry,
         token: Token,
         now: u64,
-        result: Resolved,
+        news: SocketNews,
     ) -> Progress {
-        self.asked = None;
-        if self.is_connected() {
-            return Progress::Unchanged;
+        match news {
+            SocketNews::TlsRefreshed if self.stage == Stage::Refreshing => self.begin_tls(),
+            SocketNews::TlsRefreshed => Progress::Unchanged,
+            SocketNews::Resolved(result) => {
+                self.asked = None;
+                if self.peer.is_some() {
+                    return Progress::Unchanged;
+                }
+                self.dial.handle_resolved(result, &self.dialer.book());
+                self.advance(registry, token, now)
+            }
         }
-        self.dial.handle_resolved(result, &self.dialer.book());
-        self.advance(registry, token, now)
     }
 
     /// Does what is due: tries addresses, gives those up that do not answer.
     pub(super) fn advance(&mut self, registry: &Registry, token: Token, now: u64) -> Progress {
-        if self.is_connected() {
+        if self.peer.is_some() {
             if now < self.ready_by {
                 return Progress::Unchanged;
             }
-            let problem = "it accepted the connection and did not answer ApiVersions within \
-                           connection_setup_timeout: a broker older than 0.10?";
+            let problem = match self.stage {
+                Stage::Connected => {
+                    "it accepted the connection and did not answer ApiVersions within \
+                     connection_setup_timeout: a broker older than 0.10?"
+                }
+                Stage::ShakingHands => {
+                    "it accepted the connection and did not complete the TLS handshake within \
+                     connection_setup_timeout: a listener without TLS?"
+                }
+                Stage::Refreshing => {
+                    "the files of the TLS configuration could not be read again within \
+                     connection_setup_timeout"
+                }
+            };
             self.ready_by = u64::MAX;
             return Progress::Failed(Problem::new(ProblemKind::TimedOut, problem));
         }
@@ -182,8 +222,11 @@ impl Socket {
 
     /// The socket got an event.
     pub(super) fn handle_event(&mut self, registry: &Registry, token: Token, now: u64) -> Progress {
-        if self.is_connected() {
-            return Progress::Unchanged;
+        if self.peer.is_some() {
+            return match self.stage {
+                Stage::ShakingHands => self.shake_hands(),
+                Stage::Refreshing | Stage::Connected => Progress::Unchanged,
+            };
         }
         // All attempts have the same token: the event may be of any of them.
         for index in (0..self.attempts.len()).rev() {
@@ -203,13 +246,79 @@ impl Socket {
 
     fn connected(&mut self, registry: &Registry, address: SocketAddr) -> Progress {
         let at = self.attempts.iter().position(|(other, _)| *other == address);
-        self.stream = at.map(|at| self.attempts.swap_remove(at).1);
+        let stream = at.map(|at| self.attempts.swap_remove(at).1);
+        self.transport = stream.map(Transport::Plain);
         self.close_attempts(registry, |_| true);
         self.ready_by = self.dial.handle_connected(address, &mut self.dialer.book());
         self.asked = None;
         self.peer = Some(address);
         self.writable = true;
+        self.begin_encryption()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn begin_encryption(&mut self) -> Progress {
         Progress::Connected
+    }
+
+    /// The next connection uses the certificates that are on the disk by now.
+    #[cfg(feature = "tls")]
+    fn begin_encryption(&mut self) -> Progress {
+        let Some(tls) = self.dialer.security.tls.clone() else { return Progress::Connected };
+        if tls.has_changed() {
+            let post = self.post.clone();
+            let refresh = move || {
+                tls.refresh();
+                post(SocketNews::TlsRefreshed);
+            };
+            match self.dialer.security.helpers.run(refresh) {
+                Ok(()) => {
+                    self.stage = Stage::Refreshing;
+                    return Progress::Connecting;
+                }
+                Err(error) => log::warn!("certificates have changed, and cannot be read: {error}"),
+            }
+        }
+        self.begin_tls()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn begin_tls(&mut self) -> Progress {
+        Progress::Unchanged
+    }
+
+    #[cfg(feature = "tls")]
+    fn begin_tls(&mut self) -> Progress {
+        let host = &self.dial.target().host;
+        let (Some(tls), Some(Transport::Plain(stream))) =
+            (&self.dialer.security.tls, self.transport.take())
+        else {
+            return Progress::Unchanged;
+        };
+        let has_certificate = tls.has_certificate();
+        let session = match tls.connect(host) {
+            Ok(session) => session,
+            Err(problem) => {
+                self.transport = Some(Transport::Plain(stream));
+                return Progress::Failed(problem);
+            }
+        };
+        let encrypted = Encrypted::new(stream, session, host, has_certificate);
+        self.transport = Some(Transport::Encrypted(Box::new(encrypted)));
+        self.stage = Stage::ShakingHands;
+        self.shake_hands()
+    }
+
+    fn shake_hands(&mut self) -> Progress {
+        let Some(transport) = &mut self.transport else { return Progress::Unchanged };
+        match transport.shake_hands() {
+            Ok(false) => Progress::Connecting,
+            Ok(true) => {
+                self.stage = Stage::Connected;
+                Progress::Connected
+            }
+            Err(problem) => Progress::Failed(problem),
+        }
     }
 
     fn close_attempts(&mut self, registry: &Registry, which: impl Fn(SocketAddr) -> bool) {
@@ -225,7 +334,7 @@ impl Socket {
 
     /// When [`Socket::advance`] must be called; `u64::MAX` for never.
     pub(super) fn deadline(&self) -> u64 {
-        if self.is_connected() { self.ready_by } else { self.dial.deadline() }
+        if self.peer.is_some() { self.ready_by } else { self.dial.deadline() }
     }
 
     /// Whether [`Socket::handle_ready`] was called.
@@ -233,7 +342,12 @@ impl Socket {
         self.is_ready
     }
 
-    /// The peer answered ApiVersions: the next attempt begins with its address.
+    /// The peer answered ApiVersions: what follows has time limits of its own.
+    pub(super) fn handle_answered(&mut self) {
+        self.ready_by = u64::MAX;
+    }
+
+    /// The peer completed its handshake: the next attempt begins with its address.
     pub(super) fn handle_ready(&mut self, now: u64) {
         let Some(peer) = self.peer.filter(|_| !self.is_ready) else { return };
         self.is_ready = true;
@@ -254,46 +368,56 @@ impl Socket {
         self.dial.problem_at(peer, &problem)
     }
 
-    /// Reads; `WouldBlock` is `Ok(None)`, the end of the stream an error.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        let Some(stream) = &mut self.stream else { return Ok(None) };
-        loop {
-            return match stream.read(into) {
-                Ok(0) => Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the broker closed the connection",
-                )),
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
-        }
+    /// Reads. `Ok(None)` if there is nothing now; the end of the stream is an error.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Problem> {
+        let Some(transport) = &mut self.transport else { return Ok(None) };
+        transport.read(into)
     }
 
-    /// Writes; `WouldBlock` is `Ok(None)`.
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        let Some(stream) = &self.stream else { return Ok(None) };
-        let socket = SockRef::from(stream);
-        loop {
-            // `writev`, which std's vectored write is, has no flags: hence `sendmsg`.
-            return match stream.try_io(|| socket.send_vectored_with_flags(slices, SEND_FLAGS)) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.writable = false;
-                    Ok(None)
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
-        }
+    /// See [`Transport::short_read_empties`].
+    pub(super) fn short_read_empties(&self) -> bool {
+        self.transport.as_ref().is_none_or(Transport::short_read_empties)
+    }
+
+    /// See [`Transport::has_received`].
+    pub(super) fn has_received(&self) -> bool {
+        self.transport.as_ref().is_some_and(Transport::has_received)
+    }
+
+    /// Writes. `Ok(None)` if there is no room now. An encrypting transport may keep some back, and
+    /// not be [flushed](Self::is_flushed) then.
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<Option<usize>, Problem> {
+        let Some(transport) = &mut self.transport else { return Ok(None) };
+        let taken = transport.write(slices)?;
+        self.writable = match (taken, &*transport) {
+            (None, _) => false,
+            // Short: the kernel's buffer is full, and an event tells when it has room.
+            (Some(bytes), Transport::Plain(_)) => {
+                bytes == slices.iter().map(|slice| slice.len()).sum::<usize>()
+            }
+            #[cfg(feature = "tls")]
+            (Some(_), Transport::Encrypted(encrypted)) => encrypted.is_flushed(),
+        };
+        Ok(taken)
+    }
+
+    /// Writes what the transport kept back, as far as there is room now.
+    pub(super) fn flush(&mut self) -> Result<(), Problem> {
+        let Some(transport) = &mut self.transport else { return Ok(()) };
+        self.writable &= transport.flush()?;
+        Ok(())
+    }
+
+    /// Whether the transport keeps nothing back.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.transport.as_ref().is_none_or(Transport::is_flushed)
     }
 
     /// Has the poll report once more what is ready: not everything was read.
     pub(super) fn rearm(&mut self, registry: &Registry, token: Token) {
-        if let Some(stream) = &mut self.stream {
+        if let Some(transport) = &mut self.transport {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = registry.reregister(stream, token, interest) {
+            if let Err(error) = registry.reregister(transport.stream_mut(), token, interest) {
                 log::error!("a socket could not be polled again: {error}");
             }
         }
@@ -302,7 +426,8 @@ impl Socket {
     /// Bytes that were written and have not been acknowledged by the other end's kernel, where the
     /// system tells.
     pub(super) fn unsent(&self) -> Option<usize> {
-        super::sys::unsent(self.stream.as_ref()?)
+        let transport = self.transport.as_ref()?;
+        Some(super::sys::unsent(transport.stream())? + transport.kept_back())
     }
 
     /// Something was received, and for so many nanoseconds from now the broker reads nothing (it
@@ -315,9 +440,11 @@ impl Socket {
         }
         self.patience = patience;
         #[cfg(target_os = "linux")]
-        if let Some(stream) = &self.stream {
+        if let Some(transport) = &self.transport {
             let timeout = self.dialer.options.user_timeout.saturating_add(patience);
-            if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout)) {
+            if let Err(error) =
+                SockRef::from(transport.stream()).set_tcp_user_timeout(Some(timeout))
+            {
                 log::debug!("TCP_USER_TIMEOUT could not be changed: {error}");
             }
         }
@@ -325,15 +452,16 @@ impl Socket {
 
     /// Whether bytes can be sent and received.
     pub(super) fn is_connected(&self) -> bool {
-        self.peer.is_some()
+        self.peer.is_some() && self.stage == Stage::Connected
     }
 
     /// Closes what is open.
     pub(super) fn close(&mut self, registry: &Registry) {
-        if let Some(mut stream) = self.stream.take() {
-            end(&stream);
+        if let Some(mut transport) = self.transport.take() {
+            transport.end();
+            end(transport.stream());
             // The descriptor is closed next, which deregisters it in any case.
-            let _ = registry.deregister(&mut stream);
+            let _ = registry.deregister(transport.stream_mut());
         }
         self.close_attempts(registry, |_| true);
         self.dial.give_up(&mut self.dialer.book());
@@ -357,8 +485,8 @@ fn state(stream: &TcpStream) -> io::Result<bool> {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if let Some(stream) = &self.stream {
-            end(stream);
+        if let Some(transport) = &self.transport {
+            end(transport.stream());
         }
     }
 }

@@ -9,15 +9,17 @@ use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
 use crate::engine::connection::ConnectionConfig;
-use crate::engine::policy::{BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN};
+use crate::engine::policy::{
+    BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN, SaslMechanism,
+};
 use crate::engine::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::engine::protocol::compression::Compression;
 use crate::engine::shard::{PortTable, ShardConfig};
 use crate::engine::sync::Generation;
 use crate::error::BuildError;
 use crate::io::{
-    Clock, EventLoops, MetadataHandle, MetadataParts, SocketOptions, StashMailbox, StashThread,
-    StashThreadParts, Watch, watch_forks,
+    Clock, EventLoops, MetadataHandle, MetadataParts, Security, SocketOptions, StashMailbox,
+    StashThread, StashThreadParts, Watch, watch_forks,
 };
 use crate::logging as log;
 use crate::problem::Problem;
@@ -154,6 +156,12 @@ impl ProducerBuilder {
         self.configure(|config| config.retry_policy = Some(Arc::new(policy)))
     }
 
+    /// How to log in at brokers: see [`ProducerConfig::sasl`].
+    #[must_use]
+    pub fn sasl(self, mechanism: impl SaslMechanism + 'static) -> Self {
+        self.configure(|config| config.sasl = Some(Arc::new(mechanism)))
+    }
+
     /// The threads to run on. Pass clones of one value to several producers to share its threads;
     /// it then says itself where they are pinned, and `cores` and `pinning` have no effect.
     #[must_use]
@@ -201,6 +209,7 @@ impl ProducerBuilder {
             shard: Arc::new(shard_config(&config, connection.clone())),
             connection,
             sockets: socket_options(&config),
+            security: security(&config),
             retry_policy: config.retry_policy_in_effect(),
             scratch_bytes: config.scratch_bytes(),
             scratch_bytes_max: config.scratch_bytes_max(),
@@ -232,6 +241,14 @@ impl ProducerBuilder {
             stay_ms: stay_ms(&config),
         });
         Ok(Producer::start(Running { shared, metadata, stash_thread }, config.close_on_drop))
+    }
+}
+
+fn security(config: &ProducerConfig) -> Security {
+    let security = Security::default();
+    match &config.sasl {
+        Some(mechanism) => security.with_login(mechanism.clone()),
+        None => security,
     }
 }
 
@@ -285,6 +302,8 @@ fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
         handshake_timeout: nanos(config.connection_setup_timeout),
         throttle_max: nanos(config.delivery_timeout),
         response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
+        sasl_mechanism: config.sasl.as_ref().map(|it| it.name().into()),
+        is_tls: false,
         peers: Arc::default(),
     }
 }

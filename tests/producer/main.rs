@@ -11,6 +11,7 @@ mod extremes;
 mod fairness;
 mod faults;
 mod lifecycle;
+mod logins;
 mod metadata;
 mod old_brokers;
 mod partitions;

@@ -1,0 +1,86 @@
+//! Computes the steps of logins (SASL) on helper threads: hashing a password takes milliseconds,
+//! and what gives the credentials may be code of the application's that asks a server.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::helper_threads::HelperThreads;
+use crate::engine::cluster::BrokerAddress;
+use crate::engine::connection::{LoginAnswer, LoginTask};
+use crate::engine::policy::{SaslExchange, SaslMechanism, SaslPeer};
+use crate::problem::{Problem, ProblemKind};
+use crate::user_code;
+
+/// How a producer logs in.
+#[derive(Clone)]
+pub(super) struct Logins {
+    mechanism: Arc<dyn SaslMechanism>,
+    threads: Arc<HelperThreads>,
+}
+
+impl Logins {
+    pub(super) fn new(mechanism: Arc<dyn SaslMechanism>, threads: Arc<HelperThreads>) -> Self {
+        Logins { mechanism, threads }
+    }
+
+    /// Computes a step. `reply` is called once, on another thread, or on the calling one if no other
+    /// can be had.
+    pub(super) fn compute(
+        &self,
+        peer: BrokerAddress,
+        task: LoginTask,
+        reply: impl FnOnce(LoginAnswer) + Send + 'static,
+    ) {
+        // Whoever is dropped without having replied has failed: a job whose thread could not be had.
+        let reply = Arc::new(Mutex::new(Some(reply)));
+        let mechanism = self.mechanism.clone();
+        let job = {
+            let reply = reply.clone();
+            move || {
+                let answer = step(&*mechanism, &peer, task);
+                if let Some(reply) = take(&reply) {
+                    reply(answer);
+                }
+            }
+        };
+        if let Err(error) = self.threads.run(job)
+            && let Some(reply) = take(&reply)
+        {
+            let text = format!("no thread to compute the login on: {error}");
+            let token = Err(Problem::told_by(ProblemKind::System, text, error));
+            reply(LoginAnswer { exchange: None, token });
+        }
+    }
+}
+
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Asks the mechanism, which may be code of the application's, and may panic.
+fn step(mechanism: &dyn SaslMechanism, peer: &BrokerAddress, task: LoginTask) -> LoginAnswer {
+    let LoginTask { exchange, challenge } = task;
+    let _inside = user_code::enter();
+    let computed = user_code::call(|| {
+        let mut exchange: Box<dyn SaslExchange> = match exchange {
+            Some(exchange) => exchange,
+            None => mechanism.begin(&SaslPeer::new(&peer.host, peer.port, SystemTime::now()))?,
+        };
+        let token = exchange.next(challenge.as_deref())?;
+        Ok((exchange, token))
+    });
+    let problem = match computed {
+        Ok(Ok((exchange, token))) => {
+            return LoginAnswer { exchange: Some(exchange), token: Ok(token) };
+        }
+        Ok(Err(error)) => {
+            let error: crate::engine::policy::SaslError = error;
+            Problem::new(ProblemKind::Authentication, format_args!("{}: {error}", mechanism.name()))
+        }
+        Err(_) => {
+            let text = "the login mechanism panicked, or what gives its credentials";
+            Problem::new(ProblemKind::Authentication, text)
+        }
+    };
+    LoginAnswer { exchange: None, token: Err(problem) }
+}
