@@ -52,6 +52,11 @@ pub enum ProblemKind {
     /// Whatever listens there does not speak Kafka's protocol: a port of TLS, HTTP or another
     /// service.
     NotKafka,
+    /// No encrypted connection came about: one side does not trust the other's certificate, they
+    /// have no version or cipher suite in common, or the peer does not speak TLS.
+    Tls,
+    /// The broker refused the login, or this client has no usable credentials.
+    Authentication,
     /// The peer speaks Kafka's protocol, and broke its rules.
     Protocol,
     /// The broker is older than what the configuration asks for.
@@ -108,6 +113,7 @@ impl Problem {
         match self.0.kind {
             ProblemKind::NotKafka | ProblemKind::Protocol | ProblemKind::Broker(_) => 6,
             ProblemKind::BrokerTooOld | ProblemKind::OtherCluster => 6,
+            ProblemKind::Tls | ProblemKind::Authentication => 6,
             ProblemKind::Refused => 5,
             ProblemKind::Reset | ProblemKind::Closed => 4,
             ProblemKind::TimedOut => 3,
