@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
-use crate::config::{Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, split_list};
+use crate::config::{
+    Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, TlsConfig, split_list,
+};
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
@@ -118,6 +120,12 @@ impl ProducerBuilder {
         self.configure(|config| config.compression = compression)
     }
 
+    /// See [`ProducerConfig::tls`].
+    #[must_use]
+    pub fn tls(self, tls: TlsConfig) -> Self {
+        self.configure(|config| config.tls = Some(tls))
+    }
+
     /// See [`ProducerConfig::delivery_timeout`].
     #[must_use]
     pub fn delivery_timeout(self, timeout: Duration) -> Self {
@@ -177,6 +185,7 @@ impl ProducerBuilder {
                  with enable.idempotence set to false this is not said"
             );
         }
+        refuse_tls(&config)?;
         let bootstrap = config.bootstrap_addresses()?;
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
         watch_forks();
@@ -233,6 +242,18 @@ impl ProducerBuilder {
         });
         Ok(Producer::start(Running { shared, metadata, stash_thread }, config.close_on_drop))
     }
+}
+
+/// Connections are not encrypted yet: a configuration that asks for it is read, so that its errors
+/// are told, and then refused. A record must not leave in the clear where TLS was asked for.
+fn refuse_tls(config: &ProducerConfig) -> Result<(), BuildError> {
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &config.tls {
+        crate::io::TlsClient::new(tls)?;
+        return Err(BuildError::Conflict("connections with TLS are not there yet".to_owned()));
+    }
+    debug_assert!(config.tls.is_none(), "validated before");
+    Ok(())
 }
 
 fn system(what: &'static str, problem: Problem) -> BuildError {
