@@ -103,6 +103,14 @@ pub enum BuildError {
         /// The codec's name, which is the feature's name too.
         codec: &'static str,
     },
+    /// Something that this build was compiled without.
+    #[error("{what} needs the feature \"{feature}\" of the tidegate crate")]
+    FeatureNotBuilt {
+        /// What was asked for.
+        what: &'static str,
+        /// The feature's name.
+        feature: &'static str,
+    },
     /// The pool cannot hold what the loops need at the least.
     #[error(
         "buffer_memory = {buffer_memory} bytes is too small: it must hold {} batches of \

@@ -116,6 +116,9 @@
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4` | yes | compression, without a C compiler |
 //! | `zstd` | no | compression; needs a C compiler |
+//! | `tls` | yes | [TLS](TlsConfig), without a C compiler on x86-64 and AArch64 |
+//! | `tls-ring` | no | its cryptography from `ring`, for other processors; needs a C compiler |
+//! | `pkcs12` | no | truststores and keystores in PKCS#12; adds to the build time |
 //! | `embedded` | no | brokers in the process, for tests and examples |
 //! | `internals` | no | opens the inner layers to this crate's own tests; no promise of stability |
 //!
@@ -147,7 +150,10 @@ pub mod internals {
     pub use crate::io::{NameAnswer, answer_name};
 }
 
-pub use config::{Acks, ClusterChange, HostPort, ProducerConfig};
+pub use config::{
+    Acks, ClusterChange, HostPort, ProducerConfig, SecurityProtocol, StoreType, TlsConfig,
+    TlsVersion,
+};
 pub use engine::batch::FailedRecords;
 pub use engine::policy::{
     Backoff, BackoffStrategy, DefaultPartitioner, DefaultPartitioners, DropRecords, EveryTopic,

@@ -52,13 +52,13 @@ pub enum ProblemKind {
     /// Whatever listens there does not speak Kafka's protocol: a port of TLS, HTTP or another
     /// service.
     NotKafka,
-    /// The peer speaks Kafka's protocol, and broke its rules.
-    Protocol,
-    /// No encrypted connection: a certificate that is not trusted, a host name that it does not have,
-    /// no protocol or cipher in common, or a client certificate that the broker refuses.
+    /// No encrypted connection came about: one side does not trust the other's certificate, they
+    /// have no version or cipher suite in common, or the peer does not speak TLS.
     Tls,
     /// The broker refused the login, or this client has no usable credentials.
     Authentication,
+    /// The peer speaks Kafka's protocol, and broke its rules.
+    Protocol,
     /// The broker is older than what the configuration asks for.
     BrokerTooOld,
     /// The address belongs to a broker of another cluster.

@@ -29,14 +29,20 @@ pub fn split_list(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|entry| !entry.is_empty())
 }
 
-/// Parses one `host:port`, with an IPv6 host in brackets, and the listener prefix `PLAINTEXT://`
-/// allowed in front, as the Java client does.
-pub fn parse_address(address: &str) -> Result<HostPort, BuildError> {
+/// Parses one `host:port`, with an IPv6 host in brackets, and a listener's prefix allowed in front,
+/// as the Java client does: `PLAINTEXT://`, or `SSL://` with TLS. One that says something else than
+/// the configuration is an error: a record must not leave unencrypted by mistake.
+pub fn parse_address(address: &str, tls: bool) -> Result<HostPort, BuildError> {
     let invalid = |reason| BuildError::InvalidAddress { address: address.to_owned(), reason };
     let bare = match address.split_once("://") {
         None => address,
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("PLAINTEXT") => rest,
-        Some(_) => return Err(invalid("only PLAINTEXT:// may stand in front: no TLS or SASL yet")),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("PLAINTEXT") && !tls => rest,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("SSL") && tls => rest,
+        Some(_) if tls => return Err(invalid("with TLS only SSL:// may stand in front")),
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("SSL") => {
+            return Err(invalid("SSL:// needs TLS: set security.protocol=SSL"));
+        }
+        Some(_) => return Err(invalid("only PLAINTEXT:// and SSL:// may stand in front")),
     };
     let (host, port) = match bare.strip_prefix('[') {
         Some(rest) => {
@@ -89,7 +95,7 @@ mod tests {
             ("[fe80::1%eth0]:9092", "fe80::1%eth0", 9092),
             ("PLAINTEXT://kafka_2:9092", "kafka_2", 9092),
         ] {
-            let parsed = parse_address(address).expect(address);
+            let parsed = parse_address(address, false).expect(address);
             assert_eq!((parsed.host.as_str(), parsed.port), (host, port));
             let bare = address.trim_start_matches("PLAINTEXT://");
             assert_eq!(parsed.to_string(), bare);
@@ -112,10 +118,20 @@ mod tests {
             ("[::1:9092", "not closed"),
             ("[kafka]:9092", "no IPv6 address"),
             ("kaf ka:9092", "character"),
-            ("SSL://kafka:9093", "TLS"),
+            ("SSL://kafka:9093", "security.protocol=SSL"),
+            ("SASL_SSL://kafka:9093", "PLAINTEXT://"),
         ] {
-            let error = parse_address(address).expect_err(address).to_string();
+            let error = parse_address(address, false).expect_err(address).to_string();
             assert!(error.contains(address) && error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn with_tls_an_address_may_say_so_and_may_not_say_plaintext() {
+        let parsed = parse_address("SSL://kafka:9093", true).expect("it is as configured");
+        assert_eq!(parsed.to_string(), "kafka:9093");
+        assert_eq!(parse_address("kafka:9093", true), Ok(parsed));
+        let error = parse_address("PLAINTEXT://kafka:9092", true).expect_err("it is not");
+        assert!(error.to_string().contains("only SSL://"), "{error}");
     }
 }

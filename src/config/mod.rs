@@ -5,14 +5,29 @@
 //! cannot work before anything is started. Policies are values of `policy/` that it only carries.
 
 mod address;
+// Without TLS these are carried and refused, not read.
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+mod cipher_suites;
 mod producer_config;
 mod properties;
 mod properties_file;
 mod property_parse;
 mod property_table;
+mod property_tls;
 mod reconnect;
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+mod secret;
+mod security;
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+mod tls;
 mod validate;
 
 pub use address::{HostPort, split_list};
 pub use producer_config::{Acks, ClusterChange, ProducerConfig};
 pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
+#[cfg(feature = "tls")]
+pub use secret::Secret;
+pub use security::SecurityProtocol;
+#[cfg(feature = "tls")]
+pub use tls::{IdentitySource, Material, Source};
+pub use tls::{StoreType, TlsConfig, TlsVersion};

@@ -6,6 +6,7 @@ use super::producer_config::ProducerConfig;
 use super::properties_file;
 use super::property_parse::Setting;
 use super::property_table::{Draft, KAFKA, OWN, Property, UNSUPPORTED};
+use super::property_tls::TLS;
 use crate::error::BuildError;
 use crate::problem::Problem;
 
@@ -21,7 +22,8 @@ impl ProducerConfig {
     ///
     /// [`BuildError::UnknownProperty`] for a name that is not known, with the nearest one that is;
     /// [`BuildError::InvalidSetting`] for a value that cannot be read or a setting of Kafka's that
-    /// this client has no use for.
+    /// this client has no use for; [`BuildError::Conflict`] for properties of TLS (`ssl.…`) without
+    /// `security.protocol`.
     pub fn from_properties<K, V>(
         properties: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, BuildError>
@@ -33,7 +35,7 @@ impl ProducerConfig {
         for (name, value) in properties {
             apply(&mut draft, name.as_ref().trim(), value.as_ref().trim())?;
         }
-        Ok(draft.finish())
+        draft.finish()
     }
 
     /// Reads the text of a `.properties` file, in the syntax of `java.util.Properties`.
@@ -62,7 +64,7 @@ impl ProducerConfig {
 }
 
 fn all_properties() -> impl Iterator<Item = &'static Property> {
-    KAFKA.iter().chain(OWN)
+    KAFKA.iter().chain(TLS).chain(OWN)
 }
 
 fn apply(draft: &mut Draft, name: &str, value: &str) -> Result<(), BuildError> {
@@ -135,3 +137,5 @@ fn edit_distance(from: &str, to: &str) -> usize {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

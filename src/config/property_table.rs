@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::address::split_list;
 use super::producer_config::ProducerConfig;
 use super::property_parse::Setting;
+use super::property_tls::SecurityDraft;
 use crate::engine::policy::{DropRecords, RejectRecords};
 use crate::engine::protocol::compression::Compression;
 use crate::error::BuildError;
@@ -13,6 +14,7 @@ use crate::error::BuildError;
 /// so that their order does not matter.
 pub(super) struct Draft {
     pub(super) config: ProducerConfig,
+    pub(super) security: SecurityDraft,
     codec: Codec,
     gzip_level: i32,
     lz4_level: i32,
@@ -34,6 +36,7 @@ impl Draft {
         // The levels are Kafka's defaults; its -1 for gzip is zlib's 6.
         Draft {
             config: ProducerConfig::default(),
+            security: SecurityDraft::default(),
             codec: Codec::None,
             gzip_level: 6,
             lz4_level: 9,
@@ -42,8 +45,9 @@ impl Draft {
         }
     }
 
-    pub(super) fn finish(self) -> ProducerConfig {
+    pub(super) fn finish(self) -> Result<ProducerConfig, BuildError> {
         let mut config = self.config;
+        config.tls = self.security.finish()?;
         config.compression = match self.codec {
             Codec::None => Compression::None,
             Codec::Gzip => Compression::Gzip { level: self.gzip_level },
@@ -59,7 +63,7 @@ impl Draft {
             );
             config.delivery_timeout = least;
         }
-        config
+        Ok(config)
     }
 }
 
@@ -150,9 +154,6 @@ pub(super) const KAFKA: &[Property] = &[
         let reason = "every address of a name is tried: only use_all_dns_ips can be had";
         setting.only(&["use_all_dns_ips"], reason)
     }),
-    ("security.protocol", |_, setting| {
-        setting.only(&["PLAINTEXT"], "TLS and SASL are not there yet: only PLAINTEXT can be had")
-    }),
 ];
 
 /// This client's own names.
@@ -190,7 +191,6 @@ pub(super) const OWN: &[Property] = &[
 /// Names that Kafka knows and this client does not act on, by their beginnings, with the reason.
 /// Each is an error: silently ignoring one could cost security or guarantees.
 pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
-    ("ssl.", "TLS is not there yet"),
     ("sasl.", "SASL is not there yet"),
     ("security.providers", "it names Java classes"),
     ("transaction", "transactions are not there yet"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::address::{HostPort, parse_address, split_list};
 use super::producer_config::{Acks, ProducerConfig};
+use super::tls::TlsConfig;
 use crate::engine::protocol::compression::Compression;
 use crate::error::BuildError;
 
@@ -44,6 +45,7 @@ impl ProducerConfig {
         self.validate_idempotence()?;
         self.validate_watermarks()?;
         self.validate_compression()?;
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::validate)?;
         self.validate_pool(1)
     }
 
@@ -56,7 +58,8 @@ impl ProducerConfig {
     pub fn bootstrap_addresses(&self) -> Result<Vec<HostPort>, BuildError> {
         // An entry may be a list itself: so it stands in a properties file and in most variables.
         let entries = self.bootstrap_servers.iter().flat_map(|entry| split_list(entry));
-        let addresses: Vec<_> = entries.map(parse_address).collect::<Result<_, _>>()?;
+        let addresses = entries.map(|entry| parse_address(entry, self.tls.is_some()));
+        let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
         if addresses.is_empty() {
             return Err(BuildError::NoBootstrapServers);
         }

@@ -5,11 +5,12 @@
 //! any time.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 use rustls::ClientConnection;
 
-use super::tls::explain;
+use super::tls::TlsClient;
 use super::transport::{closed, receive, send};
 use crate::problem::Problem;
 
@@ -23,8 +24,8 @@ pub(super) struct Encrypted {
     tls: ClientConnection,
     /// For texts.
     host: Box<str>,
-    /// A client certificate is configured.
-    has_certificate: bool,
+    /// Knows what its errors mean.
+    client: Arc<TlsClient>,
     /// Bytes taken since everything was last written.
     taken: usize,
     /// Decrypted bytes that were not read.
@@ -38,11 +39,11 @@ impl Encrypted {
         stream: TcpStream,
         mut tls: ClientConnection,
         host: &str,
-        has_certificate: bool,
+        client: &Arc<TlsClient>,
     ) -> Self {
         tls.set_buffer_limit(Some(KEPT_BACK_MAX));
-        let host = host.into();
-        Encrypted { stream, tls, host, has_certificate, taken: 0, received: 0, problem: None }
+        let (host, client) = (host.into(), client.clone());
+        Encrypted { stream, tls, host, client, taken: 0, received: 0, problem: None }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
@@ -101,7 +102,7 @@ impl Encrypted {
     /// anything, or the end of the stream.
     fn receive(&mut self) -> Result<bool, Problem> {
         match self.tls.read_tls(&mut Received(&mut self.stream)) {
-            Ok(0) if self.tls.is_handshaking() => return Err(closed().into()),
+            Ok(0) if self.tls.is_handshaking() => return Err(self.client.explain_end()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -110,7 +111,7 @@ impl Encrypted {
             Ok(state) => self.received = state.plaintext_bytes_to_read(),
             Err(error) => {
                 // What was decrypted before is read before this is told.
-                self.problem = Some(explain(&error, &self.host, self.has_certificate));
+                self.problem = Some(self.client.explain(&error, &self.host));
                 // The alert that tells the broker. It takes it or not.
                 let _ = self.flush();
             }

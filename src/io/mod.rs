@@ -15,6 +15,7 @@
 //!   sockets.
 //! * `threads`: starting the producer's threads, and waiting for their end.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
+//! * `tls`: settings and key material of TLS, what its errors mean.
 //! * `sys_fork`: what a fork's child needs.
 
 mod address_book;
@@ -41,6 +42,8 @@ mod stash_thread;
 mod sys;
 mod sys_fork;
 mod threads;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod warnings;
 
@@ -55,6 +58,8 @@ pub use socket::SocketOptions;
 pub use stash_thread::{StashMailbox, StashThread, StashThreadParts};
 pub use sys_fork::watch_forks;
 pub use threads::{Watch, run_watched};
+#[cfg(feature = "tls")]
+pub use tls::TlsClient;
 
 use std::cell::Cell;
 

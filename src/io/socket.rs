@@ -295,7 +295,6 @@ impl Socket {
         else {
             return Progress::Unchanged;
         };
-        let has_certificate = tls.has_certificate();
         let session = match tls.connect(host) {
             Ok(session) => session,
             Err(problem) => {
@@ -303,7 +302,7 @@ impl Socket {
                 return Progress::Failed(problem);
             }
         };
-        let encrypted = Encrypted::new(stream, session, host, has_certificate);
+        let encrypted = Encrypted::new(stream, session, host, tls);
         self.transport = Some(Transport::Encrypted(Box::new(encrypted)));
         self.stage = Stage::ShakingHands;
         self.shake_hands()

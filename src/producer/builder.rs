@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
-use crate::config::{Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, split_list};
+use crate::config::{
+    Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, TlsConfig, split_list,
+};
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
@@ -120,6 +122,12 @@ impl ProducerBuilder {
         self.configure(|config| config.compression = compression)
     }
 
+    /// See [`ProducerConfig::tls`].
+    #[must_use]
+    pub fn tls(self, tls: TlsConfig) -> Self {
+        self.configure(|config| config.tls = Some(tls))
+    }
+
     /// See [`ProducerConfig::delivery_timeout`].
     #[must_use]
     pub fn delivery_timeout(self, timeout: Duration) -> Self {
@@ -185,6 +193,7 @@ impl ProducerBuilder {
                  with enable.idempotence set to false this is not said"
             );
         }
+        let security = security(&config)?;
         let bootstrap = config.bootstrap_addresses()?;
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
         watch_forks();
@@ -209,7 +218,7 @@ impl ProducerBuilder {
             shard: Arc::new(shard_config(&config, connection.clone())),
             connection,
             sockets: socket_options(&config),
-            security: security(&config),
+            security,
             retry_policy: config.retry_policy_in_effect(),
             scratch_bytes: config.scratch_bytes(),
             scratch_bytes_max: config.scratch_bytes_max(),
@@ -244,12 +253,16 @@ impl ProducerBuilder {
     }
 }
 
-fn security(config: &ProducerConfig) -> Security {
-    let security = Security::default();
-    match &config.sasl {
-        Some(mechanism) => security.with_login(mechanism.clone()),
-        None => security,
+fn security(config: &ProducerConfig) -> Result<Security, BuildError> {
+    let mut security = Security::default();
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &config.tls {
+        security = security.with_tls(crate::io::TlsClient::new(tls)?);
     }
+    if let Some(mechanism) = &config.sasl {
+        security = security.with_login(mechanism.clone());
+    }
+    Ok(security)
 }
 
 fn system(what: &'static str, problem: Problem) -> BuildError {
@@ -303,7 +316,7 @@ fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
         throttle_max: nanos(config.delivery_timeout),
         response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
         sasl_mechanism: config.sasl.as_ref().map(|it| it.name().into()),
-        is_tls: false,
+        is_tls: config.tls.is_some(),
         peers: Arc::default(),
     }
 }
