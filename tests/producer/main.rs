@@ -6,6 +6,7 @@ mod compression;
 mod connecting;
 mod delivery;
 mod doubt;
+mod encryption;
 mod errors;
 mod extremes;
 mod fairness;
