@@ -1,7 +1,7 @@
 //! Makes TLS connections as the configuration says, and reads its files again when they change.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -84,9 +84,14 @@ impl TlsClient {
         lock(&self.current).client_auth_cert_resolver.has_certs()
     }
 
-    /// Whether a file has changed since it was last read. Asks the file system and reads no file.
+    /// Whether a file has changed since it was last read. Asks the file system, reads no file and
+    /// does not wait for a [`TlsClient::refresh`] that is under way: then the answer is no.
     pub fn has_changed(&self) -> bool {
-        lock(&self.watch).has_changed()
+        match self.watch.try_lock() {
+            Ok(watch) => watch.has_changed(),
+            Err(TryLockError::Poisoned(watch)) => watch.into_inner().has_changed(),
+            Err(TryLockError::WouldBlock) => false,
+        }
     }
 
     /// Reads the files again if one has changed; connections from then on use what is in them. If
