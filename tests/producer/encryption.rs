@@ -169,7 +169,7 @@ fn a_truststore_that_changes_is_used_by_the_next_connection() {
     cluster.renew_certificates().unwrap();
     fs::write(&path, cluster.authority_pem()).unwrap();
     for broker in cluster.broker_ids() {
-        cluster.restart_broker(broker);
+        cluster.restart_broker(broker).unwrap();
     }
     warm(&topic, 4);
     close(&producer);
@@ -183,8 +183,8 @@ fn a_connection_that_breaks_in_the_middle_doubles_and_loses_nothing() {
     let topic = producer.topic("t").unwrap();
     warm(&topic, 4);
     for _ in 0..10 {
-        cluster.script(Fault::close_connection().after_append());
-        cluster.script(Fault::close_connection());
+        cluster.script(Fault::close_after_append());
+        cluster.script(Fault::close_before_response());
         let sent = (0..400).map(|n| topic.send_record(to(n % 4, &"y".repeat(2_000))).unwrap());
         for delivery in sent.collect::<Vec<_>>() {
             acked(delivery);

@@ -129,7 +129,10 @@ fn load<T>(
     let bytes = match material.source {
         Source::Text(text) => {
             // Properties files and environment variables often carry line ends as two characters.
-            Zeroizing::new(text.reveal().replace("\\n", "\n").into_bytes())
+            let text = Zeroizing::new(text.reveal().replace("\\n", "\n"));
+            let flat = !text.contains('\n');
+            let lines = if flat { pem::with_lines(&text) } else { text };
+            Zeroizing::new(lines.as_bytes().to_vec())
         }
         Source::File(path) => read(path).map_err(|problem| BuildError::System {
             what: "a file of the TLS configuration",

@@ -19,6 +19,21 @@ pub(super) fn is_pem(bytes: &[u8]) -> bool {
     bytes.windows(begin.len()).any(|window| window == begin)
 }
 
+/// Gives PEM its lines back. In a properties file whose lines end in backslashes the whole of it is
+/// one line, as in the examples of KIP-651.
+pub(super) fn with_lines(text: &str) -> Zeroizing<String> {
+    let mut lines = Zeroizing::new(String::with_capacity(2 * text.len()));
+    for (index, part) in text.split("-----").enumerate() {
+        // Every other part is a label.
+        if index % 2 == 1 {
+            lines.extend(["-----", part, "-----\n"]);
+        } else {
+            lines.extend(part.split_whitespace().flat_map(|word| [word, "\n"]));
+        }
+    }
+    lines
+}
+
 /// Every certificate in `text`, in order; at least one.
 pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut certificates = Vec::new();

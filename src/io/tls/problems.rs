@@ -65,6 +65,12 @@ fn certificate(error: &CertificateError, host: &str) -> String {
                         authority"
                     .to_owned();
             }
+            if words.contains("UnsupportedCertVersion") {
+                return "the broker's certificate is of X.509 version 1, which can name no host: \
+                        issue one of version 3, with a subjectAltName (openssl x509 -req makes \
+                        version 1 where -extfile is left out)"
+                    .to_owned();
+            }
             format!("the broker's certificate cannot be used: {words}")
         }
         CertificateError::UnknownIssuer => unknown_authority(&UnknownAuthority { names: None }),

@@ -137,6 +137,27 @@ fn a_certificate_for_something_else_is_refused() {
 }
 
 #[test]
+fn a_certificate_of_the_first_version_is_refused_with_what_makes_a_better_one() {
+    let pem = include_str!("../../../../tests/fixtures/tls/version-1.pem");
+    let key = include_str!("../../../../tests/fixtures/tls/client-key.pem");
+    let provider = super::super::provider::provider(&TlsConfig::new()).expect("there is one");
+    let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("both versions")
+        .with_no_client_auth();
+    let key = super::super::pem::private_key(key, None).expect("a good key");
+    let key = provider.key_provider.load_private_key(key).expect("a good key");
+    let chain = super::super::pem::certificates(pem).expect("a certificate");
+    let certified = rustls::sign::CertifiedKey::new(chain, key);
+    let resolver = rustls::sign::SingleCertAndKey::from(certified);
+    let server = Arc::new(server.with_cert_resolver(Arc::new(resolver)));
+    let tls = client(trusting(&Authority::new("Kafka CA")));
+    let problem = connect(&tls, "kafka", &server).err().expect("it names no host");
+    assert!(problem.to_string().contains("X.509 version 1"), "{problem}");
+    assert!(problem.to_string().contains("-extfile"), "{problem}");
+}
+
+#[test]
 fn a_client_shows_its_certificate_to_a_broker_that_asks() {
     let (brokers, clients) = (Authority::new("Broker CA"), Authority::new("Client CA"));
     let broker = brokers.issue("broker", &["kafka"]);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::{TlsClient, material};
 use super::certificates::Authority;
-use crate::config::{StoreType, TlsConfig};
+use crate::config::{ProducerConfig, StoreType, TlsConfig};
 use crate::error::BuildError;
 
 const PASSWORD: &str = "changeit";
@@ -88,6 +88,24 @@ fn line_ends_of_a_text_may_be_written_as_two_characters() {
     let config = TlsConfig::new()
         .truststore_pem(escape("ca.pem"))
         .keystore_pem(escape("client-key.pem"), escape("client.pem"));
+    assert!(TlsClient::new(&config).expect("good texts").has_certificate());
+}
+
+#[test]
+fn a_properties_file_may_hold_pem_in_lines_that_end_in_backslashes() {
+    let property = |name: &str, file: &str| {
+        let lines: Vec<String> = text(file).lines().map(str::to_owned).collect();
+        format!("{name}={}\n", lines.join(" \\\n  "))
+    };
+    let properties = [
+        "security.protocol=SSL\nssl.truststore.type=PEM\nssl.keystore.type=PEM\n".to_owned(),
+        property("ssl.truststore.certificates", "ca.pem"),
+        property("ssl.keystore.key", "key-aes256.pem"),
+        property("ssl.keystore.certificate.chain", "client.pem"),
+        "ssl.key.password=changeit\n".to_owned(),
+    ];
+    let read = ProducerConfig::from_properties_text(&properties.concat());
+    let config = read.expect("as KIP-651 has it").tls.expect("TLS is asked for");
     assert!(TlsClient::new(&config).expect("good texts").has_certificate());
 }
 
