@@ -85,7 +85,8 @@ fn encryption_goes_with_logins_compression_and_any_acks() {
         close(&producer);
     }
     // What resolves with acks=0 was handed to the kernel: it is there once the broker has read it.
-    let all = |cluster: &EmbeddedCluster| (0..4).map(|p| cluster.high_watermark("t", p)).sum::<i64>();
+    let all =
+        |cluster: &EmbeddedCluster| (0..4).map(|p| cluster.high_watermark("t", p)).sum::<i64>();
     eventually("every record is in the log", || all(&cluster) == 3 * 2_004);
 }
 
@@ -93,7 +94,11 @@ fn encryption_goes_with_logins_compression_and_any_acks() {
 fn an_authority_that_is_not_trusted_is_told_with_the_setting_to_change() {
     let (cluster, other) = (encrypted(EmbeddedTls::new()), encrypted(EmbeddedTls::new()));
     let (cluster, other) = (cluster.start().unwrap(), other.start().unwrap());
+    // One of the same name, as test authorities that were made anew have it.
     let error = refused(&cluster, trusting(&other));
+    assert_is_about(&error, &["made anew under the same name", "ssl.truststore.location"]);
+    // Those of the system, who do not know it.
+    let error = refused(&cluster, TlsConfig::new());
     assert_is_about(&error, &["tidegate embedded authority", "ssl.truststore"]);
 }
 
@@ -140,8 +145,8 @@ fn a_broker_that_wants_a_client_certificate_gets_one_or_says_so() {
 #[test]
 fn a_listener_without_tls_is_recognised() {
     let cluster = cluster(1, 1);
-    let error = refused(&cluster, TlsConfig::new());
-    assert_is_about(&error, &["without TLS"]);
+    let told = refused(&cluster, TlsConfig::new()).to_string();
+    assert!(told.contains("one without TLS (security.protocol=PLAINTEXT)?"), "{told}");
 }
 
 #[test]

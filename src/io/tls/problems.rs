@@ -98,8 +98,10 @@ fn certificate(error: &CertificateError, host: &str) -> String {
             "the broker's certificate, or one that it rests on, is damaged".to_owned()
         }
         CertificateError::BadSignature => {
-            "the broker does not own the certificate that it shows, or that was changed: its \
-             signature is wrong"
+            "the broker's certificate is not signed by the authority that it names: most likely \
+             the authority was made anew under the same name, and ssl.truststore.location (or \
+             ssl.ca.location) holds the old one; else the broker does not own the certificate \
+             that it shows"
                 .to_owned()
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
