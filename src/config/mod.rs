@@ -12,11 +12,10 @@ mod producer_config;
 mod properties;
 mod properties_file;
 mod property_parse;
+mod property_sasl;
 mod property_table;
 mod property_tls;
 mod reconnect;
-#[cfg_attr(not(feature = "tls"), allow(dead_code))]
-mod secret;
 mod security;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod tls;
@@ -25,8 +24,6 @@ mod validate;
 pub use address::{HostPort, split_list};
 pub use producer_config::{Acks, ClusterChange, ProducerConfig};
 pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
-#[cfg(feature = "tls")]
-pub use secret::Secret;
 pub use security::SecurityProtocol;
 #[cfg(feature = "tls")]
 pub use tls::{IdentitySource, Material, Source};

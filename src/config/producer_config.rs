@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::security::SecurityProtocol;
 use super::tls::TlsConfig;
 use crate::engine::policy::{
     BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy, SaslMechanism,
@@ -185,6 +186,16 @@ pub struct ProducerConfig {
     /// for each 16 KiB, and a handshake of some milliseconds for each connection.
     /// `security.protocol` and `ssl.…`.
     pub tls: Option<TlsConfig>,
+    /// How the producer logs in at brokers (SASL): [`Plain`](crate::Plain),
+    /// [`Scram`](crate::Scram), [`OAuthBearer`](crate::OAuthBearer) or a mechanism of your own.
+    /// Without TLS the login can be read, and with `PLAIN` the password, by everything between here
+    /// and the broker. Default: `None`, no login. `sasl.mechanism` with `sasl.jaas.config`, or
+    /// with `sasl.username` and `sasl.password`.
+    pub sasl: Option<Arc<dyn SaslMechanism>>,
+    /// What the other settings must come to: with `SaslSsl`, for instance, a producer without
+    /// [`tls`](Self::tls) or without [`sasl`](Self::sasl) is not built. Default: `None`, which
+    /// leaves it to them. `security.protocol`.
+    pub security_protocol: Option<SecurityProtocol>,
     /// The socket's send buffer, in bytes. Default: `None`, the system's own sizing (Java: 128
     /// KiB, which on Linux ends that sizing). Set it on long fat links. `send.buffer.bytes`.
     pub send_buffer: Option<usize>,
@@ -232,13 +243,6 @@ pub struct ProducerConfig {
     /// How long a retry waits. Default: `None`: [`ExponentialRetry`] from `retry_backoff` to
     /// `retry_backoff_max`. In code only.
     pub retry_policy: Option<Arc<dyn RetryPolicy>>,
-    /// How the producer logs in at brokers (SASL): with `PLAIN`, SCRAM, a token, or a mechanism of
-    /// your own. Without TLS the login can be read, and with `PLAIN` the password, by everything
-    /// between here and the broker.
-    ///
-    /// Property: `sasl.mechanism`, `sasl.jaas.config`, with `security.protocol` SASL_PLAINTEXT or
-    /// SASL_SSL. Default: no login.
-    pub sasl: Option<Arc<dyn SaslMechanism>>,
 }
 
 impl Default for ProducerConfig {
@@ -277,6 +281,7 @@ impl Default for ProducerConfig {
             producer_id_idle_max: seconds(15 * 60),
             compression: Compression::None,
             tls: None,
+            security_protocol: None,
             send_buffer: None,
             receive_buffer: None,
             tcp_keepalive: Some(seconds(30)),
@@ -343,6 +348,7 @@ impl fmt::Debug for ProducerConfig {
             .field("delivery_timeout", &self.delivery_timeout)
             .field("compression", &self.compression)
             .field("tls", &self.tls)
+            .field("sasl", &self.sasl)
             .finish_non_exhaustive()
     }
 }

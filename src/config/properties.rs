@@ -5,6 +5,7 @@ use std::path::Path;
 use super::producer_config::ProducerConfig;
 use super::properties_file;
 use super::property_parse::Setting;
+use super::property_sasl::SASL;
 use super::property_table::{Draft, KAFKA, OWN, Property, UNSUPPORTED};
 use super::property_tls::TLS;
 use crate::error::BuildError;
@@ -64,7 +65,7 @@ impl ProducerConfig {
 }
 
 fn all_properties() -> impl Iterator<Item = &'static Property> {
-    KAFKA.iter().chain(TLS).chain(OWN)
+    KAFKA.iter().chain(TLS).chain(SASL).chain(OWN)
 }
 
 fn apply(draft: &mut Draft, name: &str, value: &str) -> Result<(), BuildError> {
@@ -135,6 +136,8 @@ fn edit_distance(from: &str, to: &str) -> usize {
     last[to.len()]
 }
 
+#[cfg(test)]
+mod sasl_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

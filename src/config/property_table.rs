@@ -47,7 +47,9 @@ impl Draft {
 
     pub(super) fn finish(self) -> Result<ProducerConfig, BuildError> {
         let mut config = self.config;
-        config.tls = self.security.finish()?;
+        let protection = self.security.finish()?;
+        config.security_protocol = protection.protocol;
+        (config.tls, config.sasl) = (protection.tls, protection.sasl);
         config.compression = match self.codec {
             Codec::None => Compression::None,
             Codec::Gzip => Compression::Gzip { level: self.gzip_level },
@@ -191,7 +193,12 @@ pub(super) const OWN: &[Property] = &[
 /// Names that Kafka knows and this client does not act on, by their beginnings, with the reason.
 /// Each is an error: silently ignoring one could cost security or guarantees.
 pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
-    ("sasl.", "SASL is not there yet"),
+    ("sasl.kerberos.", "Kerberos (GSSAPI) is not there"),
+    (
+        "sasl.oauthbearer.",
+        "tokens come from code here: set an OAuthBearer with ProducerBuilder::sasl",
+    ),
+    ("sasl.login.", "a token is fetched again after 80 % of its lifetime, without options"),
     ("security.providers", "it names Java classes"),
     ("transaction", "transactions are not there yet"),
     ("interceptor.classes", "it names Java classes"),

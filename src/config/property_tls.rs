@@ -1,10 +1,14 @@
 //! The properties of TLS: Kafka's names, and librdkafka's where it has its own.
 
+use std::sync::Arc;
+
 use super::address::split_list;
 use super::property_parse::Setting;
+use super::property_sasl::SaslDraft;
 use super::property_table::{Draft, Property};
 use super::security::SecurityProtocol;
 use super::tls::{StoreType, TlsConfig, TlsVersion};
+use crate::engine::policy::SaslMechanism;
 use crate::error::BuildError;
 
 /// Versions that Java and OpenSSL know and the TLS library has not.
@@ -18,43 +22,55 @@ pub(super) struct SecurityDraft {
     tls: TlsConfig,
     /// The first property that was given and needs TLS.
     needs_tls: Option<&'static str>,
+    pub(super) sasl: SaslDraft,
+}
+
+/// What `security.protocol` and the properties that go with it come to.
+pub(super) struct Protection {
+    pub protocol: Option<SecurityProtocol>,
+    pub tls: Option<TlsConfig>,
+    pub sasl: Option<Arc<dyn SaslMechanism>>,
 }
 
 impl SecurityDraft {
-    /// Whether the client is to log in: asked for by `security.protocol`.
-    pub(super) fn asks_for_sasl(&self) -> bool {
-        self.protocol.is_some_and(SecurityProtocol::has_sasl)
-    }
-
-    /// What `security.protocol` and the properties of TLS come to.
+    /// Puts together what was said.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Conflict`] if TLS was set up and not turned on, which would send records in
-    /// the clear; [`BuildError::InvalidSetting`] if a login is asked for.
-    pub(super) fn finish(self) -> Result<Option<TlsConfig>, BuildError> {
-        if self.asks_for_sasl() {
-            return Err(BuildError::InvalidSetting {
-                name: "security.protocol",
-                value: self.protocol.unwrap_or_default().name().to_owned(),
-                reason: "SASL is not there yet: only PLAINTEXT and SSL can be had".to_owned(),
-            });
+    /// [`BuildError::Conflict`] if TLS or a login was set up and not turned on, which would send
+    /// records in the clear, and for a login that cannot work.
+    pub(super) fn finish(self) -> Result<Protection, BuildError> {
+        let protocol = self.protocol;
+        let tls = is_on(protocol, protocol.is_some_and(SecurityProtocol::has_tls), self.needs_tls)?;
+        let named = self.sasl.named();
+        let sasl = is_on(protocol, protocol.is_some_and(SecurityProtocol::has_sasl), named)?;
+        let sasl = if sasl { self.sasl.finish()? } else { None };
+        Ok(Protection { protocol, tls: tls.then_some(self.tls), sasl })
+    }
+}
+
+/// Whether what property `named` belongs to is in effect: `has` says so of the protocol.
+fn is_on(
+    protocol: Option<SecurityProtocol>,
+    has: bool,
+    named: Option<&'static str>,
+) -> Result<bool, BuildError> {
+    match (protocol, named) {
+        (None, Some(name)) => {
+            let (what, meant) = match name.starts_with("sasl.") {
+                true => ("nobody would log in", "SASL_SSL or SASL_PLAINTEXT"),
+                false => ("records would leave unencrypted", "SSL or SASL_SSL"),
+            };
+            Err(BuildError::Conflict(format!(
+                "{name} is given and security.protocol is not, so that {what}: set \
+                 security.protocol to {meant}, or to PLAINTEXT if that is meant"
+            )))
         }
-        match (self.protocol, self.needs_tls) {
-            (Some(protocol), _) if protocol.has_tls() => Ok(Some(self.tls)),
-            (None, Some(name)) => Err(BuildError::Conflict(format!(
-                "{name} is given and security.protocol is not, so that records would leave \
-                 unencrypted: set security.protocol=SSL, or PLAINTEXT if that is meant"
-            ))),
-            (Some(protocol), Some(name)) => {
-                log::warn!(
-                    "{name} has no effect with security.protocol={protocol}: records leave \
-                     unencrypted"
-                );
-                Ok(None)
-            }
-            (_, None) => Ok(None),
+        (Some(protocol), Some(name)) if !has => {
+            log::warn!("{name} has no effect with security.protocol={protocol}");
+            Ok(false)
         }
+        _ => Ok(has),
     }
 }
 

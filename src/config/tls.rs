@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cipher_suites::{self, SuiteChoice};
-use super::secret::Secret;
+use crate::engine::policy::Secret;
 use crate::error::BuildError;
 
 /// A version of TLS. Older ones have known holes, and the TLS library has none of them (RFC 8996).
@@ -167,7 +167,7 @@ impl TlsConfig {
     /// Default: none. `ssl.truststore.certificates`, librdkafka's `ssl.ca.pem`.
     #[must_use]
     pub fn truststore_pem(mut self, certificates: impl Into<String>) -> Self {
-        self.truststore.text = Some(Secret::new(certificates.into()));
+        self.truststore.text = Some(Secret::from(certificates.into() as String));
         self
     }
 
@@ -182,7 +182,7 @@ impl TlsConfig {
     /// The password of a PKCS#12 truststore. Default: none. `ssl.truststore.password`.
     #[must_use]
     pub fn truststore_password(mut self, password: impl Into<String>) -> Self {
-        self.truststore_password = Some(Secret::new(password.into()));
+        self.truststore_password = Some(Secret::from(password.into() as String));
         self
     }
 
@@ -225,7 +225,7 @@ impl TlsConfig {
     /// The password of a PKCS#12 keystore. Default: none. `ssl.keystore.password`.
     #[must_use]
     pub fn keystore_password(mut self, password: impl Into<String>) -> Self {
-        self.keystore_password = Some(Secret::new(password.into()));
+        self.keystore_password = Some(Secret::from(password.into() as String));
         self
     }
 
@@ -233,7 +233,7 @@ impl TlsConfig {
     /// that of the keystore. `ssl.key.password`.
     #[must_use]
     pub fn key_password(mut self, password: impl Into<String>) -> Self {
-        self.key_password = Some(Secret::new(password.into()));
+        self.key_password = Some(Secret::from(password.into() as String));
         self
     }
 
@@ -291,7 +291,7 @@ impl TlsConfig {
     }
 
     pub(super) fn key_pem(mut self, text: impl Into<String>) -> Self {
-        self.key.text = Some(Secret::new(text.into()));
+        self.key.text = Some(Secret::from(text.into() as String));
         self
     }
 
@@ -301,7 +301,7 @@ impl TlsConfig {
     }
 
     pub(super) fn certificate_pem(mut self, text: impl Into<String>) -> Self {
-        self.chain.text = Some(Secret::new(text.into()));
+        self.chain.text = Some(Secret::from(text.into() as String));
         self
     }
 }

@@ -46,6 +46,7 @@ impl ProducerConfig {
         self.validate_watermarks()?;
         self.validate_compression()?;
         self.tls.as_ref().map_or(Ok(()), TlsConfig::validate)?;
+        self.validate_protocol()?;
         self.validate_pool(1)
     }
 
@@ -211,6 +212,20 @@ impl ProducerConfig {
             )));
         }
         Ok(())
+    }
+
+    fn validate_protocol(&self) -> Result<(), BuildError> {
+        let Some(protocol) = self.security_protocol else { return Ok(()) };
+        let missing = match (protocol.has_tls(), protocol.has_sasl()) {
+            (true, _) if self.tls.is_none() => "needs TLS: set ProducerConfig::tls",
+            (_, true) if self.sasl.is_none() => {
+                "needs a login: set sasl.mechanism and sasl.jaas.config, or ProducerConfig::sasl"
+            }
+            (false, _) if self.tls.is_some() => "leaves TLS out, which is set up",
+            (_, false) if self.sasl.is_some() => "leaves the login out, which is set up",
+            _ => return Ok(()),
+        };
+        Err(BuildError::Conflict(format!("security.protocol = {protocol} {missing}")))
     }
 
     fn validate_watermarks(&self) -> Result<(), BuildError> {

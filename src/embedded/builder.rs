@@ -144,15 +144,15 @@ impl EmbeddedClusterBuilder {
         self
     }
 
-    /// The login mechanisms to take (`sasl.enabled.mechanisms`). Default: those that there are users
-    /// or a check of tokens for.
+    /// The login mechanisms to take (`sasl.enabled.mechanisms`). Default: those that there are
+    /// users or a check of tokens for.
     pub fn login_mechanisms(mut self, names: &[&str]) -> Self {
         self.config.logins.only = names.iter().map(|&name| name.to_owned()).collect();
         self
     }
 
-    /// How long a login holds (`connections.max.reauth.ms`, KIP-368). Default: as long as its token,
-    /// or the connection.
+    /// How long a login holds (`connections.max.reauth.ms`, KIP-368). Default: as long as its
+    /// token, or the connection.
     pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.logins.session_max = Some(lifetime);
         self

@@ -19,11 +19,12 @@
 //! # What it is
 //!
 //! It speaks ApiVersions, Metadata, InitProducerId (without transactions), Produce from version 3,
-//! each up to what Kafka 4.1 has, and logins: PLAIN, SCRAM, and OAUTHBEARER. It is strict where Kafka is: CRC-32C and well-formed records,
-//! one batch a partition, leadership, `acks`, `message.max.bytes`, and the sequences of idempotent
-//! producers. It goes further in two points, which a client must not run into: a request with
-//! leftover bytes ends the connection, and a partition that occurs twice in one is refused. One
-//! answer differs from Kafka 4: a duplicate's log append time is always -1.
+//! each up to what Kafka 4.1 has, and logins: PLAIN, SCRAM and OAUTHBEARER, also over TLS. It is
+//! strict where Kafka is: CRC-32C and well-formed records, one batch a partition, leadership,
+//! `acks`, `message.max.bytes`, and the sequences of idempotent producers. It goes further in two
+//! points, which a client must not run into: a request with leftover bytes ends the connection, and
+//! a partition that occurs twice in one is refused. One answer differs from Kafka 4: a duplicate's
+//! log append time is always -1.
 //!
 //! There is no replication: a partition's log moves with its leader, nothing is lost with a broker,
 //! and everything is in memory until the cluster is dropped. What a real cluster does when replicas

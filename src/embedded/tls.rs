@@ -1,4 +1,4 @@
-//! TLS of the embedded brokers: an authority of the cluster's own, and certificates made on the fly.
+//! TLS of the embedded brokers: an authority of the cluster's own, and certificates made for it.
 
 use std::fmt;
 use std::io;
@@ -19,8 +19,8 @@ use super::keys::Key;
 /// Characters of a line of PEM.
 const PEM_LINE: usize = 64;
 
-/// How the brokers of an [`EmbeddedCluster`](super::EmbeddedCluster) encrypt: with certificates made
-/// for the cluster when it starts, under an authority of its own, which clients have to trust
+/// How the brokers of an [`EmbeddedCluster`](super::EmbeddedCluster) encrypt: with certificates which
+/// made when it starts, under an authority of its own, which clients have to trust
 /// ([`authority_pem`](super::EmbeddedCluster::authority_pem)).
 #[derive(Clone, Debug)]
 pub struct EmbeddedTls {

@@ -16,8 +16,8 @@ use crate::problem::{Problem, ProblemKind};
 const ENTRIES_MAX: usize = 1_024;
 
 /// The waits after a peer that was reached and would not have this client: a login or a certificate
-/// that was refused, or is not trusted. Trying again seldom helps before somebody has changed
-/// something, and each attempt is noted in the broker's log. In nanoseconds; `reconnect_backoff` and
+/// was refused, or is not trusted. Trying again seldom helps before somebody has changed something,
+/// and each attempt is noted in the broker's log. In nanoseconds; `reconnect_backoff` and
 /// `reconnect_backoff_max` count where they are longer.
 const REFUSED_FIRST: u64 = 1_000_000_000;
 const REFUSED_LONGEST: u64 = 10_000_000_000;

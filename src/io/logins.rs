@@ -23,7 +23,7 @@ impl Logins {
         Logins { mechanism, threads }
     }
 
-    /// Computes a step. `reply` is called once, on another thread, or on the calling one if no other
+    /// Computes a step. `reply` is called once, on another thread; on the calling one if no other
     /// can be had.
     pub(super) fn compute(
         &self,
@@ -31,7 +31,7 @@ impl Logins {
         task: LoginTask,
         reply: impl FnOnce(LoginAnswer) + Send + 'static,
     ) {
-        // Whoever is dropped without having replied has failed: a job whose thread could not be had.
+        // A job whose thread cannot be had is dropped: then this thread still has the reply.
         let reply = Arc::new(Mutex::new(Some(reply)));
         let mechanism = self.mechanism.clone();
         let job = {

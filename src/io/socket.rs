@@ -59,8 +59,10 @@ pub(super) enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The files that the encryption needs are read again.
+    #[cfg(feature = "tls")]
     Refreshing,
     /// The encryption is agreed on.
+    #[cfg(feature = "tls")]
     ShakingHands,
     /// Requests can be sent.
     Connected,
@@ -71,6 +73,7 @@ pub(super) enum SocketNews {
     /// Its name was looked up.
     Resolved(Resolved),
     /// The files that its encryption needs were read again.
+    #[cfg(feature = "tls")]
     TlsRefreshed,
 }
 
@@ -83,6 +86,7 @@ type Post = Arc<dyn Fn(SocketNews) + Send + Sync>;
 /// [`Socket::handle_ready`] that the handshake is complete, and with [`Socket::lost`] why the
 /// connection is given up.
 pub(super) struct Socket {
+    #[cfg(feature = "tls")]
     post: Post,
     dialer: Arc<Dialer>,
     dial: Dial,
@@ -128,6 +132,7 @@ impl Socket {
             dialer: dialer.clone(),
             dial,
             asked,
+            #[cfg(feature = "tls")]
             post,
             attempts: Vec::new(),
             transport: None,
@@ -149,7 +154,9 @@ impl Socket {
         news: SocketNews,
     ) -> Progress {
         match news {
+            #[cfg(feature = "tls")]
             SocketNews::TlsRefreshed if self.stage == Stage::Refreshing => self.begin_tls(),
+            #[cfg(feature = "tls")]
             SocketNews::TlsRefreshed => Progress::Unchanged,
             SocketNews::Resolved(result) => {
                 self.asked = None;
@@ -173,10 +180,12 @@ impl Socket {
                     "it accepted the connection and did not answer ApiVersions within \
                      connection_setup_timeout: a broker older than 0.10?"
                 }
+                #[cfg(feature = "tls")]
                 Stage::ShakingHands => {
                     "it accepted the connection and did not complete the TLS handshake within \
                      connection_setup_timeout: a listener without TLS?"
                 }
+                #[cfg(feature = "tls")]
                 Stage::Refreshing => {
                     "the files of the TLS configuration could not be read again within \
                      connection_setup_timeout"
@@ -224,8 +233,9 @@ impl Socket {
     pub(super) fn handle_event(&mut self, registry: &Registry, token: Token, now: u64) -> Progress {
         if self.peer.is_some() {
             return match self.stage {
+                #[cfg(feature = "tls")]
                 Stage::ShakingHands => self.shake_hands(),
-                Stage::Refreshing | Stage::Connected => Progress::Unchanged,
+                _ => Progress::Unchanged,
             };
         }
         // All attempts have the same token: the event may be of any of them.
@@ -282,11 +292,6 @@ impl Socket {
         self.begin_tls()
     }
 
-    #[cfg(not(feature = "tls"))]
-    fn begin_tls(&mut self) -> Progress {
-        Progress::Unchanged
-    }
-
     #[cfg(feature = "tls")]
     fn begin_tls(&mut self) -> Progress {
         let host = &self.dial.target().host;
@@ -308,6 +313,7 @@ impl Socket {
         self.shake_hands()
     }
 
+    #[cfg(feature = "tls")]
     fn shake_hands(&mut self) -> Progress {
         let Some(transport) = &mut self.transport else { return Progress::Unchanged };
         match transport.shake_hands() {

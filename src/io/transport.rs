@@ -44,10 +44,10 @@ impl Transport {
     }
 
     /// Goes on with what comes before the first request. Returns whether that is complete.
+    #[cfg(feature = "tls")]
     pub(super) fn shake_hands(&mut self) -> Result<bool, Problem> {
         match self {
             Transport::Plain(_) => Ok(true),
-            #[cfg(feature = "tls")]
             Transport::Encrypted(encrypted) => encrypted.shake_hands(),
         }
     }

@@ -91,7 +91,7 @@ fn encryption_goes_with_logins_compression_and_any_acks() {
 }
 
 #[test]
-fn an_authority_that_is_not_trusted_is_told_with_the_setting_to_change() {
+fn f30_an_authority_that_is_not_trusted_is_told_with_the_setting_to_change() {
     let (cluster, other) = (encrypted(EmbeddedTls::new()), encrypted(EmbeddedTls::new()));
     let (cluster, other) = (cluster.start().unwrap(), other.start().unwrap());
     // One of the same name, as test authorities that were made anew have it.
@@ -103,7 +103,7 @@ fn an_authority_that_is_not_trusted_is_told_with_the_setting_to_change() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_told_with_the_names_that_it_has() {
+fn f30_a_certificate_for_another_name_is_told_with_the_names_that_it_has() {
     let tls = EmbeddedTls::new().names(&["kafka.example"]);
     let cluster = encrypted(tls).start().unwrap();
     let error = refused(&cluster, trusting(&cluster));
@@ -116,7 +116,7 @@ fn a_certificate_for_another_name_is_told_with_the_names_that_it_has() {
 }
 
 #[test]
-fn certificates_of_another_time_are_told_with_their_dates() {
+fn f30_certificates_of_another_time_are_told_with_their_dates() {
     let old = encrypted(EmbeddedTls::new().valid(2001, 2002)).start().unwrap();
     assert_is_about(&refused(&old, trusting(&old)), &["2002", "expired"]);
     let coming = encrypted(EmbeddedTls::new().valid(2098, 2099)).start().unwrap();
@@ -162,7 +162,7 @@ fn a_listener_with_tls_is_recognised_by_a_client_without() {
 
 /// The next connection uses what is on the disk, without a restart.
 #[test]
-fn a_truststore_that_changes_is_used_by_the_next_connection() {
+fn f30_a_truststore_that_changes_is_used_by_the_next_connection() {
     let cluster = encrypted(EmbeddedTls::new()).start().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca.pem");

@@ -64,7 +64,7 @@ fn names_and_passwords_may_hold_any_character() {
 }
 
 #[test]
-fn a_wrong_password_is_told_with_the_brokers_words_and_no_secret() {
+fn f31_a_wrong_password_is_told_with_the_brokers_words_and_no_secret() {
     let cluster = guarded(1).start().unwrap();
     let wrong: [Box<dyn Fn() -> ProducerBuilder>; 3] = [
         Box::new(|| builder(&cluster).sasl(Plain::new("alice", "secret-but-wrong"))),
@@ -78,7 +78,7 @@ fn a_wrong_password_is_told_with_the_brokers_words_and_no_secret() {
 }
 
 #[test]
-fn a_refused_login_is_tried_again_slowly() {
+fn f31_a_refused_login_is_tried_again_slowly() {
     let cluster = guarded(1).start().unwrap();
     let wrong = Plain::new("alice", "secret-but-wrong");
     let producer = builder(&cluster).sasl(wrong).delivery_timeout(FAR).build().unwrap();
@@ -159,7 +159,7 @@ fn credentials_that_are_replaced_are_used_by_the_next_login() {
 /// Everything of a session's end, KIP-368: new logins on the same connections, nothing lost or
 /// doubled, and the order kept.
 #[test]
-fn sessions_are_renewed_on_the_same_connection_while_records_flow() {
+fn f31_sessions_are_renewed_on_the_same_connection_while_records_flow() {
     let cluster = guarded(2).session_lifetime(millis(400)).start().unwrap();
     let login = Scram::sha_512("alice", "alice-secret");
     let producer = patient(&cluster).sasl(login).build().unwrap();

@@ -496,7 +496,8 @@ proptest! {
             let ours = SaslAuthenticateResponse::decode(version, &peer_encode(&theirs, version));
             let ours = ours.expect("the peer's own message");
             prop_assert_eq!((ours.error.0, ours.message), (error, message.clone()));
-            prop_assert_eq!((ours.token, ours.session_lifetime_ms), (token.clone(), session_lifetime_ms));
+            prop_assert_eq!(&ours.token, &token);
+            prop_assert_eq!(ours.session_lifetime_ms, session_lifetime_ms);
         }
     }
 

@@ -299,11 +299,8 @@ impl Connection {
         self.handle_flushed(now, settled);
     }
 
-    /// The transport took `bytes`, and will write them. Its [`handle_written`] in two parts: once it
-    /// has written all that it took, [`handle_flushed`] is due.
-    ///
-    /// [`handle_written`]: Connection::handle_written
-    /// [`handle_flushed`]: Connection::handle_flushed
+    /// The transport took `bytes`, and will write them. Once it has written all that it took,
+    /// [`Connection::handle_flushed`] is due.
     pub fn handle_taken(&mut self, now: u64, mut bytes: usize) {
         self.mark_active(now);
         self.written_bytes += bytes as u64;

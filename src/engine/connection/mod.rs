@@ -22,7 +22,8 @@
 //! [`handle_taken`](Connection::handle_taken) and [`handle_flushed`](Connection::handle_flushed) in
 //! the place of `handle_written`.
 //!
-//! Where the cluster's id is known ([`Connection::of_cluster`]), Metadata ends the handshake, and a broker of another cluster is not spoken to.
+//! Where the cluster's id is known ([`Connection::of_cluster`]), Metadata ends the handshake, and a
+//! broker of another cluster is not spoken to.
 //!
 //! A broker answers the requests of a connection in their order, so what is in flight is a FIFO. A
 //! [`Request`] owns everything the kernel may still read: its framing bytes and its batches.

@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::pem;
-use crate::config::{IdentitySource, Material, Secret, Source, StoreType, TlsConfig};
+use crate::config::{IdentitySource, Material, Source, StoreType, TlsConfig};
+use crate::engine::policy::Secret;
 use crate::error::BuildError;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
@@ -129,7 +130,7 @@ fn load<T>(
     let bytes = match material.source {
         Source::Text(text) => {
             // Properties files and environment variables often carry line ends as two characters.
-            let text = Zeroizing::new(text.reveal().replace("\\n", "\n"));
+            let text = Zeroizing::new(text.as_text().replace("\\n", "\n"));
             let flat = !text.contains('\n');
             let lines = if flat { pem::with_lines(&text) } else { text };
             Zeroizing::new(lines.as_bytes().to_vec())
@@ -188,20 +189,20 @@ fn content<'a>(bytes: &'a [u8], material: &Material<'_>) -> Result<Content<'a>, 
 
 #[cfg(feature = "pkcs12")]
 fn trusted(bytes: &[u8], material: &Material<'_>) -> Result<Vec<CertificateDer<'static>>, String> {
-    super::pkcs12::trusted(bytes, material.store_password.map_or("", Secret::reveal))
+    super::pkcs12::trusted(bytes, material.store_password.map_or("", Secret::as_text))
 }
 
 #[cfg(feature = "pkcs12")]
 fn own(bytes: &[u8], material: &Material<'_>) -> Result<Identity, String> {
     let (store, key) = (material.store_password, material.key_password);
     if let (Some(store), Some(key)) = (store, key)
-        && store.reveal() != key.reveal()
+        && store.as_text() != key.as_text()
     {
         return Err("in a PKCS#12 store the private key has the store's password: \
                     ssl.key.password must be ssl.keystore.password, or be left out"
             .to_owned());
     }
-    super::pkcs12::identity(bytes, store.or(key).map_or("", Secret::reveal))
+    super::pkcs12::identity(bytes, store.or(key).map_or("", Secret::as_text))
 }
 
 /// What a user of a build without the feature is told: two ways out.

@@ -5,7 +5,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use super::encrypted_key::{self, KeyError};
-use crate::config::Secret;
+use crate::engine::policy::Secret;
 
 const BEGIN: &str = "-----BEGIN ";
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY-----";
@@ -89,7 +89,7 @@ fn encrypted_private_key(
     let section = sections.filter_map(Result::ok).find(is_key);
     let malformed = "its encrypted private key is damaged: it is no valid PEM";
     let encrypted = section.map(|(_, der)| der).ok_or(malformed)?;
-    match encrypted_key::decrypt(&encrypted, password.reveal()) {
+    match encrypted_key::decrypt(&encrypted, password.as_text()) {
         Ok(key) => Ok(PrivatePkcs8KeyDer::from(key.to_vec()).into()),
         Err(KeyError::Malformed) => Err(malformed.to_owned()),
         Err(KeyError::WrongPassword) => {

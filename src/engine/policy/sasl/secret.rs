@@ -26,6 +26,12 @@ impl Secret {
         &self.0
     }
 
+    /// The text, where text was given; else nothing.
+    #[cfg(feature = "tls")]
+    pub(crate) fn as_text(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

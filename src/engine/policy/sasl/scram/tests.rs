@@ -201,7 +201,7 @@ fn the_brokers_first_message_must_keep_the_rules() {
 }
 
 #[test]
-fn few_iterations_are_refused_as_weak_and_many_by_a_limit() {
+fn f29_few_iterations_are_refused_as_weak_and_many_by_a_limit() {
     let mechanism = Scram::sha_256("user", PASSWORD);
     let ask = |iterations: &str| {
         let message = format!("r={NONCE}x,s=c2FsdA==,i={iterations}");
@@ -233,7 +233,7 @@ fn proven() -> Exchange {
 }
 
 #[test]
-fn a_broker_that_cannot_prove_itself_is_not_verified() {
+fn f29_a_broker_that_cannot_prove_itself_is_not_verified() {
     let wrong = [
         String::new(),
         format!("v={}", BASE64.encode([7; 32])),

@@ -1,0 +1,120 @@
+//! Tests of the properties of logins.
+
+use proptest::prelude::*;
+
+use super::super::{ProducerConfig, SecurityProtocol};
+use crate::error::BuildError;
+
+const JAAS: &str = "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule \\\n  \
+                    required username=\"alice\" password=\"hunter2\";\n";
+
+fn read(text: &str) -> Result<ProducerConfig, BuildError> {
+    ProducerConfig::from_properties_text(&format!("bootstrap.servers=a:1\n{text}"))
+}
+
+/// The mechanism that a configuration comes to, which must be good.
+fn mechanism(text: &str) -> Option<String> {
+    let config = read(text).expect("the properties are good");
+    config.validate().expect("the configuration is good");
+    config.sasl.map(|mechanism| mechanism.name().to_owned())
+}
+
+fn refused(text: &str) -> String {
+    let built = read(text).and_then(|config| config.validate().map(|()| config));
+    let error = built.map(|_| ()).expect_err("they cannot be used").to_string();
+    assert!(!error.contains("hunter"), "a secret is told: {error}");
+    error
+}
+
+#[test]
+fn a_file_as_java_programs_have_it_logs_in() {
+    let text = format!("security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\n{JAAS}");
+    assert_eq!(mechanism(&text).as_deref(), Some("SCRAM-SHA-512"));
+    let config = read(&text).expect("the properties are good");
+    assert_eq!(config.security_protocol, Some(SecurityProtocol::SaslPlaintext));
+    assert!(config.tls.is_none());
+    let shown = format!("{config:?}");
+    assert!(shown.contains("SCRAM-SHA-512") && !shown.contains("hunter"), "{shown}");
+}
+
+#[test]
+fn a_file_as_librdkafkas_users_have_it_logs_in() {
+    for name in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let text = format!(
+            "security.protocol=sasl_plaintext\nsasl.mechanisms={name}\nsasl.username=alice\n\
+             sasl.password=hunter2\n"
+        );
+        assert_eq!(mechanism(&text).as_deref(), Some(name));
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn sasl_ssl_is_both() {
+    let text = format!("{JAAS}sasl.mechanism=SCRAM-SHA-256\nsecurity.protocol=SASL_SSL\n");
+    assert_eq!(mechanism(&text).as_deref(), Some("SCRAM-SHA-256"));
+    assert!(read(&text).expect("the properties are good").tls.is_some());
+}
+
+#[test]
+fn a_login_that_is_not_turned_on_is_an_error_unless_plaintext_is_asked_for() {
+    let login = format!("sasl.mechanism=SCRAM-SHA-256\n{JAAS}");
+    let words = refused(&login);
+    assert!(words.contains("security.protocol to SASL_SSL or SASL_PLAINTEXT"), "{words}");
+    assert_eq!(mechanism(&format!("security.protocol=PLAINTEXT\n{login}")), None);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let on = "security.protocol=SASL_PLAINTEXT\n";
+    for (text, parts) in [
+        ("", ["security.protocol = SASL_PLAINTEXT", "sasl.mechanism"]),
+        ("sasl.username=a\nsasl.password=hunter2", ["sasl.mechanism is not given", "PLAIN"]),
+        ("sasl.mechanism=PLAIN", ["sasl.jaas.config", "sasl.username"]),
+        ("sasl.mechanism=PLAIN\nsasl.username=a", ["sasl.username", "sasl.password"]),
+        ("sasl.mechanism=GSSAPI\nsasl.username=a", ["GSSAPI", "SCRAM-SHA-256"]),
+        ("sasl.mechanism=OAUTHBEARER", ["needs a login", "ProducerConfig::sasl"]),
+        ("sasl.mechanism=PLAIN\nsasl.jaas.config=a hunter2 b;", ["sasl.jaas.config", "flag"]),
+        ("sasl.mechanism=PLAIN\nsasl.login.class=org.X", ["Java classes", "in code"]),
+        ("sasl.kerberos.service.name=kafka", ["Kerberos", "sasl.kerberos"]),
+        ("sasl.oauthbearer.token.endpoint.url=x", ["from code", "OAuthBearer"]),
+    ] {
+        let words = refused(&format!("{on}{text}"));
+        for part in parts {
+            assert!(words.contains(part), "{part:?} is not in {words:?}");
+        }
+    }
+    let both = format!("{on}sasl.mechanism=SCRAM-SHA-256\n{JAAS}sasl.username=alice\n");
+    assert!(refused(&both).contains("leave one of them out"));
+}
+
+#[test]
+fn the_protocol_holds_what_code_sets() {
+    let mut config = read("security.protocol=PLAINTEXT").expect("the properties are good");
+    config.sasl = Some(std::sync::Arc::new(crate::Plain::new("alice", "hunter2")));
+    let words = config.validate().expect_err("they contradict each other").to_string();
+    assert!(words.contains("leaves the login out"), "{words}");
+    config.security_protocol = Some(SecurityProtocol::SaslSsl);
+    let words = config.validate().expect_err("there is no TLS").to_string();
+    assert!(words.contains("SASL_SSL needs TLS"), "{words}");
+    config.security_protocol = None;
+    assert_eq!(config.validate(), Ok(()));
+}
+
+proptest! {
+    #[test]
+    fn no_secret_is_told(
+        secret in "hunter[a-z0-9 \"';=\\\\]{0,20}",
+        name in prop::sample::select(vec!["sasl.jaas.config", "sasl.password"]),
+    ) {
+        let pairs = [
+            ("bootstrap.servers", "a:1"),
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "PLAIN"),
+            (name, secret.as_str()),
+        ];
+        let built = ProducerConfig::from_properties(pairs);
+        let shown = format!("{built:?}");
+        prop_assert!(!shown.contains("hunter"), "{}", shown);
+    }
+}
