@@ -19,8 +19,8 @@ use super::keys::Key;
 /// Characters of a line of PEM.
 const PEM_LINE: usize = 64;
 
-/// How the brokers of an [`EmbeddedCluster`](super::EmbeddedCluster) encrypt. Their certificates are
-/// made when it starts, under an authority of its own, which clients have to trust
+/// How the brokers of an embedded cluster encrypt. Their certificates are made when it starts,
+/// under an authority of its own, which clients have to trust
 /// ([`authority_pem`](super::EmbeddedCluster::authority_pem)).
 #[derive(Clone, Debug)]
 pub struct EmbeddedTls {

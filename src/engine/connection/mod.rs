@@ -6,8 +6,9 @@
 //!
 //! Calling order of a [`Connection`]: after [`Connection::new`] it has an ApiVersions request to
 //! write. Whenever it [`wants_write`](Connection::wants_write), write its
-//! [`slices`](Connection::slices) and report with [`handle_written`](Connection::handle_written).
-//! Read into [`space`](Connection::space), report with [`handle_filled`](Connection::handle_filled)
+//! [`slices`](Connection::slices) and report with [`handle_taken`](Connection::handle_taken) what
+//! the transport took, and with [`handle_flushed`](Connection::handle_flushed) when it keeps none
+//! of it back any more: one that encrypts (TLS) may, while others never do. Read into [`space`](Connection::space), report with [`handle_filled`](Connection::handle_filled)
 //! and take responses with [`poll_response`](Connection::poll_response) until there is none. Call
 //! [`handle_timeout`](Connection::handle_timeout) at [`poll_timeout`](Connection::poll_timeout); at
 //! [`poll_unsent`](Connection::poll_unsent), before that, a driver that can ask its kernel says how
@@ -18,9 +19,7 @@
 //!
 //! Where a login is configured it follows ApiVersions: the driver computes what
 //! [`poll_login`](Connection::poll_login) asks for, off the loop, and brings it back with
-//! [`handle_login`](Connection::handle_login). A transport that keeps bytes back (TLS) reports with
-//! [`handle_taken`](Connection::handle_taken) and [`handle_flushed`](Connection::handle_flushed) in
-//! the place of `handle_written`.
+//! [`handle_login`](Connection::handle_login).
 //!
 //! Where the cluster's id is known ([`Connection::of_cluster`]), Metadata ends the handshake, and a
 //! broker of another cluster is not spoken to.

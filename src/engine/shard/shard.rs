@@ -210,8 +210,9 @@ impl LaneEntry {
 ///    window takes, and hands them to the connections.
 /// 3. `to_write` says which connections have bytes to write. For each, [`Shard::slices`] lends
 ///    those bytes (headers, and batches right in their segments), the driver writes, and
-///    [`Shard::handle_written`] tells how many went. That makes room for more: 2 and 3 repeat until
-///    nothing more goes, a bounded number of times.
+///    [`Shard::handle_taken`] tells how many went, and [`Shard::handle_flushed`] that none of them
+///    are kept back for encryption. That makes room for more: 2 and 3 repeat until nothing more
+///    goes, a bounded number of times.
 /// 4. [`Shard::poll_action`] until it is empty, and `wakes`.
 ///
 /// [`Shard::poll_timeout`] says when the next turn is due if nothing else happens.

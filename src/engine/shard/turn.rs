@@ -14,8 +14,9 @@ pub trait Driver {
     fn shard(&mut self) -> &mut Shard;
 
     /// Writes what the connection has to write ([`Shard::slices`]), as far as it takes bytes now,
-    /// and reports it with [`Shard::handle_written`], or with [`Shard::handle_down`]. Returns
-    /// whether anything was written, or lost: the shard may have more to write then.
+    /// and reports it with [`Shard::handle_taken`] and [`Shard::handle_flushed`], or with
+    /// [`Shard::handle_down`]. Returns whether anything was written, or lost: the shard may have
+    /// more to write then.
     fn write(&mut self, now: u64, token: Token) -> bool;
 
     /// Does what the shard asks for.
