@@ -8,14 +8,15 @@
 //! write. Whenever it [`wants_write`](Connection::wants_write), write its
 //! [`slices`](Connection::slices) and report with [`handle_taken`](Connection::handle_taken) what
 //! the transport took, and with [`handle_flushed`](Connection::handle_flushed) when it keeps none
-//! of it back any more: one that encrypts (TLS) may, while others never do. Read into [`space`](Connection::space), report with [`handle_filled`](Connection::handle_filled)
-//! and take responses with [`poll_response`](Connection::poll_response) until there is none. Call
-//! [`handle_timeout`](Connection::handle_timeout) at [`poll_timeout`](Connection::poll_timeout); at
-//! [`poll_unsent`](Connection::poll_unsent), before that, a driver that can ask its kernel says how
-//! much of what was written has not left yet, with [`handle_unsent`](Connection::handle_unsent).
-//! If the socket is gone, tell it with [`handle_lost`](Connection::handle_lost), which finds the
-//! words for it; after that, or after any error, take what is unsettled with
-//! [`into_unsettled`](Connection::into_unsettled).
+//! of it back any more: one that encrypts (TLS) may, while others never do. Read into
+//! [`space`](Connection::space), report with [`handle_filled`](Connection::handle_filled) and take
+//! responses with [`poll_response`](Connection::poll_response) until there is none. Call
+//! [`handle_timeout`](Connection::handle_timeout) at [`poll_timeout`](Connection::poll_timeout);
+//! at [`poll_unsent`](Connection::poll_unsent), before that, a driver that can ask its kernel says
+//! how much of what was written has not left yet, with
+//! [`handle_unsent`](Connection::handle_unsent). If the socket is gone, tell it with
+//! [`handle_lost`](Connection::handle_lost), which finds the words for it; after that, or after
+//! any error, take what is unsettled with [`into_unsettled`](Connection::into_unsettled).
 //!
 //! Where a login is configured it follows ApiVersions: the driver computes what
 //! [`poll_login`](Connection::poll_login) asks for, off the loop, and brings it back with
