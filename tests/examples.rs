@@ -39,6 +39,19 @@ fn records_and_data(mut events: Vec<Value>) -> (Vec<Value>, Value) {
 }
 
 #[test]
+fn secured_sends_and_shows_what_refusals_look_like() {
+    let output = run("secured", &["--count", "500"]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let line = |start: &str| stdout.lines().find(|line| line.starts_with(start)).unwrap_or("");
+    assert!(stdout.contains("500 records sent and acknowledged"), "{stdout}");
+    assert!(stdout.contains("the brokers hold 500 records"), "{stdout}");
+    assert!(line("a wrong password:").contains("the broker refused the login (PLAIN)"), "{stdout}");
+    assert!(line("an unknown authority:").contains("ssl.truststore"), "{stdout}");
+    assert!(!stdout.contains("open"), "a password is told: {stdout}");
+}
+
+#[test]
 fn quickstart_sends_reads_back_and_says_how_fast() {
     let output = run("quickstart", &["--records", "20000"]);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));

@@ -1,9 +1,10 @@
-//! How tidegate works inside, and why.
+//! How tidegate is connected to clusters, how it works inside, and why.
 //!
 //! Text only. It describes the code as it is. Names of types that are not linked are of private
 //! modules, and stand in the file that is named beside them.
 //!
 //! * [`architecture`]: layers, threads and queues, the way of a record, the life of a batch, locks.
+//! * [`connecting`]: TLS and logins, for the clusters that people have.
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
 //!
 //! More pages are for those who change the code, and are private modules beside these:
@@ -17,6 +18,10 @@
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
+
+#[cfg(feature = "tls")]
+#[doc = include_str!("connecting.md")]
+pub mod connecting {}
 
 #[doc = include_str!("memory.md")]
 pub mod memory {}

@@ -101,6 +101,23 @@ fn the_protocol_holds_what_code_sets() {
     assert_eq!(config.validate(), Ok(()));
 }
 
+/// What the manual tells to paste.
+#[cfg(feature = "tls")]
+#[test]
+fn every_configuration_of_the_manual_is_good() {
+    let page = include_str!("../../manual/connecting.md");
+    let blocks: Vec<&str> = page.split("```properties\n").skip(1).collect();
+    assert!(blocks.len() >= 9, "{} blocks", blocks.len());
+    for block in blocks {
+        let text = block.split("```").next().unwrap_or_default();
+        let config = ProducerConfig::from_properties_text(text).expect(text);
+        config.validate().expect(text);
+        let protocol = config.security_protocol.unwrap_or_default();
+        assert_eq!(config.tls.is_some(), protocol.has_tls(), "{text}");
+        assert_eq!(config.sasl.is_some(), protocol.has_sasl(), "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_secret_is_told(
