@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyUsagePurpose,
+    KeyIdMethod, KeyUsagePurpose, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -169,7 +169,18 @@ fn params(name: &str, names: Vec<String>, years: (i32, i32)) -> io::Result<Certi
     params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
     params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
     params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(SerialNumber::from(random()?.to_vec()));
+    params.key_identifier_method = KeyIdMethod::PreSpecified(random()?.to_vec());
     Ok(params)
+}
+
+/// A number that no other certificate has.
+fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    // A serial number is positive (RFC 5280, section 4.1.2.2).
+    bytes[0] &= 0x7f;
+    Ok(bytes)
 }
 
 /// Text in the form of RFC 7468.

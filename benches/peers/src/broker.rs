@@ -4,9 +4,9 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use tidegate::embedded::EmbeddedCluster;
+use tidegate::embedded::{EmbeddedCluster, EmbeddedTls};
 
-use crate::settings::TOPIC;
+use crate::settings::{Settings, TOPIC};
 
 /// The API key of Fetch, which the broker does not serve.
 const FETCH: i16 = 1;
@@ -14,10 +14,18 @@ const FETCH: i16 = 1;
 const PREFIX: &str = "bootstrap.servers=";
 
 /// Serves until standard input is closed.
-pub fn serve(partitions: i32) -> Result<(), Box<dyn Error>> {
+pub fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let builder = EmbeddedCluster::builder().brokers(1).discard_payloads(true);
     // Batches of a megabyte and their headers: what librdkafka's batch.size allows at most.
-    let cluster = builder.message_bytes_max(2 << 20).topic(TOPIC, partitions).start()?;
+    let builder = builder.message_bytes_max(2 << 20).topic(TOPIC, settings.partitions);
+    let builder = match settings.tls {
+        Some(_) => builder.tls(EmbeddedTls::new()),
+        None => builder,
+    };
+    let cluster = builder.start()?;
+    if let Some(file) = &settings.tls {
+        std::fs::write(file, cluster.authority_pem())?;
+    }
     // librdkafka writes record batches (v2) only to brokers that also speak Fetch 4 or later.
     cluster.limit_api(FETCH, 4, 11);
     let mut out = std::io::stdout().lock();
@@ -41,9 +49,11 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn start(partitions: i32) -> Result<Broker, Box<dyn Error>> {
+    pub fn start(settings: &Settings) -> Result<Broker, Box<dyn Error>> {
+        let tls = settings.tls.iter().flat_map(|file| ["--tls", file.as_str()]);
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["broker", "--partitions", &partitions.to_string()])
+            .args(["broker", "--partitions", &settings.partitions.to_string()])
+            .args(tls)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -88,7 +88,7 @@ fn median(runs: &[Measured], figure: impl Fn(&Measured) -> f64) -> f64 {
 
 /// One run of one client, and a check that the broker saw what the client says it delivered.
 fn run_in_process(settings: &Settings, client: Client) -> Result<Measured, Box<dyn Error>> {
-    let mut broker = Broker::start(settings.partitions)?;
+    let mut broker = Broker::start(settings)?;
     let output = Command::new(std::env::current_exe()?)
         .arg("run")
         .args(settings.arguments(client, broker.bootstrap()))

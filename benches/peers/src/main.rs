@@ -38,6 +38,7 @@ settings:
   --partitions P   (12)
   --threads T      sending threads (1)
   --spread S       sticky: no key, the client chooses; random: a random partition for each record
+  --tls FILE       encrypt; the brokers' authority is written to FILE
   --backlog N      tidegate: deliveries that a thread keeps at most before it waits (131,072)
   --call N         rdkafka-batch: messages of one call (1,000)
   --set NAME=VALUE another setting of librdkafka; may be repeated
@@ -52,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     match command.as_str() {
         "compare" => compare::compare(&settings),
-        "broker" => broker::serve(settings.partitions),
+        "broker" => broker::serve(&settings),
         "run" => {
             println!("{}", run(&settings)?.line());
             Ok(())
@@ -65,7 +66,7 @@ fn run(settings: &Settings) -> Result<Measured, Box<dyn Error>> {
     let client = settings.client.ok_or("run needs --client")?;
     let started = match &settings.bootstrap {
         Some(_) => None,
-        None => Some(broker::Broker::start(settings.partitions)?),
+        None => Some(broker::Broker::start(settings)?),
     };
     let bootstrap = match (&settings.bootstrap, &started) {
         (Some(bootstrap), _) => bootstrap.as_str(),

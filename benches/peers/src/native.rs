@@ -36,6 +36,7 @@ pub fn properties(settings: &Settings, bootstrap: &str) -> Vec<(String, String)>
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
+    properties.extend(settings.encryption());
     properties.extend(settings.set.iter().cloned());
     properties
 }

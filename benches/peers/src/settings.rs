@@ -55,6 +55,8 @@ pub struct Settings {
     pub call: usize,
     pub set: Vec<(String, String)>,
     pub set_tidegate: Vec<(String, String)>,
+    /// Connections are encrypted; the brokers' authority is written to this file.
+    pub tls: Option<String>,
 }
 
 impl Default for Settings {
@@ -73,6 +75,7 @@ impl Default for Settings {
             call: 1_000,
             set: Vec::new(),
             set_tidegate: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -112,6 +115,7 @@ impl Settings {
                     _ => return Err("--spread is sticky or random".into()),
                 }
             }
+            "--tls" => self.tls = Some(value.to_owned()),
             "--set" => self.set.push(pair(flag, value)?),
             "--set-tidegate" => self.set_tidegate.push(pair(flag, value)?),
             _ => return Err(format!("{flag} is unknown")),
@@ -136,12 +140,24 @@ impl Settings {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect();
+        if let Some(file) = &self.tls {
+            arguments.extend(["--tls".to_owned(), file.clone()]);
+        }
         for (flag, pairs) in [("--set", &self.set), ("--set-tidegate", &self.set_tidegate)] {
             for (name, value) in pairs {
                 arguments.extend([flag.to_owned(), format!("{name}={value}")]);
             }
         }
         arguments
+    }
+
+    /// What a client is told of encryption, in names that both librdkafka and tidegate know.
+    pub fn encryption(&self) -> Vec<(String, String)> {
+        let file = self.tls.iter();
+        let pairs = |file: &String| {
+            [("security.protocol", "SSL".to_owned()), ("ssl.ca.location", file.clone())]
+        };
+        file.flat_map(pairs).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// How many records thread `index` sends.

@@ -16,6 +16,7 @@ pub fn run(settings: &Settings, bootstrap: &str) -> Result<Measured, Box<dyn Err
         ("bootstrap.servers".to_owned(), bootstrap.to_owned()),
         ("buffer.memory".to_owned(), BUFFER_BYTES.to_string()),
     ];
+    properties.extend(settings.encryption());
     properties.extend(settings.set_tidegate.iter().cloned());
     let producer = Producer::from_config(ProducerConfig::from_properties(properties)?)?;
     let topic = producer.topic(TOPIC)?;
