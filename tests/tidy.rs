@@ -40,7 +40,7 @@ const LAYERS: &[(&str, u8)] = &[
 const SHARED: &[(&str, &[&str])] = &[
     ("problem", &["protocol"]),
     ("error", &["problem", "protocol"]),
-    ("config", &["error", "problem", "protocol", "policy"]),
+    ("config", &["error", "problem", "protocol", "policy", "logging"]),
     ("user_code", &[]),
     ("logging", &["user_code"]),
 ];

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::security::SecurityProtocol;
 use crate::error::BuildError;
 
 /// A host and a port, as written: a name, an IPv4 or an IPv6 address.
@@ -29,20 +30,17 @@ pub fn split_list(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|entry| !entry.is_empty())
 }
 
-/// Parses one `host:port`, with an IPv6 host in brackets, and a listener's prefix allowed in front,
-/// as the Java client does: `PLAINTEXT://`, or `SSL://` with TLS. One that says something else than
-/// the configuration is an error: a record must not leave unencrypted by mistake.
-pub fn parse_address(address: &str, tls: bool) -> Result<HostPort, BuildError> {
+/// Parses one `host:port`, with an IPv6 host in brackets, and a protocol allowed in front as the
+/// Java client does (`SASL_SSL://`). One that is not the configuration's is an error: a record must
+/// not leave unencrypted by mistake.
+pub fn parse_address(address: &str, protocol: SecurityProtocol) -> Result<HostPort, BuildError> {
     let invalid = |reason| BuildError::InvalidAddress { address: address.to_owned(), reason };
     let bare = match address.split_once("://") {
         None => address,
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("PLAINTEXT") && !tls => rest,
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("SSL") && tls => rest,
-        Some(_) if tls => return Err(invalid("with TLS only SSL:// may stand in front")),
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("SSL") => {
-            return Err(invalid("SSL:// needs TLS: set security.protocol=SSL"));
+        Some((scheme, rest)) => {
+            let contradiction = contradiction(scheme, protocol);
+            contradiction.map_or(Ok(rest), |reason| Err(invalid(reason)))?
         }
-        Some(_) => return Err(invalid("only PLAINTEXT:// and SSL:// may stand in front")),
     };
     let (host, port) = match bare.strip_prefix('[') {
         Some(rest) => {
@@ -73,6 +71,21 @@ pub fn parse_address(address: &str, tls: bool) -> Result<HostPort, BuildError> {
     }
 }
 
+/// Why an address may not begin with this, where the configuration comes to `protocol`.
+fn contradiction(scheme: &str, protocol: SecurityProtocol) -> Option<&'static str> {
+    use SecurityProtocol::{Plaintext, SaslPlaintext, SaslSsl, Ssl};
+    Some(match SecurityProtocol::from_name(scheme) {
+        Some(named) if named == protocol => return None,
+        Some(Plaintext) => "PLAINTEXT:// contradicts the configuration: TLS or a login is set up",
+        Some(Ssl) => "SSL:// needs TLS, and no login: set security.protocol=SSL",
+        Some(SaslPlaintext) => {
+            "SASL_PLAINTEXT:// needs a login, and no TLS: set security.protocol=SASL_PLAINTEXT"
+        }
+        Some(SaslSsl) => "SASL_SSL:// needs TLS and a login: set security.protocol=SASL_SSL",
+        None => "only PLAINTEXT://, SSL://, SASL_PLAINTEXT:// or SASL_SSL:// may stand in front",
+    })
+}
+
 /// Whether it looks like an IPv6 address, with or without a zone. The resolver checks it for good.
 fn is_ipv6_text(host: &str) -> bool {
     let (address, zone) = host.split_once('%').unwrap_or((host, "eth0"));
@@ -95,7 +108,7 @@ mod tests {
             ("[fe80::1%eth0]:9092", "fe80::1%eth0", 9092),
             ("PLAINTEXT://kafka_2:9092", "kafka_2", 9092),
         ] {
-            let parsed = parse_address(address, false).expect(address);
+            let parsed = parse_address(address, SecurityProtocol::Plaintext).expect(address);
             assert_eq!((parsed.host.as_str(), parsed.port), (host, port));
             let bare = address.trim_start_matches("PLAINTEXT://");
             assert_eq!(parsed.to_string(), bare);
@@ -119,19 +132,28 @@ mod tests {
             ("[kafka]:9092", "no IPv6 address"),
             ("kaf ka:9092", "character"),
             ("SSL://kafka:9093", "security.protocol=SSL"),
-            ("SASL_SSL://kafka:9093", "PLAINTEXT://"),
+            ("SASL_SSL://kafka:9093", "needs TLS and a login"),
         ] {
-            let error = parse_address(address, false).expect_err(address).to_string();
+            let error =
+                parse_address(address, SecurityProtocol::Plaintext).expect_err(address).to_string();
             assert!(error.contains(address) && error.contains(part), "{error}");
         }
     }
 
     #[test]
-    fn with_tls_an_address_may_say_so_and_may_not_say_plaintext() {
-        let parsed = parse_address("SSL://kafka:9093", true).expect("it is as configured");
-        assert_eq!(parsed.to_string(), "kafka:9093");
-        assert_eq!(parse_address("kafka:9093", true), Ok(parsed));
-        let error = parse_address("PLAINTEXT://kafka:9092", true).expect_err("it is not");
-        assert!(error.to_string().contains("only SSL://"), "{error}");
+    fn an_address_may_say_the_protocol_that_is_configured_and_no_other() {
+        let parsed =
+            parse_address("SSL://kafka:9093", SecurityProtocol::Ssl).expect("it is as configured");
+        for named in SecurityProtocol::ALL {
+            assert_eq!(parse_address("kafka:9093", named).as_ref(), Ok(&parsed));
+            for configured in SecurityProtocol::ALL {
+                let address = format!("{named}://kafka:9093");
+                let result = parse_address(&address, configured);
+                assert_eq!(result.is_ok(), named == configured, "{address}: {configured}");
+                if let Err(error) = result {
+                    assert!(error.to_string().contains(&format!("{named}://")), "{error}");
+                }
+            }
+        }
     }
 }

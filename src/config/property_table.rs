@@ -9,6 +9,7 @@ use super::property_tls::SecurityDraft;
 use crate::engine::policy::{DropRecords, RejectRecords};
 use crate::engine::protocol::compression::Compression;
 use crate::error::BuildError;
+use crate::logging as log;
 
 /// A configuration in the making: what depends on several properties is put together at the end,
 /// so that their order does not matter.

@@ -10,6 +10,7 @@ use super::security::SecurityProtocol;
 use super::tls::{StoreType, TlsConfig, TlsVersion};
 use crate::engine::policy::SaslMechanism;
 use crate::error::BuildError;
+use crate::logging as log;
 
 /// Versions that Java and OpenSSL know and the TLS library has not.
 const OLD_VERSIONS: &[&str] =

@@ -277,7 +277,9 @@ impl TlsConfig {
     /// A configuration of rustls, for what the other settings do not offer: a key in a hardware
     /// module, revocation lists, another source of trust. It replaces all the others, none of which
     /// may be set beside it; its version of `rustls` must be the one that this crate uses (0.23).
-    /// Default: none. In code only.
+    /// What it holds of the application's own code, a verifier or a signing key, runs on the event
+    /// loops: it must not wait, and a panic in it costs the connection. Default: none. In code
+    /// only.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn client_config(mut self, config: Arc<rustls::ClientConfig>) -> Self {

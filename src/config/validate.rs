@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::address::{HostPort, parse_address, split_list};
 use super::producer_config::{Acks, ProducerConfig};
+use super::security::SecurityProtocol;
 use super::tls::TlsConfig;
 use crate::engine::protocol::compression::Compression;
 use crate::error::BuildError;
@@ -59,12 +60,22 @@ impl ProducerConfig {
     pub fn bootstrap_addresses(&self) -> Result<Vec<HostPort>, BuildError> {
         // An entry may be a list itself: so it stands in a properties file and in most variables.
         let entries = self.bootstrap_servers.iter().flat_map(|entry| split_list(entry));
-        let addresses = entries.map(|entry| parse_address(entry, self.tls.is_some()));
+        let addresses = entries.map(|entry| parse_address(entry, self.protocol_in_effect()));
         let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
         if addresses.is_empty() {
             return Err(BuildError::NoBootstrapServers);
         }
         Ok(addresses)
+    }
+
+    /// What `tls` and `sasl` come to.
+    fn protocol_in_effect(&self) -> SecurityProtocol {
+        match (self.tls.is_some(), self.sasl.is_some()) {
+            (false, false) => SecurityProtocol::Plaintext,
+            (true, false) => SecurityProtocol::Ssl,
+            (false, true) => SecurityProtocol::SaslPlaintext,
+            (true, true) => SecurityProtocol::SaslSsl,
+        }
     }
 
     /// Bytes that stashed records may always take: one largest record, in whole pages.

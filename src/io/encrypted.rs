@@ -12,11 +12,18 @@ use rustls::ClientConnection;
 
 use super::tls::TlsClient;
 use super::transport::{closed, receive, send};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
+use crate::user_code;
 
 /// Encrypted bytes that wait for the kernel. Larger requests go through it piece by piece. As large
 /// as this a piece costs little more than its encryption, and is still in cache when it is sent.
 const KEPT_BACK_MAX: usize = 64 << 10;
+
+/// So many receives in a row without data are an attack: session tickets and new keys are few.
+const EMPTY_RECEIVES_MAX: usize = 1_000;
+
+/// Receives that are tried after a write has failed.
+const LAST_RECEIVES_MAX: usize = 8;
 
 /// See the module.
 pub(super) struct Encrypted {
@@ -30,6 +37,8 @@ pub(super) struct Encrypted {
     taken: usize,
     /// Decrypted bytes that were not read.
     received: usize,
+    /// The peer has said that nothing more comes.
+    has_ended: bool,
     /// What `tls` found wrong, once it has.
     problem: Option<Problem>,
 }
@@ -43,7 +52,16 @@ impl Encrypted {
     ) -> Self {
         tls.set_buffer_limit(Some(KEPT_BACK_MAX));
         let (host, client) = (host.into(), client.clone());
-        Encrypted { stream, tls, host, client, taken: 0, received: 0, problem: None }
+        Encrypted {
+            stream,
+            tls,
+            host,
+            client,
+            taken: 0,
+            received: 0,
+            has_ended: false,
+            problem: None,
+        }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
@@ -71,7 +89,7 @@ impl Encrypted {
 
     /// Reads decrypted bytes.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Problem> {
-        loop {
+        for _ in 0..EMPTY_RECEIVES_MAX {
             match self.tls.reader().read(into) {
                 Ok(0) => return Err(closed().into()),
                 Ok(bytes) => {
@@ -92,10 +110,13 @@ impl Encrypted {
                 return Ok(None);
             }
         }
+        let text = "the peer keeps sending TLS messages without data";
+        Err(Problem::new(ProblemKind::Protocol, text))
     }
 
+    /// Whether bytes wait, or the end, or a problem: none of them is told by an event.
     pub(super) fn has_received(&self) -> bool {
-        self.received > 0
+        self.received > 0 || self.has_ended || self.problem.is_some()
     }
 
     /// Takes what is in the socket, and decrypts what is complete of it. Returns whether there was
@@ -105,38 +126,95 @@ impl Encrypted {
             Ok(0) if self.tls.is_handshaking() => return Err(self.client.explain_end()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(self.broken(error)),
         }
-        match self.tls.process_new_packets() {
-            Ok(state) => self.received = state.plaintext_bytes_to_read(),
-            Err(error) => {
-                // What was decrypted before is read before this is told.
-                self.problem = Some(self.client.explain(&error, &self.host));
-                // The alert that tells the broker. It takes it or not.
-                let _ = self.flush();
-            }
-        }
+        self.process();
         Ok(true)
     }
 
-    /// Encrypts bytes. `Ok(None)` while earlier ones wait for the kernel.
+    /// Decrypts what was received. Returns how many encrypted bytes wait to be written.
+    fn process(&mut self) -> usize {
+        // The configuration may be the application's own, and so may what verifies and signs.
+        let processed = {
+            let _inside = user_code::enter();
+            user_code::call(|| self.tls.process_new_packets())
+        };
+        match processed {
+            Ok(Ok(state)) => {
+                self.received = state.plaintext_bytes_to_read();
+                self.has_ended = state.peer_has_closed();
+                return state.tls_bytes_to_write();
+            }
+            Ok(Err(error)) => {
+                // What was decrypted before is read before this is told.
+                self.problem = Some(self.client.explain(&error, &self.host));
+                // The alert that tells the broker. It takes it or not.
+                let _ = self.write_out();
+            }
+            Err(_) => {
+                let text = "the TLS configuration that the application gave panicked";
+                self.problem = Some(Problem::new(ProblemKind::Tls, text));
+            }
+        }
+        0
+    }
+
+    /// What an error of the stream means. A peer that does not speak TLS, or refuses a certificate,
+    /// may break the connection off with bytes of this side's unread: then no orderly end comes.
+    fn broken(&self, error: io::Error) -> Problem {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match error.kind() {
+            ConnectionReset | ConnectionAborted | BrokenPipe if self.tls.is_handshaking() => {
+                self.client.explain_end()
+            }
+            _ => error.into(),
+        }
+    }
+
+    /// Encrypts bytes. `Ok(None)` while earlier ones wait for the kernel. An error means that none
+    /// of these bytes can have left.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<Option<usize>, Problem> {
         if !self.flush()? {
             return Ok(None);
         }
         let taken = self.tls.writer().write_vectored(slices)?;
+        // A key that was used for as much as it may be encrypts no more, and rustls says so only by
+        // an alert: what it took is gone.
+        if self.process() < taken {
+            let text = "the encryption's key is used up, another connection has another one";
+            let used_up = Problem::new(ProblemKind::Closed, text);
+            return Err(self.problem.clone().unwrap_or(used_up));
+        }
         self.taken += taken;
-        self.flush()?;
+        // Some of it may have left before this failed: the next call tells the problem.
+        if let Err(problem) = self.flush() {
+            self.problem.get_or_insert(problem);
+        }
         Ok(Some(taken))
     }
 
     /// Writes what waits for the kernel, as far as it takes it now.
     pub(super) fn flush(&mut self) -> Result<bool, Problem> {
+        match self.write_out() {
+            Ok(flushed) => Ok(flushed),
+            Err(error) => {
+                // What the broker said before it went tells more: why it refuses a certificate.
+                for _ in 0..LAST_RECEIVES_MAX {
+                    if self.problem.is_some() || !self.receive().is_ok_and(|any| any) {
+                        break;
+                    }
+                }
+                Err(self.problem.clone().unwrap_or_else(|| self.broken(error)))
+            }
+        }
+    }
+
+    fn write_out(&mut self) -> io::Result<bool> {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut Sent(&self.stream)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         self.taken = 0;
@@ -156,7 +234,7 @@ impl Encrypted {
         if self.problem.is_none() && self.taken == 0 {
             self.tls.send_close_notify();
             // The kernel takes it or not: the connection is closed either way.
-            let _ = self.flush();
+            let _ = self.write_out();
         }
     }
 }

@@ -4,10 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use zeroize::Zeroizing;
+
 use super::helper_threads::HelperThreads;
 use crate::engine::cluster::BrokerAddress;
-use crate::engine::connection::{LoginAnswer, LoginTask};
-use crate::engine::policy::{SaslExchange, SaslMechanism, SaslPeer};
+use crate::engine::connection::{HeldExchange, LoginAnswer, LoginTask};
+use crate::engine::policy::{SaslError, SaslMechanism, SaslPeer};
 use crate::problem::{Problem, ProblemKind};
 use crate::user_code;
 
@@ -37,6 +39,10 @@ impl Logins {
         let job = {
             let reply = reply.clone();
             move || {
+                // Where credentials take long, connections give up, and others ask anew.
+                if !task.is_wanted() {
+                    return;
+                }
                 let answer = step(&*mechanism, &peer, task);
                 if let Some(reply) = take(&reply) {
                     reply(answer);
@@ -48,7 +54,7 @@ impl Logins {
         {
             let text = format!("no thread to compute the login on: {error}");
             let token = Err(Problem::told_by(ProblemKind::System, text, error));
-            reply(LoginAnswer { exchange: None, token });
+            reply(LoginAnswer { exchange: None, refusal: None, token });
         }
     }
 }
@@ -59,22 +65,24 @@ fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
 
 /// Asks the mechanism, which may be code of the application's, and may panic.
 fn step(mechanism: &dyn SaslMechanism, peer: &BrokerAddress, task: LoginTask) -> LoginAnswer {
-    let LoginTask { exchange, challenge } = task;
+    let LoginTask { exchange, challenge, .. } = task;
+    let held = exchange.and_then(HeldExchange::take);
     let _inside = user_code::enter();
     let computed = user_code::call(|| {
-        let mut exchange: Box<dyn SaslExchange> = match exchange {
+        let mut exchange = match held {
             Some(exchange) => exchange,
             None => mechanism.begin(&SaslPeer::new(&peer.host, peer.port, SystemTime::now()))?,
         };
-        let token = exchange.next(challenge.as_deref())?;
-        Ok((exchange, token))
+        let token = exchange.next(challenge.as_deref())?.map(Zeroizing::new);
+        Ok((exchange.refusal(), exchange, token))
     });
     let problem = match computed {
-        Ok(Ok((exchange, token))) => {
-            return LoginAnswer { exchange: Some(exchange), token: Ok(token) };
+        Ok(Ok((refusal, exchange, token))) => {
+            let exchange = Some(HeldExchange::new(exchange));
+            return LoginAnswer { exchange, refusal, token: Ok(token) };
         }
         Ok(Err(error)) => {
-            let error: crate::engine::policy::SaslError = error;
+            let error: SaslError = error;
             Problem::new(ProblemKind::Authentication, format_args!("{}: {error}", mechanism.name()))
         }
         Err(_) => {
@@ -82,5 +90,5 @@ fn step(mechanism: &dyn SaslMechanism, peer: &BrokerAddress, task: LoginTask) ->
             Problem::new(ProblemKind::Authentication, text)
         }
     };
-    LoginAnswer { exchange: None, token: Err(problem) }
+    LoginAnswer { exchange: None, refusal: None, token: Err(problem) }
 }

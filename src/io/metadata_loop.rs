@@ -12,6 +12,7 @@ use super::clock::{Clock, SleepWatch};
 use super::dial::Dialer;
 use super::loop_mailbox::PollWaker;
 use super::loops::EventLoops;
+use super::metadata_link::{Link, send_query, token_of};
 use super::metadata_mailbox::{Message, MetadataMailbox};
 use super::security::Security;
 use super::shard_host::{LoopHost, RunningShard};
@@ -23,16 +24,17 @@ use crate::engine::batch::{RecordAccumulator, ShardId};
 use crate::engine::cluster::{
     BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery,
 };
-use crate::engine::connection::{Connection, ConnectionConfig, Incoming, LoginAnswer, RequestKind};
+use crate::engine::connection::{Connection, ConnectionConfig, Incoming, LoginAnswer};
 use crate::engine::policy::RetryPolicy;
-use crate::engine::protocol::{
-    ApiKey, InitProducerIdRequest, MetadataRequest, MetadataTopics, ProducerIdentity,
-};
+use crate::engine::protocol::ApiKey;
 use crate::engine::shard::{
     Control, PortTable, Publisher, PublisherLimits, ShardConfig, ShardHost,
 };
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
+
+/// How often the machine is asked for questions while a login is under way, in nanoseconds.
+const LOGIN_LOOK: u64 = 50_000_000;
 
 /// What a metadata loop is made of.
 pub struct MetadataParts {
@@ -160,21 +162,6 @@ struct MetadataLoop {
     reports: UnreadReports,
     sleep_watch: SleepWatch,
     stopped: bool,
-}
-
-/// One of the channel's connections, or the attempt at it.
-#[derive(Default)]
-struct Link {
-    /// Which attempt of all.
-    attempt: u64,
-    /// Whom it is to.
-    peer: Option<BrokerAddress>,
-    socket: Option<Socket>,
-    connection: Option<Connection>,
-}
-
-fn token_of(id: ChannelId) -> mio::Token {
-    mio::Token(id.index())
 }
 
 impl MetadataLoop {
@@ -513,29 +500,7 @@ impl MetadataLoop {
         let Some(version) = connection.version(api) else {
             return self.leave_lacking(id, now, api);
         };
-        match query {
-            MetadataQuery::Metadata(question) => {
-                let names: Vec<&str> = question.topics.iter().map(|name| &**name).collect();
-                let request = MetadataRequest {
-                    topics: MetadataTopics::Names(&names),
-                    allow_auto_topic_creation: question.may_create,
-                };
-                connection.send_simple(now, RequestKind::Metadata, version, |version, out| {
-                    request.encode(version, out);
-                });
-            }
-            MetadataQuery::InitProducerId => {
-                let request = InitProducerIdRequest {
-                    transactional_id: None,
-                    transaction_timeout_ms: i32::MAX,
-                    identity: ProducerIdentity::NONE,
-                };
-                let kind = RequestKind::InitProducerId;
-                connection.send_simple(now, kind, version, |version, out| {
-                    request.encode(version, out);
-                });
-            }
-        }
+        send_query(connection, now, version, &query);
     }
 
     /// The broker does not speak what was to be asked: another one may.
@@ -575,7 +540,11 @@ impl MetadataLoop {
         let links = || self.links.iter();
         let connections = || links().filter_map(|link| link.connection.as_ref());
         let throttled = connections().map(Connection::throttled_until).max().unwrap_or(0);
-        let machine = self.machine.poll_timeout(now).map(|at| at.max(throttled));
+        // Nothing can be asked while a login is under way, which the machine does not know of: look
+        // again after a moment, since what it wants may be another connection.
+        let logs_in = connections().any(Connection::logs_in);
+        let earliest = if logs_in { now.saturating_add(LOGIN_LOOK) } else { 0 };
+        let machine = self.machine.poll_timeout(now).map(|at| at.max(throttled).max(earliest));
         let setups = links().filter_map(|link| link.socket.as_ref()).map(Socket::deadline);
         let responses = connections().filter_map(Connection::poll_timeout);
         let unsent = connections().filter_map(Connection::poll_unsent);

@@ -3,19 +3,23 @@
 //! The manual's page `architecture` shows the threads and the queues between them.
 //!
 //! * `event_loop`: the thread that drives one shard per producer: poll, read, write.
+//! * `seat`, `loop_mailbox`: a shard on a loop; how other threads reach a loop.
 //! * [`EventLoops`], `pinning`: which of these threads there are, and which cores they run on.
-//! * `metadata_loop`: the metadata machine's thread and its connections, two at most.
-//! * `metadata_mailbox`: how other threads reach it.
-//! * `warnings`: which of its warnings are news.
+//! * `metadata_loop`, `metadata_link`: the metadata machine's thread and its connections, two at
+//!   most; `metadata_mailbox`: how other threads reach it; `warnings`: which of its warnings are
+//!   news.
 //! * `shard_host`: starts shards on event loops, for the metadata loop.
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
 //! * `resolver`, `names`: the threads that look names up, and who waits for which name.
 //! * `dial`, `address_book`, `socket`: one attempt to connect; what is known of addresses; its
 //!   sockets.
+//! * `transport`, `encrypted`, `tls`: what carries a connection's bytes: TCP as it is, or TLS; its
+//!   settings, key material, and what its errors mean.
+//! * `security`, `logins`, `helper_threads`: how a producer encrypts and logs in, and the threads
+//!   for those steps of it that may take long.
 //! * `threads`: starting the producer's threads, and waiting for their end.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
-//! * `tls`: settings and key material of TLS, what its errors mean.
 //! * `sys_fork`: what a fork's child needs.
 
 mod address_book;
@@ -28,6 +32,7 @@ mod helper_threads;
 mod logins;
 mod loop_mailbox;
 mod loops;
+mod metadata_link;
 mod metadata_loop;
 mod metadata_mailbox;
 mod names;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "tls")]
 use super::helper_threads::HelperThreads;
 use super::logins::Logins;
 #[cfg(feature = "tls")]
@@ -14,13 +15,15 @@ pub struct Security {
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Arc<TlsClient>>,
     pub(super) logins: Option<Logins>,
-    pub(super) helpers: Arc<HelperThreads>,
+    /// For what reads files. Logins have threads of their own: those may hang.
+    #[cfg(feature = "tls")]
+    pub(super) files: Arc<HelperThreads>,
 }
 
 impl Security {
     /// Logs in with this mechanism.
     pub fn with_login(mut self, mechanism: Arc<dyn SaslMechanism>) -> Self {
-        self.logins = Some(Logins::new(mechanism, self.helpers.clone()));
+        self.logins = Some(Logins::new(mechanism, Arc::default()));
         self
     }
 

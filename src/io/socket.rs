@@ -55,6 +55,11 @@ pub(super) enum Progress {
     Postponed { until: u64, problem: Problem },
 }
 
+/// How long files of the TLS configuration that have changed may take to be read again, before a
+/// connection goes on with what was read earlier. In nanoseconds.
+#[cfg(feature = "tls")]
+const REFRESH_PATIENCE: u64 = 1_000_000_000;
+
 /// How far a connection is that has a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -98,6 +103,9 @@ pub(super) struct Socket {
     /// Whom it is connected to.
     peer: Option<SocketAddr>,
     stage: Stage,
+    /// With what is known then, the encryption begins.
+    #[cfg(feature = "tls")]
+    refreshed_by: u64,
     /// When the peer must have completed its handshake; `u64::MAX` once it has.
     ready_by: u64,
     is_ready: bool,
@@ -138,6 +146,8 @@ impl Socket {
             transport: None,
             peer: None,
             stage: Stage::Connected,
+            #[cfg(feature = "tls")]
+            refreshed_by: u64::MAX,
             ready_by: u64::MAX,
             is_ready: false,
             writable: false,
@@ -172,24 +182,25 @@ impl Socket {
     /// Does what is due: tries addresses, gives those up that do not answer.
     pub(super) fn advance(&mut self, registry: &Registry, token: Token, now: u64) -> Progress {
         if self.peer.is_some() {
+            #[cfg(feature = "tls")]
+            if self.stage == Stage::Refreshing {
+                if now < self.refreshed_by {
+                    return Progress::Unchanged;
+                }
+                log::warn!(
+                    "the files of the TLS configuration take long to read; going on without"
+                );
+                return self.begin_tls();
+            }
             if now < self.ready_by {
                 return Progress::Unchanged;
             }
-            let problem = match self.stage {
-                Stage::Connected => {
-                    "it accepted the connection and did not answer ApiVersions within \
-                     connection_setup_timeout: a broker older than 0.10?"
-                }
-                #[cfg(feature = "tls")]
-                Stage::ShakingHands => {
-                    "it accepted the connection and did not complete the TLS handshake within \
-                     connection_setup_timeout: a listener without TLS?"
-                }
-                #[cfg(feature = "tls")]
-                Stage::Refreshing => {
-                    "the files of the TLS configuration could not be read again within \
-                     connection_setup_timeout"
-                }
+            let problem = if self.is_connected() {
+                "it accepted the connection and did not answer ApiVersions within \
+                 connection_setup_timeout: a broker older than 0.10?"
+            } else {
+                "it accepted the connection and did not complete the TLS handshake within \
+                 connection_setup_timeout: a listener without TLS?"
             };
             self.ready_by = u64::MAX;
             return Progress::Failed(Problem::new(ProblemKind::TimedOut, problem));
@@ -244,7 +255,7 @@ impl Socket {
             let address = *address;
             match state(stream) {
                 Ok(false) => {}
-                Ok(true) => return self.connected(registry, address),
+                Ok(true) => return self.connected(registry, now, address),
                 Err(error) => {
                     self.close_attempts(registry, |other| other == address);
                     self.attempt_failed(now, address, error.into());
@@ -254,7 +265,7 @@ impl Socket {
         self.advance(registry, token, now)
     }
 
-    fn connected(&mut self, registry: &Registry, address: SocketAddr) -> Progress {
+    fn connected(&mut self, registry: &Registry, now: u64, address: SocketAddr) -> Progress {
         let at = self.attempts.iter().position(|(other, _)| *other == address);
         let stream = at.map(|at| self.attempts.swap_remove(at).1);
         self.transport = stream.map(Transport::Plain);
@@ -263,17 +274,17 @@ impl Socket {
         self.asked = None;
         self.peer = Some(address);
         self.writable = true;
-        self.begin_encryption()
+        self.begin_encryption(now)
     }
 
     #[cfg(not(feature = "tls"))]
-    fn begin_encryption(&mut self) -> Progress {
+    fn begin_encryption(&mut self, _now: u64) -> Progress {
         Progress::Connected
     }
 
     /// The next connection uses the certificates that are on the disk by now.
     #[cfg(feature = "tls")]
-    fn begin_encryption(&mut self) -> Progress {
+    fn begin_encryption(&mut self, now: u64) -> Progress {
         let Some(tls) = self.dialer.security.tls.clone() else { return Progress::Connected };
         if tls.has_changed() {
             let post = self.post.clone();
@@ -281,9 +292,10 @@ impl Socket {
                 tls.refresh();
                 post(SocketNews::TlsRefreshed);
             };
-            match self.dialer.security.helpers.run(refresh) {
+            match self.dialer.security.files.run(refresh) {
                 Ok(()) => {
                     self.stage = Stage::Refreshing;
+                    self.refreshed_by = now.saturating_add(REFRESH_PATIENCE).min(self.ready_by);
                     return Progress::Connecting;
                 }
                 Err(error) => log::warn!("certificates have changed, and cannot be read: {error}"),
@@ -339,7 +351,12 @@ impl Socket {
 
     /// When [`Socket::advance`] must be called; `u64::MAX` for never.
     pub(super) fn deadline(&self) -> u64 {
-        if self.peer.is_some() { self.ready_by } else { self.dial.deadline() }
+        match self.peer {
+            None => self.dial.deadline(),
+            #[cfg(feature = "tls")]
+            Some(_) if self.stage == Stage::Refreshing => self.refreshed_by,
+            Some(_) => self.ready_by,
+        }
     }
 
     /// Whether [`Socket::handle_ready`] was called.

@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handshake::HANDSHAKE_FRAME_MAX;
 use super::login::Login;
 use super::request::{InFlightBatch, Request, RequestKind};
 use super::response::{Parsed, parse, peek_correlation};
@@ -100,7 +101,7 @@ impl Connection {
         let asked = config.peers.version(now, &peer);
         let login = config.sasl_mechanism.clone().map(Login::new);
         let mut connection = Connection {
-            decoder: FrameDecoder::new(config.response_bytes_max),
+            decoder: FrameDecoder::new(config.response_bytes_max.min(HANDSHAKE_FRAME_MAX)),
             config,
             peer,
             phase: Phase::Handshake,
@@ -156,8 +157,12 @@ impl Connection {
 
     /// Whether it is ready, and nothing is going on.
     pub fn is_idle(&self) -> bool {
-        let logs_in = self.login.as_ref().is_some_and(Login::is_under_way);
-        self.is_ready() && self.in_flight() == 0 && !logs_in
+        self.is_ready() && self.has_nothing_to_do()
+    }
+
+    /// Whether nothing is in flight, and no login under way.
+    pub fn has_nothing_to_do(&self) -> bool {
+        self.in_flight() == 0 && !self.logs_in()
     }
 
     /// Requests that are not wholly written.
@@ -179,6 +184,9 @@ impl Connection {
     /// The machine was asleep for `span`, in nanoseconds.
     pub fn handle_suspended(&mut self, span: u64) {
         self.slept = self.slept.saturating_add(span);
+        if let Some(login) = &mut self.login {
+            login.handle_suspended(span);
+        }
     }
 
     fn mark_active(&mut self, now: u64) {
@@ -467,7 +475,7 @@ impl Connection {
     /// `request_timeout` and more, so that a connection whose requests are answered costs no
     /// system call.
     pub fn poll_unsent(&self) -> Option<u64> {
-        (!self.requests.is_empty()).then_some(self.unsent_check_at)
+        (self.in_flight() > 0).then_some(self.unsent_check_at)
     }
 
     fn check_unsent_later(&mut self, now: u64) {
@@ -486,7 +494,7 @@ impl Connection {
         self.left_bytes = self.left_bytes.max(left);
         let deadline = now.saturating_add(self.config.request_timeout);
         if self.phase == Phase::Ready {
-            for request in &mut self.requests {
+            for request in self.unflushed.iter_mut().chain(&mut self.requests) {
                 let was_held_up = request.held_up;
                 request.held_up = request.ends_at > left;
                 if progress && (request.held_up || was_held_up) {

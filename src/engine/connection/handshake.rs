@@ -17,6 +17,10 @@ const CLUSTER_ID_MIN: i16 = 2;
 /// What this client calls itself (KIP-511).
 const SOFTWARE_NAME: &str = "tidegate";
 
+/// Frames of a peer that has not shown yet who it is may be this long, in bytes: the longest is the
+/// answer about the cluster, which lists its brokers.
+pub(super) const HANDSHAKE_FRAME_MAX: usize = 1 << 20;
+
 /// Characters of a broker's words about a login that are told.
 const MESSAGE_CHARS_MAX: usize = 300;
 
@@ -83,8 +87,13 @@ impl Connection {
             });
             return Ok(Incoming::Pending);
         }
+        Ok(self.end_handshake())
+    }
+
+    fn end_handshake(&mut self) -> Incoming {
         self.phase = Phase::Ready;
-        Ok(Incoming::Ready)
+        self.decoder.set_frame_size_max(self.config.response_bytes_max);
+        Incoming::Ready
     }
 
     pub(super) fn check_cluster(
@@ -99,8 +108,7 @@ impl Connection {
             let text = format_args!("it belongs to the cluster {told}, not to {wanted}");
             return Err(Problem::new(ProblemKind::OtherCluster, text));
         }
-        self.phase = Phase::Ready;
-        Ok(Incoming::Ready)
+        Ok(self.end_handshake())
     }
 
     fn begin_login(&mut self, now: u64) -> Result<(), Problem> {
@@ -144,6 +152,9 @@ impl Connection {
                      sasl.mechanism to one of them"
                 )
             }
+            ErrorCode::ILLEGAL_SASL_STATE if self.phase == Phase::Ready => {
+                "the broker takes no further login of this connection now".to_owned()
+            }
             ErrorCode::ILLEGAL_SASL_STATE => "the broker's listener takes no login here: set \
                  security.protocol to PLAINTEXT or SSL, or use the port of its SASL listener"
                 .to_owned(),
@@ -161,7 +172,8 @@ impl Connection {
         let Some(login) = &mut self.login else { return Ok(Incoming::Pending) };
         if response.error == ErrorCode::NONE {
             let lifetime = u64::try_from(response.session_lifetime_ms).unwrap_or(0);
-            login.handle_challenge(response.token, lifetime.saturating_mul(1_000_000), computed_by);
+            let lifetime = lifetime.saturating_mul(1_000_000);
+            login.handle_challenge(now, response.token, lifetime, computed_by);
             return Ok(Incoming::Pending);
         }
         let (mechanism, error) = (login.mechanism(), response.error);
@@ -213,10 +225,14 @@ impl Connection {
         }
     }
 
+    /// Whether a login is under way.
+    pub fn logs_in(&self) -> bool {
+        self.login.as_ref().is_some_and(Login::is_under_way)
+    }
+
     /// Whether a request may be sent now: the broker does not throttle, and no login is under way.
     pub fn may_send(&self, now: u64) -> bool {
-        let logs_in = self.login.as_ref().is_some_and(Login::is_under_way);
-        self.is_ready() && now >= self.throttled_until && !logs_in
+        self.is_ready() && now >= self.throttled_until && !self.logs_in()
     }
 
     /// Something is to be sent: logs in again before that, if the session ends soon or has ended.
@@ -232,7 +248,9 @@ impl Connection {
     pub(super) fn login_timeout(&self) -> Option<u64> {
         let login = self.login.as_ref()?;
         let is_used = self.last_sent > self.logged_in_at;
-        let again_at = if is_used { login.again_at() } else { u64::MAX };
+        // While the broker throttles it reads nothing, and a login would wait as anything does.
+        let again_at = login.again_at().max(self.throttled_until);
+        let again_at = if is_used { again_at } else { u64::MAX };
         Some(again_at.min(login.computed_by())).filter(|&at| at != u64::MAX)
     }
 

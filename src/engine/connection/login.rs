@@ -9,31 +9,75 @@
 //! the client logs in again on the same connection, between other requests. A connection that sends
 //! nothing is left alone, and logs in again before its next request.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use zeroize::Zeroizing;
 
 use crate::engine::policy::{SaslError, SaslExchange};
 use crate::engine::random::Random;
 use crate::problem::{Problem, ProblemKind};
+use crate::user_code;
 
 /// Of a session's length, after how many hundredths at least the client logs in again; and up to
 /// how many more, at random. (As in Java's client.)
 const RELOGIN_PERCENT: u64 = 85;
 const RELOGIN_SPREAD_PERCENT: u64 = 10;
 
+/// Kafka takes no second login of a connection within this time after the first, in nanoseconds.
+const RELOGIN_MIN: u64 = 1_000_000_000;
+
+/// A login as far as it has come. It may be the application's own, whose destructor may panic.
+pub struct HeldExchange(Option<Box<dyn SaslExchange>>);
+
+impl HeldExchange {
+    /// Holds it.
+    pub fn new(exchange: Box<dyn SaslExchange>) -> Self {
+        HeldExchange(Some(exchange))
+    }
+
+    /// Gives it back.
+    pub fn take(mut self) -> Option<Box<dyn SaslExchange>> {
+        self.0.take()
+    }
+}
+
+impl Drop for HeldExchange {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.0.take() {
+            let _inside = user_code::enter();
+            // The panic hook has told it.
+            let _ = user_code::call(|| drop(exchange));
+        }
+    }
+}
+
 /// One step of a login, to be computed on a thread that may wait.
 pub struct LoginTask {
     /// The login as it stands; `None` to begin one.
-    pub exchange: Option<Box<dyn SaslExchange>>,
+    pub exchange: Option<HeldExchange>,
     /// What the broker sent; `None` at first.
     pub challenge: Option<Vec<u8>>,
+    asker: Weak<()>,
 }
+
+impl LoginTask {
+    /// Whether the connection is still there that asks for it.
+    pub fn is_wanted(&self) -> bool {
+        self.asker.strong_count() > 0
+    }
+}
+
+/// What a login sends. It may hold a password.
+pub type Token = Zeroizing<Vec<u8>>;
 
 /// What came of a [`LoginTask`].
 pub struct LoginAnswer {
     /// The login, for its next step.
-    pub exchange: Option<Box<dyn SaslExchange>>,
+    pub exchange: Option<HeldExchange>,
+    /// What the broker has said of a refusal in the mechanism's own messages.
+    pub refusal: Option<SaslError>,
     /// What to send; `None` if the login is complete. Or why it cannot go on.
-    pub token: Result<Option<Vec<u8>>, Problem>,
+    pub token: Result<Option<Token>, Problem>,
 }
 
 /// How tokens are sent.
@@ -61,12 +105,17 @@ pub(super) struct Login {
     mechanism: Arc<str>,
     step: Step,
     carrier: Carrier,
-    exchange: Option<Box<dyn SaslExchange>>,
+    exchange: Option<HeldExchange>,
+    refusal: Option<SaslError>,
     task: Option<LoginTask>,
+    /// Tasks are wanted while this lives.
+    asker: Arc<()>,
     /// A token must be there by then.
     computed_by: u64,
     /// As the broker said last, in nanoseconds; 0 for no end.
     lifetime: u64,
+    /// When the broker said so.
+    answered_at: u64,
     /// When to log in again; `u64::MAX` for never.
     again_at: u64,
 }
@@ -78,9 +127,12 @@ impl Login {
             step: Step::Idle,
             carrier: Carrier::Bare,
             exchange: None,
+            refusal: None,
             task: None,
+            asker: Arc::new(()),
             computed_by: u64::MAX,
             lifetime: 0,
+            answered_at: 0,
             again_at: u64::MAX,
         }
     }
@@ -107,25 +159,48 @@ impl Login {
     /// The broker is told the mechanism.
     pub(super) fn begin(&mut self, carrier: Carrier) {
         (self.step, self.carrier, self.again_at) = (Step::Handshake, carrier, u64::MAX);
-        (self.exchange, self.lifetime) = (None, 0);
+        (self.exchange, self.refusal, self.lifetime) = (None, None, 0);
     }
 
     /// The broker takes the mechanism.
     pub(super) fn handle_accepted(&mut self, computed_by: u64) {
-        (self.step, self.computed_by) = (Step::Computing, computed_by);
-        self.task = Some(LoginTask { exchange: None, challenge: None });
+        self.ask(None, None, computed_by);
     }
 
     /// The broker took a token, and answered with another.
-    pub(super) fn handle_challenge(&mut self, challenge: Vec<u8>, lifetime: u64, computed_by: u64) {
-        (self.step, self.computed_by, self.lifetime) = (Step::Computing, computed_by, lifetime);
+    pub(super) fn handle_challenge(
+        &mut self,
+        now: u64,
+        challenge: Vec<u8>,
+        lifetime: u64,
+        computed_by: u64,
+    ) {
+        (self.lifetime, self.answered_at) = (lifetime, now);
         let exchange = self.exchange.take();
-        self.task = Some(LoginTask { exchange, challenge: Some(challenge) });
+        self.ask(exchange, Some(challenge), computed_by);
+    }
+
+    fn ask(
+        &mut self,
+        exchange: Option<HeldExchange>,
+        challenge: Option<Vec<u8>>,
+        computed_by: u64,
+    ) {
+        (self.step, self.computed_by) = (Step::Computing, computed_by);
+        let asker = Arc::downgrade(&self.asker);
+        self.task = Some(LoginTask { exchange, challenge, asker });
     }
 
     /// What the broker has said of a refusal in the mechanism's own messages.
-    pub(super) fn refusal(&self) -> Option<SaslError> {
-        self.exchange.as_ref().and_then(|exchange| exchange.refusal())
+    pub(super) fn refusal(&self) -> Option<&SaslError> {
+        self.refusal.as_ref()
+    }
+
+    /// The machine was asleep for `span`, in nanoseconds: the session went on.
+    pub(super) fn handle_suspended(&mut self, span: u64) {
+        if self.again_at != u64::MAX {
+            self.again_at = self.again_at.saturating_sub(span);
+        }
     }
 
     /// What is to be computed now.
@@ -138,11 +213,11 @@ impl Login {
         &mut self,
         now: u64,
         answer: LoginAnswer,
-    ) -> Result<Option<(Carrier, Vec<u8>)>, Problem> {
+    ) -> Result<Option<(Carrier, Token)>, Problem> {
         if !matches!(self.step, Step::Computing) {
             return Err(Problem::new(ProblemKind::Authentication, "a token that nobody asked for"));
         }
-        self.exchange = answer.exchange;
+        (self.exchange, self.refusal) = (answer.exchange, answer.refusal);
         if let Some(token) = answer.token? {
             self.step = Step::Sent;
             return Ok(Some((self.carrier, token)));
@@ -151,8 +226,9 @@ impl Login {
         if self.lifetime > 0 {
             // Clients that connected together, after a restart, must not all come back together.
             let spread = Random::new(now).draw() % (RELOGIN_SPREAD_PERCENT + 1);
-            let percent = RELOGIN_PERCENT + spread;
-            self.again_at = now.saturating_add(self.lifetime / 100 * percent);
+            let wait = self.lifetime / 100 * (RELOGIN_PERCENT + spread);
+            let least = if self.lifetime > RELOGIN_MIN { RELOGIN_MIN } else { 0 };
+            self.again_at = self.answered_at.saturating_add(wait.max(least));
         }
         Ok(None)
     }

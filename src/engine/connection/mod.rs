@@ -41,7 +41,7 @@ mod tests;
 mod unconfirmed;
 
 pub use connection::{Connection, Incoming};
-pub use login::{LoginAnswer, LoginTask};
+pub use login::{HeldExchange, LoginAnswer, LoginTask};
 #[cfg(feature = "internals")]
 pub use peers::Peers;
 pub use request::{InFlightBatch, Request, RequestKind};

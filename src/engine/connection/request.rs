@@ -2,6 +2,8 @@
 
 use std::io::IoSlice;
 
+use zeroize::Zeroize;
+
 use crate::engine::batch::{Batch, LaneId};
 use crate::engine::protocol::{ApiKey, TopicId};
 
@@ -101,6 +103,9 @@ impl Request {
 
     /// Empties it for its next use.
     pub fn clear(&mut self) {
+        if matches!(self.kind, RequestKind::SaslAuthenticate | RequestKind::BareToken) {
+            self.framing.zeroize();
+        }
         self.framing.clear();
         self.splices.clear();
         self.batches.clear();

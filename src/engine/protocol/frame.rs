@@ -102,7 +102,6 @@ impl FrameDecoder {
     }
 
     /// Changes the largest frame accepted, from the next one yielded on.
-    #[cfg(feature = "internals")]
     pub fn set_frame_size_max(&mut self, frame_size_max: usize) {
         self.frame_size_max = frame_size_max;
     }

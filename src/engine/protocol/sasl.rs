@@ -8,6 +8,9 @@ use super::primitives::{DecodeError, Reader, Writer};
 /// Bytes that a mechanism's name takes at least in a response.
 const MECHANISM_BYTES_MIN: usize = 2;
 
+/// Mechanisms that are kept of a response: for a person to read.
+const MECHANISMS_MAX: usize = 32;
+
 /// Names the mechanism that the client will log in with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaslHandshakeRequest<'a> {
@@ -28,7 +31,7 @@ impl SaslHandshakeRequest<'_> {
 pub struct SaslHandshakeResponse {
     /// UNSUPPORTED_SASL_MECHANISM, ILLEGAL_SASL_STATE or NONE.
     pub error: ErrorCode,
-    /// The mechanisms that the listener takes.
+    /// The mechanisms that the listener takes, the first 32 of them.
     pub mechanisms: Vec<String>,
 }
 
@@ -39,9 +42,12 @@ impl SaslHandshakeResponse {
         let mut r = Reader::new(body, false);
         let error = ErrorCode(r.i16("error_code")?);
         let count = r.array("mechanisms", MECHANISM_BYTES_MIN)?;
-        let mut mechanisms = Vec::with_capacity(count);
+        let mut mechanisms = Vec::with_capacity(count.min(MECHANISMS_MAX));
         for _ in 0..count {
-            mechanisms.push(r.string("mechanism")?.to_owned());
+            let mechanism = r.string("mechanism")?;
+            if mechanisms.len() < MECHANISMS_MAX {
+                mechanisms.push(mechanism.to_owned());
+            }
         }
         r.finish("sasl_handshake_response")?;
         Ok(SaslHandshakeResponse { error, mechanisms })

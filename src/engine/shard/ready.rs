@@ -226,8 +226,9 @@ impl Shard {
             Connectivity::Down { .. } if wanted => self.want_connection(now, index),
             Connectivity::Down { .. } | Connectivity::Connecting => {}
             Connectivity::Up(connection) => {
-                let idle = connection.in_flight() == 0 && connection.idle_at(idle_max) <= now;
-                if let Err(error) = connection.handle_timeout(now) {
+                let result = connection.handle_timeout(now);
+                let idle = connection.has_nothing_to_do() && connection.idle_at(idle_max) <= now;
+                if let Err(error) = result {
                     self.close(now, index, &error);
                 } else if idle && !wanted {
                     self.close(now, index, &Problem::new(ProblemKind::Closed, "idle"));
@@ -273,7 +274,7 @@ impl Shard {
             Connectivity::Up(connection) => {
                 let idle = connection.idle_at(self.config.idle_max);
                 let idle =
-                    Some(idle).filter(|_| connection.in_flight() == 0 && !broker.is_wanted());
+                    Some(idle).filter(|_| connection.has_nothing_to_do() && !broker.is_wanted());
                 let throttled = Some(connection.throttled_until())
                     .filter(|&until| until > self.now && broker.is_wanted());
                 let deadline = Connection::poll_timeout(connection);

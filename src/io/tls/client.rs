@@ -16,6 +16,7 @@ use crate::config::{IdentitySource, TlsConfig};
 use crate::error::BuildError;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
+use crate::user_code;
 
 /// Sessions that can be resumed, over all brokers: as many as a producer knows brokers by default.
 /// Each takes a few KiB.
@@ -44,11 +45,8 @@ impl TlsClient {
         let config = config.clone();
         let watch = Watch::new(&config.files());
         let current = client_config(&config)?;
-        if config.given_client_config().is_none() && !config.verifies_certificates() {
-            log::warn!(
-                "enable.ssl.certificate.verification is off: whoever is on the way to a broker \
-                 can read and change all records"
-            );
+        if config.given_client_config().is_none() {
+            warn_of_trust(&config);
         }
         Ok(Arc::new(TlsClient { config, current: Mutex::new(current), watch: Mutex::new(watch) }))
     }
@@ -63,7 +61,15 @@ impl TlsClient {
     pub fn connect(&self, host: &str) -> Result<ClientConnection, Problem> {
         let name = server_name(host)?;
         let config = lock(&self.current).clone();
-        ClientConnection::new(config, name).map_err(|error| self.explain(&error, host))
+        // A session store of the application's own is asked.
+        let _inside = user_code::enter();
+        match user_code::call(|| ClientConnection::new(config, name)) {
+            Ok(connection) => connection.map_err(|error| self.explain(&error, host)),
+            Err(_) => {
+                let text = "the TLS configuration that the application gave panicked";
+                Err(Problem::new(ProblemKind::Tls, text))
+            }
+        }
     }
 
     /// What an error of a connection to this host means, and what to change. It may come from any
@@ -117,6 +123,20 @@ impl TlsClient {
                 false
             }
         }
+    }
+}
+
+fn warn_of_trust(config: &TlsConfig) {
+    if !config.verifies_certificates() {
+        log::warn!(
+            "enable.ssl.certificate.verification is off: whoever is on the way to a broker can \
+             read and change all records"
+        );
+    } else if !config.verifies_host_name() {
+        log::warn!(
+            "ssl.endpoint.identification.algorithm is empty: whoever has any certificate of the \
+             trusted authorities can read and change all records"
+        );
     }
 }
 

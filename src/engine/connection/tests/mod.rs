@@ -2,6 +2,7 @@
 
 mod clusters;
 mod handshakes;
+mod logins;
 mod progress;
 mod throttles;
 
