@@ -31,6 +31,8 @@ mod oracle;
 mod proxy;
 #[path = "real_kafka/records.rs"]
 mod records;
+#[path = "real_kafka/secured.rs"]
+mod secured;
 #[path = "real_kafka/stalled.rs"]
 mod stalled;
 #[path = "support/streams.rs"]
@@ -99,6 +101,27 @@ const TESTS: &[Test] = &[
     Test {
         name: "c50_f55_a_clean_restart_beside_unanswered_batches_doubles_nothing",
         run: truncated::f55_clean_restart,
+    },
+    Test {
+        name: "secured_every_login_and_certificate_carries_records",
+        run: secured::ways::all_carry_records,
+    },
+    Test {
+        name: "secured_sessions_are_renewed_under_load",
+        run: secured::sessions::are_renewed_under_load,
+    },
+    Test { name: "secured_refusals_say_what_to_do", run: secured::refusals::say_what_to_do },
+    Test {
+        name: "secured_certificates_are_replaced_under_load",
+        run: secured::renewal::of_certificates_stops_nobody,
+    },
+    Test {
+        name: "secured_kafka_0_11_takes_bare_tokens",
+        run: secured::old_brokers::before_1_0_take_logins,
+    },
+    Test {
+        name: "secured_kafka_2_0_takes_logins_and_tls",
+        run: secured::old_brokers::before_2_2_take_logins_and_tls,
     },
 ];
 

@@ -146,7 +146,10 @@ fn a_broker_that_wants_a_client_certificate_gets_one_or_says_so() {
 fn a_listener_without_tls_is_recognised() {
     let cluster = cluster(1, 1);
     let told = refused(&cluster, TlsConfig::new()).to_string();
-    assert!(told.contains("one without TLS (security.protocol=PLAINTEXT)?"), "{told}");
+    assert!(
+        told.contains("one without TLS (security.protocol=PLAINTEXT or SASL_PLAINTEXT)?"),
+        "{told}"
+    );
 }
 
 #[test]

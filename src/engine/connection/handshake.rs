@@ -177,10 +177,11 @@ impl Connection {
             return Ok(Incoming::Pending);
         }
         let (mechanism, error) = (login.mechanism(), response.error);
-        let message = response.message.map_or(String::new(), |told| printable(&told));
+        // Where the broker has refused in the mechanism's own messages already, its words here are
+        // the same again, and the mechanism has looked for secrets only in its own.
         let message = match login.refusal() {
-            Some(refusal) => format!("{refusal}; {message}"),
-            None => message,
+            Some(refusal) => refusal.to_string(),
+            None => response.message.map_or(String::new(), |told| printable(&told)),
         };
         let text = match message.as_str() {
             "" => format!("the broker refused the login ({mechanism}): {error}"),

@@ -50,7 +50,8 @@ pub fn explain(error: &Error, host: &str, has_certificate: bool) -> Problem {
 }
 
 const PLAINTEXT_PORT: &str = "is this the port of another listener, one without TLS \
-    (security.protocol=PLAINTEXT)? bootstrap.servers must name the listener that has SSL";
+    (security.protocol=PLAINTEXT or SASL_PLAINTEXT)? bootstrap.servers must name the listener that \
+    has TLS (SSL or SASL_SSL)";
 
 fn certificate(error: &CertificateError, host: &str) -> String {
     match error {
@@ -250,6 +251,11 @@ fn refused_certificate(alert: AlertDescription, name: &str, has_certificate: boo
         AlertDescription::UnsupportedCertificate => {
             "its kind of key, or its extended key usage (it needs clientAuth, or none), is not \
              accepted"
+        }
+        // What Java says where it finds no way from the certificate to its truststore.
+        AlertDescription::CertificateUnknown => {
+            "most likely the authority that issued it is not in the broker's \
+             ssl.truststore.location; the broker's log says more"
         }
         _ => "the broker's log says more",
     };

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::jars::{self, Install};
-use super::layout::{self, PROXIED_OFFSET, QUORUM_ID};
+use super::layout::{self, LISTENER_PORTS, PROXIED_OFFSET, QUORUM_ID};
 use super::node::{Node, Role};
 use super::pool::Permit;
 use super::ports::PortBlock;
@@ -46,6 +46,9 @@ pub struct ClusterConfig {
     pub(super) brokers: usize,
     pub(super) session: Session,
     pub(super) properties: Vec<(String, String)>,
+    /// Listeners beside the first, by name and security protocol.
+    pub(super) listeners: Vec<(String, String)>,
+    scram_users: Vec<ScramUser>,
     java_options: Vec<String>,
     /// Ports of the proxies in front of the brokers, by id from 1.
     pub(super) proxies: Option<Vec<u16>>,
@@ -69,6 +72,8 @@ impl ClusterConfig {
             brokers,
             session: Session::Steady,
             properties: Vec::new(),
+            listeners: Vec::new(),
+            scram_users: Vec::new(),
             java_options: Vec::new(),
             proxies: None,
         }
@@ -93,6 +98,23 @@ impl ClusterConfig {
         self
     }
 
+    /// Gives the broker of a single node another listener, at [`Cluster::listener_address`]: its
+    /// name, in capitals, and its security protocol, as `SASL_SSL`. Replication, administration
+    /// and the reader keep to the first listener, which is plain.
+    pub fn listener(mut self, name: &str, protocol: &str) -> Self {
+        assert_eq!(self.brokers, 1, "the ports of the others are taken");
+        self.listeners.push((name.to_owned(), protocol.to_owned()));
+        assert!(self.listeners.len() <= LISTENER_PORTS.len(), "a block has no more ports");
+        self
+    }
+
+    /// Adds a user of a mechanism of SCRAM, as `SCRAM-SHA-256`.
+    pub fn scram_user(mut self, mechanism: &str, user: &str, password: &str) -> Self {
+        let [mechanism, user, password] = [mechanism, user, password].map(str::to_owned);
+        self.scram_users.push(ScramUser { mechanism, user, password });
+        self
+    }
+
     /// Gives each broker a second listener, at [`Cluster::proxied_address`], whose clients are told
     /// that broker `n` is at 127.0.0.1 and the `n`-th of these ports: a proxy listens there and
     /// forwards. Replication, administration and the reader keep to the first listener.
@@ -109,6 +131,14 @@ impl ClusterConfig {
     }
 }
 
+/// Who may log in with SCRAM.
+#[derive(Clone, Debug)]
+struct ScramUser {
+    mechanism: String,
+    user: String,
+    password: String,
+}
+
 /// A running cluster. Dropping it kills its processes and removes its data.
 #[derive(Debug)]
 pub struct Cluster {
@@ -118,6 +148,7 @@ pub struct Cluster {
     /// Whose clients read from the brokers.
     reader: Arc<Install>,
     java_options: Vec<String>,
+    listeners: Vec<String>,
     /// Removed after the nodes are dead: fields drop in this order.
     folder: TempDir,
     ports: PortBlock,
@@ -145,18 +176,22 @@ impl Cluster {
             install: Arc::clone(install),
             reader: Arc::clone(reader),
             java_options: config.java_options.clone(),
+            listeners: config.listeners.iter().map(|(name, _)| name.clone()).collect(),
             folder,
             ports,
             _permit: permit,
         };
         if config.release.quorum == Quorum::Controller {
-            cluster.format()?;
+            cluster.format(&config.scram_users)?;
         }
         for node in &cluster.nodes {
             node.start(install, &config.java_options).map_err(problem)?;
         }
         let ready = cluster.wait_listed(&cluster.broker_ids());
         ready.map_err(|reason| format!("{reason}\n{}", cluster.report()))?;
+        if config.release.quorum == Quorum::ZooKeeper {
+            cluster.add_scram_users(&config.scram_users)?;
+        }
         Ok(cluster)
     }
 
@@ -185,6 +220,14 @@ impl Cluster {
     pub fn proxied_address(&self, id: i32) -> SocketAddr {
         let direct = self.address(id);
         SocketAddr::new(direct.ip(), direct.port() + PROXIED_OFFSET)
+    }
+
+    /// Where the broker of a single node listens with a listener of
+    /// [`ClusterConfig::listener`]; the same after a restart.
+    pub fn listener_address(&self, name: &str) -> SocketAddr {
+        let index = self.listeners.iter().position(|listener| listener == name);
+        let index = index.unwrap_or_else(|| panic!("{} has no listener {name}", self.name));
+        (Ipv4Addr::LOCALHOST, self.ports.port(LISTENER_PORTS[index])).into()
     }
 
     /// The process id of a node, if it has a process.
@@ -346,12 +389,35 @@ impl Cluster {
         node.unwrap_or_else(|| panic!("{} has no node {id}", self.name))
     }
 
-    fn format(&self) -> Result<(), String> {
+    fn format(&self, scram_users: &[ScramUser]) -> Result<(), String> {
         let mut arguments = self.install.tool_arguments("256m", self.folder());
         arguments.extend(["FormatNodes".to_owned(), CLUSTER_ID.to_owned()]);
         arguments.extend(self.nodes.iter().map(|node| node.properties().display().to_string()));
+        arguments.push("--".to_owned());
+        for ScramUser { mechanism, user, password } in scram_users {
+            arguments.push("--add-scram".to_owned());
+            arguments.push(format!("{mechanism}=[name={user},password={password}]"));
+        }
         let log = self.folder.path().join("format.log");
         process::run("java", arguments, &log, START_LIMIT)
+    }
+
+    /// Into ZooKeeper, from which the brokers take them as they come.
+    fn add_scram_users(&self, scram_users: &[ScramUser]) -> Result<(), String> {
+        let log = self.folder.path().join("users.log");
+        for ScramUser { mechanism, user, password } in scram_users {
+            let mut arguments = self.install.tool_arguments("256m", self.folder());
+            // The password is last: the rest of the value would be taken for a part of it.
+            let credential = format!("{mechanism}=[iterations=4096,password={password}]");
+            let zookeeper = format!("127.0.0.1:{}", self.ports.port(0));
+            let command = ["kafka.admin.ConfigCommand", "--zookeeper", &zookeeper, "--alter"];
+            arguments.extend(command.map(str::to_owned));
+            let entity = ["--entity-type", "users", "--entity-name", user];
+            arguments.extend(entity.map(str::to_owned));
+            arguments.extend(["--add-config".to_owned(), credential]);
+            process::run("java", arguments, &log, START_LIMIT)?;
+        }
+        Ok(())
     }
 
     fn wait_listed(&self, ids: &[i32]) -> Result<(), String> {

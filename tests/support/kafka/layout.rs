@@ -13,6 +13,9 @@ const PROTOCOLS: &str = "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT";
 /// The node id of the controller, or of ZooKeeper, of a cluster whose brokers are 1, 2 and 3.
 pub const QUORUM_ID: i32 = 100;
 
+/// The places in a single node's block of ports for listeners beside the first and the proxied.
+pub const LISTENER_PORTS: [u16; 6] = [2, 3, 5, 6, 7, 8];
+
 /// How far a broker's listener for proxies is from its first, in its block of ports.
 pub const PROXIED_OFFSET: u16 = 3;
 
@@ -41,7 +44,7 @@ fn with_controller(
         let voters = format!("{voter}@127.0.0.1:{quorum_port}");
         set(&mut properties, "controller.quorum.voters", &voters);
         set(&mut properties, "controller.listener.names", "CONTROLLER");
-        let protocols = format!("CONTROLLER:PLAINTEXT,{PROTOCOLS}");
+        let protocols = format!("CONTROLLER:PLAINTEXT,{}", protocols(config));
         set(&mut properties, "listener.security.protocol.map", &protocols);
         let (session, heartbeat) = match config.session {
             Session::Steady => ("3000", "500"),
@@ -61,7 +64,7 @@ fn with_controller(
     }
     for (id, port) in brokers(config, ports)? {
         let mut properties = common(id);
-        let mut listeners = set_listeners(&mut properties, config, id, port);
+        let mut listeners = set_listeners(&mut properties, config, ports, (id, port));
         if combined {
             set(&mut properties, "process.roles", "broker,controller");
             listeners = format!("{listeners},{controller}");
@@ -104,9 +107,9 @@ fn with_zookeeper(
         set(&mut properties, "zookeeper.connect", &format!("127.0.0.1:{port}"));
         set(&mut properties, "zookeeper.session.timeout.ms", session);
         set(&mut properties, "zookeeper.connection.timeout.ms", "60000");
-        set(&mut properties, "listener.security.protocol.map", PROTOCOLS);
+        set(&mut properties, "listener.security.protocol.map", &protocols(config));
         set(&mut properties, "delete.topic.enable", "true");
-        let listeners = set_listeners(&mut properties, config, id, broker_port);
+        let listeners = set_listeners(&mut properties, config, ports, (id, broker_port));
         set(&mut properties, "listeners", &listeners);
         extend(&mut properties, &config.properties);
         nodes.push(node(id, Role::Kafka, Some(broker_port), folder, &properties)?);
@@ -124,8 +127,8 @@ fn brokers(config: &ClusterConfig, ports: &PortBlock) -> io::Result<Vec<(i32, u1
 fn set_listeners(
     properties: &mut Properties,
     config: &ClusterConfig,
-    id: i32,
-    port: u16,
+    ports: &PortBlock,
+    (id, port): (i32, u16),
 ) -> String {
     let mut listeners = format!("PLAINTEXT://127.0.0.1:{port}");
     let mut advertised = listeners.clone();
@@ -133,9 +136,23 @@ fn set_listeners(
         listeners += &format!(",PROXIED://127.0.0.1:{}", port + PROXIED_OFFSET);
         advertised += &format!(",PROXIED://127.0.0.1:{}", proxies[id as usize - 1]);
     }
+    for ((name, _), index) in config.listeners.iter().zip(LISTENER_PORTS) {
+        let listener = format!(",{name}://127.0.0.1:{}", ports.port(index));
+        listeners += &listener;
+        advertised += &listener;
+    }
     set(properties, "advertised.listeners", &advertised);
     set(properties, "inter.broker.listener.name", "PLAINTEXT");
     listeners
+}
+
+/// The security protocol of each listener.
+fn protocols(config: &ClusterConfig) -> String {
+    let mut protocols = PROTOCOLS.to_owned();
+    for (name, protocol) in &config.listeners {
+        protocols += &format!(",{name}:{protocol}");
+    }
+    protocols
 }
 
 fn node(

@@ -19,6 +19,7 @@ use super::cluster::Cluster;
 use super::wire::Wire;
 
 const RESOURCE_TOPIC: i8 = 2;
+const RESOURCE_BROKER: i8 = 4;
 const CONFIG_SET: i8 = 0;
 const CONFIG_DELETE: i8 = 1;
 const SOURCE_TOPIC: i8 = 1;
@@ -79,6 +80,23 @@ impl Cluster {
                 Ok(if value.is_some() { shown.as_deref() == value } else { !own })
             });
         }
+    }
+
+    /// Sets configurations of a running broker, which reads a file that has changed even
+    /// when the path is the same. The broker may use it some milliseconds later.
+    #[track_caller]
+    pub fn alter_broker_config(&self, id: i32, configs: &[(&str, &str)]) {
+        let mut resource = AlterConfigsResource::default();
+        resource.resource_type = RESOURCE_BROKER;
+        resource.resource_name = text(&id.to_string());
+        resource.configs =
+            configs.iter().map(|&(name, value)| config_change(name, Some(value))).collect();
+        let mut request = IncrementalAlterConfigsRequest::default();
+        request.resources = vec![resource];
+        insist(&format!("altering broker {id}"), || {
+            let result = first(Wire::connect(self.address(id))?.call(0, &request)?.responses)?;
+            check(result.error_code, result.error_message.as_ref())
+        });
     }
 
     /// The value of a topic's configuration that is in force, own or default.

@@ -64,6 +64,10 @@ fn alerts_about_a_certificate_say_whose() {
         assert!(text.contains("set ssl.keystore.location"), "{text}");
         assert!(!text.contains("refused this client's certificate"), "{text}");
     }
+    for alert in [Alert::UnknownCA, Alert::CertificateUnknown] {
+        let text = words(Error::AlertReceived(alert), true);
+        assert!(text.contains("not in the broker's ssl.truststore.location"), "{text}");
+    }
     let text = words(Error::AlertReceived(Alert::CertificateRequired), false);
     assert!(text.contains("got none: set ssl.keystore.location"), "{text}");
 }
