@@ -18,7 +18,7 @@ pub struct ReconnectBackoff {
     /// For so long after the first failure no wait is longer than 200 ms (or than `first`, if that
     /// is more).
     pub quick: u64,
-    /// By how many hundredths waits are shorter or longer, at random: [`JITTER_PERCENT`], or 0
+    /// By how many hundredths waits are shorter or longer, at random: `JITTER_PERCENT`, or 0
     /// where a test looks at times.
     pub jitter_percent: u64,
 }

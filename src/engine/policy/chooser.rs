@@ -41,7 +41,7 @@ impl Chooser {
     /// partition.
     ///
     /// # Errors
-    /// [`PartitionerPanicked`], which costs this record only.
+    /// `PartitionerPanicked`, which costs this record only.
     #[inline]
     pub fn partition<V: PartitionView>(
         &self,
