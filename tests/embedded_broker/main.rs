@@ -283,7 +283,9 @@ fn api_versions_and_their_limits() {
             client.call(ApiKey::ApiVersions, version, &request).unwrap();
         let keys: Vec<_> =
             response.api_keys.iter().map(|k| (k.api_key, k.min_version, k.max_version)).collect();
-        assert_eq!(keys, [(0, 3, 13), (3, 0, 13), (18, 0, 4), (22, 0, 5)]);
+        let (produce, metadata, handshake) = ((0, 3, 13), (3, 0, 13), (17, 0, 1));
+        let (versions, identity, authenticate) = ((18, 0, 4), (22, 0, 5), (36, 0, 2));
+        assert_eq!(keys, [produce, metadata, handshake, versions, identity, authenticate]);
     }
     let nameless: ApiVersionsResponse =
         client.call(ApiKey::ApiVersions, 3, &ApiVersionsRequest::default()).unwrap();

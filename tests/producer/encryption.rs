@@ -2,6 +2,9 @@
 //! encryption must not change.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidegate::embedded::{EmbeddedClusterBuilder, EmbeddedTls, Fault};
 use tidegate::{Acks, Certainty, Compression, ProblemKind, Scram, TlsConfig};
@@ -201,4 +204,79 @@ fn a_connection_that_breaks_in_the_middle_doubles_and_loses_nothing() {
     close(&producer);
     let all: i64 = (0..4).map(|partition| cluster.high_watermark("t", partition)).sum();
     assert_eq!(all, 4 + 10 * 400);
+}
+
+/// Passes bytes between clients and a broker one by one, and cuts the first connections off after
+/// ever more bytes of the broker's.
+struct Strait {
+    address: std::net::SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Strait {
+    fn open(broker: std::net::SocketAddr, cuts: usize, step: usize) -> Strait {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                let (client, broker) = (client.unwrap(), TcpStream::connect(broker).unwrap());
+                let limit = if number < cuts { number * step } else { usize::MAX };
+                let back = (broker.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || relay(client, broker, usize::MAX));
+                std::thread::spawn(move || relay(back.0, back.1, limit));
+            }
+        });
+        Strait { address, connections }
+    }
+}
+
+fn relay(mut from: TcpStream, mut to: TcpStream, limit: usize) {
+    let (mut byte, mut passed) = ([0], 0);
+    to.set_nodelay(true).unwrap();
+    while passed < limit && from.read(&mut byte).is_ok_and(|read| read == 1) {
+        if to.write_all(&byte).is_err() {
+            break;
+        }
+        passed += 1;
+    }
+    for stream in [from, to] {
+        // Either side may have ended it already.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// Wherever a handshake is cut off, and in whatever pieces its bytes come, the records go through
+/// in the end, each once.
+#[test]
+fn a_handshake_that_is_cut_off_at_any_place_is_followed_by_another() {
+    const CUTS: usize = 60;
+    for tls in [EmbeddedTls::new(), EmbeddedTls::new().only_1_2()] {
+        let cluster = EmbeddedCluster::builder().topic("t", 1).tls(tls).start().unwrap();
+        // A handshake is some 700 bytes of the broker's long, and then comes ApiVersions.
+        let strait = Strait::open(cluster.address(1), CUTS, 23);
+        cluster.advertise(1, strait.address);
+        let quick = |config: &mut tidegate::ProducerConfig| {
+            config.pinning = false;
+            (config.reconnect_backoff, config.reconnect_backoff_max) = (millis(1), millis(1));
+        };
+        let producer = Producer::builder(&strait.address.to_string())
+            .configure(quick)
+            .request_timeout(FAR)
+            .delivery_timeout(2 * FAR)
+            .tls(trusting(&cluster))
+            .build()
+            .unwrap();
+        let topic = producer.topic("t").unwrap();
+        let sent: Vec<_> = (0..20).map(|_| topic.send("k", "v".repeat(300)).unwrap()).collect();
+        for delivery in sent {
+            acked(delivery);
+        }
+        close(&producer);
+        let connections = strait.connections.load(Ordering::SeqCst);
+        assert!(connections >= CUTS / 3, "only {connections}");
+        assert_eq!(cluster.high_watermark("t", 0), 20);
+    }
 }
