@@ -259,10 +259,10 @@ impl Connection {
     pub(super) fn check_login(&mut self, now: u64) -> Result<(), Problem> {
         let Some(login) = &self.login else { return Ok(()) };
         if login.computed_by() <= now {
+            let mechanism = login.mechanism();
             let text = format_args!(
-                "the login ({}) had no token to send within request_timeout: what gives the \
-                 credentials takes too long",
-                login.mechanism()
+                "the login ({mechanism}) had no token to send within request_timeout: what gives \
+                 the credentials takes too long"
             );
             return Err(Problem::new(ProblemKind::Authentication, text));
         }

@@ -112,11 +112,10 @@ fn text_of(message: &[u8]) -> Result<&str, SaslError> {
 /// The broker's own error, `e=VALUE`, which ends the exchange.
 fn refuse_error(text: &str) -> Result<(), SaslError> {
     let Some(value) = text.strip_prefix("e=") else { return Ok(()) };
-    let value = value.split(',').next().unwrap_or_default();
+    let told = foreign_words(value.split(',').next().unwrap_or_default());
     let words = format_args!(
-        "the broker refused the login with \"{}\": check the user name, the password, and that \
-         the user has credentials for this SCRAM mechanism",
-        foreign_words(value)
+        "the broker refused the login with \"{told}\": check the user name, the password, and that \
+         the user has credentials for this SCRAM mechanism"
     );
     Err(SaslError::new(SaslErrorKind::Refused, words))
 }
