@@ -53,7 +53,8 @@ pub enum ProblemKind {
     /// service.
     NotKafka,
     /// No encrypted connection came about: one side does not trust the other's certificate, they
-    /// have no version or cipher suite in common, or the peer does not speak TLS.
+    /// have no version or cipher suite in common, or the peer answers with something else than TLS.
+    /// (A broker's listener without TLS closes without an answer: [`Closed`](Self::Closed).)
     Tls,
     /// The broker refused the login, or this client has no usable credentials.
     Authentication,

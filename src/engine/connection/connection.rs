@@ -401,7 +401,10 @@ impl Connection {
                 log::warn!("{}: {surplus} bytes too many in a {kind:?} response", self.peer);
             }
             let request = self.take_answered(now);
-            self.answered |= self.phase == Phase::Ready;
+            if self.phase == Phase::Ready && !self.answered {
+                self.answered = true;
+                self.config.peers.handle_worked(now, &self.peer);
+            }
             return self.accept(now, request, parsed).map(Some);
         }
     }

@@ -277,13 +277,22 @@ impl Connection {
         let ended = matches!(problem.kind(), ProblemKind::Closed | ProblemKind::Reset);
         let front = self.requests.front().filter(|_| self.written > 0);
         match front.map(|request| request.kind) {
-            Some(RequestKind::ApiVersions) => self.handle_refused(now, problem),
+            // That the broker refuses this client's certificate says nothing of versions.
+            Some(RequestKind::ApiVersions) if problem.kind() != ProblemKind::Tls => {
+                self.handle_refused(now, problem)
+            }
             Some(RequestKind::BareToken) if ended => {
                 let words = "as Kafka before 1.0 does when it refuses a login: wrong credentials?";
                 let problem = problem.in_words(format_args!("{problem}, {words}"));
                 problem.of_kind(ProblemKind::Authentication)
             }
-            Some(_) if ended && self.login.is_none() && !self.answered => {
+            // A broker that restarts closes connections too, but it has worked before.
+            Some(_)
+                if ended
+                    && self.login.is_none()
+                    && !self.answered
+                    && !self.config.peers.has_worked(now, &self.peer) =>
+            {
                 let words =
                     "right after the first request: does this listener want a login (SASL)?";
                 problem.in_words(format_args!("{problem}, {words}"))

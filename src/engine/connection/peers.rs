@@ -44,6 +44,8 @@ struct Handshakes {
     refusals: u32,
     /// The highest version that it answered.
     answered: Option<i16>,
+    /// It answered something after a handshake.
+    worked: bool,
     /// It was warned of bytes behind its responses.
     surplus_told: bool,
     used_at: u64,
@@ -111,6 +113,16 @@ impl Peers {
     /// It answered what was asked with this version, be it with UNSUPPORTED_VERSION.
     pub(super) fn handle_answered(&self, now: u64, address: &BrokerAddress, version: i16) {
         self.of(now, address, |peer| peer.handle_answered(version));
+    }
+
+    /// It answered a request after the handshake.
+    pub(super) fn handle_worked(&self, now: u64, address: &BrokerAddress) {
+        self.of(now, address, |peer| peer.worked = true);
+    }
+
+    /// Whether it ever did.
+    pub(super) fn has_worked(&self, now: u64, address: &BrokerAddress) -> bool {
+        self.of(now, address, |peer| peer.worked)
     }
 
     /// Its response had bytes left over. Whether that is to be told, which it is once.

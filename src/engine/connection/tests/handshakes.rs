@@ -1,6 +1,7 @@
 //! Peers that do not answer ApiVersions as they should, from one connection to the next.
 
 use super::*;
+use crate::problem::{Problem, ProblemKind};
 
 /// A connection whose ApiVersions request was written, and the version that it asked with.
 fn asked(config: &Arc<ConnectionConfig>, now: u64) -> (Connection, u8) {
@@ -67,4 +68,39 @@ fn c64_what_ends_a_connection_otherwise_is_no_refusal() {
         asked(&config, 0).0.handle_lost(0, "closed".into());
         assert_eq!(version, 4);
     }
+}
+
+#[test]
+fn a_certificate_that_is_refused_is_no_refusal_of_a_version() {
+    let config = config();
+    for _ in 0..4 {
+        let mut connection = Connection::new(config.clone(), peer(), 0);
+        let (bytes, _) = take_written(&mut connection, 0);
+        assert_eq!(bytes[6..8], [0, 4], "it is asked with the highest version again");
+        let problem = Problem::new(ProblemKind::Tls, "the broker refuses this certificate");
+        assert_eq!(connection.handle_lost(0, problem.clone()), problem);
+    }
+}
+
+/// A listener that wants a login closes on the first request; so does a broker that restarts.
+#[test]
+fn a_login_is_asked_about_only_where_nothing_ever_worked() {
+    let config = config();
+    let closed = || Problem::new(ProblemKind::Closed, "closed");
+    let lost = |answers: bool| {
+        let mut connection = Connection::new(config.clone(), peer(), 0);
+        take_written(&mut connection, 0);
+        feed(&mut connection, 0, &api_versions(0));
+        assert!(matches!(connection.poll_response(0), Ok(Some(Incoming::Ready))));
+        let id = send(&mut connection, 0, -1);
+        take_written(&mut connection, 0);
+        if answers {
+            feed(&mut connection, 0, &produced(id, 0));
+            assert!(connection.poll_response(0).is_ok());
+        }
+        connection.handle_lost(0, closed()).to_string()
+    };
+    assert!(lost(false).contains("does this listener want a login (SASL)?"));
+    assert_eq!(lost(true), "closed");
+    assert_eq!(lost(false), "closed", "it has worked before");
 }
