@@ -156,9 +156,9 @@ pub use config::{
 };
 pub use engine::batch::FailedRecords;
 pub use engine::policy::{
-    Backoff, BackoffStrategy, DefaultPartitioner, DefaultPartitioners, DropRecords, EveryTopic,
-    ExponentialRetry, ParkSender, PartitionRequest, PartitionView, Partitioner, PartitionerFactory,
-    Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
+    AddressMap, Backoff, BackoffStrategy, BrokerPlace, DefaultPartitioner, DefaultPartitioners,
+    DropRecords, EveryTopic, ExponentialRetry, ParkSender, PartitionRequest, PartitionView,
+    Partitioner, PartitionerFactory, Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
 };
 pub use engine::policy::{
     Credentials, CredentialsProvider, JaasConfig, OAuthBearer, OAuthToken, Plain,

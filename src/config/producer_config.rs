@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::security::SecurityProtocol;
 use super::tls::TlsConfig;
 use crate::engine::policy::{
-    BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy, SaslMechanism,
+    AddressMap, BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy,
+    SaslMechanism,
 };
 use crate::engine::protocol::compression::Compression;
 
@@ -192,6 +193,9 @@ pub struct ProducerConfig {
     /// and the broker. Default: `None`, no login. `sasl.mechanism` with `sasl.jaas.config`, or
     /// with `sasl.username` and `sasl.password`.
     pub sasl: Option<Arc<dyn SaslMechanism>>,
+    /// Where brokers are reached, if not where they say. Default: `None`, where they say. In code
+    /// only.
+    pub address_map: Option<Arc<dyn AddressMap>>,
     /// What the other settings must come to: with `SaslSsl`, for instance, a producer without
     /// [`tls`](Self::tls) or without [`sasl`](Self::sasl) is not built. Default: `None`, which
     /// leaves it to them. `security.protocol`.
@@ -297,6 +301,7 @@ impl Default for ProducerConfig {
             backoff: None,
             retry_policy: None,
             sasl: None,
+            address_map: None,
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::address_book::{AddressBook, BookSettings, Gate};
@@ -15,7 +15,9 @@ use super::resolver::{Resolved, Resolver};
 use super::security::Security;
 use super::socket::SocketOptions;
 use crate::engine::cluster::BrokerAddress;
+use crate::engine::policy::{AddressMap, BrokerPlace};
 use crate::problem::{Problem, ProblemKind};
+use crate::user_code;
 
 const MS: u64 = 1_000_000;
 
@@ -34,13 +36,35 @@ pub(super) struct Dialer {
     pub(super) resolver: Resolver,
     pub(super) options: SocketOptions,
     pub(super) security: Security,
+    address_map: Option<Arc<dyn AddressMap>>,
     book: Mutex<AddressBook>,
 }
 
 impl Dialer {
     pub(super) fn new(options: SocketOptions, security: Security, random: u64) -> Self {
         let book = Mutex::new(AddressBook::new(BookSettings::from(&options), random));
-        Dialer { resolver: Resolver::default(), options, security, book }
+        Dialer { resolver: Resolver::default(), options, security, address_map: None, book }
+    }
+
+    /// Brokers are reached where this says.
+    pub(super) fn with_map(self, address_map: Option<Arc<dyn AddressMap>>) -> Self {
+        Dialer { address_map, ..self }
+    }
+
+    /// Where a broker is reached: as the application's own map says, which may panic.
+    pub(super) fn route(
+        &self,
+        id: Option<i32>,
+        target: BrokerAddress,
+    ) -> Result<BrokerAddress, Problem> {
+        let Some(map) = &self.address_map else { return Ok(target) };
+        let place = BrokerPlace { id, host: &target.host, port: target.port };
+        let _inside = user_code::enter();
+        match user_code::call(|| map.map(&place)) {
+            Ok(None) => Ok(target),
+            Ok(Some((host, port))) => Ok(BrokerAddress { host: host.into(), port }),
+            Err(_) => Err(Problem::new(ProblemKind::System, "the address map panicked")),
+        }
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, AddressBook> {

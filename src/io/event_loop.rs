@@ -18,6 +18,7 @@ use super::seat::Seat;
 use super::socket::{Progress, Socket, SocketNews};
 use super::sys::Timer;
 use crate::engine::cluster::{BrokerAddress, Want};
+use crate::engine::protocol::BrokerId;
 use crate::engine::shard::{self, Action, Control, Driver, Shard, Token};
 use crate::logging as log;
 use crate::problem::Problem;
@@ -224,7 +225,7 @@ impl EventLoop {
         match action {
             Action::Connect { token, broker, address } => {
                 log::debug!("connecting to broker {broker} at {address}");
-                self.connect(now, key, token, address);
+                self.connect(now, key, token, broker, address);
             }
             Action::Close { token, problem } => {
                 self.forget_socket(now, key, token, problem);
@@ -252,10 +253,18 @@ impl EventLoop {
         }
     }
 
-    fn connect(&mut self, now: u64, key: usize, token: Token, address: BrokerAddress) {
+    fn connect(
+        &mut self,
+        now: u64,
+        key: usize,
+        token: Token,
+        broker: BrokerId,
+        address: BrokerAddress,
+    ) {
         let (shared, whose) = (self.shared.clone(), self.address(key, token));
         let seat = &mut self.seats[key];
-        let socket = Socket::dial(address, &seat.context.dialer, now, move |news| {
+        let (id, dialer) = (Some(broker.0), &seat.context.dialer);
+        let socket = Socket::dial(id, address, dialer, now, move |news| {
             shared.send(LoopMessage::Socket { address: whose, news });
         });
         let index = self.sockets.insert(SocketEntry { socket, seat: key, token });

@@ -25,7 +25,7 @@ use crate::engine::cluster::{
     BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery,
 };
 use crate::engine::connection::{Connection, ConnectionConfig, Incoming, LoginAnswer};
-use crate::engine::policy::RetryPolicy;
+use crate::engine::policy::{AddressMap, RetryPolicy};
 use crate::engine::protocol::ApiKey;
 use crate::engine::shard::{
     Control, PortTable, Publisher, PublisherLimits, ShardConfig, ShardHost,
@@ -46,6 +46,8 @@ pub struct MetadataParts {
     pub sockets: SocketOptions,
     /// How connections are encrypted, and how the producer logs in.
     pub security: Security,
+    /// Where brokers are reached, if not where they say.
+    pub address_map: Option<Arc<dyn AddressMap>>,
     /// For every shard.
     pub shard: Arc<ShardConfig>,
     /// For every shard.
@@ -173,7 +175,8 @@ impl MetadataLoop {
     ) -> Self {
         let parts = Arc::new(parts);
         let security = parts.security.clone();
-        let dialer = Arc::new(Dialer::new(parts.sockets.clone(), security, parts.random));
+        let dialer = Dialer::new(parts.sockets.clone(), security, parts.random);
+        let dialer = Arc::new(dialer.with_map(parts.address_map.clone()));
         let shards_max = parts.loops.loops_max().min(parts.shards_max);
         let (accumulator, ports) = (parts.accumulator.clone(), parts.ports.clone());
         let reports = UnreadReports::new(accumulator.failures.clone());
@@ -291,7 +294,7 @@ impl MetadataLoop {
         self.attempts += 1;
         let (mailbox, attempt) = (self.mailbox.clone(), self.attempts);
         let peer = Some(address.clone());
-        let socket = Socket::dial(address, &self.dialer, now, move |news| {
+        let socket = Socket::dial(None, address, &self.dialer, now, move |news| {
             mailbox.send(Message::Socket { attempt, news });
         });
         let socket = Some(socket);

@@ -94,6 +94,11 @@ pub(super) struct Socket {
     #[cfg(feature = "tls")]
     post: Post,
     dialer: Arc<Dialer>,
+    /// Why nobody is to be connected to.
+    refusal: Option<Problem>,
+    /// Whom the certificate must be for, wherever the broker is reached.
+    #[cfg(feature = "tls")]
+    host: Arc<str>,
     dial: Dial,
     /// The look-up that this waits for; dropped, its answer is not wanted any more.
     asked: Option<Arc<()>>,
@@ -119,12 +124,19 @@ impl Socket {
     /// Begins to connect. What other threads find out for it they hand to `post`;
     /// [`Socket::advance`] says what comes of it until then.
     pub(super) fn dial(
-        target: BrokerAddress,
+        id: Option<i32>,
+        broker: BrokerAddress,
         dialer: &Arc<Dialer>,
         now: u64,
         post: impl Fn(SocketNews) + Send + Sync + 'static,
     ) -> Socket {
         let post: Post = Arc::new(post);
+        #[cfg(feature = "tls")]
+        let host = broker.host.clone();
+        let (target, refusal) = match dialer.route(id, broker.clone()) {
+            Ok(target) => (target, None),
+            Err(problem) => (broker, Some(problem)),
+        };
         let (dial, asked) = match Resolver::literal(&target) {
             Some(address) => (Dial::literal(target, address), None),
             None => {
@@ -138,6 +150,9 @@ impl Socket {
         };
         Socket {
             dialer: dialer.clone(),
+            refusal,
+            #[cfg(feature = "tls")]
+            host,
             dial,
             asked,
             #[cfg(feature = "tls")]
@@ -204,6 +219,9 @@ impl Socket {
             };
             self.ready_by = u64::MAX;
             return Progress::Failed(Problem::new(ProblemKind::TimedOut, problem));
+        }
+        if let Some(problem) = self.refusal.take() {
+            return Progress::Failed(problem);
         }
         loop {
             let step = self.dial.poll(now, &mut self.dialer.book());
@@ -306,7 +324,7 @@ impl Socket {
 
     #[cfg(feature = "tls")]
     fn begin_tls(&mut self) -> Progress {
-        let host = &self.dial.target().host;
+        let host = &self.host;
         let (Some(tls), Some(Transport::Plain(stream))) =
             (&self.dialer.security.tls, self.transport.take())
         else {

@@ -12,7 +12,7 @@ use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
 use crate::engine::connection::ConnectionConfig;
 use crate::engine::policy::{
-    BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN, SaslMechanism,
+    AddressMap, BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN, SaslMechanism,
 };
 use crate::engine::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::engine::protocol::compression::Compression;
@@ -170,6 +170,12 @@ impl ProducerBuilder {
         self.configure(|config| config.sasl = Some(Arc::new(mechanism)))
     }
 
+    /// Where brokers are reached, if not where they say: see [`AddressMap`].
+    #[must_use]
+    pub fn address_map(self, map: impl AddressMap + 'static) -> Self {
+        self.configure(|config| config.address_map = Some(Arc::new(map)))
+    }
+
     /// The threads to run on. Pass clones of one value to several producers to share its threads;
     /// it then says itself where they are pinned, and `cores` and `pinning` have no effect.
     #[must_use]
@@ -219,6 +225,7 @@ impl ProducerBuilder {
             connection,
             sockets: socket_options(&config),
             security,
+            address_map: config.address_map.clone(),
             retry_policy: config.retry_policy_in_effect(),
             scratch_bytes: config.scratch_bytes(),
             scratch_bytes_max: config.scratch_bytes_max(),

@@ -116,3 +116,45 @@ fn a_socket_option_that_the_system_refuses_costs_no_connection() {
     acked(delivery);
     producer.close(LONG).wait().unwrap();
 }
+
+/// A port that nobody listens on, as brokers advertise where their network is not this one.
+fn elsewhere(port: u16) -> std::net::SocketAddr {
+    std::net::SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[test]
+fn brokers_that_advertise_what_cannot_be_reached_are_reached_where_the_map_says() {
+    let cluster = cluster(2, 2);
+    let places = [cluster.address(1), cluster.address(2)];
+    cluster.advertise(1, elsewhere(1));
+    cluster.advertise(2, elsewhere(2));
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = asked.clone();
+    let map = move |place: &tidegate::BrokerPlace<'_>| {
+        note.lock().unwrap().push((place.id, place.port));
+        let to = places.get(usize::from(place.port) - 1)?;
+        Some((to.ip().to_string(), to.port()))
+    };
+    let producer = Producer::builder(&places[0].to_string())
+        .configure(|config| config.pinning = false)
+        .address_map(map)
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    close(&producer);
+    let asked = asked.lock().unwrap();
+    assert!(asked.contains(&(None, places[0].port())), "the bootstrap server: {asked:?}");
+    assert!(asked.contains(&(Some(1), 1)) && asked.contains(&(Some(2), 2)), "{asked:?}");
+}
+
+#[test]
+fn c43_an_address_map_that_panics_costs_attempts_and_says_so() {
+    let cluster = cluster(1, 1);
+    let map = |_: &tidegate::BrokerPlace<'_>| panic!("a panic that belongs to the test");
+    let builder = builder(&cluster).address_map(map);
+    let producer = builder.request_timeout(secs(1)).delivery_timeout(secs(2)).build().unwrap();
+    let error = failed(producer.topic("t").unwrap().send("k", "v").unwrap());
+    assert!(error.to_string().contains("the address map panicked"), "{error}");
+    close(&producer);
+}

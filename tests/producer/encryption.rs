@@ -166,6 +166,31 @@ fn a_listener_with_tls_is_recognised_by_a_client_without() {
     assert_eq!(kind, Some(ProblemKind::NotKafka), "{error}");
 }
 
+#[test]
+fn a_certificate_is_for_the_host_that_is_named_wherever_that_is_reached() {
+    let tls = EmbeddedTls::new().names(&["kafka.example", "127.0.0.1"]);
+    let cluster = encrypted(tls).start().unwrap();
+    let address = cluster.address(1);
+    let map = move |place: &tidegate::BrokerPlace<'_>| {
+        let named = place.host.ends_with(".example");
+        named.then(|| (address.ip().to_string(), address.port()))
+    };
+    let connect = |name: &str| {
+        Producer::builder(&format!("{name}:9093"))
+            .configure(|config| config.pinning = false)
+            .address_map(map)
+            .tls(trusting(&cluster))
+    };
+    let producer = connect("kafka.example").build().unwrap();
+    warm(&producer.topic("t").unwrap(), 4);
+    close(&producer);
+    let other = connect("other.example").request_timeout(secs(1)).delivery_timeout(secs(2));
+    let other = other.build().unwrap();
+    let error = failed(other.topic("t").unwrap().send("k", "v").unwrap());
+    assert_is_about(&error, &["other.example", "kafka.example"]);
+    close(&other);
+}
+
 /// The next connection uses what is on the disk, without a restart.
 #[test]
 fn f30_a_truststore_that_changes_is_used_by_the_next_connection() {

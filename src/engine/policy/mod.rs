@@ -7,6 +7,7 @@
 //! * [`Partitioner`] chooses a record's partition; a [`PartitionerFactory`] makes one per topic.
 //! * [`BackoffStrategy`] says what happens to a record for which there is no room.
 //! * [`RetryPolicy`] says how long a failed attempt waits before the next.
+//! * [`AddressMap`] says where a broker is reached, if not where it says.
 //! * [`SaslMechanism`] logs in at brokers; it may wait and hold locks (`sasl/mod.rs`).
 //!
 //! Fed by `producer/` (records, pressure), `batch/` (stashed records) and `shard/` (failed
@@ -14,6 +15,7 @@
 //! and strategies on the sending thread, a partitioner also on the threads that empty stashes
 //! (`batch/drain.rs`), the retry policy on event loops. A panic costs that one call.
 
+mod address_map;
 mod backoff;
 mod chooser;
 mod default_partitioner;
@@ -22,6 +24,7 @@ mod partitioner;
 mod retry;
 mod sasl;
 
+pub use address_map::{AddressMap, BrokerPlace};
 pub use backoff::{Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, RejectRecords};
 pub use chooser::Chooser;
 pub(crate) use default_partitioner::random_seed;

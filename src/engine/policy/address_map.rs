@@ -1,0 +1,44 @@
+//! Where brokers are reached, if not where they say.
+
+/// A broker that is about to be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerPlace<'a> {
+    /// Its id; `None` for the bootstrap servers, and for connections that ask for metadata.
+    pub id: Option<i32>,
+    /// The host that was configured, or that the broker advertises.
+    pub host: &'a str,
+    /// Its port there.
+    pub port: u16,
+}
+
+/// Says where a broker is reached: for port forwards, tunnels and address translation, where what
+/// brokers advertise cannot be reached from here.
+///
+/// It is asked for each connection, on an event loop: it must not wait. With TLS the certificate
+/// must still be for the host that the broker advertises. Closures
+/// `Fn(&BrokerPlace) -> Option<(String, u16)>` are maps too. A panic costs that attempt to connect.
+///
+/// ```
+/// use tidegate::{BrokerPlace, Producer};
+///
+/// // `kubectl port-forward kafka-0 19092:9092`, and so on.
+/// let forwards = |place: &BrokerPlace<'_>| {
+///     let port = 19_092 + u16::try_from(place.id?).ok()?;
+///     Some(("127.0.0.1".to_owned(), port))
+/// };
+/// let builder = Producer::builder("127.0.0.1:19092").address_map(forwards);
+/// ```
+pub trait AddressMap: Send + Sync {
+    /// The host and port to connect to; `None` for those of `place` itself.
+    fn map(&self, place: &BrokerPlace<'_>) -> Option<(String, u16)>;
+}
+
+impl<F> AddressMap for F
+where
+    F: Fn(&BrokerPlace<'_>) -> Option<(String, u16)> + Send + Sync,
+{
+    fn map(&self, place: &BrokerPlace<'_>) -> Option<(String, u16)> {
+        self(place)
+    }
+}
