@@ -94,7 +94,8 @@
 //!    is instead, and a thread of the producer moves it into its batch once they are.
 //! 3. A batch goes when it is full, or part-filled when the broker's connection has little to do
 //!    and the batch has waited for `linger`. The event loop puts such batches of many partitions
-//!    into one request and writes it to the socket straight from buffer memory.
+//!    into one request and writes it to the socket straight from buffer memory (with TLS through
+//!    the encryption's own buffer).
 //! 4. The broker's answer says for each batch whether it is written, to be sent again, or refused.
 //! 5. The loop resolves the deliveries of a batch together, its memory returns to the pool, and the
 //!    loop calls the wakers of the tasks that await them.

@@ -1,8 +1,8 @@
 //! An encrypted connection (TLS): rustls over a non-blocking TCP stream.
 //!
-//! Encrypted bytes are kept in one buffer until the kernel takes them, [`KEPT_BACK_MAX`] bytes at
-//! the most. What is in it counts as written by the connection that gave it: a broker may get it at
-//! any time.
+//! Encrypted bytes are kept in one buffer until the kernel takes them: those of at most
+//! [`KEPT_BACK_MAX`] plain bytes, and what encryption adds. What is in it counts as written by the
+//! connection that gave it: a broker may get it at any time.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) struct Encrypted {
     host: Box<str>,
     /// Knows what its errors mean.
     client: Arc<TlsClient>,
-    /// Bytes taken since everything was last written.
+    /// Plain bytes taken since the buffer was last empty. The kernel may have some of them already.
     taken: usize,
     /// Decrypted bytes that were not read.
     received: usize,
@@ -72,7 +72,8 @@ impl Encrypted {
         &mut self.stream
     }
 
-    /// Goes on with the handshake, as far as the kernel gives and takes bytes now.
+    /// Goes on with the handshake, as far as the kernel gives and takes bytes now. Returns whether
+    /// it is complete.
     pub(super) fn shake_hands(&mut self) -> Result<bool, Problem> {
         while self.tls.is_handshaking() {
             self.flush()?;
@@ -178,8 +179,9 @@ impl Encrypted {
             return Ok(None);
         }
         let taken = self.tls.writer().write_vectored(slices)?;
-        // A key that was used for as much as it may be encrypts no more, and rustls says so only by
-        // an alert: what it took is gone.
+        // With TLS 1.2, rustls stops encrypting when the key's limit is reached. It still reports
+        // the bytes as taken, drops all of them and queues an alert. Fewer bytes queued than taken
+        // shows it, and then none of these can have left.
         if self.process() < taken {
             let text = "the encryption's key is used up, another connection has another one";
             let used_up = Problem::new(ProblemKind::Closed, text);
@@ -193,7 +195,7 @@ impl Encrypted {
         Ok(Some(taken))
     }
 
-    /// Writes what waits for the kernel, as far as it takes it now.
+    /// Writes what waits for the kernel. Returns whether the kernel has taken everything.
     pub(super) fn flush(&mut self) -> Result<bool, Problem> {
         match self.write_out() {
             Ok(flushed) => Ok(flushed),

@@ -116,10 +116,10 @@ impl EventLoop {
         let now = self.clock.now();
         self.check_suspended(now);
         self.receive(now, events);
-        let mut more = self.take_messages(now);
+        self.take_messages(now);
         self.check_setup_deadlines(now);
         self.check_unsent(now);
-        let mut next: Option<u64> = None;
+        let (mut more, mut next): (bool, Option<u64>) = (false, None);
         for key in 0..self.seats.capacity() {
             if !self.seats.contains(key) {
                 continue;
@@ -144,7 +144,7 @@ impl EventLoop {
         }
     }
 
-    fn take_messages(&mut self, now: u64) -> bool {
+    fn take_messages(&mut self, now: u64) {
         while let Some(message) = self.shared.inbox.pop() {
             match message {
                 LoopMessage::Stop => self.stopped = true,
@@ -167,7 +167,6 @@ impl EventLoop {
                 }
             }
         }
-        false
     }
 
     /// One shard's part of a turn. Returns whether more is to be done at once.
@@ -363,9 +362,10 @@ impl EventLoop {
         }
     }
 
-    /// Reads what is there. With `ended` the event told of the stream's end as well. No other event
-    /// will, so reading goes on after a short read until the end is met.
-    fn read(&mut self, now: u64, index: usize, ended: bool) {
+    /// Reads what is there. With `until_empty` it reads on after a short read, because no further
+    /// event will tell of what is left: the stream has ended, or bytes came while nobody could
+    /// read.
+    fn read(&mut self, now: u64, index: usize, until_empty: bool) {
         for reads in 1.. {
             let Some(entry) = self.sockets.get_mut(index) else { return };
             if !entry.socket.is_connected() {
@@ -391,7 +391,7 @@ impl EventLoop {
                     while let Some(action) = self.seats[key].shard.poll_action() {
                         self.act(now, key, action);
                     }
-                    if is_empty && !ended {
+                    if is_empty && !until_empty {
                         return;
                     }
                 }
@@ -436,7 +436,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells connections whose answers are late what has not left this machine yet.
+    /// Tells connections whose answers are late how many bytes the broker's kernel has not
+    /// acknowledged, so that a slow link is not taken for a silent broker.
     fn check_unsent(&mut self, now: u64) {
         for (_, entry) in &self.sockets {
             let shard = &mut self.seats[entry.seat].shard;
@@ -468,8 +469,9 @@ impl EventLoop {
         }
     }
 
-    /// Polls. Sleeps only if nothing is to be done at once, and nothing has arrived since the loop
-    /// announced its sleep: a sender that posted earlier saw it awake, and did not wake it.
+    /// Polls, and sleeps if nothing is to be done at once. The loop announces its sleep and then
+    /// looks at its queues once more: a sender that posted before the announcement saw the loop
+    /// awake and did not wake it, so its record would wait for the next event.
     fn wait(&mut self, events: &mut Events, more: bool, now: u64, next: Option<u64>) {
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         if more || self.stopped {

@@ -49,7 +49,7 @@ pub(super) enum Progress {
     Connected,
     /// It was connected before.
     Unchanged,
-    /// No address is of use, or the peer did not complete its handshake in time.
+    /// No address is of use, or the peer did not agree on TLS or answer ApiVersions in time.
     Failed(Problem),
     /// No address may be tried before `until`, as others of the producer know.
     Postponed { until: u64, problem: Problem },
@@ -108,10 +108,11 @@ pub(super) struct Socket {
     /// Whom it is connected to.
     peer: Option<SocketAddr>,
     stage: Stage,
-    /// With what is known then, the encryption begins.
+    /// When this time comes, TLS begins with the certificates that were read earlier.
     #[cfg(feature = "tls")]
     refreshed_by: u64,
-    /// When the peer must have completed its handshake; `u64::MAX` once it has.
+    /// By when TLS must be agreed on and ApiVersions answered; `u64::MAX` afterwards. What follows
+    /// (a login, the question for the cluster) has time limits of its own.
     ready_by: u64,
     is_ready: bool,
     /// Set until a write would block, and again by an event.
@@ -247,7 +248,7 @@ impl Socket {
         }
     }
 
-    /// A name that was never looked up says why.
+    /// Adds why the look-up has not answered, if it has not.
     fn explain(&self, problem: Problem) -> Problem {
         let Some(_) = &self.asked else { return problem };
         let why = self.dialer.resolver.why(&self.dial.target().host);
@@ -398,8 +399,8 @@ impl Socket {
         }
     }
 
-    /// The connection is given up for this reason. Without a handshake that speaks against its
-    /// address. Returns the reason with the address, if a name has several.
+    /// The connection is given up for this reason. If it never became ready, its address counts as
+    /// failed. Returns the reason with the address, if a name has several.
     pub(super) fn lost(&mut self, now: u64, problem: Problem) -> Problem {
         let Some(peer) = self.peer else { return problem };
         if !std::mem::replace(&mut self.is_ready, true) {

@@ -8,18 +8,24 @@
 //! OUT_OF_ORDER_SEQUENCE_NUMBER alone says little about the batch that it answers. The leader may
 //! lack it, because something before it was cut off (an unclean election, or the only replica lost
 //! power). Or the leader has it and forgot it: after a clean restart a broker remembers only the
-//! last batch of each producer (Kafka's `ProducerStateManager`), and refuses every earlier one. But
-//! it always remembers a producer's last batch. So when one leader, over one connection, has
-//! answered OUT_OF_ORDER to every batch in doubt, its log has none of them, and the lane may
-//! renumber all. When it appends one of them, or answers that it is a duplicate, its log has the
-//! batches before that one as well: it refused those, so it knew the producer, and then it appends
-//! only the next sequence.
+//! last batch of each producer (Kafka's `ProducerStateManager`), and refuses every earlier one.
 //!
-//! A leader that forgot the producer takes any first sequence, so a success alone does not prove
-//! that the batches before it are in the log. [`Proved`] therefore compares offsets as well: from
-//! the last acknowledged batch to this one, offsets must grow by at least as much as sequences.
-//! Records of other producers take offsets too, so this check can pass although a batch is missing;
-//! but only if the leader forgot the producer between two attempts over one connection.
+//! As long as a leader remembers the producer at all, it remembers the producer's last batch. If
+//! its log had any of the batches in doubt, the last one in the log would be that batch, and the
+//! leader would call it a duplicate. So when one leader has answered OUT_OF_ORDER to every batch in
+//! doubt, its log has none of them, and the lane may renumber all. All answers must have come over
+//! one connection: a broker that restarted in between has lost its connections, and what it
+//! remembered.
+//!
+//! When the leader appends one of them, or calls it a duplicate, its log has the batches before
+//! that one as well. For it refused those, so it knows the producer; and a leader that knows the
+//! producer appends only the next sequence.
+//!
+//! A leader that has forgotten the producer takes any first sequence, so a success alone does not
+//! prove that the batches before it are in the log. [`Proved`] therefore compares offsets as well:
+//! from the last acknowledged batch to this one, offsets must grow by at least as much as
+//! sequences. Records of other producers take offsets too, so this check can pass although a batch
+//! is missing; but only if the leader forgot the producer between two attempts over one connection.
 
 use super::head::LaneHead;
 use super::{AskedLeader, Batch, BatchState, batch_error, sequence_after};
@@ -143,7 +149,8 @@ impl LaneHead {
     }
 
     /// Before a new epoch: which of the retries is to be asked for next, over `connection`. `None`
-    /// if none of them may be in the log.
+    /// once the leader has refused all of them: then it also marks them all as not in the log, and
+    /// the caller may renumber them.
     pub(super) fn next_to_ask(&mut self, connection: u32) -> Option<usize> {
         if planted!(RenumbersUnanswered) {
             return None;
@@ -152,21 +159,21 @@ impl LaneHead {
         let asked = Some(AskedLeader { leader_ordinal: self.leader_ordinal, connection });
         // A batch that is in no log is asked for as well, while a later one is in doubt: a leader
         // that knows nothing of the producer would take the later one first.
-        let is_open = |state: &BatchState| match state.unanswered {
+        let is_to_be_asked = |state: &BatchState| match state.unanswered {
             true => state.out_of_order_at != asked,
             false => state.refused_by != asked,
         };
-        let mut in_doubt = self.retries.iter().take(last + 1);
-        let open = in_doubt.position(|batch| is_open(&batch.state));
-        let open = match open {
+        let mut up_to_last = self.retries.iter().take(last + 1);
+        let next = up_to_last.position(|batch| is_to_be_asked(&batch.state));
+        let next = match next {
             Some(at) if at > 0 && planted!(HeadAloneProves) => None,
             Some(at) if at > 0 && planted!(LastAloneProves) => {
-                Some(last).filter(|&last| is_open(&self.retries[last].state))
+                Some(last).filter(|&last| is_to_be_asked(&self.retries[last].state))
             }
-            open => open,
+            next => next,
         };
-        if open.is_some() {
-            return open;
+        if next.is_some() {
+            return next;
         }
         // The leader refused all of them, so its log has none now. Two cases prove nothing: a batch
         // that failed in doubt, and earlier attempts of these batches behind it, may still arrive

@@ -47,8 +47,8 @@ pub enum Drainable {
     NeedsIdentity,
 }
 
-/// The end of a lane from which the loop sends. Exactly one shard has it, always; dropping it fails
-/// everything in it.
+/// The end of a lane from which the loop sends. One shard owns it, or one message to a shard.
+/// Dropping it fails everything in it.
 pub struct LaneHead {
     /// The other end, where senders append.
     pub tail: Arc<LaneTail>,
@@ -70,11 +70,13 @@ pub struct LaneHead {
     /// The attempts in flight went to an earlier leader, or an earlier topic of this name. No batch
     /// is sent until they settle: it could be appended before one that must be sent again.
     pub(super) settling: bool,
-    /// The attempt in flight is a retry. A broker recognises duplicates only among a producer's
-    /// last five batches, so nothing new is pipelined beside a batch that may be asked for again.
+    /// The attempt in flight is a retry, or a piece of a split batch. A broker recognises
+    /// duplicates only among a producer's last five batches, so nothing new is pipelined beside a
+    /// batch that may be sent again under its old number.
     retrying: bool,
-    /// No attempt of this epoch has succeeded at the present leader, so one batch goes at a time: a
-    /// broker that does not know the producer takes any sequence first, so also the second batch's.
+    /// No attempt of this epoch has succeeded at the present leader, so one batch goes at a time. A
+    /// broker that does not know the producer accepts any sequence from it: if two batches were in
+    /// flight and it refused the first, it would append the second alone.
     pub(super) proving_leader: bool,
     /// When an attempt last succeeded, in nanoseconds, monotonic.
     pub(super) succeeded_at: u64,
@@ -93,8 +95,9 @@ pub struct LaneHead {
     pub(super) leader_ordinal: u32,
     /// Which of the producer's clusters the partition is at.
     pub(super) cluster: u64,
-    /// Set until the lane's attempts at an earlier cluster have settled and it begins anew. Earlier
-    /// clusters gave the producer's first so many ids; the lane uses none of them again.
+    /// Set until the lane's attempts at an earlier cluster have settled and it begins anew. The
+    /// number says how many of the producer's ids came from earlier clusters: the lane uses none of
+    /// those again.
     pub(super) starts_over: Option<u64>,
     /// The topic that the partition is of, by its id; zero where brokers are too old to say.
     pub(super) topic_id: TopicId,
@@ -161,8 +164,8 @@ impl LaneHead {
         self.retries.len()
     }
 
-    /// At most so many bytes has the batch that [`LaneHead::drain`] would give. Before a new epoch
-    /// that may be any of the retries: the one that is to be asked for.
+    /// An upper bound of the length of the batch that [`LaneHead::drain`] gives next, in bytes.
+    /// Before a new epoch that may be any of the retries, so it is the longest of them.
     pub fn next_len(&self) -> Option<usize> {
         let candidates = if self.sequencer.bump_wanted() { self.retries.len() } else { 1 };
         let retries = self.retries.iter().take(candidates);
@@ -213,15 +216,16 @@ impl LaneHead {
         self.topic_id
     }
 
-    /// Whether a newer leader is known than the one that was asked by what is in flight.
+    /// Whether the attempts in flight went to an earlier leader, or to an earlier topic of the
+    /// name. Nothing is sent until they have settled.
     pub fn is_settling(&self) -> bool {
         self.settling
     }
 
-    /// Whether [`LaneHead::drain`] would give a batch.
+    /// Whether the rules allow [`LaneHead::drain`] to give a batch now. The lane may have none.
     pub fn drainable(&self, now: u64, rules: DrainRules) -> Drainable {
-        let is_open_elsewhere = self.settling || self.starts_over.is_some();
-        if self.moving_to.is_some() || self.leader.is_none() || is_open_elsewhere {
+        let has_old_attempts = self.settling || self.starts_over.is_some();
+        if self.moving_to.is_some() || self.leader.is_none() || has_old_attempts {
             return Drainable::Later;
         }
         if now < self.backoff_until {
@@ -298,7 +302,7 @@ impl LaneHead {
     fn begin_attempt(&mut self, mut batch: Box<Batch>, connection: u32) -> Box<Batch> {
         batch.state.attempts += 1;
         batch.state.connection = connection;
-        // Only the answer to this attempt says so from here on.
+        // Forget an OUT_OF_ORDER answer to an earlier attempt: only this attempt's answer counts.
         batch.state.out_of_order_at = None;
         self.in_flight += 1;
         self.retrying |= batch.state.attempts > 1 || batch.is_in_pieces();
@@ -448,8 +452,9 @@ impl LaneHead {
         }
     }
 
-    /// Whether no log can append a batch under its present numbers, because an earlier batch was
-    /// refused for good: a broker that an attempt still reaches finds it out of sequence.
+    /// Whether an earlier batch of the epoch was refused for good, so that the log will never have
+    /// its sequences: a broker that gets this batch under its present numbers can only answer
+    /// OUT_OF_ORDER.
     pub fn is_cut_off(&self, batch: &Batch) -> bool {
         self.gap_at.is_some_and(|gap| gap < batch.number)
     }
@@ -572,7 +577,8 @@ impl LaneHead {
 }
 
 impl Drop for LaneHead {
-    /// The head is the last that can resolve its batches: a loop that unwinds fails them here.
+    /// The head is the last that can resolve its batches: what is still in it fails here, as when a
+    /// loop unwinds.
     fn drop(&mut self) {
         let mut wakes = WakeList::default();
         self.tail.end();

@@ -11,7 +11,8 @@ use crate::engine::protocol::{ErrorCode, MetadataResponse};
 use crate::error::DeliveryErrorCause;
 use crate::problem::Problem;
 
-/// A topic that does not exist, or of which no broker says anything: what waits for it must fail.
+/// A topic for which what waits must fail: it does not exist, no broker said anything of it in
+/// time, or this client may not use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownTopic {
     /// The topic.
@@ -74,13 +75,14 @@ struct Wanted {
     waiting_since: Option<u64>,
     /// Something waits, in the stash or in a lane.
     record_waits: bool,
-    /// Records wait for a partition that is not known ([`Want::Partition`]). The topic counts as
-    /// found only by an answer to a question that was asked after that.
+    /// Records wait for a partition that is not known ([`Want::Partition`]). Only the answer to a
+    /// question that was sent after they came counts: an older one would fail a record for a
+    /// partition that has just been added.
     must_ask: bool,
-    /// The first question does not wait for `interval_min`. It goes as soon as the metadata
-    /// connection owes no answer.
+    /// The next question, if it was not sent yet, does not wait for `interval_min`. It goes as soon
+    /// as the metadata connection owes no answer.
     at_once: bool,
-    /// When it was asked about last.
+    /// When the present question was sent; `None` while it must still be sent.
     asked_at: Option<u64>,
     /// Since when brokers say that there is no such topic.
     unknown_since: Option<u64>,
@@ -100,7 +102,7 @@ const SECOND_OPINION_MAX: u64 = 2_000_000_000;
 /// waits for it fails: its name may be misspelt. One that was just created is known sooner.
 const WARNING_AFTER: u64 = 1_000_000_000;
 
-/// When, and why, what waits for a topic fails.
+/// The time and the reason at which what waits for a topic fails.
 enum Due {
     /// A broker says that it will never be there for this client.
     Now,
@@ -144,7 +146,8 @@ impl Wanted {
         self.unknown_since.get_or_insert(now);
     }
 
-    /// `None` while nothing waits for it and no broker says that it does not exist.
+    /// The earlier of two limits: unknown for too long, or unanswered for too long. `None` while
+    /// nothing waits for it and no broker says that it does not exist.
     fn due(&self, config: &MetadataConfig) -> Option<Due> {
         let since = self.waiting_since;
         let refused = matches!(
@@ -187,7 +190,7 @@ impl Wanted {
 #[derive(Debug, Default)]
 pub(super) struct WantedTopics {
     topics: BTreeMap<Arc<str>, Wanted>,
-    /// Topics whose answer has come since somebody asked for these.
+    /// Topics whose answer has come since these were taken out last.
     arrived: Vec<Arrived>,
 }
 
@@ -298,19 +301,19 @@ impl WantedTopics {
                 self.topics.insert(name.clone(), missing);
             }
         }
-        let described: BTreeSet<_> =
+        let named: BTreeSet<_> =
             response.topics.iter().filter_map(|topic| topic.name.as_deref()).collect();
         self.topics.retain(|name, wanted| {
             let known = snapshot.topics.contains_key(name);
             let answered = wanted.asked_at.is_some();
             let missing = wanted.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-            let is_named = described.contains(&**name);
+            let is_named = named.contains(&**name);
             if answered && !known && !is_named {
                 // The answer leaves it out.
                 wanted.handle_unknown(now, asked.as_ref());
             }
-            // Forget topics that nothing waits for, except known ones that may have been deleted:
-            // whether they were is still to be found out.
+            // Forget a topic that nothing waits for. Keep a known one that a broker denied, until
+            // it is certain whether it was deleted.
             let waits = if known { wanted.waiting_since.is_some() } else { wanted.record_waits };
             let open = known && (missing || wanted.error == ErrorCode::NONE);
             waits || open || !answered

@@ -117,7 +117,7 @@ impl Connection {
         let Some(login) = &mut self.login else { return Ok(()) };
         let mechanism = login.mechanism().clone();
         let Some(handshake) = handshake else {
-            let text = "the broker has no login (SASL) that this client knows: Kafka before 0.10?";
+            let text = "the broker offers SaslHandshake in no version that this client speaks";
             return Err(Problem::new(ProblemKind::BrokerTooOld, text));
         };
         // A broker expects SaslAuthenticate after version 1, and bare tokens after version 0.
@@ -177,8 +177,8 @@ impl Connection {
             return Ok(Incoming::Pending);
         }
         let (mechanism, error) = (login.mechanism(), response.error);
-        // Where the broker has refused in the mechanism's own messages already, its words here are
-        // the same again, and the mechanism has looked for secrets only in its own.
+        // The mechanism has taken the broker's refusal from its own messages already, and taken
+        // secrets out of it. The words in this response repeat it with them, so they are not shown.
         let message = match login.refusal() {
             Some(refusal) => refusal.to_string(),
             None => response.message.map_or(String::new(), |told| printable(&told)),
@@ -255,7 +255,8 @@ impl Connection {
         Some(again_at.min(login.computed_by())).filter(|&at| at != u64::MAX)
     }
 
-    /// Logs in again if that is due and the connection is in use.
+    /// Fails the connection if a login's token took too long to compute. Otherwise logs in again,
+    /// if that is due and the connection was used since the last login.
     pub(super) fn check_login(&mut self, now: u64) -> Result<(), Problem> {
         let Some(login) = &self.login else { return Ok(()) };
         if login.computed_by() <= now {

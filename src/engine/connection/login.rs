@@ -3,7 +3,7 @@
 //! The broker is told the mechanism (SaslHandshake), then tokens go to and fro (SaslAuthenticate)
 //! until the mechanism has nothing more to send. What a token holds is computed elsewhere, since it
 //! may take long: [`Login::take_task`] hands out what is to be computed, and [`LoginAnswer`] brings
-//! the token. While that is going on nothing of the connection's waits for the broker.
+//! the token. While it is computed no request of this connection is unanswered.
 //!
 //! A broker may end the session (KIP-368): it tells its length with the last answer. Before it ends
 //! the client logs in again on the same connection, between other requests. A connection that sends
@@ -30,12 +30,12 @@ const RELOGIN_MIN: u64 = 1_000_000_000;
 pub struct HeldExchange(Option<Box<dyn SaslExchange>>);
 
 impl HeldExchange {
-    /// Holds it.
+    /// Its destructor runs under a guard from now on.
     pub fn new(exchange: Box<dyn SaslExchange>) -> Self {
         HeldExchange(Some(exchange))
     }
 
-    /// Gives it back.
+    /// The exchange, without the guard.
     pub fn take(mut self) -> Option<Box<dyn SaslExchange>> {
         self.0.take()
     }
@@ -167,7 +167,7 @@ impl Login {
         self.ask(None, None, computed_by);
     }
 
-    /// The broker took a token, and answered with another.
+    /// The broker took a token and answered, with a challenge or, at the end, with nothing.
     pub(super) fn handle_challenge(
         &mut self,
         now: u64,
@@ -227,6 +227,7 @@ impl Login {
             // Clients that connected together, after a restart, must not all come back together.
             let spread = Random::new(now).draw() % (RELOGIN_SPREAD_PERCENT + 1);
             let wait = self.lifetime / 100 * (RELOGIN_PERCENT + spread);
+            // A session shorter than that cannot be renewed in time; the client tries anyway.
             let least = if self.lifetime > RELOGIN_MIN { RELOGIN_MIN } else { 0 };
             self.again_at = self.answered_at.saturating_add(wait.max(least));
         }

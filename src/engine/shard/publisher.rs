@@ -68,12 +68,11 @@ impl Publisher {
         machine: &mut MetadataMachine,
         host: &mut dyn ShardHost,
     ) {
-        // The topic is known already. Metadata may have come while the sender stashed its record,
-        // and lanes may be missing because of `lanes_max`: tries to make those, and has the stash
-        // emptied.
         if machine.handle_wanted(now, name.clone(), why)
             && let Some(view) = self.published.clone()
         {
+            // True: the topic is known. Metadata came while the sender stashed its record, which
+            // nothing else would move. (Lanes may also be missing because of `lanes_max`.)
             self.grow(&name, &view, host);
         }
         self.fail_stashes_at_foreign_cluster(machine);
@@ -98,8 +97,9 @@ impl Publisher {
         let problem = machine.last_problem();
         let (placements, left_out) = (self.placements.placed(), self.placements.left_out());
         let changed = self.published.as_ref().is_none_or(|view| {
-            // Errors of batches that time out name the problem. While there is no producer id each
-            // new problem is published; afterwards only that there is one, or none any more.
+            // Errors of batches that time out name the problem. Without a producer id each new
+            // problem is published, because batches time out for it. With one, only the change
+            // between "a problem" and "no problem" is.
             view.identity != identity
                 || view.identity_denied.as_ref() != machine.identity_denied()
                 || view.changed_to.as_ref() != machine.changed_to()
@@ -146,7 +146,8 @@ impl Publisher {
         self.fail_stashes_at_foreign_cluster(machine);
     }
 
-    /// The user does not want to go on at the cluster that answers: no topic will be known.
+    /// Where the user has set `tidegate.cluster.change=fail` and the brokers turn out to be of
+    /// another cluster: fails what is stashed, because its topics will never be known.
     fn fail_stashes_at_foreign_cluster(&self, machine: &MetadataMachine) {
         let Some(clusters) = machine.changed_to() else { return };
         let cause = DeliveryErrorCause::ClusterChanged { found: clusters.found.clone() };
@@ -156,8 +157,9 @@ impl Publisher {
     }
 
     /// Fails what waits for topics that stayed unknown for too long, and warns of those that
-    /// may. The driver calls this before [`Publisher::publish`]: senders must stash their records
-    /// for a topic that is gone before shards learn of it and fail what its lanes hold.
+    /// may. The driver calls this before [`Publisher::publish`]: it sends the senders of a deleted
+    /// topic back to the stash first. When shards then read the view they fail what its lanes hold,
+    /// and a sender that still appended to one would have its record failed with them.
     pub fn fail_unknown(&mut self, now: u64, machine: &mut MetadataMachine) {
         let suspicious = machine.poll_suspicious(now);
         if !suspicious.is_empty() {
@@ -180,8 +182,9 @@ impl Publisher {
 
     /// Brokers answered a question about a topic. Records that are stashed although the topic is
     /// ready name a partition that was not known. Lets them be moved, which fails those whose
-    /// partition still does not exist; for a second no other record has brokers asked again.
-    /// Returns false if a record came after the question, and brokers must be asked once more.
+    /// partition still does not exist. For one second after this, records for partitions that are
+    /// not known do not cause another question. Returns false if a record came after the question,
+    /// so that brokers must be asked once more; true otherwise, also if nothing is stashed.
     fn note_answer(&self, now: u64, asked_at: u64, name: &str) -> bool {
         let Some(topic) = self.accumulator.known_topic(name) else { return true };
         let mut stash = topic.lock_stash();
@@ -206,6 +209,8 @@ impl Publisher {
             // At another cluster, where its partitions are not known yet.
             return;
         }
+        // `partitions` also holds those of an earlier topic of this name; `count` is what exists
+        // now.
         if known.partitions.len() > topic.lane_count() {
             self.add_lanes(&topic, known, view);
         }
@@ -242,7 +247,9 @@ impl Publisher {
             log::error!("topic {}: lanes_max = {lanes_max} is reached", topic.name);
         }
         for mut head in heads {
-            // Shards may meet it before this view, and an older one says nothing of it.
+            // A shard takes new lanes before it applies the view that it found in the same turn
+            // (`Shard::begin_turn`). Without `seen` it would apply an older view to the lane, which
+            // does not name it.
             head.seen = view.generation;
             let port = self.ports.port(head.tail.owner());
             port.expect("placements name shards that exist").send(Control::Lane(head));
@@ -302,7 +309,7 @@ fn unknown_line(topics: &[Arc<str>], auto_create: bool) -> String {
     )
 }
 
-/// Once for each change: where the records go is the user's concern.
+/// Warns once for each change, because the user must learn that records go elsewhere now.
 fn warn_of_another_cluster(before: &View, after: &View) {
     let name = |view: &View| view.snapshot.cluster_id.clone().unwrap_or_default();
     if before.snapshot.cluster != after.snapshot.cluster {

@@ -72,7 +72,9 @@ impl Shard {
         batch.state.losses = 0;
         let in_log = self.lane_mut(id).is_some_and(|entry| entry.head.is_in_log(&batch));
         match verdict(answer.error) {
-            verdict if in_log && verdict.ends_batch() => {
+            // The leader refused the batch, but its log is known to have it: its deliveries resolve
+            // as written.
+            refusal if in_log && refusal.ends_batch() => {
                 if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
                     entry.head.settle_in_log(batch, &mut self.wakes);
                 }
@@ -226,8 +228,10 @@ impl Shard {
         u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The attempt was not answered, or not even written: the shard sends the batch again without a
-    /// backoff of its lane. With `written`, the log may have the batch from now on.
+    /// The attempt was not answered, or not even written: the shard sends the batch again. This
+    /// sets no backoff: after a lost connection the wait for the next one is enough. A broker that
+    /// answers and leaves the partition out is another matter, and its caller sets one before. With
+    /// `written`, the log may have the batch from now on.
     fn retry(
         &mut self,
         now: u64,
@@ -285,8 +289,8 @@ impl Shard {
 
     /// An acks=0 request was wholly written, and its deliveries wait for no more.
     pub(super) fn settle_written(&mut self, now: u64, index: usize, mut request: Request) {
-        // With acks=0 no answer shows that the broker accepts a request of this length. The full
-        // write counts as one: after losses, requests would go one at a time for ever otherwise.
+        // acks=0 brings no answers, so a full write counts as an answer. Without it, the limit that
+        // losses set would never be lifted, and requests would go one at a time for ever.
         self.brokers[index].request_limit.handle_answer(now, request.wire_len);
         for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
             self.acked(now, lane, batch, None, None);
@@ -310,7 +314,8 @@ impl Shard {
     pub(super) fn disconnect(&mut self, now: u64, index: usize, problem: &Problem) {
         let random = self.random.draw();
         let broker = &mut self.brokers[index];
-        // A connection lost in its handshake is no idle one: another peer may have the address.
+        // False during the handshake. So the loss of a connection that was not ready asks for
+        // metadata: the broker may have moved, and another process may have its address now.
         let was_idle = broker.connection().is_some_and(Connection::is_idle);
         let idle_max = self.config.idle_max;
         let unconfirmed = broker.connection().and_then(|connection| {
@@ -428,8 +433,9 @@ impl Shard {
         self.failing = Some(cause.clone());
     }
 
-    /// Fails batches in flight whose deadline has passed. Their requests keep the memory, which the
-    /// kernel may still read.
+    /// Fails batches in flight whose deadline is not after `now` (`u64::MAX`: all). The request
+    /// keeps the memory, because the rest of it may still be written: if the segments went back
+    /// now, another batch's bytes would go out under this batch's header.
     pub(super) fn fail_in_flight(&mut self, index: usize, cause: &DeliveryErrorCause, now: u64) {
         let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut()) else {
             return;
