@@ -20,6 +20,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "metadata" => responses("Metadata", 1),
         "produce" => responses("Produce", 3),
         "init_producer_id" => responses("InitProducerId", 0),
+        "sasl_handshake" => responses("SaslHandshake", 0),
+        "sasl_authenticate" => responses("SaslAuthenticate", 0),
         "frames" => frames(),
         "batches" => batches(),
         "decompression" => compressed(),

@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod decoders;
 mod input;
+mod logins;
 pub mod memory;
 mod shard;
 
@@ -28,6 +29,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "bootstrap", run: config::bootstrap },
     Target { name: "connection", run: connection::connection },
     Target { name: "shard", run: shard::shard },
+    Target { name: "sasl_handshake", run: logins::sasl_handshake },
+    Target { name: "sasl_authenticate", run: logins::sasl_authenticate },
+    Target { name: "jaas", run: logins::jaas },
+    Target { name: "scram", run: logins::scram },
+    Target { name: "oauthbearer", run: logins::oauthbearer },
 ];
 
 /// Runs one of them, by its name.
