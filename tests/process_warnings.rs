@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use tidegate::embedded::{EmbeddedCluster, Fault};
-use tidegate::{Acks, Producer, ProducerBuilder, ProducerConfig};
+use tidegate::{Acks, Plain, Producer, ProducerBuilder, ProducerConfig};
 
 /// Nothing listens there.
 const AWAY: &str = "127.0.0.1:1";
@@ -268,4 +268,29 @@ fn batches_that_expire_are_told_with_their_cause() {
     let line = awaited(Level::Warn, &["expired-0: 1 batch failed:", "delivery_timeout"]);
     assert!(line.contains("last cause: broker 1 at"), "{line} {error}");
     producer.close(LONG).wait().expect("closed");
+}
+
+/// A login that is refused is tried again and again, and told once; and nothing tells the password.
+#[test]
+fn a_refused_login_is_one_warning_and_no_line_has_the_password() {
+    install();
+    let cluster = EmbeddedCluster::builder().topic("t", 1).user("u", "other").start().unwrap();
+    let password = "a-password-that-no-line-may-have";
+    let producer = builder(&cluster.bootstrap_servers())
+        .sasl(Plain::new("u", password))
+        .delivery_timeout(LONG)
+        .build()
+        .unwrap();
+    let address = cluster.address(1).to_string();
+    awaited(Level::Warn, &[&address, "the broker refused the login (PLAIN)"]);
+    const SASL_AUTHENTICATE: i16 = 36;
+    assert!(cluster.wait_until(LONG, |stats| stats.requests_of(SASL_AUTHENTICATE) >= 3));
+    awaited(Level::Debug, &[&address, "again", "the broker refused the login (PLAIN)"]);
+    assert_eq!(lines(Level::Warn, &[&address]).len(), 1);
+    let clear = lines(Level::Warn, &["PLAIN without TLS", "can be read"]);
+    assert_eq!(clear.len(), 1, "{clear:?}");
+    drop(producer);
+    for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
+        assert_eq!(lines(level, &[password]), [""; 0]);
+    }
 }

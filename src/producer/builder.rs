@@ -40,6 +40,9 @@ const LEADERLESS_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Accounts of brokers that are gone, and that something is still charged to.
 const LEAVING_MAX: usize = 64;
 
+/// Login mechanisms that send the password or the token itself.
+const SENT_AS_THEY_ARE: [&str; 2] = ["PLAIN", "OAUTHBEARER"];
+
 /// `retries` from which on a batch that is tried every 100 ms does not use them up within days.
 const RETRIES_MANY: u32 = 10_000_000;
 
@@ -267,6 +270,13 @@ fn security(config: &ProducerConfig) -> Result<Security, BuildError> {
         security = security.with_tls(crate::io::TlsClient::new(tls)?);
     }
     if let Some(mechanism) = &config.sasl {
+        let name = mechanism.name();
+        if config.tls.is_none() && SENT_AS_THEY_ARE.contains(&name) {
+            log::warn!(
+                "{name} without TLS: the password or token can be read by everything between this \
+                 machine and the brokers"
+            );
+        }
         security = security.with_login(mechanism.clone());
     }
     Ok(security)
