@@ -160,7 +160,7 @@ fn credentials_that_are_replaced_are_used_by_the_next_login() {
 /// Everything of a session's end, KIP-368: new logins on the same connections, nothing lost or
 /// doubled, and the order kept.
 #[test]
-fn f31_sessions_are_renewed_on_the_same_connection_while_records_flow() {
+fn c32_f31_sessions_are_renewed_on_the_same_connection_while_records_flow() {
     let cluster = guarded(2).session_lifetime(millis(400)).start().unwrap();
     let login = Scram::sha_512("alice", "alice-secret");
     let producer = patient(&cluster).sasl(login).build().unwrap();
@@ -193,7 +193,7 @@ fn f31_sessions_are_renewed_on_the_same_connection_while_records_flow() {
 
 /// A connection that sends nothing is left alone, and logs in again before its next request.
 #[test]
-fn an_idle_session_that_is_over_costs_no_connection() {
+fn c32_an_idle_session_that_is_over_costs_no_connection() {
     let cluster = guarded(1).session_lifetime(millis(200)).start().unwrap();
     let login = Plain::new("alice", "alice-secret");
     let producer = patient(&cluster).sasl(login).build().unwrap();

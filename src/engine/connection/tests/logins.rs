@@ -94,7 +94,7 @@ fn a_login_comes_between_the_versions_and_the_first_request() {
 }
 
 #[test]
-fn f31_a_session_in_use_is_renewed_before_it_ends_and_nothing_is_sent_meanwhile() {
+fn c32_f31_a_session_in_use_is_renewed_before_it_ends_and_nothing_is_sent_meanwhile() {
     let mut connection = logged_in(0, 10_000);
     assert_eq!(connection.poll_timeout(), None, "nothing was sent: it may stay as it is");
     let id = send(&mut connection, MS, -1);
@@ -113,7 +113,7 @@ fn f31_a_session_in_use_is_renewed_before_it_ends_and_nothing_is_sent_meanwhile(
 }
 
 #[test]
-fn f31_an_idle_session_that_is_over_is_renewed_before_the_next_request() {
+fn c32_f31_an_idle_session_that_is_over_is_renewed_before_the_next_request() {
     let mut connection = logged_in(0, 10_000);
     assert_eq!((connection.poll_timeout(), connection.handle_timeout(20_000 * MS)), (None, Ok(())));
     assert!(!connection.wants_write());
