@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::engine::protocol::records::Length;
 
@@ -180,6 +181,43 @@ impl<'a> From<Cow<'a, str>> for Payload<'a> {
     }
 }
 
+impl From<BytesMut> for Payload<'_> {
+    #[inline]
+    fn from(bytes: BytesMut) -> Self {
+        Payload::Shared(bytes.freeze())
+    }
+}
+
+/// Shared as it is: the payload holds one more count of it.
+impl From<Arc<[u8]>> for Payload<'_> {
+    #[inline]
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Payload::Shared(Bytes::from_owner(bytes))
+    }
+}
+
+/// Shared as it is: the payload holds one more count of it.
+impl From<Arc<str>> for Payload<'_> {
+    #[inline]
+    fn from(string: Arc<str>) -> Self {
+        Payload::from(Arc::<[u8]>::from(string))
+    }
+}
+
+impl<'a> From<&'a &'a str> for Payload<'a> {
+    #[inline]
+    fn from(string: &'a &'a str) -> Self {
+        Payload::Slice(string.as_bytes())
+    }
+}
+
+impl<'a> From<&'a &'a [u8]> for Payload<'a> {
+    #[inline]
+    fn from(slice: &'a &'a [u8]) -> Self {
+        Payload::Slice(slice)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +241,8 @@ mod tests {
             payload(Some("abc")),
             payload(Cow::Borrowed("abc")),
             payload(Cow::Borrowed(&b"abc"[..])),
+            payload(&"abc"),
+            payload(&&b"abc"[..]),
         ] {
             assert_eq!(borrowed, Payload::Slice(b"abc"));
         }
@@ -221,10 +261,18 @@ mod tests {
             payload(Some(Bytes::from_static(b"abc"))),
             payload(Cow::<str>::Owned("abc".into())),
             payload(Cow::<[u8]>::Owned(b"abc".to_vec())),
+            payload(BytesMut::from(&b"abc"[..])),
+            payload(Arc::<[u8]>::from(&b"abc"[..])),
+            payload(Arc::<str>::from("abc")),
         ] {
             assert_eq!(owned, Payload::Shared(Bytes::from_static(b"abc")));
         }
         assert_eq!(payload("abc").into_shared(), None);
+        let counted: Arc<[u8]> = Arc::from(&b"abc"[..]);
+        let shared = payload(counted.clone());
+        assert_eq!(Arc::strong_count(&counted), 2, "shared without a copy");
+        drop(shared);
+        assert_eq!(Arc::strong_count(&counted), 1);
     }
 
     #[test]
