@@ -231,6 +231,7 @@ mod tests {
         let vector = b"abc".to_vec();
         let string = String::from("abc");
         let bytes = Bytes::from_static(b"abc");
+        let (twice, slice_twice): (&&str, &&[u8]) = (&"abc", &&b"abc"[..]);
         for borrowed in [
             payload(b"abc"),
             payload(&b"abc"[..]),
@@ -241,8 +242,8 @@ mod tests {
             payload(Some("abc")),
             payload(Cow::Borrowed("abc")),
             payload(Cow::Borrowed(&b"abc"[..])),
-            payload(&"abc"),
-            payload(&&b"abc"[..]),
+            payload(twice),
+            payload(slice_twice),
         ] {
             assert_eq!(borrowed, Payload::Slice(b"abc"));
         }
