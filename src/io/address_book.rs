@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::socket::SocketOptions;
+use super::socket_options::SocketOptions;
 use crate::config::{ReconnectBackoff, ReconnectWaits};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::random::Random;
@@ -334,6 +334,30 @@ pub(super) mod tests {
             panic!("it is well")
         };
         assert!(timeout <= 12 * SECOND, "it begins anew");
+    }
+
+    /// A login or a certificate that is refused: trying again helps nobody, and each try is noted in
+    /// the broker's log.
+    #[test]
+    fn f31_who_is_refused_comes_back_after_a_second_and_ever_more_seldom() {
+        for kind in [ProblemKind::Authentication, ProblemKind::Tls] {
+            let mut book = AddressBook::new(settings(), 1);
+            let (mut now, mut waits) = (SECOND, Vec::new());
+            for _ in 0..6 {
+                book.failed(now, &target("a"), address(1), &Problem::new(kind, "refused"));
+                let begun = now;
+                while let Gate::Shut { until, .. } = book.try_address(now, address(1)) {
+                    now = until;
+                }
+                waits.push((now - begun) / MS);
+            }
+            let expected = [1_000, 2_000, 4_000, 8_000, 10_000, 10_000];
+            for (wait, expected) in waits.iter().zip(expected) {
+                // The shortest is 20 % less; and whoever was told to wait spreads itself.
+                let range = expected * 8 / 10..=expected * 12 / 10;
+                assert!(range.contains(wait), "{waits:?}");
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::address_book::{AddressBook, BookSettings, Gate};
 use super::resolver::{Resolved, Resolver};
 use super::security::Security;
-use super::socket::SocketOptions;
+use super::socket_options::SocketOptions;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::policy::{AddressMap, BrokerPlace};
 use crate::problem::{Problem, ProblemKind};
@@ -131,6 +131,11 @@ pub(super) struct Dial {
 }
 
 impl Dial {
+    /// An attempt that fails at once, for this reason.
+    pub(super) fn refused(target: BrokerAddress, problem: Problem) -> Self {
+        Dial { lookup_problem: Some(problem), ..Dial::new(target) }
+    }
+
     /// An attempt at an address.
     pub(super) fn literal(target: BrokerAddress, address: SocketAddr) -> Self {
         let mut dial = Dial::new(target);

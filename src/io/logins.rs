@@ -1,7 +1,7 @@
 //! Computes the steps of logins (SASL) on helper threads: hashing a password takes milliseconds,
 //! and what gives the credentials may be code of the application's that asks a server.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use zeroize::Zeroizing;
@@ -26,41 +26,26 @@ impl Logins {
     }
 
     /// Computes a step. `reply` is called once, on another thread; on the calling one if no other
-    /// can be had.
+    /// can be had; and not at all if the connection that asks is gone by then.
     pub(super) fn compute(
         &self,
         peer: BrokerAddress,
         task: LoginTask,
-        reply: impl FnOnce(LoginAnswer) + Send + 'static,
+        reply: impl Fn(LoginAnswer) + Clone + Send + 'static,
     ) {
-        // A job whose thread cannot be had is dropped: then this thread still has the reply.
-        let reply = Arc::new(Mutex::new(Some(reply)));
-        let mechanism = self.mechanism.clone();
-        let job = {
-            let reply = reply.clone();
-            move || {
-                // Where credentials take long, connections give up, and others ask anew.
-                if !task.is_wanted() {
-                    return;
-                }
-                let answer = step(&*mechanism, &peer, task);
-                if let Some(reply) = take(&reply) {
-                    reply(answer);
-                }
+        let (mechanism, answer) = (self.mechanism.clone(), reply.clone());
+        let job = move || {
+            // Where credentials take long, connections give up, and others ask anew.
+            if task.is_wanted() {
+                answer(step(&*mechanism, &peer, task));
             }
         };
-        if let Err(error) = self.threads.run(job)
-            && let Some(reply) = take(&reply)
-        {
+        if let Err(error) = self.threads.run(job) {
             let text = format!("no thread to compute the login on: {error}");
             let token = Err(Problem::told_by(ProblemKind::System, text, error));
             reply(LoginAnswer { exchange: None, refusal: None, token });
         }
     }
-}
-
-fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Asks the mechanism, which may be code of the application's, and may panic.

@@ -12,8 +12,8 @@
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
 //! * `resolver`, `names`: the threads that look names up, and who waits for which name.
-//! * `dial`, `address_book`, `socket`: one attempt to connect; what is known of addresses; its
-//!   sockets.
+//! * `dial`, `address_book`, `socket`, `socket_options`: one attempt to connect; what is known of
+//!   addresses; its sockets, and what is set on them.
 //! * `transport`, `encrypted`, `tls`: what carries a connection's bytes: TCP as it is, or TLS; its
 //!   settings, key material, and what its errors mean.
 //! * `security`, `logins`, `helper_threads`: how a producer encrypts and logs in, and the threads
@@ -43,6 +43,7 @@ mod seat;
 mod security;
 mod shard_host;
 mod socket;
+mod socket_options;
 mod stash_thread;
 mod sys;
 mod sys_fork;
@@ -59,7 +60,7 @@ pub use metadata_mailbox::MetadataMailbox;
 #[cfg(feature = "internals")]
 pub use resolver::{NameAnswer, answer_name};
 pub use security::Security;
-pub use socket::SocketOptions;
+pub use socket_options::SocketOptions;
 pub use stash_thread::{StashMailbox, StashThread, StashThreadParts};
 pub use sys_fork::watch_forks;
 pub use threads::{Watch, run_watched};

@@ -27,6 +27,9 @@ pub(super) struct Cache {
     fetching: Mutex<()>,
     /// Held for moments only; taken while `fetching` is held, never the other way round.
     state: Mutex<State>,
+    /// Logins that have seen that no token serves, for a test that must know of them.
+    #[cfg(test)]
+    pub(super) arrived: std::sync::atomic::AtomicUsize,
 }
 
 #[derive(Default)]
@@ -51,6 +54,8 @@ impl Cache {
             }
             state.failures
         };
+        #[cfg(test)]
+        self.arrived.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         // A provider that panics leaves the lock poisoned, and nothing half done behind it.
         let _fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         {

@@ -1,7 +1,7 @@
 //! OAUTHBEARER as an application and a broker see it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
@@ -196,18 +196,19 @@ fn one_login_fetches_and_the_others_use_its_token_or_its_failure() {
     for fails in [false, true] {
         let count = Arc::new(AtomicU32::new(0));
         let counted = count.clone();
-        let all_began = Arc::new(std::sync::Barrier::new(4));
+        let cache = Arc::new(OnceLock::<Arc<Cache>>::new());
+        let seen = cache.clone();
         let mechanism = OAuthBearer::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
-            // Long enough for the others to arrive at the lock.
-            std::thread::sleep(Duration::from_millis(300));
+            // Until the others have seen that there is no token.
+            while seen.get().is_none_or(|cache| cache.arrived.load(Ordering::SeqCst) < 4) {
+                std::thread::yield_now();
+            }
             if fails { Err("down".into()) } else { Ok(OAuthToken::new(TOKEN).lifetime(MINUTE)) }
         });
+        assert!(cache.set(mechanism.cache.clone()).is_ok());
         let results: Vec<bool> = std::thread::scope(|scope| {
-            let log_in = || {
-                all_began.wait();
-                begin(&mechanism, START).is_ok()
-            };
+            let log_in = || begin(&mechanism, START).is_ok();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(log_in)).collect();
             threads.into_iter().map(|thread| thread.join().expect("none panics")).collect()
         });
