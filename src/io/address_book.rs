@@ -336,10 +336,10 @@ pub(super) mod tests {
         assert!(timeout <= 12 * SECOND, "it begins anew");
     }
 
-    /// A login or a certificate that is refused: trying again helps nobody, and each try is noted in
-    /// the broker's log.
+    /// Trying a refused login or certificate again helps nobody, and each try is in the broker's
+    /// log.
     #[test]
-    fn f31_who_is_refused_comes_back_after_a_second_and_ever_more_seldom() {
+    fn f31_who_is_refused_comes_back_ever_more_seldom() {
         for kind in [ProblemKind::Authentication, ProblemKind::Tls] {
             let mut book = AddressBook::new(settings(), 1);
             let (mut now, mut waits) = (SECOND, Vec::new());
