@@ -1,5 +1,6 @@
-//! A few threads for what an event loop must not wait for: files, and code of the application's
-//! that may take long. They start with the jobs that need them, and end when there are none.
+//! A few threads for what an event loop must not wait for: name servers, files, and code of the
+//! application's that may take long. They start with the jobs that need them, and end when there
+//! are none. A job that hangs keeps its thread, also after the owner has gone.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,9 +11,6 @@ use crate::engine::sync::Generation;
 use crate::logging as log;
 use crate::user_code;
 
-/// Threads of one producer. Jobs that hang beyond these hold others up.
-const THREADS_MAX: usize = 4;
-
 /// A thread without a job ends after this.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
@@ -20,6 +18,9 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// See the module. Dropped, its threads end with the jobs that they are at.
 pub(super) struct HelperThreads {
+    name: &'static str,
+    /// Jobs that hang beyond so many hold others up.
+    threads_max: usize,
     shared: Arc<Shared>,
     born: Generation,
 }
@@ -40,13 +41,17 @@ struct State {
     ended: bool,
 }
 
-impl Default for HelperThreads {
-    fn default() -> Self {
-        HelperThreads { shared: Arc::default(), born: Generation::current() }
-    }
-}
-
 impl HelperThreads {
+    /// At most so many threads, all of this name.
+    pub(super) fn new(name: &'static str, threads_max: usize) -> Self {
+        HelperThreads { name, threads_max, shared: Arc::default(), born: Generation::current() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.shared.lock().threads
+    }
+
     /// Runs a job soon, on one of the threads. A panic in it is reported and harms no other.
     ///
     /// # Errors
@@ -55,7 +60,7 @@ impl HelperThreads {
         let mut state = self.shared.lock();
         state.jobs.push_back(Box::new(job));
         if state.jobs.len() > state.idle
-            && state.threads < THREADS_MAX
+            && state.threads < self.threads_max
             && let Err(error) = self.start_thread(&mut state)
             && state.threads == 0
         {
@@ -71,7 +76,7 @@ impl HelperThreads {
 
     fn start_thread(&self, state: &mut State) -> io::Result<()> {
         let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("tidegate-help".into());
+        let thread = std::thread::Builder::new().name(self.name.into());
         thread.spawn(move || {
             super::mark_own_thread();
             shared.work();
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_job_that_hangs_holds_up_no_other_and_a_panic_none_at_all() {
-        let helpers = HelperThreads::default();
+        let helpers = HelperThreads::new("helper", 4);
         let (hold, held) = channel::<()>();
         helpers.run(move || while held.recv().is_ok() {}).expect("a thread");
         let (sender, receiver) = channel();
@@ -160,13 +165,13 @@ mod tests {
         }
         let mut done: Vec<_> = (0..13).map(|_| receiver.recv_timeout(LONG)).collect();
         done.sort_by_key(|number| *number.as_ref().expect("every job is done"));
-        assert!(helpers.shared.lock().threads <= THREADS_MAX);
+        assert!(helpers.count() <= 4);
         drop(hold);
     }
 
     #[test]
     fn threads_end_with_their_owner() {
-        let helpers = HelperThreads::default();
+        let helpers = HelperThreads::new("helper", 4);
         let (sender, receiver) = channel::<()>();
         helpers.run(move || drop(sender)).expect("a thread");
         assert!(receiver.recv_timeout(LONG).is_err(), "the job was done");

@@ -7,9 +7,9 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::helper_threads::HelperThreads;
 pub(super) use super::names::Resolved;
 use super::names::{Asked, Names};
 use crate::engine::cluster::BrokerAddress;
@@ -20,9 +20,6 @@ use crate::problem::{Problem, ProblemKind};
 /// looked up; a thread costs a stack. A cluster's brokers seldom hang by more names than a few.
 const LOOKUPS_MAX: usize = 8;
 
-/// A thread without a name to look up ends after this. Reconnecting asks again within seconds.
-const IDLE_MAX: Duration = Duration::from_secs(10);
-
 type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 type Reply = Box<dyn FnOnce(Resolved) + Send>;
 
@@ -30,23 +27,13 @@ type Reply = Box<dyn FnOnce(Resolved) + Send>;
 /// is dropped, those that hang when the system has answered.
 pub(super) struct Resolver {
     shared: Arc<Shared>,
+    threads: HelperThreads,
     born: Generation,
 }
 
 struct Shared {
-    state: Mutex<State>,
-    /// A name was queued, or the resolver was dropped.
-    news: Condvar,
+    names: Mutex<Names<Reply>>,
     lookup: Box<Lookup>,
-}
-
-#[derive(Default)]
-struct State {
-    names: Names<Reply>,
-    threads: usize,
-    /// Of these, those that wait for a name.
-    idle: usize,
-    ended: bool,
 }
 
 impl Default for Resolver {
@@ -89,9 +76,9 @@ impl Resolver {
     pub(super) fn with_lookup(
         lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
-        let (state, news) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { state, news, lookup: Box::new(lookup) });
-        Resolver { shared, born: Generation::current() }
+        let shared = Arc::new(Shared { names: Mutex::default(), lookup: Box::new(lookup) });
+        let threads = HelperThreads::new("tidegate-dns", LOOKUPS_MAX);
+        Resolver { shared, threads, born: Generation::current() }
     }
 
     /// The address itself, if it is no name.
@@ -103,39 +90,24 @@ impl Resolver {
     /// Has a name looked up. `reply` is called once, on one of the resolver's threads, unless the
     /// ticket that this returns was dropped before; on the calling thread if no other can be had.
     pub(super) fn ask(&self, host: &str, reply: impl FnOnce(Resolved) + Send + 'static) -> Asked {
-        let mut state = self.shared.lock();
-        let asked = state.names.ask(host, Box::new(reply));
-        if state.names.queued() > state.idle
-            && state.threads < LOOKUPS_MAX
-            && let Err(error) = self.start_thread(&mut state)
-            && state.threads == 0
-        {
-            let given_up = state.names.give_up_queued();
-            drop(state);
+        let mut names = self.shared.lock();
+        let queued = names.queued();
+        let asked = names.ask(host, Box::new(reply));
+        let is_queued = names.queued() > queued;
+        drop(names);
+        let shared = self.shared.clone();
+        if is_queued && let Err(error) = self.threads.run(move || shared.look_next_up()) {
+            let given_up = self.shared.lock().give_up_queued();
             let text = format!("{host} cannot be resolved: no thread for it: {error}");
             let problem = Problem::told_by(ProblemKind::System, text, error);
             given_up.into_iter().for_each(|reply| reply(Err(problem.clone())));
-            return asked;
         }
-        drop(state);
-        self.shared.news.notify_one();
         asked
-    }
-
-    fn start_thread(&self, state: &mut State) -> io::Result<()> {
-        let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("tidegate-dns".into());
-        thread.spawn(move || {
-            super::mark_own_thread();
-            shared.run();
-        })?;
-        state.threads += 1;
-        Ok(())
     }
 
     /// Why a name has no answer yet, in words.
     pub(super) fn why(&self, host: &str) -> String {
-        self.shared.lock().names.why(host)
+        self.shared.lock().why(host)
     }
 }
 
@@ -146,49 +118,21 @@ impl Drop for Resolver {
             // there to be ended.
             return;
         }
-        let mut state = self.shared.lock();
-        state.ended = true;
-        state.names.forget_waiting();
-        drop(state);
-        self.shared.news.notify_all();
+        self.shared.lock().forget_waiting();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Names<Reply>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A thread's whole life.
-    fn run(&self) {
-        while let Some(host) = self.next() {
-            let result = self.look_up(&host);
-            let waiting = self.lock().names.answered(&host, &result);
-            waiting.into_iter().for_each(|reply| reply(result.clone()));
-        }
-    }
-
-    /// The next name to look up; `None` if the thread is to end, which is counted then.
-    fn next(&self) -> Option<Arc<str>> {
-        let mut state = self.lock();
-        loop {
-            if state.ended {
-                break;
-            }
-            if let Some(host) = state.names.take() {
-                return Some(host);
-            }
-            state.idle += 1;
-            let waited = self.news.wait_timeout(state, IDLE_MAX);
-            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            state = after;
-            state.idle -= 1;
-            if timeout.timed_out() && state.names.queued() == 0 {
-                break;
-            }
-        }
-        state.threads -= 1;
-        None
+    /// Looks up the name that has waited for longest, if any is left that somebody waits for.
+    fn look_next_up(&self) {
+        let Some(host) = self.lock().take() else { return };
+        let result = self.look_up(&host);
+        let waiting = self.lock().answered(&host, &result);
+        waiting.into_iter().for_each(|reply| reply(result.clone()));
     }
 
     fn look_up(&self, host: &str) -> Resolved {
@@ -208,6 +152,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
 
     use super::*;
 
@@ -234,8 +179,7 @@ mod tests {
     }
 
     fn counts(resolver: &Resolver) -> (usize, usize) {
-        let state = resolver.shared.lock();
-        (state.threads, state.names.queued())
+        (resolver.threads.count(), resolver.shared.lock().queued())
     }
 
     #[test]
@@ -280,10 +224,10 @@ mod tests {
         let (_asked, answer) = ask(&resolver, "a");
         answer.recv_timeout(LONG).expect("it is answered").unwrap();
         let (_hung, _) = ask(&resolver, "hangs");
-        let shared = resolver.shared.clone();
+        let shared = Arc::downgrade(&resolver.shared);
         drop(resolver);
         drop(hold);
-        while shared.lock().threads > 0 {
+        while shared.upgrade().is_some() {
             std::thread::yield_now();
         }
     }

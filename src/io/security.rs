@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "tls")]
 use super::helper_threads::HelperThreads;
 use super::logins::Logins;
 #[cfg(feature = "tls")]
 use super::tls::TlsClient;
 use crate::engine::policy::SaslMechanism;
 
+/// How threads for logins, and those for files, are called in a debugger.
+const THREAD: &str = "tidegate-help";
+/// Of each kind for a producer. A provider of credentials that hangs keeps one.
+const THREADS_MAX: usize = 4;
+
 /// See the module. The default: neither.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Security {
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Arc<TlsClient>>,
@@ -20,10 +24,23 @@ pub struct Security {
     pub(super) files: Arc<HelperThreads>,
 }
 
+impl Default for Security {
+    fn default() -> Self {
+        Security {
+            #[cfg(feature = "tls")]
+            tls: None,
+            logins: None,
+            #[cfg(feature = "tls")]
+            files: Arc::new(HelperThreads::new(THREAD, THREADS_MAX)),
+        }
+    }
+}
+
 impl Security {
     /// Logs in with this mechanism.
     pub fn with_login(mut self, mechanism: Arc<dyn SaslMechanism>) -> Self {
-        self.logins = Some(Logins::new(mechanism, Arc::default()));
+        self.logins =
+            Some(Logins::new(mechanism, Arc::new(HelperThreads::new(THREAD, THREADS_MAX))));
         self
     }
 
