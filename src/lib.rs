@@ -105,11 +105,16 @@
 //! [`manual::architecture`] tells the same with the names of the source: the threads and their
 //! queues, the way of a record, the life of a batch. [`manual::memory`] says what all of it costs.
 //!
+//! # Secured clusters
+//!
+//! [`ProducerBuilder::tls`] encrypts, [`ProducerBuilder::sasl`] logs in. [`manual::connecting`] has
+//! a configuration for each kind of cluster, and what to do about each error.
+//!
 //! # Extending
 //!
-//! [`Partitioner`] (through a [`PartitionerFactory`], one for each topic), [`BackoffStrategy`] and
-//! [`RetryPolicy`] are traits; closures are accepted too. They return decisions and are told all
-//! that they need.
+//! [`Partitioner`] (through a [`PartitionerFactory`], one for each topic), [`BackoffStrategy`],
+//! [`RetryPolicy`] and [`AddressMap`] are traits; closures are accepted too. They return decisions
+//! and are told all that they need. [`SaslMechanism`] is a way to log in of your own.
 //!
 //! # Features
 //!

@@ -19,7 +19,6 @@
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
 
-#[cfg(feature = "tls")]
 #[doc = include_str!("connecting.md")]
 pub mod connecting {}
 
