@@ -94,7 +94,7 @@ pub(super) struct Socket {
     is_ready: bool,
     /// Set until a write would block, and again by an event.
     pub writable: bool,
-    /// How much longer than [`SocketOptions::user_timeout`] the kernel tries, as it was told last.
+    /// How much longer than the configured `user_timeout` the kernel tries, as it was told last.
     patience: Duration,
 }
 
