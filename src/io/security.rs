@@ -14,26 +14,20 @@ const THREAD: &str = "tidegate-help";
 const THREADS_MAX: usize = 4;
 
 /// See the module. The default: neither.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Security {
     #[cfg(feature = "tls")]
-    pub(super) tls: Option<Arc<TlsClient>>,
+    pub(super) encryption: Option<Encryption>,
     pub(super) logins: Option<Logins>,
-    /// For what reads files. Logins have threads of their own: those may hang.
-    #[cfg(feature = "tls")]
-    pub(super) files: Arc<HelperThreads>,
 }
 
-impl Default for Security {
-    fn default() -> Self {
-        Security {
-            #[cfg(feature = "tls")]
-            tls: None,
-            logins: None,
-            #[cfg(feature = "tls")]
-            files: Arc::new(HelperThreads::new(THREAD, THREADS_MAX)),
-        }
-    }
+/// How connections are encrypted, and what reads the files for it.
+#[cfg(feature = "tls")]
+#[derive(Clone)]
+pub(super) struct Encryption {
+    pub(super) client: Arc<TlsClient>,
+    /// Logins have threads of their own: those may hang.
+    pub(super) files: Arc<HelperThreads>,
 }
 
 impl Security {
@@ -47,7 +41,8 @@ impl Security {
     /// Encrypts with this.
     #[cfg(feature = "tls")]
     pub fn with_tls(mut self, tls: Arc<TlsClient>) -> Self {
-        self.tls = Some(tls);
+        let files = Arc::new(HelperThreads::new(THREAD, THREADS_MAX));
+        self.encryption = Some(Encryption { client: tls, files });
         self
     }
 }

@@ -276,14 +276,17 @@ impl Socket {
     /// The next connection uses the certificates that are on the disk by now.
     #[cfg(feature = "tls")]
     fn begin_encryption(&mut self, now: u64) -> Progress {
-        let Some(tls) = self.dialer.security.tls.clone() else { return Progress::Connected };
-        if tls.has_changed() {
+        let Some(encryption) = &self.dialer.security.encryption else {
+            return Progress::Connected;
+        };
+        if encryption.client.has_changed() {
+            let tls = encryption.client.clone();
             let post = self.post.clone();
             let refresh = move || {
                 tls.refresh();
                 post(SocketNews::TlsRefreshed);
             };
-            match self.dialer.security.files.run(refresh) {
+            match encryption.files.run(refresh) {
                 Ok(()) => {
                     self.stage = Stage::Refreshing;
                     self.refreshed_by = now.saturating_add(REFRESH_PATIENCE).min(self.ready_by);
@@ -298,11 +301,12 @@ impl Socket {
     #[cfg(feature = "tls")]
     fn begin_tls(&mut self) -> Progress {
         let host = &self.host;
-        let (Some(tls), Some(Transport::Plain(stream))) =
-            (&self.dialer.security.tls, self.transport.take())
+        let (Some(encryption), Some(Transport::Plain(stream))) =
+            (&self.dialer.security.encryption, self.transport.take())
         else {
             return Progress::Unchanged;
         };
+        let tls = &encryption.client;
         let session = match tls.connect(host) {
             Ok(session) => session,
             Err(problem) => {
