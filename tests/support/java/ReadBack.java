@@ -1,8 +1,4 @@
-import java.io.FileDescriptor;
-import java.io.FileOutputStream;
 import java.io.IOException;
-import java.io.OutputStream;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -21,22 +17,13 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
  * Reads a whole topic with Java's own consumer, which checks every CRC, from the beginning to the
- * offsets that were the ends when it started, and writes the records to standard output.
- * Arguments: bootstrap servers, topic.
- *
- * <p>All numbers are big-endian. A record is a 4-byte length of what follows, then partition (4),
- * offset (8), timestamp (8), timestamp type (1; -1 none, 0 create, 1 append), key, value, header
- * count (4), and for each header its key and value. A byte string is a 4-byte length, -1 for null,
- * and the bytes. The end is a length of -1 and the number of records (8): whoever does not see it
- * has not seen everything.
+ * offsets that were the ends when it started, and writes the records to standard output (Frames).
+ * Arguments: bootstrap servers, topic. For the clients since 2.0.
  */
 public final class ReadBack {
-    private static final int FIXED_BYTES = 4 + 8 + 8 + 1 + 4;
     private static final long STALLED_AFTER_NANOS = Duration.ofSeconds(60).toNanos();
 
-    private final OutputStream out = new FileOutputStream(FileDescriptor.out);
-    private ByteBuffer buffer = ByteBuffer.allocate(1 << 20);
-    private long count;
+    private final Frames frames = new Frames();
 
     private ReadBack() {}
 
@@ -57,9 +44,7 @@ public final class ReadBack {
             consumer.seekToBeginning(partitions);
             readUntil(consumer, new HashMap<>(consumer.endOffsets(partitions)));
         }
-        reserve(12);
-        buffer.putInt(-1).putLong(count);
-        flush();
+        frames.end();
     }
 
     private static Properties settings(String bootstrap) {
@@ -71,12 +56,13 @@ public final class ReadBack {
         p.put(ConsumerConfig.ISOLATION_LEVEL_CONFIG, "read_committed");
         p.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "none");
         p.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, "false");
-        p.put(ConsumerConfig.ALLOW_AUTO_CREATE_TOPICS_CONFIG, "false");
         p.put(ConsumerConfig.MAX_POLL_RECORDS_CONFIG, "10000");
         p.put(ConsumerConfig.FETCH_MAX_BYTES_CONFIG, String.valueOf(16 << 20));
         p.put(ConsumerConfig.MAX_PARTITION_FETCH_BYTES_CONFIG, String.valueOf(4 << 20));
         p.put(ConsumerConfig.RECEIVE_BUFFER_CONFIG, "-1");
-        p.put(ConsumerConfig.ENABLE_METRICS_PUSH_CONFIG, "false");
+        // Since 2.3 and since 3.7; earlier clients pass over what they do not know.
+        p.put("allow.auto.create.topics", "false");
+        p.put("enable.metrics.push", "false");
         return p;
     }
 
@@ -109,49 +95,18 @@ public final class ReadBack {
     }
 
     private void write(ConsumerRecord<byte[], byte[]> record) throws IOException {
-        Header[] headers = record.headers().toArray();
-        byte[][] names = new byte[headers.length][];
-        int size = FIXED_BYTES + size(record.key()) + size(record.value());
-        for (int i = 0; i < headers.length; i++) {
-            names[i] = headers[i].key().getBytes(StandardCharsets.UTF_8);
-            size += size(names[i]) + size(headers[i].value());
+        List<byte[]> headers = new ArrayList<>();
+        for (Header header : record.headers()) {
+            headers.add(header.key().getBytes(StandardCharsets.UTF_8));
+            headers.add(header.value());
         }
-        reserve(4 + size);
-        buffer.putInt(size).putInt(record.partition()).putLong(record.offset());
-        buffer.putLong(record.timestamp()).put((byte) record.timestampType().id);
-        put(record.key());
-        put(record.value());
-        buffer.putInt(headers.length);
-        for (int i = 0; i < headers.length; i++) {
-            put(names[i]);
-            put(headers[i].value());
-        }
-        count++;
-    }
-
-    private static int size(byte[] bytes) {
-        return 4 + (bytes == null ? 0 : bytes.length);
-    }
-
-    private void put(byte[] bytes) {
-        if (bytes == null) {
-            buffer.putInt(-1);
-        } else {
-            buffer.putInt(bytes.length).put(bytes);
-        }
-    }
-
-    private void reserve(int size) throws IOException {
-        if (buffer.remaining() < size) {
-            flush();
-        }
-        if (buffer.remaining() < size) {
-            buffer = ByteBuffer.allocate(size);
-        }
-    }
-
-    private void flush() throws IOException {
-        out.write(buffer.array(), 0, buffer.position());
-        buffer.clear();
+        frames.record(
+                record.partition(),
+                record.offset(),
+                record.timestamp(),
+                record.timestampType().id,
+                record.key(),
+                record.value(),
+                headers.toArray(new byte[0][]));
     }
 }

@@ -36,6 +36,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What the broker itself waits for the controller.
 const BROKER_LIMIT_MS: i32 = 30_000;
 
+/// The topic that brokers before 0.9 are asked for.
+const FIRST_TOPIC: &str = "first";
+
 const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
 
@@ -74,6 +77,9 @@ impl Cluster {
         replication: i16,
         configs: &[(&str, &str)],
     ) {
+        if !self.release().creates_topics() {
+            return self.create_topic_in_zookeeper(topic, partitions, replication, configs);
+        }
         let request = create_topic_request(topic, partitions, replication, configs);
         let mut asked_before = false;
         insist(&format!("creating topic {topic}"), || {
@@ -86,6 +92,24 @@ impl Cluster {
             }
             check(result.error_code, result.error_message.as_ref())
         });
+        self.wait_for_partitions(topic, partitions);
+    }
+
+    #[track_caller]
+    fn create_topic_in_zookeeper(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replication: i16,
+        configs: &[(&str, &str)],
+    ) {
+        let (count, replicas) = (partitions.to_string(), replication.to_string());
+        let command = ["--create", "--topic", topic];
+        let configs: Vec<String> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let mut values = vec!["--partitions", &count, "--replication-factor", &replicas];
+        values.extend(configs.iter().flat_map(|config| ["--config", config]));
+        self.run_zookeeper_tool("kafka.admin.TopicCommand", &command, &values)
+            .unwrap_or_else(|reason| panic!("creating topic {topic}: {reason}"));
         self.wait_for_partitions(topic, partitions);
     }
 
@@ -302,7 +326,10 @@ impl Cluster {
 
     /// The ids of the brokers that one broker lists.
     pub(super) fn brokers_listed_by(&self, id: i32) -> io::Result<Vec<i32>> {
-        let answer = self.metadata_at(id, Vec::new())?;
+        // A broker that lists nobody until there is a topic creates the one that is asked for, as
+        // soon as there are brokers for all of its replicas.
+        let any = (!self.release().has_listeners).then(|| wanted(FIRST_TOPIC));
+        let answer = self.metadata_at(id, any.into_iter().collect())?;
         Ok(answer.brokers.iter().map(|broker| broker.node_id.0).collect())
     }
 
@@ -379,9 +406,7 @@ impl Cluster {
     }
 
     fn topic_at(&self, id: i32, topic: &str) -> io::Result<MetadataResponseTopic> {
-        let mut wanted = MetadataRequestTopic::default();
-        wanted.name = Some(name(topic));
-        let answer = self.metadata_at(id, vec![wanted])?;
+        let answer = self.metadata_at(id, vec![wanted(topic)])?;
         answer.topics.into_iter().next().ok_or_else(|| io::Error::other("no topic in the answer"))
     }
 
@@ -508,6 +533,12 @@ fn create_topic_request(
     request.topics = vec![wanted];
     request.timeout_ms = BROKER_LIMIT_MS;
     request
+}
+
+fn wanted(topic: &str) -> MetadataRequestTopic {
+    let mut wanted = MetadataRequestTopic::default();
+    wanted.name = Some(name(topic));
+    wanted
 }
 
 fn topic_config(key: &str, value: &str) -> CreatableTopicConfig {

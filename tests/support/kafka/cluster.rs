@@ -145,8 +145,6 @@ pub struct Cluster {
     name: String,
     nodes: Vec<Node>,
     install: Arc<Install>,
-    /// Whose clients read from the brokers.
-    reader: Arc<Install>,
     java_options: Vec<String>,
     listeners: Vec<String>,
     /// Removed after the nodes are dead: fields drop in this order.
@@ -157,10 +155,9 @@ pub struct Cluster {
 
 impl Cluster {
     /// Formats, starts and waits until every broker lists every broker. `install` is of the
-    /// configured release, `reader` of its reader's; `parent` takes the data.
+    /// configured release; `parent` takes the data.
     pub fn start(
         install: &Arc<Install>,
-        reader: &Arc<Install>,
         parent: &Path,
         config: &ClusterConfig,
         permit: Option<Permit>,
@@ -174,7 +171,6 @@ impl Cluster {
             name: format!("kafka-{}", ports.port(0)),
             nodes,
             install: Arc::clone(install),
-            reader: Arc::clone(reader),
             java_options: config.java_options.clone(),
             listeners: config.listeners.iter().map(|(name, _)| name.clone()).collect(),
             folder,
@@ -359,9 +355,9 @@ impl Cluster {
         self.nodes.iter().filter(|node| node.is_running())
     }
 
-    /// The programs that read from these brokers.
-    pub(super) fn reader(&self) -> &Install {
-        &self.reader
+    /// The programs of the brokers and of those who read from them.
+    pub(super) fn install(&self) -> &Install {
+        &self.install
     }
 
     /// The release of the brokers.
@@ -404,20 +400,30 @@ impl Cluster {
 
     /// Into ZooKeeper, from which the brokers take them as they come.
     fn add_scram_users(&self, scram_users: &[ScramUser]) -> Result<(), String> {
-        let log = self.folder.path().join("users.log");
         for ScramUser { mechanism, user, password } in scram_users {
-            let mut arguments = self.install.tool_arguments("256m", self.folder());
             // The password is last: the rest of the value would be taken for a part of it.
             let credential = format!("{mechanism}=[iterations=4096,password={password}]");
-            let zookeeper = format!("127.0.0.1:{}", self.ports.port(0));
-            let command = ["kafka.admin.ConfigCommand", "--zookeeper", &zookeeper, "--alter"];
-            arguments.extend(command.map(str::to_owned));
-            let entity = ["--entity-type", "users", "--entity-name", user];
-            arguments.extend(entity.map(str::to_owned));
-            arguments.extend(["--add-config".to_owned(), credential]);
-            process::run("java", arguments, &log, START_LIMIT)?;
+            self.run_zookeeper_tool(
+                "kafka.admin.ConfigCommand",
+                &["--alter", "--entity-type", "users", "--entity-name", user],
+                &["--add-config", &credential],
+            )?;
         }
         Ok(())
+    }
+
+    /// Runs one of the tools that change what ZooKeeper holds.
+    pub(super) fn run_zookeeper_tool(
+        &self,
+        class: &str,
+        command: &[&str],
+        values: &[&str],
+    ) -> Result<(), String> {
+        let mut arguments = self.install.tool_arguments("256m", self.folder());
+        let zookeeper = format!("127.0.0.1:{}", self.ports.port(0));
+        arguments.extend([class, "--zookeeper", &zookeeper].map(str::to_owned));
+        arguments.extend(command.iter().chain(values).map(|&argument| argument.to_owned()));
+        process::run("java", arguments, &self.folder.path().join("tools.log"), START_LIMIT)
     }
 
     fn wait_listed(&self, ids: &[i32]) -> Result<(), String> {

@@ -85,6 +85,9 @@ fn with_zookeeper(
 ) -> io::Result<Vec<Node>> {
     let port = ports.port(0);
     let data = node_folder(folder, QUORUM_ID).join("data").display().to_string();
+    let one_port = !config.release.has_listeners;
+    let more_listeners = config.proxies.is_some() || !config.listeners.is_empty();
+    assert!(!(one_port && more_listeners), "these brokers have one port");
     let mut nodes = Vec::new();
     let properties = properties(&[
         ("dataDir", &data),
@@ -109,12 +112,24 @@ fn with_zookeeper(
         set(&mut properties, "zookeeper.connection.timeout.ms", "60000");
         set(&mut properties, "listener.security.protocol.map", &protocols(config));
         set(&mut properties, "delete.topic.enable", "true");
-        let listeners = set_listeners(&mut properties, config, ports, (id, broker_port));
-        set(&mut properties, "listeners", &listeners);
+        if config.release.has_listeners {
+            let listeners = set_listeners(&mut properties, config, ports, (id, broker_port));
+            set(&mut properties, "listeners", &listeners);
+        } else {
+            set_port(&mut properties, broker_port);
+        }
         extend(&mut properties, &config.properties);
         nodes.push(node(id, Role::Kafka, Some(broker_port), folder, &properties)?);
     }
     Ok(nodes)
+}
+
+/// Says where clients and other brokers find a broker that has one port.
+fn set_port(properties: &mut Properties, port: u16) {
+    for (host, number) in [("host.name", "port"), ("advertised.host.name", "advertised.port")] {
+        set(properties, host, "127.0.0.1");
+        set(properties, number, &port.to_string());
+    }
 }
 
 /// The ids of the brokers and the ports of their first listeners.

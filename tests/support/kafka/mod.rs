@@ -4,7 +4,7 @@
 //! function that gives its tests to [`run`]. Each gets a [`Kafka`], from which it takes a
 //! [`Cluster`]: a shared one, where it uses topics of its own ([`unique_topic`]), or a private
 //! one, whose brokers it may kill. What was produced is judged by Java's own consumer
-//! ([`Cluster::read_back`]).
+//! ([`Cluster::read_back`]), that of the brokers' release.
 //!
 //! * `jars` fetches and compiles once and caches in the target folder; `workdir` holds the data
 //!   of one run; `ports` and `pool` keep test processes on one machine out of each other's way;
@@ -43,7 +43,9 @@ pub use cluster::{Cluster, ClusterConfig, Session};
 pub use pool::SLOT_HELD;
 pub use process::{state_of, wait_until};
 pub use reader::{ReadRecord, RecordView, TimestampType};
-pub use release::{Release, V0_9, V0_10, V0_11, V2_0, V2_3, V2_7, V4_3};
+pub use release::{
+    Release, V0_8, V0_9, V0_10, V0_10_0, V0_11, V1_1, V2_0, V2_3, V2_7, V2_8, V3_9, V4_3,
+};
 pub use runner::{Test, run, run_selected};
 pub use settings::AccessRule;
 pub use wire::Wire;
@@ -188,14 +190,12 @@ impl Kafka {
         current.use_archive(|file| {
             let option = format!("-XX:ArchiveClassesAtExit={}", file.display());
             let config = ClusterConfig::single().java_option(option);
-            let cluster = Cluster::start(current, current, &folder, &config, None)?;
+            let cluster = Cluster::start(current, &folder, &config, None)?;
             // The archive is written at an orderly end.
             cluster.terminate(1);
             Ok(())
         });
-        let (install, reader) =
-            (self.install(config.release), self.install(config.release.reader()));
-        Cluster::start(&install, &reader, &folder, config, permit)
+        Cluster::start(&self.install(config.release), &folder, config, permit)
     }
 
     /// A release, fetched if it is not there. Where that cannot be done the test ends as ignored.

@@ -138,7 +138,7 @@ impl Cluster {
         let log =
             tempfile::Builder::new().prefix("tool-").suffix(".log").tempfile_in(self.folder());
         let log = log.expect("the cluster's folder takes files").into_temp_path();
-        let mut command = self.reader().tool_arguments(heap, self.folder());
+        let mut command = self.install().tool_arguments(heap, self.folder());
         command.push(class.to_owned());
         command.extend(arguments.iter().cloned());
         let process = Process::spawn("java", command, &log, Output::Pipe);

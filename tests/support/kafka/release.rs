@@ -8,15 +8,17 @@ pub struct Release {
     pub version: &'static str,
     /// The highest version of Metadata that it and the support's codec both speak.
     pub metadata: i16,
+    /// Whether its brokers have listeners. Before 0.9 they have one port, and they list no broker
+    /// until there is a topic.
+    pub has_listeners: bool,
     /// Where its brokers keep the cluster's state.
     pub quorum: Quorum,
     /// What Maven copies, as `group:artifact:version`, with all that it depends on.
     pub(super) jars: &'static [&'static str],
-    /// The Java programs that are compiled against its jars, by file name.
+    /// The Java programs that are compiled against its jars, by file name. One of them reads back
+    /// with its own consumer.
     pub(super) programs: &'static [(&'static str, &'static str)],
     pub(super) logging: Logging,
-    /// Whose consumer reads back from its brokers, if not its own.
-    pub(super) reader: Option<&'static Release>,
 }
 
 /// Where brokers keep the cluster's state.
@@ -44,21 +46,48 @@ const ZOOKEEPER: &str = "org.apache.zookeeper:zookeeper:3.4.10";
 const FORMAT_NODES: (&str, &str) = ("FormatNodes.java", include_str!("../java/FormatNodes.java"));
 const KEYED_PRODUCER: (&str, &str) =
     ("KeyedProducer.java", include_str!("../java/KeyedProducer.java"));
+const FRAMES: (&str, &str) = ("Frames.java", include_str!("../java/Frames.java"));
+
 const READ_BACK: (&str, &str) = ("ReadBack.java", include_str!("../java/ReadBack.java"));
+const READ_BACK_SINCE_0_9: (&str, &str) =
+    ("ReadBack.java", include_str!("../java/since_0_9/ReadBack.java"));
+const READ_BACK_SINCE_0_8: (&str, &str) =
+    ("ReadBack.java", include_str!("../java/since_0_8/ReadBack.java"));
 
 /// The release that tests run against unless they ask for another.
 pub static V4_3: Release = Release {
     version: "4.3.0",
     metadata: 9,
+    has_listeners: true,
     quorum: Quorum::Controller,
     jars: &[
         "org.apache.kafka:kafka_2.13:4.3.0",
         "org.apache.kafka:kafka-tools:4.3.0",
         "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
     ],
-    programs: &[FORMAT_NODES, KEYED_PRODUCER, READ_BACK],
+    programs: &[FORMAT_NODES, KEYED_PRODUCER, FRAMES, READ_BACK],
     logging: Logging::Log4j2,
-    reader: None,
+};
+
+/// The last release that still knows ZooKeeper; here it runs without.
+pub static V3_9: Release = Release {
+    version: "3.9.1",
+    jars: &[
+        "org.apache.kafka:kafka_2.13:3.9.1",
+        "org.apache.kafka:kafka-tools:3.9.1",
+        "org.slf4j:slf4j-reload4j:1.7.36",
+    ],
+    programs: &[FORMAT_NODES, FRAMES, READ_BACK],
+    logging: Logging::Log4j1,
+    ..V4_3
+};
+
+/// The first release with TLS 1.3 and with topic ids, with ZooKeeper.
+pub static V2_8: Release = Release {
+    version: "2.8.2",
+    metadata: 9,
+    jars: &["org.apache.kafka:kafka_2.13:2.8.2", "org.slf4j:slf4j-log4j12:1.7.30"],
+    ..ZOOKEEPER_ERA
 };
 
 /// The last release before topic ids, with ZooKeeper.
@@ -66,7 +95,7 @@ pub static V2_7: Release = Release {
     version: "2.7.2",
     metadata: 9,
     jars: &["org.apache.kafka:kafka_2.13:2.7.2", "org.slf4j:slf4j-log4j12:1.7.30"],
-    ..zookeeper_era(&V4_3)
+    ..ZOOKEEPER_ERA
 };
 
 /// The last release in which a record without a key damages a batch for a compacted topic.
@@ -74,7 +103,7 @@ pub static V2_3: Release = Release {
     version: "2.3.1",
     metadata: 8,
     jars: &["org.apache.kafka:kafka_2.12:2.3.1", "org.slf4j:slf4j-log4j12:1.7.26", ZOOKEEPER],
-    ..zookeeper_era(&V4_3)
+    ..ZOOKEEPER_ERA
 };
 
 /// The last release without zstd, and the first to answer before it throttles.
@@ -85,12 +114,22 @@ pub static V2_0: Release = Release {
     ..zookeeper_era(&CLIENT_3_9)
 };
 
+/// A release of the first line with SaslAuthenticate.
+pub static V1_1: Release = Release {
+    version: "1.1.1",
+    metadata: 5,
+    jars: &["org.apache.kafka:kafka_2.12:1.1.1", "org.slf4j:slf4j-log4j12:1.7.25"],
+    programs: &[FRAMES, READ_BACK_SINCE_0_9],
+    ..ZOOKEEPER_ERA
+};
+
 /// The first release with idempotence: its brokers remember one batch of a producer.
 pub static V0_11: Release = Release {
     version: "0.11.0.3",
     metadata: 4,
     jars: &["org.apache.kafka:kafka_2.12:0.11.0.3", "org.slf4j:slf4j-log4j12:1.7.25", JAXB],
-    ..zookeeper_era(&CLIENT_3_9)
+    programs: &[FRAMES, READ_BACK_SINCE_0_9],
+    ..ZOOKEEPER_ERA
 };
 
 /// The last release without record batches: no InitProducerId, Produce up to version 2.
@@ -98,7 +137,16 @@ pub static V0_10: Release = Release {
     version: "0.10.2.2",
     metadata: 2,
     jars: &["org.apache.kafka:kafka_2.12:0.10.2.2", JAXB],
-    ..zookeeper_era(&CLIENT_3_9)
+    programs: &[FRAMES, READ_BACK_SINCE_0_9],
+    ..ZOOKEEPER_ERA
+};
+
+/// The first release with ApiVersions and with timestamps.
+pub static V0_10_0: Release = Release {
+    version: "0.10.0.1",
+    metadata: 1,
+    jars: &["org.apache.kafka:kafka_2.11:0.10.0.1"],
+    ..V0_10
 };
 
 /// Its brokers never answer ApiVersions, and leave the connection open.
@@ -106,16 +154,17 @@ pub static V0_9: Release = Release {
     version: "0.9.0.1",
     metadata: 0,
     jars: &["org.apache.kafka:kafka_2.11:0.9.0.1"],
-    ..zookeeper_era(&CLIENT_3_9)
+    ..V0_10
 };
 
-/// The last client that talks to brokers before 2.1. It has no brokers.
-static CLIENT_3_9: Release = Release {
-    version: "3.9.1",
-    jars: &["org.apache.kafka:kafka-clients:3.9.1", "org.slf4j:slf4j-reload4j:1.7.36"],
-    programs: &[KEYED_PRODUCER, READ_BACK],
-    reader: None,
-    ..zookeeper_era(&V4_3)
+/// Its brokers close the connection on ApiVersions.
+pub static V0_8: Release = Release {
+    version: "0.8.2.2",
+    metadata: 0,
+    has_listeners: false,
+    jars: &["org.apache.kafka:kafka_2.11:0.8.2.2"],
+    programs: &[FRAMES, READ_BACK_SINCE_0_8],
+    ..ZOOKEEPER_ERA
 };
 
 /// Parts of the dependencies that nothing here needs, half of the size; the last four are in no
@@ -131,22 +180,22 @@ pub(super) const EXCLUDED: [&str; 7] = [
 ];
 
 /// What the releases with ZooKeeper have in common.
-const fn zookeeper_era(reader: &'static Release) -> Release {
-    Release {
-        version: "",
-        metadata: 0,
-        quorum: Quorum::ZooKeeper,
-        jars: &[],
-        programs: &[],
-        logging: Logging::Log4j1,
-        reader: Some(reader),
-    }
-}
+const ZOOKEEPER_ERA: Release = Release {
+    version: "",
+    metadata: 0,
+    has_listeners: true,
+    quorum: Quorum::ZooKeeper,
+    jars: &[],
+    programs: &[FRAMES, READ_BACK],
+    logging: Logging::Log4j1,
+};
 
 impl Release {
-    /// Whose jars have the programs that read back from this release's brokers.
-    pub(super) fn reader(&'static self) -> &'static Release {
-        self.reader.unwrap_or(self)
+    /// Whether its controller creates topics for whoever asks over the wire, in a version that the
+    /// support's codec speaks. Before that a tool writes them to ZooKeeper.
+    pub(super) fn creates_topics(&self) -> bool {
+        // Both versions came with 0.11.
+        self.metadata >= 4
     }
 
     /// The name of the file of a jar, given its coordinates.
