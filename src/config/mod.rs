@@ -5,6 +5,7 @@
 //! cannot work before anything is started. Policies are values of `policy/` that it only carries.
 
 mod address;
+mod broker_version;
 // Without TLS these are carried and refused, not read.
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod cipher_suites;
@@ -22,6 +23,7 @@ mod tls;
 mod validate;
 
 pub use address::{HostPort, split_list};
+pub use broker_version::BrokerVersion;
 pub use producer_config::{Acks, ClusterChange, ProducerConfig};
 pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
 pub use security::SecurityProtocol;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::broker_version::BrokerVersion;
 use super::security::SecurityProtocol;
 use super::tls::TlsConfig;
 use crate::engine::policy::{
@@ -73,8 +74,9 @@ pub struct ProducerConfig {
     pub acks: Acks,
     /// Whether brokers drop repeated batches, so that a retry neither doubles nor reorders records.
     /// Default: `None`, on where the other settings allow it: with `acks` = all, `retries` > 0 and
-    /// at most 5 in flight. `Some(true)` makes it an error where they do not. It costs nothing
-    /// worth measuring. `enable.idempotence`.
+    /// at most 5 in flight. Brokers before Kafka 0.11 do not know it: there a lost acknowledgement
+    /// may double a batch, and one batch at a time keeps the order. `Some(true)` makes it an error
+    /// where it cannot be had. It costs nothing worth measuring. `enable.idempotence`.
     pub enable_idempotence: Option<bool>,
     /// How often a batch is sent again at most. Default: 2,147,483,647, that is, until
     /// `delivery_timeout`, which is the better limit to change. `retries`.
@@ -106,6 +108,16 @@ pub struct ProducerConfig {
     /// some hosted services). Lower it for smoother latency on slow links.
     /// `tidegate.request.bytes.max`.
     pub request_bytes_max: Option<usize>,
+    /// What to take a broker for that does not answer ApiVersions, as Kafka before 0.10 does not.
+    /// Default: `None`: such a broker cannot be used. The question is asked once for each broker:
+    /// Kafka 0.8 closes the connection over it, 0.9 says nothing until `connection_setup_timeout`.
+    /// A broker that answers is taken for what it says. Not together with a login, which brokers
+    /// that old do not know. `broker.version.fallback`.
+    pub broker_version_fallback: Option<BrokerVersion>,
+    /// Whether brokers are asked for the versions that they speak (ApiVersions, KIP-35). Default:
+    /// true. With false all of them are taken for `broker_version_fallback`, which must be set; for
+    /// clusters of Kafka 0.8 or 0.9 alone, which lose no time then. `api.version.request`.
+    pub api_version_request: bool,
     /// How long a broker may take to answer a request before its connection is closed and its
     /// batches are tried again, from the request's last byte that left this machine (a slow link
     /// has all the time that it needs, as long as bytes leave), and not counting the time for which
@@ -265,6 +277,8 @@ impl Default for ProducerConfig {
             buffer_memory: 64 * MIB,
             max_request_size: MIB,
             request_bytes_max: None,
+            broker_version_fallback: None,
+            api_version_request: true,
             request_timeout: seconds(30),
             delivery_timeout: seconds(120),
             max_block: seconds(60),
@@ -310,6 +324,11 @@ impl ProducerConfig {
     /// Whether the producer is idempotent: as asked for, or else where the other settings allow it.
     pub fn is_idempotent(&self) -> bool {
         self.enable_idempotence.unwrap_or_else(|| self.idempotence_obstacle().is_none())
+    }
+
+    /// Whether a broker that knows no idempotence must not be used.
+    pub fn requires_idempotence(&self) -> bool {
+        self.enable_idempotence == Some(true)
     }
 
     /// Bytes of the largest request, a single larger batch aside.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::address::split_list;
+use super::broker_version::NamedVersion;
 use super::producer_config::ProducerConfig;
 use super::property_parse::Setting;
 use super::property_tls::SecurityDraft;
@@ -122,6 +123,16 @@ pub(super) const KAFKA: &[Property] = &[
     field!("metadata.max.idle.ms", metadata_max_idle, milliseconds),
     field!("send.buffer.bytes", send_buffer, socket_buffer),
     field!("receive.buffer.bytes", receive_buffer, socket_buffer),
+    ("broker.version.fallback", |draft, setting| {
+        draft.config.broker_version_fallback = match NamedVersion::read(setting.value) {
+            Some(NamedVersion::Old(version)) => Some(version),
+            // Brokers since then say themselves what they speak.
+            Some(NamedVersion::AsksVersions) => None,
+            None => return Err(setting.refuse("it must be a version of Kafka, such as 0.9.0")),
+        };
+        Ok(())
+    }),
+    field!("api.version.request", api_version_request, boolean),
     ("compression.type", |draft, setting| {
         draft.codec = codec(setting)?;
         Ok(())

@@ -48,7 +48,25 @@ impl ProducerConfig {
         self.validate_compression()?;
         self.tls.as_ref().map_or(Ok(()), TlsConfig::validate)?;
         self.validate_protocol()?;
+        self.validate_broker_version()?;
         self.validate_pool(1)
+    }
+
+    fn validate_broker_version(&self) -> Result<(), BuildError> {
+        if !self.api_version_request && self.broker_version_fallback.is_none() {
+            return Err(BuildError::Conflict(
+                "api.version.request=false needs broker.version.fallback: the version of Kafka \
+                 that all brokers are of, 0.8.2 or 0.9.0"
+                    .to_owned(),
+            ));
+        }
+        if let (Some(version), Some(_)) = (self.broker_version_fallback, &self.sasl) {
+            return Err(BuildError::Conflict(format!(
+                "broker.version.fallback={version} and sasl.mechanism exclude each other: Kafka \
+                 {version} takes no login that this client speaks"
+            )));
+        }
+        Ok(())
     }
 
     /// The addresses of `bootstrap_servers`, parsed.

@@ -367,7 +367,12 @@ impl MetadataLoop {
                 let config = self.parts.connection.clone();
                 let link = &mut self.links[id.index()];
                 let peer = link.peer.clone().expect("it was set before the socket");
-                link.connection = Some(Connection::new(config, peer, now));
+                let connection = Connection::new(config, peer, now);
+                let is_ready = connection.is_ready();
+                link.connection = Some(connection);
+                if is_ready {
+                    self.handle_ready(id, now);
+                }
             }
             Progress::Failed(problem) => self.lose(id, now, problem),
             Progress::Postponed { until, problem } => {
@@ -509,9 +514,11 @@ impl MetadataLoop {
 
     /// The broker does not speak what was to be asked: another one may.
     fn leave_lacking(&mut self, id: ChannelId, now: u64, api: ApiKey) {
+        let link = &self.links[id.index()];
+        let is_assumed = link.connection.as_ref().is_some_and(Connection::is_assumed);
         if api == ApiKey::InitProducerId
-            && let Some(peer) = self.links[id.index()].peer.clone()
-            && !self.machine.handle_identity_lacking(id, now, peer)
+            && let Some(peer) = link.peer.clone()
+            && !self.machine.handle_identity_lacking(id, now, peer, is_assumed)
         {
             // Nor does any other. This one is as good for metadata.
             return;

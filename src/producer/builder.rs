@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
 use crate::config::{
-    Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, TlsConfig, split_list,
+    Acks, BrokerVersion, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, TlsConfig, split_list,
 };
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
-use crate::engine::connection::ConnectionConfig;
+use crate::engine::connection::{ConnectionConfig, Peers, Steps};
 use crate::engine::policy::{
     AddressMap, BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN, SaslMechanism,
 };
@@ -147,6 +147,18 @@ impl ProducerBuilder {
     #[must_use]
     pub fn allow_auto_create_topics(self, allow: bool) -> Self {
         self.configure(|config| config.allow_auto_create_topics = allow)
+    }
+
+    /// See [`ProducerConfig::broker_version_fallback`].
+    #[must_use]
+    pub fn broker_version_fallback(self, version: BrokerVersion) -> Self {
+        self.configure(|config| config.broker_version_fallback = Some(version))
+    }
+
+    /// See [`ProducerConfig::api_version_request`].
+    #[must_use]
+    pub fn api_version_request(self, ask: bool) -> Self {
+        self.configure(|config| config.api_version_request = ask)
     }
 
     /// Chooses partitions; makes one partitioner for each topic.
@@ -334,7 +346,11 @@ fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
         response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
         sasl_mechanism: config.sasl.as_ref().map(|it| it.name().into()),
         is_tls: config.tls.is_some(),
-        peers: Arc::default(),
+        peers: Arc::new(Peers::new(match config.broker_version_fallback {
+            None => Steps::Asked,
+            Some(version) if config.api_version_request => Steps::AskedOrAssumed(version),
+            Some(version) => Steps::Assumed(version),
+        })),
     }
 }
 
@@ -351,6 +367,7 @@ fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> Me
         reconnect_backoff: reconnect_backoff(config),
         auto_create: config.allow_auto_create_topics,
         idempotent: config.is_idempotent(),
+        idempotence_required: config.requires_idempotence(),
     }
 }
 
@@ -358,6 +375,7 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
     ShardConfig {
         acks: config.acks.code(),
         idempotent: config.is_idempotent(),
+        idempotence_required: config.requires_idempotence(),
         in_flight_max: config.max_in_flight,
         producer_id_idle_max: nanos(config.producer_id_idle_max),
         linger: nanos(config.linger),

@@ -422,6 +422,7 @@ fn metadata_config() -> MetadataConfig {
         on_cluster_change: ClusterChange::Follow,
         cluster_change_hold: 100_000_000,
         idempotent: true,
+        idempotence_required: false,
     }
 }
 
@@ -439,6 +440,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
     let config = ShardConfig {
         acks: settings.acks,
         idempotent: settings.idempotent,
+        idempotence_required: false,
         in_flight_max: 5,
         producer_id_idle_max: 900 * SECOND,
         linger: settings.linger,

@@ -164,6 +164,7 @@ fn metadata_config(plan: &Plan) -> MetadataConfig {
         on_cluster_change: ClusterChange::Follow,
         cluster_change_hold: 100_000_000,
         idempotent: plan.settings.idempotent,
+        idempotence_required: false,
     }
 }
 
@@ -182,6 +183,7 @@ fn shard_config(plan: &Plan) -> ShardConfig {
     ShardConfig {
         acks: settings.acks,
         idempotent: settings.idempotent,
+        idempotence_required: false,
         in_flight_max: settings.in_flight,
         producer_id_idle_max: settings.producer_id_idle_max,
         linger: settings.linger,

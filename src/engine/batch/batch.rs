@@ -5,7 +5,7 @@ use super::{BatchCell, CellHandle};
 use crate::engine::buffer::{AccountId, Segment};
 use crate::engine::protocol::compression::Codec;
 use crate::engine::protocol::records::{
-    self, BATCH_HEADER_LEN, BatchHeader, RecordParts, RecordSize,
+    self, BATCH_HEADER_LEN, BatchHeader, RecordFormat, RecordParts, RecordSize,
 };
 use crate::engine::protocol::{BrokerId, ProducerIdentity};
 use crate::engine::sync::WakeList;
@@ -100,6 +100,9 @@ pub struct Batch {
     pub(super) len: usize,
     pub(super) records_crc: Option<u32>,
     pub(super) codec: Codec,
+    /// What its records were compressed as. Plain records are those of a batch, whatever they are
+    /// sent as.
+    pub(super) packed_as: RecordFormat,
     producer: ProducerIdentity,
     pub(super) base_sequence: i32,
     /// Set once the batch could not be sent as one. The fields above then describe its present
@@ -137,6 +140,7 @@ impl Batch {
             len: BATCH_HEADER_LEN,
             records_crc: None,
             codec: Codec::None,
+            packed_as: RecordFormat::Batch,
             producer: ProducerIdentity::NONE,
             base_sequence: -1,
             pieces: None,
@@ -331,7 +335,7 @@ impl Batch {
 
     /// Whether it was drained before, so that its bytes stay as they are.
     pub fn is_finished(&self) -> bool {
-        self.records_crc.is_some() || self.is_in_pieces()
+        self.records_crc.is_some() || self.codec != Codec::None || self.is_in_pieces()
     }
 
     /// What goes over the wire, slice by slice, the header included.
@@ -354,8 +358,9 @@ impl Batch {
     }
 
     /// Replaces the records by their compressed form, which must be shorter; surplus segments
-    /// return to the pool.
-    pub fn replace_records(&mut self, codec: Codec, compressed: &[u8]) {
+    /// return to the pool. `packed_as` says what was compressed: the batch's records, or the
+    /// message set that they come to.
+    pub fn replace_records(&mut self, codec: Codec, packed_as: RecordFormat, compressed: &[u8]) {
         assert!(compressed.len() < self.len - BATCH_HEADER_LEN, "only a shorter form replaces");
         let mut rest = compressed;
         let mut used = 0;
@@ -376,7 +381,7 @@ impl Batch {
             let len = last.len;
             last.segment.truncate_to(len);
         }
-        self.codec = codec;
+        (self.codec, self.packed_as) = (codec, packed_as);
         self.len = BATCH_HEADER_LEN + compressed.len();
         self.records_crc = None;
     }

@@ -277,7 +277,10 @@ impl LaneHead {
     /// The next batch to send, numbered but without its header written. Only after
     /// [`LaneHead::drainable`] said so. The attempt must end in one of the `settle_*` calls.
     pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
-        if rules.idempotent && self.sequencer.bump_wanted() {
+        if !rules.idempotent {
+            return self.drain_unnumbered(rules);
+        }
+        if self.sequencer.bump_wanted() {
             if let Some(doubtful) = self.next_to_ask(rules.connection) {
                 let batch = self.retries.remove(doubtful)?;
                 return Some(self.begin_attempt(batch, rules.connection));
@@ -290,12 +293,25 @@ impl LaneHead {
             Some(batch) => batch,
             None => self.tail.pop_sealed()?,
         };
-        if rules.idempotent && (!batch.is_numbered() || planted!(RenumbersOnRetry)) {
+        let numbers = self.sequencer.has_identity();
+        if numbers && (!batch.is_numbered() || planted!(RenumbersOnRetry)) {
             let shared = planted!(PiecesShareSequences);
             let records = if shared { batch.records() } else { batch.records_left() };
             let sequence = self.sequencer.assign(records);
             batch.set_number(self.sequencer.identity(), sequence);
         }
+        Some(self.begin_attempt(batch, rules.connection))
+    }
+
+    /// The same without identity. If the lane has one, this leader is too old for it: the numbers
+    /// that were given are void from then on, since no log will have them in their order.
+    fn drain_unnumbered(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
+        let mut batch = match self.retries.pop_front() {
+            Some(batch) => batch,
+            None => self.tail.pop_sealed()?,
+        };
+        self.sequencer.want_bump();
+        batch.set_number(ProducerIdentity::NONE, -1);
         Some(self.begin_attempt(batch, rules.connection))
     }
 

@@ -33,6 +33,7 @@ mod drain;
 mod failures;
 mod flush;
 mod head;
+mod message_set;
 mod open;
 mod pieces;
 mod resolve_window;

@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 use super::{Batch, BatchCell, BatchState, Link, sequence_after};
 use crate::engine::buffer::{AccountId, BufferPool, LentScratch, ScratchSlot, Segment};
 use crate::engine::protocol::compression::{Codec, decompress};
-use crate::engine::protocol::records::{BATCH_HEADER_LEN, RECORD_HEAD_LEN_MAX, RecordHead};
+use crate::engine::protocol::records::{
+    BATCH_HEADER_LEN, RECORD_HEAD_LEN_MAX, RecordFormat, RecordHead, records_of_message_set,
+};
 use crate::engine::sync::{ForwardTable, WakeList};
 use crate::error::{Certainty, DeliveryError};
 
@@ -230,7 +232,12 @@ impl Batch {
     ) -> Result<(), NotUnpacked> {
         let packed: Vec<u8> = self.record_slices().flatten().copied().collect();
         let room = slot.bytes().saturating_sub(BATCH_HEADER_LEN);
-        let plain = decompress(self.codec, &packed, room).map_err(|_| NotUnpacked::Damaged)?;
+        let plain = decompress(self.codec, &packed, self.set_len_max(room));
+        let mut plain = plain.map_err(|_| NotUnpacked::Damaged)?;
+        if self.packed_as.is_message_set() {
+            let records = records_of_message_set(&plain, self.packed_as, self.base_timestamp);
+            plain = records.ok_or(NotUnpacked::Damaged)?;
+        }
         let len = BATCH_HEADER_LEN + plain.len();
         let mut segments = Vec::new();
         if pool.take_bytes(account, len, &mut segments) {
@@ -242,7 +249,7 @@ impl Batch {
             self.pieces.get_or_insert_default().unpacked = Some(scratch);
             self.links.clear();
         }
-        self.codec = Codec::None;
+        (self.codec, self.packed_as) = (Codec::None, RecordFormat::Batch);
         self.len = len;
         self.records_crc = None;
         Ok(())

@@ -11,6 +11,10 @@ use crate::problem::{Problem, ProblemKind};
 /// seconds. Records flow again at most so long after the permission was given.
 const DENIED_PAUSE_MAX: u64 = 10_000_000_000;
 
+/// How long a producer goes on without an id before brokers are asked again, in nanoseconds: five
+/// minutes. They may have been upgraded.
+const ASKED_AGAIN_AFTER: u64 = 300_000_000_000;
+
 /// What a refused id means, for the person who has to mend it.
 const DENIED: &str = "an idempotent producer needs a producer id: allow the operation \
     IdempotentWrite on the cluster (before Kafka 2.8) or Write on a topic, or set \
@@ -35,6 +39,8 @@ pub(super) struct IdentityQuestion {
     /// Times in a row that an id was refused for good.
     refusals: u32,
     denied: Option<DeliveryErrorCause>,
+    /// No broker gives an id, and none is required.
+    done_without: bool,
     /// Brokers that cannot give one: they do not speak InitProducerId.
     lacking: BTreeSet<BrokerAddress>,
     problem: Option<Problem>,
@@ -86,7 +92,7 @@ impl IdentityQuestion {
         self.failures = 0;
         self.lacking.clear();
         if response.error == ErrorCode::NONE {
-            (self.denied, self.refusals) = (None, 0);
+            (self.denied, self.refusals, self.done_without) = (None, 0, false);
             self.identity = Some(response.identity);
             self.ordinal += 1;
             self.wanted = false;
@@ -124,17 +130,27 @@ impl IdentityQuestion {
         now: u64,
         config: &MetadataConfig,
         random: u64,
-        peer: BrokerAddress,
+        (peer, is_assumed): (BrokerAddress, bool),
         brokers: &BTreeMap<BrokerId, BrokerAddress>,
     ) -> bool {
         self.lacking.insert(peer);
-        if !brokers.values().all(|broker| self.lacking.contains(broker)) {
-            self.handle_lost(now, config, random, too_old());
+        let all = brokers.values().all(|broker| self.lacking.contains(broker));
+        // To find out the age of a broker that does not tell it takes seconds. Where the user has
+        // said what such brokers are, one is enough.
+        let is_decided = all || is_assumed && !config.idempotence_required;
+        if !is_decided {
+            // No pause: each broker is asked once before all are asked again.
+            (self.problem, self.retry_at) = (Some(too_old()), now);
             return true;
         }
         // All are asked again, for one may have been upgraded.
         self.lacking.clear();
         self.failures = 0;
+        if !config.idempotence_required {
+            self.done_without = true;
+            self.retry_at = now + config.reconnect_backoff.lengthen(ASKED_AGAIN_AFTER, random);
+            return false;
+        }
         self.problem = Some(too_old());
         self.deny(now, config, random, DeliveryErrorCause::BrokerTooOld(too_old()));
         false
@@ -169,6 +185,11 @@ impl IdentityQuestion {
     /// Which of the producer ids that it was given the present one is, from 1 on.
     pub(super) fn ordinal(&self) -> u64 {
         self.ordinal
+    }
+
+    /// Whether no broker gives an id, and none is required.
+    pub(super) fn is_done_without(&self) -> bool {
+        self.done_without
     }
 
     /// Why the producer may not have an id, if brokers said so. It is asked for again.

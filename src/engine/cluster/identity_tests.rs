@@ -56,7 +56,7 @@ fn c66_a_producer_id_that_no_broker_can_give_is_denied_when_all_were_asked() {
     loop {
         assert_eq!(machine.poll_query(FIRST, now), Some(MetadataQuery::InitProducerId));
         visited.push(peer.clone());
-        if !machine.handle_identity_lacking(FIRST, now, peer) {
+        if !machine.handle_identity_lacking(FIRST, now, peer, false) {
             break;
         }
         assert!(machine.identity_denied().is_none(), "others may have it");
@@ -147,6 +147,7 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
             on_cluster_change: ClusterChange::Follow,
             cluster_change_hold: 100_000_000,
             idempotent: true,
+            idempotence_required: true,
         },
         1,
     );

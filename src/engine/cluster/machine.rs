@@ -42,6 +42,8 @@ pub struct MetadataConfig {
     pub auto_create: bool,
     /// Whether a producer id is needed.
     pub idempotent: bool,
+    /// Whether records fail where there is none.
+    pub idempotence_required: bool,
     /// What happens when the brokers turn out to be of another cluster.
     pub on_cluster_change: ClusterChange,
     /// Another cluster is believed no earlier than this after a broker first told of it.
@@ -499,18 +501,20 @@ impl MetadataMachine {
     }
 
     /// The broker at the other end of a channel, at `peer`, speaks no InitProducerId, which was to
-    /// be asked. Returns whether to leave it for another one.
+    /// be asked. `is_assumed`: its age was not asked for. Returns whether to leave it for another
+    /// one.
     pub fn handle_identity_lacking(
         &mut self,
         id: ChannelId,
         now: u64,
         peer: BrokerAddress,
+        is_assumed: bool,
     ) -> bool {
         let channel = self.channel_mut(id);
         (channel.in_flight, channel.owes_since) = (None, None);
         let random = self.random.draw();
         let brokers = &self.snapshot.brokers;
-        self.identity.handle_lacking(now, &self.config, random, peer, brokers)
+        self.identity.handle_lacking(now, &self.config, random, (peer, is_assumed), brokers)
     }
 
     /// The producer id, once there is one.
@@ -521,6 +525,11 @@ impl MetadataMachine {
     /// Which of the producer ids that it was given the present one is, from 1 on.
     pub fn identity_ordinal(&self) -> u64 {
         self.identity.ordinal()
+    }
+
+    /// Whether no broker gives an id, and the producer does without.
+    pub fn is_without_identity(&self) -> bool {
+        self.identity.is_done_without()
     }
 
     /// Why the producer may not have an id, if a broker said so. It is asked for again.

@@ -45,6 +45,7 @@ fn config(bootstrap: &[&str], idempotent: bool) -> MetadataConfig {
         on_cluster_change: ClusterChange::Follow,
         cluster_change_hold: 100_000_000,
         idempotent,
+        idempotence_required: idempotent,
     }
 }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::handshake::HANDSHAKE_FRAME_MAX;
 use super::login::Login;
+use super::peers::Beginning;
 use super::request::{InFlightBatch, Request, RequestKind};
 use super::response::{Parsed, parse, peek_correlation};
+use super::set_writer::SetWriter;
 use super::settings::ConnectionConfig;
 use super::unconfirmed::Unconfirmed;
 use crate::engine::cluster::BrokerAddress;
@@ -56,6 +58,8 @@ pub struct Connection {
     pub(super) phase: Phase,
     /// The version of ApiVersions that it was first asked with.
     pub(super) asked: i16,
+    /// It was not asked at all, but taken for a broker of the release that the user has named.
+    pub(super) is_assumed: bool,
     pub(super) decoder: FrameDecoder,
     pub(super) requests: VecDeque<Request>,
     /// Requests at the front that are wholly written.
@@ -68,6 +72,7 @@ pub struct Connection {
     pub(super) login: Option<Login>,
     /// When the login was last completed.
     pub(super) logged_in_at: u64,
+    set_writer: SetWriter,
     free: Vec<Request>,
     spare_response: ProduceResponse,
     unanswered_ids: VecDeque<i32>,
@@ -96,9 +101,14 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection whose socket has just been connected: ApiVersions is to be written.
+    /// A connection whose socket has just been connected: ApiVersions is to be written. Where it is
+    /// configured what the broker is, the connection is ready at once.
     pub fn new(config: Arc<ConnectionConfig>, peer: BrokerAddress, now: u64) -> Self {
-        let asked = config.peers.version(now, &peer);
+        let beginning = config.peers.beginning(now, &peer);
+        let asked = match beginning {
+            Beginning::Ask(version) => version,
+            Beginning::Assume(_) => 0,
+        };
         let login = config.sasl_mechanism.clone().map(Login::new);
         let mut connection = Connection {
             decoder: FrameDecoder::new(config.response_bytes_max.min(HANDSHAKE_FRAME_MAX)),
@@ -106,6 +116,7 @@ impl Connection {
             peer,
             phase: Phase::Handshake,
             asked,
+            is_assumed: false,
             requests: VecDeque::with_capacity(8),
             written: 0,
             next_correlation: 0,
@@ -113,6 +124,7 @@ impl Connection {
             login,
             logged_in_at: 0,
             unflushed: VecDeque::new(),
+            set_writer: SetWriter::default(),
             free: Vec::new(),
             spare_response: ProduceResponse::default(),
             unanswered_ids: VecDeque::new(),
@@ -129,7 +141,10 @@ impl Connection {
             slept: 0,
             last_sent: 0,
         };
-        connection.send_api_versions(now, asked);
+        match beginning {
+            Beginning::Ask(version) => connection.send_api_versions(now, version),
+            Beginning::Assume(release) => connection.assume(release),
+        }
         connection
     }
 
@@ -287,11 +302,26 @@ impl Connection {
     }
 
     /// The bytes to write next, as far as `out` has room. Returns the number of slices.
-    pub fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+    pub fn slices<'a>(&'a mut self, out: &mut [IoSlice<'a>]) -> usize {
+        let unwritten = self.requests.range(self.written..);
+        let in_sets = unwritten.clone().find(|request| request.format.is_message_set());
+        if let Some(request) = in_sets {
+            self.set_writer.advance(request);
+        }
         let mut used = 0;
-        for request in self.requests.iter().skip(self.written) {
-            let (count, ended) = request.slices(&mut out[used..]);
-            used += count;
+        for request in unwritten {
+            let ended = if !request.format.is_message_set() {
+                let (count, ended) = request.slices(&mut out[used..]);
+                used += count;
+                ended
+            } else if let Some(slot) = out.get_mut(used) {
+                *slot = IoSlice::new(self.set_writer.unwritten(request));
+                used += 1;
+                // The next request's sets are made once this one is written.
+                false
+            } else {
+                false
+            };
             if !ended {
                 break;
             }
@@ -359,7 +389,7 @@ impl Connection {
     pub fn poll_response(&mut self, now: u64) -> Result<Option<Incoming>, Problem> {
         let result = self.next_response(now);
         // A peer that never answered ApiVersions as a broker does may be no broker at all.
-        let is_stranger = self.versions.iter().all(|(_, version)| version.is_none());
+        let is_stranger = !self.has_versions();
         result.map_err(|problem| match problem.kind() {
             ProblemKind::Protocol if is_stranger => problem.of_kind(ProblemKind::NotKafka),
             _ => problem,
@@ -544,6 +574,9 @@ impl Connection {
                 self.handle_refused(now, Problem::new(ProblemKind::TimedOut, text))
             }
             kind => {
+                if self.is_assumed && !self.answered {
+                    self.config.peers.handle_assumed_wrongly(now, &self.peer);
+                }
                 let (api, timeout) = (kind.api_key(), self.config.request_timeout);
                 let timeout = Duration::from_nanos(timeout);
                 let text =

@@ -4,6 +4,7 @@
 use super::connection::{Connection, Incoming, Phase};
 use super::login::{Carrier, Login, LoginAnswer, LoginTask};
 use super::request::RequestKind;
+use crate::config::BrokerVersion;
 use crate::engine::protocol::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, MetadataRequest, MetadataResponse,
     MetadataTopics, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
@@ -70,8 +71,32 @@ impl Connection {
         self.ask_cluster(now)
     }
 
-    /// Whether the broker has said which versions it speaks.
+    /// Takes the broker for one of this release, which does not know ApiVersions.
+    pub(super) fn assume(&mut self, release: BrokerVersion) {
+        let produce = match release {
+            BrokerVersion::V0_8 => 0,
+            BrokerVersion::V0_9 => 1,
+        };
+        self.versions = ApiKey::ALL.map(|api| match api {
+            ApiKey::Produce => (api, Some(produce)),
+            ApiKey::Metadata => (api, Some(0)),
+            api => (api, None),
+        });
+        self.is_assumed = true;
+        self.end_handshake();
+    }
+
+    /// Whether it was not asked what the broker speaks.
+    pub fn is_assumed(&self) -> bool {
+        self.is_assumed
+    }
+
+    /// Whether the broker has said which versions it speaks, or else has answered what it was taken
+    /// to speak.
     pub fn has_versions(&self) -> bool {
+        if self.is_assumed {
+            return self.answered;
+        }
         self.versions.iter().any(|(_, version)| version.is_some())
     }
 
@@ -275,6 +300,9 @@ impl Connection {
 
     /// The peer closed the connection, or it broke. Returns the problem with what it may mean.
     pub fn handle_lost(&mut self, now: u64, problem: Problem) -> Problem {
+        if self.is_assumed && !self.answered {
+            self.config.peers.handle_assumed_wrongly(now, &self.peer);
+        }
         let ended = matches!(problem.kind(), ProblemKind::Closed | ProblemKind::Reset);
         let front = self.requests.front().filter(|_| self.written > 0);
         match front.map(|request| request.kind) {
@@ -308,9 +336,15 @@ impl Connection {
         if self.asked != 0 || problem.message().contains("older than 0.10") {
             return problem;
         }
-        let tls = if self.config.is_tls { "" } else { " a listener that wants TLS?" };
+        if self.config.peers.may_assume() {
+            return problem.in_words(format_args!(
+                "{problem} (it is taken for what broker.version.fallback says)"
+            ));
+        }
+        let tls = if self.config.is_tls { "" } else { " A listener that wants TLS?" };
         problem.in_words(format_args!(
-            "{problem} (ApiVersions is refused in every version: a broker older than 0.10?{tls})"
+            "{problem} (ApiVersions is refused in every version: a broker older than 0.10? then \
+             set broker.version.fallback to its version.{tls})"
         ))
     }
 }

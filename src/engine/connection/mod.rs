@@ -35,6 +35,7 @@ mod login;
 mod peers;
 mod request;
 mod response;
+mod set_writer;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,7 @@ mod unconfirmed;
 pub use connection::{Connection, Incoming};
 pub use login::{HeldExchange, LoginAnswer, LoginTask};
 #[cfg(feature = "internals")]
-pub use peers::Peers;
+pub use peers::{Peers, Steps};
 pub use request::{InFlightBatch, Request, RequestKind};
 pub use settings::ConnectionConfig;
 #[cfg(feature = "internals")]

@@ -7,10 +7,14 @@
 //! a row is asked with the next lower version, until that has stood for [`STEP_KEPT`]. A restarting
 //! broker closes connections too, so an address that ever answered is never asked below what it
 //! answered.
+//!
+//! Kafka before 0.10 does not know ApiVersions at all. Such a broker is used only where the user
+//! has said of which release it is: see [`Steps`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::config::BrokerVersion;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::ApiKey;
 
@@ -21,8 +25,43 @@ const STEPS: [i16; 4] = [4, 3, 2, 0];
 const _: () = assert!(STEPS[0] == ApiKey::ApiVersions.versions().max);
 const _: () = assert!(STEPS[STEPS.len() - 1] == ApiKey::ApiVersions.versions().min);
 
+/// Not to ask, but to assume what was configured.
+const ASSUMED: i16 = -1;
+
 /// So many refusals in a row are taken for one of the version: a single one may be a restart.
 const REFUSALS_PER_STEP: u32 = 2;
+
+/// How long an address is taken for an old broker before it is asked again, in nanoseconds: an
+/// hour. Kafka 0.9 answers with ten seconds of silence.
+const ASSUMED_KEPT: u64 = 3_600_000_000_000;
+
+/// What the peers of a producer are asked, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Steps {
+    /// The versions of ApiVersions, from the highest on.
+    #[default]
+    Asked,
+    /// ApiVersions in the version that every broker speaks which knows it at all. One that does not
+    /// answer is taken for a broker of this release.
+    AskedOrAssumed(BrokerVersion),
+    /// Nothing: every broker is of this release.
+    Assumed(BrokerVersion),
+}
+
+impl Steps {
+    fn versions(self) -> &'static [i16] {
+        match self {
+            Steps::Asked => &STEPS,
+            Steps::AskedOrAssumed(_) => &[0, ASSUMED],
+            Steps::Assumed(_) => &[ASSUMED],
+        }
+    }
+
+    /// The user has said that there are old brokers: one refusal will do.
+    fn refusals_per_step(self) -> u32 {
+        if self == Steps::Asked { REFUSALS_PER_STEP } else { 1 }
+    }
+}
 
 /// How long an address is asked with a lower version before the highest is tried again, in
 /// nanoseconds: five minutes. What stood before the broker may be gone, and its failed attempts
@@ -36,7 +75,7 @@ const ADDRESSES_MAX: usize = 1_024;
 /// How one address took its handshakes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Handshakes {
-    /// Index into [`STEPS`].
+    /// Index into the versions of [`Steps`].
     step: usize,
     /// When `step` was last changed; nanoseconds, monotonic.
     stepped_at: u64,
@@ -52,22 +91,30 @@ struct Handshakes {
 }
 
 impl Handshakes {
-    fn version(&mut self, now: u64) -> i16 {
-        if self.step > 0 && now.saturating_sub(self.stepped_at) >= STEP_KEPT {
+    fn version(&mut self, now: u64, steps: Steps) -> i16 {
+        let versions = steps.versions();
+        let kept = if versions[self.step] == ASSUMED { ASSUMED_KEPT } else { STEP_KEPT };
+        if self.step > 0 && now.saturating_sub(self.stepped_at) >= kept {
             (self.step, self.refusals) = (0, 0);
         }
-        STEPS[self.step]
+        versions[self.step]
     }
 
-    fn handle_refused(&mut self, now: u64, version: i16) {
+    fn handle_refused(&mut self, now: u64, version: i16, steps: Steps) {
+        let versions = steps.versions();
         // News of a connection that was made before the last step says nothing of the next.
-        if STEPS[self.step] != version {
+        if versions[self.step] != version {
+            return;
+        }
+        if version == ASSUMED {
+            // It may be no old broker after all: it is asked again.
+            (self.step, self.refusals) = (0, 0);
             return;
         }
         self.refusals = self.refusals.saturating_add(1);
-        let next = STEPS.get(self.step + 1);
+        let next = versions.get(self.step + 1);
         let may_step = next.is_some_and(|&next| self.answered.is_none_or(|known| next >= known));
-        if self.refusals >= REFUSALS_PER_STEP && may_step {
+        if self.refusals >= steps.refusals_per_step() && may_step {
             (self.step, self.stepped_at, self.refusals) = (self.step + 1, now, 0);
         }
     }
@@ -80,12 +127,45 @@ impl Handshakes {
 
 /// See the module. One for all connections of a producer.
 #[derive(Debug, Default)]
-pub struct Peers(Mutex<HashMap<BrokerAddress, Handshakes>>);
+pub struct Peers {
+    steps: Steps,
+    addresses: Mutex<HashMap<BrokerAddress, Handshakes>>,
+}
+
+/// How to begin with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// Ask ApiVersions in this version.
+    Ask(i16),
+    /// Take it for a broker of this release.
+    Assume(BrokerVersion),
+}
 
 impl Peers {
-    /// The version of ApiVersions to ask this address with.
-    pub(super) fn version(&self, now: u64, address: &BrokerAddress) -> i16 {
-        self.of(now, address, |peer| peer.version(now))
+    /// Nothing is known of any peer yet.
+    pub fn new(steps: Steps) -> Self {
+        Peers { steps, addresses: Mutex::default() }
+    }
+
+    /// How to begin with the peer at this address.
+    pub(super) fn beginning(&self, now: u64, address: &BrokerAddress) -> Beginning {
+        let version = self.of(now, address, |peer| peer.version(now, self.steps));
+        match self.steps {
+            Steps::AskedOrAssumed(release) | Steps::Assumed(release) if version == ASSUMED => {
+                Beginning::Assume(release)
+            }
+            _ => Beginning::Ask(version),
+        }
+    }
+
+    /// Whether a peer that does not answer ApiVersions is taken for an old broker.
+    pub(super) fn may_assume(&self) -> bool {
+        self.steps != Steps::Asked
+    }
+
+    /// The peer at this address was taken for an old broker, and has answered nothing.
+    pub(super) fn handle_assumed_wrongly(&self, now: u64, address: &BrokerAddress) {
+        self.handle_refused(now, address, ASSUMED);
     }
 
     /// How long the answer to the handshake may take, in nanoseconds: a peer that answered before
@@ -100,14 +180,14 @@ impl Peers {
     ) -> u64 {
         self.of(now, address, |peer| match peer.answered {
             Some(_) => longest,
-            None if peer.step + 1 < STEPS.len() => first.min(longest),
+            None if peer.step + 1 < self.steps.versions().len() => first.min(longest),
             None => first.saturating_mul(1 << peer.refusals.min(16)).min(longest),
         })
     }
 
     /// It answered INVALID_REQUEST, closed, or kept silent, when it was asked with this version.
     pub(super) fn handle_refused(&self, now: u64, address: &BrokerAddress, version: i16) {
-        self.of(now, address, |peer| peer.handle_refused(now, version));
+        self.of(now, address, |peer| peer.handle_refused(now, version, self.steps));
     }
 
     /// It answered what was asked with this version, be it with UNSUPPORTED_VERSION.
@@ -149,7 +229,7 @@ impl Peers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BrokerAddress, Handshakes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,20 +241,51 @@ mod tests {
         BrokerAddress { host: "kafka".into(), port }
     }
 
+    fn begun_with(peers: &Peers, now: u64, broker: &BrokerAddress) -> i16 {
+        match peers.beginning(now, broker) {
+            Beginning::Ask(version) => version,
+            Beginning::Assume(_) => ASSUMED,
+        }
+    }
+
+    #[test]
+    fn c64_nothing_is_assumed_of_a_peer_unless_the_user_has_said_what() {
+        let release = BrokerVersion::V0_9;
+        let (peers, broker) = (Peers::new(Steps::AskedOrAssumed(release)), address(1));
+        assert_eq!(peers.beginning(0, &broker), Beginning::Ask(0));
+        peers.handle_refused(0, &broker, 0);
+        assert_eq!(peers.beginning(0, &broker), Beginning::Assume(release));
+        assert_eq!(peers.beginning(ASSUMED_KEPT, &broker), Beginning::Ask(0), "it may be newer");
+
+        peers.handle_refused(0, &broker, 0);
+        peers.handle_assumed_wrongly(0, &broker);
+        assert_eq!(peers.beginning(0, &broker), Beginning::Ask(0), "it answered nothing");
+
+        peers.handle_answered(0, &broker, 0);
+        for _ in 0..10 {
+            peers.handle_refused(0, &broker, 0);
+        }
+        assert_eq!(peers.beginning(0, &broker), Beginning::Ask(0), "it is no old broker");
+
+        let unasked = Peers::new(Steps::Assumed(release));
+        unasked.handle_assumed_wrongly(0, &broker);
+        assert_eq!(unasked.beginning(0, &broker), Beginning::Assume(release));
+    }
+
     #[test]
     fn c64_two_refusals_in_a_row_are_a_step_down() {
         let (peers, broker, other) = (Peers::default(), address(1), address(2));
         for version in [4, 4, 3, 3, 2, 2, 0, 0, 0, 0] {
-            assert_eq!(peers.version(0, &broker), version);
+            assert_eq!(begun_with(&peers, 0, &broker), version);
             peers.handle_refused(0, &broker, version);
         }
-        assert_eq!(peers.version(0, &other), 4, "each address for itself");
+        assert_eq!(begun_with(&peers, 0, &other), 4, "each address for itself");
         // One refusal and an answer are no step, however often.
         for _ in 0..10 {
             peers.handle_refused(0, &other, 4);
             peers.handle_answered(0, &other, 4);
         }
-        assert_eq!(peers.version(0, &other), 4);
+        assert_eq!(begun_with(&peers, 0, &other), 4);
     }
 
     #[test]
@@ -183,7 +294,7 @@ mod tests {
         for _ in 0..5 {
             peers.handle_refused(0, &broker, 4);
         }
-        assert_eq!(peers.version(0, &broker), 3);
+        assert_eq!(begun_with(&peers, 0, &broker), 3);
     }
 
     #[test]
@@ -191,13 +302,13 @@ mod tests {
         for (index, answered) in STEPS.into_iter().enumerate() {
             let (peers, broker) = (Peers::default(), address(1));
             for _ in 0..2 * index {
-                peers.handle_refused(0, &broker, peers.version(0, &broker));
+                peers.handle_refused(0, &broker, begun_with(&peers, 0, &broker));
             }
             peers.handle_answered(0, &broker, answered);
             for _ in 0..10 {
-                peers.handle_refused(0, &broker, peers.version(0, &broker));
+                peers.handle_refused(0, &broker, begun_with(&peers, 0, &broker));
             }
-            assert_eq!(peers.version(0, &broker), answered);
+            assert_eq!(begun_with(&peers, 0, &broker), answered);
         }
     }
 
@@ -207,8 +318,8 @@ mod tests {
         for now in [10, 20] {
             peers.handle_refused(now, &broker, 4);
         }
-        assert_eq!(peers.version(20 + STEP_KEPT - 1, &broker), 3);
-        assert_eq!(peers.version(20 + STEP_KEPT, &broker), 4);
+        assert_eq!(begun_with(&peers, 20 + STEP_KEPT - 1, &broker), 3);
+        assert_eq!(begun_with(&peers, 20 + STEP_KEPT, &broker), 4);
     }
 
     #[test]
@@ -217,7 +328,7 @@ mod tests {
         let patience = |peers: &Peers| peers.patience(0, &broker, 10, 60);
         for _ in 0..6 {
             assert_eq!(patience(&peers), 10);
-            peers.handle_refused(0, &broker, peers.version(0, &broker));
+            peers.handle_refused(0, &broker, begun_with(&peers, 0, &broker));
         }
         let mut waits = Vec::new();
         for _ in 0..4 {
@@ -233,8 +344,8 @@ mod tests {
     fn addresses_do_not_add_up() {
         let peers = Peers::default();
         for port in 0..5_000 {
-            peers.version(u64::from(port) + 1, &address(port));
-            peers.version(u64::from(port) + 1, &address(0));
+            begun_with(&peers, u64::from(port) + 1, &address(port));
+            begun_with(&peers, u64::from(port) + 1, &address(0));
         }
         let kept = peers.lock();
         assert_eq!(kept.len(), ADDRESSES_MAX);

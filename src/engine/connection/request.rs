@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use zeroize::Zeroize;
 
 use crate::engine::batch::{Batch, LaneId};
+use crate::engine::protocol::records::RecordFormat;
 use crate::engine::protocol::{ApiKey, TopicId};
 
 /// A batch that is being sent, and where it came from.
@@ -15,6 +16,8 @@ pub struct InFlightBatch {
     pub topic_id: TopicId,
     /// The batch, owned until its attempt settles.
     pub batch: Box<Batch>,
+    /// Its length in the request, in bytes.
+    pub wire_len: usize,
 }
 
 /// What a request asks.
@@ -72,6 +75,8 @@ pub struct Request {
     pub splices: Vec<usize>,
     /// The batches, in the order of their bytes.
     pub batches: Vec<InFlightBatch>,
+    /// How the batches are written.
+    pub format: RecordFormat,
     /// The whole length on the wire.
     pub wire_len: usize,
     /// When it must be answered, nanoseconds, monotonic; set when it is sent.
@@ -93,6 +98,7 @@ impl Request {
             framing: Vec::new(),
             splices: Vec::new(),
             batches: Vec::new(),
+            format: RecordFormat::Batch,
             wire_len: 0,
             deadline: u64::MAX,
             ends_at: 0,
@@ -109,6 +115,7 @@ impl Request {
         self.framing.clear();
         self.splices.clear();
         self.batches.clear();
+        self.format = RecordFormat::Batch;
         self.wire_len = 0;
         self.held_up = false;
         self.written = 0;
@@ -132,7 +139,8 @@ impl Request {
     }
 
     /// Appends what is still to be written to `out`, as far as it has room. Returns the number of
-    /// slices and whether the request's end is among them.
+    /// slices and whether the request's end is among them. Message sets are not in memory: see
+    /// [`SetWriter`](super::set_writer::SetWriter).
     pub(super) fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> (usize, bool) {
         let mut skip = self.written;
         let mut used = 0;

@@ -64,10 +64,9 @@ impl ApiKey {
     /// The versions that the codec can encode and decode.
     pub const fn versions(self) -> VersionRange {
         match self {
-            // v3 is the first with record batches v2; Kafka 4 serves none below.
-            ApiKey::Produce => VersionRange::new(3, 13),
-            // v0 cannot ask for "no topics" and names no controller.
-            ApiKey::Metadata => VersionRange::new(1, 13),
+            // v3 is the first with record batches. Kafka 4 advertises those below and serves none.
+            ApiKey::Produce => VersionRange::new(0, 13),
+            ApiKey::Metadata => VersionRange::new(0, 13),
             ApiKey::ApiVersions => VersionRange::new(0, 4),
             // v6 is for two-phase commit (KIP-939) and still unstable in Kafka 4.3.
             ApiKey::InitProducerId => VersionRange::new(0, 5),

@@ -1,15 +1,15 @@
-//! Metadata v1–13: brokers, topics, partitions and their leaders.
+//! Metadata v0–13: brokers, topics, partitions and their leaders.
 
 use super::api::ApiKey;
 use super::primitives::{DecodeError, Reader, Writer};
 use super::{BrokerId, ErrorCode, PartitionId, TopicId};
 
 // The least bytes of an element in any version, for the check of counts.
-/// Flexible: node id, empty host, port, null rack, tag count.
-const BROKER_BYTES_MIN: usize = 4 + 1 + 4 + 1 + 1;
-/// Classic v1: error, empty name, internal, partition count.
-const TOPIC_BYTES_MIN: usize = 2 + 2 + 1 + 4;
-/// Classic v1: error, index, leader, two counts; flexible ones have as many.
+/// Classic v0: node id, empty host, port; flexible ones have one byte more.
+const BROKER_BYTES_MIN: usize = 4 + 2 + 4;
+/// Classic v0: error, empty name, partition count.
+const TOPIC_BYTES_MIN: usize = 2 + 2 + 4;
+/// Classic: error, index, leader, two counts; flexible ones have as many.
 const PARTITION_BYTES_MIN: usize = 2 + 4 + 4 + 4 + 4;
 /// A broker id.
 const ID_BYTES: usize = 4;
@@ -37,7 +37,8 @@ pub enum MetadataTopics<'a> {
     /// Every topic the principal may see.
     #[cfg(feature = "internals")]
     All,
-    /// These, which may be none.
+    /// These, which may be none. In v0 an empty list stands for all topics: there is no way to ask
+    /// for none.
     Names(&'a [&'a str]),
     /// These, by id (KIP-516): v12 and above only.
     #[cfg(feature = "internals")]
@@ -51,6 +52,8 @@ impl MetadataRequest<'_> {
         assert!(ApiKey::Metadata.versions().contains(version));
         let mut w = Writer::new(out, ApiKey::Metadata.is_flexible(version));
         match self.topics {
+            #[cfg(feature = "internals")]
+            MetadataTopics::All if version == 0 => w.length(0),
             #[cfg(feature = "internals")]
             MetadataTopics::All => w.null_length(),
             MetadataTopics::Names(names) => {
@@ -98,7 +101,7 @@ pub struct MetadataResponse {
     pub brokers: Vec<BrokerMetadata>,
     /// The cluster's id, from v2 on where the broker knows it.
     pub cluster_id: Option<String>,
-    /// The active controller, or a random broker in its place under KRaft.
+    /// The active controller, or a random broker in its place under KRaft; none in v0.
     pub controller: Option<BrokerId>,
     /// The topics that were asked for.
     pub topics: Vec<TopicMetadata>,
@@ -158,13 +161,16 @@ impl MetadataResponse {
         let count = r.array("brokers", BROKER_BYTES_MIN)?;
         let mut brokers = Vec::with_capacity(count);
         for _ in 0..count {
-            brokers.push(broker(&mut r)?);
+            brokers.push(broker(version, &mut r)?);
         }
         let cluster_id = match version {
             2.. => r.nullable_string("cluster_id")?.map(str::to_owned),
             _ => None,
         };
-        let controller = broker_if_any(r.i32("controller_id")?);
+        let controller = match version {
+            1.. => broker_if_any(r.i32("controller_id")?),
+            _ => None,
+        };
         let count = r.array("topics", TOPIC_BYTES_MIN)?;
         let mut topics = Vec::with_capacity(count);
         for _ in 0..count {
@@ -194,11 +200,14 @@ impl MetadataResponse {
     }
 }
 
-fn broker(r: &mut Reader<'_>) -> Result<BrokerMetadata, DecodeError> {
+fn broker(version: i16, r: &mut Reader<'_>) -> Result<BrokerMetadata, DecodeError> {
     let id = BrokerId(r.i32("node_id")?);
     let host = r.string("host")?.to_owned();
     let port = r.port("port")?;
-    let rack = r.nullable_string("rack")?.map(str::to_owned);
+    let rack = match version {
+        1.. => r.nullable_string("rack")?.map(str::to_owned),
+        _ => None,
+    };
     r.skip_tags("broker_tags")?;
     Ok(BrokerMetadata { id, host, port, rack })
 }
@@ -211,7 +220,7 @@ fn topic(version: i16, r: &mut Reader<'_>) -> Result<TopicMetadata, DecodeError>
     };
     let name = name.map(str::to_owned);
     let id = if version >= 10 { r.topic_id("topic_id")? } else { TopicId::ZERO };
-    let is_internal = r.bool("is_internal")?;
+    let is_internal = version >= 1 && r.bool("is_internal")?;
     let count = r.array("partitions", PARTITION_BYTES_MIN)?;
     let mut partitions = Vec::with_capacity(count);
     for _ in 0..count {

@@ -45,7 +45,7 @@ pub use primitives::{Reader, STRING_BYTES_MAX, Writer};
 pub use produce::NodeEndpoint;
 pub use produce::{
     PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, PartitionResponse, ProduceEncoder, ProduceResponse,
-    TopicRef, VERSION_FIVE_REMEMBERED_MIN, VERSION_TOPIC_IDS_MIN,
+    TopicRef, VERSION_BATCHES_MIN, VERSION_FIVE_REMEMBERED_MIN, VERSION_TOPIC_IDS_MIN,
 };
 pub use sasl::{
     SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,

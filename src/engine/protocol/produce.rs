@@ -13,8 +13,8 @@ use super::{BrokerId, ErrorCode, PartitionId, TopicId};
 // The least bytes of an element in any version, for the check of counts.
 /// Flexible: empty name, partition count, tag count.
 const TOPIC_BYTES_MIN: usize = 1 + 1 + 1;
-/// Classic v3: index, error, base offset, append time.
-const PARTITION_BYTES_MIN: usize = 4 + 2 + 8 + 8;
+/// Classic v0: index, error, base offset.
+const PARTITION_BYTES_MIN: usize = 4 + 2 + 8;
 /// Classic: batch index, null message; flexible ones have as many.
 const RECORD_ERROR_BYTES_MIN: usize = 4 + 2;
 /// Flexible: node id, empty host, port, null rack, tag count.
@@ -26,6 +26,9 @@ const PARTITIONS_KEPT: usize = 1 << 14;
 
 /// The first version that names topics by id (KIP-516) instead of by name.
 pub const VERSION_TOPIC_IDS_MIN: i16 = 13;
+
+/// The first version with record batches (KIP-98, Kafka 0.11). Those below carry message sets.
+pub const VERSION_BATCHES_MIN: i16 = 3;
 
 /// The first version of brokers that remember a producer's last five batches (Kafka 1.0); those
 /// before remember one.
@@ -88,7 +91,9 @@ impl<'a> ProduceEncoder<'a> {
             partitions_left: 0,
         };
         let mut w = encoder.writer();
-        w.nullable_string(transactional_id);
+        if version >= VERSION_BATCHES_MIN {
+            w.nullable_string(transactional_id);
+        }
         w.i16(acks);
         w.i32(timeout_ms);
         w.length(topic_count);
@@ -272,7 +277,7 @@ impl ProduceResponse {
             }
             r.skip_tags("topic_tags")?;
         }
-        self.throttle_time_ms = r.i32("throttle_time_ms")?;
+        self.throttle_time_ms = if version >= 1 { r.i32("throttle_time_ms")? } else { 0 };
         r.visit_tags("tags", |tag, content| match tag {
             0 if version >= 10 => {
                 endpoints(&mut self.node_endpoints, content)?;
@@ -304,7 +309,7 @@ fn partition(
         partition: PartitionId(r.i32("index")?),
         error: ErrorCode(r.i16("error_code")?),
         base_offset: r.i64("base_offset")?,
-        log_append_time_ms: r.i64("log_append_time_ms")?,
+        log_append_time_ms: if version >= 2 { r.i64("log_append_time_ms")? } else { -1 },
         log_start_offset: if version >= 5 { r.i64("log_start_offset")? } else { -1 },
         record_errors: Vec::new(),
         error_message: None,

@@ -9,6 +9,7 @@ use crate::engine::buffer::{AccountId, BufferPool};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::Connection;
 use crate::engine::protocol::BrokerId;
+use crate::engine::protocol::records::RecordFormat;
 use crate::problem::Problem;
 
 /// Whether there is a connection to a broker.
@@ -71,6 +72,8 @@ pub(super) struct Broker {
     pub tried_until: u64,
     /// It remembers only the last batch of a producer for finding duplicates, as Kafka 0.11 does.
     pub remembers_one_batch: bool,
+    /// How batches are sent to it.
+    pub format: RecordFormat,
     /// How long its requests may be.
     pub request_limit: RequestLimit,
     /// Why the last connection failed.
@@ -107,6 +110,7 @@ impl Broker {
             under_min_isr: Vec::new(),
             tried_until: 0,
             remembers_one_batch: false,
+            format: RecordFormat::Batch,
             request_limit: RequestLimit::NONE,
             last_problem: None,
             outage_since: None,

@@ -98,7 +98,8 @@ impl Shard {
 
     /// Why nothing could be numbered, if that is what stood in the way.
     fn no_identity(&self) -> Option<Problem> {
-        let missing = self.config.idempotent && self.view.identity.is_none();
+        let wanted = self.config.idempotent && !self.view.without_identity;
+        let missing = wanted && self.view.identity.is_none();
         let none = || Problem::new(ProblemKind::TimedOut, "no producer id yet");
         missing.then(|| self.view.last_problem.clone().unwrap_or_else(none))
     }

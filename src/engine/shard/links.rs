@@ -7,6 +7,7 @@ use super::broker::{Broker, Connectivity};
 use super::shard::{Action, Shard, Token};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::{Connection, Incoming, LoginAnswer};
+use crate::engine::protocol::records::RecordFormat;
 use crate::engine::protocol::{ApiKey, VERSION_FIVE_REMEMBERED_MIN};
 use crate::logging as log;
 use crate::problem::Problem;
@@ -19,7 +20,11 @@ impl Shard {
         if let Some(broker) = self.broker_of(token) {
             let peer = broker.address.clone();
             let connection = Connection::new(config, peer, now).of_cluster(cluster_id);
+            let is_ready = connection.is_ready();
             broker.connectivity = Connectivity::Up(Box::new(connection));
+            if is_ready {
+                self.handle_ready(now, token.broker);
+            }
         }
     }
 
@@ -128,6 +133,7 @@ impl Shard {
         broker.last_problem = None;
         let version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
         broker.remembers_one_batch = version.is_some_and(|it| it < VERSION_FIVE_REMEMBERED_MIN);
+        broker.format = version.map_or(RecordFormat::Batch, RecordFormat::of_produce);
     }
 
     /// Whether the driver must call [`Shard::handle_unsent`].
@@ -156,8 +162,9 @@ impl Shard {
     }
 
     /// The bytes to write next on a connection. Returns the number of slices.
-    pub fn slices<'a>(&'a self, token: Token, out: &mut [IoSlice<'a>]) -> usize {
-        self.connection_of(token).map_or(0, |connection| connection.slices(out))
+    pub fn slices<'a>(&'a mut self, token: Token, out: &mut [IoSlice<'a>]) -> usize {
+        let connection = self.broker_of(token).and_then(Broker::connection_mut);
+        connection.map_or(0, |connection| connection.slices(out))
     }
 
     /// The socket took `bytes`.

@@ -35,6 +35,7 @@ mod idle;
 #[path = "tests/interleavings.rs"]
 mod interleavings;
 mod links;
+mod old_format;
 mod pack;
 mod placements;
 mod port;

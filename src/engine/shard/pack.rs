@@ -12,8 +12,8 @@ use super::broker::{Broker, Queued};
 use super::shard::Shard;
 use crate::engine::batch::{Batch, LaneId, LaneTail};
 use crate::engine::connection::{InFlightBatch, Request, RequestKind};
-use crate::engine::protocol::compression::Compression;
-use crate::engine::protocol::records::BATCH_HEADER_LEN;
+use crate::engine::protocol::compression::{Codec, Compression, use_lz4_header_of_magic_0};
+use crate::engine::protocol::records::{BATCH_HEADER_LEN, MESSAGE_SET_GROWTH_MAX, RecordFormat};
 use crate::engine::protocol::{
     PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, ProduceEncoder, VERSION_TOPIC_IDS_MIN,
 };
@@ -126,11 +126,12 @@ impl Shard {
         true
     }
 
-    /// Makes one request of the ready lanes and sends it. Returns false if there was nothing.
+    /// Makes one request of the ready lanes and sends it. Returns false if there was nothing to do.
     fn send_request(&mut self, now: u64, index: usize, queue: Queue, part_filled: bool) -> bool {
         let Some(version) = self.produce_version(now, index) else { return false };
         let Some(connection) = self.brokers[index].connection_mut() else { return false };
         let mut request = connection.new_request();
+        let turned_away = self.turned_away;
         self.requests += 1;
         let mut bytes = PRODUCE_HEAD_MAX + connection.client_id().len();
         let part_filled = part_filled && queue == Queue::Full;
@@ -153,7 +154,7 @@ impl Shard {
             if let Some(connection) = self.brokers[index].connection_mut() {
                 connection.recycle(request);
             }
-            return false;
+            return self.turned_away != turned_away;
         }
         // From version 13 on requests carry topic ids; a topic whose id is unknown needs an older
         // version, which names it.
@@ -247,7 +248,12 @@ impl Shard {
     /// too long for any request goes alone.
     fn fits(&self, id: LaneId, index: usize, request: &Request, bytes: usize) -> bool {
         let Some(Some(entry)) = self.lanes.get(id.0 as usize) else { return true };
-        let next = entry.head.next_len().unwrap_or(0) + bytes_around(&entry.head.tail);
+        let mut next = entry.head.next_len().unwrap_or(0);
+        if self.brokers[index].format.is_message_set() {
+            // How long its set is shows once it is drained.
+            next *= MESSAGE_SET_GROWTH_MAX;
+        }
+        let next = next + bytes_around(&entry.head.tail);
         let limit = self.brokers[index].request_limit.bytes(self.config.request_bytes_max);
         request.batches.is_empty() || bytes + next <= limit
     }
@@ -261,7 +267,7 @@ impl Shard {
         request: &mut Request,
         bytes: &mut usize,
     ) {
-        let rules = self.drain_rules_of(index);
+        let rules = self.drain_rules(Some(index));
         let (broker, serial) = (self.brokers[index].id, self.requests);
         let cluster = self.brokers[index].cluster;
         let Some(entry) = self.lane_mut(id) else { return };
@@ -276,16 +282,38 @@ impl Shard {
             entry.in_request = serial;
             let topic_id = entry.head.topic_id();
             let around = bytes_around(&entry.head.tail);
-            self.finish(&mut batch);
-            *bytes += batch.len() + around;
-            request.batches.push(InFlightBatch { lane: id, topic_id, batch });
+            let Some((batch, wire_len)) = self.finish(now, index, id, batch) else { return };
+            *bytes += wire_len + around;
+            request.batches.push(InFlightBatch { lane: id, topic_id, batch, wire_len });
         }
         self.examine(now, id);
     }
 
-    /// Compresses, the first time, and writes the header. Compression never waits for room: the
-    /// output goes through the loop's scratch and back over its source, if it is smaller.
-    fn finish(&mut self, batch: &mut Batch) {
+    /// Makes a drained batch ready for its broker. Returns it with its length in the request. `None`
+    /// if it cannot go as it is: its attempt has ended then.
+    fn finish(
+        &mut self,
+        now: u64,
+        index: usize,
+        id: LaneId,
+        mut batch: Box<Batch>,
+    ) -> Option<(Box<Batch>, usize)> {
+        let format = self.brokers[index].format;
+        if !batch.is_packed_for(format) {
+            batch = self.unpack_for_another(now, id, batch)?;
+        }
+        if !format.is_message_set() {
+            self.compress(&mut batch, format);
+            batch.write_header();
+            let wire_len = batch.len();
+            return Some((batch, wire_len));
+        }
+        self.fit_into_message_set(now, index, id, batch)
+    }
+
+    /// Compresses a batch that was not drained before. That never waits for room: the output goes
+    /// through the loop's scratch and back over its source, if it is smaller.
+    pub(super) fn compress(&mut self, batch: &mut Batch, format: RecordFormat) {
         let compression = &self.config.compression;
         if *compression != Compression::None
             && !batch.is_finished()
@@ -296,14 +324,25 @@ impl Shard {
             // The scratch may be lent to a batch that was unpacked. Batches then go uncompressed:
             // waiting for the scratch could hold up every lane of the loop.
             let tried = slot.with(|scratch| {
-                let records = batch.record_slices();
-                if let Some(len) = compressor.compress(compression, records, records_len, scratch) {
-                    batch.replace_records(codec, &scratch[..len]);
+                let room = records_len.min(scratch.len());
+                let scratch = &mut scratch[..room];
+                let made = if format.is_message_set() {
+                    let set_len = batch.survey(format).len;
+                    let chunks = batch.message_set_chunks(format);
+                    compressor.compress(compression, chunks, set_len, scratch)
+                } else {
+                    let records = batch.record_slices();
+                    compressor.compress(compression, records, records_len, scratch)
+                };
+                if let Some(len) = made.filter(|&len| len < records_len) {
+                    if format == RecordFormat::MessagesV0 && codec == Codec::Lz4 {
+                        use_lz4_header_of_magic_0(&mut scratch[..len]);
+                    }
+                    batch.replace_records(codec, format, &scratch[..len]);
                 }
             });
             batch.state.uncompressed = tried.is_none();
         }
-        batch.write_header();
     }
 
     fn encode(&mut self, index: usize, version: i16, request: &mut Request) {
@@ -328,6 +367,7 @@ impl Shard {
         let Some(connection) = self.brokers[index].connection_mut() else { return };
         request.kind = RequestKind::Produce { acks: config.acks };
         request.version = version;
+        request.format = RecordFormat::of_produce(version);
         request.correlation = connection.next_correlation();
         let mut encoder = ProduceEncoder::begin(
             &mut request.framing,
@@ -343,7 +383,7 @@ impl Shard {
             encoder.topic(topic_of(topic[0].lane).0, topic[0].topic_id, topic.len());
             for entry in topic {
                 let partition = topic_of(entry.lane).1;
-                request.splices.push(encoder.partition(partition, entry.batch.len()));
+                request.splices.push(encoder.partition(partition, entry.wire_len));
                 encoder.end_partition();
             }
             encoder.end_topic();
@@ -353,7 +393,7 @@ impl Shard {
 }
 
 /// What a request holds around a batch of the lane, in bytes at the most.
-fn bytes_around(lane: &LaneTail) -> usize {
+pub(super) fn bytes_around(lane: &LaneTail) -> usize {
     PRODUCE_AROUND_BATCH_MAX + lane.topic.len()
 }
 

@@ -102,6 +102,7 @@ impl Publisher {
             // between "a problem" and "no problem" is.
             view.identity != identity
                 || view.identity_denied.as_ref() != machine.identity_denied()
+                || view.without_identity != machine.is_without_identity()
                 || view.changed_to.as_ref() != machine.changed_to()
                 || view.last_problem.is_some() != problem.is_some()
                 || identity.is_none() && view.last_problem.as_ref() != problem
@@ -120,11 +121,13 @@ impl Publisher {
                 identity_floor: machine.identity_floor(),
                 changed_to: machine.changed_to().cloned(),
                 identity_denied: machine.identity_denied().cloned(),
+                without_identity: machine.is_without_identity(),
                 last_problem: machine.last_problem().cloned(),
             });
             let before = self.published.replace(view.clone());
             if let Some(before) = &before {
                 warn_of_another_cluster(before, &view);
+                warn_of_lost_idempotence(before, &view);
             }
             for port in self.ports.iter() {
                 port.send(Control::View(view.clone()));
@@ -307,6 +310,16 @@ fn unknown_line(topics: &[Arc<str>], auto_create: bool) -> String {
          {why}; records wait for tidegate.topic.unknown.max.ms, then fail",
         shown.join(", ")
     )
+}
+
+/// Once for each time that it is lost.
+fn warn_of_lost_idempotence(before: &View, view: &View) {
+    if view.without_identity && !before.without_identity {
+        log::warn!(
+            "no broker knows idempotence (Kafka 0.11): a lost acknowledgement may double records; \
+             with enable.idempotence set to false this is not said, set to true it is an error"
+        );
+    }
 }
 
 /// Warns once for each change, because the user must learn that records go elsewhere now.

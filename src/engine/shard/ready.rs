@@ -34,7 +34,7 @@ impl Shard {
         }
         let Some(entry) = self.lane_mut(id).filter(|entry| !entry.in_full) else { return };
         let leader = entry.head.leader.and_then(|leader| self.broker_index(leader.broker));
-        let rules = leader.map_or(self.config.drain_rules(), |index| self.drain_rules_of(index));
+        let rules = self.drain_rules(leader);
         let Some(entry) = self.lane_mut(id) else { return };
         let mut drainable = entry.head.drainable(now, rules);
         if drainable == Drainable::NeedsIdentity

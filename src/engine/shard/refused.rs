@@ -178,7 +178,7 @@ impl Shard {
     }
 
     /// A compressed batch is unpacked before it is taken apart.
-    fn unpack(&self, id: LaneId, batch: &mut Batch) -> Result<(), NotUnpacked> {
+    pub(super) fn unpack(&self, id: LaneId, batch: &mut Batch) -> Result<(), NotUnpacked> {
         let entry = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
         let is_first = entry.is_none_or(|entry| entry.head.is_next_expected(batch));
         match &self.scratch {
@@ -196,7 +196,7 @@ impl Shard {
 
     /// Another batch is being taken apart. This one is refused as often as it is sent, until it has
     /// its turn; that is no retry.
-    fn ask_again(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>) {
+    pub(super) fn ask_again(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>) {
         self.back_off(now, id, &mut batch.state);
         batch.state.waits -= 1;
         batch.state.attempts -= 1;

@@ -37,7 +37,7 @@ impl Shard {
         self.brokers[index].request_limit.handle_answer(now, request.wire_len);
         let mut answers = Answers::new(&response, request.batches.len());
         let by_id = request.version >= VERSION_TOPIC_IDS_MIN;
-        for (position, InFlightBatch { lane, topic_id, mut batch }) in
+        for (position, InFlightBatch { lane, topic_id, mut batch, .. }) in
             request.batches.drain(..).enumerate()
         {
             let named = self.lane_mut(lane).map(|entry| entry.head.tail.clone());

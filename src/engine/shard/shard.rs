@@ -35,6 +35,8 @@ pub struct ShardConfig {
     pub acks: i16,
     /// Batches carry identity and sequences.
     pub idempotent: bool,
+    /// Brokers that know no idempotence are not used.
+    pub idempotence_required: bool,
     /// Requests in flight on a connection, and batches in flight of a lane.
     pub in_flight_max: usize,
     /// A lane without success for longer than this is proved again.
@@ -66,18 +68,6 @@ pub struct ShardConfig {
     pub compression: Compression,
     /// For every connection.
     pub connection: Arc<ConnectionConfig>,
-}
-
-impl ShardConfig {
-    /// The rules for lanes of a broker that is not known yet.
-    pub(super) fn drain_rules(&self) -> DrainRules {
-        DrainRules {
-            idempotent: self.idempotent,
-            in_flight_max: self.in_flight_max as u32,
-            producer_id_idle_max: self.producer_id_idle_max,
-            connection: 0,
-        }
-    }
 }
 
 /// What a shard is made of.
@@ -242,6 +232,8 @@ pub struct Shard {
     pub(super) random: Random,
     /// Requests made so far.
     pub(super) requests: u64,
+    /// Batches that were drained for a broker that takes message sets, and cannot go as they are.
+    pub(super) turned_away: u64,
     /// The time of the last turn.
     pub(super) now: u64,
     /// When it was last warned of batches that expired.
@@ -275,6 +267,7 @@ impl Shard {
             settled: Vec::new(),
             random: Random::new(parts.random),
             requests: 0,
+            turned_away: 0,
             now: 0,
             expiry_warned_at: None,
             failing: None,
@@ -396,14 +389,20 @@ impl Shard {
         self.lane_count
     }
 
-    /// When lanes of a broker may be drained.
-    pub(super) fn drain_rules_of(&self, index: usize) -> DrainRules {
-        let (rules, broker) = (self.config.drain_rules(), &self.brokers[index]);
-        let one_at_a_time = rules.idempotent && broker.remembers_one_batch;
+    /// When lanes of a broker may be drained, or those of a broker that is not known yet. Where an
+    /// idempotent producer has to do without, its lanes have one batch in flight, so that a retry
+    /// cannot change the order.
+    pub(super) fn drain_rules(&self, index: Option<usize>) -> DrainRules {
+        let (config, broker) = (&self.config, index.map(|index| &self.brokers[index]));
+        let takes_messages = broker.is_some_and(|broker| broker.format.is_message_set());
+        let does_without = takes_messages || self.view.without_identity;
+        let remembers_one = broker.is_some_and(|broker| broker.remembers_one_batch);
+        let one_at_a_time = config.idempotent && (does_without || remembers_one);
         DrainRules {
-            in_flight_max: if one_at_a_time { 1 } else { rules.in_flight_max },
-            connection: broker.generation,
-            ..rules
+            idempotent: config.idempotent && !does_without,
+            in_flight_max: if one_at_a_time { 1 } else { config.in_flight_max as u32 },
+            producer_id_idle_max: config.producer_id_idle_max,
+            connection: broker.map_or(0, |broker| broker.generation),
         }
     }
 

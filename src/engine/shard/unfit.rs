@@ -3,8 +3,8 @@
 
 use super::broker::Queued;
 use super::shard::Shard;
-use crate::engine::protocol::ApiKey;
 use crate::engine::protocol::compression::Codec;
+use crate::engine::protocol::{ApiKey, VERSION_BATCHES_MIN};
 use crate::error::DeliveryErrorCause;
 use crate::problem::{Problem, ProblemKind};
 
@@ -15,6 +15,15 @@ const VERSION_ZSTD_MIN: i16 = 7;
 /// seconds. What stands behind an address may change without a close.
 const ASKED_ANEW_AFTER: u64 = 10_000_000_000;
 
+/// Which release a broker is of whose newest version of Produce this is, before Kafka 0.11.
+fn release_of(version: i16) -> &'static str {
+    match version {
+        ..1 => "0.8",
+        1 => "0.9",
+        2.. => "0.10",
+    }
+}
+
 impl Shard {
     /// The version of Produce to speak to a broker. `None` if it takes none of what this producer
     /// sends: then everything that was queued for it has failed.
@@ -24,11 +33,18 @@ impl Shard {
         // Nothing was sent since the handshake.
         let is_old = connection.idle_at(ASKED_ANEW_AFTER) <= now;
         let problem = match version {
-            None => "it speaks no version of Produce with today's record batches (v3, Kafka 0.11)",
+            None => "it speaks no version of Produce that this client speaks".to_owned(),
             Some(version)
                 if version < VERSION_ZSTD_MIN && self.config.compression.codec() == Codec::Zstd =>
             {
-                "it takes no zstd (Produce v7, Kafka 2.1): set another compression.type"
+                "it takes no zstd (Produce v7, Kafka 2.1): set another compression.type".to_owned()
+            }
+            Some(version) if version < VERSION_BATCHES_MIN && self.config.idempotence_required => {
+                format!(
+                    "it is of Kafka {} and knows no idempotence (Kafka 0.11), which \
+                     enable.idempotence=true asks for: set it to false, or leave it out",
+                    release_of(version)
+                )
             }
             _ => return version,
         };

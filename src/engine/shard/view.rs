@@ -45,6 +45,8 @@ pub struct View {
     pub changed_to: Option<ForeignCluster>,
     /// Why the producer may not have an id, until it is given one.
     pub identity_denied: Option<DeliveryErrorCause>,
+    /// No broker gives an id, and the producer does without.
+    pub without_identity: bool,
     /// What is wrong with the metadata channel, for errors.
     pub last_problem: Option<Problem>,
 }
@@ -68,6 +70,7 @@ impl Shard {
         let every_lane = old.identity != view.identity
             || old.identity_ordinal != view.identity_ordinal
             || old.identity_denied != view.identity_denied
+            || old.without_identity != view.without_identity
             || old.identity_floor != view.identity_floor
             || old.changed_to != view.changed_to
             || old.snapshot.cluster != view.snapshot.cluster

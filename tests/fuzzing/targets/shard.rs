@@ -318,6 +318,7 @@ fn view(account: AccountId) -> View {
         identity_floor: 0,
         changed_to: None,
         identity_denied: None,
+        without_identity: false,
         last_problem: None,
     }
 }
@@ -336,6 +337,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
     let config = ShardConfig {
         acks: -1,
         idempotent: true,
+        idempotence_required: false,
         in_flight_max: 5,
         producer_id_idle_max: 900_000_000_000,
         linger: 0,

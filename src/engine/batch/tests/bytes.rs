@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::protocol::compression::{Codec, Compression, Compressor};
-use crate::engine::protocol::records::{BATCH_HEADER_LEN, Header};
+use crate::engine::protocol::records::{BATCH_HEADER_LEN, Header, RecordFormat};
 
 fn single(bench: &Bench, head: &mut LaneHead) -> Box<Batch> {
     head.tail.try_seal();
@@ -77,7 +77,7 @@ fn c37_compressed_records_replace_the_plain_ones_and_surplus_segments_return() {
         .compress(&Compression::lz4(), batch.record_slices(), plain_len, &mut scratch)
         .expect("it compresses well");
     let free = bench.pool().free_bytes();
-    batch.replace_records(Codec::Lz4, &scratch[..len]);
+    batch.replace_records(Codec::Lz4, RecordFormat::Batch, &scratch[..len]);
     assert_eq!(batch.len(), BATCH_HEADER_LEN + len);
     assert!(batch.segment_bytes() < held);
     assert_eq!(bench.pool().free_bytes() - free, held - batch.segment_bytes());
@@ -97,5 +97,5 @@ fn a_longer_form_never_replaces() {
     drop(bench.append(&head.tail, b"value"));
     let mut batch = single(&bench, &mut head);
     let longer = vec![0; batch.len()];
-    batch.replace_records(Codec::Lz4, &longer);
+    batch.replace_records(Codec::Lz4, RecordFormat::Batch, &longer);
 }

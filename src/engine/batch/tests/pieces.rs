@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::buffer::ScratchSlot;
 use crate::engine::protocol::compression::{Codec, Compression, Compressor};
-use crate::engine::protocol::records::BATCH_HEADER_LEN;
+use crate::engine::protocol::records::{BATCH_HEADER_LEN, RecordFormat};
 
 /// Values of many lengths: some segments end within a record, some records span segments.
 fn value(index: usize) -> Vec<u8> {
@@ -243,7 +243,11 @@ fn compressed(head: &mut LaneHead, slot: &ScratchSlot) -> (Box<Batch>, usize) {
     slot.with(|scratch| {
         let (records, len) = (batch.record_slices(), plain_len - BATCH_HEADER_LEN);
         let packed = Compressor::new().compress(&Compression::lz4(), records, len, scratch);
-        batch.replace_records(Codec::Lz4, &scratch[..packed.expect("it becomes smaller")]);
+        batch.replace_records(
+            Codec::Lz4,
+            RecordFormat::Batch,
+            &scratch[..packed.expect("it becomes smaller")],
+        );
     });
     (batch, plain_len)
 }

@@ -1,5 +1,7 @@
 //! Cutting a chain of slices into blocks of one size, for the codecs that compress in blocks.
 
+use super::Chunks;
+
 /// The bytes of one LZ4 block, the larger of the two codecs' blocks.
 const BLOCK_LEN_MAX: usize = 64 * 1024;
 
@@ -29,12 +31,12 @@ impl BlockBuffers {
     pub(super) fn for_each<'a>(
         &mut self,
         block_len: usize,
-        input: impl Iterator<Item = &'a [u8]>,
+        mut input: impl Chunks<'a>,
         mut with: impl FnMut(&[u8], &mut [u8]) -> Option<()>,
     ) -> Option<()> {
         assert!(block_len <= BLOCK_LEN_MAX);
         let mut carried = 0;
-        for mut slice in input {
+        while let Some(mut slice) = input.next_chunk() {
             if carried > 0 {
                 let (now, later) = slice.split_at(slice.len().min(block_len - carried));
                 self.carry[carried..carried + now.len()].copy_from_slice(now);

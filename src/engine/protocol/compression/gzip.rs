@@ -3,7 +3,7 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::output::BoundedOutput;
-use super::{Codec, DecompressError};
+use super::{Chunks, Codec, DecompressError};
 
 /// The base-2 logarithm of the window, the format's largest.
 const WINDOW_BITS: u8 = 15;
@@ -26,7 +26,7 @@ impl Encoder {
     pub(super) fn encode<'a>(
         &mut self,
         level: i32,
-        input: impl Iterator<Item = &'a [u8]>,
+        mut input: impl Chunks<'a>,
         out: &mut [u8],
     ) -> Option<usize> {
         self.raw.reset();
@@ -36,7 +36,7 @@ impl Encoder {
             self.level = level;
         }
         let mut written = 0;
-        for mut slice in input {
+        while let Some(mut slice) = input.next_chunk() {
             while !slice.is_empty() {
                 let (taken, made, _) =
                     self.step(slice, &mut out[written..], FlushCompress::None)?;

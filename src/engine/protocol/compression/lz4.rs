@@ -4,13 +4,15 @@
 //! The container is written here because the block compressor alone is twice as fast as the
 //! library's frame writer on small batches, and writes to where the caller wants it.
 
+use std::hash::Hasher;
+
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use twox_hash::XxHash32;
 
 use super::blocks::{BlockBuffers, SliceWriter};
 use super::lz4_block::decode_block;
 use super::output::BoundedOutput;
-use super::{Codec, DecompressError};
+use super::{Chunks, Codec, DecompressError};
 
 const MAGIC: u32 = 0x184d_2204;
 const VERSION: u8 = 0b01 << 6;
@@ -43,7 +45,7 @@ impl Encoder {
     pub(super) fn encode<'a>(
         &mut self,
         blocks: &mut BlockBuffers,
-        input: impl Iterator<Item = &'a [u8]>,
+        input: impl Chunks<'a>,
         out: &mut [u8],
     ) -> Option<usize> {
         let mut writer = SliceWriter::new(out);
@@ -87,6 +89,21 @@ impl Encoder {
 /// The second byte of the xxHash of what lies between the magic and the checksum.
 fn descriptor_checksum(descriptor: &[u8]) -> u8 {
     (XxHash32::oneshot(0, descriptor) >> 8) as u8
+}
+
+/// The same over the magic number as well.
+fn descriptor_checksum_of_magic_0(descriptor: &[u8]) -> u8 {
+    let mut hash = XxHash32::with_seed(0);
+    hash.write(&MAGIC.to_le_bytes());
+    hash.write(descriptor);
+    (hash.finish() >> 8) as u8
+}
+
+/// See [`use_lz4_header_of_magic_0`](super::use_lz4_header_of_magic_0).
+pub(super) fn use_header_of_magic_0(frame: &mut [u8]) {
+    let descriptor = [VERSION | BLOCKS_INDEPENDENT, BLOCK_LEN_ID << 4];
+    assert_eq!(frame[4..6], descriptor, "the caller has made the frame here");
+    frame[6] = descriptor_checksum_of_magic_0(&descriptor);
 }
 
 /// Decompresses one or more frames, whatever optional parts they have, but no dictionaries.
@@ -156,7 +173,9 @@ fn take_descriptor(rest: &mut &[u8]) -> Result<(u8, usize), DecompressError> {
         take(rest, 8)?;
     }
     let descriptor = &start[..start.len() - rest.len()];
-    if take(rest, 1)? != [descriptor_checksum(descriptor)] {
+    let checksum = take(rest, 1)?;
+    let of_magic_0 = || checksum == [descriptor_checksum_of_magic_0(descriptor)];
+    if checksum != [descriptor_checksum(descriptor)] && !of_magic_0() {
         return Err(malformed("the descriptor's checksum is wrong"));
     }
     Ok((flags, BLOCK_LEN << (2 * (block_len_id - BLOCK_LEN_ID))))

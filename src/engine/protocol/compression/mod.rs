@@ -229,6 +229,15 @@ impl From<Codec> for Compression {
     }
 }
 
+/// Gives an LZ4 frame that [`Compressor::compress`] made the header that Kafka wrote, and wants, in
+/// messages of magic 0: their checksum covers the frame's magic number as well (KAFKA-3160).
+pub fn use_lz4_header_of_magic_0(frame: &mut [u8]) {
+    #[cfg(feature = "lz4")]
+    lz4::use_header_of_magic_0(frame);
+    #[cfg(not(feature = "lz4"))]
+    let _ = frame;
+}
+
 /// The contexts of all codecs, one of these per loop. Each codec's is made at its first use, 64 to
 /// 400 KiB (zstd: more at high levels), and reused for every batch after that.
 #[derive(Default)]
@@ -257,7 +266,7 @@ impl Compressor {
         Compressor::default()
     }
 
-    /// Compresses `input`, slices of together `input_len` bytes, into `out` and returns how many
+    /// Compresses `input`, chunks of together `input_len` bytes, into `out` and returns how many
     /// bytes it took.
     ///
     /// `None` when the result would not be smaller than the input or does not fit `out`, whose
@@ -265,11 +274,10 @@ impl Compressor {
     pub fn compress<'a>(
         &mut self,
         compression: &Compression,
-        input: impl Iterator<Item = &'a [u8]> + Clone,
+        input: impl Chunks<'a>,
         input_len: usize,
         out: &mut [u8],
     ) -> Option<usize> {
-        debug_assert_eq!(input.clone().map(<[u8]>::len).sum::<usize>(), input_len);
         let room = out.len().min(input_len.checked_sub(1)?);
         let out = &mut out[..room];
         match *compression {
@@ -298,6 +306,23 @@ impl Compressor {
                 None
             }
         }
+    }
+}
+
+/// Bytes to compress, chunk by chunk. A chunk lives until the next is asked for.
+pub trait Chunks<'a> {
+    /// The next chunk, which may be empty; `None` behind the last.
+    fn next_chunk<'s>(&'s mut self) -> Option<&'s [u8]>
+    where
+        'a: 's;
+}
+
+impl<'a, I: Iterator<Item = &'a [u8]>> Chunks<'a> for I {
+    fn next_chunk<'s>(&'s mut self) -> Option<&'s [u8]>
+    where
+        'a: 's,
+    {
+        self.next()
     }
 }
 

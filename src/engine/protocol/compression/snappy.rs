@@ -5,7 +5,7 @@ use snap::raw::{Decoder, decompress_len, max_compress_len};
 
 use super::blocks::{BlockBuffers, SliceWriter};
 use super::output::BoundedOutput;
-use super::{Codec, DecompressError};
+use super::{Chunks, Codec, DecompressError};
 
 const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 /// The version of the framing, and the oldest one that readers must know.
@@ -23,7 +23,7 @@ pub(super) type Encoder = snap::raw::Encoder;
 pub(super) fn encode<'a>(
     encoder: &mut Encoder,
     blocks: &mut BlockBuffers,
-    input: impl Iterator<Item = &'a [u8]>,
+    input: impl Chunks<'a>,
     out: &mut [u8],
 ) -> Option<usize> {
     let mut writer = SliceWriter::new(out);

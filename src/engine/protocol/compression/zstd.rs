@@ -5,7 +5,7 @@ use ::zstd::zstd_safe::{
     CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, get_frame_content_size,
 };
 
-use super::{Codec, DecompressError};
+use super::{Chunks, Codec, DecompressError};
 
 /// The least memory a decoder takes when a frame does not say its size.
 const STEP_LEN_MIN: usize = 16 * 1024;
@@ -29,7 +29,7 @@ impl Encoder {
     pub(super) fn encode<'a>(
         &mut self,
         level: i32,
-        input: impl Iterator<Item = &'a [u8]>,
+        mut input: impl Chunks<'a>,
         input_len: usize,
         out: &mut [u8],
     ) -> Option<usize> {
@@ -42,7 +42,7 @@ impl Encoder {
         self.context.set_pledged_src_size(Some(input_len as u64)).ok()?;
         let mut left = input_len;
         let mut output = OutBuffer::around(out);
-        for slice in input {
+        while let Some(slice) = input.next_chunk() {
             left = left.checked_sub(slice.len())?;
             // Told of the end with the last slice, a batch in one piece is not copied.
             match left {

@@ -14,9 +14,11 @@ mod checksum;
 mod encode;
 mod head;
 mod header;
+mod message_set;
 #[cfg(feature = "internals")]
 mod reader;
 mod size;
+mod slices;
 mod varint;
 
 use std::fmt;
@@ -31,6 +33,10 @@ pub use head::{RECORD_HEAD_LEN_MAX, RecordHead};
 #[cfg(feature = "internals")]
 pub use header::TimestampType;
 pub use header::{BATCH_HEADER_LEN, BatchHeader};
+pub use message_set::{
+    MESSAGE_SET_GROWTH_MAX, MESSAGE_SET_ROOM_MIN, MessageSetChunks, MessageSetCursor,
+    MessageSetSurvey, MessageSource, RecordFormat, records_of_message_set,
+};
 #[cfg(feature = "internals")]
 pub use reader::{BatchError, Headers, Record, RecordBatchReader, Records};
 #[cfg(feature = "internals")]
