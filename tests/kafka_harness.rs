@@ -269,7 +269,8 @@ fn restarted_single(kafka: &Kafka) {
     assert_eq!(cluster.read_back(&topic).len(), 1);
 }
 
-/// One release for each way of reading back; three brokers with a kill, and one.
+/// Releases with ZooKeeper; three brokers with a kill, and one. The oldest, whose brokers take no
+/// record batches, are the business of tests/real_kafka.
 fn old_releases(kafka: &Kafka) {
     let cluster = kafka.start(&ClusterConfig::three().release(&V0_11));
     let topic = unique_topic("old");

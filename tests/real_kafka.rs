@@ -3,6 +3,8 @@
 //! `TIDEGATE_KAFKA_RECORDS` sets the number of records of each codec's run, `TIDEGATE_LOG=1` shows
 //! the producer's warnings.
 
+#[path = "real_kafka/ages.rs"]
+mod ages;
 #[path = "support/example.rs"]
 mod example;
 #[path = "real_kafka/extent.rs"]
@@ -90,8 +92,11 @@ const TESTS: &[Test] = &[
     Test { name: "c63_kafka_2_0_throttles_behind_its_answer", run: old::c63_throttled_by_2_0 },
     Test { name: "c66_kafka_2_0_takes_no_zstd", run: old::c66_zstd },
     Test { name: "kafka_2_3_refuses_the_keyless_record_alone", run: old::keyless_in_compacted },
-    Test { name: "kafka_0_10_is_named_as_too_old", run: old::too_old },
     Test { name: "c64_kafka_0_9_is_named_as_too_old", run: old::c64_silent_on_api_versions },
+    Test { name: "kafka_0_8_2_takes_records_of_every_kind", run: ages::kafka_0_8_2 },
+    Test { name: "kafka_0_9_takes_records_of_every_kind", run: ages::kafka_0_9 },
+    Test { name: "kafka_0_10_lacks_headers_and_idempotence", run: ages::lacks_of_0_10 },
+    Test { name: "kafka_0_8_2_loses_a_leader_and_no_record", run: ages::killed_leader_of_0_8_2 },
     Test { name: "default_requests_stay_below_a_mebibyte", run: limits::request_limit },
     Test { name: "a_denied_producer_id_names_right_and_setting", run: limits::denied_producer_id },
     Test {
@@ -115,18 +120,40 @@ const TESTS: &[Test] = &[
         name: "secured_certificates_are_replaced_under_load",
         run: secured::renewal::of_certificates_stops_nobody,
     },
+    Test { name: "secured_kafka_0_9_takes_tls", run: secured::old_brokers::kafka_0_9_takes_tls },
+    Test {
+        name: "secured_kafka_0_10_takes_bare_tokens",
+        run: secured::old_brokers::kafka_0_10_takes_logins,
+    },
     Test {
         name: "secured_kafka_0_11_takes_bare_tokens",
-        run: secured::old_brokers::before_1_0_take_logins,
+        run: secured::old_brokers::kafka_0_11_takes_logins,
     },
     Test {
         name: "secured_kafka_2_0_takes_logins_and_tls",
-        run: secured::old_brokers::before_2_2_take_logins_and_tls,
+        run: secured::old_brokers::kafka_2_0_takes_logins_and_tls,
     },
 ];
 
-/// What takes minutes whatever is done: with `--long` only.
+/// What takes minutes whatever is done, and releases between those that the others stand for: with
+/// `--long` only.
 const LONG: &[Test] = &[
+    Test { name: "kafka_0_10_0_takes_records_of_every_kind", run: ages::kafka_0_10_0 },
+    Test { name: "kafka_0_10_2_takes_records_of_every_kind", run: ages::kafka_0_10_2 },
+    Test { name: "kafka_0_11_takes_records_of_every_kind", run: ages::kafka_0_11 },
+    Test { name: "kafka_1_1_takes_records_of_every_kind", run: ages::kafka_1_1 },
+    Test { name: "kafka_2_0_takes_records_of_every_kind", run: ages::kafka_2_0 },
+    Test { name: "kafka_2_8_takes_records_of_every_kind", run: ages::kafka_2_8 },
+    Test { name: "kafka_3_9_takes_records_of_every_kind", run: ages::kafka_3_9 },
+    Test { name: "kafka_4_3_takes_records_of_every_kind", run: ages::kafka_4_3 },
+    Test {
+        name: "secured_kafka_1_1_takes_logins_and_tls",
+        run: secured::old_brokers::kafka_1_1_takes_logins_and_tls,
+    },
+    Test {
+        name: "secured_kafka_2_8_takes_logins_and_tls",
+        run: secured::old_brokers::kafka_2_8_takes_logins_and_tls,
+    },
     Test { name: "c31_a_throttle_of_minutes_doubles_nothing", run: limits::c31_long_throttle },
     Test { name: "c63_kafka_2_7_throttles_behind_its_answer", run: old::c63_throttled_by_2_7 },
 ];

@@ -27,8 +27,8 @@
 //
 // FILE is of the same form. Each client checks the sets of its own magic and skips the others.
 //
-// A set is a line `set MAGIC CODEC`, a line `record TIMESTAMP KEY VALUE` for each record, and a line
-// `bytes HEX`. The bytes are what a Produce request carries. With a codec they are one message whose
+// A set is a line `set MAGIC CODEC`, a line `record TIMESTAMP KEY VALUE` for each record, and a
+// line `bytes HEX`. The bytes are what a Produce request carries: with a codec one message, whose
 // value is the compressed set. Timestamps are milliseconds, -1 is none, as always in magic 0. Keys
 // and values are hexadecimal, `-` is empty, `null` is null, `HEX*N` is N times those bytes.
 

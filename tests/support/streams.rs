@@ -306,15 +306,31 @@ impl Noted {
     /// Reads everything back, and fails if anything is wrong.
     #[track_caller]
     pub fn judge(&self, cluster: &Cluster) -> Summary {
+        let (judgement, described) = self.judgement(cluster);
+        let summary = self.summary();
+        assert_eq!(judgement, Judgement::default(), "{described:#?}\n{summary:?}");
+        summary
+    }
+
+    /// The same without idempotence: a record may be in the log more than once, the first time
+    /// where no acknowledgement says. Gives how often that is so as well.
+    #[track_caller]
+    pub fn judge_with_doubles(&self, cluster: &Cluster) -> (Summary, usize) {
+        let (judgement, described) = self.judgement(cluster);
+        let Judgement { doubled, misplaced, .. } = judgement;
+        let summary = self.summary();
+        let allowed = Judgement { doubled, misplaced, ..Judgement::default() };
+        assert_eq!(judgement, allowed, "{described:#?}\n{summary:?}");
+        assert!(misplaced <= doubled, "{judgement:?}: {described:#?}\n{summary:?}");
+        (summary, doubled)
+    }
+
+    fn judgement(&self, cluster: &Cluster) -> (Judgement, Vec<String>) {
         let mut judge = Judge::new(self.run, &self.topic, &self.streams);
         cluster.read_back_each(&self.topic, |record| {
             judge.see(record.partition, record.offset, record.value.unwrap_or_default());
         });
-        let (judgement, described) = judge.finish();
-        let summary = self.summary();
-        let none = Judgement::default();
-        assert_eq!(judgement, none, "{described:#?}\n{summary:?}");
-        summary
+        judge.finish()
     }
 
     /// What the streams did.

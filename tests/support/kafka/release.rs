@@ -111,7 +111,7 @@ pub static V2_0: Release = Release {
     version: "2.0.1",
     metadata: 6,
     jars: &["org.apache.kafka:kafka_2.12:2.0.1", "org.slf4j:slf4j-log4j12:1.7.25", ZOOKEEPER],
-    ..zookeeper_era(&CLIENT_3_9)
+    ..ZOOKEEPER_ERA
 };
 
 /// A release of the first line with SaslAuthenticate.
