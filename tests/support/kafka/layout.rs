@@ -117,6 +117,8 @@ fn with_zookeeper(
             set(&mut properties, "listeners", &listeners);
         } else {
             set_port(&mut properties, broker_port);
+            // They go by the age of files, not by timestamps, and take no such value.
+            properties.retain(|(name, _)| name != "log.retention.ms");
         }
         extend(&mut properties, &config.properties);
         nodes.push(node(id, Role::Kafka, Some(broker_port), folder, &properties)?);
