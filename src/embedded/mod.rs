@@ -25,8 +25,8 @@
 //! batch a partition, leadership, `acks`, `message.max.bytes`, and the sequences of idempotent
 //! producers. It goes further in three points, which a client must not run into: a request with
 //! leftover bytes ends the connection, a partition that occurs twice in one is refused, and message
-//! sets are judged as strictly as batches. One answer differs from Kafka 4: a duplicate's log append
-//! time is always -1.
+//! sets are judged as strictly as batches. One answer differs from Kafka 4: a duplicate's log
+//! append time is always -1.
 //!
 //! # How old it is
 //!

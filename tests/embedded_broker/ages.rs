@@ -26,10 +26,10 @@ fn broker_of(version: KafkaVersion) -> (EmbeddedCluster, Client) {
     (cluster, client)
 }
 
-/// API key, oldest and newest version, of a response in the layout of version 0 or 1.
-fn api_versions(client: &mut Client, version: i16) -> (i16, Vec<(i16, i16, i16)>) {
+/// Error code; API key, oldest and newest version of each API.
+fn api_versions(client: &mut Client) -> (i16, Vec<(i16, i16, i16)>) {
     let response: ApiVersionsResponse =
-        client.call(ApiKey::ApiVersions, version, &ApiVersionsRequest::default()).unwrap();
+        client.call(ApiKey::ApiVersions, 0, &ApiVersionsRequest::default()).unwrap();
     let keys = response.api_keys.iter().map(|k| (k.api_key, k.min_version, k.max_version));
     (response.error_code, keys.collect())
 }
@@ -60,7 +60,7 @@ fn every_age_advertises_its_own_versions() {
     for (age, newest) in tables {
         let (_cluster, mut client) = broker_of(age);
         let expected: Vec<_> = newest.iter().map(|&(key, newest)| (key, 0, newest)).collect();
-        assert_eq!(api_versions(&mut client, 0), (0, expected), "Kafka {age}");
+        assert_eq!(api_versions(&mut client), (0, expected), "Kafka {age}");
         // A version that it does not have: an answer in version 0, from 2.4 on with the range.
         client.send_bytes(18, 9, &[]);
         let mut body = client.receive_bytes().unwrap();
@@ -71,7 +71,7 @@ fn every_age_advertises_its_own_versions() {
             false => assert!(body.is_empty(), "Kafka {age}"),
         }
         assert!(body.is_empty());
-        assert_eq!(api_versions(&mut client, 0).0, 0, "the connection goes on");
+        assert_eq!(api_versions(&mut client).0, 0, "the connection goes on");
         // One version above the newest.
         let (key, newest) = newest[1];
         client.send_bytes(key, newest + 1, &[255; 4]);
@@ -543,7 +543,7 @@ fn a_broker_is_upgraded_and_keeps_its_log() {
     assert_eq!(cluster.address(1), address);
     assert_eq!((cluster.leader("t", 0), cluster.leader_epoch("t", 0)), (Some(1), Some(0)));
     let mut client = Client::connect(address);
-    assert_eq!(api_versions(&mut client, 0).1[0], (0, 0, 2));
+    assert_eq!(api_versions(&mut client).1[0], (0, 0, 2));
     assert_eq!(produce(&mut client, 2, &plain(1, &["newer"])), (0, 1));
     // The other broker is what it was, and its connections are open.
     other.send_bytes(3, 1, &[0; 4]);
@@ -574,7 +574,7 @@ fn a_stopped_broker_comes_back_as_the_version_it_was_given() {
     assert!(TcpStream::connect(cluster.address(1)).is_err(), "it stays stopped");
     cluster.restart_broker(1).unwrap();
     let mut client = Client::connect(cluster.address(1));
-    assert_eq!(api_versions(&mut client, 0).1[0], (0, 0, 11));
+    assert_eq!(api_versions(&mut client).1[0], (0, 0, 11));
 }
 
 #[test]
@@ -582,11 +582,11 @@ fn limits_of_an_api_hold_over_an_upgrade() {
     let (cluster, mut client) = broker_of(V2_0);
     cluster.limit_api(0, 3, 5);
     cluster.limit_api(22, 1, 0);
-    let (_, keys) = api_versions(&mut client, 0);
+    let (_, keys) = api_versions(&mut client);
     assert_eq!((keys[0], keys.iter().any(|key| key.0 == 22)), ((0, 3, 5), false));
     cluster.set_kafka_version(1, V2_7).unwrap();
     let mut client = Client::connect(cluster.address(1));
-    let (_, keys) = api_versions(&mut client, 0);
+    let (_, keys) = api_versions(&mut client);
     assert_eq!((keys[0], keys.iter().any(|key| key.0 == 22)), ((0, 3, 5), false));
     assert_eq!(keys[1], (3, 0, 9));
     send(&mut client, 2, -1, 0, &plain(1, &["a"]));
