@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::age::{Age, KafkaVersion};
 use super::cluster::EmbeddedCluster;
 use super::login::Logins;
 use super::state::{Config, topic_name_is_valid};
@@ -34,6 +35,7 @@ impl EmbeddedClusterBuilder {
                 auto_create_topics: false,
                 default_partitions: 1,
                 discard_payloads: false,
+                age: Age::default(),
                 message_bytes_max: 1_048_588,
                 cluster_id: "tidegate-embedded".to_owned(),
                 logins: Logins::default(),
@@ -100,15 +102,28 @@ impl EmbeddedClusterBuilder {
         self
     }
 
+    /// The version of Kafka that all brokers are of, as far as their protocol goes: see
+    /// [`KafkaVersion`]. Default: none in particular, with all that is implemented of today's
+    /// protocol, which is Produce from version 3 on.
+    /// [`set_kafka_version`](EmbeddedCluster::set_kafka_version) makes single brokers younger or
+    /// older, for mixed clusters.
+    ///
+    /// Brokers before 0.10 know no login: with users or a check of tokens nobody gets in.
+    pub fn kafka_version(mut self, version: KafkaVersion) -> Self {
+        self.config.age = Age(Some(version));
+        self
+    }
+
     /// For benchmarks: batches are read as far as their headers, offsets and sequences are kept and
-    /// checked, the records are dropped unseen and without CRC check. Default: no.
+    /// checked, the records are dropped unseen and without CRC check. Message sets (Produce before
+    /// version 3) are checked whole all the same, and dropped then. Default: no.
     pub fn discard_payloads(mut self, on: bool) -> Self {
         self.config.discard_payloads = on;
         self
     }
 
-    /// `message.max.bytes`: the size of a batch above which it is MESSAGE_TOO_LARGE (10). Default:
-    /// 1,048,588, as Kafka's.
+    /// `message.max.bytes`: the size of a batch above which it is MESSAGE_TOO_LARGE (10); of a
+    /// message set, the size of each of its messages. Default: 1,048,588, as Kafka's.
     pub fn message_bytes_max(mut self, bytes: usize) -> Self {
         self.config.message_bytes_max = bytes;
         self

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::age::KafkaVersion;
 use super::broker::{ReservedPort, Running};
 use super::builder::EmbeddedClusterBuilder;
 use super::fault::Fault;
@@ -31,6 +32,35 @@ enum Life {
     Running(Running),
     /// Nobody listens; the port is kept if it could be.
     Stopped(Option<ReservedPort>),
+}
+
+impl Life {
+    /// Stops a broker that runs, and says whether it did.
+    fn stop(&mut self, address: SocketAddr) -> bool {
+        match std::mem::replace(self, Life::Stopped(None)) {
+            Life::Running(running) => {
+                running.stop();
+                running.join();
+                *self = Life::Stopped(ReservedPort::bind(address).ok());
+                true
+            }
+            stopped => {
+                *self = stopped;
+                false
+            }
+        }
+    }
+
+    /// Starts a broker that is stopped, and says whether it was.
+    fn start(&mut self, shared: &Arc<Shared>, node: &Node) -> io::Result<bool> {
+        let Life::Stopped(port) = self else { return Ok(false) };
+        let port = match port.take() {
+            Some(port) => port,
+            None => ReservedPort::bind(node.address)?,
+        };
+        *self = Life::Running(Running::start(shared.clone(), node.id, port)?);
+        Ok(true)
+    }
 }
 
 impl EmbeddedCluster {
@@ -213,12 +243,7 @@ impl EmbeddedCluster {
     /// [`fail_over`](Self::fail_over). Nothing happens if it is stopped already.
     pub fn stop_broker(&self, id: i32) {
         let address = self.node(id).address;
-        let mut life = self.life(id);
-        if let Life::Running(running) = std::mem::replace(&mut *life, Life::Stopped(None)) {
-            running.stop();
-            running.join();
-            *life = Life::Stopped(ReservedPort::bind(address).ok());
-        }
+        self.life(id).stop(address);
     }
 
     /// What the controller does about a broker that is gone: metadata lists it no more, and the
@@ -242,14 +267,41 @@ impl EmbeddedCluster {
     /// If its port, a thread or a file descriptor is not to be had.
     pub fn restart_broker(&self, id: i32) -> io::Result<()> {
         let node = self.node(id);
-        let mut life = self.life(id);
-        if let Life::Stopped(port) = &mut *life {
-            let port = match port.take() {
-                Some(port) => port,
-                None => ReservedPort::bind(node.address)?,
-            };
-            *life = Life::Running(Running::start(self.shared.clone(), id, port)?);
+        if self.life(id).start(&self.shared, node)? {
             node.registered.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Makes a broker one of another version of Kafka, as an upgrade (or the way back) does: its
+    /// connections are closed, and it listens again on the same port. Its partitions, their logs
+    /// and their producers stay. A broker that is stopped stays so, and is of that version when it
+    /// starts; one that was paused goes on.
+    ///
+    /// ```
+    /// use tidegate::embedded::{EmbeddedCluster, KafkaVersion};
+    ///
+    /// let old = KafkaVersion::V0_10_2;
+    /// let cluster = EmbeddedCluster::builder().brokers(3).kafka_version(old).start()?;
+    /// // A rolling upgrade, in the middle of which the cluster is a mixed one.
+    /// for broker in cluster.broker_ids() {
+    ///     cluster.set_kafka_version(broker, KafkaVersion::V2_7)?;
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If its port, a thread or a file descriptor is not to be had: it is stopped then, and of the
+    /// new version.
+    pub fn set_kafka_version(&self, id: i32, version: KafkaVersion) -> io::Result<()> {
+        let node = self.node(id);
+        // Held throughout, so that nobody starts the broker in between.
+        let mut life = self.life(id);
+        let was_running = life.stop(node.address);
+        node.set_version(version);
+        if was_running {
+            life.start(&self.shared, node)?;
         }
         Ok(())
     }
@@ -330,14 +382,11 @@ impl EmbeddedCluster {
     /// Changes what ApiVersions advertises for an API key, for all brokers and from the next
     /// request on: any other version is answered by closing the connection. What is advertised
     /// beyond the implemented versions is closed on as well. An empty range (`min > max`) takes the
-    /// API away.
+    /// API away. This holds over a change of a broker's version; brokers before Kafka 0.10, which
+    /// advertise nothing, take no notice.
     pub fn limit_api(&self, api_key: i16, min: i16, max: i16) {
-        let advertised = self.shared.advertised.write();
-        let mut advertised = advertised.unwrap_or_else(PoisonError::into_inner);
-        match min <= max {
-            true => advertised.insert(api_key, (min, max)),
-            false => advertised.remove(&api_key),
-        };
+        let mut limits = self.shared.limits.write().unwrap_or_else(PoisonError::into_inner);
+        limits.insert(api_key, (min, max));
     }
 
     fn node(&self, id: i32) -> &Node {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::age::{Age, Reception};
 use super::discard;
 use super::fault::{Action, Fault};
 use super::gate::Gate;
 use super::handlers::produce::{self, Call};
-use super::handlers::{self, Broken, Envelope, api};
+use super::handlers::{self, Broken, Envelope, api, metadata, old_produce};
 use super::login::Login;
 use super::reader::Reader;
 use super::state::{Node, Shared};
@@ -30,7 +31,7 @@ pub(super) fn serve(shared: &Shared, node: &Node, gate: &Gate, stream: &TcpStrea
     };
     let mut reader = Reader::new(&wire, gate);
     let mut login = Login::new(&shared.config.logins);
-    let connection = Connection { shared, node, gate, wire: &wire };
+    let connection = Connection { shared, node, gate, wire: &wire, age: node.age() };
     while connection.turn(&mut reader, &mut login).is_ok() {}
 }
 
@@ -39,6 +40,8 @@ struct Connection<'a> {
     node: &'a Node,
     gate: &'a Gate,
     wire: &'a Wire<'a>,
+    /// The broker's, which closes its connections when it changes.
+    age: Age,
 }
 
 enum Request {
@@ -61,26 +64,15 @@ impl Connection<'_> {
         if !login.allows_requests() && envelope.api_key != api::API_VERSIONS {
             return Err(Broken("a request before the login").into());
         }
-        self.check_version(&envelope)?;
-        let request = match envelope.api_key {
-            api::PRODUCE if self.shared.config.discard_payloads => {
-                reader.skip(SIZE_BYTES + Envelope::BYTES)?;
-                let left = size - Envelope::BYTES;
-                Request::Produce(discard::read_call(reader, left, envelope.version)?)
-            }
-            key => {
-                reader.skip(SIZE_BYTES)?;
-                let frame = Bytes::from(reader.take_owned(size)?);
-                match key {
-                    api::PRODUCE => Request::Produce(Call::decode(&envelope, frame)?),
-                    _ => Request::Other(frame),
-                }
-            }
+        let Some(taken) = self.taken_as(&envelope)? else {
+            return self.swallow(reader, size, &envelope);
         };
+        let request = self.read(reader, size, &taken)?;
         self.gate.pass()?;
         self.node.counters.request(envelope.api_key, envelope.version);
         self.shared.observers.notify();
-        let response = self.respond(&envelope, &request);
+        let Some(request) = request else { return Ok(()) };
+        let response = self.respond(&taken, &request);
         if let Ok((Some(response), _)) = &response {
             self.gate.pass()?;
             self.wire.write_all(response)?;
@@ -94,6 +86,44 @@ impl Connection<'_> {
         }
     }
 
+    /// Reads a request whole, except for payloads that are discarded. `None` if the broker leaves
+    /// it unanswered because it cannot parse it.
+    fn read(
+        &self,
+        reader: &mut Reader<'_>,
+        size: usize,
+        envelope: &Envelope,
+    ) -> io::Result<Option<Request>> {
+        let is_old = envelope.version <= old_produce::VERSION_MAX;
+        if envelope.api_key == api::PRODUCE && self.shared.config.discard_payloads && !is_old {
+            reader.skip(SIZE_BYTES + Envelope::BYTES)?;
+            let left = size - Envelope::BYTES;
+            return Ok(Some(Request::Produce(discard::read_call(reader, left, envelope.version)?)));
+        }
+        reader.skip(SIZE_BYTES)?;
+        let frame = Bytes::from(reader.take_owned(size)?);
+        let request = match envelope.api_key {
+            api::PRODUCE => Call::decode(envelope, frame).map(Request::Produce),
+            api::METADATA if self.age.ignores_versions() => {
+                metadata::check_old(envelope, &frame).map(|()| Request::Other(frame))
+            }
+            _ => Ok(Request::Other(frame)),
+        };
+        match request {
+            Err(_) if self.age.unparsable() == Reception::Silent => Ok(None),
+            request => Ok(Some(request?)),
+        }
+    }
+
+    /// Reads a request that is not answered, and drops it.
+    fn swallow(&self, reader: &mut Reader<'_>, size: usize, envelope: &Envelope) -> io::Result<()> {
+        reader.skip(SIZE_BYTES + size)?;
+        self.gate.pass()?;
+        self.node.counters.request(envelope.api_key, envelope.version);
+        self.shared.observers.notify();
+        Ok(())
+    }
+
     fn log_in(
         &self,
         reader: &mut Reader<'_>,
@@ -101,7 +131,9 @@ impl Connection<'_> {
         size: usize,
         envelope: &Envelope,
     ) -> io::Result<()> {
-        self.check_version(envelope)?;
+        if self.taken_as(envelope)?.is_none() {
+            return self.swallow(reader, size, envelope);
+        }
         reader.skip(SIZE_BYTES)?;
         let frame = Bytes::from(reader.take_owned(size)?);
         self.gate.pass()?;
@@ -116,20 +148,15 @@ impl Connection<'_> {
         if ends { Err(Broken("a login that is refused").into()) } else { Ok(()) }
     }
 
-    /// Kafka closes on a version it does not have, except for ApiVersions, which answers.
-    fn check_version(&self, envelope: &Envelope) -> io::Result<()> {
+    /// The request as the broker takes it, perhaps for one of another version; `None` if the broker
+    /// leaves it unanswered.
+    fn taken_as(&self, envelope: &Envelope) -> io::Result<Option<Envelope>> {
         let key = envelope.api_key;
-        if key == api::API_VERSIONS {
-            return Ok(());
-        }
-        let advertised = self.shared.advertised.read();
-        let advertised = advertised.unwrap_or_else(std::sync::PoisonError::into_inner);
-        let within = |range: Option<&(i16, i16)>| {
-            range.is_some_and(|(min, max)| (min..=max).contains(&&envelope.version))
-        };
-        match within(advertised.get(&key)) && within(handlers::versions_implemented().get(&key)) {
-            true => Ok(()),
-            false => Err(Broken("an API or a version that is not spoken here").into()),
+        let advertised = self.shared.advertised_of(self.age, key);
+        match self.age.reception(key, envelope.version, advertised) {
+            Reception::As(version) => Ok(Some(Envelope { version, ..*envelope })),
+            Reception::Silent => Ok(None),
+            Reception::Closes => Err(Broken("an API or a version that is not spoken here").into()),
         }
     }
 
@@ -199,13 +226,13 @@ impl Connection<'_> {
                 return Ok(produce::handle(shared, node, envelope, call, throttle_ms)?);
             }
             (Request::Other(frame), api::METADATA) => {
-                handlers::metadata::handle(shared, node.id, envelope, frame.clone())
+                metadata::handle(shared, node, envelope, frame.clone())
             }
             (Request::Other(frame), api::INIT_PRODUCER_ID) => {
                 handlers::init_producer_id::handle(shared, node.id, envelope, frame.clone())
             }
             (Request::Other(frame), _) => {
-                handlers::api_versions::handle(shared, envelope, frame.clone())
+                handlers::api_versions::handle(shared, node, envelope, frame.clone())
             }
         };
         Ok(Some(response?))

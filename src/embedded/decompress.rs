@@ -13,13 +13,32 @@ const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
 const LZ4_MAGIC: u32 = 0x184D_2204;
 
+/// What the header checksum of an lz4 frame covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lz4Header {
+    /// The frame's descriptor, as lz4 defines it.
+    Standard,
+    /// The frame's magic number and the descriptor: Kafka's mistake (KAFKA-3160), which messages of
+    /// magic 0 keep (KIP-57). Kafka knew no content size then.
+    Kafka3160,
+}
+
 /// Decompresses `payload`, which a batch says is of `codec`.
 pub(super) fn decompress(codec: i16, payload: &Bytes) -> Result<Bytes, &'static str> {
+    decompress_with(codec, payload, Lz4Header::Standard)
+}
+
+/// The same, where lz4 may be Kafka's old one.
+pub(super) fn decompress_with(
+    codec: i16,
+    payload: &Bytes,
+    lz4_header: Lz4Header,
+) -> Result<Bytes, &'static str> {
     match codec {
         0 => Ok(payload.clone()),
         1 => read_bounded(flate2::read::MultiGzDecoder::new(&payload[..])),
         2 => snappy(payload),
-        3 => lz4(payload),
+        3 => lz4(payload, lz4_header),
         #[cfg(feature = "zstd")]
         4 => read_bounded(
             zstd::stream::read::Decoder::new(&payload[..]).map_err(|_| "zstd did not start")?,
@@ -71,7 +90,7 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
 }
 
 /// One frame of independent blocks: Kafka's reader takes no other.
-fn lz4(payload: &[u8]) -> Result<Bytes, &'static str> {
+fn lz4(payload: &[u8], header: Lz4Header) -> Result<Bytes, &'static str> {
     const SHORT: &str = "an lz4 frame cut short";
     let mut reader = payload;
     if u32::from_le_bytes(take(&mut reader).ok_or(SHORT)?) != LZ4_MAGIC {
@@ -87,11 +106,18 @@ fn lz4(payload: &[u8]) -> Result<Bytes, &'static str> {
         _ => return Err("an lz4 block size that is not defined"),
     };
     if flags & 0x08 != 0 {
+        if header == Lz4Header::Kafka3160 {
+            return Err("an lz4 frame with a content size, which magic 0 does not have");
+        }
         take::<8>(&mut reader).ok_or(SHORT)?;
     }
-    let descriptor = &descriptor_start[..descriptor_start.len() - reader.len()];
+    let checked_from = match header {
+        Lz4Header::Standard => descriptor_start,
+        Lz4Header::Kafka3160 => payload,
+    };
+    let checked = &checked_from[..checked_from.len() - reader.len()];
     let [header_checksum] = take(&mut reader).ok_or(SHORT)?;
-    if (xxhash(descriptor) >> 8) as u8 != header_checksum {
+    if (xxhash(checked) >> 8) as u8 != header_checksum {
         return Err("an lz4 header checksum that does not match");
     }
     let mut out = Vec::new();
@@ -185,12 +211,28 @@ mod tests {
     }
 
     #[test]
+    fn the_old_lz4_header_checksum_is_told_apart_from_the_right_one() {
+        let right = frame(b"some content", 0x64);
+        let mut old = right.clone();
+        old[6] = (xxhash(&right[..6]) >> 8) as u8;
+        assert_ne!(old[6], right[6]);
+        for (frame, header, good) in [
+            (&right, Lz4Header::Standard, true),
+            (&right, Lz4Header::Kafka3160, false),
+            (&old, Lz4Header::Standard, false),
+            (&old, Lz4Header::Kafka3160, true),
+        ] {
+            assert_eq!(lz4(frame, header).is_ok(), good, "{header:?}");
+        }
+    }
+
+    #[test]
     fn truncated_and_altered_input_is_an_error() {
         let good = frame(b"some content", 0x64);
         for end in 0..good.len() {
-            assert!(lz4(&good[..end]).is_err(), "{end} bytes");
+            assert!(lz4(&good[..end], Lz4Header::Standard).is_err(), "{end} bytes");
         }
-        assert!(lz4(&frame(b"linked blocks", 0x44)).is_err());
+        assert!(lz4(&frame(b"linked blocks", 0x44), Lz4Header::Standard).is_err());
         // A snappy block that claims 4 GiB.
         assert!(snappy(&[0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
         assert!(decompress(9, &Bytes::new()).is_err());

@@ -17,6 +17,7 @@ pub(super) mod error {
     pub(crate) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
     pub(crate) const INVALID_TOPIC_EXCEPTION: i16 = 17;
     pub(crate) const INVALID_REQUIRED_ACKS: i16 = 21;
+    pub(crate) const INVALID_TIMESTAMP: i16 = 32;
     pub(crate) const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
     pub(crate) const ILLEGAL_SASL_STATE: i16 = 34;
     pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
@@ -75,12 +76,80 @@ impl Submitted {
     }
 }
 
+/// What is appended as one, valid: a batch, or a message set.
 #[derive(Debug)]
-struct StoredBatch {
-    header: BatchHeader,
+pub(super) struct Incoming {
+    /// At least 1.
+    pub record_count: i32,
+    /// Bytes as they came.
+    pub size: usize,
+    /// Message sets have none, and touch no producer's state.
+    claim: Option<Claim>,
+    contents: Contents,
+}
+
+#[derive(Debug)]
+enum Contents {
+    Discarded,
+    Batch(BatchHeader, Bytes),
+    /// The offsets count from the first.
+    Messages(Vec<EmbeddedRecord>),
+}
+
+impl Incoming {
+    /// A batch whose header (and contents, unless discarded) are valid.
+    pub(super) fn batch(header: &BatchHeader, submitted: &Submitted) -> Incoming {
+        Incoming {
+            record_count: header.record_count,
+            size: header.size,
+            claim: claim_of(header),
+            contents: match submitted {
+                Submitted::Whole(Some(bytes)) => Contents::Batch(*header, bytes.clone()),
+                _ => Contents::Discarded,
+            },
+        }
+    }
+
+    /// A message set of `size` bytes, read whole.
+    pub(super) fn messages(records: Vec<EmbeddedRecord>, size: usize, discard: bool) -> Incoming {
+        Incoming {
+            record_count: i32::try_from(records.len()).unwrap_or(i32::MAX),
+            size,
+            claim: None,
+            contents: if discard { Contents::Discarded } else { Contents::Messages(records) },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Stored {
     base_offset: i64,
     append_time: Option<i64>,
-    bytes: Bytes,
+    incoming: Incoming,
+}
+
+impl Stored {
+    /// The offset after its last record.
+    fn end(&self) -> i64 {
+        self.base_offset + i64::from(self.incoming.record_count)
+    }
+
+    fn records(&self, out: &mut Vec<EmbeddedRecord>) {
+        match &self.incoming.contents {
+            Contents::Discarded => {}
+            Contents::Batch(header, bytes) => {
+                records::decode(header, bytes, self.base_offset, self.append_time, out)
+                    .expect("batches are decoded once before they are stored");
+            }
+            Contents::Messages(messages) => {
+                out.extend(messages.iter().cloned().map(|message| EmbeddedRecord {
+                    offset: message.offset + self.base_offset,
+                    timestamp: self.append_time.unwrap_or(message.timestamp),
+                    ..message
+                }))
+            }
+        }
+    }
 }
 
 /// A partition. Leadership and log are one value under one lock, so that no batch is appended by a
@@ -92,7 +161,7 @@ pub(super) struct Partition {
     pub leader_epoch: i32,
     offset_next: i64,
     producers: ProducerStates,
-    batches: Vec<StoredBatch>,
+    batches: Vec<Stored>,
 }
 
 impl Partition {
@@ -109,14 +178,13 @@ impl Partition {
     /// Another leader, in its next epoch, lacks everything from the batch on that holds `offset`:
     /// an unclean election. Batches are told apart only where payloads are kept.
     pub(super) fn cut_off(&mut self, offset: i64) {
-        let end = |batch: &StoredBatch| batch.base_offset + i64::from(batch.header.record_count);
-        self.batches.retain(|batch| end(batch) <= offset);
-        self.offset_next = self.batches.last().map_or(0, end);
+        self.batches.retain(|batch| batch.end() <= offset);
+        self.offset_next = self.batches.last().map_or(0, Stored::end);
         self.leader_epoch += 1;
         self.producers.forget();
         for batch in &self.batches {
-            if let Some(claim) = claim_of(&batch.header) {
-                self.producers.appended(&claim, batch.base_offset);
+            if let Some(claim) = &batch.incoming.claim {
+                self.producers.appended(claim, batch.base_offset);
             }
         }
     }
@@ -131,32 +199,25 @@ impl Partition {
         self.offset_next
     }
 
-    /// Appends a batch whose header (and contents, unless discarded) are valid. `append_time` is
-    /// given for topics with log append time.
+    /// Appends what is valid, unless it is in the log already. `append_time` is given for topics
+    /// with log append time.
     pub(super) fn append(
         &mut self,
-        header: &BatchHeader,
-        submitted: &Submitted,
+        incoming: Incoming,
         append_time: Option<i64>,
     ) -> Result<Appended, Refusal> {
-        let claim = claim_of(header);
-        if let Some(claim) = &claim
+        if let Some(claim) = &incoming.claim
             && let Verdict::Duplicate { base_offset } = self.producers.check(claim)?
         {
             return Ok(Appended { base_offset, append_time: -1, duplicate: true });
         }
         let base_offset = self.offset_next;
-        if let Some(claim) = &claim {
+        if let Some(claim) = &incoming.claim {
             self.producers.appended(claim, base_offset);
         }
-        self.offset_next += i64::from(header.record_count);
-        if let Submitted::Whole(Some(bytes)) = submitted {
-            self.batches.push(StoredBatch {
-                header: *header,
-                base_offset,
-                append_time,
-                bytes: bytes.clone(),
-            });
+        self.offset_next += i64::from(incoming.record_count);
+        if !matches!(incoming.contents, Contents::Discarded) {
+            self.batches.push(Stored { base_offset, append_time, incoming });
         }
         let append_time = append_time.unwrap_or(-1);
         Ok(Appended { base_offset, append_time, duplicate: false })
@@ -166,14 +227,7 @@ impl Partition {
     pub(super) fn records(&self) -> Vec<EmbeddedRecord> {
         let mut out = Vec::new();
         for batch in &self.batches {
-            records::decode(
-                &batch.header,
-                &batch.bytes,
-                batch.base_offset,
-                batch.append_time,
-                &mut out,
-            )
-            .expect("batches are decoded once before they are stored");
+            batch.records(&mut out);
         }
         out
     }

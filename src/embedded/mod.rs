@@ -14,17 +14,30 @@
 //!
 //! Fed by whatever client connects, and by the test that scripts it; feeds nothing in this crate.
 //! It shares no code with the client: requests and responses go through the `kafka-protocol` crate,
-//! and batches through a decoder of its own, so that client and broker do not agree on a mistake.
+//! and batches and message sets through decoders of its own, so that client and broker do not agree
+//! on a mistake.
 //!
 //! # What it is
 //!
 //! It speaks ApiVersions, Metadata, InitProducerId (without transactions), Produce from version 3,
-//! each up to what Kafka 4.1 has, and logins: PLAIN, SCRAM and OAUTHBEARER, also over TLS. It is
-//! strict where Kafka is: CRC-32C and well-formed records, one batch a partition, leadership,
-//! `acks`, `message.max.bytes`, and the sequences of idempotent producers. It goes further in two
-//! points, which a client must not run into: a request with leftover bytes ends the connection, and
-//! a partition that occurs twice in one is refused. One answer differs from Kafka 4: a duplicate's
-//! log append time is always -1.
+//! each up to what Kafka 4.1 has unless it is told to be of an age, and logins: PLAIN, SCRAM and
+//! OAUTHBEARER, also over TLS. It is strict where Kafka is: CRC-32C and well-formed records, one
+//! batch a partition, leadership, `acks`, `message.max.bytes`, and the sequences of idempotent
+//! producers. It goes further in three points, which a client must not run into: a request with
+//! leftover bytes ends the connection, a partition that occurs twice in one is refused, and message
+//! sets are judged as strictly as batches. One answer differs from Kafka 4: a duplicate's log
+//! append time is always -1.
+//!
+//! # How old it is
+//!
+//! A broker can be told to be of an age between Kafka 0.8.2 and 4.3 ([`KafkaVersion`]): it
+//! advertises that version's APIs, takes message sets of magic 0 and 1 in Produce 0 to 2, and
+//! treats what it does not speak as that version does. Brokers of a cluster may differ, and change
+//! while it runs: [`EmbeddedClusterBuilder::kafka_version`],
+//! [`EmbeddedCluster::set_kafka_version`]. An age is one of the protocol: what a broker remembers
+//! of producers, and when an answer is throttled, does not change with it.
+//!
+//! # What it does not do
 //!
 //! There is no replication: a partition's log moves with its leader, nothing is lost with a broker,
 //! and everything is in memory until the cluster is dropped. What a real cluster does when replicas
@@ -32,10 +45,12 @@
 //!
 //! # What can be done to it
 //!
-//! Leaders move, brokers stop, pause and come back on the same port, topics are created, deleted
-//! and extended, and scripted [`Fault`]s go wrong at an exact place.
-//! [`EmbeddedCluster::wait_until`] waits for what brokers have seen, so that tests need no sleeps.
+//! Leaders move, brokers stop, pause and come back on the same port, also as another version of
+//! Kafka, topics are created, deleted and extended, and scripted [`Fault`]s go wrong at an exact
+//! place. [`EmbeddedCluster::wait_until`] waits for what brokers have seen, so that tests need no
+//! sleeps.
 
+mod age;
 mod batch;
 mod broker;
 mod builder;
@@ -50,6 +65,7 @@ mod handlers;
 mod keys;
 mod log;
 mod login;
+mod message_set;
 mod producer_state;
 mod reader;
 mod records;
@@ -60,6 +76,7 @@ mod stats;
 mod tls;
 mod wire;
 
+pub use age::KafkaVersion;
 pub use builder::EmbeddedClusterBuilder;
 pub use cluster::EmbeddedCluster;
 pub use fault::Fault;

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::age::{Age, KafkaVersion, Range};
 use super::fault::Script;
 use super::log::Partition;
 use super::login::Logins;
@@ -19,6 +20,8 @@ pub(super) struct Config {
     pub auto_create_topics: bool,
     pub default_partitions: i32,
     pub discard_payloads: bool,
+    /// What the brokers are of at first.
+    pub age: Age,
     pub message_bytes_max: usize,
     pub cluster_id: String,
     pub logins: Logins,
@@ -50,6 +53,7 @@ pub(super) struct Node {
     /// What it knows of leaders, if it is cut off from the others.
     pub picture: Mutex<Option<Picture>>,
     pub counters: Counters,
+    age: Mutex<Age>,
 }
 
 /// Leaders and their epochs, by topic id and partition, as they were at one time.
@@ -59,6 +63,16 @@ impl Node {
     /// Where clients are told to find it.
     pub(super) fn advertised(&self) -> SocketAddr {
         *self.advertised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How old it is.
+    pub(super) fn age(&self) -> Age {
+        *self.age.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes it a broker of another version. Connections that are open keep to the old one.
+    pub(super) fn set_version(&self, version: KafkaVersion) {
+        *self.age.lock().unwrap_or_else(PoisonError::into_inner) = Age(Some(version));
     }
 
     /// Tells clients another address from now on.
@@ -123,8 +137,8 @@ pub(super) struct Shared {
     pub nodes: Vec<Node>,
     pub faults: Script,
     pub observers: Observers,
-    /// API key → the versions that ApiVersions advertises.
-    pub advertised: RwLock<BTreeMap<i16, (i16, i16)>>,
+    /// API key → what is advertised whatever a broker's age has; an empty range for nothing.
+    pub limits: RwLock<BTreeMap<i16, Range>>,
     topics: RwLock<Topics>,
     producer_id_next: AtomicI64,
     topic_id_high: u64,
@@ -140,13 +154,15 @@ impl Shared {
             registered: AtomicBool::new(true),
             picture: Mutex::new(None),
             counters: Counters::new(),
+            age: Mutex::new(config.age),
         };
+        let nodes = addresses.iter().map(node).collect();
         Shared {
             config,
-            nodes: addresses.iter().map(node).collect(),
+            nodes,
             faults: Script::default(),
             observers: Observers::default(),
-            advertised: RwLock::new(super::handlers::versions_implemented()),
+            limits: RwLock::default(),
             topics: RwLock::default(),
             producer_id_next: AtomicI64::new(1000),
             topic_id_high: RandomState::new().build_hasher().finish(),
@@ -162,6 +178,21 @@ impl Shared {
     /// The brokers that metadata lists.
     pub(super) fn registered(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.registered.load(Ordering::Acquire))
+    }
+
+    /// API key → the versions that a broker of this age advertises.
+    pub(super) fn advertised(&self, age: Age) -> BTreeMap<i16, Range> {
+        let mut advertised = age.advertised();
+        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
+        advertised.extend(limits.iter().map(|(&key, &range)| (key, range)));
+        advertised.retain(|_, (oldest, newest)| oldest <= newest);
+        advertised
+    }
+
+    /// The same for one API; the range may be empty.
+    pub(super) fn advertised_of(&self, age: Age, api_key: i16) -> Option<Range> {
+        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
+        limits.get(&api_key).copied().or_else(|| age.advertised_of(api_key))
     }
 
     /// A producer id that was never given out.

@@ -55,8 +55,23 @@ impl Client {
         let mut body = BytesMut::new();
         header.encode(&mut body, M::header_version(version)).unwrap();
         message.encode(&mut body, version).unwrap();
+        self.write_frame(&body);
+    }
+
+    /// Sends a request with a body of the caller's making.
+    pub(crate) fn send_bytes(&mut self, api_key: i16, version: i16, body: &[u8]) {
+        self.correlation_id += 1;
+        let mut frame = api_key.to_be_bytes().to_vec();
+        frame.extend(version.to_be_bytes());
+        frame.extend(self.correlation_id.to_be_bytes());
+        frame.extend(b"\0\x03raw");
+        frame.extend(body);
+        self.write_frame(&frame);
+    }
+
+    fn write_frame(&mut self, body: &[u8]) {
         let mut frame = (body.len() as i32).to_be_bytes().to_vec();
-        frame.extend(&body);
+        frame.extend(body);
         // In two pieces: a broker must not rely on a frame coming at once.
         let (a, b) = frame.split_at(frame.len() / 2);
         self.stream.write_all(a).unwrap();
@@ -74,16 +89,28 @@ impl Client {
         correlation_id: i32,
         version: i16,
     ) -> io::Result<M> {
-        let mut size = [0; 4];
-        self.stream.read_exact(&mut size)?;
-        let mut body = vec![0; i32::from_be_bytes(size) as usize];
-        self.stream.read_exact(&mut body)?;
-        let mut body = Bytes::from(body);
+        let mut body = self.read_frame()?;
         let header = ResponseHeader::decode(&mut body, M::header_version(version)).unwrap();
         assert_eq!(header.correlation_id, correlation_id, "responses come in order");
         let message = M::decode(&mut body, version).unwrap();
         assert!(body.is_empty(), "bytes after a response");
         Ok(message)
+    }
+
+    /// The body of the next response, which must be the one to the last request.
+    pub(crate) fn receive_bytes(&mut self) -> io::Result<Bytes> {
+        let mut frame = self.read_frame()?;
+        let correlation_id = frame.split_to(4);
+        assert_eq!(correlation_id, self.correlation_id.to_be_bytes()[..], "responses in order");
+        Ok(frame)
+    }
+
+    fn read_frame(&mut self) -> io::Result<Bytes> {
+        let mut size = [0; 4];
+        self.stream.read_exact(&mut size)?;
+        let mut body = vec![0; i32::from_be_bytes(size) as usize];
+        self.stream.read_exact(&mut body)?;
+        Ok(body.into())
     }
 
     pub(crate) fn call<M, R>(&mut self, key: ApiKey, version: i16, message: &M) -> io::Result<R>

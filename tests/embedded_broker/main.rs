@@ -1,7 +1,9 @@
 //! The embedded cluster, driven by a raw client that shares no code with tidegate's own.
 
+mod ages;
 mod client;
 mod faults;
+mod sets;
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -5,25 +5,30 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::super::log::error;
-use super::super::state::Shared;
+use super::super::state::{Node, Shared};
 use super::{Broken, Envelope, api, decode, encode};
 
 /// Answers with the versions that are advertised; a version of ApiVersions itself that is not
-/// implemented is answered in version 0, as clients expect.
+/// implemented is answered in version 0, as clients expect: with the range of ApiVersions, or by
+/// brokers before KIP-511 with no range at all.
 pub(crate) fn handle(
     shared: &Shared,
+    node: &Node,
     envelope: &Envelope,
     frame: Bytes,
 ) -> Result<Vec<u8>, Broken> {
-    let advertised =
-        shared.advertised.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let age = node.age();
+    let advertised = shared.advertised(age);
     let (_, newest) = advertised.get(&api::API_VERSIONS).copied().unwrap_or_default();
     let keys = advertised.into_iter().map(|(key, (min, max))| {
         ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max)
     });
     let response = ApiVersionsResponse::default();
     if !(0..=newest).contains(&envelope.version) {
-        let keys = keys.filter(|key| key.api_key == api::API_VERSIONS).collect();
+        let is_told = |key: &ApiVersion| {
+            key.api_key == api::API_VERSIONS && age.tells_range_of_api_versions()
+        };
+        let keys = keys.filter(is_told).collect();
         let code = error::UNSUPPORTED_VERSION;
         return encode(envelope, 0, &response.with_error_code(code).with_api_keys(keys));
     }

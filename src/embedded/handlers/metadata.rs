@@ -10,19 +10,29 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 
 use super::super::log::error;
-use super::super::state::{Shared, Topic, Topics, topic_name_is_valid};
+use super::super::state::{Node, Shared, Topic, Topics, topic_name_is_valid};
 use super::{Broken, Envelope, decode, encode, text};
 
 /// Answers with what is asked for. A topic that is missing and may be created is created, and said
-/// to be unknown this once, as brokers with KRaft do.
+/// to be unknown this once, as brokers with KRaft do; older ones say that it has no leader yet.
 pub(crate) fn handle(
     shared: &Shared,
-    broker: i32,
+    node: &Node,
     envelope: &Envelope,
     frame: Bytes,
 ) -> Result<Vec<u8>, Broken> {
     let request: MetadataRequest = decode(envelope, frame)?;
-    let mut missing = Vec::new();
+    let (broker, age) = (node.id, node.age());
+    let creates = shared.config.auto_create_topics && request.allow_auto_topic_creation;
+    let mut missing = Missing {
+        names: Vec::new(),
+        code: match creates && age.creates_topics_leaderless() {
+            true => error::LEADER_NOT_AVAILABLE,
+            false => error::UNKNOWN_TOPIC_OR_PARTITION,
+        },
+    };
+    let lists_brokers =
+        age.lists_brokers_without_topics() || shared.topics(|topics| topics.all().next().is_some());
     let topics = shared.topics(|topics| match request.topics {
         // In version 0 an empty list asks for everything.
         Some(asked) if envelope.version > 0 || !asked.is_empty() => {
@@ -30,12 +40,12 @@ pub(crate) fn handle(
         }
         _ => topics.all().map(|topic| described(shared, broker, topic)).collect(),
     });
-    if shared.config.auto_create_topics && request.allow_auto_topic_creation {
-        for name in missing {
+    if creates {
+        for name in missing.names {
             shared.create_topic(&name, shared.config.default_partitions, false);
         }
     }
-    let listed = shared.registered().map(|node| {
+    let listed = shared.registered().filter(|_| lists_brokers).map(|node| {
         let address = node.advertised();
         MetadataResponseBroker::default()
             .with_node_id(BrokerId(node.id))
@@ -50,12 +60,28 @@ pub(crate) fn handle(
     encode(envelope, envelope.version, &response)
 }
 
+/// Refuses what a broker before 0.10 cannot parse: also a null list of topics, which came with
+/// version 1.
+pub(crate) fn check_old(envelope: &Envelope, frame: &Bytes) -> Result<(), Broken> {
+    let request: MetadataRequest = decode(envelope, frame.clone())?;
+    match request.topics {
+        Some(_) => Ok(()),
+        None => Err(Broken("a malformed request")),
+    }
+}
+
+/// Topics that were asked for and are not there, and what is said of each.
+struct Missing {
+    names: Vec<String>,
+    code: i16,
+}
+
 fn answer(
     shared: &Shared,
     broker: i32,
     topics: &Topics,
     asked: MetadataRequestTopic,
-    missing: &mut Vec<String>,
+    missing: &mut Missing,
 ) -> MetadataResponseTopic {
     let id = *asked.topic_id.as_bytes();
     let by_id = id != [0; 16];
@@ -69,8 +95,8 @@ fn answer(
         None if by_id => error::UNKNOWN_TOPIC_ID,
         None if !topic_name_is_valid(name) => error::INVALID_TOPIC_EXCEPTION,
         None => {
-            missing.push(name.to_owned());
-            error::UNKNOWN_TOPIC_OR_PARTITION
+            missing.names.push(name.to_owned());
+            missing.code
         }
     };
     let name = if by_id { None } else { asked.name };

@@ -4,10 +4,12 @@
 pub(super) mod api_versions;
 pub(super) mod init_producer_id;
 pub(super) mod metadata;
+pub(super) mod old_produce;
 pub(super) mod produce;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
@@ -50,8 +52,8 @@ impl Envelope {
     }
 }
 
-/// API key → the versions that are implemented.
-pub(super) fn versions_implemented() -> BTreeMap<i16, (i16, i16)> {
+/// API key → the versions that are implemented for brokers of today.
+pub(super) static VERSIONS_IMPLEMENTED: LazyLock<BTreeMap<i16, (i16, i16)>> = LazyLock::new(|| {
     fn of<M: Message>(key: ApiKey) -> (i16, (i16, i16)) {
         (key as i16, (M::VERSIONS.min, M::VERSIONS.max))
     }
@@ -64,7 +66,7 @@ pub(super) fn versions_implemented() -> BTreeMap<i16, (i16, i16)> {
         of::<SaslAuthenticateRequest>(ApiKey::SaslAuthenticate),
     ]
     .into()
-}
+});
 
 /// Decodes a request whole, header included; nothing may be left over. A panic of the decoder costs
 /// the connection only.
@@ -95,9 +97,14 @@ pub(super) fn encode<M: Encodable + HeaderVersion>(
         .encode(&mut out, M::header_version(version))
         .and_then(|()| message.encode(&mut out, version))
         .map_err(|_| Broken("a response that its version cannot carry"))?;
+    sized(out.into())
+}
+
+/// Puts a response's size into its first four bytes.
+fn sized(mut out: Vec<u8>) -> Result<Vec<u8>, Broken> {
     let size = i32::try_from(out.len() - 4).map_err(|_| Broken("a response over 2 GiB"))?;
     out[..4].copy_from_slice(&size.to_be_bytes());
-    Ok(out.into())
+    Ok(out)
 }
 
 /// A string for the codec.

@@ -13,10 +13,11 @@ use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicN
 
 use super::super::batch;
 use super::super::fault::{Action, Fault};
-use super::super::log::{Appended, Refusal, Submitted, error};
+use super::super::log::{Appended, Incoming, Refusal, Submitted, error};
+use super::super::message_set::{self, Limits};
 use super::super::state::{Node, Shared, Topic};
 use super::super::stats::add;
-use super::{Broken, Envelope, decode, encode, text};
+use super::{Broken, Envelope, decode, encode, old_produce, text};
 
 /// A produce request, as either way of reading it gives it.
 #[derive(Debug)]
@@ -48,8 +49,11 @@ impl TopicKey {
 }
 
 impl Call {
-    /// Decodes a whole request with `kafka-protocol`.
+    /// Decodes a whole request, with `kafka-protocol` where that has the version.
     pub(crate) fn decode(envelope: &Envelope, frame: Bytes) -> Result<Call, Broken> {
+        if envelope.version <= old_produce::VERSION_MAX {
+            return old_produce::decode(frame);
+        }
         let request: ProduceRequest = decode(envelope, frame)?;
         let topics = request.topic_data.into_iter().map(|topic| TopicCall {
             key: match envelope.version {
@@ -113,7 +117,10 @@ pub(crate) fn handle(
         .with_responses(topics)
         .with_throttle_time_ms(throttle_ms)
         .with_node_endpoints(handling.hinted.iter().filter_map(|&id| endpoint(id)).collect());
-    encode(envelope, envelope.version, &response).map(Some)
+    match envelope.version {
+        ..=old_produce::VERSION_MAX => old_produce::encode(envelope, &response).map(Some),
+        _ => encode(envelope, envelope.version, &response).map(Some),
+    }
 }
 
 struct Handling<'a> {
@@ -227,8 +234,15 @@ impl Handling<'_> {
         index: i32,
         submitted: &Submitted,
     ) -> Result<Appended, Refusal> {
-        let (header, size) = submitted.header()?;
-        header.validate(size, self.version)?;
+        // A batch is judged by its header before anything else; message sets have none.
+        let header = match self.version {
+            ..=old_produce::VERSION_MAX => None,
+            _ => {
+                let (header, size) = submitted.header()?;
+                header.validate(size, self.version)?;
+                Some(header)
+            }
+        };
         let Some(topic) = topic else {
             return Err(match key {
                 TopicKey::Name(_) => {
@@ -247,49 +261,69 @@ impl Handling<'_> {
         if !matches!(self.acks, -1..=1) {
             return Err(Refusal::new(error::INVALID_REQUIRED_ACKS, "acks is -1, 0 or 1"));
         }
-        self.check_contents(topic, index, &header, submitted)?;
-        let append_time = topic.log_append_time.then(now_ms);
+        if topic.partition(index).is_none_or(|partition| partition.leader != self.node.id) {
+            return Err(NOT_LEADER);
+        }
+        let incoming = match &header {
+            Some(header) => self.batch(header, submitted)?,
+            None => self.message_set(submitted)?,
+        };
+        let (records, size) = (incoming.record_count, incoming.size);
+        let append_time = (topic.log_append_time && self.knows_timestamps()).then(now_ms);
         let mut partition = topic.partition(index).ok_or(unknown)?;
         // Again, and now under the lock that the append is made under.
         if partition.leader != self.node.id {
             return Err(NOT_LEADER);
         }
-        let appended = partition.append(&header, submitted, append_time)?;
+        let appended = partition.append(incoming, append_time)?;
         drop(partition);
-        self.count(&header, &appended);
+        self.count(records, size, &appended);
         Ok(appended)
     }
 
-    fn check_contents(
+    fn batch(
         &self,
-        topic: &Topic,
-        index: i32,
         header: &batch::BatchHeader,
         submitted: &Submitted,
-    ) -> Result<(), Refusal> {
-        if topic.partition(index).is_none_or(|partition| partition.leader != self.node.id) {
-            return Err(NOT_LEADER);
-        }
+    ) -> Result<Incoming, Refusal> {
         if header.size > self.shared.config.message_bytes_max {
             return Err(Refusal::new(
                 error::MESSAGE_TOO_LARGE,
                 "the batch is larger than message.max.bytes",
             ));
         }
-        match submitted {
-            Submitted::Whole(Some(bytes)) => batch::validate_contents(header, bytes),
-            _ => Ok(()),
+        if let Submitted::Whole(Some(bytes)) = submitted {
+            batch::validate_contents(header, bytes)?;
         }
+        Ok(Incoming::batch(header, submitted))
     }
 
-    fn count(&self, header: &batch::BatchHeader, appended: &Appended) {
+    fn message_set(&self, submitted: &Submitted) -> Result<Incoming, Refusal> {
+        let Submitted::Whole(Some(set)) = submitted else {
+            return Err(Refusal::new(error::CORRUPT_MESSAGE, "a message set that is null"));
+        };
+        let config = &self.shared.config;
+        let limits = Limits {
+            magic_max: self.node.age().magic_max(),
+            message_bytes_max: config.message_bytes_max,
+        };
+        let records = message_set::read(set, limits)?;
+        Ok(Incoming::messages(records, set.len(), config.discard_payloads))
+    }
+
+    /// Whether this broker is new enough for `message.timestamp.type`.
+    fn knows_timestamps(&self) -> bool {
+        self.node.age().magic_max() > 0
+    }
+
+    fn count(&self, records: i32, size: usize, appended: &Appended) {
         let counters = &self.node.counters;
         if appended.duplicate {
             return add(&counters.duplicates, 1);
         }
         add(&counters.batches, 1);
-        add(&counters.records, u64::from(header.record_count.unsigned_abs()));
-        add(&counters.bytes, header.size as u64);
+        add(&counters.records, u64::from(records.unsigned_abs()));
+        add(&counters.bytes, size as u64);
     }
 }
 

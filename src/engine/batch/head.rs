@@ -252,70 +252,11 @@ impl LaneHead {
         self.sequencer.used_up()
     }
 
-    fn has_unanswered(&self) -> bool {
+    pub(super) fn has_unanswered(&self) -> bool {
         self.retries.iter().any(|batch| batch.state.unanswered)
     }
 
-    /// Adopts the `ordinal`th producer id that was published, if it is newer than the lane's and no
-    /// batch that is in flight or waits for a retry is numbered under the lane's own.
-    pub fn offer_identity(&mut self, identity: ProducerIdentity, ordinal: u64) {
-        if !self.sequencer.is_newer(ordinal) || self.in_flight > 0 || self.has_unanswered() {
-            return;
-        }
-        if self.sequencer.has_identity() && !self.retries.is_empty() {
-            return;
-        }
-        self.sequencer.adopt(identity, ordinal);
-        self.proved.begin_epoch(self.sequencer.next());
-        self.tail.set_epochs_used(self.sequencer.used());
-        self.gap_at = None;
-        self.failed_in_doubt = false;
-        // A broker takes any first sequence of an id that is new to it.
-        self.proving_leader = true;
-    }
-
-    /// The next batch to send, numbered but without its header written. Only after
-    /// [`LaneHead::drainable`] said so. The attempt must end in one of the `settle_*` calls.
-    pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
-        if !rules.idempotent {
-            return self.drain_unnumbered(rules);
-        }
-        if self.sequencer.bump_wanted() {
-            if let Some(doubtful) = self.next_to_ask(rules.connection) {
-                let batch = self.retries.remove(doubtful)?;
-                return Some(self.begin_attempt(batch, rules.connection));
-            }
-            if !self.begin_epoch() {
-                return None;
-            }
-        }
-        let mut batch = match self.retries.pop_front() {
-            Some(batch) => batch,
-            None => self.tail.pop_sealed()?,
-        };
-        let numbers = self.sequencer.has_identity();
-        if numbers && (!batch.is_numbered() || planted!(RenumbersOnRetry)) {
-            let shared = planted!(PiecesShareSequences);
-            let records = if shared { batch.records() } else { batch.records_left() };
-            let sequence = self.sequencer.assign(records);
-            batch.set_number(self.sequencer.identity(), sequence);
-        }
-        Some(self.begin_attempt(batch, rules.connection))
-    }
-
-    /// The same without identity. If the lane has one, this leader is too old for it: the numbers
-    /// that were given are void from then on, since no log will have them in their order.
-    fn drain_unnumbered(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
-        let mut batch = match self.retries.pop_front() {
-            Some(batch) => batch,
-            None => self.tail.pop_sealed()?,
-        };
-        self.sequencer.want_bump();
-        batch.set_number(ProducerIdentity::NONE, -1);
-        Some(self.begin_attempt(batch, rules.connection))
-    }
-
-    fn begin_attempt(&mut self, mut batch: Box<Batch>, connection: u32) -> Box<Batch> {
+    pub(super) fn begin_attempt(&mut self, mut batch: Box<Batch>, connection: u32) -> Box<Batch> {
         batch.state.attempts += 1;
         batch.state.connection = connection;
         // Forget an OUT_OF_ORDER answer to an earlier attempt: only this attempt's answer counts.
@@ -323,22 +264,6 @@ impl LaneHead {
         self.in_flight += 1;
         self.retrying |= batch.state.attempts > 1 || batch.is_in_pieces();
         batch
-    }
-
-    /// Begins a new epoch. Returns whether new numbers may be given.
-    fn begin_epoch(&mut self) -> bool {
-        let begun = self.sequencer.bump();
-        self.proved.begin_epoch(self.sequencer.next());
-        self.tail.set_epochs_used(self.sequencer.used());
-        self.gap_at = None;
-        self.failed_in_doubt = false;
-        // Even if the lane must wait for another producer id: the old numbers are void.
-        for batch in &mut self.retries {
-            batch.set_number(ProducerIdentity::NONE, -1);
-            batch.forget_doubts();
-        }
-        self.proving_leader = true;
-        begun
     }
 
     /// One attempt less in flight.

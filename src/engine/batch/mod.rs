@@ -34,6 +34,7 @@ mod failures;
 mod flush;
 mod head;
 mod message_set;
+mod numbers;
 mod open;
 mod pieces;
 mod resolve_window;

@@ -32,6 +32,7 @@
 mod connection;
 mod handshake;
 mod login;
+mod outgoing;
 mod peers;
 mod request;
 mod response;

@@ -126,7 +126,7 @@ impl Shard {
         true
     }
 
-    /// Makes one request of the ready lanes and sends it. Returns false if there was nothing to do.
+    /// Makes one request of the ready lanes and sends it. Returns false if there was nothing.
     fn send_request(&mut self, now: u64, index: usize, queue: Queue, part_filled: bool) -> bool {
         let Some(version) = self.produce_version(now, index) else { return false };
         let Some(connection) = self.brokers[index].connection_mut() else { return false };
@@ -289,8 +289,8 @@ impl Shard {
         self.examine(now, id);
     }
 
-    /// Makes a drained batch ready for its broker. Returns it with its length in the request. `None`
-    /// if it cannot go as it is: its attempt has ended then.
+    /// Makes a drained batch ready for its broker. Returns it with its length in the request, or
+    /// `None` if it cannot go as it is: its attempt has ended then.
     fn finish(
         &mut self,
         now: u64,
