@@ -515,7 +515,12 @@ impl MetadataLoop {
     /// The broker does not speak what was to be asked: another one may.
     fn leave_lacking(&mut self, id: ChannelId, now: u64, api: ApiKey) {
         let link = &self.links[id.index()];
-        let is_assumed = link.connection.as_ref().is_some_and(Connection::is_assumed);
+        let connection = link.connection.as_ref();
+        if connection.is_some_and(|connection| connection.was_assumed_wrongly(now)) {
+            let text = "it was taken for an old broker, and says itself by now what it speaks";
+            return self.lose(id, now, Problem::new(ProblemKind::Protocol, text));
+        }
+        let is_assumed = connection.is_some_and(Connection::is_assumed);
         if api == ApiKey::InitProducerId
             && let Some(peer) = link.peer.clone()
             && !self.machine.handle_identity_lacking(id, now, peer, is_assumed)

@@ -59,13 +59,14 @@ fn a_connection_attempt_that_times_out_is_followed_by_another() {
 }
 
 /// Sends a record to a cluster that gives no producer id. Returns what its delivery says.
-fn without_producer_id(cluster: &EmbeddedCluster) -> String {
+fn without_producer_id(cluster: &EmbeddedCluster, is_required: bool) -> String {
     let interval = millis(100);
     let start = Instant::now();
     let producer = builder(cluster)
         .request_timeout(secs(1))
         .delivery_timeout(secs(2))
         .configure(|c| {
+            c.enable_idempotence = is_required.then_some(true);
             c.metadata_min_refresh = interval;
             (c.reconnect_backoff, c.reconnect_backoff_max) = (interval, 2 * interval);
         })
@@ -88,7 +89,7 @@ fn without_producer_id(cluster: &EmbeddedCluster) -> String {
 fn a_broker_that_knows_no_producer_ids_is_asked_now_and_then() {
     let cluster = cluster(1, 1);
     cluster.limit_api(INIT_PRODUCER_ID, 90, 99);
-    let error = without_producer_id(&cluster);
+    let error = without_producer_id(&cluster, true);
     assert!(error.contains("InitProducerId"), "{error}");
 }
 
@@ -96,7 +97,7 @@ fn a_broker_that_knows_no_producer_ids_is_asked_now_and_then() {
 fn a_broker_that_hangs_up_when_asked_for_a_producer_id_is_asked_now_and_then() {
     let cluster = cluster(1, 1);
     cluster.script(Fault::close_before_response().api(INIT_PRODUCER_ID).times(1_000_000));
-    let error = without_producer_id(&cluster);
+    let error = without_producer_id(&cluster, false);
     assert!(error.contains("InitProducerId"), "{error}");
 }
 

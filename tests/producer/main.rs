@@ -1,5 +1,6 @@
 //! The producer on the embedded broker: what a user sees.
 
+mod ages;
 mod backpressure;
 mod chaos;
 mod compression;

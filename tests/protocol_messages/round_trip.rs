@@ -46,8 +46,10 @@ fn peer_encode(message: &impl Encodable, version: i16) -> Vec<u8> {
     out
 }
 
+/// The versions that both codecs speak: the peer has no Produce before record batches.
 fn versions(api: ApiKey) -> std::ops::RangeInclusive<i16> {
-    api.versions().min..=api.versions().max
+    let min = if api == ApiKey::Produce { 3 } else { api.versions().min };
+    min..=api.versions().max
 }
 
 fn damaged(mut body: Vec<u8>, damage: &[(prop::sample::Index, u8)]) -> Vec<u8> {
@@ -229,6 +231,10 @@ fn metadata_response() -> impl Strategy<Value = MetadataResponse> {
 
 /// The response as `version` can carry it.
 fn metadata_response_of(version: i16, mut response: MetadataResponse) -> MetadataResponse {
+    if version < 1 {
+        response.controller = None;
+        response.brokers.iter_mut().for_each(|broker| broker.rack = None);
+    }
     if version < 2 {
         response.cluster_id = None;
     }
@@ -239,6 +245,7 @@ fn metadata_response_of(version: i16, mut response: MetadataResponse) -> Metadat
         response.error = ErrorCode::NONE;
     }
     for topic in &mut response.topics {
+        topic.is_internal &= version >= 1;
         if version < 10 {
             topic.id = TopicId::ZERO;
         }
@@ -360,7 +367,8 @@ proptest! {
                 peer_decode::<peer::MetadataRequest>(&bytes, version)
             };
             let all = read(MetadataTopics::All);
-            prop_assert!(all.topics.is_none());
+            // In version 0 an empty list stands for all.
+            prop_assert!(all.topics.is_none_or(|topics| version == 0 && topics.is_empty()));
             prop_assert_eq!(all.allow_auto_topic_creation, allow || version < 4);
             let theirs = read(MetadataTopics::Names(&lent)).topics.expect("not null");
             let name = |topic: &peer::metadata_request::MetadataRequestTopic| {

@@ -15,6 +15,10 @@ const DENIED_PAUSE_MAX: u64 = 10_000_000_000;
 /// minutes. They may have been upgraded.
 const ASKED_AGAIN_AFTER: u64 = 300_000_000_000;
 
+/// The same where the broker's age was not asked for: ten seconds. The assumption may have turned
+/// out wrong, and looking costs nothing.
+const LOOKED_AGAIN_AFTER: u64 = 10_000_000_000;
+
 /// What a refused id means, for the person who has to mend it.
 const DENIED: &str = "an idempotent producer needs a producer id: allow the operation \
     IdempotentWrite on the cluster (before Kafka 2.8) or Write on a topic, or set \
@@ -148,7 +152,8 @@ impl IdentityQuestion {
         self.failures = 0;
         if !config.idempotence_required {
             self.done_without = true;
-            self.retry_at = now + config.reconnect_backoff.lengthen(ASKED_AGAIN_AFTER, random);
+            let wait = if is_assumed { LOOKED_AGAIN_AFTER } else { ASKED_AGAIN_AFTER };
+            self.retry_at = now + config.reconnect_backoff.lengthen(wait, random);
             return false;
         }
         self.problem = Some(too_old());

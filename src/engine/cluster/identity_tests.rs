@@ -180,3 +180,38 @@ fn a_refused_producer_id_does_not_keep_topics_from_being_asked_for() {
     let ids = asked.len() - topics;
     assert!((8..=10).contains(&topics) && (8..=10).contains(&ids), "{asked:?}");
 }
+
+#[test]
+fn c66_a_producer_does_without_an_id_that_no_broker_can_give_unless_one_is_required() {
+    let (mut machine, first) = knows_brokers(&[1, 2]);
+    machine.config.idempotence_required = false;
+    assert_eq!(machine.poll_query(FIRST, 0), Some(MetadataQuery::InitProducerId));
+    assert!(machine.handle_identity_lacking(FIRST, 0, first, false), "another may have it");
+    assert!(!machine.is_without_identity());
+    machine.handle_down(FIRST, 0, "it lacks that".into());
+    let now = 1_000 * MS;
+    let second = machine.poll_connect(now).expect("another is there").1;
+    machine.handle_ready(FIRST);
+    assert_eq!(machine.poll_query(FIRST, now), Some(MetadataQuery::InitProducerId));
+    assert!(!machine.handle_identity_lacking(FIRST, now, second, false), "both lack it");
+    assert!(machine.is_without_identity() && machine.identity_denied().is_none());
+    // Upgraded.
+    let now = 400_000 * MS;
+    while machine.poll_query(FIRST, now) != Some(MetadataQuery::InitProducerId) {
+        machine.handle_metadata(FIRST, now, &metadata(&[1, 2], Vec::new()));
+    }
+    machine.handle_identity(FIRST, now, &identity(7, ErrorCode::NONE));
+    assert!(!machine.is_without_identity());
+}
+
+#[test]
+fn c66_one_broker_that_was_taken_for_an_old_one_decides_at_once() {
+    let (mut machine, first) = knows_brokers(&[1, 2]);
+    machine.config.idempotence_required = false;
+    assert_eq!(machine.poll_query(FIRST, 0), Some(MetadataQuery::InitProducerId));
+    assert!(!machine.handle_identity_lacking(FIRST, 0, first, true));
+    assert!(machine.is_without_identity());
+    // What the user has said may be wrong: it is looked at again, soon.
+    assert_eq!(machine.poll_query(FIRST, 9_000 * MS), None);
+    assert_eq!(machine.poll_query(FIRST, 20_000 * MS), Some(MetadataQuery::InitProducerId));
+}

@@ -91,6 +91,12 @@ impl Connection {
         self.is_assumed
     }
 
+    /// Whether it was taken for an old broker, and the same address has told since, on another
+    /// connection, what it speaks.
+    pub fn was_assumed_wrongly(&self, now: u64) -> bool {
+        self.is_assumed && self.config.peers.has_told_versions(now, &self.peer)
+    }
+
     /// Whether the broker has said which versions it speaks, or else has answered what it was taken
     /// to speak.
     pub fn has_versions(&self) -> bool {

@@ -163,6 +163,11 @@ impl Peers {
         self.steps != Steps::Asked
     }
 
+    /// Whether the peer at this address ever answered ApiVersions.
+    pub(super) fn has_told_versions(&self, now: u64, address: &BrokerAddress) -> bool {
+        self.of(now, address, |peer| peer.answered.is_some())
+    }
+
     /// The peer at this address was taken for an old broker, and has answered nothing.
     pub(super) fn handle_assumed_wrongly(&self, now: u64, address: &BrokerAddress) {
         self.handle_refused(now, address, ASSUMED);

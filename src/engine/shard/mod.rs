@@ -15,7 +15,8 @@
 //! * `view`: what the shard is told of the cluster, and how a lane moves; `clusters`: its brokers
 //!   turn out to be of another cluster.
 //! * `ready`: which lanes may be sent, and when a part-filled batch is sealed.
-//! * `pack`: Produce requests out of ready lanes; `unfit`: brokers that are too old for them;
+//! * `pack`: Produce requests out of ready lanes; `old_format`: those that carry message sets;
+//!   `unfit`: brokers that are too old for what is to be sent;
 //!   `request_limit`: shorter requests, where long ones are lost.
 //! * `settle`, `verdict`, `answers`, `refused`: what a response or a lost connection means for each
 //!   batch.
