@@ -152,9 +152,13 @@ fn return_from(cluster: &Cluster, age: &Age, builder: ProducerBuilder, compressi
     }
 }
 
-/// A record as these brokers take it.
+/// A record as these brokers take it, which every codec makes smaller: a set of messages is longer
+/// than the batch that it must come to less than.
 fn made(age: &Age, seed: u64, id: u64) -> Made {
     let mut made = records::make(seed, id, PARTITIONS);
+    for byte in made.value.iter_mut().flatten() {
+        *byte &= 1;
+    }
     if age.magic < 2 {
         made.headers.clear();
     }
@@ -256,8 +260,8 @@ pub fn killed_leader_of_0_8_2(kafka: &Kafka) {
     cluster.wait_for_leader(&topic, 0, |leader| leader != killed);
     streams.all_go_on(2_000, LIMIT, "after the kill");
     println!("0.8.2: longest gap after a killed leader {:.2?}", streams.longest_gap());
+    // That it is in sync again is in no broker's answer before 0.9 (KAFKA-1367).
     cluster.restart(killed);
-    cluster.wait_in_sync(&topic);
     streams.all_go_on(2_000, LIMIT, "with all brokers back");
     let (summary, doubled) = streams.end().judge_with_doubles(&cluster);
     println!("0.8.2: {summary:?}, {doubled} doubled");
