@@ -194,6 +194,10 @@ pub struct ProducerConfig {
     /// batch of scratch memory each; it pays where the network or the brokers' disks are the limit.
     /// `compression.type` and `compression.*.level`.
     pub compression: Compression,
+    /// How batches are compressed for a broker that does not take `compression` (zstd before Kafka
+    /// 2.1): as the first of these that it takes. Default: none, so that records for such a broker
+    /// fail. `compression.type` as a list in order of preference: `zstd,lz4`.
+    pub compression_fallback: Vec<Compression>,
     /// Encrypts connections, and verifies brokers by their certificates. Default: `None`, records
     /// and answers travel in the clear. Costs processor time on the event loops, some microseconds
     /// for each 16 KiB, and a handshake of some milliseconds for each connection.
@@ -298,6 +302,7 @@ impl Default for ProducerConfig {
             allow_auto_create_topics: false,
             producer_id_idle_max: seconds(15 * 60),
             compression: Compression::None,
+            compression_fallback: Vec::new(),
             tls: None,
             security_protocol: None,
             send_buffer: None,
@@ -329,6 +334,11 @@ impl ProducerConfig {
     /// Whether a broker that knows no idempotence must not be used.
     pub fn requires_idempotence(&self) -> bool {
         self.enable_idempotence == Some(true)
+    }
+
+    /// How batches may be compressed, in order of preference.
+    pub fn compressions(&self) -> impl Iterator<Item = Compression> {
+        std::iter::once(self.compression).chain(self.compression_fallback.iter().copied())
     }
 
     /// Bytes of the largest request, a single larger batch aside.

@@ -320,11 +320,44 @@ fn assert_whole(cluster: &EmbeddedCluster, partition: i32, count: usize) {
 }
 
 #[test]
+fn c66_a_broker_that_lacks_the_codec_gets_the_next_one_of_the_list() {
+    let cluster = of(KafkaVersion::V2_0, 2).start().unwrap();
+    cluster.set_kafka_version(2, KafkaVersion::V2_7).unwrap();
+    let producer = lingering(&cluster)
+        .compression(Compression::zstd())
+        .compression_fallback([Compression::lz4()])
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    let text = "compressible ".repeat(10);
+    let send = || {
+        let send = |n| topic.send_record(to(n % 3, &text)).unwrap();
+        let sent: Vec<_> = (0..300).map(send).collect();
+        producer.flush().wait().unwrap();
+        sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    };
+    send();
+    // Batches of zstd go to the broker without it, and the other way round.
+    for partition in 0..3 {
+        cluster.move_leader("t", partition, 3 - cluster.leader("t", partition).unwrap());
+    }
+    send();
+    close(&producer);
+    for partition in 0..3 {
+        assert_eq!(values(&cluster.records("t", partition)), vec![text.clone(); 200]);
+    }
+}
+
+#[test]
 fn brokers_are_upgraded_one_after_the_other_while_records_flow() {
-    for compression in [Compression::None, Compression::lz4(), Compression::gzip()] {
+    let lz4 = Compression::lz4();
+    for (compression, fallback) in
+        [(Compression::None, lz4), (lz4, lz4), (Compression::zstd(), lz4)]
+    {
         let cluster = of(KafkaVersion::V0_10_2, 2).start().unwrap();
         let producer = builder(&cluster)
             .compression(compression)
+            .compression_fallback([fallback])
             .configure(|config| config.retry_backoff_max = millis(100))
             .build()
             .unwrap();

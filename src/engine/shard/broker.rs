@@ -9,6 +9,7 @@ use crate::engine::buffer::{AccountId, BufferPool};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::Connection;
 use crate::engine::protocol::BrokerId;
+use crate::engine::protocol::compression::Compression;
 use crate::engine::protocol::records::RecordFormat;
 use crate::problem::Problem;
 
@@ -74,6 +75,10 @@ pub(super) struct Broker {
     pub remembers_one_batch: bool,
     /// How batches are sent to it.
     pub format: RecordFormat,
+    /// The version of Produce that it is spoken to in.
+    pub produce_version: i16,
+    /// How batches for it are compressed; `None` if it takes nothing of what is configured.
+    pub compression: Option<Compression>,
     /// How long its requests may be.
     pub request_limit: RequestLimit,
     /// Why the last connection failed.
@@ -111,6 +116,8 @@ impl Broker {
             tried_until: 0,
             remembers_one_batch: false,
             format: RecordFormat::Batch,
+            produce_version: 0,
+            compression: None,
             request_limit: RequestLimit::NONE,
             last_problem: None,
             outage_since: None,

@@ -49,7 +49,7 @@ impl Shard {
             self.fail_records_with_headers(now, index, id, batch, &survey.with_headers);
             return None;
         }
-        self.compress(&mut batch, format);
+        self.compress(index, &mut batch);
         let len = batch.survey(format).len;
         let limit = self.brokers[index].request_limit.bytes(self.config.request_bytes_max);
         // Its framing counts as well.

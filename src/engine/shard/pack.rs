@@ -299,11 +299,11 @@ impl Shard {
         mut batch: Box<Batch>,
     ) -> Option<(Box<Batch>, usize)> {
         let format = self.brokers[index].format;
-        if !batch.is_packed_for(format) {
+        if !batch.is_packed_for(format) || !self.brokers[index].takes(batch.codec()) {
             batch = self.unpack_for_another(now, id, batch)?;
         }
         if !format.is_message_set() {
-            self.compress(&mut batch, format);
+            self.compress(index, &mut batch);
             batch.write_header();
             let wire_len = batch.len();
             return Some((batch, wire_len));
@@ -313,8 +313,9 @@ impl Shard {
 
     /// Compresses a batch that was not drained before. That never waits for room: the output goes
     /// through the loop's scratch and back over its source, if it is smaller.
-    pub(super) fn compress(&mut self, batch: &mut Batch, format: RecordFormat) {
-        let compression = &self.config.compression;
+    pub(super) fn compress(&mut self, index: usize, batch: &mut Batch) {
+        let (format, compression) = (self.brokers[index].format, self.brokers[index].compression);
+        let compression = &compression.unwrap_or_default();
         if *compression != Compression::None
             && !batch.is_finished()
             && let Some(slot) = &self.scratch

@@ -64,8 +64,8 @@ pub struct ShardConfig {
     pub reconnect_backoff: ReconnectBackoff,
     /// A connection without traffic is closed after this.
     pub idle_max: u64,
-    /// How batches are compressed.
-    pub compression: Compression,
+    /// How batches are compressed: as the first of these that their broker takes.
+    pub compressions: Vec<Compression>,
     /// For every connection.
     pub connection: Arc<ConnectionConfig>,
 }
