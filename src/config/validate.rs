@@ -55,8 +55,8 @@ impl ProducerConfig {
     fn validate_broker_version(&self) -> Result<(), BuildError> {
         if !self.api_version_request && self.broker_version_fallback.is_none() {
             return Err(BuildError::Conflict(
-                "api.version.request=false needs broker.version.fallback: the version of Kafka \
-                 that all brokers are of, 0.8.2 or 0.9.0"
+                "api.version.request=false needs broker.version.fallback=0.8.2 or 0.9.0: brokers \
+                 since 0.10 are always asked"
                     .to_owned(),
             ));
         }

@@ -79,6 +79,10 @@ pub(super) struct Broker {
     pub produce_version: i16,
     /// How batches for it are compressed; `None` if it takes nothing of what is configured.
     pub compression: Option<Compression>,
+    /// A lane waits for a connection, to know whether its batches need an identity.
+    pub is_age_wanted: bool,
+    /// It was told to the log that it knows no idempotence.
+    pub age_told: bool,
     /// How long its requests may be.
     pub request_limit: RequestLimit,
     /// Why the last connection failed.
@@ -118,6 +122,8 @@ impl Broker {
             format: RecordFormat::Batch,
             produce_version: 0,
             compression: None,
+            is_age_wanted: false,
+            age_told: false,
             request_limit: RequestLimit::NONE,
             last_problem: None,
             outage_since: None,
@@ -164,6 +170,7 @@ impl Broker {
 
     /// Whether lanes wait for it.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.full.is_empty() || !self.suspect.is_empty() || !self.part_filled.is_empty()
+        let waits = !self.full.is_empty() || !self.suspect.is_empty();
+        waits || !self.part_filled.is_empty() || self.is_age_wanted
     }
 }

@@ -137,6 +137,10 @@ impl Shard {
         broker.produce_version = version.unwrap_or(0);
         let mut compressions = self.config.compressions.iter();
         broker.compression = compressions.find(|it| broker.takes(it.codec())).copied();
+        broker.is_age_wanted = false;
+        if broker.format.is_message_set() {
+            self.handle_old_broker(now, index);
+        }
     }
 
     /// Whether the driver must call [`Shard::handle_unsent`].

@@ -34,7 +34,7 @@ impl Shard {
         }
         let Some(entry) = self.lane_mut(id).filter(|entry| !entry.in_full) else { return };
         let leader = entry.head.leader.and_then(|leader| self.broker_index(leader.broker));
-        let rules = self.drain_rules(leader);
+        let rules = self.drain_rules(now, id, leader);
         let Some(entry) = self.lane_mut(id) else { return };
         let mut drainable = entry.head.drainable(now, rules);
         if drainable == Drainable::NeedsIdentity
@@ -60,6 +60,10 @@ impl Shard {
                 }
                 if let Some(cause) = self.view.identity_denied.clone() {
                     self.fail_denied(id, &cause);
+                } else if let Some(index) = leader {
+                    // The leader may be too old for an identity: that shows with the connection.
+                    self.brokers[index].is_age_wanted = self.brokers[index].connection().is_none();
+                    self.want_connection(now, index);
                 }
                 return;
             }
