@@ -110,10 +110,10 @@ pub struct ProducerConfig {
     pub request_bytes_max: Option<usize>,
     /// What to take a broker for that does not answer ApiVersions, as Kafka before 0.10 does not.
     /// Default: `None`: such a broker cannot be used. Each broker is asked before the first use,
-    /// and again after an hour and after two connections that answered nothing: Kafka 0.8 closes the
-    /// connection over the question, 0.9 says nothing until `connection_setup_timeout`. A broker
-    /// that answers is taken for what it says. Not together with a login, which brokers
-    /// that old do not know. `broker.version.fallback`.
+    /// and again after an hour and after two connections that answered nothing: Kafka 0.8 closes
+    /// the connection over the question, 0.9 says nothing until `connection_setup_timeout`. A
+    /// broker that answers is taken for what it says. Not together with a login, which brokers that
+    /// old do not know. `broker.version.fallback`.
     pub broker_version_fallback: Option<BrokerVersion>,
     /// Whether brokers are asked for the versions that they speak (ApiVersions, KIP-35). Default:
     /// true. With false all of them are taken for `broker_version_fallback`, which must be set; for

@@ -22,8 +22,8 @@ impl LaneHead {
         self.proving_leader = true;
     }
 
-    /// The next batch to send, numbered if the rules say so, but without its header written. Only after
-    /// [`LaneHead::drainable`] said so. The attempt must end in one of the `settle_*` calls.
+    /// The next batch to send, numbered if the rules say so, but without its header written. Only
+    /// after [`LaneHead::drainable`] said so. The attempt must end in one of the `settle_*` calls.
     pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
         if rules.idempotent && self.sequencer.bump_wanted() {
             if let Some(doubtful) = self.next_to_ask(rules.connection) {

@@ -43,8 +43,8 @@ impl Shard {
     }
 
     /// UNSUPPORTED_FOR_MESSAGE_FORMAT: the topic keeps the message format of before Kafka 0.11
-    /// (`log.message.format.version`, as it does in the midst of an upgrade), which has no place for
-    /// numbers. The batch goes without, unless idempotence was asked for.
+    /// (`log.message.format.version`, as it does in the midst of an upgrade), which has no place
+    /// for numbers. The batch goes without, unless idempotence was asked for.
     pub(super) fn settle_old_format(
         &mut self,
         now: u64,

@@ -61,9 +61,7 @@ impl Shard {
                 if let Some(cause) = self.view.identity_denied.clone() {
                     self.fail_denied(id, &cause);
                 } else if let Some(index) = leader {
-                    // The leader may be too old for an identity: that shows with the connection.
-                    self.brokers[index].is_age_wanted = self.brokers[index].connection().is_none();
-                    self.want_connection(now, index);
+                    self.want_age(now, index);
                 }
                 return;
             }
@@ -92,6 +90,14 @@ impl Shard {
         } else {
             return;
         }
+        self.want_connection(now, index);
+    }
+
+    /// A lane waits for an identity. Its leader may be too old for one, which shows with the
+    /// connection.
+    fn want_age(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        broker.is_age_wanted = broker.connection().is_none();
         self.want_connection(now, index);
     }
 
