@@ -109,10 +109,11 @@ pub struct ProducerConfig {
     /// `tidegate.request.bytes.max`.
     pub request_bytes_max: Option<usize>,
     /// What to take a broker for that does not answer ApiVersions, as Kafka before 0.10 does not.
-    /// Default: `None`: such a broker cannot be used. The question is asked once for each broker:
-    /// Kafka 0.8 closes the connection over it, 0.9 says nothing until `connection_setup_timeout`.
-    /// A broker that answers is taken for what it says. Not together with a login, which brokers
-    /// that old do not know. `broker.version.fallback`.
+    /// Default: `None`: such a broker cannot be used. Each broker is asked before the first use,
+    /// and again after an hour and after two connections that answered nothing: Kafka 0.8 closes
+    /// the connection over the question, 0.9 says nothing until `connection_setup_timeout`. A
+    /// broker that answers is taken for what it says. Not together with a login, which brokers that
+    /// old do not know. `broker.version.fallback`.
     pub broker_version_fallback: Option<BrokerVersion>,
     /// Whether brokers are asked for the versions that they speak (ApiVersions, KIP-35). Default:
     /// true. With false all of them are taken for `broker_version_fallback`, which must be set; for
@@ -194,6 +195,10 @@ pub struct ProducerConfig {
     /// batch of scratch memory each; it pays where the network or the brokers' disks are the limit.
     /// `compression.type` and `compression.*.level`.
     pub compression: Compression,
+    /// How batches are compressed for a broker that does not take `compression` (zstd before Kafka
+    /// 2.1): as the first of these that it takes. Default: none, so that records for such a broker
+    /// fail. `compression.type` as a list in order of preference: `zstd,lz4`.
+    pub compression_fallback: Vec<Compression>,
     /// Encrypts connections, and verifies brokers by their certificates. Default: `None`, records
     /// and answers travel in the clear. Costs processor time on the event loops, some microseconds
     /// for each 16 KiB, and a handshake of some milliseconds for each connection.
@@ -298,6 +303,7 @@ impl Default for ProducerConfig {
             allow_auto_create_topics: false,
             producer_id_idle_max: seconds(15 * 60),
             compression: Compression::None,
+            compression_fallback: Vec::new(),
             tls: None,
             security_protocol: None,
             send_buffer: None,
@@ -329,6 +335,11 @@ impl ProducerConfig {
     /// Whether a broker that knows no idempotence must not be used.
     pub fn requires_idempotence(&self) -> bool {
         self.enable_idempotence == Some(true)
+    }
+
+    /// How batches may be compressed, in order of preference.
+    pub fn compressions(&self) -> impl Iterator<Item = Compression> {
+        std::iter::once(self.compression).chain(self.compression_fallback.iter().copied())
     }
 
     /// Bytes of the largest request, a single larger batch aside.

@@ -17,7 +17,7 @@ use crate::logging as log;
 pub(super) struct Draft {
     pub(super) config: ProducerConfig,
     pub(super) security: SecurityDraft,
-    codec: Codec,
+    codecs: Vec<Codec>,
     gzip_level: i32,
     lz4_level: i32,
     zstd_level: i32,
@@ -39,7 +39,7 @@ impl Draft {
         Draft {
             config: ProducerConfig::default(),
             security: SecurityDraft::default(),
-            codec: Codec::None,
+            codecs: Vec::new(),
             gzip_level: 6,
             lz4_level: 9,
             zstd_level: 3,
@@ -52,13 +52,16 @@ impl Draft {
         let protection = self.security.finish()?;
         config.security_protocol = protection.protocol;
         (config.tls, config.sasl) = (protection.tls, protection.sasl);
-        config.compression = match self.codec {
+        let compression = |codec| match codec {
             Codec::None => Compression::None,
             Codec::Gzip => Compression::Gzip { level: self.gzip_level },
             Codec::Snappy => Compression::Snappy,
             Codec::Lz4 => Compression::Lz4 { level: self.lz4_level },
             Codec::Zstd => Compression::Zstd { level: self.zstd_level },
         };
+        let mut codecs = self.codecs.iter().copied().map(compression);
+        config.compression = codecs.next().unwrap_or_default();
+        config.compression_fallback = codecs.collect();
         // As the Java client does: a default gives way to what was asked for, a value does not.
         let least = config.linger.saturating_add(config.request_timeout);
         if !self.delivery_timeout_set && config.delivery_timeout < least {
@@ -134,7 +137,8 @@ pub(super) const KAFKA: &[Property] = &[
     }),
     field!("api.version.request", api_version_request, boolean),
     ("compression.type", |draft, setting| {
-        draft.codec = codec(setting)?;
+        let names = setting.value.split(',').map(str::trim);
+        draft.codecs = names.map(|name| codec(setting, name)).collect::<Result<_, _>>()?;
         Ok(())
     }),
     ("compression.gzip.level", |draft, setting| {
@@ -222,8 +226,8 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("config.providers", "write the values themselves"),
 ];
 
-fn codec(setting: Setting<'_>) -> Result<Codec, BuildError> {
-    match setting.value {
+fn codec(setting: Setting<'_>, name: &str) -> Result<Codec, BuildError> {
+    match name {
         "none" => Ok(Codec::None),
         "gzip" => Ok(Codec::Gzip),
         "snappy" => Ok(Codec::Snappy),

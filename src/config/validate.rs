@@ -55,8 +55,8 @@ impl ProducerConfig {
     fn validate_broker_version(&self) -> Result<(), BuildError> {
         if !self.api_version_request && self.broker_version_fallback.is_none() {
             return Err(BuildError::Conflict(
-                "api.version.request=false needs broker.version.fallback: the version of Kafka \
-                 that all brokers are of, 0.8.2 or 0.9.0"
+                "api.version.request=false needs broker.version.fallback=0.8.2 or 0.9.0: brokers \
+                 since 0.10 are always asked"
                     .to_owned(),
             ));
         }
@@ -103,7 +103,8 @@ impl ProducerConfig {
 
     /// What each loop compresses in: a largest batch, in whole chunks; `None` without compression.
     pub fn scratch_bytes(&self) -> Option<usize> {
-        let compressed = self.compression != Compression::None;
+        let mut compressions = self.compressions();
+        let compressed = compressions.any(|compression| compression != Compression::None);
         compressed.then(|| self.largest_batch().div_ceil(CHUNK).saturating_mul(CHUNK))
     }
 
@@ -272,7 +273,11 @@ impl ProducerConfig {
     }
 
     fn validate_compression(&self) -> Result<(), BuildError> {
-        let (codec, built) = match self.compression {
+        self.compressions().try_for_each(Self::validate_codec)
+    }
+
+    fn validate_codec(compression: Compression) -> Result<(), BuildError> {
+        let (codec, built) = match compression {
             Compression::None => return Ok(()),
             Compression::Gzip { level } => {
                 // -1 is Kafka's default, the library's own choice, and what `gzip()` gives.

@@ -319,7 +319,10 @@ impl EventLoop {
         let (key, token) = (self.sockets[index].seat, self.sockets[index].token);
         match progress {
             Progress::Connecting | Progress::Unchanged => {}
-            Progress::Connected => self.seats[key].shard.handle_connected(now, token),
+            Progress::Connected => {
+                self.seats[key].shard.handle_connected(now, token);
+                self.note_ready(now, key, token);
+            }
             Progress::Failed(problem) => self.lose(now, key, token, problem),
             Progress::Postponed { until, problem } => {
                 let problem = self.forget_socket(now, key, token, problem);

@@ -374,7 +374,14 @@ impl MetadataLoop {
                     self.handle_ready(id, now);
                 }
             }
-            Progress::Failed(problem) => self.lose(id, now, problem),
+            Progress::Failed(problem) => {
+                let connection = &mut self.links[id.index()].connection;
+                let problem = match connection {
+                    Some(connection) => connection.handle_lost(now, problem),
+                    None => problem,
+                };
+                self.lose(id, now, problem);
+            }
             Progress::Postponed { until, problem } => {
                 let peer = self.close(id);
                 let problem = peer.map_or(problem.clone(), |peer| problem.at(peer));
@@ -520,10 +527,9 @@ impl MetadataLoop {
             let text = "it was taken for an old broker, and says itself by now what it speaks";
             return self.lose(id, now, Problem::new(ProblemKind::Protocol, text));
         }
-        let is_assumed = connection.is_some_and(Connection::is_assumed);
         if api == ApiKey::InitProducerId
             && let Some(peer) = link.peer.clone()
-            && !self.machine.handle_identity_lacking(id, now, peer, is_assumed)
+            && !self.machine.handle_identity_lacking(id, now, peer)
         {
             // Nor does any other. This one is as good for metadata.
             return;

@@ -125,6 +125,12 @@ impl ProducerBuilder {
         self.configure(|config| config.compression = compression)
     }
 
+    /// See [`ProducerConfig::compression_fallback`].
+    #[must_use]
+    pub fn compression_fallback(self, compressions: impl Into<Vec<Compression>>) -> Self {
+        self.configure(|config| config.compression_fallback = compressions.into())
+    }
+
     /// See [`ProducerConfig::tls`].
     #[must_use]
     pub fn tls(self, tls: TlsConfig) -> Self {
@@ -389,7 +395,7 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
         tries_for_all: config.retry_policy.is_none() && config.retries >= RETRIES_MANY,
         reconnect_backoff: reconnect_backoff(config),
         idle_max: nanos(config.connections_max_idle),
-        compression: config.compression,
+        compressions: config.compressions().collect(),
         connection,
     }
 }

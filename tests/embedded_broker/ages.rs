@@ -183,7 +183,7 @@ fn sets_of_both_formats_are_read_back_plain_and_compressed() {
         let mut next = 0;
         for version in [0, 1, 2] {
             let wrapped = [GZIP, SNAPPY, LZ4].map(|codec| wrapper(codec, &inner).bytes());
-            for set in [&[set.clone()], &wrapped[..]].concat() {
+            for set in [std::slice::from_ref(&set), &wrapped[..]].concat() {
                 assert_eq!(produce(&mut client, version, &set), (0, next));
                 next += 3;
             }
@@ -238,7 +238,7 @@ fn each_flaw_of_a_set_is_refused() {
             ("bytes after the last", [plain(magic, &["a"]), vec![0; 5]].concat()),
             ("a size of 0", altered(11, 0)),
             ("a negative size", altered(8, 255)),
-            ("a size that is too small", altered(11, 15)),
+            ("a size that is too small", altered(11, 14)),
             ("the CRC", altered(12, !plain(magic, &["a", "b"])[12])),
             ("a magic that is not", one().with(|m| m.magic = 3).bytes()),
             ("attributes that are not", one().with(|m| m.attributes = 0x10).bytes()),

@@ -320,11 +320,44 @@ fn assert_whole(cluster: &EmbeddedCluster, partition: i32, count: usize) {
 }
 
 #[test]
+fn c66_a_broker_that_lacks_the_codec_gets_the_next_one_of_the_list() {
+    let cluster = of(KafkaVersion::V2_0, 2).start().unwrap();
+    cluster.set_kafka_version(2, KafkaVersion::V2_7).unwrap();
+    let producer = lingering(&cluster)
+        .compression(Compression::zstd())
+        .compression_fallback([Compression::lz4()])
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    let text = "compressible ".repeat(10);
+    let send = || {
+        let send = |n| topic.send_record(to(n % 3, &text)).unwrap();
+        let sent: Vec<_> = (0..300).map(send).collect();
+        producer.flush().wait().unwrap();
+        sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    };
+    send();
+    // Batches of zstd go to the broker without it, and the other way round.
+    for partition in 0..3 {
+        cluster.move_leader("t", partition, 3 - cluster.leader("t", partition).unwrap());
+    }
+    send();
+    close(&producer);
+    for partition in 0..3 {
+        assert_eq!(values(&cluster.records("t", partition)), vec![text.clone(); 200]);
+    }
+}
+
+#[test]
 fn brokers_are_upgraded_one_after_the_other_while_records_flow() {
-    for compression in [Compression::None, Compression::lz4(), Compression::gzip()] {
+    let lz4 = Compression::lz4();
+    for (compression, fallback) in
+        [(Compression::None, lz4), (lz4, lz4), (Compression::zstd(), lz4)]
+    {
         let cluster = of(KafkaVersion::V0_10_2, 2).start().unwrap();
         let producer = builder(&cluster)
             .compression(compression)
+            .compression_fallback([fallback])
             .configure(|config| config.retry_backoff_max = millis(100))
             .build()
             .unwrap();
@@ -377,4 +410,111 @@ fn a_producer_of_a_cluster_without_ids_is_idempotent_once_one_is_given() {
     let error = failed(required.topic("t").unwrap().send((), "x").unwrap());
     assert_eq!(error.problem().map(|problem| problem.kind()), Some(ProblemKind::BrokerTooOld));
     close(&producer);
+}
+
+/// A broker that was taken for an old one is connected once, however little it answers.
+#[test]
+fn an_old_broker_that_answers_late_or_never_keeps_its_connection() {
+    for acks in [Acks::None, Acks::All] {
+        let cluster = of(KafkaVersion::V0_9, 1).start().unwrap();
+        let setup = millis(200);
+        let producer = for_all(&cluster, KafkaVersion::V0_9)
+            .acks(acks)
+            .configure(|config| config.connection_setup_timeout = setup)
+            .configure(|config| config.connection_setup_timeout_max = setup)
+            .build()
+            .unwrap();
+        let topic = producer.topic("t").unwrap();
+        cluster.script(Fault::delay(4 * setup).api(PRODUCE));
+        let (start, mut sent) = (Instant::now(), Vec::new());
+        while start.elapsed() < 5 * setup {
+            sent.push(topic.send_record(to(0, "x")).unwrap());
+            std::thread::sleep(millis(10));
+        }
+        let count = sent.len();
+        sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+        close(&producer);
+        eventually("all are stored", || cluster.records("t", 0).len() >= count);
+        assert_eq!(cluster.records("t", 0).len(), count, "{acks:?}: doubled");
+        assert_eq!(cluster.stats().broker(1).connections_accepted, 2, "{acks:?}");
+    }
+}
+
+#[test]
+fn a_cluster_of_0_8_and_0_9_works_with_either_as_the_fallback() {
+    for fallback in [BrokerVersion::V0_8, BrokerVersion::V0_9] {
+        let cluster = of(KafkaVersion::V0_8_2, 2).start().unwrap();
+        cluster.set_kafka_version(2, KafkaVersion::V0_9).unwrap();
+        let producer = builder(&cluster)
+            .broker_version_fallback(fallback)
+            .configure(|config| config.connection_setup_timeout = millis(200))
+            .build()
+            .unwrap();
+        warm(&producer.topic("t").unwrap(), 3);
+        close(&producer);
+        let stored: usize = (0..3).map(|partition| cluster.records("t", partition).len()).sum();
+        assert_eq!(stored, 3, "none doubled");
+    }
+}
+
+#[test]
+fn c66_an_unreachable_broker_holds_up_no_other_one_that_is_old() {
+    let cluster = of(KafkaVersion::V0_10_2, 3).start().unwrap();
+    cluster.pause_broker(3);
+    let producer = builder(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    for partition in 0..3 {
+        let leader = cluster.leader("t", partition).unwrap();
+        if leader != 3 {
+            acked(topic.send_record(to(partition, "x")).unwrap());
+        }
+    }
+    cluster.resume_broker(3);
+    warm(&topic, 3);
+    close(&producer);
+}
+
+#[test]
+fn a_mixed_cluster_numbers_what_goes_to_its_newer_brokers() {
+    let cluster = of(KafkaVersion::V0_10_2, 2).start().unwrap();
+    cluster.set_kafka_version(2, KafkaVersion::V2_7).unwrap();
+    let producer = builder(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 3);
+    eventually("there is a producer id", || {
+        (0..3).for_each(|partition| drop(acked(topic.send_record(to(partition, "x")).unwrap())));
+        (0..3).any(|partition| {
+            cluster.records("t", partition).last().is_some_and(|record| record.producer_id >= 0)
+        })
+    });
+    for partition in 0..3 {
+        acked(topic.send_record(to(partition, "last")).unwrap());
+        let is_new = cluster.leader("t", partition) == Some(2);
+        let last = cluster.records("t", partition).pop().unwrap();
+        assert_eq!(last.producer_id >= 0, is_new, "partition {partition}");
+    }
+    close(&producer);
+}
+
+#[test]
+fn a_topic_of_an_old_message_format_gets_batches_without_numbers() {
+    const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
+    let cluster = cluster(1, 2);
+    let producer = builder(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 2);
+    cluster.script(Fault::produce_error("t", 0, UNSUPPORTED_FOR_MESSAGE_FORMAT));
+    for n in 0..100 {
+        acked(topic.send_record(to(0, &n.to_string())).unwrap());
+        acked(topic.send_record(to(1, &n.to_string())).unwrap());
+    }
+    let records = cluster.records("t", 0);
+    assert!(records[1..].iter().all(|record| record.producer_id == -1), "as the topic wants it");
+    assert_eq!(values(&records)[1..], (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(cluster.records("t", 1).iter().all(|record| record.producer_id >= 0), "only there");
+    close(&producer);
+
+    let required = builder(&cluster).enable_idempotence(true).build().unwrap();
+    cluster.script(Fault::produce_error("t", 0, UNSUPPORTED_FOR_MESSAGE_FORMAT));
+    failed(required.topic("t").unwrap().send_record(to(0, "x")).unwrap());
 }

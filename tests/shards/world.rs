@@ -459,7 +459,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
             jitter_percent: 0,
         },
         idle_max: 540 * SECOND,
-        compression: Compression::None,
+        compressions: vec![Compression::None],
         connection: Arc::new(connection),
     };
     let backoff = ExponentialRetry::new(Duration::from_millis(100), Duration::from_secs(1));

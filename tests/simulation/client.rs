@@ -202,7 +202,7 @@ fn shard_config(plan: &Plan) -> ShardConfig {
             jitter_percent: 20,
         },
         idle_max: 540_000 * MS,
-        compression: settings.compression,
+        compressions: vec![settings.compression],
         connection: Arc::new(connection),
     }
 }

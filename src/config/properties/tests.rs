@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::producer_config::{Acks, ClusterChange};
 use super::*;
+use crate::config::BrokerVersion;
 use crate::engine::policy::{Backoff, Pressure};
 use crate::engine::protocol::compression::Compression;
 use crate::error::PressureScope;
@@ -198,4 +199,37 @@ fn no_name_is_listed_twice() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all);
+}
+
+#[test]
+fn a_list_of_codecs_is_an_order_of_preference() {
+    let config = ProducerConfig::from_properties([
+        ("bootstrap.servers", "k:1"),
+        ("compression.type", "snappy, gzip,none"),
+        ("compression.gzip.level", "9"),
+    ]);
+    let config = config.unwrap();
+    assert_eq!(config.compression, Compression::Snappy);
+    let fallback = [Compression::Gzip { level: 9 }, Compression::None];
+    assert_eq!(config.compression_fallback, fallback);
+    for wrong in ["", "gzip,", "gzip,lzma", "gzip;lz4"] {
+        let config = [("bootstrap.servers", "k:1"), ("compression.type", wrong)];
+        assert!(ProducerConfig::from_properties(config).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_version_that_old_brokers_are_taken_for_is_read() {
+    let fallback = |version, asks| {
+        ProducerConfig::from_properties([
+            ("bootstrap.servers", "k:1"),
+            ("broker.version.fallback", version),
+            ("api.version.request", asks),
+        ])
+        .map(|config| (config.broker_version_fallback, config.api_version_request))
+    };
+    assert_eq!(fallback("0.9.0.1", "false"), Ok((Some(BrokerVersion::V0_9), false)));
+    assert_eq!(fallback("0.8.2", "true"), Ok((Some(BrokerVersion::V0_8), true)));
+    assert_eq!(fallback("0.10.0", "true"), Ok((None, true)));
+    assert!(fallback("nine", "true").unwrap_err().to_string().contains("0.9.0"));
 }

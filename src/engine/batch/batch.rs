@@ -100,8 +100,8 @@ pub struct Batch {
     pub(super) len: usize,
     pub(super) records_crc: Option<u32>,
     pub(super) codec: Codec,
-    /// What its records were compressed as. Plain records are those of a batch, whatever they are
-    /// sent as.
+    /// What its records were compressed as, or tried to be. Plain records are those of a batch,
+    /// whatever they are sent as.
     pub(super) packed_as: RecordFormat,
     producer: ProducerIdentity,
     pub(super) base_sequence: i32,
@@ -279,6 +279,12 @@ impl Batch {
         self.base_sequence >= 0
     }
 
+    /// Whether it is in doubt and a broker can tell by its numbers if the log has it. One that was
+    /// sent to a broker without idempotence stays in doubt.
+    pub(super) fn can_be_asked_for(&self) -> bool {
+        self.state.unanswered && self.is_numbered()
+    }
+
     /// Whether its deliveries have resolved.
     pub fn is_resolved(&self) -> bool {
         self.cell.is_none()
@@ -330,12 +336,19 @@ impl Batch {
     /// Has the batch compressed before it is sent again: a broker refused it for its length when it
     /// went uncompressed.
     pub fn compress_again(&mut self) {
-        self.records_crc = None;
+        (self.records_crc, self.packed_as) = (None, RecordFormat::Batch);
     }
 
-    /// Whether it was drained before, so that its bytes stay as they are.
+    /// Whether it was compressed, or was tried to be for its format, so that its bytes stay as they
+    /// are.
     pub fn is_finished(&self) -> bool {
-        self.records_crc.is_some() || self.codec != Codec::None || self.is_in_pieces()
+        let tried = self.records_crc.is_some() || self.packed_as.is_message_set();
+        tried || self.codec != Codec::None || self.is_in_pieces()
+    }
+
+    /// Its message set does not become smaller by compression, and is not tried again.
+    pub fn stays_plain(&mut self, format: RecordFormat) {
+        self.packed_as = format;
     }
 
     /// What goes over the wire, slice by slice, the header included.

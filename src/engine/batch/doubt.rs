@@ -155,7 +155,7 @@ impl LaneHead {
         if planted!(RenumbersUnanswered) {
             return None;
         }
-        let last = self.retries.iter().rposition(|batch| batch.state.unanswered)?;
+        let last = self.retries.iter().rposition(|batch| batch.can_be_asked_for())?;
         let asked = Some(AskedLeader { leader_ordinal: self.leader_ordinal, connection });
         // A batch that is in no log is asked for as well, while a later one is in doubt: a leader
         // that knows nothing of the producer would take the later one first.
@@ -164,7 +164,7 @@ impl LaneHead {
             false => state.refused_by != asked,
         };
         let mut up_to_last = self.retries.iter().take(last + 1);
-        let next = up_to_last.position(|batch| is_to_be_asked(&batch.state));
+        let next = up_to_last.position(|batch| batch.is_numbered() && is_to_be_asked(&batch.state));
         let next = match next {
             Some(at) if at > 0 && planted!(HeadAloneProves) => None,
             Some(at) if at > 0 && planted!(LastAloneProves) => {
@@ -181,9 +181,11 @@ impl LaneHead {
         // the leader does not recognise its pieces. There the lane goes on asking.
         let is_split = self.retries.iter().any(|batch| batch.was_split_in_doubt());
         if self.failed_in_doubt || is_split || planted!(OutOfOrderNeverProves) {
-            return self.retries.iter().position(|batch| batch.state.unanswered);
+            return self.retries.iter().position(|batch| batch.can_be_asked_for());
         }
-        self.retries.iter_mut().for_each(|batch| batch.state.unanswered = false);
+        for batch in self.retries.iter_mut().filter(|batch| batch.is_numbered()) {
+            batch.state.unanswered = false;
+        }
         None
     }
 

@@ -172,6 +172,12 @@ impl LaneHead {
         retries.map(|batch| batch.len()).max().or_else(|| self.tail.peek_sealed_len())
     }
 
+    /// By how many bytes at most that batch is longer as a message set.
+    pub fn next_growth(&self) -> usize {
+        let retries = self.retries.iter().map(|batch| batch.message_set_growth()).max();
+        retries.or_else(|| self.tail.peek_sealed_growth()).unwrap_or(0)
+    }
+
     /// Takes a leader. If its broker or its epoch is another, the backoff ends, since this leader
     /// has refused nothing, and one batch goes first alone (`proving_leader`).
     pub fn lead_by(&mut self, leader: Option<Leader>) {
@@ -253,7 +259,7 @@ impl LaneHead {
     }
 
     pub(super) fn has_unanswered(&self) -> bool {
-        self.retries.iter().any(|batch| batch.state.unanswered)
+        self.retries.iter().any(|batch| batch.can_be_asked_for())
     }
 
     pub(super) fn begin_attempt(&mut self, mut batch: Box<Batch>, connection: u32) -> Box<Batch> {

@@ -5,8 +5,8 @@
 use super::Batch;
 use crate::engine::protocol::compression::{Chunks, Codec};
 use crate::engine::protocol::records::{
-    MESSAGE_SET_GROWTH_MAX, MessageSetChunks, MessageSetCursor, MessageSetSurvey, MessageSource,
-    RecordFormat,
+    MESSAGE_OVERHEAD_MAX, MESSAGE_SET_GROWTH_MAX, MessageSetChunks, MessageSetCursor,
+    MessageSetSurvey, MessageSource, RECORD_GROWTH_MAX, RecordFormat,
 };
 
 impl Batch {
@@ -18,6 +18,11 @@ impl Batch {
     /// What the set will be. The batch must be packed for the format.
     pub fn survey(&self, format: RecordFormat) -> MessageSetSurvey {
         self.source().survey(format)
+    }
+
+    /// By how many bytes at most its set is longer than the batch, before it is compressed for it.
+    pub(super) fn message_set_growth(&self) -> usize {
+        self.records_left() as usize * RECORD_GROWTH_MAX + MESSAGE_OVERHEAD_MAX
     }
 
     /// Appends what comes next of its set to `out`, up to `room` bytes. Returns whether the set is
@@ -39,7 +44,11 @@ impl Batch {
 
     /// The most bytes that its records come to once unpacked, where they are to fit into `room`.
     pub(super) fn set_len_max(&self, room: usize) -> usize {
-        if self.packed_as.is_message_set() { room * MESSAGE_SET_GROWTH_MAX } else { room }
+        if self.packed_as.is_message_set() && self.codec != Codec::None {
+            room * MESSAGE_SET_GROWTH_MAX
+        } else {
+            room
+        }
     }
 
     fn source(&self) -> MessageSource<impl Iterator<Item = &[u8]> + Clone> {

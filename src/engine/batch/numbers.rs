@@ -22,13 +22,10 @@ impl LaneHead {
         self.proving_leader = true;
     }
 
-    /// The next batch to send, numbered but without its header written. Only after
-    /// [`LaneHead::drainable`] said so. The attempt must end in one of the `settle_*` calls.
+    /// The next batch to send, numbered if the rules say so, but without its header written. Only
+    /// after [`LaneHead::drainable`] said so. The attempt must end in one of the `settle_*` calls.
     pub fn drain(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
-        if !rules.idempotent {
-            return self.drain_unnumbered(rules);
-        }
-        if self.sequencer.bump_wanted() {
+        if rules.idempotent && self.sequencer.bump_wanted() {
             if let Some(doubtful) = self.next_to_ask(rules.connection) {
                 let batch = self.retries.remove(doubtful)?;
                 return Some(self.begin_attempt(batch, rules.connection));
@@ -41,7 +38,7 @@ impl LaneHead {
             Some(batch) => batch,
             None => self.tail.pop_sealed()?,
         };
-        let numbers = self.sequencer.has_identity();
+        let numbers = rules.idempotent && self.sequencer.has_identity();
         if numbers && (!batch.is_numbered() || planted!(RenumbersOnRetry)) {
             let shared = planted!(PiecesShareSequences);
             let records = if shared { batch.records() } else { batch.records_left() };
@@ -51,16 +48,16 @@ impl LaneHead {
         Some(self.begin_attempt(batch, rules.connection))
     }
 
-    /// The same without identity. If the lane has one, this leader is too old for it: the numbers
-    /// that were given are void from then on, since no log will have them in their order.
-    fn drain_unnumbered(&mut self, rules: DrainRules) -> Option<Box<Batch>> {
-        let mut batch = match self.retries.pop_front() {
-            Some(batch) => batch,
-            None => self.tail.pop_sealed()?,
-        };
+    /// A batch is sent without identity: its broker takes none. The numbers that the lane has given
+    /// are void from then on, since no log will have them in their order.
+    pub fn void_numbers(&mut self, batch: &mut Batch) {
         self.sequencer.want_bump();
         batch.set_number(ProducerIdentity::NONE, -1);
-        Some(self.begin_attempt(batch, rules.connection))
+    }
+
+    /// Whether the lane has a producer id.
+    pub fn has_identity(&self) -> bool {
+        self.sequencer.has_identity()
     }
 
     /// Begins a new epoch. Returns whether new numbers may be given.

@@ -230,6 +230,11 @@ impl LaneTail {
         self.lock_fifo().front().map(|batch| batch.len())
     }
 
+    /// By how many bytes at most the oldest sealed batch is longer as a message set.
+    pub fn peek_sealed_growth(&self) -> Option<usize> {
+        self.lock_fifo().front().map(|batch| batch.message_set_growth())
+    }
+
     /// The deadline of the oldest sealed batch. None is earlier: batches open in the order in which
     /// their records were accepted.
     pub fn sealed_deadline(&self) -> Option<u64> {

@@ -11,13 +11,10 @@ use crate::problem::{Problem, ProblemKind};
 /// seconds. Records flow again at most so long after the permission was given.
 const DENIED_PAUSE_MAX: u64 = 10_000_000_000;
 
-/// How long a producer goes on without an id before brokers are asked again, in nanoseconds: five
-/// minutes. They may have been upgraded.
-const ASKED_AGAIN_AFTER: u64 = 300_000_000_000;
-
-/// The same where the broker's age was not asked for: ten seconds. The assumption may have turned
-/// out wrong, and looking costs nothing.
-const LOOKED_AGAIN_AFTER: u64 = 10_000_000_000;
+/// How long a producer goes on without an id before the broker that is connected by then is asked
+/// again, in nanoseconds: a minute. It may have been upgraded. Asking costs nothing: the broker has
+/// said with the connection's first answer whether it knows the question.
+const ASKED_AGAIN_AFTER: u64 = 60_000_000_000;
 
 /// What a refused id means, for the person who has to mend it.
 const DENIED: &str = "an idempotent producer needs a producer id: allow the operation \
@@ -122,7 +119,7 @@ impl IdentityQuestion {
     fn deny(&mut self, now: u64, config: &MetadataConfig, random: u64, cause: DeliveryErrorCause) {
         let doubled = config.interval_min.saturating_mul(1 << self.refusals.min(16));
         self.refusals += 1;
-        self.denied = Some(cause);
+        (self.denied, self.done_without) = (Some(cause), false);
         let wait = doubled.min(DENIED_PAUSE_MAX).max(config.interval_min);
         self.retry_at = now + config.reconnect_backoff.lengthen(wait, random);
     }
@@ -134,14 +131,14 @@ impl IdentityQuestion {
         now: u64,
         config: &MetadataConfig,
         random: u64,
-        (peer, is_assumed): (BrokerAddress, bool),
+        peer: BrokerAddress,
         brokers: &BTreeMap<BrokerId, BrokerAddress>,
     ) -> bool {
-        self.lacking.insert(peer);
+        let is_second_time = !self.lacking.insert(peer);
         let all = brokers.values().all(|broker| self.lacking.contains(broker));
-        // To find out the age of a broker that does not tell it takes seconds. Where the user has
-        // said what such brokers are, one is enough.
-        let is_decided = all || is_assumed && !config.idempotence_required;
+        // Those that cannot be reached are not waited for, and once it is decided each broker that
+        // is asked anyway may change it.
+        let is_decided = all && !brokers.is_empty() || is_second_time || self.done_without;
         if !is_decided {
             // No pause: each broker is asked once before all are asked again.
             (self.problem, self.retry_at) = (Some(too_old()), now);
@@ -152,8 +149,7 @@ impl IdentityQuestion {
         self.failures = 0;
         if !config.idempotence_required {
             self.done_without = true;
-            let wait = if is_assumed { LOOKED_AGAIN_AFTER } else { ASKED_AGAIN_AFTER };
-            self.retry_at = now + config.reconnect_backoff.lengthen(wait, random);
+            self.retry_at = now + config.reconnect_backoff.lengthen(ASKED_AGAIN_AFTER, random);
             return false;
         }
         self.problem = Some(too_old());

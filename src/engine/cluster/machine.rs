@@ -501,20 +501,18 @@ impl MetadataMachine {
     }
 
     /// The broker at the other end of a channel, at `peer`, speaks no InitProducerId, which was to
-    /// be asked. `is_assumed`: its age was not asked for. Returns whether to leave it for another
-    /// one.
+    /// be asked. Returns whether to leave it for another one.
     pub fn handle_identity_lacking(
         &mut self,
         id: ChannelId,
         now: u64,
         peer: BrokerAddress,
-        is_assumed: bool,
     ) -> bool {
         let channel = self.channel_mut(id);
         (channel.in_flight, channel.owes_since) = (None, None);
         let random = self.random.draw();
         let brokers = &self.snapshot.brokers;
-        self.identity.handle_lacking(now, &self.config, random, (peer, is_assumed), brokers)
+        self.identity.handle_lacking(now, &self.config, random, peer, brokers)
     }
 
     /// The producer id, once there is one.

@@ -103,7 +103,7 @@ impl Connection {
         let beginning = config.peers.beginning(now, &peer);
         let asked = match beginning {
             Beginning::Ask(version) => version,
-            Beginning::Assume(_) => 0,
+            Beginning::Assume => 0,
         };
         let login = config.sasl_mechanism.clone().map(Login::new);
         let mut connection = Connection {
@@ -139,7 +139,7 @@ impl Connection {
         };
         match beginning {
             Beginning::Ask(version) => connection.send_api_versions(now, version),
-            Beginning::Assume(release) => connection.assume(release),
+            Beginning::Assume => connection.assume(),
         }
         connection
     }
@@ -273,6 +273,9 @@ impl Connection {
         let result = self.next_response(now);
         // A peer that never answered ApiVersions as a broker does may be no broker at all.
         let is_stranger = !self.has_versions();
+        if self.is_assumed && !self.answered {
+            return result.map_err(|problem| self.handle_unanswered(now, problem));
+        }
         result.map_err(|problem| match problem.kind() {
             ProblemKind::Protocol if is_stranger => problem.of_kind(ProblemKind::NotKafka),
             _ => problem,
@@ -457,14 +460,15 @@ impl Connection {
                 self.handle_refused(now, Problem::new(ProblemKind::TimedOut, text))
             }
             kind => {
-                if self.is_assumed && !self.answered {
-                    self.config.peers.handle_assumed_wrongly(now, &self.peer);
-                }
                 let (api, timeout) = (kind.api_key(), self.config.request_timeout);
                 let timeout = Duration::from_nanos(timeout);
                 let text =
                     format_args!("{api:?} was not answered within request_timeout = {timeout:?}");
-                Problem::new(ProblemKind::TimedOut, text)
+                let problem = Problem::new(ProblemKind::TimedOut, text);
+                match self.is_assumed && !self.answered {
+                    true => self.handle_unanswered(now, problem),
+                    false => problem,
+                }
             }
         };
         Err(problem)

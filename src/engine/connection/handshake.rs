@@ -4,7 +4,6 @@
 use super::connection::{Connection, Incoming, Phase};
 use super::login::{Carrier, Login, LoginAnswer, LoginTask};
 use super::request::RequestKind;
-use crate::config::BrokerVersion;
 use crate::engine::protocol::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, MetadataRequest, MetadataResponse,
     MetadataTopics, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
@@ -71,24 +70,16 @@ impl Connection {
         self.ask_cluster(now)
     }
 
-    /// Takes the broker for one of this release, which does not know ApiVersions.
-    pub(super) fn assume(&mut self, release: BrokerVersion) {
-        let produce = match release {
-            BrokerVersion::V0_8 => 0,
-            BrokerVersion::V0_9 => 1,
-        };
+    /// Takes the broker for an old one, which does not know ApiVersions. Kafka 0.9 knows version 1
+    /// of Produce too, but 0.8.2 answers that in the layout of 0, and the versions differ in
+    /// nothing else that this client needs.
+    pub(super) fn assume(&mut self) {
         self.versions = ApiKey::ALL.map(|api| match api {
-            ApiKey::Produce => (api, Some(produce)),
-            ApiKey::Metadata => (api, Some(0)),
+            ApiKey::Produce | ApiKey::Metadata => (api, Some(0)),
             api => (api, None),
         });
         self.is_assumed = true;
         self.end_handshake();
-    }
-
-    /// Whether it was not asked what the broker speaks.
-    pub fn is_assumed(&self) -> bool {
-        self.is_assumed
     }
 
     /// Whether it was taken for an old broker, and the same address has told since, on another
@@ -307,7 +298,7 @@ impl Connection {
     /// The peer closed the connection, or it broke. Returns the problem with what it may mean.
     pub fn handle_lost(&mut self, now: u64, problem: Problem) -> Problem {
         if self.is_assumed && !self.answered {
-            self.config.peers.handle_assumed_wrongly(now, &self.peer);
+            return self.handle_unanswered(now, problem);
         }
         let ended = matches!(problem.kind(), ProblemKind::Closed | ProblemKind::Reset);
         let front = self.requests.front().filter(|_| self.written > 0);
@@ -336,16 +327,27 @@ impl Connection {
         }
     }
 
+    /// A broker that was taken for an old one is lost, or says what cannot be read, before it has
+    /// answered anything. Where it owed an answer it may be no old one.
+    pub(super) fn handle_unanswered(&mut self, now: u64, problem: Problem) -> Problem {
+        if self.written > 0 {
+            self.config.peers.handle_assumed_wrongly(now, &self.peer);
+        }
+        self.config.peers.in_words_of_assumption(problem)
+    }
+
     /// ApiVersions was sent, and no answer came.
     pub(super) fn handle_refused(&self, now: u64, problem: Problem) -> Problem {
-        self.config.peers.handle_refused(now, &self.peer, self.asked);
-        if self.asked != 0 || problem.message().contains("older than 0.10") {
-            return problem;
+        if problem.kind() == ProblemKind::TimedOut {
+            self.config.peers.handle_silence(now, &self.peer, self.asked);
+        } else {
+            self.config.peers.handle_refused(now, &self.peer, self.asked);
         }
         if self.config.peers.may_assume() {
-            return problem.in_words(format_args!(
-                "{problem} (it is taken for what broker.version.fallback says)"
-            ));
+            return self.config.peers.in_words_of_assumption(problem);
+        }
+        if self.asked != 0 || problem.message().contains("older than 0.10") {
+            return problem;
         }
         let tls = if self.config.is_tls { "" } else { " A listener that wants TLS?" };
         problem.in_words(format_args!(

@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::config::BrokerVersion;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::ApiKey;
+use crate::problem::Problem;
 
 /// The versions of ApiVersions to ask with, one after the other. The highest but one is the first
 /// with the client's name, the next the last without; every broker that knows ApiVersions at all
@@ -57,9 +58,12 @@ impl Steps {
         }
     }
 
-    /// The user has said that there are old brokers: one refusal will do.
-    fn refusals_per_step(self) -> u32 {
-        if self == Steps::Asked { REFUSALS_PER_STEP } else { 1 }
+    /// Which release brokers are taken for that do not answer.
+    fn release(self) -> Option<BrokerVersion> {
+        match self {
+            Steps::Asked => None,
+            Steps::AskedOrAssumed(release) | Steps::Assumed(release) => Some(release),
+        }
     }
 }
 
@@ -100,21 +104,23 @@ impl Handshakes {
         versions[self.step]
     }
 
-    fn handle_refused(&mut self, now: u64, version: i16, steps: Steps) {
+    fn handle_refused(&mut self, now: u64, version: i16, steps: Steps, enough: u32) {
         let versions = steps.versions();
         // News of a connection that was made before the last step says nothing of the next.
         if versions[self.step] != version {
             return;
         }
+        self.refusals = self.refusals.saturating_add(1);
         if version == ASSUMED {
-            // It may be no old broker after all: it is asked again.
-            (self.step, self.refusals) = (0, 0);
+            if self.refusals >= enough {
+                // It may be no old broker after all: it is asked again.
+                (self.step, self.refusals) = (0, 0);
+            }
             return;
         }
-        self.refusals = self.refusals.saturating_add(1);
         let next = versions.get(self.step + 1);
         let may_step = next.is_some_and(|&next| self.answered.is_none_or(|known| next >= known));
-        if self.refusals >= steps.refusals_per_step() && may_step {
+        if self.refusals >= enough && may_step {
             (self.step, self.stepped_at, self.refusals) = (self.step + 1, now, 0);
         }
     }
@@ -137,8 +143,8 @@ pub struct Peers {
 pub(super) enum Beginning {
     /// Ask ApiVersions in this version.
     Ask(i16),
-    /// Take it for a broker of this release.
-    Assume(BrokerVersion),
+    /// Take it for an old broker.
+    Assume,
 }
 
 impl Peers {
@@ -150,12 +156,7 @@ impl Peers {
     /// How to begin with the peer at this address.
     pub(super) fn beginning(&self, now: u64, address: &BrokerAddress) -> Beginning {
         let version = self.of(now, address, |peer| peer.version(now, self.steps));
-        match self.steps {
-            Steps::AskedOrAssumed(release) | Steps::Assumed(release) if version == ASSUMED => {
-                Beginning::Assume(release)
-            }
-            _ => Beginning::Ask(version),
-        }
+        if version == ASSUMED { Beginning::Assume } else { Beginning::Ask(version) }
     }
 
     /// Whether a peer that does not answer ApiVersions is taken for an old broker.
@@ -166,6 +167,23 @@ impl Peers {
     /// Whether the peer at this address ever answered ApiVersions.
     pub(super) fn has_told_versions(&self, now: u64, address: &BrokerAddress) -> bool {
         self.of(now, address, |peer| peer.answered.is_some())
+    }
+
+    /// A problem with a peer that is taken for an old broker, or will be.
+    pub(super) fn in_words_of_assumption(&self, problem: Problem) -> Problem {
+        let Some(release) = self.steps.release() else { return problem };
+        problem.in_words(format_args!(
+            "{problem} (a broker that does not answer ApiVersions is taken for Kafka {release}, as \
+             broker.version.fallback says)"
+        ))
+    }
+
+    /// It did not answer what it was asked with this version. Where a broker of Kafka 0.9 is
+    /// expected, once is enough: that is how it answers, and each time costs seconds.
+    pub(super) fn handle_silence(&self, now: u64, address: &BrokerAddress, version: i16) {
+        let enough = if self.may_assume() { 1 } else { REFUSALS_PER_STEP };
+        let steps = self.steps;
+        self.of(now, address, |peer| peer.handle_refused(now, version, steps, enough));
     }
 
     /// The peer at this address was taken for an old broker, and has answered nothing.
@@ -192,7 +210,8 @@ impl Peers {
 
     /// It answered INVALID_REQUEST, closed, or kept silent, when it was asked with this version.
     pub(super) fn handle_refused(&self, now: u64, address: &BrokerAddress, version: i16) {
-        self.of(now, address, |peer| peer.handle_refused(now, version, self.steps));
+        let (steps, enough) = (self.steps, REFUSALS_PER_STEP);
+        self.of(now, address, |peer| peer.handle_refused(now, version, steps, enough));
     }
 
     /// It answered what was asked with this version, be it with UNSUPPORTED_VERSION.
@@ -202,7 +221,7 @@ impl Peers {
 
     /// It answered a request after the handshake.
     pub(super) fn handle_worked(&self, now: u64, address: &BrokerAddress) {
-        self.of(now, address, |peer| peer.worked = true);
+        self.of(now, address, |peer| (peer.worked, peer.refusals) = (true, 0));
     }
 
     /// Whether it ever did.
@@ -249,7 +268,7 @@ mod tests {
     fn begun_with(peers: &Peers, now: u64, broker: &BrokerAddress) -> i16 {
         match peers.beginning(now, broker) {
             Beginning::Ask(version) => version,
-            Beginning::Assume(_) => ASSUMED,
+            Beginning::Assume => ASSUMED,
         }
     }
 
@@ -257,24 +276,36 @@ mod tests {
     fn c64_nothing_is_assumed_of_a_peer_unless_the_user_has_said_what() {
         let release = BrokerVersion::V0_9;
         let (peers, broker) = (Peers::new(Steps::AskedOrAssumed(release)), address(1));
-        assert_eq!(peers.beginning(0, &broker), Beginning::Ask(0));
-        peers.handle_refused(0, &broker, 0);
-        assert_eq!(peers.beginning(0, &broker), Beginning::Assume(release));
-        assert_eq!(peers.beginning(ASSUMED_KEPT, &broker), Beginning::Ask(0), "it may be newer");
+        let closes = |peers: &Peers| peers.handle_refused(0, &broker, 0);
+        let begins = |now| peers.beginning(now, &broker);
+        assert_eq!(begins(0), Beginning::Ask(0));
+        closes(&peers);
+        assert_eq!(begins(0), Beginning::Ask(0), "it may have been restarted");
+        closes(&peers);
+        assert_eq!(begins(0), Beginning::Assume);
+        assert_eq!(begins(ASSUMED_KEPT), Beginning::Ask(0), "it may have been upgraded");
 
-        peers.handle_refused(0, &broker, 0);
+        // Kafka 0.9 says nothing.
+        peers.handle_silence(0, &broker, 0);
+        assert_eq!(begins(0), Beginning::Assume);
         peers.handle_assumed_wrongly(0, &broker);
-        assert_eq!(peers.beginning(0, &broker), Beginning::Ask(0), "it answered nothing");
+        peers.handle_worked(0, &broker);
+        peers.handle_assumed_wrongly(0, &broker);
+        assert_eq!(begins(0), Beginning::Assume, "it answered in between");
+        peers.handle_assumed_wrongly(0, &broker);
+        assert_eq!(begins(0), Beginning::Ask(0), "it answered nothing");
 
         peers.handle_answered(0, &broker, 0);
         for _ in 0..10 {
-            peers.handle_refused(0, &broker, 0);
+            closes(&peers);
         }
-        assert_eq!(peers.beginning(0, &broker), Beginning::Ask(0), "it is no old broker");
+        assert_eq!(begins(0), Beginning::Ask(0), "it is no old broker");
 
         let unasked = Peers::new(Steps::Assumed(release));
-        unasked.handle_assumed_wrongly(0, &broker);
-        assert_eq!(unasked.beginning(0, &broker), Beginning::Assume(release));
+        for _ in 0..10 {
+            unasked.handle_assumed_wrongly(0, &broker);
+        }
+        assert_eq!(unasked.beginning(0, &broker), Beginning::Assume);
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl DefaultPartitioner {
         if sticky >= 0 && stays && view.is_available(sticky) {
             return sticky;
         }
-        choose(slot, Partitions::new(view), sticky, moment)
+        choose(slot, Partitions::new(view), (sticky, stays), moment)
     }
 
     /// What [`DefaultPartitioner::choose`] answers for a record without key, if this partition is
@@ -199,12 +199,19 @@ impl PartitionerFactory for DefaultPartitioners {
     }
 }
 
-/// Moves `slot` to another available partition, each equally likely. `last` is what it held. Where
-/// nothing else is available it stays; where nothing is available at all, all partitions count.
+/// Moves `slot` to another available partition, each equally likely. `held` is what it held, and
+/// whether the time for that is not over. Where nothing else is available it stays. Where nothing is
+/// available at all, as before the leaders of a new topic are known, it sticks and moves among all.
 #[cold]
-fn choose(slot: &Slot, partitions: Partitions<'_>, last: i32, moment: Option<Moment>) -> i32 {
+fn choose(
+    slot: &Slot,
+    partitions: Partitions<'_>,
+    (held, stays): (i32, bool),
+    moment: Option<Moment>,
+) -> i32 {
     let count = partitions.count().max(1);
-    let last = if last == NONE { NONE } else { last & !EXHAUSTED };
+    let last = if held == NONE { NONE } else { held & !EXHAUSTED };
+    let is_known = (0..count).contains(&last);
     let usable = |partition: i32| partition != last && partitions.is_available(partition);
     let chosen = (0..DRAWS_MAX)
         .map(|_| draw(slot, count))
@@ -215,8 +222,14 @@ fn choose(slot: &Slot, partitions: Partitions<'_>, last: i32, moment: Option<Mom
             // Availability may change between the two looks; then the next best rule applies.
             (0..count).filter(|partition| usable(*partition)).nth(nth as usize)
         })
-        .or_else(|| (0..count).contains(&last).then_some(last))
-        .unwrap_or_else(|| draw(slot, count));
+        .or_else(|| (is_known && partitions.is_available(last)).then_some(last));
+    let chosen = match chosen {
+        Some(chosen) => chosen,
+        None if is_known && held == last && stays => return last,
+        // Another one, each equally likely.
+        None if is_known && count > 1 => (last + 1 + draw(slot, count - 1)) % count,
+        None => draw(slot, count),
+    };
     slot.bytes.store(0, Relaxed);
     // Where the time is not known the next record that knows it ends the stay.
     slot.since.store(moment.map_or(0, |moment| moment.now_ms), Relaxed);
@@ -468,6 +481,20 @@ mod tests {
             shares[partition as usize / 250] += 1;
         }
         assert!(shares.iter().all(|share| (850..1_150).contains(share)), "{shares:?}");
+    }
+
+    #[test]
+    fn where_nothing_is_available_yet_batches_go_to_all() {
+        let (partitioner, all_down) = (DefaultPartitioner::with_seed(3), topic(4, &[0, 1, 2, 3]));
+        let mut batches = [0; 4];
+        for _ in 0..1_000 {
+            let partition = ask(&partitioner, &all_down, None);
+            partitioner.on_appended(partition, BATCH / 2, BATCH);
+            assert_eq!(ask(&partitioner, &all_down, None), partition, "its batch is not full");
+            partitioner.on_appended(partition, BATCH / 2, BATCH);
+            batches[partition as usize] += 1;
+        }
+        assert!(batches.iter().all(|&count| count > 150), "{batches:?}");
     }
 
     #[test]

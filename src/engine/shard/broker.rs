@@ -9,6 +9,7 @@ use crate::engine::buffer::{AccountId, BufferPool};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::Connection;
 use crate::engine::protocol::BrokerId;
+use crate::engine::protocol::compression::Compression;
 use crate::engine::protocol::records::RecordFormat;
 use crate::problem::Problem;
 
@@ -74,6 +75,14 @@ pub(super) struct Broker {
     pub remembers_one_batch: bool,
     /// How batches are sent to it.
     pub format: RecordFormat,
+    /// The version of Produce that it is spoken to in.
+    pub produce_version: i16,
+    /// How batches for it are compressed; `None` if it takes nothing of what is configured.
+    pub compression: Option<Compression>,
+    /// A lane waits for a connection, to know whether its batches need an identity.
+    pub is_age_wanted: bool,
+    /// It was told to the log that it knows no idempotence.
+    pub age_told: bool,
     /// How long its requests may be.
     pub request_limit: RequestLimit,
     /// Why the last connection failed.
@@ -111,6 +120,10 @@ impl Broker {
             tried_until: 0,
             remembers_one_batch: false,
             format: RecordFormat::Batch,
+            produce_version: 0,
+            compression: None,
+            is_age_wanted: false,
+            age_told: false,
             request_limit: RequestLimit::NONE,
             last_problem: None,
             outage_since: None,
@@ -157,6 +170,7 @@ impl Broker {
 
     /// Whether lanes wait for it.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.full.is_empty() || !self.suspect.is_empty() || !self.part_filled.is_empty()
+        let waits = !self.full.is_empty() || !self.suspect.is_empty();
+        waits || !self.part_filled.is_empty() || self.is_age_wanted
     }
 }

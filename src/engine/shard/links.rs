@@ -134,6 +134,13 @@ impl Shard {
         let version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
         broker.remembers_one_batch = version.is_some_and(|it| it < VERSION_FIVE_REMEMBERED_MIN);
         broker.format = version.map_or(RecordFormat::Batch, RecordFormat::of_produce);
+        broker.produce_version = version.unwrap_or(0);
+        let mut compressions = self.config.compressions.iter();
+        broker.compression = compressions.find(|it| broker.takes(it.codec())).copied();
+        broker.is_age_wanted = false;
+        if broker.format.is_message_set() {
+            self.handle_old_broker(now, index);
+        }
     }
 
     /// Whether the driver must call [`Shard::handle_unsent`].

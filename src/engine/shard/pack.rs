@@ -13,10 +13,11 @@ use super::shard::Shard;
 use crate::engine::batch::{Batch, LaneId, LaneTail};
 use crate::engine::connection::{InFlightBatch, Request, RequestKind};
 use crate::engine::protocol::compression::{Codec, Compression, use_lz4_header_of_magic_0};
-use crate::engine::protocol::records::{BATCH_HEADER_LEN, MESSAGE_SET_GROWTH_MAX, RecordFormat};
+use crate::engine::protocol::records::{BATCH_HEADER_LEN, RecordFormat};
 use crate::engine::protocol::{
     PRODUCE_AROUND_BATCH_MAX, PRODUCE_HEAD_MAX, ProduceEncoder, VERSION_TOPIC_IDS_MIN,
 };
+use crate::problem::{Problem, ProblemKind};
 
 /// Requests in flight from which on part-filled batches wait for more records.
 const PART_FILLED_IN_FLIGHT: usize = 2;
@@ -70,6 +71,13 @@ impl Shard {
                 return;
             }
             if !connection.may_send(now) {
+                return;
+            }
+            if connection.was_assumed_wrongly(now) {
+                if connection.in_flight() == 0 {
+                    let text = "it was taken for an old broker, and has said since what it speaks";
+                    self.close(now, index, &Problem::new(ProblemKind::Closed, text));
+                }
                 return;
             }
             let in_flight = connection.in_flight();
@@ -251,7 +259,7 @@ impl Shard {
         let mut next = entry.head.next_len().unwrap_or(0);
         if self.brokers[index].format.is_message_set() {
             // How long its set is shows once it is drained.
-            next *= MESSAGE_SET_GROWTH_MAX;
+            next += entry.head.next_growth();
         }
         let next = next + bytes_around(&entry.head.tail);
         let limit = self.brokers[index].request_limit.bytes(self.config.request_bytes_max);
@@ -267,7 +275,7 @@ impl Shard {
         request: &mut Request,
         bytes: &mut usize,
     ) {
-        let rules = self.drain_rules(Some(index));
+        let rules = self.drain_rules(now, id, Some(index));
         let (broker, serial) = (self.brokers[index].id, self.requests);
         let cluster = self.brokers[index].cluster;
         let Some(entry) = self.lane_mut(id) else { return };
@@ -282,7 +290,10 @@ impl Shard {
             entry.in_request = serial;
             let topic_id = entry.head.topic_id();
             let around = bytes_around(&entry.head.tail);
-            let Some((batch, wire_len)) = self.finish(now, index, id, batch) else { return };
+            let numbers = rules.idempotent;
+            let Some((batch, wire_len)) = self.finish(now, index, id, batch, numbers) else {
+                return;
+            };
             *bytes += wire_len + around;
             request.batches.push(InFlightBatch { lane: id, topic_id, batch, wire_len });
         }
@@ -297,24 +308,36 @@ impl Shard {
         index: usize,
         id: LaneId,
         mut batch: Box<Batch>,
+        is_numbered: bool,
     ) -> Option<(Box<Batch>, usize)> {
         let format = self.brokers[index].format;
-        if !batch.is_packed_for(format) {
+        if !batch.is_packed_for(format) || !self.brokers[index].takes(batch.codec()) {
             batch = self.unpack_for_another(now, id, batch)?;
         }
-        if !format.is_message_set() {
-            self.compress(&mut batch, format);
-            batch.write_header();
-            let wire_len = batch.len();
+        if format.is_message_set() {
+            let (mut batch, wire_len) = self.fit_into_message_set(now, index, id, batch)?;
+            self.number_or_not(id, is_numbered, &mut batch);
             return Some((batch, wire_len));
         }
-        self.fit_into_message_set(now, index, id, batch)
+        self.compress(index, &mut batch);
+        self.number_or_not(id, is_numbered, &mut batch);
+        batch.write_header();
+        let wire_len = batch.len();
+        Some((batch, wire_len))
     }
 
-    /// Compresses a batch that was not drained before. That never waits for room: the output goes
+    /// The numbers of a batch that goes without any are void, once it really goes.
+    fn number_or_not(&mut self, id: LaneId, is_numbered: bool, batch: &mut Batch) {
+        if let Some(entry) = self.lane_mut(id).filter(|_| !is_numbered) {
+            entry.head.void_numbers(batch);
+        }
+    }
+
+    /// Compresses a batch, unless it was tried before. That never waits for room: the output goes
     /// through the loop's scratch and back over its source, if it is smaller.
-    pub(super) fn compress(&mut self, batch: &mut Batch, format: RecordFormat) {
-        let compression = &self.config.compression;
+    pub(super) fn compress(&mut self, index: usize, batch: &mut Batch) {
+        let (format, compression) = (self.brokers[index].format, self.brokers[index].compression);
+        let compression = &compression.unwrap_or_default();
         if *compression != Compression::None
             && !batch.is_finished()
             && let Some(slot) = &self.scratch
@@ -334,7 +357,11 @@ impl Shard {
                     let records = batch.record_slices();
                     compressor.compress(compression, records, records_len, scratch)
                 };
-                if let Some(len) = made.filter(|&len| len < records_len) {
+                let made = made.filter(|&len| len < records_len);
+                if made.is_none() && format.is_message_set() {
+                    batch.stays_plain(format);
+                }
+                if let Some(len) = made {
                     if format == RecordFormat::MessagesV0 && codec == Codec::Lz4 {
                         use_lz4_header_of_magic_0(&mut scratch[..len]);
                     }

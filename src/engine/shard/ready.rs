@@ -34,7 +34,7 @@ impl Shard {
         }
         let Some(entry) = self.lane_mut(id).filter(|entry| !entry.in_full) else { return };
         let leader = entry.head.leader.and_then(|leader| self.broker_index(leader.broker));
-        let rules = self.drain_rules(leader);
+        let rules = self.drain_rules(now, id, leader);
         let Some(entry) = self.lane_mut(id) else { return };
         let mut drainable = entry.head.drainable(now, rules);
         if drainable == Drainable::NeedsIdentity
@@ -60,6 +60,8 @@ impl Shard {
                 }
                 if let Some(cause) = self.view.identity_denied.clone() {
                     self.fail_denied(id, &cause);
+                } else if let Some(index) = leader {
+                    self.want_age(now, index);
                 }
                 return;
             }
@@ -88,6 +90,14 @@ impl Shard {
         } else {
             return;
         }
+        self.want_connection(now, index);
+    }
+
+    /// A lane waits for an identity. Its leader may be too old for one, which shows with the
+    /// connection.
+    fn want_age(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        broker.is_age_wanted = broker.connection().is_none();
         self.want_connection(now, index);
     }
 

@@ -123,6 +123,7 @@ impl Shard {
                 let cause = answer_cause(answer);
                 self.bump_or_fail(now, id, batch, answer.error, cause);
             }
+            Verdict::OldMessageFormat => self.settle_old_format(now, id, batch, answer),
             Verdict::TooLarge => self.settle_too_large(now, id, batch, answer),
             Verdict::Fail { written } => {
                 batch.state.unanswered |= written;

@@ -64,8 +64,8 @@ pub struct ShardConfig {
     pub reconnect_backoff: ReconnectBackoff,
     /// A connection without traffic is closed after this.
     pub idle_max: u64,
-    /// How batches are compressed.
-    pub compression: Compression,
+    /// How batches are compressed: as the first of these that their broker takes.
+    pub compressions: Vec<Compression>,
     /// For every connection.
     pub connection: Arc<ConnectionConfig>,
 }
@@ -160,6 +160,8 @@ pub(super) struct LaneEntry {
     pub absence: Option<Absence>,
     /// How often in a row the leader said that there is no such topic or partition.
     pub unknown_answers: u32,
+    /// Until then its topic is taken for one of an old message format, which takes no numbers.
+    pub unnumbered_until: u64,
 }
 
 impl LaneEntry {
@@ -177,6 +179,7 @@ impl LaneEntry {
             under_min_isr: None,
             absence: None,
             unknown_answers: 0,
+            unnumbered_until: 0,
         }
     }
 
@@ -389,13 +392,17 @@ impl Shard {
         self.lane_count
     }
 
-    /// When lanes of a broker may be drained, or those of a broker that is not known yet. Where an
-    /// idempotent producer has to do without, its lanes have one batch in flight, so that a retry
-    /// cannot change the order.
-    pub(super) fn drain_rules(&self, index: Option<usize>) -> DrainRules {
+    /// When a lane of a broker may be drained, or of one that is not known yet. Where an idempotent
+    /// producer has to do without, its lane has one batch in flight, so that a retry cannot change
+    /// the order.
+    pub(super) fn drain_rules(&self, now: u64, id: LaneId, index: Option<usize>) -> DrainRules {
         let (config, broker) = (&self.config, index.map(|index| &self.brokers[index]));
         let takes_messages = broker.is_some_and(|broker| broker.format.is_message_set());
-        let does_without = takes_messages || self.view.without_identity;
+        let entry = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
+        let has_none =
+            self.view.without_identity && entry.is_some_and(|entry| !entry.head.has_identity());
+        let is_refused = entry.is_some_and(|entry| now < entry.unnumbered_until);
+        let does_without = takes_messages || has_none || is_refused;
         let remembers_one = broker.is_some_and(|broker| broker.remembers_one_batch);
         let one_at_a_time = config.idempotent && (does_without || remembers_one);
         DrainRules {

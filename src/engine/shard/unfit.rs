@@ -1,7 +1,7 @@
 //! Brokers that are too old for what is to be sent. No retry mends that, so what waits for such a
 //! broker fails at once, and its connection stays: another one would mostly find the same.
 
-use super::broker::Queued;
+use super::broker::{Broker, Queued};
 use super::shard::Shard;
 use crate::engine::protocol::compression::Codec;
 use crate::engine::protocol::{ApiKey, VERSION_BATCHES_MIN};
@@ -24,6 +24,13 @@ fn release_of(version: i16) -> &'static str {
     }
 }
 
+impl Broker {
+    /// Whether it takes batches that are compressed so.
+    pub(super) fn takes(&self, codec: Codec) -> bool {
+        codec != Codec::Zstd || self.produce_version >= VERSION_ZSTD_MIN
+    }
+}
+
 impl Shard {
     /// The version of Produce to speak to a broker. `None` if it takes none of what this producer
     /// sends: then everything that was queued for it has failed.
@@ -34,10 +41,10 @@ impl Shard {
         let is_old = connection.idle_at(ASKED_ANEW_AFTER) <= now;
         let problem = match version {
             None => "it speaks no version of Produce that this client speaks".to_owned(),
-            Some(version)
-                if version < VERSION_ZSTD_MIN && self.config.compression.codec() == Codec::Zstd =>
-            {
-                "it takes no zstd (Produce v7, Kafka 2.1): set another compression.type".to_owned()
+            Some(_) if self.brokers[index].compression.is_none() => {
+                "it takes no zstd (Produce v7, Kafka 2.1): set another compression.type, or a list \
+                 of them: zstd,lz4"
+                    .to_owned()
             }
             Some(version) if version < VERSION_BATCHES_MIN && self.config.idempotence_required => {
                 format!(

@@ -30,6 +30,8 @@ pub(super) enum Verdict {
     UnknownProducer,
     /// The broker knows a later epoch of the producer: begin a new one, send again.
     StaleEpoch,
+    /// The topic keeps an old message format, which takes no identity: send again without.
+    OldMessageFormat,
     /// It is longer than the topic allows: split it, send the parts.
     TooLarge,
     /// No retry can mend it.
@@ -70,6 +72,7 @@ pub(super) fn verdict(code: ErrorCode) -> Verdict {
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Verdict::OutOfOrder,
         ErrorCode::UNKNOWN_PRODUCER_ID => Verdict::UnknownProducer,
         ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::StaleEpoch,
+        ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT => Verdict::OldMessageFormat,
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::TooLarge,
         ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
             Verdict::Retry { written: true }

@@ -356,7 +356,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
             jitter_percent: 0,
         },
         idle_max: 540_000 * MS,
-        compression: Compression::None,
+        compressions: vec![Compression::None],
         connection: Arc::new(connection),
     };
     ShardParts {

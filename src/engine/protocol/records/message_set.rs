@@ -63,10 +63,18 @@ const MESSAGE_HEAD_MAX: usize = overhead(true) - 4;
 /// The shortest room that [`MessageSetCursor::write`] makes use of.
 pub const MESSAGE_SET_ROOM_MIN: usize = MESSAGE_HEAD_MAX;
 
-/// A record takes at least 7 bytes of a batch, and at most 27 more in a message set than there.
-/// So a set is at most this many times as long as the batch.
+/// The least bytes that a record takes in a batch: seven numbers of one byte.
+const RECORD_LEN_MIN: usize = 7;
+
+/// Bytes of a message besides its key and value.
+pub const MESSAGE_OVERHEAD_MAX: usize = overhead(true);
+
+/// A record takes at most so many bytes more in a message set than in a batch.
+pub const RECORD_GROWTH_MAX: usize = MESSAGE_OVERHEAD_MAX - RECORD_LEN_MIN;
+
+/// A set is at most this many times as long as its batch.
 pub const MESSAGE_SET_GROWTH_MAX: usize = 5;
-const _: () = assert!(overhead(true) <= 7 * MESSAGE_SET_GROWTH_MAX);
+const _: () = assert!(MESSAGE_OVERHEAD_MAX <= RECORD_LEN_MIN * MESSAGE_SET_GROWTH_MAX);
 
 /// What is to be written as a message set.
 #[derive(Clone, Debug)]

@@ -34,8 +34,9 @@ pub use head::{RECORD_HEAD_LEN_MAX, RecordHead};
 pub use header::TimestampType;
 pub use header::{BATCH_HEADER_LEN, BatchHeader};
 pub use message_set::{
-    MESSAGE_SET_GROWTH_MAX, MESSAGE_SET_ROOM_MIN, MessageSetChunks, MessageSetCursor,
-    MessageSetSurvey, MessageSource, RecordFormat, records_of_message_set,
+    MESSAGE_OVERHEAD_MAX, MESSAGE_SET_GROWTH_MAX, MESSAGE_SET_ROOM_MIN, MessageSetChunks,
+    MessageSetCursor, MessageSetSurvey, MessageSource, RECORD_GROWTH_MAX, RecordFormat,
+    records_of_message_set,
 };
 #[cfg(feature = "internals")]
 pub use reader::{BatchError, Headers, Record, RecordBatchReader, Records};
