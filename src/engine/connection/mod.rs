@@ -44,7 +44,6 @@ mod unconfirmed;
 
 pub use connection::{Connection, Incoming};
 pub use login::{HeldExchange, LoginAnswer, LoginTask};
-#[cfg(feature = "internals")]
 pub use peers::{Peers, Steps};
 pub use request::{InFlightBatch, Request, RequestKind};
 pub use settings::ConnectionConfig;

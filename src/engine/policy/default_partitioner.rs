@@ -200,8 +200,9 @@ impl PartitionerFactory for DefaultPartitioners {
 }
 
 /// Moves `slot` to another available partition, each equally likely. `held` is what it held, and
-/// whether the time for that is not over. Where nothing else is available it stays. Where nothing is
-/// available at all, as before the leaders of a new topic are known, it sticks and moves among all.
+/// whether the time for that is not over. Where nothing else is available it stays. Where nothing
+/// is available at all, as before the leaders of a new topic are known, it sticks and moves among
+/// all.
 #[cold]
 fn choose(
     slot: &Slot,
