@@ -59,7 +59,7 @@ fn c66_brokers_without_producer_ids_are_an_error_at_once() {
     let topic = producer.topic("t").unwrap();
     for n in 0..20 {
         let error = too_old(topic.send_record(to(n % 2, "x")).unwrap());
-        assert!(error.contains("enable_idempotence"), "{error}");
+        assert!(error.contains("enable.idempotence"), "{error}");
     }
     let accepted = (1..=2).map(|id| cluster.stats().broker(id).connections_accepted);
     let accepted: u64 = accepted.sum();

@@ -43,7 +43,7 @@ fn c66_a_denied_producer_id_is_asked_for_with_growing_pauses() {
                 &identity(-1, ErrorCode::CLUSTER_AUTHORIZATION_FAILED),
             );
             let denied = machine.identity_denied().expect("it was refused").to_string();
-            assert!(denied.contains("IdempotentWrite") && denied.contains("enable_idempotence"));
+            assert!(denied.contains("IdempotentWrite") && denied.contains("enable.idempotence"));
         }
     }
     assert!((5..=10).contains(&asked), "{asked} times in 20 s");

@@ -488,7 +488,7 @@ mod tests {
             panic!("{:?}", view.identity_denied);
         };
         assert_eq!(*code, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
-        assert!(words.contains("IdempotentWrite") && words.contains("enable_idempotence"));
+        assert!(words.contains("IdempotentWrite") && words.contains("enable.idempotence"));
         assert!(bench.publish().0.is_none());
         bench.answer_identity(2_000 * MS, ErrorCode::NONE);
         let view = bench.publish().0.expect("a producer id");
