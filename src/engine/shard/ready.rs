@@ -264,7 +264,7 @@ impl Shard {
         }
     }
 
-    /// Takes lanes that moved away out of the queues of a broker that is down. Otherwise it would
+    /// Forgets lanes that moved away and wait for a broker that is down no more. Otherwise it would
     /// count as wanted, and the shard would try to connect to it although no lane needs it.
     fn forget_moved_lanes(&mut self, index: usize) {
         let (broker, lanes) = (&mut self.brokers[index], &self.lanes);
@@ -275,6 +275,11 @@ impl Shard {
         broker.full.retain(waits);
         broker.suspect.retain(waits);
         broker.part_filled.retain(waits);
+        let id = broker.id;
+        broker.is_age_wanted &= lanes.iter().flatten().any(|entry| {
+            let is_led = entry.head.leader.is_some_and(|leader| leader.broker == id);
+            is_led && (entry.head.has_sealed() || entry.head.tail.open_since().is_some())
+        });
     }
 
     pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {
