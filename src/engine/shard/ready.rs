@@ -264,8 +264,8 @@ impl Shard {
         }
     }
 
-    /// Forgets lanes that moved away and wait for a broker that is down no more. Otherwise it would
-    /// count as wanted, and the shard would try to connect to it although no lane needs it.
+    /// Forgets lanes that no longer wait for a broker that is down. Otherwise it would count as
+    /// wanted, and the shard would try to connect to it although no lane needs it.
     fn forget_moved_lanes(&mut self, index: usize) {
         let (broker, lanes) = (&mut self.brokers[index], &self.lanes);
         let waits = |queued: &Queued| {
