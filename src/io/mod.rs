@@ -51,6 +51,7 @@ mod threads;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod tunnel;
 mod warnings;
 
 pub use clock::{Clock, ThreadDeadline};
