@@ -30,8 +30,8 @@ impl Socks5 {
         Socks5 { address, login: None }
     }
 
-    /// The proxy wants a user's name and password (RFC 1929), each of 1 to 255 bytes. They travel in
-    /// the clear. Default: none.
+    /// The proxy wants a user's name and password (RFC 1929), each of 1 to 255 bytes. They travel
+    /// in the clear. Default: none.
     #[must_use]
     pub fn login(self, user: impl Into<String>, password: impl Into<Secret>) -> Self {
         Socks5 { login: Some(Arc::new((user.into(), password.into()))), ..self }
