@@ -157,8 +157,8 @@ pub mod internals {
 }
 
 pub use config::{
-    Acks, BrokerVersion, ClusterChange, HostPort, ProducerConfig, SecurityProtocol, StoreType,
-    TlsConfig, TlsVersion,
+    Acks, BrokerVersion, ClusterChange, HostPort, ProducerConfig, SecurityProtocol, Socks5,
+    StoreType, TlsConfig, TlsVersion,
 };
 pub use engine::batch::FailedRecords;
 pub use engine::policy::{

@@ -58,6 +58,9 @@ pub enum ProblemKind {
     Tls,
     /// The broker refused the login, or this client has no usable credentials.
     Authentication,
+    /// A SOCKS5 proxy made no connection to the broker: its rules do not allow it, or it is no such
+    /// proxy.
+    Proxy,
     /// The peer speaks Kafka's protocol, and broke its rules.
     Protocol,
     /// The broker is older than what the configuration asks for.
@@ -114,7 +117,7 @@ impl Problem {
         match self.0.kind {
             ProblemKind::NotKafka | ProblemKind::Protocol | ProblemKind::Broker(_) => 6,
             ProblemKind::BrokerTooOld | ProblemKind::OtherCluster => 6,
-            ProblemKind::Tls | ProblemKind::Authentication => 6,
+            ProblemKind::Tls | ProblemKind::Authentication | ProblemKind::Proxy => 6,
             ProblemKind::Refused => 5,
             ProblemKind::Reset | ProblemKind::Closed => 4,
             ProblemKind::TimedOut => 3,

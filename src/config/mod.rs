@@ -14,10 +14,12 @@ mod properties;
 mod properties_file;
 mod property_parse;
 mod property_sasl;
+mod property_socks5;
 mod property_table;
 mod property_tls;
 mod reconnect;
 mod security;
+mod socks5;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod tls;
 mod validate;
@@ -27,6 +29,7 @@ pub use broker_version::BrokerVersion;
 pub use producer_config::{Acks, ClusterChange, ProducerConfig};
 pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
 pub use security::SecurityProtocol;
+pub use socks5::Socks5;
 #[cfg(feature = "tls")]
 pub use tls::{IdentitySource, Material, Source};
 pub use tls::{StoreType, TlsConfig, TlsVersion};

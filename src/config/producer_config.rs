@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::broker_version::BrokerVersion;
 use super::security::SecurityProtocol;
+use super::socks5::Socks5;
 use super::tls::TlsConfig;
 use crate::engine::policy::{
     AddressMap, BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy,
@@ -213,6 +214,10 @@ pub struct ProducerConfig {
     /// Where brokers are reached, if not where they say. Default: `None`, where they say. In code
     /// only.
     pub address_map: Option<Arc<dyn AddressMap>>,
+    /// A SOCKS5 proxy through which all brokers are reached. Default: none. Brokers' names, those
+    /// of `bootstrap_servers` too, are looked up by the proxy, after `address_map`.
+    /// `tidegate.socks5` with `tidegate.socks5.username` and `tidegate.socks5.password`.
+    pub socks5: Option<Socks5>,
     /// What the other settings must come to: with `SaslSsl`, for instance, a producer without
     /// [`tls`](Self::tls) or without [`sasl`](Self::sasl) is not built. Default: `None`, which
     /// leaves it to them. `security.protocol`.
@@ -322,6 +327,7 @@ impl Default for ProducerConfig {
             retry_policy: None,
             sasl: None,
             address_map: None,
+            socks5: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use super::producer_config::ProducerConfig;
 use super::properties_file;
 use super::property_parse::Setting;
 use super::property_sasl::SASL;
+use super::property_socks5::SOCKS5;
 use super::property_table::{Draft, KAFKA, OWN, Property, UNSUPPORTED};
 use super::property_tls::TLS;
 use crate::error::BuildError;
@@ -65,7 +66,7 @@ impl ProducerConfig {
 }
 
 fn all_properties() -> impl Iterator<Item = &'static Property> {
-    KAFKA.iter().chain(TLS).chain(SASL).chain(OWN)
+    KAFKA.iter().chain(TLS).chain(SASL).chain(SOCKS5).chain(OWN)
 }
 
 fn apply(draft: &mut Draft, name: &str, value: &str) -> Result<(), BuildError> {

@@ -6,6 +6,7 @@ use super::address::split_list;
 use super::broker_version::NamedVersion;
 use super::producer_config::ProducerConfig;
 use super::property_parse::Setting;
+use super::property_socks5::Socks5Draft;
 use super::property_tls::SecurityDraft;
 use crate::engine::policy::{DropRecords, RejectRecords};
 use crate::engine::protocol::compression::Compression;
@@ -17,6 +18,7 @@ use crate::logging as log;
 pub(super) struct Draft {
     pub(super) config: ProducerConfig,
     pub(super) security: SecurityDraft,
+    pub(super) socks5: Socks5Draft,
     codecs: Vec<Codec>,
     gzip_level: i32,
     lz4_level: i32,
@@ -39,6 +41,7 @@ impl Draft {
         Draft {
             config: ProducerConfig::default(),
             security: SecurityDraft::default(),
+            socks5: Socks5Draft::default(),
             codecs: Vec::new(),
             gzip_level: 6,
             lz4_level: 9,
@@ -52,6 +55,7 @@ impl Draft {
         let protection = self.security.finish()?;
         config.security_protocol = protection.protocol;
         (config.tls, config.sasl) = (protection.tls, protection.sasl);
+        config.socks5 = self.socks5.finish()?;
         let compression = |codec| match codec {
             Codec::None => Compression::None,
             Codec::Gzip => Compression::Gzip { level: self.gzip_level },

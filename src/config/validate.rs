@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::address::{HostPort, parse_address, split_list};
 use super::producer_config::{Acks, ProducerConfig};
 use super::security::SecurityProtocol;
+use super::socks5::{LOGIN_BYTES_MAX, Socks5};
 use super::tls::TlsConfig;
 use crate::engine::protocol::compression::Compression;
 use crate::error::BuildError;
@@ -49,7 +50,24 @@ impl ProducerConfig {
         self.tls.as_ref().map_or(Ok(()), TlsConfig::validate)?;
         self.validate_protocol()?;
         self.validate_broker_version()?;
+        self.validate_socks5()?;
         self.validate_pool(1)
+    }
+
+    fn validate_socks5(&self) -> Result<(), BuildError> {
+        let Some((user, password)) = self.socks5.as_ref().and_then(Socks5::credentials) else {
+            return Ok(());
+        };
+        for (name, len) in [
+            ("tidegate.socks5.username", user.len()),
+            ("tidegate.socks5.password", password.expose().len()),
+        ] {
+            if !(1..=LOGIN_BYTES_MAX).contains(&len) {
+                let reason = format!("it must be of 1 to {LOGIN_BYTES_MAX} bytes");
+                return Err(BuildError::InvalidSetting { name, value: "(hidden)".into(), reason });
+            }
+        }
+        Ok(())
     }
 
     fn validate_broker_version(&self) -> Result<(), BuildError> {

@@ -22,6 +22,9 @@ const ENTRIES_MAX: usize = 1_024;
 const REFUSED_FIRST: u64 = 1_000_000_000;
 const REFUSED_LONGEST: u64 = 10_000_000_000;
 
+/// An address, and the broker that is reached through it if that is a proxy's.
+pub(super) type Endpoint = (SocketAddr, Option<BrokerAddress>);
+
 /// Settings of an [`AddressBook`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BookSettings {
@@ -83,7 +86,7 @@ pub(super) enum Gate {
 pub(super) struct AddressBook {
     settings: BookSettings,
     hosts: HashMap<BrokerAddress, Host>,
-    failing: HashMap<SocketAddr, Failing>,
+    failing: HashMap<Endpoint, Failing>,
     random: Random,
 }
 
@@ -114,11 +117,11 @@ impl AddressBook {
     /// Whether an address may be tried now; if it may, whoever asked tries it, and must say what
     /// came of it: [`succeeded`](Self::succeeded), [`failed`](Self::failed) or
     /// [`left`](Self::left). An address that does not fail is tried by as many as want it.
-    pub(super) fn try_address(&mut self, now: u64, address: SocketAddr) -> Gate {
+    pub(super) fn try_address(&mut self, now: u64, address: &Endpoint) -> Gate {
         let random = self.random.draw();
         let timeout = self.setup_timeout(address, random);
         let reconnect = self.settings.reconnect;
-        let Some(failing) = self.failing.get_mut(&address) else { return Gate::Open { timeout } };
+        let Some(failing) = self.failing.get_mut(address) else { return Gate::Open { timeout } };
         failing.used_at = now;
         if now < failing.retry_at || now < failing.tried_until {
             let (problem, wait) = (failing.problem.clone(), failing.waits.wait());
@@ -135,8 +138,8 @@ impl AddressBook {
     }
 
     /// KIP-601: the timeout doubles with each failure in a row, and is spread.
-    fn setup_timeout(&self, address: SocketAddr, random: u64) -> u64 {
-        let failures = self.failing.get(&address).map_or(0, |failing| failing.waits.failures());
+    fn setup_timeout(&self, address: &Endpoint, random: u64) -> u64 {
+        let failures = self.failing.get(address).map_or(0, |failing| failing.waits.failures());
         let first = self.settings.setup_timeout;
         let grown = first.saturating_mul(1 << failures.min(16));
         let timeout = grown.min(self.settings.setup_timeout_max.max(first));
@@ -144,10 +147,10 @@ impl AddressBook {
     }
 
     /// A handshake was completed: the target's next attempt begins with this address.
-    pub(super) fn succeeded(&mut self, now: u64, target: &BrokerAddress, address: SocketAddr) {
-        self.failing.remove(&address);
+    pub(super) fn succeeded(&mut self, now: u64, target: &BrokerAddress, address: &Endpoint) {
+        self.failing.remove(address);
         let host = self.host(now, target);
-        (host.good, host.failed) = (Some(address), None);
+        (host.good, host.failed) = (Some(address.0), None);
     }
 
     /// No connection came about, or the peer did not complete its handshake.
@@ -155,17 +158,17 @@ impl AddressBook {
         &mut self,
         now: u64,
         target: &BrokerAddress,
-        address: SocketAddr,
+        address: &Endpoint,
         problem: &Problem,
     ) {
         let host = self.host(now, target);
-        host.good = host.good.filter(|&good| good != address);
-        host.failed = Some(address);
+        host.good = host.good.filter(|&good| good != address.0);
+        host.failed = Some(address.0);
         let reconnect = waits_after(problem, self.settings.reconnect);
-        if !self.failing.contains_key(&address) {
+        if !self.failing.contains_key(address) {
             make_room(&mut self.failing, |failing| failing.used_at);
         }
-        let failing = self.failing.entry(address).or_insert_with(|| Failing {
+        let failing = self.failing.entry(address.clone()).or_insert_with(|| Failing {
             waits: ReconnectWaits::default(),
             retry_at: 0,
             problem: problem.clone(),
@@ -183,8 +186,8 @@ impl AddressBook {
     }
 
     /// Whoever tried the address does not any more, and has nothing to say against it.
-    pub(super) fn left(&mut self, address: SocketAddr) {
-        if let Some(failing) = self.failing.get_mut(&address) {
+    pub(super) fn left(&mut self, address: &Endpoint) {
+        if let Some(failing) = self.failing.get_mut(address) {
             failing.tried_until = 0;
         }
     }
@@ -251,6 +254,11 @@ pub(super) mod tests {
         SocketAddr::from(([10, 0, 0, last], 9))
     }
 
+    /// The same without a proxy.
+    fn direct(last: u8) -> Endpoint {
+        (address(last), None)
+    }
+
     fn order(book: &AddressBook, host: &str) -> Vec<u8> {
         let mut addresses = [1, 2, 3].map(address);
         book.order(&target(host), &mut addresses);
@@ -265,14 +273,14 @@ pub(super) mod tests {
     fn c52_an_attempt_begins_with_the_address_that_was_good_or_behind_the_one_that_failed() {
         let mut book = AddressBook::new(settings(), 1);
         assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![1, 2, 3], false));
-        book.failed(0, &target("a"), address(1), &"silent".into());
+        book.failed(0, &target("a"), &direct(1), &"silent".into());
         assert_eq!(order(&book, "a"), [2, 3, 1]);
-        book.succeeded(1, &target("a"), address(3));
+        book.succeeded(1, &target("a"), &direct(3));
         assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![3, 1, 2], true));
         // Another one failed beside it.
-        book.failed(2, &target("a"), address(1), &"silent".into());
+        book.failed(2, &target("a"), &direct(1), &"silent".into());
         assert_eq!(order(&book, "a"), [3, 1, 2]);
-        book.failed(3, &target("a"), address(3), &"silent".into());
+        book.failed(3, &target("a"), &direct(3), &"silent".into());
         assert_eq!((order(&book, "a"), book.is_good(&target("a"))), (vec![1, 2, 3], false));
         assert_eq!(order(&book, "b"), [1, 2, 3], "another name is another matter");
         book.order(&target("a"), &mut []);
@@ -281,13 +289,13 @@ pub(super) mod tests {
     #[test]
     fn c65_an_address_that_fails_is_tried_by_one_at_a_time_and_not_within_its_backoff() {
         let mut book = AddressBook::new(settings(), 1);
-        let (a, one) = (target("a"), address(1));
+        let (a, one) = (target("a"), direct(1));
         // Before anyone knows, as many try it as want it.
-        assert!(matches!(book.try_address(0, one), Gate::Open { .. }));
-        assert!(matches!(book.try_address(0, one), Gate::Open { .. }));
-        book.failed(MS, &a, one, &"refused".into());
-        book.failed(2 * MS, &a, one, &"refused".into());
-        let shut = |book: &mut AddressBook, now: u64| match book.try_address(now, one) {
+        assert!(matches!(book.try_address(0, &one), Gate::Open { .. }));
+        assert!(matches!(book.try_address(0, &one), Gate::Open { .. }));
+        book.failed(MS, &a, &one, &"refused".into());
+        book.failed(2 * MS, &a, &one, &"refused".into());
+        let shut = |book: &mut AddressBook, now: u64| match book.try_address(now, &one) {
             Gate::Shut { problem, until } => (problem.to_string(), until),
             Gate::Open { .. } => panic!("it may not be tried at {} ms", now / MS),
         };
@@ -297,17 +305,17 @@ pub(super) mod tests {
             assert!((41 * MS..=61 * MS).contains(&until), "as if it had failed itself: {until}");
         }
         // Counted once: 40 ms is the shortest wait that 50 ms with jitter can be.
-        assert!(matches!(book.try_address(41 * MS, one), Gate::Open { .. }));
+        assert!(matches!(book.try_address(41 * MS, &one), Gate::Open { .. }));
         let (_, until) = shut(&mut book, 60 * MS);
         assert!((100 * MS..=120 * MS).contains(&until), "somebody is at it: {until}");
-        book.failed(60 * MS, &a, one, &"silent".into());
+        book.failed(60 * MS, &a, &one, &"silent".into());
         assert_eq!(shut(&mut book, 139 * MS).0, "silent");
-        assert!(matches!(book.try_address(140 * MS, one), Gate::Open { .. }));
-        book.left(one);
-        assert!(matches!(book.try_address(141 * MS, one), Gate::Open { .. }));
-        book.succeeded(142 * MS, &a, one);
-        assert!(matches!(book.try_address(142 * MS, one), Gate::Open { .. }));
-        assert!(matches!(book.try_address(142 * MS, one), Gate::Open { .. }));
+        assert!(matches!(book.try_address(140 * MS, &one), Gate::Open { .. }));
+        book.left(&one);
+        assert!(matches!(book.try_address(141 * MS, &one), Gate::Open { .. }));
+        book.succeeded(142 * MS, &a, &one);
+        assert!(matches!(book.try_address(142 * MS, &one), Gate::Open { .. }));
+        assert!(matches!(book.try_address(142 * MS, &one), Gate::Open { .. }));
     }
 
     #[test]
@@ -317,20 +325,20 @@ pub(super) mod tests {
         let mut seen = Vec::new();
         for expected in [10, 20, 30, 30] {
             now += 10 * SECOND;
-            let Gate::Open { timeout } = book.try_address(now, address(1)) else {
+            let Gate::Open { timeout } = book.try_address(now, &direct(1)) else {
                 panic!("it is time")
             };
             let range = expected * 800 * MS..=expected * 1_200 * MS;
             assert!(range.contains(&timeout), "{timeout} is not {expected} s");
             seen.push(timeout / MS % 1_000);
-            book.failed(now, &target("a"), address(1), &"silent".into());
+            book.failed(now, &target("a"), &direct(1), &"silent".into());
         }
         assert!(seen.iter().any(|&ms| ms != seen[0]), "they are spread: {seen:?}");
-        let Gate::Open { timeout } = book.try_address(now, address(2)) else { panic!("it is new") };
+        let Gate::Open { timeout } = book.try_address(now, &direct(2)) else { panic!("it is new") };
         assert!(timeout <= 12 * SECOND, "it is the address that counts");
         now += 10 * SECOND;
-        book.succeeded(now, &target("a"), address(1));
-        let Gate::Open { timeout } = book.try_address(now, address(1)) else {
+        book.succeeded(now, &target("a"), &direct(1));
+        let Gate::Open { timeout } = book.try_address(now, &direct(1)) else {
             panic!("it is well")
         };
         assert!(timeout <= 12 * SECOND, "it begins anew");
@@ -344,9 +352,9 @@ pub(super) mod tests {
             let mut book = AddressBook::new(settings(), 1);
             let (mut now, mut waits) = (SECOND, Vec::new());
             for _ in 0..6 {
-                book.failed(now, &target("a"), address(1), &Problem::new(kind, "refused"));
+                book.failed(now, &target("a"), &direct(1), &Problem::new(kind, "refused"));
                 let begun = now;
-                while let Gate::Shut { until, .. } = book.try_address(now, address(1)) {
+                while let Gate::Shut { until, .. } = book.try_address(now, &direct(1)) {
                     now = until;
                 }
                 waits.push((now - begun) / MS);
@@ -364,7 +372,7 @@ pub(super) mod tests {
     fn a_longest_setup_timeout_below_the_first_one_has_no_effect() {
         let settings = BookSettings { setup_timeout_max: SECOND, ..settings() };
         let mut book = AddressBook::new(settings, 1);
-        let Gate::Open { timeout } = book.try_address(0, address(1)) else { panic!("it is new") };
+        let Gate::Open { timeout } = book.try_address(0, &direct(1)) else { panic!("it is new") };
         assert!(timeout >= 8 * SECOND);
     }
 
@@ -373,7 +381,7 @@ pub(super) mod tests {
         let mut book = AddressBook::new(settings(), 1);
         for n in 0..5_000_u32 {
             let address = SocketAddr::from((std::net::Ipv4Addr::from_bits(n), 9));
-            book.failed(u64::from(n), &target(&n.to_string()), address, &"refused".into());
+            book.failed(u64::from(n), &target(&n.to_string()), &(address, None), &"refused".into());
         }
         assert_eq!((book.hosts.len(), book.failing.len()), (ENTRIES_MAX, ENTRIES_MAX));
         assert!(book.hosts.contains_key(&target("4999")), "the oldest go first");

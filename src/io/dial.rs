@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::address_book::{AddressBook, BookSettings, Gate};
+use super::address_book::{AddressBook, BookSettings, Endpoint, Gate};
 use super::resolver::{Resolved, Resolver};
 use super::security::Security;
 use super::socket_options::SocketOptions;
+use crate::config::{HostPort, Socks5};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::policy::{AddressMap, BrokerPlace};
 use crate::problem::{Problem, ProblemKind};
@@ -37,18 +38,32 @@ pub(super) struct Dialer {
     pub(super) options: SocketOptions,
     pub(super) security: Security,
     address_map: Option<Arc<dyn AddressMap>>,
+    pub(super) proxy: Option<Socks5>,
     book: Mutex<AddressBook>,
 }
 
 impl Dialer {
     pub(super) fn new(options: SocketOptions, security: Security, random: u64) -> Self {
         let book = Mutex::new(AddressBook::new(BookSettings::from(&options), random));
-        Dialer { resolver: Resolver::default(), options, security, address_map: None, book }
+        let (resolver, address_map) = (Resolver::default(), None);
+        Dialer { resolver, options, security, address_map, proxy: None, book }
     }
 
     /// Brokers are reached where this says.
     pub(super) fn with_map(self, address_map: Option<Arc<dyn AddressMap>>) -> Self {
         Dialer { address_map, ..self }
+    }
+
+    /// Brokers are reached through this proxy.
+    pub(super) fn through(self, proxy: Option<Socks5>) -> Self {
+        Dialer { proxy, ..self }
+    }
+
+    /// Whom to connect to for a broker, and which broker lies behind it, if that is the proxy.
+    pub(super) fn target(&self, broker: BrokerAddress) -> (BrokerAddress, Option<BrokerAddress>) {
+        let Some(proxy) = &self.proxy else { return (broker, None) };
+        let HostPort { host, port } = proxy.address();
+        (BrokerAddress { host: host.as_str().into(), port: *port }, Some(broker))
     }
 
     /// Where a broker is reached: as the application's own map says, which may panic.
@@ -114,6 +129,8 @@ struct Lookup {
 /// See the module.
 pub(super) struct Dial {
     target: BrokerAddress,
+    /// The broker that is to be reached through the target, which is a proxy then.
+    beyond: Option<BrokerAddress>,
     /// The target is an address itself: texts need not name it again.
     is_literal: bool,
     lookup: Option<Lookup>,
@@ -165,6 +182,7 @@ impl Dial {
     fn new(target: BrokerAddress) -> Self {
         Dial {
             target,
+            beyond: None,
             is_literal: false,
             lookup: None,
             waiting: VecDeque::new(),
@@ -174,6 +192,22 @@ impl Dial {
             beside_at: 0,
             postponed_until: Some(u64::MAX),
         }
+    }
+
+    /// The target is a proxy, to this broker.
+    pub(super) fn on_the_way_to(self, beyond: Option<BrokerAddress>) -> Self {
+        Dial { beyond, ..self }
+    }
+
+    /// The broker that is to be reached through the target, if that is a proxy.
+    pub(super) fn beyond(&self) -> Option<&BrokerAddress> {
+        self.beyond.as_ref()
+    }
+
+    /// An address of the target as the book knows it: that of a proxy may be of use for one broker
+    /// and of none for another.
+    pub(super) fn endpoint(&self, address: SocketAddr) -> Endpoint {
+        (address, self.beyond.clone())
     }
 
     pub(super) fn target(&self) -> &BrokerAddress {
@@ -236,7 +270,7 @@ impl Dial {
             && (self.pending.is_empty() || self.beside_at <= now)
         {
             self.waiting.pop_front();
-            match book.try_address(now, address) {
+            match book.try_address(now, &self.endpoint(address)) {
                 Gate::Open { timeout } => {
                     let until = now.saturating_add(timeout);
                     self.pending.push(Pending { address, since: now, until });
@@ -288,7 +322,7 @@ impl Dial {
     }
 
     fn fail(&mut self, now: u64, address: SocketAddr, problem: Problem, book: &mut AddressBook) {
-        book.failed(now, &self.target, address, &problem);
+        book.failed(now, &self.target, &self.endpoint(address), &problem);
         self.problems.push((address, problem));
     }
 
@@ -300,7 +334,7 @@ impl Dial {
             if pending.address == address {
                 until = pending.until;
             } else {
-                book.left(pending.address);
+                book.left(&(pending.address, self.beyond.clone()));
             }
         }
         self.waiting.clear();
@@ -310,7 +344,8 @@ impl Dial {
 
     /// Nobody wants it any more.
     pub(super) fn give_up(&mut self, book: &mut AddressBook) {
-        self.pending.drain(..).for_each(|pending| book.left(pending.address));
+        let beyond = &self.beyond;
+        self.pending.drain(..).for_each(|it| book.left(&(it.address, beyond.clone())));
     }
 
     /// When to call [`Dial::poll`] again.
@@ -417,7 +452,7 @@ mod tests {
 
         fn completes(&mut self, last: u8) {
             self.dial.handle_connected(address(last), &mut self.book);
-            self.book.succeeded(self.now, &target(), address(last));
+            self.book.succeeded(self.now, &target(), &(address(last), None));
         }
     }
 
@@ -456,7 +491,7 @@ mod tests {
         let until = bench.dial.handle_connected(address(1), &mut bench.book);
         assert!((8 * SECOND..=12 * SECOND).contains(&until), "the handshake is part of it");
         // What the socket says of a peer that accepts and then is silent, closes, speaks TLS.
-        bench.book.failed(until, &target(), address(1), &"silent".into());
+        bench.book.failed(until, &target(), &(address(1), None), &"silent".into());
         bench.now = until + 50 * MS;
         bench.again(&[1, 2]);
         assert_eq!(bench.poll(), Step::Wait);
@@ -547,7 +582,7 @@ mod tests {
     #[test]
     fn c65_an_address_that_somebody_else_found_wanting_is_not_tried() {
         let mut bench = Bench::named(&[]);
-        bench.book.failed(0, &target(), address(1), &"refused".into());
+        bench.book.failed(0, &target(), &(address(1), None), &"refused".into());
         bench.dial = Dial::literal(target(), address(1));
         // Told once, and without the address: whoever shows it names the target.
         let Step::Postponed { until, problem } = bench.poll() else { panic!("nothing is tried") };

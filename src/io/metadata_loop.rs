@@ -21,6 +21,7 @@ use super::socket_options::SocketOptions;
 use super::stash_thread::StashMailbox;
 use super::threads::{OwnThread, Watch};
 use super::warnings::{UnreadReports, Warnings};
+use crate::config::Socks5;
 use crate::engine::batch::{RecordAccumulator, ShardId};
 use crate::engine::cluster::{
     BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery,
@@ -49,6 +50,8 @@ pub struct MetadataParts {
     pub security: Security,
     /// Where brokers are reached, if not where they say.
     pub address_map: Option<Arc<dyn AddressMap>>,
+    /// A proxy through which brokers are reached.
+    pub socks5: Option<Socks5>,
     /// For every shard.
     pub shard: Arc<ShardConfig>,
     /// For every shard.
@@ -177,7 +180,8 @@ impl MetadataLoop {
         let parts = Arc::new(parts);
         let security = parts.security.clone();
         let dialer = Dialer::new(parts.sockets.clone(), security, parts.random);
-        let dialer = Arc::new(dialer.with_map(parts.address_map.clone()));
+        let dialer =
+            Arc::new(dialer.with_map(parts.address_map.clone()).through(parts.socks5.clone()));
         let shards_max = parts.loops.loops_max().min(parts.shards_max);
         let (accumulator, ports) = (parts.accumulator.clone(), parts.ports.clone());
         let reports = UnreadReports::new(accumulator.failures.clone());

@@ -15,7 +15,7 @@
 //! * `dial`, `address_book`, `socket`, `socket_options`: one attempt to connect; what is known of
 //!   addresses; its sockets, and what is set on them.
 //! * `transport`, `encrypted`, `tls`: what carries a connection's bytes: TCP as it is, or TLS; its
-//!   settings, key material, and what its errors mean.
+//!   settings, key material, and what its errors mean. `tunnel`: the way through a SOCKS5 proxy.
 //! * `security`, `logins`, `helper_threads`: how a producer encrypts and logs in, and the threads
 //!   for those steps of it that may take long.
 //! * `threads`: starting the producer's threads, and waiting for their end.
@@ -51,6 +51,7 @@ mod threads;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod tunnel;
 mod warnings;
 
 pub use clock::{Clock, ThreadDeadline};

@@ -16,6 +16,7 @@ use super::encrypted::Encrypted;
 use super::resolver::{Resolved, Resolver};
 use super::socket_options::open;
 use super::transport::Transport;
+use super::tunnel::{Advanced, Tunnel};
 use crate::engine::cluster::BrokerAddress;
 use crate::problem::{Problem, ProblemKind};
 
@@ -42,6 +43,8 @@ const REFRESH_PATIENCE: u64 = 1_000_000_000;
 /// How far a connection is that has a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// The proxy is asked for a connection to the broker.
+    Tunnelling,
     /// The files that the encryption needs are read again.
     #[cfg(feature = "tls")]
     Refreshing,
@@ -84,6 +87,8 @@ pub(super) struct Socket {
     transport: Option<Transport>,
     /// Whom it is connected to.
     peer: Option<SocketAddr>,
+    /// Until a proxy has made the connection to the broker.
+    tunnel: Option<Tunnel>,
     stage: Stage,
     /// When this time comes, TLS begins with the certificates that were read earlier.
     #[cfg(feature = "tls")]
@@ -111,16 +116,18 @@ impl Socket {
         let post: Post = Arc::new(post);
         #[cfg(feature = "tls")]
         let host = broker.host.clone();
-        let (dial, asked) = match dialer.route(id, broker.clone()) {
+        let route = dialer.route(id, broker.clone()).map(|broker| dialer.target(broker));
+        let (dial, asked) = match route {
             Err(problem) => (Dial::refused(broker, problem), None),
-            Ok(target) => match Resolver::literal(&target) {
-                Some(address) => (Dial::literal(target, address), None),
+            Ok((target, beyond)) => match Resolver::literal(&target) {
+                Some(address) => (Dial::literal(target, address).on_the_way_to(beyond), None),
                 None => {
                     let reply = post.clone();
                     let reply = move |result| reply(SocketNews::Resolved(result));
                     let asked = dialer.resolver.ask(&target.host, reply);
                     let timeout = dialer.options.setup_timeout;
                     let dial = Dial::named(now, target, asked.known, timeout, &dialer.book());
+                    let dial = dial.on_the_way_to(beyond);
                     (dial, Some(asked.ticket))
                 }
             },
@@ -136,6 +143,7 @@ impl Socket {
             attempts: Vec::new(),
             transport: None,
             peer: None,
+            tunnel: None,
             stage: Stage::Connected,
             #[cfg(feature = "tls")]
             refreshed_by: u64::MAX,
@@ -186,12 +194,20 @@ impl Socket {
             if now < self.ready_by {
                 return Progress::Unchanged;
             }
-            let problem = if self.is_connected() {
-                "it accepted the connection and did not answer ApiVersions within \
-                 connection_setup_timeout: a broker older than 0.10?"
-            } else {
-                "it accepted the connection and did not complete the TLS handshake within \
-                 connection_setup_timeout: a listener without TLS?"
+            let problem = match self.stage {
+                Stage::Connected => {
+                    "it accepted the connection and did not answer ApiVersions within \
+                     connection_setup_timeout: a broker older than 0.10?"
+                }
+                Stage::Tunnelling => {
+                    "the SOCKS5 proxy made no connection to the broker within \
+                     connection_setup_timeout"
+                }
+                #[cfg(feature = "tls")]
+                _ => {
+                    "it accepted the connection and did not complete the TLS handshake within \
+                     connection_setup_timeout: a listener without TLS?"
+                }
             };
             self.ready_by = u64::MAX;
             return Progress::Failed(Problem::new(ProblemKind::TimedOut, problem));
@@ -220,11 +236,16 @@ impl Socket {
         }
     }
 
-    /// Adds why the look-up has not answered, if it has not.
-    fn explain(&self, problem: Problem) -> Problem {
-        let Some(_) = &self.asked else { return problem };
-        let why = self.dialer.resolver.why(&self.dial.target().host);
-        problem.in_words(format_args!("{problem}: {why}"))
+    /// Adds why the look-up has not answered, if it has not, and that a proxy is meant.
+    fn explain(&self, mut problem: Problem) -> Problem {
+        if self.asked.is_some() {
+            let why = self.dialer.resolver.why(&self.dial.target().host);
+            problem = problem.in_words(format_args!("{problem}: {why}"));
+        }
+        match self.dial.beyond() {
+            Some(_) => problem.at(format_args!("SOCKS5 proxy {}", self.dial.target())),
+            None => problem,
+        }
     }
 
     fn attempt_failed(&mut self, now: u64, address: SocketAddr, problem: Problem) {
@@ -235,6 +256,7 @@ impl Socket {
     pub(super) fn handle_event(&mut self, registry: &Registry, token: Token, now: u64) -> Progress {
         if self.peer.is_some() {
             return match self.stage {
+                Stage::Tunnelling => self.drive_tunnel(now),
                 #[cfg(feature = "tls")]
                 Stage::ShakingHands => self.shake_hands(),
                 _ => Progress::Unchanged,
@@ -265,6 +287,35 @@ impl Socket {
         self.asked = None;
         self.peer = Some(address);
         self.writable = true;
+        let (proxy, broker) = (self.dialer.proxy.clone(), self.dial.beyond().cloned());
+        let (Some(proxy), Some(broker)) = (proxy, broker) else {
+            return self.begin_encryption(now);
+        };
+        match Tunnel::new(proxy, broker) {
+            Ok(tunnel) => {
+                (self.tunnel, self.stage) = (Some(tunnel), Stage::Tunnelling);
+                self.drive_tunnel(now)
+            }
+            Err(problem) => Progress::Failed(problem),
+        }
+    }
+
+    /// Goes on with the proxy, until it has made the connection to the broker.
+    fn drive_tunnel(&mut self, now: u64) -> Progress {
+        let (Some(tunnel), Some(Transport::Plain(stream))) =
+            (&mut self.tunnel, &mut self.transport)
+        else {
+            return Progress::Unchanged;
+        };
+        loop {
+            match tunnel.advance(stream) {
+                Ok(Advanced::Blocked) => return Progress::Connecting,
+                Ok(Advanced::Moved) => {}
+                Ok(Advanced::Open) => break,
+                Err(problem) => return Progress::Failed(problem),
+            }
+        }
+        (self.tunnel, self.stage) = (None, Stage::Connected);
         self.begin_encryption(now)
     }
 
@@ -369,7 +420,7 @@ impl Socket {
         let Some(peer) = self.peer.filter(|_| !self.is_ready) else { return };
         self.is_ready = true;
         self.ready_by = u64::MAX;
-        self.dialer.book().succeeded(now, self.dial.target(), peer);
+        self.dialer.book().succeeded(now, self.dial.target(), &self.dial.endpoint(peer));
         if !self.dial.is_literal() {
             log::debug!("{}: connected to {peer}", self.dial.target());
         }
@@ -380,7 +431,8 @@ impl Socket {
     pub(super) fn lost(&mut self, now: u64, problem: Problem) -> Problem {
         let Some(peer) = self.peer else { return problem };
         if !std::mem::replace(&mut self.is_ready, true) {
-            self.dialer.book().failed(now, self.dial.target(), peer, &problem);
+            let endpoint = self.dial.endpoint(peer);
+            self.dialer.book().failed(now, self.dial.target(), &endpoint, &problem);
         }
         self.dial.problem_at(peer, &problem)
     }
@@ -483,7 +535,7 @@ impl Socket {
         self.close_attempts(registry, |_| true);
         self.dial.give_up(&mut self.dialer.book());
         if let Some(peer) = self.peer.take().filter(|_| !self.is_ready) {
-            self.dialer.book().left(peer);
+            self.dialer.book().left(&self.dial.endpoint(peer));
         }
     }
 }

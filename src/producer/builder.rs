@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
 use crate::config::{
-    Acks, BrokerVersion, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, TlsConfig, split_list,
+    Acks, BrokerVersion, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, Socks5, TlsConfig,
+    split_list,
 };
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
@@ -155,6 +156,12 @@ impl ProducerBuilder {
         self.configure(|config| config.allow_auto_create_topics = allow)
     }
 
+    /// See [`ProducerConfig::socks5`].
+    #[must_use]
+    pub fn socks5(self, proxy: Socks5) -> Self {
+        self.configure(|config| config.socks5 = Some(proxy))
+    }
+
     /// See [`ProducerConfig::broker_version_fallback`].
     #[must_use]
     pub fn broker_version_fallback(self, version: BrokerVersion) -> Self {
@@ -247,6 +254,7 @@ impl ProducerBuilder {
             sockets: socket_options(&config),
             security,
             address_map: config.address_map.clone(),
+            socks5: config.socks5.clone(),
             retry_policy: config.retry_policy_in_effect(),
             scratch_bytes: config.scratch_bytes(),
             scratch_bytes_max: config.scratch_bytes_max(),

@@ -18,6 +18,7 @@ mod metadata;
 mod old_brokers;
 mod partitions;
 mod policies;
+mod proxies;
 mod recovery;
 mod stash;
 mod steady;
