@@ -37,6 +37,13 @@ impl Socks5Draft {
 
 pub(super) const SOCKS5: &[Property] = &[
     ("tidegate.socks5", |draft, setting| {
+        // Many write the login here, and it must not be shown.
+        if setting.value.contains('@') || setting.value.contains("://") {
+            let reason = "it is host:port, without a scheme; user and password go into \
+                          tidegate.socks5.username and tidegate.socks5.password";
+            let (name, value, reason) = (setting.name, "(hidden)".to_owned(), reason.to_owned());
+            return Err(BuildError::InvalidSetting { name, value, reason });
+        }
         let address = parse_address(setting.value, SecurityProtocol::Plaintext);
         let address = address.map_err(|error| setting.refuse(error.to_string()))?;
         draft.socks5.address = Some(address);

@@ -25,6 +25,9 @@ const REFUSED_LONGEST: u64 = 10_000_000_000;
 /// An address, and the broker that is reached through it if that is a proxy's.
 pub(super) type Endpoint = (SocketAddr, Option<BrokerAddress>);
 
+/// A name that is connected to, and the broker that is reached through it if that is a proxy's.
+pub(super) type Route = (BrokerAddress, Option<BrokerAddress>);
+
 /// Settings of an [`AddressBook`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BookSettings {
@@ -85,7 +88,7 @@ pub(super) enum Gate {
 /// See the module.
 pub(super) struct AddressBook {
     settings: BookSettings,
-    hosts: HashMap<BrokerAddress, Host>,
+    hosts: HashMap<Route, Host>,
     failing: HashMap<Endpoint, Failing>,
     random: Random,
 }
@@ -97,13 +100,13 @@ impl AddressBook {
     }
 
     /// Whether the last attempt to reach it ended well: then its addresses are believed to hold.
-    pub(super) fn is_good(&self, target: &BrokerAddress) -> bool {
+    pub(super) fn is_good(&self, target: &Route) -> bool {
         self.hosts.get(target).is_some_and(|host| host.good.is_some())
     }
 
     /// A target's addresses in the order of an attempt: the one that last completed a handshake
     /// first, else the one behind the one that failed last.
-    pub(super) fn order(&self, target: &BrokerAddress, addresses: &mut [SocketAddr]) {
+    pub(super) fn order(&self, target: &Route, addresses: &mut [SocketAddr]) {
         let Some(host) = self.hosts.get(target) else { return };
         let position = |wanted: SocketAddr| addresses.iter().position(|&it| it == wanted);
         let begin = match host.good.and_then(position) {
@@ -147,7 +150,7 @@ impl AddressBook {
     }
 
     /// A handshake was completed: the target's next attempt begins with this address.
-    pub(super) fn succeeded(&mut self, now: u64, target: &BrokerAddress, address: &Endpoint) {
+    pub(super) fn succeeded(&mut self, now: u64, target: &Route, address: &Endpoint) {
         self.failing.remove(address);
         let host = self.host(now, target);
         (host.good, host.failed) = (Some(address.0), None);
@@ -157,7 +160,7 @@ impl AddressBook {
     pub(super) fn failed(
         &mut self,
         now: u64,
-        target: &BrokerAddress,
+        target: &Route,
         address: &Endpoint,
         problem: &Problem,
     ) {
@@ -192,7 +195,7 @@ impl AddressBook {
         }
     }
 
-    fn host(&mut self, now: u64, target: &BrokerAddress) -> &mut Host {
+    fn host(&mut self, now: u64, target: &Route) -> &mut Host {
         if !self.hosts.contains_key(target) {
             make_room(&mut self.hosts, |host| host.used_at);
         }
@@ -246,8 +249,8 @@ pub(super) mod tests {
         BookSettings { setup_timeout: 10 * SECOND, setup_timeout_max: 30 * SECOND, reconnect }
     }
 
-    fn target(host: &str) -> BrokerAddress {
-        BrokerAddress { host: host.into(), port: 9 }
+    fn target(host: &str) -> Route {
+        (BrokerAddress { host: host.into(), port: 9 }, None)
     }
 
     fn address(last: u8) -> SocketAddr {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::address_book::{AddressBook, BookSettings, Endpoint, Gate};
+use super::address_book::{AddressBook, BookSettings, Endpoint, Gate, Route};
 use super::resolver::{Resolved, Resolver};
 use super::security::Security;
 use super::socket_options::SocketOptions;
@@ -128,9 +128,8 @@ struct Lookup {
 
 /// See the module.
 pub(super) struct Dial {
-    target: BrokerAddress,
-    /// The broker that is to be reached through the target, which is a proxy then.
-    beyond: Option<BrokerAddress>,
+    /// Whom to connect to, and the broker behind it if that is a proxy.
+    route: Route,
     /// The target is an address itself: texts need not name it again.
     is_literal: bool,
     lookup: Option<Lookup>,
@@ -150,12 +149,12 @@ pub(super) struct Dial {
 impl Dial {
     /// An attempt that fails at once, for this reason.
     pub(super) fn refused(target: BrokerAddress, problem: Problem) -> Self {
-        Dial { lookup_problem: Some(problem), ..Dial::new(target) }
+        Dial { lookup_problem: Some(problem), ..Dial::new((target, None)) }
     }
 
     /// An attempt at an address.
-    pub(super) fn literal(target: BrokerAddress, address: SocketAddr) -> Self {
-        let mut dial = Dial::new(target);
+    pub(super) fn literal(route: Route, address: SocketAddr) -> Self {
+        let mut dial = Dial::new(route);
         (dial.is_literal, dial.waiting) = (true, VecDeque::from([address]));
         dial
     }
@@ -164,25 +163,24 @@ impl Dial {
     /// at once if the last attempt went well, and soon if it did not.
     pub(super) fn named(
         now: u64,
-        target: BrokerAddress,
+        route: Route,
         known: Vec<SocketAddr>,
         timeout: u64,
         book: &AddressBook,
     ) -> Self {
-        let mut dial = Dial::new(target);
+        let mut dial = Dial::new(route);
         let fresh_until = now.saturating_add(FRESH_ANSWER_PATIENCE.min(timeout));
         let until = now.saturating_add(timeout);
         dial.lookup = Some(Lookup { known, fresh_until, until, since: now });
-        if book.is_good(&dial.target) {
+        if book.is_good(&dial.route) {
             dial.use_known(book);
         }
         dial
     }
 
-    fn new(target: BrokerAddress) -> Self {
+    fn new(route: Route) -> Self {
         Dial {
-            target,
-            beyond: None,
+            route,
             is_literal: false,
             lookup: None,
             waiting: VecDeque::new(),
@@ -194,24 +192,32 @@ impl Dial {
         }
     }
 
-    /// The target is a proxy, to this broker.
-    pub(super) fn on_the_way_to(self, beyond: Option<BrokerAddress>) -> Self {
-        Dial { beyond, ..self }
-    }
-
     /// The broker that is to be reached through the target, if that is a proxy.
     pub(super) fn beyond(&self) -> Option<&BrokerAddress> {
-        self.beyond.as_ref()
+        self.route.1.as_ref()
+    }
+
+    /// Whom to connect to, and the broker behind it.
+    pub(super) fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// A problem on the way to the proxy, if there is one.
+    fn of_proxy(&self, problem: Problem) -> Problem {
+        match &self.route {
+            (_, None) => problem,
+            (proxy, Some(_)) => problem.at(format_args!("SOCKS5 proxy {proxy}")),
+        }
     }
 
     /// An address of the target as the book knows it: that of a proxy may be of use for one broker
     /// and of none for another.
     pub(super) fn endpoint(&self, address: SocketAddr) -> Endpoint {
-        (address, self.beyond.clone())
+        (address, self.route.1.clone())
     }
 
     pub(super) fn target(&self) -> &BrokerAddress {
-        &self.target
+        &self.route.0
     }
 
     /// Whether the target is an address itself.
@@ -226,7 +232,7 @@ impl Dial {
         match result {
             Ok(addresses) => self.wait_for(addresses, book),
             Err(problem) => {
-                self.lookup_problem = Some(problem);
+                self.lookup_problem = Some(self.of_proxy(problem));
                 self.wait_for(lookup.known, book);
             }
         }
@@ -241,8 +247,8 @@ impl Dial {
         if addresses.is_empty() {
             return;
         }
-        addresses.iter_mut().for_each(|address| address.set_port(self.target.port));
-        book.order(&self.target, &mut addresses);
+        addresses.iter_mut().for_each(|address| address.set_port(self.route.0.port));
+        book.order(&self.route, &mut addresses);
         self.waiting.clear();
         for address in addresses {
             let had_its_turn = self.problems.iter().any(|(tried, _)| *tried == address)
@@ -259,7 +265,8 @@ impl Dial {
             let Pending { address, since, until } = self.pending.remove(at);
             let time = Duration::from_nanos(until - since).as_secs_f64();
             let text = format_args!("no answer within {time:.1} s");
-            self.fail(now, address, Problem::new(ProblemKind::TimedOut, text), book);
+            let problem = self.of_proxy(Problem::new(ProblemKind::TimedOut, text));
+            self.fail(now, address, problem, book);
             return Step::Close(address);
         }
         if self.lookup.as_ref().is_some_and(|lookup| lookup.fresh_until <= now) {
@@ -303,7 +310,7 @@ impl Dial {
         if self.problems.is_empty() {
             let time = Duration::from_nanos(lookup.until - lookup.since).as_secs_f64();
             let text = format_args!("no address within {time:.1} s");
-            self.lookup_problem = Some(Problem::new(ProblemKind::Dns, text));
+            self.lookup_problem = Some(self.of_proxy(Problem::new(ProblemKind::Dns, text)));
         }
         self.lookup = None;
         false
@@ -318,11 +325,12 @@ impl Dial {
         book: &mut AddressBook,
     ) {
         self.pending.retain(|pending| pending.address != address);
+        let problem = self.of_proxy(problem);
         self.fail(now, address, problem, book);
     }
 
     fn fail(&mut self, now: u64, address: SocketAddr, problem: Problem, book: &mut AddressBook) {
-        book.failed(now, &self.target, &self.endpoint(address), &problem);
+        book.failed(now, &self.route, &self.endpoint(address), &problem);
         self.problems.push((address, problem));
     }
 
@@ -334,7 +342,7 @@ impl Dial {
             if pending.address == address {
                 until = pending.until;
             } else {
-                book.left(&(pending.address, self.beyond.clone()));
+                book.left(&(pending.address, self.route.1.clone()));
             }
         }
         self.waiting.clear();
@@ -344,7 +352,7 @@ impl Dial {
 
     /// Nobody wants it any more.
     pub(super) fn give_up(&mut self, book: &mut AddressBook) {
-        let beyond = &self.beyond;
+        let beyond = &self.route.1;
         self.pending.drain(..).for_each(|it| book.left(&(it.address, beyond.clone())));
     }
 
@@ -419,13 +427,14 @@ mod tests {
     impl Bench {
         fn named(known: &[u8]) -> Bench {
             let book = AddressBook::new(settings(), 1);
-            let dial = Dial::named(0, target(), found(known), 10 * SECOND, &book);
+            let dial = Dial::named(0, (target(), None), found(known), 10 * SECOND, &book);
             Bench { book, dial, now: 0 }
         }
 
         /// Another attempt, of the same book.
         fn again(&mut self, known: &[u8]) {
-            self.dial = Dial::named(self.now, target(), found(known), 10 * SECOND, &self.book);
+            self.dial =
+                Dial::named(self.now, (target(), None), found(known), 10 * SECOND, &self.book);
         }
 
         fn resolved(&mut self, last: &[u8]) {
@@ -452,7 +461,7 @@ mod tests {
 
         fn completes(&mut self, last: u8) {
             self.dial.handle_connected(address(last), &mut self.book);
-            self.book.succeeded(self.now, &target(), &(address(last), None));
+            self.book.succeeded(self.now, &(target(), None), &(address(last), None));
         }
     }
 
@@ -491,7 +500,7 @@ mod tests {
         let until = bench.dial.handle_connected(address(1), &mut bench.book);
         assert!((8 * SECOND..=12 * SECOND).contains(&until), "the handshake is part of it");
         // What the socket says of a peer that accepts and then is silent, closes, speaks TLS.
-        bench.book.failed(until, &target(), &(address(1), None), &"silent".into());
+        bench.book.failed(until, &(target(), None), &(address(1), None), &"silent".into());
         bench.now = until + 50 * MS;
         bench.again(&[1, 2]);
         assert_eq!(bench.poll(), Step::Wait);
@@ -582,14 +591,14 @@ mod tests {
     #[test]
     fn c65_an_address_that_somebody_else_found_wanting_is_not_tried() {
         let mut bench = Bench::named(&[]);
-        bench.book.failed(0, &target(), &(address(1), None), &"refused".into());
-        bench.dial = Dial::literal(target(), address(1));
+        bench.book.failed(0, &(target(), None), &(address(1), None), &"refused".into());
+        bench.dial = Dial::literal((target(), None), address(1));
         // Told once, and without the address: whoever shows it names the target.
         let Step::Postponed { until, problem } = bench.poll() else { panic!("nothing is tried") };
         assert_eq!(problem.message(), "refused");
         assert!((40 * MS..=60 * MS).contains(&until), "{until}");
         bench.now = SECOND;
-        bench.dial = Dial::literal(target(), address(1));
+        bench.dial = Dial::literal((target(), None), address(1));
         bench.opens(1);
     }
 }

@@ -120,14 +120,14 @@ impl Socket {
         let (dial, asked) = match route {
             Err(problem) => (Dial::refused(broker, problem), None),
             Ok((target, beyond)) => match Resolver::literal(&target) {
-                Some(address) => (Dial::literal(target, address).on_the_way_to(beyond), None),
+                Some(address) => (Dial::literal((target, beyond), address), None),
                 None => {
                     let reply = post.clone();
                     let reply = move |result| reply(SocketNews::Resolved(result));
                     let asked = dialer.resolver.ask(&target.host, reply);
                     let timeout = dialer.options.setup_timeout;
-                    let dial = Dial::named(now, target, asked.known, timeout, &dialer.book());
-                    let dial = dial.on_the_way_to(beyond);
+                    let route = (target, beyond);
+                    let dial = Dial::named(now, route, asked.known, timeout, &dialer.book());
                     (dial, Some(asked.ticket))
                 }
             },
@@ -236,16 +236,11 @@ impl Socket {
         }
     }
 
-    /// Adds why the look-up has not answered, if it has not, and that a proxy is meant.
-    fn explain(&self, mut problem: Problem) -> Problem {
-        if self.asked.is_some() {
-            let why = self.dialer.resolver.why(&self.dial.target().host);
-            problem = problem.in_words(format_args!("{problem}: {why}"));
-        }
-        match self.dial.beyond() {
-            Some(_) => problem.at(format_args!("SOCKS5 proxy {}", self.dial.target())),
-            None => problem,
-        }
+    /// Adds why the look-up has not answered, if it has not.
+    fn explain(&self, problem: Problem) -> Problem {
+        let Some(_) = &self.asked else { return problem };
+        let why = self.dialer.resolver.why(&self.dial.target().host);
+        problem.in_words(format_args!("{problem}: {why}"))
     }
 
     fn attempt_failed(&mut self, now: u64, address: SocketAddr, problem: Problem) {
@@ -316,6 +311,8 @@ impl Socket {
             }
         }
         (self.tunnel, self.stage) = (None, Stage::Connected);
+        // The broker has as much time as if it were reached without the proxy.
+        self.ready_by = now.saturating_add(self.dialer.options.setup_timeout);
         self.begin_encryption(now)
     }
 
@@ -420,7 +417,7 @@ impl Socket {
         let Some(peer) = self.peer.filter(|_| !self.is_ready) else { return };
         self.is_ready = true;
         self.ready_by = u64::MAX;
-        self.dialer.book().succeeded(now, self.dial.target(), &self.dial.endpoint(peer));
+        self.dialer.book().succeeded(now, self.dial.route(), &self.dial.endpoint(peer));
         if !self.dial.is_literal() {
             log::debug!("{}: connected to {peer}", self.dial.target());
         }
@@ -432,7 +429,7 @@ impl Socket {
         let Some(peer) = self.peer else { return problem };
         if !std::mem::replace(&mut self.is_ready, true) {
             let endpoint = self.dial.endpoint(peer);
-            self.dialer.book().failed(now, self.dial.target(), &endpoint, &problem);
+            self.dialer.book().failed(now, self.dial.route(), &endpoint, &problem);
         }
         self.dial.problem_at(peer, &problem)
     }

@@ -146,8 +146,8 @@ impl Tunnel {
     }
 
     fn handle_answer(&mut self) -> Result<(), Problem> {
-        let version = if self.stage == Stage::Login { LOGIN_VERSION } else { VERSION };
-        if self.answer[0] != version {
+        // Some proxies answer a login with the version of the protocol, not with that of the login.
+        if self.stage != Stage::Login && self.answer[0] != VERSION {
             let text = "it does not speak SOCKS5";
             return Err(self.problem(ProblemKind::Proxy, text));
         }

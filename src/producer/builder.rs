@@ -360,6 +360,7 @@ fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
         response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
         sasl_mechanism: config.sasl.as_ref().map(|it| it.name().into()),
         is_tls: config.tls.is_some(),
+        is_proxied: config.socks5.is_some(),
         peers: Arc::new(Peers::new(match config.broker_version_fallback {
             None => Steps::Asked,
             Some(version) if config.api_version_request => Steps::AskedOrAssumed(version),

@@ -280,6 +280,14 @@ fn a_proxy_is_set_by_properties_too() {
     };
     let half = refused(&[("tidegate.socks5.username", "me")]).to_string();
     assert!(half.contains("tidegate.socks5.password"), "{half}");
+    for address in ["me:hunter2@bastion:1080", "socks5://me:hunter2@bastion:1080"] {
+        let all = [("bootstrap.servers", "k:1"), ("tidegate.socks5", address)];
+        let error = ProducerConfig::from_properties(all).unwrap_err().to_string();
+        assert!(
+            error.contains("tidegate.socks5.username") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
     let long = "x".repeat(256);
     let both = [("tidegate.socks5.username", "me"), ("tidegate.socks5.password", long.as_str())];
     let error = refused(&both).to_string();

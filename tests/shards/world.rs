@@ -435,6 +435,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         response_bytes_max: 1 << 20,
         sasl_mechanism: None,
         is_tls: false,
+        is_proxied: false,
         peers: Arc::default(),
     };
     let config = ShardConfig {

@@ -178,6 +178,7 @@ fn shard_config(plan: &Plan) -> ShardConfig {
         response_bytes_max: 1 << 20,
         sasl_mechanism: None,
         is_tls: false,
+        is_proxied: false,
         peers: Arc::default(),
     };
     ShardConfig {

@@ -67,6 +67,8 @@ pub struct BatchState {
     /// The batch is in doubt: an attempt was written whole, and nothing has proved since that the
     /// log does not hold it.
     pub unanswered: bool,
+    /// It may be in the log without numbers, which no later answer can rule out.
+    pub unanswered_unnumbered: bool,
     /// The connection that its present or last attempt went over.
     pub connection: u32,
     /// Who answered it with an error last, whatever the error was.
@@ -279,8 +281,7 @@ impl Batch {
         self.base_sequence >= 0
     }
 
-    /// Whether it is in doubt and a broker can tell by its numbers if the log has it. One that was
-    /// sent to a broker without idempotence stays in doubt.
+    /// Whether it is in doubt and a broker can tell by its numbers if the log has it.
     pub(super) fn can_be_asked_for(&self) -> bool {
         self.state.unanswered && self.is_numbered()
     }
@@ -401,7 +402,16 @@ impl Batch {
 
     /// What a failure of the batch says now: `Unknown` while it is in doubt.
     pub fn certainty(&self) -> Certainty {
-        if self.state.unanswered { Certainty::Unknown } else { Certainty::NotWritten }
+        match self.state.unanswered || self.state.unanswered_unnumbered {
+            true => Certainty::Unknown,
+            false => Certainty::NotWritten,
+        }
+    }
+
+    /// An attempt may have been written.
+    pub fn note_written(&mut self) {
+        self.state.unanswered = true;
+        self.state.unanswered_unnumbered |= !self.is_numbered();
     }
 
     /// Where its records go.

@@ -103,6 +103,8 @@ pub struct LaneHead {
     pub(super) topic_id: TopicId,
     /// Which of the topics that were seen under its name; 0 before the first.
     incarnation: u64,
+    /// Until then its topic is taken for one of an old message format, which takes no numbers.
+    pub unnumbered_until: u64,
     pub(super) sequencer: Sequencer,
     window: ResolveWindow,
 }
@@ -132,6 +134,7 @@ impl LaneHead {
             starts_over: None,
             topic_id: TopicId::ZERO,
             incarnation: 0,
+            unnumbered_until: 0,
             sequencer: Sequencer::default(),
             window: ResolveWindow::default(),
         })
@@ -150,6 +153,11 @@ impl LaneHead {
     /// Whether a batch waits to be sent, for the first time or again.
     pub fn has_sealed(&self) -> bool {
         !self.retries.is_empty() || self.tail.has_sealed()
+    }
+
+    /// Whether records wait in it, in a sealed batch or an open one.
+    pub fn has_records(&self) -> bool {
+        self.has_sealed() || self.tail.open_since().is_some()
     }
 
     /// Whether a batch waits to be sent again.
@@ -208,7 +216,8 @@ impl LaneHead {
             self.settling = self.in_flight > 0;
             self.leader_ordinal = self.leader_ordinal.wrapping_add(1);
             self.asked_earlier_topic = self.in_flight > 0;
-            // Offsets begin anew.
+            // Offsets begin anew, and the topic may be of another format.
+            self.unnumbered_until = 0;
             self.proved = Proved::nothing();
             self.sequencer.want_bump();
         }

@@ -49,9 +49,14 @@ impl LaneHead {
     }
 
     /// A batch is sent without identity: its broker takes none. The numbers that the lane has given
-    /// are void from then on, since no log will have them in their order.
+    /// are void from then on, those of batches that wait too: no log will have them in their order.
     pub fn void_numbers(&mut self, batch: &mut Batch) {
         self.sequencer.want_bump();
+        for other in &mut self.retries {
+            other.state.unanswered_unnumbered |= other.state.unanswered;
+            other.set_number(ProducerIdentity::NONE, -1);
+        }
+        batch.state.unanswered_unnumbered |= batch.state.unanswered;
         batch.set_number(ProducerIdentity::NONE, -1);
     }
 
@@ -69,8 +74,10 @@ impl LaneHead {
         self.failed_in_doubt = false;
         // Even if the lane must wait for another producer id: the old numbers are void.
         for batch in &mut self.retries {
+            if batch.is_numbered() {
+                batch.forget_doubts();
+            }
             batch.set_number(ProducerIdentity::NONE, -1);
-            batch.forget_doubts();
         }
         self.proving_leader = true;
         begun

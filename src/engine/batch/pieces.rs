@@ -71,8 +71,8 @@ impl Batch {
         self.pieces.as_ref().is_some_and(|pieces| pieces.unanswered)
     }
 
-    /// The batch is about to be numbered anew, since nothing of it is in the log, also not as a
-    /// whole.
+    /// The batch is about to be numbered anew, since nothing of it is in the log under the old
+    /// numbers, also not as a whole.
     pub(super) fn forget_doubts(&mut self) {
         if let Some(pieces) = &mut self.pieces {
             pieces.unanswered = false;
@@ -109,7 +109,8 @@ impl Batch {
     /// is resolved. Deliveries follow their halves. The batch must not be compressed.
     pub fn split(&mut self, wakes: &mut WakeList) {
         assert!(self.codec == Codec::None && self.records > 1, "checked by the caller");
-        let (refused, unanswered) = (self.len, self.state.unanswered);
+        let unanswered = self.certainty() == Certainty::Unknown;
+        let refused = self.len;
         let pieces = self.pieces.get_or_insert_default();
         pieces.refused_len = Some(refused);
         pieces.unanswered |= unanswered;

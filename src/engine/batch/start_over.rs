@@ -17,6 +17,7 @@ impl LaneHead {
         self.cluster = cluster;
         self.lead_by(None);
         self.topic_id = TopicId::ZERO;
+        self.unnumbered_until = 0;
         self.starts_over = Some(ids);
     }
 

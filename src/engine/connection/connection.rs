@@ -79,8 +79,8 @@ pub struct Connection {
     pub(super) sent_bytes: u64,
     /// Bytes that the socket took.
     pub(super) written_bytes: u64,
-    /// Bytes that have certainly reached the broker's machine: its kernel acknowledged them, or the
-    /// broker answered a request that ends there.
+    /// Bytes that have certainly reached the other end, the broker's machine or a proxy's: its
+    /// kernel acknowledged them, or the broker answered a request that ends there.
     left_bytes: u64,
     /// When the driver is to say how much has left: see [`Connection::poll_unsent`].
     unsent_check_at: u64,

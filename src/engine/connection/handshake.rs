@@ -338,7 +338,7 @@ impl Connection {
 
     /// ApiVersions was sent, and no answer came.
     pub(super) fn handle_refused(&self, now: u64, problem: Problem) -> Problem {
-        if problem.kind() == ProblemKind::TimedOut {
+        if problem.kind() == ProblemKind::TimedOut && !self.config.is_proxied {
             self.config.peers.handle_silence(now, &self.peer, self.asked);
         } else {
             self.config.peers.handle_refused(now, &self.peer, self.asked);
@@ -346,7 +346,8 @@ impl Connection {
         if self.config.peers.may_assume() {
             return self.config.peers.in_words_of_assumption(problem);
         }
-        if self.asked != 0 || problem.message().contains("older than 0.10") {
+        let is_said = problem.message().contains("older than 0.10");
+        if self.asked != 0 || is_said || self.config.is_proxied {
             return problem;
         }
         let tls = if self.config.is_tls { "" } else { " A listener that wants TLS?" };

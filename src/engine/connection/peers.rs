@@ -125,8 +125,12 @@ impl Handshakes {
         }
     }
 
-    fn handle_answered(&mut self, version: i16) {
+    fn handle_answered(&mut self, version: i16, steps: Steps) {
         self.refusals = 0;
+        if steps.versions()[self.step] == ASSUMED {
+            // It answers after all: another connection has had more patience.
+            self.step = 0;
+        }
         self.answered = self.answered.max(Some(version));
     }
 }
@@ -208,7 +212,7 @@ impl Peers {
         })
     }
 
-    /// It answered INVALID_REQUEST, closed, or kept silent, when it was asked with this version.
+    /// It answered INVALID_REQUEST or closed, when it was asked with this version.
     pub(super) fn handle_refused(&self, now: u64, address: &BrokerAddress, version: i16) {
         let (steps, enough) = (self.steps, REFUSALS_PER_STEP);
         self.of(now, address, |peer| peer.handle_refused(now, version, steps, enough));
@@ -216,7 +220,7 @@ impl Peers {
 
     /// It answered what was asked with this version, be it with UNSUPPORTED_VERSION.
     pub(super) fn handle_answered(&self, now: u64, address: &BrokerAddress, version: i16) {
-        self.of(now, address, |peer| peer.handle_answered(version));
+        self.of(now, address, |peer| peer.handle_answered(version, self.steps));
     }
 
     /// It answered a request after the handshake.
@@ -300,6 +304,12 @@ mod tests {
             closes(&peers);
         }
         assert_eq!(begins(0), Beginning::Ask(0), "it is no old broker");
+
+        let late = address(2);
+        peers.handle_silence(0, &late, 0);
+        assert_eq!(peers.beginning(0, &late), Beginning::Assume);
+        peers.handle_answered(0, &late, 0);
+        assert_eq!(peers.beginning(0, &late), Beginning::Ask(0), "one connection was answered");
 
         let unasked = Peers::new(Steps::Assumed(release));
         for _ in 0..10 {

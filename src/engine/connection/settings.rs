@@ -23,6 +23,9 @@ pub struct ConnectionConfig {
     pub sasl_mechanism: Option<Arc<str>>,
     /// Connections are encrypted.
     pub is_tls: bool,
+    /// Brokers are reached through a proxy. Some say that the connection is made before it is: a
+    /// broker that is away looks like one that closes, or keeps silent.
+    pub is_proxied: bool,
     /// What is remembered of peers from one connection to the next.
     pub peers: Arc<Peers>,
 }

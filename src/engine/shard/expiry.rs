@@ -80,7 +80,11 @@ impl Shard {
     fn timed_out(&self, leader: Option<crate::engine::protocol::BrokerId>) -> DeliveryErrorCause {
         let broker = leader.and_then(|id| self.broker_index(id)).map(|index| &self.brokers[index]);
         let last = match broker {
-            Some(broker) => broker.last_problem.clone().or_else(|| self.no_identity()),
+            Some(broker) => {
+                let needs_one = !broker.format.is_message_set();
+                let missing = || self.no_identity().filter(|_| needs_one);
+                broker.last_problem.clone().or_else(missing)
+            }
             None => {
                 let left_out = leader.and_then(|id| self.view.left_out.get(&id)).cloned();
                 let problem = left_out.or_else(|| self.view.last_problem.clone());

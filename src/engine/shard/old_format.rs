@@ -52,11 +52,11 @@ impl Shard {
         batch: Box<Batch>,
         answer: &PartitionResponse,
     ) {
-        if self.config.idempotence_required || !batch.is_numbered() || batch.state.unanswered {
+        if self.config.idempotence_required || !batch.is_numbered() {
             return self.settle_refused_for_good(now, id, batch, answer);
         }
         if let Some(entry) = self.lane_mut(id) {
-            entry.unnumbered_until = now.saturating_add(UNNUMBERED_FOR);
+            entry.head.unnumbered_until = now.saturating_add(UNNUMBERED_FOR);
         }
         self.retry_after_error(now, id, batch, answer.error);
     }

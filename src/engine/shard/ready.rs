@@ -61,7 +61,7 @@ impl Shard {
                 if let Some(cause) = self.view.identity_denied.clone() {
                     self.fail_denied(id, &cause);
                 } else if let Some(index) = leader {
-                    self.want_age(now, index);
+                    self.want_age(now, id, index);
                 }
                 return;
             }
@@ -93,11 +93,14 @@ impl Shard {
         self.want_connection(now, index);
     }
 
-    /// A lane waits for an identity. Its leader may be too old for one, which shows with the
-    /// connection.
-    fn want_age(&mut self, now: u64, index: usize) {
+    /// A lane waits for an identity. If it has records its leader is connected already: it may be
+    /// too old for an identity, which shows with the connection.
+    fn want_age(&mut self, now: u64, id: LaneId, index: usize) {
+        if !self.lane_mut(id).is_some_and(|entry| entry.head.has_records()) {
+            return;
+        }
         let broker = &mut self.brokers[index];
-        broker.is_age_wanted = broker.connection().is_none();
+        broker.is_age_wanted = !broker.connection().is_some_and(Connection::is_ready);
         self.want_connection(now, index);
     }
 
@@ -275,11 +278,13 @@ impl Shard {
         broker.full.retain(waits);
         broker.suspect.retain(waits);
         broker.part_filled.retain(waits);
-        let id = broker.id;
-        broker.is_age_wanted &= lanes.iter().flatten().any(|entry| {
-            let is_led = entry.head.leader.is_some_and(|leader| leader.broker == id);
-            is_led && (entry.head.has_sealed() || entry.head.tail.open_since().is_some())
-        });
+        if broker.is_age_wanted {
+            let id = broker.id;
+            broker.is_age_wanted = lanes.iter().flatten().any(|entry| {
+                let is_led = entry.head.leader.is_some_and(|leader| leader.broker == id);
+                is_led && entry.head.has_records()
+            });
+        }
     }
 
     pub(super) fn broker_timeout(&self, broker: &super::broker::Broker) -> Option<u64> {

@@ -89,8 +89,11 @@ impl Shard {
             Verdict::WrongLeader { written } => {
                 // A leader that is deposed while it waits for its followers answers the same, and
                 // the followers may have the batch.
-                batch.state.unanswered |=
-                    written || self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
+                let by_followers =
+                    self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
+                if written || by_followers {
+                    batch.note_written();
+                }
                 if is_unknown(answer.error) {
                     self.note_unknown(id);
                 } else {
@@ -100,7 +103,9 @@ impl Shard {
                 self.set_aside(id);
             }
             Verdict::Retry { written } => {
-                batch.state.unanswered |= written;
+                if written {
+                    batch.note_written();
+                }
                 // The broker waited for its followers before it answered, and may do so the next
                 // time: such a batch holds up the whole request. One that is refused at once does
                 // not.
@@ -126,7 +131,9 @@ impl Shard {
             Verdict::OldMessageFormat => self.settle_old_format(now, id, batch, answer),
             Verdict::TooLarge => self.settle_too_large(now, id, batch, answer),
             Verdict::Fail { written } => {
-                batch.state.unanswered |= written;
+                if written {
+                    batch.note_written();
+                }
                 self.settle_refused_for_good(now, id, batch, answer);
             }
         }
@@ -241,7 +248,9 @@ impl Shard {
         problem: &Problem,
         written: bool,
     ) {
-        batch.state.unanswered |= written;
+        if written {
+            batch.note_written();
+        }
         if batch.state.attempts > self.config.retries {
             let cause = DeliveryErrorCause::Disconnected(problem.clone());
             return self.failed(now, id, batch, cause);

@@ -160,8 +160,6 @@ pub(super) struct LaneEntry {
     pub absence: Option<Absence>,
     /// How often in a row the leader said that there is no such topic or partition.
     pub unknown_answers: u32,
-    /// Until then its topic is taken for one of an old message format, which takes no numbers.
-    pub unnumbered_until: u64,
 }
 
 impl LaneEntry {
@@ -179,7 +177,6 @@ impl LaneEntry {
             under_min_isr: None,
             absence: None,
             unknown_answers: 0,
-            unnumbered_until: 0,
         }
     }
 
@@ -401,7 +398,7 @@ impl Shard {
         let entry = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
         let has_none =
             self.view.without_identity && entry.is_some_and(|entry| !entry.head.has_identity());
-        let is_refused = entry.is_some_and(|entry| now < entry.unnumbered_until);
+        let is_refused = entry.is_some_and(|entry| now < entry.head.unnumbered_until);
         let does_without = takes_messages || has_none || is_refused;
         let remembers_one = broker.is_some_and(|broker| broker.remembers_one_batch);
         let one_at_a_time = config.idempotent && (does_without || remembers_one);

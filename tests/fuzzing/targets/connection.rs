@@ -40,6 +40,7 @@ pub fn connection(bytes: &[u8]) {
             response_bytes_max: 1 << 16,
             sasl_mechanism: None,
             is_tls: false,
+            is_proxied: false,
             peers: Arc::default(),
         };
         let peer = BrokerAddress { host: "fuzz".into(), port: 9092 };

@@ -332,6 +332,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
         response_bytes_max: 1 << 16,
         sasl_mechanism: None,
         is_tls: false,
+        is_proxied: false,
         peers: Arc::default(),
     };
     let config = ShardConfig {

@@ -28,6 +28,7 @@ fn config() -> Arc<ConnectionConfig> {
         response_bytes_max: 1 << 16,
         sasl_mechanism: None,
         is_tls: false,
+        is_proxied: false,
         peers: Arc::default(),
     })
 }
