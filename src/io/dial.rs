@@ -7,18 +7,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::address_book::{AddressBook, BookSettings, Endpoint, Gate, Route};
-use super::resolver::{Resolved, Resolver};
-use super::security::Security;
-use super::socket_options::SocketOptions;
-use crate::config::{HostPort, Socks5};
+use super::address_book::{AddressBook, Endpoint, Gate, Route};
+use super::resolver::Resolved;
 use crate::engine::cluster::BrokerAddress;
-use crate::engine::policy::{AddressMap, BrokerPlace};
 use crate::problem::{Problem, ProblemKind};
-use crate::user_code;
 
 const MS: u64 = 1_000_000;
 
@@ -31,61 +25,6 @@ const BESIDE_MAX: usize = 8;
 /// Where the last attempt failed, its name's addresses may have changed: for so long a fresh answer
 /// is waited for, before the last good one is used. Name servers that work answer within it.
 const FRESH_ANSWER_PATIENCE: u64 = 250 * MS;
-
-/// What all connections of a producer share.
-pub(super) struct Dialer {
-    pub(super) resolver: Resolver,
-    pub(super) options: SocketOptions,
-    pub(super) security: Security,
-    address_map: Option<Arc<dyn AddressMap>>,
-    pub(super) proxy: Option<Socks5>,
-    book: Mutex<AddressBook>,
-}
-
-impl Dialer {
-    pub(super) fn new(options: SocketOptions, security: Security, random: u64) -> Self {
-        let book = Mutex::new(AddressBook::new(BookSettings::from(&options), random));
-        let (resolver, address_map) = (Resolver::default(), None);
-        Dialer { resolver, options, security, address_map, proxy: None, book }
-    }
-
-    /// Brokers are reached where this says.
-    pub(super) fn with_map(self, address_map: Option<Arc<dyn AddressMap>>) -> Self {
-        Dialer { address_map, ..self }
-    }
-
-    /// Brokers are reached through this proxy.
-    pub(super) fn through(self, proxy: Option<Socks5>) -> Self {
-        Dialer { proxy, ..self }
-    }
-
-    /// Whom to connect to for a broker, and which broker lies behind it, if that is the proxy.
-    pub(super) fn target(&self, broker: BrokerAddress) -> (BrokerAddress, Option<BrokerAddress>) {
-        let Some(proxy) = &self.proxy else { return (broker, None) };
-        let HostPort { host, port } = proxy.address();
-        (BrokerAddress { host: host.as_str().into(), port: *port }, Some(broker))
-    }
-
-    /// Where a broker is reached: as the application's own map says, which may panic.
-    pub(super) fn route(
-        &self,
-        id: Option<i32>,
-        target: BrokerAddress,
-    ) -> Result<BrokerAddress, Problem> {
-        let Some(map) = &self.address_map else { return Ok(target) };
-        let place = BrokerPlace { id, host: &target.host, port: target.port };
-        let _inside = user_code::enter();
-        match user_code::call(|| map.map(&place)) {
-            Ok(None) => Ok(target),
-            Ok(Some((host, port))) => Ok(BrokerAddress { host: host.into(), port }),
-            Err(_) => Err(Problem::new(ProblemKind::System, "the address map panicked")),
-        }
-    }
-
-    pub(super) fn book(&self) -> MutexGuard<'_, AddressBook> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What is to be done next.
 #[derive(Debug, PartialEq, Eq)]

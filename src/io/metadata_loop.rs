@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::clock::{Clock, SleepWatch};
-use super::dial::Dialer;
+use super::dialer::Dialer;
 use super::loop_mailbox::PollWaker;
 use super::loops::EventLoops;
 use super::metadata_link::{Link, send_query, token_of};

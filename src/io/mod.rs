@@ -12,8 +12,8 @@
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
 //! * `resolver`, `names`: the threads that look names up, and who waits for which name.
-//! * `dial`, `address_book`, `socket`, `socket_options`: one attempt to connect; what is known of
-//!   addresses; its sockets, and what is set on them.
+//! * `dial`: one attempt to connect; `dialer`, `address_book`: what all attempts share, and what is
+//!   known of addresses; `socket`, `socket_options`: an attempt's sockets, and what is set on them.
 //! * `transport`, `encrypted`, `tls`: what carries a connection's bytes: TCP as it is, or TLS; its
 //!   settings, key material, and what its errors mean. `tunnel`: the way through a SOCKS5 proxy.
 //! * `security`, `logins`, `helper_threads`: how a producer encrypts and logs in, and the threads
@@ -25,6 +25,7 @@
 mod address_book;
 mod clock;
 mod dial;
+mod dialer;
 #[cfg(feature = "tls")]
 mod encrypted;
 mod event_loop;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::dial::Dialer;
+use super::dialer::Dialer;
 use super::metadata_mailbox::MetadataMailbox;
 use crate::engine::batch::RecordAccumulator;
 use crate::engine::shard::{PortTable, Shard, ShardPort};

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::dial::Dialer;
+use super::dialer::Dialer;
 use super::loop_mailbox::LoopMessage;
 use super::loops::Place;
 use super::metadata_loop::MetadataParts;

@@ -10,7 +10,8 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use super::dial::{Dial, Dialer, Step};
+use super::dial::{Dial, Step};
+use super::dialer::Dialer;
 #[cfg(feature = "tls")]
 use super::encrypted::Encrypted;
 use super::resolver::{Resolved, Resolver};
@@ -116,17 +117,15 @@ impl Socket {
         let post: Post = Arc::new(post);
         #[cfg(feature = "tls")]
         let host = broker.host.clone();
-        let route = dialer.route(id, broker.clone()).map(|broker| dialer.target(broker));
-        let (dial, asked) = match route {
+        let (dial, asked) = match dialer.route(id, broker.clone()) {
             Err(problem) => (Dial::refused(broker, problem), None),
-            Ok((target, beyond)) => match Resolver::literal(&target) {
-                Some(address) => (Dial::literal((target, beyond), address), None),
+            Ok(route) => match Resolver::literal(&route.0) {
+                Some(address) => (Dial::literal(route, address), None),
                 None => {
                     let reply = post.clone();
                     let reply = move |result| reply(SocketNews::Resolved(result));
-                    let asked = dialer.resolver.ask(&target.host, reply);
+                    let asked = dialer.resolver.ask(&route.0.host, reply);
                     let timeout = dialer.options.setup_timeout;
-                    let route = (target, beyond);
                     let dial = Dial::named(now, route, asked.known, timeout, &dialer.book());
                     (dial, Some(asked.ticket))
                 }
