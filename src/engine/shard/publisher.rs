@@ -126,8 +126,7 @@ impl Publisher {
             });
             let before = self.published.replace(view.clone());
             if let Some(before) = &before {
-                warn_of_another_cluster(before, &view);
-                warn_of_lost_idempotence(before, &view);
+                view.warn_of_changes(before);
             }
             for port in self.ports.iter() {
                 port.send(Control::View(view.clone()));
@@ -310,37 +309,6 @@ fn unknown_line(topics: &[Arc<str>], auto_create: bool) -> String {
          {why}; records wait for tidegate.topic.unknown.max.ms, then fail",
         shown.join(", ")
     )
-}
-
-/// Once for each time that it is lost.
-fn warn_of_lost_idempotence(before: &View, view: &View) {
-    if view.without_identity && !before.without_identity {
-        log::warn!(
-            "no broker knows idempotence (Kafka 0.11): a lost acknowledgement may double records; \
-             with enable.idempotence set to false this is not said, set to true it is an error"
-        );
-    }
-}
-
-/// Warns once for each change, because the user must learn that records go elsewhere now.
-fn warn_of_another_cluster(before: &View, after: &View) {
-    let name = |view: &View| view.snapshot.cluster_id.clone().unwrap_or_default();
-    if before.snapshot.cluster != after.snapshot.cluster {
-        log::warn!(
-            "the brokers are of another cluster: {} instead of {}; records go there from now on, \
-             and what may have been written to the old one fails",
-            name(after),
-            name(before)
-        );
-    }
-    if let (None, Some(clusters)) = (&before.changed_to, &after.changed_to) {
-        log::warn!(
-            "the brokers are of another cluster: {} instead of {}; records fail until the old one \
-             is back (tidegate.cluster.change = fail)",
-            clusters.found,
-            clusters.known
-        );
-    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -51,6 +51,37 @@ pub struct View {
     pub last_problem: Option<Problem>,
 }
 
+impl View {
+    /// Warns once for each change since `before` that the user must learn of: records go elsewhere,
+    /// or are less safe.
+    pub(super) fn warn_of_changes(&self, before: &View) {
+        let name = |view: &View| view.snapshot.cluster_id.clone().unwrap_or_default();
+        if before.snapshot.cluster != self.snapshot.cluster {
+            log::warn!(
+                "the brokers are of another cluster: {} instead of {}; records go there from now \
+                 on, and what may have been written to the old one fails",
+                name(self),
+                name(before)
+            );
+        }
+        if let (None, Some(clusters)) = (&before.changed_to, &self.changed_to) {
+            log::warn!(
+                "the brokers are of another cluster: {} instead of {}; records fail until the old \
+                 one is back (tidegate.cluster.change = fail)",
+                clusters.found,
+                clusters.known
+            );
+        }
+        if self.without_identity && !before.without_identity {
+            log::warn!(
+                "no broker knows idempotence (Kafka 0.11): a lost acknowledgement may double \
+                 records; with enable.idempotence set to false this is not said, set to true it is \
+                 an error"
+            );
+        }
+    }
+}
+
 /// Why a lane cannot have a leader: there is nothing that could be led.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absence {
