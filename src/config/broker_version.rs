@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A release of Kafka before 0.10, whose brokers do not know ApiVersions: see
+/// A release of Kafka before 0.10, whose brokers do not know ApiVersions. Both are spoken to alike,
+/// so a cluster may have brokers of either: see
 /// [`broker_version_fallback`](crate::ProducerConfig::broker_version_fallback).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -347,7 +347,7 @@ impl Batch {
         tried || self.codec != Codec::None || self.is_in_pieces()
     }
 
-    /// Its message set does not become smaller by compression, and is not tried again.
+    /// It does not become smaller by compression, and is not tried again in this format.
     pub fn stays_plain(&mut self, format: RecordFormat) {
         self.packed_as = format;
     }

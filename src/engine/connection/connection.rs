@@ -52,10 +52,8 @@ pub struct Connection {
     pub(super) config: Arc<ConnectionConfig>,
     pub(super) peer: BrokerAddress,
     pub(super) phase: Phase,
-    /// The version of ApiVersions that it was first asked with.
-    pub(super) asked: i16,
-    /// It was not asked at all, but taken for a broker of the release that the user has named.
-    pub(super) is_assumed: bool,
+    /// What its peer was first asked, or taken for.
+    pub(super) beginning: Beginning,
     pub(super) decoder: FrameDecoder,
     pub(super) requests: VecDeque<Request>,
     /// Requests at the front that are wholly written.
@@ -101,18 +99,13 @@ impl Connection {
     /// configured what the broker is, the connection is ready at once.
     pub fn new(config: Arc<ConnectionConfig>, peer: BrokerAddress, now: u64) -> Self {
         let beginning = config.peers.beginning(now, &peer);
-        let asked = match beginning {
-            Beginning::Ask(version) => version,
-            Beginning::Assume => 0,
-        };
         let login = config.sasl_mechanism.clone().map(Login::new);
         let mut connection = Connection {
             decoder: FrameDecoder::new(config.response_bytes_max.min(HANDSHAKE_FRAME_MAX)),
             config,
             peer,
             phase: Phase::Handshake,
-            asked,
-            is_assumed: false,
+            beginning,
             requests: VecDeque::with_capacity(8),
             written: 0,
             next_correlation: 0,
@@ -273,7 +266,7 @@ impl Connection {
         let result = self.next_response(now);
         // A peer that never answered ApiVersions as a broker does may be no broker at all.
         let is_stranger = !self.has_versions();
-        if self.is_assumed && !self.answered {
+        if self.is_unanswered_assumption() {
             return result.map_err(|problem| self.handle_unanswered(now, problem));
         }
         result.map_err(|problem| match problem.kind() {
@@ -465,7 +458,7 @@ impl Connection {
                 let text =
                     format_args!("{api:?} was not answered within request_timeout = {timeout:?}");
                 let problem = Problem::new(ProblemKind::TimedOut, text);
-                match self.is_assumed && !self.answered {
+                match self.is_unanswered_assumption() {
                     true => self.handle_unanswered(now, problem),
                     false => problem,
                 }

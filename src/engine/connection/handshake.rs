@@ -3,6 +3,7 @@
 
 use super::connection::{Connection, Incoming, Phase};
 use super::login::{Carrier, Login, LoginAnswer, LoginTask};
+use super::peers::Beginning;
 use super::request::RequestKind;
 use crate::engine::protocol::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, ErrorCode, MetadataRequest, MetadataResponse,
@@ -48,20 +49,20 @@ impl Connection {
     ) -> Result<Incoming, Problem> {
         if response.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
             // The broker does not know this version of ApiVersions itself (KIP-511).
-            self.config.peers.handle_answered(now, &self.peer, self.asked);
+            self.config.peers.handle_answered(now, &self.peer, self.beginning.version());
             let known = response.range(ApiKey::ApiVersions).map_or(0, |range| range.max);
             self.send_api_versions(now, known.clamp(0, version - 1));
             return Ok(Incoming::Pending);
         }
         if response.error != ErrorCode::NONE {
             if response.error == ErrorCode::INVALID_REQUEST {
-                self.config.peers.handle_refused(now, &self.peer, self.asked);
+                self.config.peers.handle_refused(now, &self.peer, self.beginning.version());
             }
             let text =
                 format_args!("the broker answered ApiVersions v{version} with {}", response.error);
             return Err(Problem::new(ProblemKind::Broker(response.error), text));
         }
-        self.config.peers.handle_answered(now, &self.peer, self.asked);
+        self.config.peers.handle_answered(now, &self.peer, self.beginning.version());
         self.versions = ApiKey::ALL.map(|api| (api, response.negotiate(api)));
         if self.login.is_some() {
             self.begin_login(now)?;
@@ -78,20 +79,29 @@ impl Connection {
             ApiKey::Produce | ApiKey::Metadata => (api, Some(0)),
             api => (api, None),
         });
-        self.is_assumed = true;
         self.end_handshake();
+    }
+
+    /// Whether it was not asked which versions it speaks, but taken for an old broker.
+    fn is_assumed(&self) -> bool {
+        self.beginning == Beginning::Assume
+    }
+
+    /// The same, and nothing has come of it yet.
+    pub(super) fn is_unanswered_assumption(&self) -> bool {
+        self.is_assumed() && !self.answered
     }
 
     /// Whether it was taken for an old broker, and the same address has told since, on another
     /// connection, what it speaks.
     pub fn was_assumed_wrongly(&self, now: u64) -> bool {
-        self.is_assumed && self.config.peers.has_told_versions(now, &self.peer)
+        self.is_assumed() && self.config.peers.has_told_versions(now, &self.peer)
     }
 
     /// Whether the broker has said which versions it speaks, or else has answered what it was taken
     /// to speak.
     pub fn has_versions(&self) -> bool {
-        if self.is_assumed {
+        if self.is_assumed() {
             return self.answered;
         }
         self.versions.iter().any(|(_, version)| version.is_some())
@@ -297,7 +307,7 @@ impl Connection {
 
     /// The peer closed the connection, or it broke. Returns the problem with what it may mean.
     pub fn handle_lost(&mut self, now: u64, problem: Problem) -> Problem {
-        if self.is_assumed && !self.answered {
+        if self.is_unanswered_assumption() {
             return self.handle_unanswered(now, problem);
         }
         let ended = matches!(problem.kind(), ProblemKind::Closed | ProblemKind::Reset);
@@ -339,15 +349,15 @@ impl Connection {
     /// ApiVersions was sent, and no answer came.
     pub(super) fn handle_refused(&self, now: u64, problem: Problem) -> Problem {
         if problem.kind() == ProblemKind::TimedOut && !self.config.is_proxied {
-            self.config.peers.handle_silence(now, &self.peer, self.asked);
+            self.config.peers.handle_silence(now, &self.peer, self.beginning.version());
         } else {
-            self.config.peers.handle_refused(now, &self.peer, self.asked);
+            self.config.peers.handle_refused(now, &self.peer, self.beginning.version());
         }
         if self.config.peers.may_assume() {
             return self.config.peers.in_words_of_assumption(problem);
         }
         let is_said = problem.message().contains("older than 0.10");
-        if self.asked != 0 || is_said || self.config.is_proxied {
+        if self.beginning.version() != 0 || is_said || self.config.is_proxied {
             return problem;
         }
         let tls = if self.config.is_tls { "" } else { " A listener that wants TLS?" };

@@ -53,13 +53,13 @@ impl Connection {
     /// The bytes to write next, as far as `out` has room. Returns the number of slices.
     pub fn slices<'a>(&'a mut self, out: &mut [IoSlice<'a>]) -> usize {
         let unwritten = self.requests.range(self.written..);
-        let in_sets = unwritten.clone().find(|request| request.format.is_message_set());
+        let in_sets = unwritten.clone().find(|request| request.format().is_message_set());
         if let Some(request) = in_sets {
             self.set_writer.advance(request);
         }
         let mut used = 0;
         for request in unwritten {
-            let ended = if !request.format.is_message_set() {
+            let ended = if !request.format().is_message_set() {
                 let (count, ended) = request.slices(&mut out[used..]);
                 used += count;
                 ended

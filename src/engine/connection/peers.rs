@@ -151,6 +151,16 @@ pub(super) enum Beginning {
     Assume,
 }
 
+impl Beginning {
+    /// The version of ApiVersions, as [`Peers`] counts them.
+    pub(super) fn version(self) -> i16 {
+        match self {
+            Beginning::Ask(version) => version,
+            Beginning::Assume => ASSUMED,
+        }
+    }
+}
+
 impl Peers {
     /// Nothing is known of any peer yet.
     pub fn new(steps: Steps) -> Self {
@@ -270,10 +280,7 @@ mod tests {
     }
 
     fn begun_with(peers: &Peers, now: u64, broker: &BrokerAddress) -> i16 {
-        match peers.beginning(now, broker) {
-            Beginning::Ask(version) => version,
-            Beginning::Assume => ASSUMED,
-        }
+        peers.beginning(now, broker).version()
     }
 
     #[test]

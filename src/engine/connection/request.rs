@@ -75,8 +75,6 @@ pub struct Request {
     pub splices: Vec<usize>,
     /// The batches, in the order of their bytes.
     pub batches: Vec<InFlightBatch>,
-    /// How the batches are written.
-    pub format: RecordFormat,
     /// The whole length on the wire.
     pub wire_len: usize,
     /// When it must be answered, nanoseconds, monotonic; set when it is sent.
@@ -98,7 +96,6 @@ impl Request {
             framing: Vec::new(),
             splices: Vec::new(),
             batches: Vec::new(),
-            format: RecordFormat::Batch,
             wire_len: 0,
             deadline: u64::MAX,
             ends_at: 0,
@@ -115,10 +112,17 @@ impl Request {
         self.framing.clear();
         self.splices.clear();
         self.batches.clear();
-        self.format = RecordFormat::Batch;
         self.wire_len = 0;
         self.held_up = false;
         self.written = 0;
+    }
+
+    /// How its batches are written.
+    pub fn format(&self) -> RecordFormat {
+        match self.kind {
+            RequestKind::Produce { .. } => RecordFormat::of_produce(self.version),
+            _ => RecordFormat::Batch,
+        }
     }
 
     /// Bytes that the socket took.

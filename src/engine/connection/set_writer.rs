@@ -4,7 +4,7 @@
 //! records in memory once only.
 
 use super::request::Request;
-use crate::engine::protocol::records::{MESSAGE_SET_ROOM_MIN, MessageSetCursor};
+use crate::engine::protocol::records::{MESSAGE_HEAD_MAX, MessageSetCursor};
 
 /// Bytes of a request that are made at once. Each connection to an old broker keeps as many.
 const WINDOW: usize = 64 << 10;
@@ -43,7 +43,7 @@ impl SetWriter {
         self.bytes.clear();
         self.bytes.reserve_exact(WINDOW);
         while let Some(next) = self.next
-            && self.bytes.len() + MESSAGE_SET_ROOM_MIN <= WINDOW
+            && self.bytes.len() + MESSAGE_HEAD_MAX <= WINDOW
         {
             self.next = self.make(request, next);
         }
@@ -72,7 +72,7 @@ impl SetWriter {
             Next::Set { batch, mut cursor } => {
                 let set = &request.batches[batch].batch;
                 let bytes = &mut self.bytes;
-                let at_end = set.write_message_set(request.format, &mut cursor, bytes, room);
+                let at_end = set.write_message_set(request.format(), &mut cursor, bytes, room);
                 if !at_end {
                     return Some(Next::Set { batch, cursor });
                 }

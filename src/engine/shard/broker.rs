@@ -9,8 +9,6 @@ use crate::engine::buffer::{AccountId, BufferPool};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::Connection;
 use crate::engine::protocol::BrokerId;
-use crate::engine::protocol::compression::Compression;
-use crate::engine::protocol::records::RecordFormat;
 use crate::problem::Problem;
 
 /// Whether there is a connection to a broker.
@@ -71,14 +69,8 @@ pub(super) struct Broker {
     pub under_min_isr: Vec<LaneId>,
     /// Until then one of `under_min_isr` waits for its next attempt, on behalf of all.
     pub tried_until: u64,
-    /// It remembers only the last batch of a producer for finding duplicates, as Kafka 0.11 does.
-    pub remembers_one_batch: bool,
-    /// How batches are sent to it.
-    pub format: RecordFormat,
-    /// The version of Produce that it is spoken to in.
-    pub produce_version: i16,
-    /// How batches for it are compressed; `None` if it takes nothing of what is configured.
-    pub compression: Option<Compression>,
+    /// The version of Produce that it is spoken to in, once a connection has told.
+    pub produce_version: Option<i16>,
     /// A lane waits for a connection, to know whether its batches need an identity.
     pub is_age_wanted: bool,
     /// It was told to the log that it knows no idempotence.
@@ -118,10 +110,7 @@ impl Broker {
             part_filled_at: None,
             under_min_isr: Vec::new(),
             tried_until: 0,
-            remembers_one_batch: false,
-            format: RecordFormat::Batch,
-            produce_version: 0,
-            compression: None,
+            produce_version: None,
             is_age_wanted: false,
             age_told: false,
             request_limit: RequestLimit::NONE,

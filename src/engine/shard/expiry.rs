@@ -81,7 +81,7 @@ impl Shard {
         let broker = leader.and_then(|id| self.broker_index(id)).map(|index| &self.brokers[index]);
         let last = match broker {
             Some(broker) => {
-                let needs_one = !broker.format.is_message_set();
+                let needs_one = !broker.format().is_message_set();
                 let missing = || self.no_identity().filter(|_| needs_one);
                 broker.last_problem.clone().or_else(missing)
             }

@@ -7,8 +7,7 @@ use super::broker::{Broker, Connectivity};
 use super::shard::{Action, Shard, Token};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::{Connection, Incoming, LoginAnswer};
-use crate::engine::protocol::records::RecordFormat;
-use crate::engine::protocol::{ApiKey, VERSION_FIVE_REMEMBERED_MIN};
+use crate::engine::protocol::ApiKey;
 use crate::logging as log;
 use crate::problem::Problem;
 
@@ -131,14 +130,9 @@ impl Shard {
             );
         }
         broker.last_problem = None;
-        let version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
-        broker.remembers_one_batch = version.is_some_and(|it| it < VERSION_FIVE_REMEMBERED_MIN);
-        broker.format = version.map_or(RecordFormat::Batch, RecordFormat::of_produce);
-        broker.produce_version = version.unwrap_or(0);
-        let mut compressions = self.config.compressions.iter();
-        broker.compression = compressions.find(|it| broker.takes(it.codec())).copied();
+        broker.produce_version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
         broker.is_age_wanted = false;
-        if broker.format.is_message_set() {
+        if broker.format().is_message_set() {
             self.handle_old_broker(now, index);
         }
     }

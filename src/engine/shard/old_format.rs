@@ -101,14 +101,18 @@ impl Shard {
         id: LaneId,
         mut batch: Box<Batch>,
     ) -> Option<(Box<Batch>, usize)> {
-        let format = self.brokers[index].format;
+        let format = self.brokers[index].format();
         let survey = batch.survey(format);
         if !survey.with_headers.is_empty() {
             self.fail_records_with_headers(now, index, id, batch, &survey.with_headers);
             return None;
         }
-        self.compress(index, &mut batch);
-        let len = batch.survey(format).len;
+        self.compress(index, &mut batch, Some(survey.len));
+        let len = match batch.codec() {
+            Codec::None => survey.len,
+            // Of one message: no record is looked at again.
+            _ => batch.survey(format).len,
+        };
         // Its framing counts as well.
         let client_id = self.config.connection.client_id.len();
         let around = self.lane_mut(id).map_or(0, |entry| bytes_around(&entry.head.tail));

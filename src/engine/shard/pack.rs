@@ -257,7 +257,7 @@ impl Shard {
     fn fits(&self, id: LaneId, index: usize, request: &Request, bytes: usize) -> bool {
         let Some(Some(entry)) = self.lanes.get(id.0 as usize) else { return true };
         let mut next = entry.head.next_len().unwrap_or(0);
-        if self.brokers[index].format.is_message_set() {
+        if self.brokers[index].format().is_message_set() {
             // How long its set is shows once it is drained.
             next += entry.head.next_growth();
         }
@@ -310,66 +310,70 @@ impl Shard {
         mut batch: Box<Batch>,
         is_numbered: bool,
     ) -> Option<(Box<Batch>, usize)> {
-        let format = self.brokers[index].format;
+        let format = self.brokers[index].format();
         if !batch.is_packed_for(format) || !self.brokers[index].takes(batch.codec()) {
             batch = self.unpack_for_another(now, id, batch)?;
         }
         if format.is_message_set() {
             let (mut batch, wire_len) = self.fit_into_message_set(now, index, id, batch)?;
-            self.number_or_not(id, is_numbered, &mut batch);
+            self.void_numbers(id, &mut batch);
             return Some((batch, wire_len));
         }
-        self.compress(index, &mut batch);
-        self.number_or_not(id, is_numbered, &mut batch);
+        self.compress(index, &mut batch, None);
+        if !is_numbered {
+            self.void_numbers(id, &mut batch);
+        }
         batch.write_header();
         let wire_len = batch.len();
         Some((batch, wire_len))
     }
 
-    /// The numbers of a batch that goes without any are void, once it really goes.
-    fn number_or_not(&mut self, id: LaneId, is_numbered: bool, batch: &mut Batch) {
-        if let Some(entry) = self.lane_mut(id).filter(|_| !is_numbered) {
+    /// A batch goes without numbers, and those that its lane has given are void.
+    fn void_numbers(&mut self, id: LaneId, batch: &mut Batch) {
+        if let Some(entry) = self.lane_mut(id) {
             entry.head.void_numbers(batch);
         }
     }
 
     /// Compresses a batch, unless it was tried before. That never waits for room: the output goes
-    /// through the loop's scratch and back over its source, if it is smaller.
-    pub(super) fn compress(&mut self, index: usize, batch: &mut Batch) {
-        let (format, compression) = (self.brokers[index].format, self.brokers[index].compression);
+    /// through the loop's scratch and back over its source, if it is smaller. `set_len` is what the
+    /// batch comes to as a message set, for a broker that takes those.
+    pub(super) fn compress(&mut self, index: usize, batch: &mut Batch, set_len: Option<usize>) {
+        let broker = &self.brokers[index];
+        let (format, compression) = (broker.format(), broker.compression(&self.config));
         let compression = &compression.unwrap_or_default();
-        if *compression != Compression::None
-            && !batch.is_finished()
-            && let Some(slot) = &self.scratch
-        {
-            let (compressor, codec) = (&mut self.compressor, compression.codec());
-            let records_len = batch.len() - BATCH_HEADER_LEN;
-            // The scratch may be lent to a batch that was unpacked. Batches then go uncompressed:
-            // waiting for the scratch could hold up every lane of the loop.
-            let tried = slot.with(|scratch| {
-                let room = records_len.min(scratch.len());
-                let scratch = &mut scratch[..room];
-                let made = if format.is_message_set() {
-                    let set_len = batch.survey(format).len;
+        let Some(slot) = &self.scratch else { return };
+        if *compression == Compression::None || batch.is_finished() {
+            return;
+        }
+        let (compressor, codec) = (&mut self.compressor, compression.codec());
+        let records_len = batch.len() - BATCH_HEADER_LEN;
+        // The scratch may be lent to a batch that was unpacked. Batches then go uncompressed:
+        // waiting for the scratch could hold up every lane of the loop.
+        let tried = slot.with(|scratch| {
+            let room = records_len.min(scratch.len());
+            let scratch = &mut scratch[..room];
+            let made = match set_len {
+                Some(set_len) => {
                     let chunks = batch.message_set_chunks(format);
                     compressor.compress(compression, chunks, set_len, scratch)
-                } else {
+                }
+                None => {
                     let records = batch.record_slices();
                     compressor.compress(compression, records, records_len, scratch)
-                };
-                let made = made.filter(|&len| len < records_len);
-                if made.is_none() && format.is_message_set() {
-                    batch.stays_plain(format);
                 }
-                if let Some(len) = made {
+            };
+            match made.filter(|&len| len < records_len) {
+                Some(len) => {
                     if format == RecordFormat::MessagesV0 && codec == Codec::Lz4 {
                         use_lz4_header_of_magic_0(&mut scratch[..len]);
                     }
                     batch.replace_records(codec, format, &scratch[..len]);
                 }
-            });
-            batch.state.uncompressed = tried.is_none();
-        }
+                None => batch.stays_plain(format),
+            }
+        });
+        batch.state.uncompressed = tried.is_none();
     }
 
     fn encode(&mut self, index: usize, version: i16, request: &mut Request) {
@@ -394,7 +398,6 @@ impl Shard {
         let Some(connection) = self.brokers[index].connection_mut() else { return };
         request.kind = RequestKind::Produce { acks: config.acks };
         request.version = version;
-        request.format = RecordFormat::of_produce(version);
         request.correlation = connection.next_correlation();
         let mut encoder = ProduceEncoder::begin(
             &mut request.framing,

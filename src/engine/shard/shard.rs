@@ -394,13 +394,13 @@ impl Shard {
     /// the order.
     pub(super) fn drain_rules(&self, now: u64, id: LaneId, index: Option<usize>) -> DrainRules {
         let (config, broker) = (&self.config, index.map(|index| &self.brokers[index]));
-        let takes_messages = broker.is_some_and(|broker| broker.format.is_message_set());
+        let takes_messages = broker.is_some_and(|broker| broker.format().is_message_set());
         let entry = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
         let has_none =
             self.view.without_identity && entry.is_some_and(|entry| !entry.head.has_identity());
         let is_refused = entry.is_some_and(|entry| now < entry.head.unnumbered_until);
         let does_without = takes_messages || has_none || is_refused;
-        let remembers_one = broker.is_some_and(|broker| broker.remembers_one_batch);
+        let remembers_one = broker.is_some_and(Broker::remembers_one_batch);
         let one_at_a_time = config.idempotent && (does_without || remembers_one);
         DrainRules {
             idempotent: config.idempotent && !does_without,

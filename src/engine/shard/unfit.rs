@@ -2,9 +2,10 @@
 //! broker fails at once, and its connection stays: another one would mostly find the same.
 
 use super::broker::{Broker, Queued};
-use super::shard::Shard;
-use crate::engine::protocol::compression::Codec;
-use crate::engine::protocol::{ApiKey, VERSION_BATCHES_MIN};
+use super::shard::{Shard, ShardConfig};
+use crate::engine::protocol::compression::{Codec, Compression};
+use crate::engine::protocol::records::RecordFormat;
+use crate::engine::protocol::{ApiKey, VERSION_BATCHES_MIN, VERSION_FIVE_REMEMBERED_MIN};
 use crate::error::DeliveryErrorCause;
 use crate::problem::{Problem, ProblemKind};
 
@@ -18,16 +19,33 @@ const ASKED_ANEW_AFTER: u64 = 10_000_000_000;
 /// Which release a broker is of whose newest version of Produce this is, before Kafka 0.11.
 fn release_of(version: i16) -> &'static str {
     match version {
-        ..1 => "0.8",
-        1 => "0.9",
+        ..2 => "0.8 or 0.9",
         2.. => "0.10",
     }
 }
 
+/// What a broker's version of Produce says of it. One that has not told is taken for a modern one.
 impl Broker {
+    /// How batches are sent to it.
+    pub(super) fn format(&self) -> RecordFormat {
+        self.produce_version.map_or(RecordFormat::Batch, RecordFormat::of_produce)
+    }
+
+    /// Whether it remembers only the last batch of a producer for finding duplicates, as Kafka 0.11
+    /// does.
+    pub(super) fn remembers_one_batch(&self) -> bool {
+        self.produce_version.is_some_and(|version| version < VERSION_FIVE_REMEMBERED_MIN)
+    }
+
     /// Whether it takes batches that are compressed so.
     pub(super) fn takes(&self, codec: Codec) -> bool {
-        codec != Codec::Zstd || self.produce_version >= VERSION_ZSTD_MIN
+        codec != Codec::Zstd
+            || self.produce_version.is_none_or(|version| version >= VERSION_ZSTD_MIN)
+    }
+
+    /// How batches for it are compressed; `None` if it takes nothing of what is configured.
+    pub(super) fn compression(&self, config: &ShardConfig) -> Option<Compression> {
+        config.compressions.iter().find(|compression| self.takes(compression.codec())).copied()
     }
 }
 
@@ -41,7 +59,7 @@ impl Shard {
         let is_old = connection.idle_at(ASKED_ANEW_AFTER) <= now;
         let problem = match version {
             None => "it speaks no version of Produce that this client speaks".to_owned(),
-            Some(_) if self.brokers[index].compression.is_none() => {
+            Some(_) if self.brokers[index].compression(&self.config).is_none() => {
                 "it takes no zstd (Produce v7, Kafka 2.1): set another compression.type, or a list \
                  of them: zstd,lz4"
                     .to_owned()

@@ -57,11 +57,8 @@ const fn overhead(timestamps: bool) -> usize {
     LOG_OVERHEAD + 4 + 1 + 1 + if timestamps { 8 } else { 0 } + 4 + 4
 }
 
-/// Bytes of a message up to its key.
-const MESSAGE_HEAD_MAX: usize = overhead(true) - 4;
-
-/// The shortest room that [`MessageSetCursor::write`] makes use of.
-pub const MESSAGE_SET_ROOM_MIN: usize = MESSAGE_HEAD_MAX;
+/// Bytes of a message up to its key: less room [`MessageSetCursor::write`] may leave unused.
+pub const MESSAGE_HEAD_MAX: usize = overhead(true) - 4;
 
 /// The least bytes that a record takes in a batch: seven numbers of one byte.
 const RECORD_LEN_MIN: usize = 7;
@@ -197,7 +194,7 @@ enum Stage {
 
 impl MessageSetCursor {
     /// Appends to `out` what comes next of the set, up to `room` bytes. Returns whether the set is
-    /// at its end. Stops early, by less than [`MESSAGE_SET_ROOM_MIN`], rather than cut a message's
+    /// at its end. Stops early, by less than [`MESSAGE_HEAD_MAX`], rather than cut a message's
     /// head.
     pub fn write<'a, I: Iterator<Item = &'a [u8]> + Clone>(
         &mut self,

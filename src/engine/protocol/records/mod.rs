@@ -1,4 +1,5 @@
-//! Record batches, format v2 (KIP-98): the bytes a record becomes, and back.
+//! Record batches, format v2 (KIP-98): the bytes a record becomes, and back; and the message sets
+//! that batches become for brokers before Kafka 0.11 (`message_set`).
 //!
 //! Fed by `batch/`, which encodes each record once, straight into pool segments
 //! ([`encode_contiguous`], [`encode_spanning`]), and writes the 61-byte header when a batch is
@@ -34,7 +35,7 @@ pub use head::{RECORD_HEAD_LEN_MAX, RecordHead};
 pub use header::TimestampType;
 pub use header::{BATCH_HEADER_LEN, BatchHeader};
 pub use message_set::{
-    MESSAGE_OVERHEAD_MAX, MESSAGE_SET_GROWTH_MAX, MESSAGE_SET_ROOM_MIN, MessageSetChunks,
+    MESSAGE_HEAD_MAX, MESSAGE_OVERHEAD_MAX, MESSAGE_SET_GROWTH_MAX, MessageSetChunks,
     MessageSetCursor, MessageSetSurvey, MessageSource, RECORD_GROWTH_MAX, RecordFormat,
     records_of_message_set,
 };

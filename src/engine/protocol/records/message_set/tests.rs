@@ -83,7 +83,7 @@ fn a_set_is_the_same_however_its_records_and_its_window_are_cut() {
         for piece in [1, 7, 4_096] {
             let source = source(&bytes, piece, records.len());
             assert_eq!(source.survey(format).len, whole.len());
-            for room in [MESSAGE_SET_ROOM_MIN, 101, 4_096] {
+            for room in [MESSAGE_HEAD_MAX, 101, 4_096] {
                 // A window of a few bytes over pieces of one byte takes for ever.
                 if piece > 1 || room > 101 {
                     assert_eq!(written(&source, format, room), whole, "{piece}, {room}");
