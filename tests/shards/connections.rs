@@ -74,6 +74,32 @@ fn nobody_connects_to_a_dead_broker_for_a_lane_that_moved_away() {
     }
 }
 
+/// Whether a lane's batches need an identity shows with its leader's connection: that is made for a
+/// lane with records, and for no other.
+#[test]
+fn c66_a_lane_without_identity_connects_its_leader_while_it_has_records() {
+    let settings = Settings { gives_identity: false, ..Settings::default() };
+    let mut world = ready(&settings);
+    assert_eq!(world.connection_to(1), None, "nothing waits for it");
+    let delivery = world.send(0, "x");
+    world.run_for(SECOND);
+    assert!(world.connection_to(1).is_some(), "it may be too old for an identity");
+    assert!(delivery.try_outcome().is_none(), "it is not: the record waits");
+
+    let mut world = ready(&settings);
+    world.kill(1);
+    let _delivery = world.send(0, "x");
+    world.run_for(2 * SECOND);
+    let before = attempts(&world);
+    assert!(before > 1, "it is tried again: {before}");
+    world.model.move_leader(0, 2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(2 * SECOND);
+    let before = attempts(&world);
+    world.run_for(10 * SECOND);
+    assert_eq!(attempts(&world), before, "no lane with records is led by it any more");
+}
+
 #[test]
 fn late_news_of_an_old_connection_is_none_of_the_new_one() {
     let mut world = ready(&Settings::default());

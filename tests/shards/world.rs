@@ -106,6 +106,7 @@ pub struct World {
     is_connected: bool,
     /// Questions of the metadata machine go unanswered.
     pub metadata_is_silent: bool,
+    gives_identity: bool,
     /// A record that is sent, once, when a lane is between two shards.
     pub sent_while_a_lane_moves: Option<String>,
     /// Its delivery.
@@ -128,6 +129,8 @@ pub struct Settings {
     pub batch_size: usize,
     pub request_bytes_max: usize,
     pub idempotent: bool,
+    /// Brokers answer the question for a producer id.
+    pub gives_identity: bool,
     pub acks: i16,
     /// Nanoseconds.
     pub linger: u64,
@@ -143,6 +146,7 @@ impl Default for Settings {
             batch_size: 1 << 14,
             request_bytes_max: 8 << 20,
             idempotent: true,
+            gives_identity: true,
             acks: -1,
             linger: 0,
         }
@@ -194,6 +198,7 @@ impl World {
             channel: ChannelId::FIRST,
             is_connected: false,
             metadata_is_silent: false,
+            gives_identity: settings.gives_identity,
             lanes_come_first: false,
             acted: false,
             sent_while_a_lane_moves: None,
@@ -330,7 +335,10 @@ impl World {
                 MetadataQuery::Metadata(_) => Answer::Metadata(self.model.metadata()),
                 MetadataQuery::InitProducerId => Answer::Identity(InitProducerIdResponse {
                     throttle_time_ms: 0,
-                    error: ErrorCode::NONE,
+                    error: match self.gives_identity {
+                        true => ErrorCode::NONE,
+                        false => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+                    },
                     identity: ProducerIdentity { id: 77, epoch: 0 },
                 }),
             };
