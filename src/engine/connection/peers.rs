@@ -152,7 +152,8 @@ pub(super) enum Beginning {
 }
 
 impl Beginning {
-    /// The version of ApiVersions, as [`Peers`] counts them.
+    /// The version that was asked with. Of a peer that was not asked it is the number that stands
+    /// for that in [`Steps::versions`].
     pub(super) fn version(self) -> i16 {
         match self {
             Beginning::Ask(version) => version,
