@@ -249,6 +249,7 @@ impl EventLoop {
             Action::WantTopic(topic) => context.metadata.want(topic, Want::Lane),
             Action::Hint(hint) => context.metadata.hint(hint),
             Action::NewIdentity(identity) => context.metadata.new_identity(identity),
+            Action::AskIdentity => context.metadata.ask_identity(),
         }
     }
 

@@ -280,6 +280,7 @@ impl MetadataLoop {
             Message::Refresh => self.machine.handle_refresh_wanted(),
             Message::Hint(hint) => self.machine.handle_hint(&hint),
             Message::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
+            Message::AskIdentity => self.machine.handle_identity_possible(now),
             Message::Socket { attempt, news } => {
                 if let Some(id) = self.link_of(attempt) {
                     self.handle_news(id, now, news);
@@ -342,6 +343,9 @@ impl MetadataLoop {
             log::info!("metadata channel: {peer}: connected again, after {after:?}");
         }
         self.machine.handle_ready(id);
+        if link.connection.as_ref().is_some_and(Connection::is_unanswered_assumption) {
+            self.machine.handle_assumed(id);
+        }
     }
 
     /// Has the next step of the link's login computed, if there is one.

@@ -18,6 +18,8 @@ pub(super) enum Message {
     Refresh,
     Hint(LeaderHint),
     NewIdentity(ProducerIdentity),
+    /// A broker says that it can give a producer id, which no broker could.
+    AskIdentity,
     /// Records failed and nobody looked: the log is to tell.
     Unread,
     Socket {
@@ -71,5 +73,9 @@ impl MetadataMailbox {
 
     pub(super) fn new_identity(&self, used_up: ProducerIdentity) {
         self.send(Message::NewIdentity(used_up));
+    }
+
+    pub(super) fn ask_identity(&self) {
+        self.send(Message::AskIdentity);
     }
 }

@@ -203,6 +203,7 @@ impl World {
                 self.machine.handle_hint(&hint);
             }
             Action::NewIdentity(used_up) => self.machine.handle_identity_wanted(used_up),
+            Action::AskIdentity => self.machine.handle_identity_possible(now),
         }
     }
 }

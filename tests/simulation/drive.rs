@@ -164,6 +164,10 @@ impl World {
             Action::NewIdentity(used_up) => {
                 self.client.machine.handle_identity_wanted(used_up);
             }
+            Action::AskIdentity => {
+                let now = self.now();
+                self.client.machine.handle_identity_possible(now);
+            }
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) struct Channel {
     pub owes_since: Option<u64>,
     /// It has answered something.
     pub answered: bool,
+    /// It is only taken for an old broker, and has answered nothing that shows it is one.
+    pub is_assumed: bool,
     /// What was asked was asked because lanes are in trouble.
     pub for_trouble: bool,
     /// The question is not about all topics.
@@ -61,6 +63,7 @@ impl Channel {
             in_flight: None,
             owes_since: None,
             answered: false,
+            is_assumed: false,
             for_trouble: false,
             in_part: false,
             about_leaders: false,

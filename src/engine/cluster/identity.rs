@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BrokerAddress, MetadataConfig};
+use super::{BrokerAddress, ChannelId, MetadataConfig, MetadataMachine};
 use crate::engine::protocol::{BrokerId, ErrorCode, InitProducerIdResponse, ProducerIdentity};
 use crate::error::DeliveryErrorCause;
 use crate::problem::{Problem, ProblemKind};
@@ -42,6 +42,8 @@ pub(super) struct IdentityQuestion {
     denied: Option<DeliveryErrorCause>,
     /// No broker gives an id, and none is required.
     done_without: bool,
+    /// Since that was found, a broker has said that it can give one.
+    is_possible: bool,
     /// Brokers that cannot give one: they do not speak InitProducerId.
     lacking: BTreeSet<BrokerAddress>,
     problem: Option<Problem>,
@@ -70,6 +72,16 @@ impl IdentityQuestion {
         }
     }
 
+    /// A broker says that it can give an id. If the producer does without, because all said that
+    /// they cannot, all are asked again, now. It goes on without meanwhile.
+    pub(super) fn handle_possible(&mut self, now: u64) {
+        if self.done_without {
+            self.is_possible = true;
+            self.lacking.clear();
+            self.retry_at = now;
+        }
+    }
+
     /// Ids of the old cluster are void: another one is needed, if one was.
     pub(super) fn start_over(&mut self, wanted: bool) {
         let (ordinal, floor) = (self.ordinal, self.ordinal);
@@ -93,7 +105,8 @@ impl IdentityQuestion {
         self.failures = 0;
         self.lacking.clear();
         if response.error == ErrorCode::NONE {
-            (self.denied, self.refusals, self.done_without) = (None, 0, false);
+            (self.denied, self.refusals) = (None, 0);
+            (self.done_without, self.is_possible) = (false, false);
             self.identity = Some(response.identity);
             self.ordinal += 1;
             self.wanted = false;
@@ -138,7 +151,8 @@ impl IdentityQuestion {
         let all = brokers.values().all(|broker| self.lacking.contains(broker));
         // Those that cannot be reached are not waited for, and once it is decided each broker that
         // is asked anyway may change it.
-        let is_decided = all && !brokers.is_empty() || is_second_time || self.done_without;
+        let was_decided = self.done_without && !self.is_possible;
+        let is_decided = all && !brokers.is_empty() || is_second_time || was_decided;
         if !is_decided {
             // No pause: each broker is asked once before all are asked again.
             (self.problem, self.retry_at) = (Some(too_old()), now);
@@ -146,7 +160,7 @@ impl IdentityQuestion {
         }
         // All are asked again, for one may have been upgraded.
         self.lacking.clear();
-        self.failures = 0;
+        (self.failures, self.is_possible) = (0, false);
         if !config.idempotence_required {
             self.done_without = true;
             self.retry_at = now + config.reconnect_backoff.lengthen(ASKED_AGAIN_AFTER, random);
@@ -201,5 +215,65 @@ impl IdentityQuestion {
     /// What went wrong with the last question.
     pub(super) fn problem(&self) -> Option<&Problem> {
         self.problem.as_ref()
+    }
+}
+
+/// What is asked and told about the producer id.
+impl MetadataMachine {
+    /// A lane used up its producer id's epochs.
+    pub fn handle_identity_wanted(&mut self, used_up: ProducerIdentity) {
+        self.identity.handle_used_up(used_up);
+    }
+
+    /// A broker says that it can give a producer id.
+    pub fn handle_identity_possible(&mut self, now: u64) {
+        self.identity.handle_possible(now);
+    }
+
+    /// How many of the producer ids that it was given were those of earlier clusters.
+    pub fn identity_floor(&self) -> u64 {
+        self.identity.floor()
+    }
+
+    /// A producer id arrived, or an error instead.
+    pub fn handle_identity(&mut self, id: ChannelId, now: u64, response: &InitProducerIdResponse) {
+        self.handle_answer(now, id);
+        let random = self.random.draw();
+        self.identity.handle_response(now, &self.config, random, response);
+    }
+
+    /// The broker at the other end of a channel, at `peer`, speaks no InitProducerId, which was to
+    /// be asked. Returns whether to leave it for another one.
+    pub fn handle_identity_lacking(
+        &mut self,
+        id: ChannelId,
+        now: u64,
+        peer: BrokerAddress,
+    ) -> bool {
+        let channel = self.channel_mut(id);
+        (channel.in_flight, channel.owes_since) = (None, None);
+        let random = self.random.draw();
+        let brokers = &self.snapshot.brokers;
+        self.identity.handle_lacking(now, &self.config, random, peer, brokers)
+    }
+
+    /// The producer id, once there is one.
+    pub fn identity(&self) -> Option<ProducerIdentity> {
+        self.identity.identity()
+    }
+
+    /// Which of the producer ids that it was given the present one is, from 1 on.
+    pub fn identity_ordinal(&self) -> u64 {
+        self.identity.ordinal()
+    }
+
+    /// Whether no broker gives an id, and the producer does without.
+    pub fn is_without_identity(&self) -> bool {
+        self.identity.is_done_without()
+    }
+
+    /// Why the producer may not have an id, if a broker said so. It is asked for again.
+    pub fn identity_denied(&self) -> Option<&DeliveryErrorCause> {
+        self.identity.denied()
     }
 }

@@ -205,6 +205,34 @@ fn c66_a_producer_does_without_an_id_that_no_broker_can_give_unless_one_is_requi
 }
 
 #[test]
+fn c66_a_broker_that_says_that_it_can_give_an_id_is_asked_for_it() {
+    let (mut machine, first) = knows_brokers(&[1]);
+    machine.config.idempotence_required = false;
+    assert_eq!(machine.poll_query(FIRST, 0), Some(MetadataQuery::InitProducerId));
+    assert!(!machine.handle_identity_lacking(FIRST, 0, first), "there is no other");
+    assert!(machine.is_without_identity());
+    // On a shard's connection to it.
+    machine.handle_identity_possible(1);
+    assert!(machine.is_without_identity(), "records do not wait for the answer");
+    assert_eq!(machine.poll_query(FIRST, 1), Some(MetadataQuery::InitProducerId));
+    machine.handle_identity(FIRST, 1, &identity(7, ErrorCode::NONE));
+    assert!(!machine.is_without_identity() && machine.identity().is_some());
+}
+
+#[test]
+fn c64_a_broker_that_is_taken_for_an_old_one_shows_that_with_metadata_before_an_id_is_asked_for() {
+    let (mut machine, _) = knows_brokers(&[1]);
+    machine.handle_down(FIRST, 0, "restarted".into());
+    let now = 1_000 * MS;
+    machine.poll_connect(now).expect("it is tried again");
+    machine.handle_ready(FIRST);
+    machine.handle_assumed(FIRST);
+    assert!(matches!(machine.poll_query(FIRST, now), Some(MetadataQuery::Metadata(_))));
+    machine.handle_metadata(FIRST, now, &metadata(&[1], Vec::new()));
+    assert_eq!(machine.poll_query(FIRST, now), Some(MetadataQuery::InitProducerId));
+}
+
+#[test]
 fn c66_a_broker_that_cannot_be_reached_does_not_hold_up_the_decision() {
     let (mut machine, first) = knows_brokers(&[1, 2]);
     machine.config.idempotence_required = false;

@@ -12,9 +12,7 @@ use super::troubled::TroubledTopics;
 use super::wanted::{Arrived, TopicQuestion, UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
 use crate::config::{ClusterChange, ReconnectBackoff, ReconnectWaits};
-use crate::engine::protocol::{
-    ErrorCode, InitProducerIdResponse, MetadataResponse, ProducerIdentity,
-};
+use crate::engine::protocol::{ErrorCode, MetadataResponse};
 use crate::engine::random::Random;
 use crate::error::DeliveryErrorCause;
 use crate::problem::{Problem, ProblemKind};
@@ -161,11 +159,6 @@ impl MetadataMachine {
         self.in_trouble = true;
     }
 
-    /// A lane used up its producer id's epochs.
-    pub fn handle_identity_wanted(&mut self, used_up: ProducerIdentity) {
-        self.identity.handle_used_up(used_up);
-    }
-
     /// A Produce response named a leader.
     pub fn handle_hint(&mut self, hint: &LeaderHint) {
         if self.snapshot.is_news(hint) {
@@ -275,11 +268,19 @@ impl MetadataMachine {
         channel.answered = false;
     }
 
+    /// The broker at the other end did not say what it speaks, and is taken for an old one. It is
+    /// asked about metadata before anything else: that it cannot give a producer id counts only
+    /// once an answer has shown that it is one.
+    pub fn handle_assumed(&mut self, id: ChannelId) {
+        self.channel_mut(id).is_assumed = true;
+    }
+
     /// The connection is of use: the next time one is needed, the search starts over.
-    fn handle_answer(&mut self, now: u64, id: ChannelId) {
+    pub(super) fn handle_answer(&mut self, now: u64, id: ChannelId) {
         let channel = self.channel_mut(id);
         channel.in_flight = None;
         channel.answered = true;
+        channel.is_assumed = false;
         let took = channel.owes_since.take().map_or(0, |since| now.saturating_sub(since));
         self.waits.reset();
         self.candidates.clear();
@@ -378,7 +379,11 @@ impl MetadataMachine {
         // is asked what the first one owes.
         let (metadata_at, scope) = self.next_question(now);
         let owed = self.channel(self.present).in_flight.clone().filter(|_| is_beside);
+        let identity_at = self.asks_identity_at().filter(|_| !self.channel(id).is_assumed);
         let query = match owed {
+            Some(MetadataQuery::InitProducerId) if self.channel(id).is_assumed => {
+                MetadataQuery::Metadata(self.question(id, now, scope))
+            }
             Some(MetadataQuery::InitProducerId) => MetadataQuery::InitProducerId,
             Some(MetadataQuery::Metadata(owed)) => {
                 let present = self.channel(self.present);
@@ -387,7 +392,7 @@ impl MetadataMachine {
                 (channel.in_part, channel.about_leaders) = (in_part, about_leaders);
                 MetadataQuery::Metadata(owed)
             }
-            None if !is_beside && self.asks_identity_at().is_some_and(|at| at < metadata_at) => {
+            None if !is_beside && identity_at.is_some_and(|at| at < metadata_at) => {
                 MetadataQuery::InitProducerId
             }
             // Whatever the first one was asked in vain.
@@ -486,53 +491,6 @@ impl MetadataMachine {
     /// The clusters, if another one answers in the place of the known one and is not followed.
     pub fn changed_to(&self) -> Option<&ForeignCluster> {
         self.changed_to.as_ref()
-    }
-
-    /// How many of the producer ids that it was given were those of earlier clusters.
-    pub fn identity_floor(&self) -> u64 {
-        self.identity.floor()
-    }
-
-    /// A producer id arrived, or an error instead.
-    pub fn handle_identity(&mut self, id: ChannelId, now: u64, response: &InitProducerIdResponse) {
-        self.handle_answer(now, id);
-        let random = self.random.draw();
-        self.identity.handle_response(now, &self.config, random, response);
-    }
-
-    /// The broker at the other end of a channel, at `peer`, speaks no InitProducerId, which was to
-    /// be asked. Returns whether to leave it for another one.
-    pub fn handle_identity_lacking(
-        &mut self,
-        id: ChannelId,
-        now: u64,
-        peer: BrokerAddress,
-    ) -> bool {
-        let channel = self.channel_mut(id);
-        (channel.in_flight, channel.owes_since) = (None, None);
-        let random = self.random.draw();
-        let brokers = &self.snapshot.brokers;
-        self.identity.handle_lacking(now, &self.config, random, peer, brokers)
-    }
-
-    /// The producer id, once there is one.
-    pub fn identity(&self) -> Option<ProducerIdentity> {
-        self.identity.identity()
-    }
-
-    /// Which of the producer ids that it was given the present one is, from 1 on.
-    pub fn identity_ordinal(&self) -> u64 {
-        self.identity.ordinal()
-    }
-
-    /// Whether no broker gives an id, and the producer does without.
-    pub fn is_without_identity(&self) -> bool {
-        self.identity.is_done_without()
-    }
-
-    /// Why the producer may not have an id, if a broker said so. It is asked for again.
-    pub fn identity_denied(&self) -> Option<&DeliveryErrorCause> {
-        self.identity.denied()
     }
 
     /// The connection that must be closed, and the bootstrap list gone through: its broker says

@@ -87,8 +87,8 @@ impl Connection {
         self.beginning == Beginning::Assume
     }
 
-    /// The same, and nothing has come of it yet.
-    pub(super) fn is_unanswered_assumption(&self) -> bool {
+    /// Whether it is taken for an old broker, and has answered nothing yet that shows it is one.
+    pub fn is_unanswered_assumption(&self) -> bool {
         self.is_assumed() && !self.answered
     }
 

@@ -132,6 +132,12 @@ impl Shard {
         broker.last_problem = None;
         broker.produce_version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
         broker.is_age_wanted = false;
+        let connection = broker.connection();
+        let gives_identity =
+            connection.is_some_and(|it| it.version(ApiKey::InitProducerId).is_some());
+        if self.view.without_identity && gives_identity {
+            self.actions.push_back(Action::AskIdentity);
+        }
         if broker.format().is_message_set() {
             self.handle_old_broker(now, index);
         }

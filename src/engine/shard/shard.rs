@@ -134,6 +134,8 @@ pub enum Action {
     Hint(LeaderHint),
     /// Ask for a new producer id: this one's epochs are used up.
     NewIdentity(ProducerIdentity),
+    /// Ask again for a producer id that no broker could give: one says that it can.
+    AskIdentity,
 }
 
 pub(super) struct LaneEntry {

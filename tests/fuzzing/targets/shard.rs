@@ -266,7 +266,8 @@ impl Driven {
             Action::RefreshMetadata
             | Action::WantTopic(_)
             | Action::Hint(_)
-            | Action::NewIdentity(_) => {}
+            | Action::NewIdentity(_)
+            | Action::AskIdentity => {}
         }
     }
 
