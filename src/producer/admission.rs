@@ -1,6 +1,9 @@
 //! What happens to a record for which there is no room: the strategy decides, and this acts.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::producer::Shared;
@@ -8,7 +11,7 @@ use crate::engine::batch::{
     CellHandle, Destination, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
     stashed_len, take_room, take_room_through,
 };
-use crate::engine::buffer::{AccountId, PoolError, Segment};
+use crate::engine::buffer::{AccountId, PoolError, Segment, WaitTicket};
 use crate::engine::cluster::Want;
 use crate::engine::policy::{Backoff, Pressure};
 use crate::engine::protocol::PartitionId;
@@ -22,9 +25,29 @@ use crate::user_code;
 /// How much of a stash a sender moves out of its own way.
 const STASH_BYTES_PER_SEND: usize = 64 * 1_024;
 
+/// What a caller may be held up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// The strategy decides, and may park the thread.
+    Thread,
+    /// The strategy decides, and where it would park, the task waits.
+    Task,
+    /// Nothing: without room the record is refused.
+    AtOnce,
+}
+
+/// Runs a future that waits for nobody's waker: what is sent [`How::Thread`] or [`How::AtOnce`].
+pub(super) fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("only tasks wait for their waker"),
+    }
+}
+
 /// The refusals of one record so far.
 pub(super) struct Admission<'a> {
     shared: &'a Shared,
+    how: How,
     record_size: usize,
     attempt: u32,
     /// When it was first refused, nanoseconds, monotonic.
@@ -40,13 +63,13 @@ pub(super) enum Admitted {
 }
 
 impl<'a> Admission<'a> {
-    pub(super) fn new(shared: &'a Shared, parts: &RecordParts<'_>) -> Self {
+    pub(super) fn new(shared: &'a Shared, how: How, parts: &RecordParts<'_>) -> Self {
         let record_size = single_record_batch_size(parts);
-        Admission { shared, record_size, attempt: 0, refused_at: None }
+        Admission { shared, how, record_size, attempt: 0, refused_at: None }
     }
 
     /// Asks the strategy and obeys. With `need`, room for it is taken into `spare` after a wait.
-    pub(super) fn admit(
+    pub(super) async fn admit(
         &mut self,
         account: AccountId,
         need: Option<NeedRoom>,
@@ -59,21 +82,25 @@ impl<'a> Admission<'a> {
         let refused_at = *self.refused_at.get_or_insert(now);
         let pressure = self.pressure(account, now - refused_at);
         self.attempt += 1;
+        if self.how == How::AtOnce {
+            return Err(rejected(&pressure));
+        }
         let strategy = &self.shared.strategy;
         let decision = user_code::call(|| strategy.decide(&pressure))
             .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
         match decision {
             Backoff::Drop => Ok(Admitted::Dropped),
+            Backoff::Park { .. } if self.how == How::Task => {
+                self.wait(account, need, spare).await?;
+                Ok(Admitted::Again)
+            }
             Backoff::Park { at_most } if !is_own_thread() => {
                 let left = at_most.saturating_sub(pressure.elapsed);
                 self.park(account, need, spare, (left, pressure.scope))?;
                 Ok(Admitted::Again)
             }
             // Where waiting would stop the loop that makes room.
-            Backoff::Park { .. } | Backoff::Reject => {
-                let Pressure { scope, charged: queued, high, low, .. } = pressure;
-                Err(SendErrorKind::Rejected { scope, queued, high, low })
-            }
+            Backoff::Park { .. } | Backoff::Reject => Err(rejected(&pressure)),
         }
     }
 
@@ -113,9 +140,39 @@ impl<'a> Admission<'a> {
         spare: &mut Vec<Segment>,
         (at_most, scope): (Duration, PressureScope),
     ) -> Result<(), SendErrorKind> {
+        let mut ticket = self.register(account, need)?;
+        let deadline = ThreadDeadline::after(Some(at_most));
+        let ready = wait_until(|context| ticket.poll(context), |parker| deadline.park(parker));
+        if ready.is_some() || self.shared.accumulator.is_closed() {
+            return self.take_kept(ticket, need, spare);
+        }
+        let now = self.shared.clock.now();
+        let waited = Duration::from_nanos(now - self.refused_at.unwrap_or(now));
+        Err(SendErrorKind::ParkTimedOut { waited, scope })
+    }
+
+    /// Holds the calling task until there is room or the producer is closed. A task that is dropped
+    /// meanwhile leaves its place in the line to the next.
+    async fn wait(
+        &self,
+        account: AccountId,
+        need: Option<NeedRoom>,
+        spare: &mut Vec<Segment>,
+    ) -> Result<(), SendErrorKind> {
+        let mut ticket = self.register(account, need)?;
+        poll_fn(|context| ticket.poll(context)).await;
+        self.take_kept(ticket, need, spare)
+    }
+
+    /// Takes a place in the line for room, which threads and tasks share.
+    fn register(
+        &self,
+        account: AccountId,
+        need: Option<NeedRoom>,
+    ) -> Result<WaitTicket, SendErrorKind> {
         let accumulator = &self.shared.accumulator;
         let bytes = need.map_or(0, |need| need.bytes);
-        let mut ticket = accumulator.pool.wait(account, bytes).map_err(|error| {
+        let ticket = accumulator.pool.wait(account, bytes).map_err(|error| {
             let max = match error {
                 PoolError::NeverFits { max, .. } => max,
                 _ => accumulator.pool.capacity(),
@@ -128,25 +185,30 @@ impl<'a> Admission<'a> {
         }
         // Loops that sleep over lingering batches must hear that memory is short.
         self.shared.ports.ring_all();
-        let deadline = ThreadDeadline::after(Some(at_most));
-        let ready = wait_until(|context| ticket.poll(context), |parker| deadline.park(parker));
-        if accumulator.is_closed() {
+        Ok(ticket)
+    }
+
+    /// The wait is over: takes what was kept, unless the producer's close ended it.
+    fn take_kept(
+        &self,
+        mut ticket: WaitTicket,
+        need: Option<NeedRoom>,
+        spare: &mut Vec<Segment>,
+    ) -> Result<(), SendErrorKind> {
+        if self.shared.accumulator.is_closed() {
             return Err(SendErrorKind::Closed);
         }
-        match (ready, need) {
-            (None, _) => {
-                let now = self.shared.clock.now();
-                let waited = now - self.refused_at.unwrap_or(now);
-                let waited = Duration::from_nanos(waited);
-                Err(SendErrorKind::ParkTimedOut { waited, scope })
-            }
-            (Some(()), None) => Ok(()),
-            (Some(()), Some(need)) => {
-                take_room_through(&mut ticket, need, spare);
-                Ok(())
-            }
+        if let Some(need) = need {
+            take_room_through(&mut ticket, need, spare);
         }
+        Ok(())
     }
+}
+
+/// The error that says where there is no room.
+fn rejected(pressure: &Pressure) -> SendErrorKind {
+    let &Pressure { scope, charged: queued, high, low, .. } = pressure;
+    SendErrorKind::Rejected { scope, queued, high, low }
 }
 
 /// A record whose topic is not ready.
@@ -180,7 +242,7 @@ enum Placed {
 }
 
 impl Stashing<'_> {
-    pub(super) fn stash(
+    pub(super) async fn stash(
         &self,
         admission: &mut Admission<'_>,
         parts: &RecordParts<'_>,
@@ -206,7 +268,8 @@ impl Stashing<'_> {
             }
             spare.clear();
             if !take_room(pool, AccountId::STASH, need, spare)
-                && let Admitted::Dropped = admission.admit(AccountId::STASH, Some(need), spare)?
+                && let Admitted::Dropped =
+                    admission.admit(AccountId::STASH, Some(need), spare).await?
             {
                 return Ok(Stashed::Dropped);
             }

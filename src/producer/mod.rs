@@ -4,7 +4,8 @@
 //! shards. Starts and ends the threads of `io/`.
 //!
 //! * [`ProducerBuilder`] → [`Producer`] → [`Topic`] → [`Delivery`] → [`RecordMetadata`].
-//! * `admission`: what happens to a record for which there is no room.
+//! * `sending`: the way of a record into its batch; `admission`: what happens to one for which
+//!   there is no room, whether a thread or a task sends it.
 //! * `flush`, `close`: waiting for everything that was sent.
 
 mod admission;
@@ -16,6 +17,7 @@ mod payload;
 #[allow(clippy::module_inception)]
 mod producer;
 mod record;
+mod sending;
 mod topic;
 
 pub use builder::ProducerBuilder;

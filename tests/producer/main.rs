@@ -22,6 +22,7 @@ mod proxies;
 mod recovery;
 mod stash;
 mod steady;
+mod tasks;
 mod topics;
 
 use std::future::Future;

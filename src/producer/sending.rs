@@ -1,0 +1,362 @@
+//! The way of one record from the application into a batch: the usual case in one function, and the
+//! slow paths, on which a thread or a task may wait for room.
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+use super::admission::{Admission, Admitted, How, Stashed, Stashing, at_once};
+use super::delivery::Delivery;
+use super::topic::{SURELY_SMALL, Topic};
+use crate::engine::batch::{CellHandle, LaneTail, Refusal, TopicState, take_room};
+use crate::engine::buffer::Segment;
+use crate::engine::policy::Moment;
+use crate::engine::protocol::PartitionId;
+use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
+use crate::error::SendErrorKind;
+
+thread_local! {
+    /// Where the sending thread's segments wait between the pool and the batch: kept for its
+    /// memory.
+    static SPARE: Cell<Vec<Segment>> = const { Cell::new(Vec::new()) };
+}
+
+/// Segments between the pool and a batch, in a vector whose memory is kept with the thread. What is
+/// left of them goes back to the pool.
+struct Spare(Vec<Segment>);
+
+impl Spare {
+    /// In the destructor of another thread-local it may be gone already: then the record does with
+    /// a vector of its own.
+    fn take() -> Self {
+        Spare(SPARE.try_with(Cell::take).unwrap_or_default())
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        let mut spare = std::mem::take(&mut self.0);
+        spare.clear();
+        // Gone with its thread: see `take`.
+        let _ = SPARE.try_with(|kept| kept.set(spare));
+    }
+}
+
+/// Where a task's record has to wait.
+pub(super) enum Held {
+    /// For room in the stash.
+    InStash { timestamp: i64 },
+    /// For room in this lane.
+    AtLane { lane: Arc<LaneTail>, has_level: bool, timestamp: i64 },
+}
+
+/// How a record is sent, and, for a task's, where it turned out to have to wait.
+#[derive(Clone, Copy)]
+pub(super) enum Sender<'a> {
+    /// It goes all the way, whatever that takes.
+    Waits(How),
+    /// What would have to wait is put here, and the result means nothing then.
+    Task(&'a Cell<Option<Held>>),
+}
+
+/// The result that means nothing.
+const HELD: SendErrorKind = SendErrorKind::Closed;
+
+impl Topic {
+    /// What every send does: size, time, partition, level, append. All of it is in this function as
+    /// long as the topic is known, the broker takes records and the open batch has room; each of
+    /// these has a slow path of its own otherwise ([`Topic::send_to_stash`],
+    /// [`Topic::send_slowly`]).
+    #[inline(always)]
+    pub(super) fn send_parts(
+        &self,
+        sender: Sender<'_>,
+        partition: Option<PartitionId>,
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        if !self.shared.born.is_current() {
+            return Err(SendErrorKind::Forked);
+        }
+        let len = parts.payload_len();
+        if len > SURELY_SMALL || !parts.headers.is_empty() {
+            self.check_size(parts)?;
+        }
+        // The time counts for the record's timestamp, and for where one without key goes.
+        let spread = partition.is_none() && parts.key.is_none();
+        let now = (spread || timestamp.is_none()).then(|| self.shared.clock.wall_ms());
+        let moment = now.map(|now| Moment::new(now, self.shared.stay_ms));
+        let timestamp = timestamp.or(now).unwrap_or_default();
+        if self.lanes.state() != TopicState::Ready
+            && let Some(delivery) = self.send_to_stash(sender, partition, timestamp, parts)?
+        {
+            return Ok(delivery);
+        }
+        let (partition, lane) = match self.writable_sticky(spread, moment) {
+            Some(found) => found,
+            None => {
+                let chosen = self.choose(partition, parts, moment)?;
+                let known = chosen.is_among(self.lanes.partitions());
+                // A partition that is named, and that has just become known: what waits for it goes
+                // first, and the state told of that before the partition was there.
+                if (!known || partition.is_some() && self.lanes.state() != TopicState::Ready)
+                    && let Some(delivery) =
+                        self.send_elsewhere(sender, (chosen, partition), timestamp, parts)?
+                {
+                    return Ok(delivery);
+                }
+                let Some(lane) = self.lanes.lane(chosen) else {
+                    return Err(self.no_lane(chosen));
+                };
+                if !self.shared.accumulator.pool.is_writable(lane.account()) {
+                    return self.send_slowly(sender, (lane, false), timestamp, parts);
+                }
+                (chosen, lane)
+            }
+        };
+        let context = self.shared.accumulator.append_context(&self.shared.clock);
+        // An append only takes from it: it never has memory to free.
+        let mut none = ManuallyDrop::new(Vec::new());
+        let appended = lane.append(&context, timestamp, parts, &mut none);
+        if appended.post {
+            self.shared.ports.post(lane);
+        }
+        match appended.result {
+            Ok(handle) => Ok(self.sent(partition, len, handle)),
+            Err(Refusal::NeedRoom(_)) => self.send_slowly(sender, (lane, true), timestamp, parts),
+            Err(Refusal::Closed) => Err(SendErrorKind::Closed),
+        }
+    }
+
+    /// The same for a task, which waits where a thread would be parked.
+    pub(super) async fn send_parts_async(
+        &self,
+        partition: Option<PartitionId>,
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        loop {
+            // In no future's state: a cell is not for several threads.
+            let (sent, held) = {
+                let held = Cell::new(None);
+                (self.send_parts(Sender::Task(&held), partition, timestamp, parts), held.take())
+            };
+            match held {
+                None => return sent,
+                Some(Held::AtLane { lane, has_level, timestamp }) => {
+                    let full = (&lane, has_level);
+                    return self.append_slowly(How::Task, full, timestamp, parts).await;
+                }
+                Some(Held::InStash { timestamp }) => {
+                    let stashed = self.stash(How::Task, partition, timestamp, parts).await?;
+                    if let Some(delivery) = stashed {
+                        return Ok(delivery);
+                    }
+                    // It is empty by now: the record goes to its lane.
+                }
+            }
+        }
+    }
+
+    /// The partition is not known, or others wait for it. `None`: it is known, and none waits.
+    #[cold]
+    #[inline(never)]
+    fn send_elsewhere(
+        &self,
+        sender: Sender<'_>,
+        (chosen, asked): (PartitionId, Option<PartitionId>),
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Option<Delivery>, SendErrorKind> {
+        // A partitioner was told how many partitions there are: what it chose besides them is its
+        // own mistake, and no broker is asked.
+        if asked.is_none() {
+            return Err(self.out_of_range(chosen, true));
+        }
+        self.send_to_stash(sender, asked, timestamp, parts)
+    }
+
+    /// There is no room in a lane: see [`Topic::append_slowly`].
+    #[cold]
+    #[inline(never)]
+    fn send_slowly(
+        &self,
+        sender: Sender<'_>,
+        (lane, has_level): (&Arc<LaneTail>, bool),
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        match sender {
+            Sender::Waits(how) => {
+                at_once(self.append_slowly(how, (lane, has_level), timestamp, parts))
+            }
+            Sender::Task(held) => {
+                held.set(Some(Held::AtLane { lane: lane.clone(), has_level, timestamp }));
+                Err(HELD)
+            }
+        }
+    }
+
+    /// A record whose topic is not ready: see [`Topic::stash`].
+    #[cold]
+    #[inline(never)]
+    fn send_to_stash(
+        &self,
+        sender: Sender<'_>,
+        partition: Option<PartitionId>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Option<Delivery>, SendErrorKind> {
+        match sender {
+            Sender::Waits(how) => at_once(self.stash(how, partition, timestamp, parts)),
+            Sender::Task(held) => {
+                held.set(Some(Held::InStash { timestamp }));
+                Err(HELD)
+            }
+        }
+    }
+
+    /// The record is in its batch: tells the partitioner, and makes the cell's handle a delivery.
+    #[inline]
+    fn sent(&self, partition: PartitionId, len: usize, handle: CellHandle) -> Delivery {
+        let batch_size = self.shared.accumulator.config.batch_size;
+        self.lanes.partitioner.on_appended(&self.lanes.name, partition, len, batch_size);
+        Delivery::new(handle)
+    }
+
+    /// The usual case of a record that has neither partition nor key: it goes where the thread's
+    /// last one went. One look at the lane tells both whether it may and whether there is room.
+    #[inline]
+    fn writable_sticky(
+        &self,
+        spread: bool,
+        moment: Option<Moment>,
+    ) -> Option<(PartitionId, &Arc<LaneTail>)> {
+        if !spread {
+            return None;
+        }
+        let partition = self.lanes.partitioner.sticky(moment?)?;
+        let lane = self.lanes.lane(partition)?;
+        let pool = &self.shared.accumulator.pool;
+        (lane.has_leader() && pool.is_writable(lane.account())).then_some((partition, lane))
+    }
+
+    #[inline]
+    fn choose(
+        &self,
+        asked: Option<PartitionId>,
+        parts: &RecordParts<'_>,
+        moment: Option<Moment>,
+    ) -> Result<PartitionId, SendErrorKind> {
+        if let Some(partition) = asked {
+            return Ok(partition);
+        }
+        let (name, chooser) = (&self.lanes.name, &self.lanes.partitioner);
+        chooser
+            .partition(name, parts.key, parts.value, (&*self.lanes, moment))
+            .map_err(|_| SendErrorKind::PolicyPanicked("partitioner"))
+    }
+
+    #[cold]
+    fn no_lane(&self, partition: PartitionId) -> SendErrorKind {
+        let lanes_max = self.shared.accumulator.config.lanes_max;
+        SendErrorKind::TooManyLanes { partition: partition.0, lanes_max }
+    }
+
+    #[cold]
+    fn out_of_range(&self, partition: PartitionId, by_partitioner: bool) -> SendErrorKind {
+        let (partition, partitions) = (partition.0, self.lanes.partitions());
+        SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner }
+    }
+
+    #[inline(never)]
+    fn check_size(&self, parts: &RecordParts<'_>) -> Result<(), SendErrorKind> {
+        let max = self.shared.max_request_size;
+        let size = single_record_batch_size(parts);
+        if size > max {
+            return Err(SendErrorKind::RecordTooLarge { size, max });
+        }
+        Ok(())
+    }
+
+    /// The broker's level is above its high watermark: asks the strategy first. Else the batch
+    /// needs a segment: takes it, or asks the strategy if there is none.
+    async fn append_slowly(
+        &self,
+        how: How,
+        (lane, has_level): (&Arc<LaneTail>, bool),
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        if self.shared.accumulator.is_closed() {
+            return Err(SendErrorKind::Closed);
+        }
+        let mut admission = Admission::new(&self.shared, how, parts);
+        let mut spare = Spare::take();
+        if !has_level
+            && let Admitted::Dropped = admission.admit(lane.account(), None, &mut spare.0).await?
+        {
+            return Ok(self.drop_record(timestamp));
+        }
+        let shared = &self.shared;
+        let pool = &shared.accumulator.pool;
+        loop {
+            let appended = {
+                let context = shared.accumulator.append_context(&shared.clock);
+                lane.append(&context, timestamp, parts, &mut spare.0)
+            };
+            if appended.post {
+                shared.ports.post(lane);
+            }
+            let need = match appended.result {
+                Ok(handle) => {
+                    return Ok(self.sent(lane.partition, parts.payload_len(), handle));
+                }
+                Err(Refusal::Closed) => return Err(SendErrorKind::Closed),
+                Err(Refusal::NeedRoom(need)) => need,
+            };
+            // What was taken before was too little for what the batch has become since.
+            spare.0.clear();
+            let account = lane.account();
+            if take_room(pool, account, need, &mut spare.0) {
+                if pool.under_pressure(account) {
+                    shared.ports.ring(lane.owner());
+                }
+                continue;
+            }
+            if let Admitted::Dropped = admission.admit(account, Some(need), &mut spare.0).await? {
+                return Ok(self.drop_record(timestamp));
+            }
+        }
+    }
+
+    fn drop_record(&self, timestamp: i64) -> Delivery {
+        self.shared.accumulator.failures.count_dropped();
+        Delivery::new(self.dropped.issue(timestamp))
+    }
+
+    /// The topic's partitions are not known yet, or not the one that the record names, or the stash
+    /// is being emptied. `None`: it is empty now, and the record goes to its lane.
+    async fn stash(
+        &self,
+        how: How,
+        partition: Option<PartitionId>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+    ) -> Result<Option<Delivery>, SendErrorKind> {
+        // No answer of a broker can make a negative number a partition: the record must not wait
+        // for one.
+        if let Some(negative) = partition.filter(|partition| partition.0 < 0) {
+            return Err(self.out_of_range(negative, false));
+        }
+        let mut admission = Admission::new(&self.shared, how, parts);
+        let mut spare = Spare::take();
+        let stashing = Stashing { shared: &self.shared, lanes: &self.lanes, partition, timestamp };
+        match stashing.stash(&mut admission, parts, &mut spare.0).await? {
+            Stashed::Handle(handle) => Ok(Some(Delivery::new(handle))),
+            Stashed::Dropped => Ok(Some(self.drop_record(timestamp))),
+            Stashed::Ready => Ok(None),
+            Stashed::NoPartition(partition) => Err(self.out_of_range(partition, false)),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Sending from tasks: waiting for room without holding the thread, and never waiting at all.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use tidegate::{BackoffStrategy, DropRecords, Pressure, SendError, SendErrorKind};
+
+use super::*;
+
+const BUDGET: usize = 8 << 20;
+
+type Sending<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Delivery, SendError>> + Send + 'a>>;
+
+/// Brokers that stand still, a topic with a partition on each, and a producer with a small pool.
+struct Still {
+    cluster: EmbeddedCluster,
+    producer: Producer,
+    topic: Topic,
+}
+
+impl Still {
+    fn new(brokers: i32) -> Still {
+        Still::with(brokers, |builder| builder)
+    }
+
+    fn with(brokers: i32, change: impl FnOnce(ProducerBuilder) -> ProducerBuilder) -> Still {
+        let cluster = cluster(brokers as usize, brokers);
+        let builder = patient(&cluster).buffer_memory(BUDGET);
+        let producer = change(builder).build().unwrap();
+        let topic = producer.topic("t").unwrap();
+        warm(&topic, brokers);
+        (1..=brokers).for_each(|id| cluster.pause_broker(id));
+        Still { cluster, producer, topic }
+    }
+
+    /// Sends to a partition until there is no room. Returns the deliveries.
+    fn fill(&self, partition: i32) -> Vec<Delivery> {
+        let value = vec![7; 5_000];
+        let record = || Record::new().partition(partition).value(&value[..]);
+        let mut deliveries = Vec::new();
+        loop {
+            match self.topic.try_send_record(record()) {
+                Ok(delivery) => deliveries.push(delivery),
+                Err(error) => {
+                    assert!(matches!(error.kind(), SendErrorKind::Rejected { .. }), "{error}");
+                    return deliveries;
+                }
+            }
+        }
+    }
+
+    /// A task's attempt, before its first poll.
+    fn send<'a>(&'a self, partition: i32, value: &'a [u8]) -> Sending<'a> {
+        Box::pin(self.topic.send_record_async(Record::new().partition(partition).value(value)))
+    }
+
+    fn stored(&self, partition: i32) -> Vec<Vec<u8>> {
+        let records = self.cluster.records("t", partition).into_iter();
+        records.map(|record| record.value.unwrap().to_vec()).collect()
+    }
+}
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Woken(AtomicU64);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn poll(sending: &mut Sending<'_>, woken: &Arc<Woken>) -> Poll<Result<Delivery, SendError>> {
+    sending.as_mut().poll(&mut Context::from_waker(&Waker::from(woken.clone())))
+}
+
+#[test]
+fn a_task_waits_for_room_and_its_thread_does_not() {
+    let still = Still::new(1);
+    let sent = still.fill(0);
+    let woken = Arc::new(Woken::default());
+    let mut sending = still.send(0, &[1; 5_000]);
+    assert!(poll(&mut sending, &woken).is_pending());
+    assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+    still.cluster.resume_broker(1);
+    acked(block_on(sending).unwrap());
+    let count = sent.len();
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    // With the warming one.
+    assert_eq!(still.stored(0).len(), count + 2);
+    close(&still.producer);
+}
+
+#[test]
+fn tasks_for_other_brokers_go_on_while_one_stands_still() {
+    let still = Still::with(2, |builder| builder.watermarks(BUDGET / 8, BUDGET / 4));
+    let _sent = still.fill(0);
+    let woken = Arc::new(Woken::default());
+    let mut held_up: Vec<_> = (0..10).map(|_| still.send(0, b"held up")).collect();
+    held_up.iter_mut().for_each(|sending| assert!(poll(sending, &woken).is_pending()));
+    still.cluster.resume_broker(2);
+    for _ in 0..2_000 {
+        acked(block_on(still.send(1, &[2; 5_000])).unwrap());
+    }
+    held_up.iter_mut().for_each(|sending| assert!(poll(sending, &woken).is_pending()));
+    still.cluster.resume_broker(1);
+    held_up.into_iter().for_each(|sending| drop(acked(block_on(sending).unwrap())));
+    close(&still.producer);
+}
+
+#[test]
+fn a_task_that_is_dropped_sends_nothing_and_leaves_its_place() {
+    let still = Still::new(1);
+    let _sent = still.fill(0);
+    let woken = Arc::new(Woken::default());
+    let mut first = still.send(0, b"first");
+    let mut second = still.send(0, b"second");
+    let never = still.send(0, b"never polled");
+    assert!(poll(&mut first, &woken).is_pending() && poll(&mut second, &woken).is_pending());
+    drop(first);
+    still.cluster.resume_broker(1);
+    acked(block_on(second).unwrap());
+    drop(never);
+    // Also of those that could go on, and were not polled again.
+    still.cluster.pause_broker(1);
+    let _sent = still.fill(0);
+    let mut late = still.send(0, b"late");
+    assert!(poll(&mut late, &woken).is_pending());
+    let before = woken.0.load(Ordering::SeqCst);
+    still.cluster.resume_broker(1);
+    eventually("it is woken", || woken.0.load(Ordering::SeqCst) > before);
+    drop(late);
+    close(&still.producer);
+    let stored = still.stored(0);
+    for (value, is_there) in
+        [(&b"first"[..], false), (b"second", true), (b"never polled", false), (b"late", false)]
+    {
+        assert_eq!(stored.iter().any(|stored| stored == value), is_there, "{value:?}");
+    }
+    let memory = still.producer.memory();
+    assert_eq!(memory.free, memory.capacity, "what was kept for it is free again");
+}
+
+#[test]
+fn closing_ends_the_wait_of_tasks() {
+    let still = Still::new(1);
+    let _sent = still.fill(0);
+    let woken = Arc::new(Woken::default());
+    let mut sending = still.send(0, b"too late");
+    assert!(poll(&mut sending, &woken).is_pending());
+    let closing = still.producer.close(LONG);
+    let error = block_on(sending).unwrap_err();
+    assert!(matches!(error.kind(), SendErrorKind::Closed), "{error}");
+    still.cluster.resume_broker(1);
+    closing.wait().unwrap();
+    let error = block_on(still.topic.send_async("k", "v")).unwrap_err();
+    assert!(matches!(error.kind(), SendErrorKind::Closed), "{error}");
+}
+
+#[test]
+fn the_strategy_decides_for_tasks_too() {
+    let still = Still::with(1, |builder| builder.backoff(DropRecords));
+    let _sent = still.fill(0);
+    let error = failed(block_on(still.topic.send_async("k", "v")).unwrap());
+    assert_eq!(*error.cause(), tidegate::DeliveryErrorCause::Dropped);
+    still.cluster.resume_broker(1);
+    close(&still.producer);
+}
+
+#[test]
+fn trying_never_waits_and_asks_no_strategy() {
+    struct Asked(AtomicBool);
+    impl BackoffStrategy for Asked {
+        fn decide(&self, _pressure: &Pressure) -> tidegate::Backoff {
+            self.0.store(true, Ordering::SeqCst);
+            tidegate::Backoff::Drop
+        }
+    }
+    let asked = Arc::new(Asked(AtomicBool::new(false)));
+    let strategy = asked.clone();
+    let still =
+        Still::with(1, |builder| builder.backoff(move |full: &Pressure| strategy.decide(full)));
+    let sent = still.fill(0);
+    let value = bytes::Bytes::from_static(b"mine");
+    let error = still.topic.try_send((), value.clone()).unwrap_err();
+    assert_eq!(error.into_record().value, Some(value), "it is handed back");
+    assert!(!asked.0.load(Ordering::SeqCst));
+    still.cluster.resume_broker(1);
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    acked(still.topic.try_send("k", "there is room again").unwrap());
+    close(&still.producer);
+}
+
+#[test]
+fn tasks_wait_for_room_before_their_topic_is_known_too() {
+    let cluster = EmbeddedCluster::builder().topic("t", 1).start().unwrap();
+    cluster.pause_broker(1);
+    let producer = patient(&cluster).buffer_memory(BUDGET).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let value = vec![7; 5_000];
+    let sent: Vec<_> = std::iter::from_fn(|| topic.try_send((), &value[..]).ok()).collect();
+    let woken = Arc::new(Woken::default());
+    let mut sending: Sending<'_> = Box::pin(topic.send_async((), &value[..]));
+    assert!(poll(&mut sending, &woken).is_pending());
+    cluster.resume_broker(1);
+    acked(block_on(sending).unwrap());
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    close(&producer);
+}
+
+/// Eight threads that are parked and eight tasks that wait, at a pool that is always full.
+#[test]
+fn threads_and_tasks_have_their_turns() {
+    const SENDERS: usize = 8;
+    let cluster = cluster(1, 8);
+    let producer = builder(&cluster).buffer_memory(BUDGET).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 8);
+    let (by_threads, by_tasks) = (AtomicU64::new(0), AtomicU64::new(0));
+    let done = AtomicBool::new(false);
+    let value = vec![7_u8; 100_000];
+    let record = |n: usize| Record::new().partition(n as i32).value(&value[..]);
+    thread::scope(|scope| {
+        for n in 0..SENDERS {
+            let (topic, done, counts) = (&topic, &done, (&by_threads, &by_tasks));
+            scope.spawn(move || {
+                while !done.load(Ordering::SeqCst) {
+                    drop(topic.send_record(record(n)).unwrap());
+                    counts.0.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            scope.spawn(move || {
+                while !done.load(Ordering::SeqCst) {
+                    drop(block_on(topic.send_record_async(record(n))).unwrap());
+                    counts.1.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        eventually("thousands are sent", || {
+            by_threads.load(Ordering::SeqCst) + by_tasks.load(Ordering::SeqCst) > 10_000
+        });
+        done.store(true, Ordering::SeqCst);
+    });
+    let (threads, tasks) = (by_threads.into_inner(), by_tasks.into_inner());
+    let share = tasks as f64 / (threads + tasks) as f64;
+    assert!((0.4..0.6).contains(&share), "tasks sent {share}: {tasks} and {threads}");
+    close(&producer);
+}
