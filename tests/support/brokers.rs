@@ -5,9 +5,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use tidegate::embedded::EmbeddedCluster;
+use tidegate::embedded::{EmbeddedCluster, EmbeddedTls};
 
-/// Tells the child what to serve: brokers, partitions of the topic `t`, and whether to discard.
+/// Tells the child what to serve: brokers, partitions of the topic `t`, whether to discard, and
+/// whether to encrypt.
 const SPEC: &str = "TIDEGATE_TEST_BROKERS";
 
 /// Brokers in another process. Dropping it ends them.
@@ -16,22 +17,38 @@ pub struct Brokers {
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     pub bootstrap_servers: String,
+    /// Whom to trust, if they encrypt.
+    #[allow(dead_code)]
+    pub authority_pem: String,
 }
 
 impl Brokers {
     /// `serving_test` is the name of the test that calls [`serve`].
+    #[allow(dead_code)]
     pub fn start(serving_test: &str, brokers: usize, partitions: i32, discard: bool) -> Brokers {
+        Brokers::serving(serving_test, format!("{brokers} {partitions} {discard} false"))
+    }
+
+    /// The same, with TLS.
+    #[allow(dead_code)]
+    pub fn start_encrypted(serving_test: &str, brokers: usize, partitions: i32) -> Brokers {
+        Brokers::serving(serving_test, format!("{brokers} {partitions} false true"))
+    }
+
+    fn serving(serving_test: &str, spec: String) -> Brokers {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", serving_test, "--nocapture"])
-            .env(SPEC, format!("{brokers} {partitions} {discard}"))
+            .env(SPEC, spec)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let commands = child.stdin.take().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut started = Brokers { child, commands, answers, bootstrap_servers: String::new() };
+        let (bootstrap_servers, authority_pem) = (String::new(), String::new());
+        let mut started = Brokers { child, commands, answers, bootstrap_servers, authority_pem };
         started.bootstrap_servers = started.answer();
+        started.authority_pem = started.answer().replace('|', "\n");
         started
     }
 
@@ -91,13 +108,18 @@ impl Drop for Brokers {
 pub fn serve() {
     let Ok(spec) = std::env::var(SPEC) else { return };
     let parts: Vec<&str> = spec.split(' ').collect();
-    let cluster = EmbeddedCluster::builder()
+    let mut builder = EmbeddedCluster::builder()
         .brokers(parts[0].parse().unwrap())
         .topic("t", parts[1].parse().unwrap())
-        .discard_payloads(parts[2].parse().unwrap())
-        .start()
-        .unwrap();
+        .discard_payloads(parts[2].parse().unwrap());
+    let encrypts = parts[3] == "true";
+    if encrypts {
+        builder = builder.tls(EmbeddedTls::new());
+    }
+    let cluster = builder.start().unwrap();
     println!("brokers: {}", cluster.bootstrap_servers());
+    let authority = if encrypts { cluster.authority_pem() } else { String::new() };
+    println!("brokers: {}", authority.replace('\n', "|"));
     for line in std::io::stdin().lines() {
         let answer = match line.unwrap().as_str() {
             "pause" => {
