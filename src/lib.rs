@@ -107,8 +107,9 @@
 //!
 //! # Secured clusters
 //!
-//! [`ProducerBuilder::tls`] encrypts, [`ProducerBuilder::sasl`] logs in. [`manual::connecting`] has
-//! a configuration for each kind of cluster, and what to do about each error.
+//! [`ProducerBuilder::tls`] encrypts, [`ProducerBuilder::sasl`] logs in: with a password, a token,
+//! a client of an identity provider, or AWS's IAM. [`manual::connecting`] has a configuration for
+//! each kind of cluster, and what to do about each error.
 //!
 //! # Extending
 //!
@@ -125,6 +126,8 @@
 //! | `tls` | yes | [TLS](TlsConfig), without a C compiler on x86-64 and AArch64 |
 //! | `tls-ring` | no | its cryptography from `ring`, for other processors; needs a C compiler |
 //! | `pkcs12` | no | truststores and keystores in PKCS#12; adds to the build time |
+//! | `oidc` | no | OAUTHBEARER with tokens that the client fetches from an identity provider |
+//! | `aws-msk-iam` | no | logins at Amazon MSK with IAM |
 //! | `embedded` | no | brokers in the process, for tests and examples |
 //! | `internals` | no | opens the inner layers to this crate's own tests; no promise of stability |
 //!
@@ -156,16 +159,22 @@ pub mod internals {
     pub use crate::io::{NameAnswer, answer_name};
 }
 
+#[cfg(feature = "aws-msk-iam")]
+pub use config::AwsMskIam;
 pub use config::{
-    Acks, BrokerVersion, ClusterChange, HostPort, ProducerConfig, SecurityProtocol, Socks5,
+    Acks, BrokerVersion, ClusterChange, HostPort, Login, ProducerConfig, SecurityProtocol, Socks5,
     StoreType, TlsConfig, TlsVersion,
 };
+#[cfg(feature = "oidc")]
+pub use config::{Oidc, TokenFile};
 pub use engine::batch::FailedRecords;
 pub use engine::policy::{
     AddressMap, Backoff, BackoffStrategy, BrokerPlace, DefaultPartitioner, DefaultPartitioners,
     DropRecords, EveryTopic, ExponentialRetry, ParkSender, PartitionRequest, PartitionView,
     Partitioner, PartitionerFactory, Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
 };
+#[cfg(feature = "aws-msk-iam")]
+pub use engine::policy::{AwsCredentials, AwsCredentialsProvider};
 pub use engine::policy::{
     Credentials, CredentialsProvider, JaasConfig, OAuthBearer, OAuthToken, Plain,
     ReplaceableCredentials, SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer, Scram,

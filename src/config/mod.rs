@@ -9,9 +9,11 @@ mod broker_version;
 // Without TLS these are carried and refused, not read.
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod cipher_suites;
+mod login;
 mod producer_config;
 mod properties;
 mod properties_file;
+mod property_oauth;
 mod property_parse;
 mod property_sasl;
 mod property_socks5;
@@ -26,6 +28,11 @@ mod validate;
 
 pub use address::{HostPort, split_list};
 pub use broker_version::BrokerVersion;
+#[cfg(feature = "aws-msk-iam")]
+pub use login::AwsMskIam;
+pub use login::Login;
+#[cfg(feature = "oidc")]
+pub use login::{Oidc, TokenFile};
 pub use producer_config::{Acks, ClusterChange, ProducerConfig};
 pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
 pub use security::SecurityProtocol;

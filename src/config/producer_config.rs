@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::broker_version::BrokerVersion;
+use super::login::Login;
 use super::security::SecurityProtocol;
 use super::socks5::Socks5;
 use super::tls::TlsConfig;
 use crate::engine::policy::{
     AddressMap, BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy,
-    SaslMechanism,
 };
 use crate::engine::protocol::compression::Compression;
 
@@ -206,11 +206,12 @@ pub struct ProducerConfig {
     /// `security.protocol` and `ssl.…`.
     pub tls: Option<TlsConfig>,
     /// How the producer logs in at brokers (SASL): [`Plain`](crate::Plain),
-    /// [`Scram`](crate::Scram), [`OAuthBearer`](crate::OAuthBearer) or a mechanism of your own.
-    /// Without TLS the login can be read, and with `PLAIN` the password, by everything between here
-    /// and the broker. Default: `None`, no login. `sasl.mechanism` with `sasl.jaas.config`, or
-    /// with `sasl.username` and `sasl.password`.
-    pub sasl: Option<Arc<dyn SaslMechanism>>,
+    /// [`Scram`](crate::Scram), [`OAuthBearer`](crate::OAuthBearer) or a mechanism of your own;
+    /// with the features for them, tokens of an identity provider and signatures of AWS: see
+    /// [`Login`]. Without TLS the login can be read, and with `PLAIN` the password, by everything
+    /// between here and the broker. Default: `None`, no login. `sasl.mechanism` with
+    /// `sasl.jaas.config`, or with `sasl.username` and `sasl.password`.
+    pub sasl: Option<Login>,
     /// Where brokers are reached, if not where they say. Default: `None`, where they say. In code
     /// only.
     pub address_map: Option<Arc<dyn AddressMap>>,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::producer_config::ProducerConfig;
 use super::properties_file;
+use super::property_oauth::OAUTH;
 use super::property_parse::Setting;
 use super::property_sasl::SASL;
 use super::property_socks5::SOCKS5;
@@ -66,7 +67,7 @@ impl ProducerConfig {
 }
 
 fn all_properties() -> impl Iterator<Item = &'static Property> {
-    KAFKA.iter().chain(TLS).chain(SASL).chain(SOCKS5).chain(OWN)
+    KAFKA.iter().chain(TLS).chain(SASL).chain(OAUTH).chain(SOCKS5).chain(OWN)
 }
 
 fn apply(draft: &mut Draft, name: &str, value: &str) -> Result<(), BuildError> {

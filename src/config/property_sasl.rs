@@ -1,15 +1,16 @@
 //! The properties of logins (SASL): Kafka's names, and librdkafka's where it has its own.
 
-use std::sync::Arc;
-
+use super::login::Login;
+use super::property_oauth::{self, OAuthDraft};
 use super::property_parse::Setting;
 use super::property_table::{Draft, Property};
-use crate::engine::policy::{JaasConfig, Plain, SaslMechanism, Scram, Secret};
+use crate::engine::policy::{JaasConfig, Plain, Scram, Secret};
 use crate::error::BuildError;
 
 /// What can be had by properties alone.
-const MECHANISMS: &str = "PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512; OAUTHBEARER, and mechanisms of \
-                          your own, with ProducerBuilder::sasl in code";
+const MECHANISMS: &str = "PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512; OAUTHBEARER with \
+                          sasl.oauthbearer.token.endpoint.url, and AWS_MSK_IAM; others with \
+                          ProducerBuilder::sasl in code";
 
 /// What was said about the login, put together at the end: the order of properties does not matter.
 #[derive(Default)]
@@ -18,6 +19,7 @@ pub(super) struct SaslDraft {
     jaas: Option<Secret>,
     username: Option<String>,
     password: Option<Secret>,
+    pub(super) oauth: OAuthDraft,
     /// The first property that was given.
     named: Option<&'static str>,
 }
@@ -28,12 +30,26 @@ impl SaslDraft {
         self.named
     }
 
+    /// Applies one property of the login. An empty value leaves what it sets as it is.
+    pub(super) fn set(
+        draft: &mut Draft,
+        setting: Setting<'_>,
+        change: impl FnOnce(&mut SaslDraft, &str),
+    ) -> Result<(), BuildError> {
+        if !setting.value.is_empty() {
+            let sasl = &mut draft.security.sasl;
+            sasl.named.get_or_insert(setting.name);
+            change(sasl, setting.value);
+        }
+        Ok(())
+    }
+
     /// The mechanism with its credentials; `None` for one that is set in code.
     ///
     /// # Errors
     ///
     /// [`BuildError::Conflict`], which says what is missing. It holds no value of a property.
-    pub(super) fn finish(self) -> Result<Option<Arc<dyn SaslMechanism>>, BuildError> {
+    pub(super) fn finish(self) -> Result<Option<Login>, BuildError> {
         let Some(mechanism) = self.mechanism else {
             // A mechanism in code has its name with it. Kafka's default is GSSAPI.
             return match self.jaas.or(self.password) {
@@ -41,6 +57,14 @@ impl SaslDraft {
                 Some(_) => Err(conflict("sasl.mechanism is not given", MECHANISMS)),
             };
         };
+        if mechanism == "AWS_MSK_IAM" {
+            return property_oauth::aws_msk_iam(self.jaas.as_ref()).map(Some);
+        }
+        if mechanism == "OAUTHBEARER"
+            && let Some(login) = self.oauth.finish(self.jaas.as_ref())?
+        {
+            return Ok(Some(login));
+        }
         match (self.jaas, self.username, self.password) {
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => Err(BuildError::Conflict(
                 "sasl.jaas.config and sasl.username or sasl.password are given: leave one of them \
@@ -51,7 +75,7 @@ impl SaslDraft {
                 let text = std::str::from_utf8(jaas.expose()).unwrap_or_default();
                 let mechanism = JaasConfig::parse(text).and_then(|jaas| jaas.mechanism(&mechanism));
                 let told = |error| BuildError::Conflict(format!("sasl.jaas.config: {error}"));
-                mechanism.map(Some).map_err(told)
+                mechanism.map(|mechanism| Some(Login::Mechanism(mechanism))).map_err(told)
             }
             (None, username, password) => {
                 by_name(&mechanism, username.unwrap_or_default(), password)
@@ -64,7 +88,7 @@ fn by_name(
     mechanism: &str,
     username: String,
     password: Option<Secret>,
-) -> Result<Option<Arc<dyn SaslMechanism>>, BuildError> {
+) -> Result<Option<Login>, BuildError> {
     let known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].contains(&mechanism);
     if mechanism == "OAUTHBEARER" {
         // Its tokens come from code.
@@ -80,9 +104,9 @@ fn by_name(
         )));
     };
     Ok(Some(match mechanism {
-        "SCRAM-SHA-256" => Arc::new(Scram::sha_256(username, password)),
-        "SCRAM-SHA-512" => Arc::new(Scram::sha_512(username, password)),
-        _ => Arc::new(Plain::new(username, password)),
+        "SCRAM-SHA-256" => Scram::sha_256(username, password).into(),
+        "SCRAM-SHA-512" => Scram::sha_512(username, password).into(),
+        _ => Plain::new(username, password).into(),
     }))
 }
 
@@ -90,49 +114,25 @@ fn conflict(what: &str, can_be_had: &str) -> BuildError {
     BuildError::Conflict(format!("{what}: what can be had is {can_be_had}"))
 }
 
-/// Applies one property of the login. An empty value leaves what it sets as it is.
-fn set(
-    draft: &mut Draft,
-    setting: Setting<'_>,
-    change: impl FnOnce(&mut SaslDraft, &str),
-) -> Result<(), BuildError> {
-    if !setting.value.is_empty() {
-        let sasl = &mut draft.security.sasl;
-        sasl.named.get_or_insert(setting.name);
-        change(sasl, setting.value);
-    }
-    Ok(())
-}
-
-/// Makes a table entry for what names Java classes: only the values that change nothing pass.
-macro_rules! java {
-    ($name:literal) => {
-        ($name, |_, setting| {
-            let reason = "it names Java classes: set a mechanism in code, with \
-                          ProducerBuilder::sasl";
-            setting.only(&["", "null"], reason)
-        })
-    };
-}
-
 pub(super) const SASL: &[Property] = &[
     ("sasl.mechanism", |draft, setting| {
-        set(draft, setting, |sasl, name| sasl.mechanism = Some(name.to_owned()))
+        SaslDraft::set(draft, setting, |sasl, name| sasl.mechanism = Some(name.to_owned()))
     }),
     // librdkafka's older name.
     ("sasl.mechanisms", |draft, setting| {
-        set(draft, setting, |sasl, name| sasl.mechanism = Some(name.to_owned()))
+        SaslDraft::set(draft, setting, |sasl, name| sasl.mechanism = Some(name.to_owned()))
     }),
     ("sasl.jaas.config", |draft, setting| {
-        set(draft, setting, |sasl, text| sasl.jaas = Some(text.into()))
+        SaslDraft::set(draft, setting, |sasl, text| sasl.jaas = Some(text.into()))
     }),
     ("sasl.username", |draft, setting| {
-        set(draft, setting, |sasl, name| sasl.username = Some(name.to_owned()))
+        SaslDraft::set(draft, setting, |sasl, name| sasl.username = Some(name.to_owned()))
     }),
     ("sasl.password", |draft, setting| {
-        set(draft, setting, |sasl, password| sasl.password = Some(password.into()))
+        SaslDraft::set(draft, setting, |sasl, password| sasl.password = Some(password.into()))
     }),
-    java!("sasl.client.callback.handler.class"),
-    java!("sasl.login.callback.handler.class"),
-    java!("sasl.login.class"),
+    ("sasl.login.class", |_, setting| {
+        let reason = "it names Java classes: set a mechanism in code, with ProducerBuilder::sasl";
+        setting.only(&["", "null"], reason)
+    }),
 ];

@@ -216,7 +216,8 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("sasl.kerberos.", "Kerberos (GSSAPI) is not there"),
     (
         "sasl.oauthbearer.",
-        "tokens come from code here: set an OAuthBearer with ProducerBuilder::sasl",
+        "it is a broker's, or of a way to fetch tokens that is not there: set an OAuthBearer with \
+         ProducerBuilder::sasl",
     ),
     ("sasl.login.", "a token is fetched again after 80 % of its lifetime, without options"),
     ("security.providers", "it names Java classes"),

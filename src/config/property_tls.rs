@@ -1,14 +1,12 @@
 //! The properties of TLS: Kafka's names, and librdkafka's where it has its own.
 
-use std::sync::Arc;
-
 use super::address::split_list;
+use super::login::Login;
 use super::property_parse::Setting;
 use super::property_sasl::SaslDraft;
 use super::property_table::{Draft, Property};
 use super::security::SecurityProtocol;
 use super::tls::{StoreType, TlsConfig, TlsVersion};
-use crate::engine::policy::SaslMechanism;
 use crate::error::BuildError;
 use crate::logging as log;
 
@@ -30,7 +28,7 @@ pub(super) struct SecurityDraft {
 pub(super) struct Protection {
     pub protocol: Option<SecurityProtocol>,
     pub tls: Option<TlsConfig>,
-    pub sasl: Option<Arc<dyn SaslMechanism>>,
+    pub sasl: Option<Login>,
 }
 
 impl SecurityDraft {

@@ -143,7 +143,8 @@ impl EmbeddedClusterBuilder {
     }
 
     /// A user who may log in with this password by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. With one
-    /// user, or a [check of tokens](Self::check_tokens), every connection has to log in.
+    /// user, an [access key](Self::aws_credentials) or a [check of tokens](Self::check_tokens),
+    /// every connection has to log in.
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.config.logins.wanted = true;
         self.config.logins.set_user(name, password);
@@ -159,8 +160,17 @@ impl EmbeddedClusterBuilder {
         self
     }
 
+    /// An access key of AWS that may sign logins of AWS_MSK_IAM, with or without a session token,
+    /// for any host and region; more can be added. What the broker judges is the signature, its
+    /// time (15 minutes, by the system's clock) and the form of the message. All keys are taken for
+    /// those of one role.
+    pub fn aws_credentials(mut self, access_key_id: &str, secret_access_key: &str) -> Self {
+        self.config.logins.add_access_key(access_key_id, secret_access_key);
+        self
+    }
+
     /// The login mechanisms to take (`sasl.enabled.mechanisms`). Default: those that there are
-    /// users or a check of tokens for.
+    /// users, access keys or a check of tokens for.
     pub fn login_mechanisms(mut self, names: &[&str]) -> Self {
         self.config.logins.only = names.iter().map(|&name| name.to_owned()).collect();
         self

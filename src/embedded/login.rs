@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
@@ -18,6 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::handlers::{Broken, Envelope, decode, encode, text};
 use super::log::error;
+use super::msk_iam;
 use super::scram::{Hash, ScramServer, Stored};
 
 /// What Kafka's brokers say of any wrong user name, password or proof.
@@ -29,11 +30,13 @@ const BEARER: &str = "auth=Bearer ";
 /// Judges a token: for how long it is good, or `None` if it is not.
 pub(super) type CheckToken = dyn Fn(&str) -> Option<Duration> + Send + Sync;
 
-/// Who may log in. Without anyone, and without a check of tokens, no login is asked for.
+/// Who may log in. Without anyone, access keys or a check of tokens, no login is asked for.
 #[derive(Clone, Default)]
 pub(super) struct Logins {
     users: Arc<RwLock<BTreeMap<String, User>>>,
     check_token: Option<Arc<CheckToken>>,
+    /// Access keys of AWS: secrets by their ids.
+    access_keys: BTreeMap<String, String>,
     /// The longest session; `None` for no end.
     pub session_max: Option<Duration>,
     /// Listeners want a login.
@@ -77,6 +80,12 @@ impl Logins {
         (self.check_token, self.wanted) = (Some(check), true);
     }
 
+    /// Adds an access key of AWS.
+    pub(super) fn add_access_key(&mut self, id: &str, secret: &str) {
+        self.access_keys.insert(id.to_owned(), secret.to_owned());
+        self.wanted = true;
+    }
+
     fn user(&self, name: &str) -> Option<User> {
         self.users.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
@@ -84,6 +93,7 @@ impl Logins {
     fn mechanisms(&self) -> Vec<&'static str> {
         let mut all = vec!["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
         all.extend(self.check_token.as_ref().map(|_| "OAUTHBEARER"));
+        all.extend((!self.access_keys.is_empty()).then_some("AWS_MSK_IAM"));
         let is_on = |name: &&str| self.only.is_empty() || self.only.iter().any(|it| it == name);
         all.into_iter().filter(is_on).collect()
     }
@@ -94,6 +104,7 @@ enum Exchange {
     Plain,
     Scram(Hash, Option<ScramServer>),
     Bearer,
+    MskIam,
 }
 
 impl Exchange {
@@ -103,6 +114,7 @@ impl Exchange {
             "SCRAM-SHA-256" => Exchange::Scram(Hash::Sha256, None),
             "SCRAM-SHA-512" => Exchange::Scram(Hash::Sha512, None),
             "OAUTHBEARER" => Exchange::Bearer,
+            "AWS_MSK_IAM" => Exchange::MskIam,
             _ => return None,
         })
     }
@@ -213,6 +225,7 @@ impl<'a> Login<'a> {
             Exchange::Plain => plain(self.logins, token),
             Exchange::Scram(hash, server) => scram(self.logins, *hash, server, token),
             Exchange::Bearer => bearer(self.logins, token),
+            Exchange::MskIam => Ok(msk_iam(self.logins, token)),
         };
         let verdict = match verdict {
             Ok(Verdict::Welcome(token, who, lifetime)) => {
@@ -287,4 +300,12 @@ fn bearer(logins: &Logins, token: &[u8]) -> Result<Verdict, ()> {
         Some(lifetime) => Verdict::Welcome(Vec::new(), "bearer".to_owned(), Some(lifetime)),
         None => Verdict::Answer(br#"{"status":"invalid_token"}"#.to_vec()),
     })
+}
+
+fn msk_iam(logins: &Logins, token: &[u8]) -> Verdict {
+    match msk_iam::judge(&logins.access_keys, token, SystemTime::now()) {
+        // Keys are replaced while the role that they are for stays the same.
+        Some(answer) => Verdict::Welcome(answer, "role".to_owned(), None),
+        None => Verdict::Refused(msk_iam::REFUSED.to_owned()),
+    }
 }

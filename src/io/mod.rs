@@ -18,6 +18,7 @@
 //!   settings, key material, and what its errors mean. `tunnel`: the way through a SOCKS5 proxy.
 //! * `security`, `logins`, `helper_threads`: how a producer encrypts and logs in, and the threads
 //!   for those steps of it that may take long.
+//! * `login`: what a login presents that has to be fetched first.
 //! * `threads`: starting the producer's threads, and waiting for their end.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
 //! * `sys_fork`: what a fork's child needs.
@@ -30,6 +31,7 @@ mod dialer;
 mod encrypted;
 mod event_loop;
 mod helper_threads;
+mod login;
 mod logins;
 mod loop_mailbox;
 mod loops;
@@ -56,6 +58,7 @@ mod tunnel;
 mod warnings;
 
 pub use clock::{Clock, ThreadDeadline};
+pub use login::mechanism;
 pub use loops::EventLoops;
 pub use metadata_loop::{MetadataHandle, MetadataParts};
 pub use metadata_mailbox::MetadataMailbox;

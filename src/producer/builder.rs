@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
 use crate::config::{
-    Acks, BrokerVersion, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, Socks5, TlsConfig,
-    split_list,
+    Acks, BrokerVersion, JITTER_PERCENT, Login, ProducerConfig, ReconnectBackoff, Socks5,
+    TlsConfig, split_list,
 };
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
 use crate::engine::connection::{ConnectionConfig, Peers, Steps};
 use crate::engine::policy::{
-    AddressMap, BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN, SaslMechanism,
+    AddressMap, BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN,
 };
 use crate::engine::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::engine::protocol::compression::Compression;
@@ -194,8 +194,8 @@ impl ProducerBuilder {
 
     /// How to log in at brokers: see [`ProducerConfig::sasl`].
     #[must_use]
-    pub fn sasl(self, mechanism: impl SaslMechanism + 'static) -> Self {
-        self.configure(|config| config.sasl = Some(Arc::new(mechanism)))
+    pub fn sasl(self, login: impl Into<Login>) -> Self {
+        self.configure(|config| config.sasl = Some(login.into()))
     }
 
     /// Where brokers are reached, if not where they say: see [`AddressMap`].
@@ -295,7 +295,8 @@ fn security(config: &ProducerConfig) -> Result<Security, BuildError> {
     if let Some(tls) = &config.tls {
         security = security.with_tls(crate::io::TlsClient::new(tls)?);
     }
-    if let Some(mechanism) = &config.sasl {
+    if let Some(login) = &config.sasl {
+        let mechanism = crate::io::mechanism(login)?;
         let name = mechanism.name();
         if config.tls.is_none() && SENT_AS_THEY_ARE.contains(&name) {
             log::warn!(
@@ -303,7 +304,7 @@ fn security(config: &ProducerConfig) -> Result<Security, BuildError> {
                  machine and the brokers"
             );
         }
-        security = security.with_login(mechanism.clone());
+        security = security.with_login(mechanism);
     }
     Ok(security)
 }
@@ -358,7 +359,7 @@ fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
         handshake_timeout: nanos(config.connection_setup_timeout),
         throttle_max: nanos(config.delivery_timeout),
         response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
-        sasl_mechanism: config.sasl.as_ref().map(|it| it.name().into()),
+        sasl_mechanism: config.sasl.as_ref().map(|it| it.mechanism_name().into()),
         is_tls: config.tls.is_some(),
         is_proxied: config.socks5.is_some(),
         peers: Arc::new(Peers::new(match config.broker_version_fallback {

@@ -23,6 +23,11 @@ mod recovery;
 mod stash;
 mod steady;
 mod tasks;
+#[cfg(feature = "oidc")]
+#[path = "../support/token_endpoint.rs"]
+mod token_endpoint;
+#[cfg(feature = "oidc")]
+mod tokens;
 mod topics;
 
 use std::future::Future;

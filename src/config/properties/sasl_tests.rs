@@ -16,7 +16,7 @@ fn read(text: &str) -> Result<ProducerConfig, BuildError> {
 fn mechanism(text: &str) -> Option<String> {
     let config = read(text).expect("the properties are good");
     config.validate().expect("the configuration is good");
-    config.sasl.map(|mechanism| mechanism.name().to_owned())
+    config.sasl.map(|login| login.mechanism_name().to_owned())
 }
 
 fn refused(text: &str) -> String {
@@ -77,7 +77,11 @@ fn what_is_missing_is_named() {
         ("sasl.mechanism=PLAIN\nsasl.jaas.config=a hunter2 b;", ["sasl.jaas.config", "flag"]),
         ("sasl.mechanism=PLAIN\nsasl.login.class=org.X", ["Java classes", "in code"]),
         ("sasl.kerberos.service.name=kafka", ["Kerberos", "sasl.kerberos"]),
-        ("sasl.oauthbearer.token.endpoint.url=x", ["from code", "OAuthBearer"]),
+        ("sasl.oauthbearer.jwks.endpoint.url=x", ["a broker's", "jwks"]),
+        ("sasl.oauthbearer.grant.type=jwt_bearer", ["client_credentials", "in code"]),
+        ("sasl.oauthbearer.extensions=a", ["key=value", "commas"]),
+        ("sasl.oauthbearer.jwt.retriever.class=org.X", ["Java classes", "in code"]),
+        ("sasl.mechanism=PLAIN\nsasl.login.callback.handler.class=x", ["Java classes", "in code"]),
     ] {
         let words = refused(&format!("{on}{text}"));
         for part in parts {
@@ -91,7 +95,7 @@ fn what_is_missing_is_named() {
 #[test]
 fn the_protocol_holds_what_code_sets() {
     let mut config = read("security.protocol=PLAINTEXT").expect("the properties are good");
-    config.sasl = Some(std::sync::Arc::new(crate::Plain::new("alice", "hunter2")));
+    config.sasl = Some(crate::Plain::new("alice", "hunter2").into());
     let words = config.validate().expect_err("they contradict each other").to_string();
     assert!(words.contains("leaves the login out"), "{words}");
     config.security_protocol = Some(SecurityProtocol::SaslSsl);
@@ -102,7 +106,7 @@ fn the_protocol_holds_what_code_sets() {
 }
 
 /// What the manual tells to paste.
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "oidc", feature = "aws-msk-iam"))]
 #[test]
 fn every_configuration_of_the_manual_is_good() {
     let page = include_str!("../../manual/connecting.md");
@@ -134,4 +138,48 @@ proptest! {
         let shown = format!("{built:?}");
         prop_assert!(!shown.contains("hunter"), "{}", shown);
     }
+}
+
+#[cfg(feature = "oidc")]
+#[test]
+fn a_token_endpoint_needs_a_client_unless_it_is_a_file() {
+    let on = "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n\
+              sasl.oauthbearer.token.endpoint.url=";
+    let words = refused(&format!("{on}https://id.example/token"));
+    assert!(words.contains("client.id") && words.contains("clientId"), "{words}");
+    let words = refused(&format!("{on}https://id.example/token\n{JAAS}"));
+    assert!(words.contains("OAuthBearerLoginModule"), "{words}");
+    let file = read(&format!("{on}file:///run/token\n")).expect("it is enough");
+    match file.sasl {
+        Some(super::super::Login::TokenFile(file)) => {
+            assert_eq!(file.path, std::path::Path::new("/run/token"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[cfg(not(feature = "oidc"))]
+#[test]
+fn what_this_build_has_not_is_named_with_its_feature() {
+    let on = "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=";
+    let oidc = format!("{on}OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=https://id.example");
+    assert!(refused(&oidc).contains("\"oidc\""));
+    assert!(refused(&format!("{on}AWS_MSK_IAM\n")).contains("\"aws-msk-iam\""));
+}
+
+#[cfg(feature = "aws-msk-iam")]
+#[test]
+fn a_login_with_iam_is_what_java_programs_write() {
+    let module = "software.amazon.msk.auth.iam.IAMLoginModule required";
+    let handler = "software.amazon.msk.auth.iam.IAMClientCallbackHandler";
+    let text = |options: &str| {
+        format!(
+            "security.protocol=SASL_SSL\nsasl.mechanism=AWS_MSK_IAM\n\
+             sasl.jaas.config={module} {options};\nsasl.client.callback.handler.class={handler}\n"
+        )
+    };
+    assert_eq!(mechanism(&text("")).as_deref(), Some("AWS_MSK_IAM"));
+    let config = read(&text("awsProfileName='shop'")).expect("a profile");
+    assert!(format!("{:?}", config.sasl).contains("shop"));
+    assert!(refused(&text("awsRoleArn='arn:aws:iam::1:role/x'")).contains("awsProfileName"));
 }

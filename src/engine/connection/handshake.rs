@@ -215,9 +215,10 @@ impl Connection {
             Some(refusal) => refusal.to_string(),
             None => response.message.map_or(String::new(), |told| printable(&told)),
         };
+        let advice = advice(mechanism);
         let text = match message.as_str() {
-            "" => format!("the broker refused the login ({mechanism}): {error}"),
-            told => format!("the broker refused the login ({mechanism}): {told} ({error})"),
+            "" => format!("the broker refused the login ({mechanism}): {error}{advice}"),
+            told => format!("the broker refused the login ({mechanism}): {told} ({error}){advice}"),
         };
         Err(Problem::new(ProblemKind::Authentication, text))
     }
@@ -365,6 +366,18 @@ impl Connection {
             "{problem} (ApiVersions is refused in every version: a broker older than 0.10? then \
              set broker.version.fallback to its version.{tls})"
         ))
+    }
+}
+
+/// What to check when a broker refuses a mechanism's login, where the broker's words do not say it:
+/// those of Amazon MSK are "Access denied", whatever is wrong.
+fn advice(mechanism: &str) -> &'static str {
+    match mechanism {
+        "AWS_MSK_IAM" => {
+            "; if access is denied, check the access key and its secret, the session token, the \
+             region, this machine's clock, and that IAM allows kafka-cluster:Connect"
+        }
+        _ => "",
     }
 }
 

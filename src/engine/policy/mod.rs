@@ -35,6 +35,8 @@ pub use partitioner::{
     Partitions,
 };
 pub use retry::{ExponentialRetry, RetryPolicy};
+#[cfg(feature = "aws-msk-iam")]
+pub use sasl::{AwsCredentials, AwsCredentialsProvider, MskIam};
 pub use sasl::{
     Credentials, CredentialsProvider, JaasConfig, OAuthBearer, OAuthToken, Plain,
     ReplaceableCredentials, SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer, Scram,

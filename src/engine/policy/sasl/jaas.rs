@@ -115,6 +115,12 @@ impl JaasConfig {
         self.options.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
+    /// All options, in their order.
+    #[cfg(any(feature = "oidc", feature = "aws-msk-iam"))]
+    pub(crate) fn options(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.options.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// The mechanism of this name (`sasl.mechanism`), with the credentials of this configuration.
     ///
     /// `PlainLoginModule` needs `username` and `password`; `ScramLoginModule` too, and takes

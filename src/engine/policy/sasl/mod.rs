@@ -13,6 +13,8 @@ mod credentials;
 mod error;
 mod jaas;
 mod mechanism;
+#[cfg(feature = "aws-msk-iam")]
+mod msk_iam;
 mod oauthbearer;
 mod plain;
 mod scram;
@@ -22,6 +24,8 @@ pub use credentials::{Credentials, CredentialsProvider, ReplaceableCredentials};
 pub use error::{SaslError, SaslErrorKind};
 pub use jaas::JaasConfig;
 pub use mechanism::{SaslExchange, SaslMechanism, SaslPeer};
+#[cfg(feature = "aws-msk-iam")]
+pub use msk_iam::{AwsCredentials, AwsCredentialsProvider, MskIam};
 pub use oauthbearer::{OAuthBearer, OAuthToken, TokenProvider};
 pub use plain::Plain;
 pub use scram::Scram;

@@ -1,0 +1,274 @@
+//! The properties of OAUTHBEARER with an identity provider, and of AWS_MSK_IAM: Kafka's names, and
+//! librdkafka's where it has its own.
+
+use super::login::Login;
+use super::property_parse::Setting;
+use super::property_sasl::SaslDraft;
+use super::property_table::{Draft, Property};
+#[cfg(any(feature = "oidc", feature = "aws-msk-iam"))]
+use crate::engine::policy::JaasConfig;
+use crate::engine::policy::Secret;
+use crate::error::BuildError;
+
+/// The class that Java programs name for a login with IAM.
+#[cfg(feature = "aws-msk-iam")]
+const IAM_MODULE: &str = "IAMLoginModule";
+#[cfg(feature = "oidc")]
+const OAUTH_MODULE: &str = "OAuthBearerLoginModule";
+
+/// What was said about tokens of an identity provider.
+// Without the feature these are carried and refused, not read.
+#[cfg_attr(not(feature = "oidc"), allow(dead_code))]
+#[derive(Default)]
+pub(super) struct OAuthDraft {
+    endpoint: Option<String>,
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+    scope: Option<String>,
+    extensions: Vec<(String, String)>,
+    url_encode: bool,
+    ca_location: Option<String>,
+    ca_pem: Option<String>,
+    connect_timeout: Option<std::time::Duration>,
+    read_timeout: Option<std::time::Duration>,
+}
+
+#[cfg(not(feature = "oidc"))]
+impl OAuthDraft {
+    /// The login that it comes to; `None` if tokens come from code.
+    pub(super) fn finish(self, _jaas: Option<&Secret>) -> Result<Option<Login>, BuildError> {
+        match self.endpoint {
+            None => Ok(None),
+            Some(_) => Err(BuildError::FeatureNotBuilt {
+                what: "sasl.oauthbearer.token.endpoint.url",
+                feature: "oidc",
+            }),
+        }
+    }
+}
+
+#[cfg(feature = "oidc")]
+impl OAuthDraft {
+    /// The login that it comes to; `None` if tokens come from code.
+    pub(super) fn finish(mut self, jaas: Option<&Secret>) -> Result<Option<Login>, BuildError> {
+        let Some(endpoint) = self.endpoint.take() else { return Ok(None) };
+        if let Some(jaas) = jaas {
+            self.take_options(&module(jaas, OAUTH_MODULE, "OAUTHBEARER")?);
+        }
+        if let Some(path) = endpoint.strip_prefix("file:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let file = super::login::TokenFile::new(path);
+            let add = |file: super::login::TokenFile, (key, value)| file.extension(key, value);
+            return Ok(Some(self.extensions.into_iter().fold(file, add).into()));
+        }
+        let (Some(id), Some(secret)) = (self.client_id, self.client_secret) else {
+            return Err(BuildError::Conflict(
+                "sasl.oauthbearer.token.endpoint.url needs a client: set \
+                 sasl.oauthbearer.client.credentials.client.id and ...client.secret, or clientId \
+                 and clientSecret in sasl.jaas.config"
+                    .to_owned(),
+            ));
+        };
+        let mut tls = super::tls::TlsConfig::new();
+        if let Some(path) = self.ca_location {
+            tls = tls.truststore_file(path);
+        }
+        if let Some(pem) = self.ca_pem {
+            tls = tls.truststore_pem(pem);
+        }
+        let mut login = super::login::Oidc::new(endpoint, id, secret);
+        login = login.url_encode(self.url_encode).tls(tls);
+        if let Some(scope) = self.scope {
+            login = login.scope(scope);
+        }
+        for (key, value) in self.extensions {
+            login = login.extension(key, value);
+        }
+        if let Some(timeout) = self.connect_timeout {
+            login = login.connect_timeout(timeout);
+        }
+        if let Some(timeout) = self.read_timeout {
+            login = login.read_timeout(timeout);
+        }
+        Ok(Some(login.into()))
+    }
+
+    /// What a login module's options say. Properties go first.
+    fn take_options(&mut self, jaas: &JaasConfig) {
+        let text = |value: &Secret| String::from_utf8_lossy(value.expose()).into_owned();
+        if self.client_id.is_none() {
+            self.client_id = jaas.option("clientId").map(text);
+        }
+        if self.client_secret.is_none() {
+            self.client_secret = jaas.option("clientSecret").cloned();
+        }
+        if self.scope.is_none() {
+            self.scope = jaas.option("scope").map(text);
+        }
+        for (name, value) in jaas.options() {
+            if let Some(key) = name.strip_prefix("extension_") {
+                self.extensions.push((key.to_owned(), text(value)));
+            }
+        }
+    }
+}
+
+/// A login with AWS_MSK_IAM.
+#[cfg(not(feature = "aws-msk-iam"))]
+pub(super) fn aws_msk_iam(_jaas: Option<&Secret>) -> Result<Login, BuildError> {
+    let what = "sasl.mechanism = AWS_MSK_IAM";
+    Err(BuildError::FeatureNotBuilt { what, feature: "aws-msk-iam" })
+}
+
+/// A login with AWS_MSK_IAM.
+#[cfg(feature = "aws-msk-iam")]
+pub(super) fn aws_msk_iam(jaas: Option<&Secret>) -> Result<Login, BuildError> {
+    let mut login = super::login::AwsMskIam::new();
+    let Some(jaas) = jaas else { return Ok(login.into()) };
+    let jaas = module(jaas, IAM_MODULE, "AWS_MSK_IAM")?;
+    for (name, value) in jaas.options() {
+        match name {
+            "awsProfileName" => {
+                login = login.profile(String::from_utf8_lossy(value.expose()).into_owned());
+            }
+            // They only say more about what goes wrong.
+            "awsDebugCreds" | "awsMaxRetries" | "awsMaxBackOffTimeMs" => {}
+            _ => {
+                return Err(BuildError::Conflict(
+                    "sasl.jaas.config: of IAMLoginModule's options only awsProfileName has an \
+                     effect: for a role, name a profile with credential_process, or set \
+                     AwsMskIam::with_credentials in code"
+                        .to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(login.into())
+}
+
+/// A login module's options, if it is of this class.
+#[cfg(any(feature = "oidc", feature = "aws-msk-iam"))]
+fn module(jaas: &Secret, class: &str, mechanism: &str) -> Result<JaasConfig, BuildError> {
+    let conflict = |what: String| BuildError::Conflict(format!("sasl.jaas.config: {what}"));
+    let text = std::str::from_utf8(jaas.expose()).unwrap_or_default();
+    let jaas = JaasConfig::parse(text).map_err(|error| conflict(error.to_string()))?;
+    if jaas.module().rsplit('.').next() != Some(class) {
+        let what = format!("sasl.mechanism = {mechanism} needs the login module {class}");
+        return Err(conflict(what));
+    }
+    Ok(jaas)
+}
+
+/// Applies one property. An empty value leaves what it sets as it is.
+fn set(
+    draft: &mut Draft,
+    setting: Setting<'_>,
+    change: impl FnOnce(&mut OAuthDraft, &str),
+) -> Result<(), BuildError> {
+    SaslDraft::set(draft, setting, |sasl, value| change(&mut sasl.oauth, value))
+}
+
+/// `key=value` pairs with commas between them.
+fn extensions(setting: Setting<'_>) -> Result<Vec<(String, String)>, BuildError> {
+    let pairs = setting.value.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=')?;
+        Some((key.trim().to_owned(), value.trim().to_owned()))
+    };
+    let pairs: Option<Vec<_>> = pairs.map(pair).collect();
+    pairs.ok_or_else(|| setting.refuse("it must be key=value pairs with commas between them"))
+}
+
+/// Makes a table entry for a text.
+macro_rules! text {
+    ($name:literal, $field:ident) => {
+        ($name, |draft, setting| {
+            set(draft, setting, |oauth, text| oauth.$field = Some(text.to_owned()))
+        })
+    };
+}
+
+/// Makes a table entry for a secret.
+macro_rules! secret {
+    ($name:literal, $field:ident) => {
+        ($name, |draft, setting| {
+            set(draft, setting, |oauth, text| oauth.$field = Some(text.into()))
+        })
+    };
+}
+
+/// Makes a table entry for what names classes of Java's that do what this client does as well.
+macro_rules! classes {
+    ($name:literal, $($known:literal),+) => {
+        ($name, |_, setting| {
+            let reason = "it names Java classes: set a mechanism in code, with \
+                          ProducerBuilder::sasl";
+            setting.only(&["", "null", $($known),+], reason)
+        })
+    };
+}
+
+pub(super) const OAUTH: &[Property] = &[
+    text!("sasl.oauthbearer.token.endpoint.url", endpoint),
+    text!("sasl.oauthbearer.client.credentials.client.id", client_id),
+    secret!("sasl.oauthbearer.client.credentials.client.secret", client_secret),
+    text!("sasl.oauthbearer.scope", scope),
+    ("sasl.oauthbearer.header.urlencode", |draft, setting| {
+        let encode = setting.boolean()?;
+        set(draft, setting, |oauth, _| oauth.url_encode = encode)
+    }),
+    ("sasl.login.connect.timeout.ms", |draft, setting| {
+        let timeout = setting.milliseconds()?;
+        set(draft, setting, |oauth, _| oauth.connect_timeout = Some(timeout))
+    }),
+    ("sasl.login.read.timeout.ms", |draft, setting| {
+        let timeout = setting.milliseconds()?;
+        set(draft, setting, |oauth, _| oauth.read_timeout = Some(timeout))
+    }),
+    // librdkafka's.
+    text!("sasl.oauthbearer.client.id", client_id),
+    secret!("sasl.oauthbearer.client.secret", client_secret),
+    ("sasl.oauthbearer.method", |_, setting| {
+        setting.only(&["", "default", "oidc"], "it must be default or oidc")
+    }),
+    ("sasl.oauthbearer.grant.type", |_, setting| {
+        let reason = "only client_credentials is there: set an OAuthBearer in code for another";
+        setting.only(&["", "client_credentials"], reason)
+    }),
+    ("sasl.oauthbearer.extensions", |draft, setting| {
+        let pairs = extensions(setting)?;
+        set(draft, setting, |oauth, _| oauth.extensions = pairs)
+    }),
+    text!("https.ca.location", ca_location),
+    text!("https.ca.pem", ca_pem),
+    // Java's.
+    classes!(
+        "sasl.login.callback.handler.class",
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
+        "org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler"
+    ),
+    classes!(
+        "sasl.client.callback.handler.class",
+        "software.amazon.msk.auth.iam.IAMClientCallbackHandler"
+    ),
+    classes!(
+        "sasl.oauthbearer.jwt.retriever.class",
+        "org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever",
+        "org.apache.kafka.common.security.oauthbearer.ClientCredentialsJwtRetriever",
+        "org.apache.kafka.common.security.oauthbearer.FileJwtRetriever"
+    ),
+    classes!(
+        "sasl.oauthbearer.jwt.validator.class",
+        "org.apache.kafka.common.security.oauthbearer.DefaultJwtValidator",
+        "org.apache.kafka.common.security.oauthbearer.ClientJwtValidator"
+    ),
+    ("sasl.oauthbearer.jwks.endpoint.url", |_, setting| {
+        setting.only(&[""], "it is a broker's: a client checks no signatures")
+    }),
+    ("sasl.oauthbearer.scope.claim.name", |_, setting| {
+        setting.only(&["", "scope"], "tokens are not looked into: leave it at scope")
+    }),
+    ("sasl.oauthbearer.sub.claim.name", |_, setting| {
+        setting.only(&["", "sub"], "tokens are not looked into: leave it at sub")
+    }),
+];

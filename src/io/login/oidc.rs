@@ -1,0 +1,184 @@
+//! Tokens of an identity provider: the client credentials grant (RFC 6749 section 4.4, KIP-768), or
+//! a file.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use super::http::{self, Request, Timeouts};
+use super::json;
+use super::url::Url;
+use crate::config::{Oidc, TokenFile};
+use crate::engine::policy::{OAuthBearer, OAuthToken, SaslMechanism, TokenProvider};
+use crate::error::BuildError;
+use crate::io::tls::TlsClient;
+use crate::logging as log;
+
+/// Bytes of a token's file that are read.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Characters of an identity provider's words about an error that are told.
+const WORDS_MAX: usize = 200;
+
+/// OAUTHBEARER with tokens of this identity provider.
+pub(super) fn mechanism(settings: &Oidc) -> Result<Arc<dyn SaslMechanism>, BuildError> {
+    let conflict = |what: &str| BuildError::Conflict(format!("the login OAUTHBEARER: {what}"));
+    let url = Url::parse(&settings.endpoint);
+    let url = url.map_err(|why| conflict(&format!("the token endpoint is no URL: {why}")))?;
+    if settings.client_id.is_empty() || settings.client_secret.is_empty() {
+        return Err(conflict("the client's id or its secret is empty"));
+    }
+    if std::str::from_utf8(settings.client_secret.expose()).is_err() {
+        return Err(conflict("the client's secret is no text"));
+    }
+    let tls = if url.is_https() {
+        Some(TlsClient::new(&settings.tls)?)
+    } else {
+        log::warn!(
+            "the token endpoint {} is asked without encryption: whoever is on the way can read \
+             the client's secret",
+            url.authority()
+        );
+        None
+    };
+    Ok(Arc::new(OAuthBearer::new(Endpoint { settings: settings.clone(), url, tls })))
+}
+
+/// OAUTHBEARER with the token in a file.
+pub(super) fn from_file(file: &TokenFile) -> Arc<dyn SaslMechanism> {
+    Arc::new(OAuthBearer::new(InFile(file.clone())))
+}
+
+/// A token endpoint.
+struct Endpoint {
+    settings: Oidc,
+    url: Url,
+    tls: Option<Arc<TlsClient>>,
+}
+
+impl Endpoint {
+    fn request(&self) -> Request<'_> {
+        let settings = &self.settings;
+        let mut body = Zeroizing::new("grant_type=client_credentials".to_owned());
+        let scope = settings.scope.iter().map(|scope| ("scope", scope.as_str()));
+        let others =
+            settings.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in scope.chain(others) {
+            for part in ["&", &form_encoded(name), "=", &form_encoded(value)] {
+                body.push_str(part);
+            }
+        }
+        let secret = String::from_utf8_lossy(settings.client_secret.expose());
+        let id = settings.client_id.as_str();
+        let pair = Zeroizing::new(match settings.url_encode {
+            true => format!("{}:{}", form_encoded(id), *Zeroizing::new(form_encoded(&secret))),
+            false => format!("{id}:{secret}"),
+        });
+        let basic = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(&*pair))));
+        let form = "application/x-www-form-urlencoded".to_owned();
+        let headers = vec![
+            ("Authorization", basic),
+            ("Content-Type", Zeroizing::new(form)),
+            ("Accept", Zeroizing::new("application/json".to_owned())),
+        ];
+        Request { method: "POST", url: &self.url, headers, body }
+    }
+}
+
+impl TokenProvider for Endpoint {
+    fn token(&self) -> Result<OAuthToken, Box<dyn Error + Send + Sync>> {
+        if let Some(tls) = &self.tls {
+            tls.refresh();
+        }
+        let Oidc { connect_timeout, read_timeout, .. } = self.settings;
+        let timeouts = Timeouts { connect: connect_timeout, answer: read_timeout };
+        let response = http::send(&self.request(), self.tls.as_ref(), timeouts)
+            .map_err(|error| format!("the token endpoint {error}"))?;
+        let place = format!("the token endpoint {}", self.url.authority());
+        let answer = json::object(&response.body);
+        if response.status != 200 {
+            let status = response.status;
+            let words = answer.as_ref().map_or(String::new(), refusal);
+            return Err(format!("{place} answered with status {status}{words}").into());
+        }
+        let answer = answer.ok_or_else(|| format!("{place} gave no JSON object"))?;
+        let token = json::text(&answer, "access_token")
+            .ok_or_else(|| format!("{place} gave no access_token"))?;
+        let lifetime = json::seconds(&answer, "expires_in").map(Duration::from_secs);
+        Ok(with(token, lifetime, &self.settings.extensions))
+    }
+}
+
+/// What an identity provider says of its error (RFC 6749 section 5.2).
+fn refusal(answer: &serde_json::Value) -> String {
+    let mut words = String::new();
+    for name in ["error", "error_description"] {
+        if let Some(text) = json::text(answer, name) {
+            words.push_str(": ");
+            words.extend(text.chars().filter(|c| !c.is_control()).take(WORDS_MAX));
+        }
+    }
+    words
+}
+
+/// A token that is kept in a file.
+struct InFile(TokenFile);
+
+impl TokenProvider for InFile {
+    fn token(&self) -> Result<OAuthToken, Box<dyn Error + Send + Sync>> {
+        let InFile(TokenFile { path, extensions }) = self;
+        let told = |error: String| format!("the token file {}: {error}", path.display());
+        let bytes = std::fs::metadata(path).map_err(|error| told(error.to_string()))?.len();
+        if bytes > FILE_BYTES_MAX {
+            return Err(told(format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}")).into());
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
+        let text = Zeroizing::new(text);
+        Ok(with(text.trim(), None, extensions))
+    }
+}
+
+/// A token with its lifetime: what was told of it, or else what it says itself.
+fn with(token: &str, lifetime: Option<Duration>, extensions: &[(String, String)]) -> OAuthToken {
+    let mut made = OAuthToken::new(token);
+    if let Some(lifetime) = lifetime {
+        made = made.lifetime(lifetime);
+    } else if let Some(expires) = expiry_of_jwt(token) {
+        made = made.expires_at(expires);
+    }
+    for (key, value) in extensions {
+        made = made.extension(key, value);
+    }
+    made
+}
+
+/// The claim `exp` of a JWT (RFC 7519 section 4.1.4), in seconds since 1970.
+fn expiry_of_jwt(token: &str) -> Option<SystemTime> {
+    let mut parts = token.split('.');
+    let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let claims = Zeroizing::new(URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?);
+    let seconds = json::seconds(&json::object(&claims)?, "exp")?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// As forms are encoded (RFC 6749 appendix B).
+fn form_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(3 * text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
+                encoded.push(char::from(byte));
+            }
+            b' ' => encoded.push('+'),
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests;
