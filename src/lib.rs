@@ -162,8 +162,8 @@ pub mod internals {
 #[cfg(feature = "aws-msk-iam")]
 pub use config::AwsMskIam;
 pub use config::{
-    Acks, BrokerVersion, ClusterChange, HostPort, Login, ProducerConfig, SecurityProtocol, Socks5,
-    StoreType, TlsConfig, TlsVersion,
+    Acks, BrokerVersion, ClusterChange, HostPort, Login, OnDrop, ProducerConfig, SecurityProtocol,
+    Socks5, StoreType, TlsConfig, TlsVersion,
 };
 #[cfg(feature = "oidc")]
 pub use config::{Oidc, TokenFile};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use tidegate::embedded::{EmbeddedCluster, Fault};
-use tidegate::{Acks, Plain, Producer, ProducerBuilder, ProducerConfig};
+use tidegate::{Acks, OnDrop, Plain, Producer, ProducerBuilder, ProducerConfig};
 
 /// Nothing listens there.
 const AWAY: &str = "127.0.0.1:1";
@@ -197,7 +197,7 @@ fn a_misspelt_topic_is_a_warning_within_seconds() {
 fn idempotence_does_not_go_off_without_a_word() {
     install();
     let acks_one =
-        || builder(AWAY).acks(Acks::Leader).configure(|c| c.close_on_drop = Duration::ZERO);
+        || builder(AWAY).acks(Acks::Leader).configure(|c| c.on_drop = OnDrop::Wait(Duration::ZERO));
     drop(acks_one().enable_idempotence(false).build().expect("good settings"));
     assert_eq!(lines(Level::Warn, &["idempotence is off", "acks=all (it is 1)"]), [""; 0]);
     drop(acks_one().build().expect("good settings"));
@@ -232,7 +232,8 @@ fn the_end_of_an_outage_is_told_with_how_long_it_was() {
 fn an_explicit_close_is_not_called_a_drop() {
     install();
     let given_up = |name: &str| {
-        let producer = builder(AWAY).configure(|c| c.close_on_drop = Duration::ZERO).build();
+        let producer =
+            builder(AWAY).configure(|c| c.on_drop = OnDrop::Wait(Duration::ZERO)).build();
         let producer = producer.expect("no broker is needed for that");
         let topic = producer.topic(name).expect("a good name");
         drop(topic.send("k", "v").expect("accepted"));

@@ -203,10 +203,17 @@ impl fmt::Debug for Oidc {
 /// the claim `exp` of a JWT; for a token without, the file is read for each login. Needs the
 /// feature `oidc`.
 #[cfg(feature = "oidc")]
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TokenFile {
     pub(crate) path: PathBuf,
     pub(crate) extensions: Vec<(String, String)>,
+}
+
+#[cfg(feature = "oidc")]
+impl fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenFile").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 #[cfg(feature = "oidc")]

@@ -33,7 +33,7 @@ pub use login::AwsMskIam;
 pub use login::Login;
 #[cfg(feature = "oidc")]
 pub use login::{Oidc, TokenFile};
-pub use producer_config::{Acks, ClusterChange, ProducerConfig};
+pub use producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
 pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
 pub use security::SecurityProtocol;
 pub use socks5::Socks5;

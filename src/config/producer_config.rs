@@ -17,6 +17,26 @@ use crate::engine::protocol::compression::Compression;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// What dropping a producer's last handle does. Either way the producer closes: nothing more is
+/// accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDrop {
+    /// The thread waits until everything is acknowledged or has failed, for at most so long; then
+    /// what is left fails. A program that ends after that has lost nothing unseen.
+    Wait(Duration),
+    /// The thread goes on at once, and the producer goes on in the background until everything has
+    /// resolved, for at most `delivery_timeout`. For async code, where a thread must not wait. If
+    /// the process ends before that, what is left is lost; the log then tells how many bytes,
+    /// where the process ends by returning from `main` or by `exit`.
+    Detach,
+}
+
+impl Default for OnDrop {
+    fn default() -> Self {
+        OnDrop::Wait(Duration::from_secs(5))
+    }
+}
+
 /// How many replicas must have a record before its delivery resolves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Acks {
@@ -232,9 +252,10 @@ pub struct ProducerConfig {
     /// The quiet time after which TCP probes a connection. Default: 30 s; `None` for never. It
     /// finds connections whose other end vanished. `tidegate.tcp.keepalive.ms`, 0 for never.
     pub tcp_keepalive: Option<Duration>,
-    /// How long dropping the last handle waits for unacknowledged records. Default: 5 s. Call
-    /// `close` instead to choose, and to hear of failures. `tidegate.close.on.drop.ms`.
-    pub close_on_drop: Duration,
+    /// What dropping the last handle does. Default: it waits for unacknowledged records, at most
+    /// 5 s. Call `close` instead to choose, and to hear of failures. `tidegate.close.on.drop.ms`,
+    /// in milliseconds or `detach`.
+    pub on_drop: OnDrop,
     /// Partitions that a producer may use in all; further ones are refused with an error. Default:
     /// 65,536. Each event loop keeps a queue of so many ids, 16 bytes each.
     /// `tidegate.lanes.max`.
@@ -315,7 +336,7 @@ impl Default for ProducerConfig {
             send_buffer: None,
             receive_buffer: None,
             tcp_keepalive: Some(seconds(30)),
-            close_on_drop: seconds(5),
+            on_drop: OnDrop::default(),
             lanes_max: 65_536,
             brokers_max: 1_024,
             high_watermark: None,

@@ -1,6 +1,8 @@
 //! The properties of OAUTHBEARER with an identity provider, and of AWS_MSK_IAM: Kafka's names, and
 //! librdkafka's where it has its own.
 
+use std::time::Duration;
+
 use super::login::Login;
 use super::property_parse::Setting;
 use super::property_sasl::SaslDraft;
@@ -27,10 +29,35 @@ pub(super) struct OAuthDraft {
     scope: Option<String>,
     extensions: Vec<(String, String)>,
     url_encode: bool,
+    /// Of the token endpoint, as Java has it: from the login module's options.
+    #[cfg(feature = "oidc")]
+    tls: super::tls::TlsConfig,
     ca_location: Option<String>,
     ca_pem: Option<String>,
-    connect_timeout: Option<std::time::Duration>,
-    read_timeout: Option<std::time::Duration>,
+    connect_timeout: Option<Duration>,
+    read_timeout: Option<Duration>,
+    /// The first property that has no effect without a token endpoint.
+    needs_endpoint: Option<&'static str>,
+}
+
+impl OAuthDraft {
+    /// Refuses what would have no effect: properties of tokens with another mechanism, and a client
+    /// without a token endpoint.
+    pub(super) fn check(&self, mechanism: Option<&str>) -> Result<(), BuildError> {
+        let endpoint = "sasl.oauthbearer.token.endpoint.url";
+        let named = self.endpoint.as_ref().map(|_| endpoint).or(self.needs_endpoint);
+        let Some(named) = named else { return Ok(()) };
+        if mechanism != Some("OAUTHBEARER") {
+            return Err(BuildError::Conflict(format!(
+                "{named} has no effect without sasl.mechanism = OAUTHBEARER: set that, or leave \
+                 this out"
+            )));
+        }
+        if self.endpoint.is_none() {
+            return Err(BuildError::Conflict(format!("{named} needs {endpoint}: set that too")));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(not(feature = "oidc"))]
@@ -53,7 +80,7 @@ impl OAuthDraft {
     pub(super) fn finish(mut self, jaas: Option<&Secret>) -> Result<Option<Login>, BuildError> {
         let Some(endpoint) = self.endpoint.take() else { return Ok(None) };
         if let Some(jaas) = jaas {
-            self.take_options(&module(jaas, OAUTH_MODULE, "OAUTHBEARER")?);
+            self.take_options(&module(jaas, OAUTH_MODULE, "OAUTHBEARER")?)?;
         }
         if let Some(path) = endpoint.strip_prefix("file:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -69,8 +96,9 @@ impl OAuthDraft {
                     .to_owned(),
             ));
         };
-        let mut tls = super::tls::TlsConfig::new();
-        if let Some(path) = self.ca_location {
+        let mut tls = self.tls;
+        // librdkafka's word for what the system trusts.
+        if let Some(path) = self.ca_location.filter(|path| path != "probe") {
             tls = tls.truststore_file(path);
         }
         if let Some(pem) = self.ca_pem {
@@ -94,22 +122,40 @@ impl OAuthDraft {
     }
 
     /// What a login module's options say. Properties go first.
-    fn take_options(&mut self, jaas: &JaasConfig) {
+    fn take_options(&mut self, jaas: &JaasConfig) -> Result<(), BuildError> {
         let text = |value: &Secret| String::from_utf8_lossy(value.expose()).into_owned();
-        if self.client_id.is_none() {
-            self.client_id = jaas.option("clientId").map(text);
-        }
-        if self.client_secret.is_none() {
-            self.client_secret = jaas.option("clientSecret").cloned();
-        }
-        if self.scope.is_none() {
-            self.scope = jaas.option("scope").map(text);
-        }
+        let mut extensions = Vec::new();
         for (name, value) in jaas.options() {
-            if let Some(key) = name.strip_prefix("extension_") {
-                self.extensions.push((key.to_owned(), text(value)));
+            let tls = self.tls.clone();
+            match name {
+                "clientId" if self.client_id.is_none() => self.client_id = Some(text(value)),
+                "clientSecret" if self.client_secret.is_none() => {
+                    self.client_secret = Some(value.clone());
+                }
+                "scope" if self.scope.is_none() => self.scope = Some(text(value)),
+                "clientId" | "clientSecret" | "scope" => {}
+                "ssl.truststore.location" => self.tls = tls.truststore_file(text(value)),
+                "ssl.truststore.certificates" => self.tls = tls.truststore_pem(text(value)),
+                "ssl.truststore.password" => self.tls = tls.truststore_password(text(value)),
+                // It shows in the file's content.
+                "ssl.truststore.type" | "ssl.protocol" => {}
+                name => match name.strip_prefix("extension_") {
+                    Some(key) => extensions.push((key.to_owned(), text(value))),
+                    None => {
+                        return Err(BuildError::Conflict(format!(
+                            "sasl.jaas.config: the option {name} of OAuthBearerLoginModule has no \
+                             effect here: leave it out"
+                        )));
+                    }
+                },
             }
         }
+        for (key, value) in extensions {
+            // The last one counts, as in Java.
+            self.extensions.retain(|(other, _)| *other != key);
+            self.extensions.push((key, value));
+        }
+        Ok(())
     }
 }
 
@@ -159,13 +205,27 @@ fn module(jaas: &Secret, class: &str, mechanism: &str) -> Result<JaasConfig, Bui
     Ok(jaas)
 }
 
-/// Applies one property. An empty value leaves what it sets as it is.
+/// Applies one property, which has no effect without a token endpoint. An empty value leaves what
+/// it sets as it is.
 fn set(
     draft: &mut Draft,
     setting: Setting<'_>,
     change: impl FnOnce(&mut OAuthDraft, &str),
 ) -> Result<(), BuildError> {
-    SaslDraft::set(draft, setting, |sasl, value| change(&mut sasl.oauth, value))
+    SaslDraft::set(draft, setting, |sasl, value| {
+        if setting.name.starts_with("sasl.oauthbearer.") {
+            sasl.oauth.needs_endpoint.get_or_insert(setting.name);
+        }
+        change(&mut sasl.oauth, value);
+    })
+}
+
+/// A time that 0 switches off, as in Java.
+fn limit(setting: Setting<'_>) -> Result<Duration, BuildError> {
+    match setting.value {
+        "" => Ok(Duration::ZERO),
+        _ => Ok(Some(setting.milliseconds()?).filter(|it| !it.is_zero()).unwrap_or(Duration::MAX)),
+    }
 }
 
 /// `key=value` pairs with commas between them.
@@ -214,15 +274,15 @@ pub(super) const OAUTH: &[Property] = &[
     secret!("sasl.oauthbearer.client.credentials.client.secret", client_secret),
     text!("sasl.oauthbearer.scope", scope),
     ("sasl.oauthbearer.header.urlencode", |draft, setting| {
-        let encode = setting.boolean()?;
+        let encode = !setting.value.is_empty() && setting.boolean()?;
         set(draft, setting, |oauth, _| oauth.url_encode = encode)
     }),
     ("sasl.login.connect.timeout.ms", |draft, setting| {
-        let timeout = setting.milliseconds()?;
+        let timeout = limit(setting)?;
         set(draft, setting, |oauth, _| oauth.connect_timeout = Some(timeout))
     }),
     ("sasl.login.read.timeout.ms", |draft, setting| {
-        let timeout = setting.milliseconds()?;
+        let timeout = limit(setting)?;
         set(draft, setting, |oauth, _| oauth.read_timeout = Some(timeout))
     }),
     // librdkafka's.
@@ -265,10 +325,8 @@ pub(super) const OAUTH: &[Property] = &[
     ("sasl.oauthbearer.jwks.endpoint.url", |_, setting| {
         setting.only(&[""], "it is a broker's: a client checks no signatures")
     }),
-    ("sasl.oauthbearer.scope.claim.name", |_, setting| {
-        setting.only(&["", "scope"], "tokens are not looked into: leave it at scope")
-    }),
-    ("sasl.oauthbearer.sub.claim.name", |_, setting| {
-        setting.only(&["", "sub"], "tokens are not looked into: leave it at sub")
-    }),
+    // Clients of Java's look into tokens, this one does not.
+    ("sasl.oauthbearer.scope.claim.name", |_, _| Ok(())),
+    ("sasl.oauthbearer.sub.claim.name", |_, _| Ok(())),
+    ("sasl.oauthbearer.clock.skew.seconds", |_, _| Ok(())),
 ];

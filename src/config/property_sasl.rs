@@ -38,7 +38,10 @@ impl SaslDraft {
     ) -> Result<(), BuildError> {
         if !setting.value.is_empty() {
             let sasl = &mut draft.security.sasl;
-            sasl.named.get_or_insert(setting.name);
+            // What is https's turns no login on.
+            if setting.name.starts_with("sasl.") {
+                sasl.named.get_or_insert(setting.name);
+            }
             change(sasl, setting.value);
         }
         Ok(())
@@ -50,6 +53,7 @@ impl SaslDraft {
     ///
     /// [`BuildError::Conflict`], which says what is missing. It holds no value of a property.
     pub(super) fn finish(self) -> Result<Option<Login>, BuildError> {
+        self.oauth.check(self.mechanism.as_deref())?;
         let Some(mechanism) = self.mechanism else {
             // A mechanism in code has its name with it. Kafka's default is GSSAPI.
             return match self.jaas.or(self.password) {
@@ -57,6 +61,13 @@ impl SaslDraft {
                 Some(_) => Err(conflict("sasl.mechanism is not given", MECHANISMS)),
             };
         };
+        let has_token = mechanism == "AWS_MSK_IAM" || mechanism == "OAUTHBEARER";
+        if has_token && (self.username.is_some() || self.password.is_some()) {
+            return Err(BuildError::Conflict(format!(
+                "sasl.mechanism = {mechanism} knows no sasl.username and no sasl.password: leave \
+                 them out"
+            )));
+        }
         if mechanism == "AWS_MSK_IAM" {
             return property_oauth::aws_msk_iam(self.jaas.as_ref()).map(Some);
         }

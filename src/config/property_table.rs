@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::address::split_list;
 use super::broker_version::NamedVersion;
-use super::producer_config::ProducerConfig;
+use super::producer_config::{OnDrop, ProducerConfig};
 use super::property_parse::Setting;
 use super::property_socks5::Socks5Draft;
 use super::property_tls::SecurityDraft;
@@ -191,7 +191,13 @@ pub(super) const OWN: &[Property] = &[
         draft.config.tcp_keepalive = Some(setting.milliseconds()?).filter(|time| !time.is_zero());
         Ok(())
     }),
-    field!("tidegate.close.on.drop.ms", close_on_drop, milliseconds),
+    ("tidegate.close.on.drop.ms", |draft, setting| {
+        draft.config.on_drop = match setting.value {
+            "detach" => OnDrop::Detach,
+            _ => OnDrop::Wait(setting.milliseconds()?),
+        };
+        Ok(())
+    }),
     field!("tidegate.lanes.max", lanes_max, size),
     field!("tidegate.brokers.max", brokers_max, size),
     field!("tidegate.high.watermark", high_watermark, size),

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::address::{HostPort, parse_address, split_list};
-use super::producer_config::{Acks, ProducerConfig};
+use super::producer_config::{Acks, OnDrop, ProducerConfig};
 use super::security::SecurityProtocol;
 use super::socks5::{LOGIN_BYTES_MAX, Socks5};
 use super::tls::TlsConfig;
@@ -222,6 +222,13 @@ impl ProducerConfig {
         Ok(())
     }
 
+    fn drop_waits(&self) -> Duration {
+        match self.on_drop {
+            OnDrop::Wait(time) => time,
+            OnDrop::Detach => Duration::ZERO,
+        }
+    }
+
     fn validate_times(&self) -> Result<(), BuildError> {
         let least = Duration::from_millis(1);
         for (name, time, min) in [
@@ -243,7 +250,7 @@ impl ProducerConfig {
             ("tidegate.topic.unknown.max.ms", self.topic_unknown_max, Duration::ZERO),
             ("tidegate.producer.id.idle.max.ms", self.producer_id_idle_max, least),
             ("tidegate.tcp.keepalive.ms", self.tcp_keepalive.unwrap_or(least), least),
-            ("tidegate.close.on.drop.ms", self.close_on_drop, Duration::ZERO),
+            ("tidegate.close.on.drop.ms", self.drop_waits(), Duration::ZERO),
         ] {
             in_time_range(name, time, min, TIME_MAX)?;
         }

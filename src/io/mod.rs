@@ -21,7 +21,7 @@
 //! * `login`: what a login presents that has to be fetched first.
 //! * `threads`: starting the producer's threads, and waiting for their end.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
-//! * `sys_fork`: what a fork's child needs.
+//! * `sys_fork`: what a fork's child needs; `sys_exit`: what the end of the process loses.
 
 mod address_book;
 mod clock;
@@ -49,6 +49,7 @@ mod socket;
 mod socket_options;
 mod stash_thread;
 mod sys;
+mod sys_exit;
 mod sys_fork;
 mod threads;
 #[cfg(feature = "tls")]
@@ -67,6 +68,7 @@ pub use resolver::{NameAnswer, answer_name};
 pub use security::Security;
 pub use socket_options::SocketOptions;
 pub use stash_thread::{StashMailbox, StashThread, StashThreadParts};
+pub use sys_exit::InBackground;
 pub use sys_fork::watch_forks;
 pub use threads::{Watch, run_watched};
 #[cfg(feature = "tls")]

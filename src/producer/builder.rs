@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::producer::{Producer, Running, Shared};
 use crate::config::{
-    Acks, BrokerVersion, JITTER_PERCENT, Login, ProducerConfig, ReconnectBackoff, Socks5,
+    Acks, BrokerVersion, JITTER_PERCENT, Login, OnDrop, ProducerConfig, ReconnectBackoff, Socks5,
     TlsConfig, split_list,
 };
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
@@ -192,6 +192,12 @@ impl ProducerBuilder {
         self.configure(|config| config.retry_policy = Some(Arc::new(policy)))
     }
 
+    /// See [`ProducerConfig::on_drop`].
+    #[must_use]
+    pub fn on_drop(self, on_drop: OnDrop) -> Self {
+        self.configure(|config| config.on_drop = on_drop)
+    }
+
     /// How to log in at brokers: see [`ProducerConfig::sasl`].
     #[must_use]
     pub fn sasl(self, login: impl Into<Login>) -> Self {
@@ -285,7 +291,11 @@ impl ProducerBuilder {
             born: Generation::current(),
             stay_ms: stay_ms(&config),
         });
-        Ok(Producer::start(Running { shared, metadata, stash_thread }, config.close_on_drop))
+        Ok(Producer::start(
+            Running { shared, metadata, stash_thread },
+            config.on_drop,
+            config.delivery_timeout,
+        ))
     }
 }
 

@@ -12,7 +12,9 @@ use crate::engine::batch::{Destination, is_placing};
 use crate::engine::shard::Control;
 use crate::engine::sync::{Generation, WakeList, block_on, wait_until};
 use crate::error::{CloseError, DeliveryErrorCause};
-use crate::io::{ThreadDeadline, Watch, as_own_thread, is_own_thread, run_watched, spawn};
+use crate::io::{
+    InBackground, ThreadDeadline, Watch, as_own_thread, is_own_thread, run_watched, spawn,
+};
 use crate::logging as log;
 
 /// How long failing what is left may take: loops answer within a turn.
@@ -68,6 +70,28 @@ impl OneShot {
 impl Close {
     /// Begins: from now on nothing is accepted.
     pub(super) fn begin(running: Arc<Running>, timeout: Duration) -> Self {
+        Close::begin_with(running, timeout, |_| {})
+    }
+
+    /// The same where nobody waits: how it ends is told to the log, and if the process ends before,
+    /// that is.
+    pub(super) fn in_background(running: Arc<Running>, timeout: Duration) {
+        let pool = running.shared.accumulator.pool.clone();
+        let left = InBackground::begin(move || pool.capacity() - pool.free_bytes());
+        let done = move |outcome: &Result<(), CloseError>| {
+            drop(left);
+            if let Err(error) = outcome {
+                log::warn!("a producer that was dropped (OnDrop::Detach) did not finish: {error}");
+            }
+        };
+        drop(Close::begin_with(running, timeout, done));
+    }
+
+    fn begin_with(
+        running: Arc<Running>,
+        timeout: Duration,
+        done: impl FnOnce(&Result<(), CloseError>) + Send + 'static,
+    ) -> Self {
         let outcome = Arc::new(OneShot::default());
         let shared = running.shared.clone();
         shared.accumulator.set_closed();
@@ -84,6 +108,7 @@ impl Close {
         let job = move || {
             let progress = begun.unwrap_or_else(|| as_own_thread(begin));
             let result = run(&running, progress, timeout);
+            done(&result);
             as_own_thread(|| setter.set(result));
         };
         if let Err(error) = spawn("tidegate-close", job) {

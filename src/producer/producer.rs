@@ -7,7 +7,7 @@ use super::builder::ProducerBuilder;
 use super::close::Close;
 use super::flush::Flush;
 use super::topic::Topic;
-use crate::config::ProducerConfig;
+use crate::config::{OnDrop, ProducerConfig};
 use crate::engine::batch::{FailedRecords, RecordAccumulator, is_placing};
 use crate::engine::cluster::Want;
 use crate::engine::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
@@ -46,7 +46,9 @@ pub(super) struct Running {
 
 struct Inner {
     running: Arc<Running>,
-    close_on_drop: Duration,
+    on_drop: OnDrop,
+    /// As long as the background may go on with what a dropped producer left.
+    delivery_timeout: Duration,
     closing: Mutex<Option<Close>>,
 }
 
@@ -64,8 +66,7 @@ struct Inner {
 /// # }
 /// ```
 ///
-/// Dropping the last clone closes it, waiting at most `close_on_drop` for what is still on its way.
-/// A [`Topic`] that outlives it gets errors.
+/// Dropping the last clone closes it: [`ProducerConfig::on_drop`] says whether that waits. A [`Topic`] that outlives it gets errors.
 #[derive(Clone)]
 pub struct Producer(Arc<Inner>);
 
@@ -114,9 +115,9 @@ impl Producer {
         ProducerBuilder::from_config(config).build()
     }
 
-    pub(super) fn start(running: Running, close_on_drop: Duration) -> Self {
+    pub(super) fn start(running: Running, on_drop: OnDrop, delivery_timeout: Duration) -> Self {
         let running = Arc::new(running);
-        Producer(Arc::new(Inner { running, close_on_drop, closing: Mutex::default() }))
+        Producer(Arc::new(Inner { running, on_drop, delivery_timeout, closing: Mutex::default() }))
     }
 
     /// A handle to a topic, which need not exist yet: its metadata is asked for, and records sent
@@ -234,8 +235,16 @@ impl Drop for Inner {
         }
         let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).take();
         let was_closed = closing.is_some();
-        let close =
-            closing.unwrap_or_else(|| Close::begin(self.running.clone(), self.close_on_drop));
+        let close = match (closing, self.on_drop) {
+            (Some(close), OnDrop::Wait(_)) => close,
+            (None, OnDrop::Wait(time)) => Close::begin(self.running.clone(), time),
+            // A close that the application began goes on as it is.
+            (Some(_), OnDrop::Detach) => return,
+            (None, OnDrop::Detach) => {
+                Close::in_background(self.running.clone(), self.delivery_timeout);
+                return;
+            }
+        };
         // Whoever closed it, and waited, knows how that went.
         let is_known = close.is_seen();
         // On one of its own threads it detaches: the closing thread ends the others.
@@ -246,7 +255,7 @@ impl Drop for Inner {
             if was_closed {
                 log::warn!("the producer was closed, and nobody waited to hear how: {error}");
             } else {
-                log::warn!("the producer was dropped, which closes it (close_on_drop): {error}");
+                log::warn!("the producer was dropped, which closes it (on_drop): {error}");
             }
         }
     }

@@ -11,8 +11,10 @@ use super::*;
 fn f33_dropped_while_threads_send_every_delivery_resolves_once() {
     let cluster = cluster(2, 4);
     for round in 0..8 {
-        let producer =
-            builder(&cluster).configure(|c| c.close_on_drop = millis(2_000)).build().unwrap();
+        let producer = builder(&cluster)
+            .configure(|c| c.on_drop = OnDrop::Wait(millis(2_000)))
+            .build()
+            .unwrap();
         let topic = producer.topic("t").unwrap();
         let threads: Vec<_> = (0..4)
             .map(|thread| {

@@ -10,7 +10,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tidegate::embedded::EmbeddedCluster;
-use tidegate::{Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic};
+use tidegate::{
+    Delivery, DeliveryError, OnDrop, Producer, ProducerBuilder, Record, RecordMetadata, Topic,
+};
 
 /// Longer than anything that works takes, also on a busy machine.
 const LONG: Duration = Duration::from_secs(60);

@@ -66,7 +66,7 @@ fn c42_thousands_of_producers_leave_nothing_behind() {
     let test = "processes::c42_thousands_of_producers_leave_nothing_behind";
     in_a_process_of_its_own(test, || {
         let small = |builder: ProducerBuilder| {
-            builder.buffer_memory(4 << 20).configure(|c| c.close_on_drop = millis(0))
+            builder.buffer_memory(4 << 20).configure(|c| c.on_drop = OnDrop::Wait(millis(0)))
         };
         again_and_again("without brokers", 3_000, || {
             drop(small(Producer::builder("127.0.0.1:1")).build().unwrap());

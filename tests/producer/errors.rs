@@ -1,7 +1,7 @@
 //! Mistakes of the user's, each with a typed error that says what to do.
 
 use tidegate::embedded::Fault;
-use tidegate::{Acks, BuildError, Certainty, DeliveryErrorCause, Record, SendErrorKind};
+use tidegate::{Acks, BuildError, Certainty, DeliveryErrorCause, OnDrop, Record, SendErrorKind};
 
 use super::*;
 
@@ -282,7 +282,7 @@ fn contradictions_are_found_before_anything_starts() {
         let change = |c: &mut tidegate::ProducerConfig| {
             c.buffer_memory = bytes;
             c.compression = tidegate::Compression::Snappy;
-            c.close_on_drop = Duration::ZERO;
+            c.on_drop = OnDrop::Wait(Duration::ZERO);
         };
         Producer::builder("localhost:9").configure(change).event_loops(loops).build().map(drop)
     };
@@ -292,7 +292,7 @@ fn contradictions_are_found_before_anything_starts() {
     let error = build(&|c| c.brokers_max = 65_534).unwrap_err();
     says(error, &["tidegate.brokers.max", "65533"]);
     build(&|c| {
-        (c.brokers_max, c.close_on_drop) = (65_533, Duration::ZERO);
+        (c.brokers_max, c.on_drop) = (65_533, OnDrop::Wait(Duration::ZERO));
     })
     .unwrap();
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use tidegate::{CloseError, DeliveryErrorCause, FlushError, SendErrorKind};
+use tidegate::{CloseError, DeliveryErrorCause, FlushError, OnDrop, SendErrorKind};
 
 use super::*;
 
@@ -62,7 +62,8 @@ fn close_with_nothing_to_do_is_quick() {
 #[test]
 fn dropping_the_last_clone_closes() {
     let cluster = cluster(1, 1);
-    let producer = lingering(&cluster).configure(|c| c.close_on_drop = LONG).build().unwrap();
+    let producer =
+        lingering(&cluster).configure(|c| c.on_drop = OnDrop::Wait(LONG)).build().unwrap();
     let clone = producer.clone();
     let topic = producer.topic("t").unwrap();
     let mut delivery = topic.send((), "first").unwrap();
@@ -79,7 +80,8 @@ fn dropping_the_last_clone_closes() {
 #[test]
 fn dropping_waits_for_so_long_and_no_longer() {
     let cluster = cluster(1, 1);
-    let producer = patient(&cluster).configure(|c| c.close_on_drop = millis(100)).build().unwrap();
+    let producer =
+        patient(&cluster).configure(|c| c.on_drop = OnDrop::Wait(millis(100))).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
     cluster.pause_broker(1);
@@ -90,6 +92,33 @@ fn dropping_waits_for_so_long_and_no_longer() {
     for delivery in deliveries {
         assert_eq!(*failed(delivery).cause(), DeliveryErrorCause::Closed);
     }
+}
+
+#[test]
+fn a_dropped_producer_that_detaches_goes_on_in_the_background() {
+    let cluster = cluster(1, 1);
+    let producer = patient(&cluster).on_drop(OnDrop::Detach).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.pause_broker(1);
+    let deliveries: Vec<_> = (0..1_000).map(|_| topic.send((), "v").unwrap()).collect();
+    let start = Instant::now();
+    drop(producer);
+    assert!(start.elapsed() < secs(1), "it took {:?}", start.elapsed());
+    let error = topic.send((), "too late").unwrap_err();
+    assert_eq!(*error.kind(), SendErrorKind::Closed);
+    cluster.resume_broker(1);
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    // A close that was begun goes on as it was asked to.
+    let producer = patient(&cluster).on_drop(OnDrop::Detach).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.pause_broker(1);
+    let delivery = topic.send((), "v").unwrap();
+    let closing = producer.close(millis(100));
+    drop(producer);
+    assert_eq!(closing.wait(), Err(CloseError::TimedOut { timeout: millis(100) }));
+    assert_eq!(*failed(delivery).cause(), DeliveryErrorCause::Closed);
 }
 
 #[test]

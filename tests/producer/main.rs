@@ -1,6 +1,8 @@
 //! The producer on the embedded broker: what a user sees.
 
 mod ages;
+#[cfg(feature = "aws-msk-iam")]
+mod aws;
 mod backpressure;
 mod chaos;
 mod compression;

@@ -158,6 +158,40 @@ fn a_token_endpoint_needs_a_client_unless_it_is_a_file() {
     }
 }
 
+#[cfg(feature = "oidc")]
+#[test]
+fn what_java_programs_say_of_a_token_endpoint_has_its_effect_or_is_refused() {
+    let url = "https://id.example/token";
+    let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required";
+    let with = |options: &str, more: &str| {
+        format!(
+            "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n\
+             sasl.oauthbearer.token.endpoint.url={url}\n\
+             sasl.jaas.config={module} clientId='a' clientSecret='b' {options};\n{more}\n"
+        )
+    };
+    let oidc = |text: &str| match read(text).expect("it is good").sasl {
+        Some(super::super::Login::Oidc(oidc)) => oidc,
+        other => panic!("{other:?}"),
+    };
+    let trusts = oidc(&with("ssl.truststore.location='/ca.pem'", ""));
+    assert_eq!(trusts.tls.files(), [std::path::Path::new("/ca.pem")]);
+    let twice = with("extension_pool='p' extension_pool='q'", "sasl.oauthbearer.extensions=pool=o");
+    assert_eq!(oidc(&twice).extensions, [("pool".to_owned(), "q".to_owned())]);
+    let limits = oidc(&with("", "sasl.login.connect.timeout.ms=0\nhttps.ca.location=probe"));
+    assert_eq!(limits.connect_timeout, std::time::Duration::MAX);
+    assert!(limits.tls.files().is_empty());
+    assert!(refused(&with("audience='x'", "")).contains("audience"));
+    assert!(refused(&with("", "sasl.username=a")).contains("sasl.username"));
+    let id = "sasl.oauthbearer.client.credentials.client.id=a";
+    for (mechanism, word) in
+        [("OAUTHBEARER", "token.endpoint.url"), ("PLAIN", "sasl.mechanism = OAUTHBEARER")]
+    {
+        let text = format!("security.protocol=SASL_SSL\nsasl.mechanism={mechanism}\n{id}\n");
+        assert!(refused(&text).contains(word), "{}", refused(&text));
+    }
+}
+
 #[cfg(not(feature = "oidc"))]
 #[test]
 fn what_this_build_has_not_is_named_with_its_feature() {

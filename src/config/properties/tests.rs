@@ -67,7 +67,7 @@ fn own_names_set_own_fields() {
     assert_eq!(config.producer_id_idle_max, millis(9));
     assert_eq!((config.topic_unknown_max, config.allow_auto_create_topics), (millis(2), true));
     assert_eq!(config.on_cluster_change, ClusterChange::Fail);
-    assert_eq!((config.tcp_keepalive, config.close_on_drop), (None, millis(3)));
+    assert_eq!((config.tcp_keepalive, config.on_drop), (None, crate::OnDrop::Wait(millis(3))));
     assert_eq!((config.lanes_max, config.brokers_max), (4, 5));
     assert_eq!((config.high_watermark, config.low_watermark), (Some(7), Some(6)));
     assert_eq!(config.part_filled_floor, Duration::from_micros(50));

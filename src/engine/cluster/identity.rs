@@ -75,10 +75,14 @@ impl IdentityQuestion {
     /// A broker says that it can give an id. If the producer does without, because all said that
     /// they cannot, all are asked again, now. It goes on without meanwhile.
     pub(super) fn handle_possible(&mut self, now: u64) {
-        if self.done_without {
+        // Once in a round: each connection that is made says so.
+        if self.done_without && !self.is_possible {
             self.is_possible = true;
             self.lacking.clear();
-            self.retry_at = now;
+            // A broker that hangs up over the question has its pauses.
+            if self.failures == 0 {
+                self.retry_at = now;
+            }
         }
     }
 

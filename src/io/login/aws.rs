@@ -127,7 +127,7 @@ impl Surroundings {
         timeouts: Timeouts,
     ) -> Result<Response, String> {
         let tls = if request.url.is_https() { Some(self.tls()?) } else { None };
-        http::send(request, tls, timeouts)
+        http::send(request, tls, timeouts).map_err(|failure| failure.words)
     }
 
     /// Made when it is first needed: most sources are asked without encryption, on this machine.

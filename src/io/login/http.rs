@@ -10,13 +10,14 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{CertificateError, ClientConnection, StreamOwned};
 use zeroize::Zeroizing;
 
 use super::super::tls::TlsClient;
 use super::url::Url;
 
-/// Bytes of a response's status line and headers that are read.
+/// Bytes of one line of a response that are read. Of a whole response as many are read as this and
+/// [`BODY_BYTES_MAX`] together.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a response's body that are read. Tokens have some thousand.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -38,6 +39,15 @@ pub(super) struct Response {
     pub body: Zeroizing<Vec<u8>>,
 }
 
+/// Why there is no response.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// In words that name the host, and hold nothing of the request or the response.
+    pub words: String,
+    /// The service's certificate was not accepted.
+    pub is_about_trust: bool,
+}
+
 /// How long a request may take.
 #[derive(Clone, Copy)]
 pub(super) struct Timeouts {
@@ -47,33 +57,46 @@ pub(super) struct Timeouts {
     pub answer: Duration,
 }
 
-/// Sends a request and waits for the response. `tls` is for URLs of `https`. Errors are in words
-/// that name the host, and hold nothing of the request or the response.
+/// No service is waited for longer than this: a day.
+const TIME_MAX: Duration = Duration::from_secs(86_400);
+
+/// Sends a request and waits for the response. `tls` is for URLs of `https`.
 pub(super) fn send(
     request: &Request<'_>,
     tls: Option<&Arc<TlsClient>>,
     timeouts: Timeouts,
-) -> Result<Response, String> {
+) -> Result<Response, Failure> {
     let url = request.url;
-    let told = |what: &str| format!("{}: {what}", url.authority());
-    let stream = connect(url, timeouts.connect).map_err(|error| told(&error))?;
-    let stream = Timed { stream, deadline: Instant::now() + timeouts.answer };
-    let text = head(request)?;
-    let answered = if !url.is_https() {
-        exchange(stream, &text, &request.body).map_err(|error| error.to_string())
-    } else {
-        let tls = tls.ok_or_else(|| told("https needs a TLS configuration"))?;
-        let connection = tls.connect(url.host()).map_err(|problem| told(problem.message()))?;
-        let stream = StreamOwned::<ClientConnection, _>::new(connection, stream);
-        exchange(stream, &text, &request.body).map_err(|error| {
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match inner {
-                Some(error) => tls.explain(error, url.host()).message().to_owned(),
-                None => error.to_string(),
-            }
-        })
+    let failure = |what: &dyn std::fmt::Display, is_about_trust| Failure {
+        words: format!("{}: {what}", url.authority()),
+        is_about_trust,
     };
-    answered.map_err(|error| told(&error))
+    let told = |what: &dyn std::fmt::Display| failure(what, false);
+    let text = head(request).map_err(|error| told(&error))?;
+    let limit = timeouts.connect.min(TIME_MAX);
+    let stream = connect(url, limit).map_err(|error| told(&error))?;
+    let deadline = Instant::now() + timeouts.answer.min(TIME_MAX);
+    let stream = Timed { stream, deadline };
+    if !url.is_https() {
+        return exchange(stream, &text, &request.body).map_err(|error| told(&error));
+    }
+    let tls = tls.ok_or_else(|| told(&"https needs a TLS configuration"))?;
+    let connection = tls.connect(url.host()).map_err(|problem| told(&problem.message()))?;
+    let stream = StreamOwned::<ClientConnection, _>::new(connection, stream);
+    exchange(stream, &text, &request.body).map_err(|error| {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        // The words of `TlsClient::explain` are about brokers, and name their settings.
+        match inner {
+            Some(rustls::Error::InvalidCertificate(why)) => match why {
+                CertificateError::UnknownIssuer | CertificateError::Other(_) => {
+                    failure(&"its certificate is of an authority that is not trusted", true)
+                }
+                why => failure(&format_args!("its certificate is not accepted: {why}"), true),
+            },
+            Some(error) => told(&format_args!("no TLS connection: {error}")),
+            None => told(&error),
+        }
+    })
 }
 
 /// Tries the addresses of the URL's host, one after the other.
@@ -117,8 +140,14 @@ fn in_time<T>(result: io::Result<T>) -> io::Result<T> {
 
 impl Read for Timed {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        in_time(self.stream.read(buf))
+        loop {
+            self.stream.set_read_timeout(self.left()?)?;
+            match in_time(self.stream.read(buf)) {
+                // By a signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -194,6 +223,9 @@ fn broken(what: &str) -> io::Error {
 impl<S: Read> Received<S> {
     /// Waits for more bytes; false at the end of the connection.
     fn more(&mut self) -> io::Result<bool> {
+        if self.bytes.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX {
+            return Err(broken("it is too long"));
+        }
         let mut chunk = Zeroizing::new([0; 4 * 1024]);
         let count = self.stream.read(&mut *chunk)?;
         // Grown by hand, so that no copy of a token stays behind.

@@ -13,7 +13,9 @@ use super::http::{self, Request, Timeouts};
 use super::json;
 use super::url::Url;
 use crate::config::{Oidc, TokenFile};
-use crate::engine::policy::{OAuthBearer, OAuthToken, SaslMechanism, TokenProvider};
+use crate::engine::policy::{
+    OAuthBearer, OAuthToken, SaslError, SaslErrorKind, SaslMechanism, TokenProvider,
+};
 use crate::error::BuildError;
 use crate::io::tls::TlsClient;
 use crate::logging as log;
@@ -89,6 +91,31 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// What an identity provider says of its error (RFC 6749 section 5.2). One that repeats what it
+    /// was asked with must not put it into logs.
+    fn refusal(&self, answer: &serde_json::Value) -> String {
+        let secret = String::from_utf8_lossy(self.settings.client_secret.expose());
+        let encoded = Zeroizing::new(form_encoded(&secret));
+        let pair = Zeroizing::new(format!("{}:{secret}", self.settings.client_id));
+        let basic = Zeroizing::new(STANDARD.encode(&*pair));
+        let values = self.settings.parameters.iter().map(|(_, value)| value.as_str());
+        let told: Vec<&str> = [&*secret, &encoded, &basic].into_iter().chain(values).collect();
+        let mut words = String::new();
+        for name in ["error", "error_description"] {
+            if let Some(text) = json::text(answer, name) {
+                words.push_str(": ");
+                if told.iter().any(|part| !part.is_empty() && text.contains(part)) {
+                    words.push_str("(it repeats the question)");
+                } else {
+                    words.extend(text.chars().filter(|c| !c.is_control()).take(WORDS_MAX));
+                }
+            }
+        }
+        words
+    }
+}
+
 impl TokenProvider for Endpoint {
     fn token(&self) -> Result<OAuthToken, Box<dyn Error + Send + Sync>> {
         if let Some(tls) = &self.tls {
@@ -96,33 +123,37 @@ impl TokenProvider for Endpoint {
         }
         let Oidc { connect_timeout, read_timeout, .. } = self.settings;
         let timeouts = Timeouts { connect: connect_timeout, answer: read_timeout };
-        let response = http::send(&self.request(), self.tls.as_ref(), timeouts)
-            .map_err(|error| format!("the token endpoint {error}"))?;
+        let response =
+            http::send(&self.request(), self.tls.as_ref(), timeouts).map_err(|failure| {
+                let words = failure.words;
+                refused(match failure.is_about_trust {
+                    true => format!(
+                        "the token endpoint {words}: whom to trust there is what the system \
+                         trusts, or https.ca.location (Oidc::tls), not ssl.truststore.location"
+                    ),
+                    false => format!("the token endpoint {words}"),
+                })
+            })?;
         let place = format!("the token endpoint {}", self.url.authority());
         let answer = json::object(&response.body);
-        if response.status != 200 {
+        if !matches!(response.status, 200 | 201) {
             let status = response.status;
-            let words = answer.as_ref().map_or(String::new(), refusal);
-            return Err(format!("{place} answered with status {status}{words}").into());
+            let words = answer.as_ref().map_or(String::new(), |answer| self.refusal(answer));
+            return Err(refused(format!("{place} answered with status {status}{words}")));
         }
-        let answer = answer.ok_or_else(|| format!("{place} gave no JSON object"))?;
+        let answer = answer.ok_or_else(|| refused(format!("{place} gave no JSON object")))?;
         let token = json::text(&answer, "access_token")
-            .ok_or_else(|| format!("{place} gave no access_token"))?;
-        let lifetime = json::seconds(&answer, "expires_in").map(Duration::from_secs);
+            .ok_or_else(|| refused(format!("{place} gave no access_token")))?;
+        // Some say 0 for "not told".
+        let seconds = json::seconds(&answer, "expires_in").filter(|seconds| *seconds > 0);
+        let lifetime = seconds.map(Duration::from_secs);
         Ok(with(token, lifetime, &self.settings.extensions))
     }
 }
 
-/// What an identity provider says of its error (RFC 6749 section 5.2).
-fn refusal(answer: &serde_json::Value) -> String {
-    let mut words = String::new();
-    for name in ["error", "error_description"] {
-        if let Some(text) = json::text(answer, name) {
-            words.push_str(": ");
-            words.extend(text.chars().filter(|c| !c.is_control()).take(WORDS_MAX));
-        }
-    }
-    words
+/// Why there is no token. The words are this client's, and told as they are.
+fn refused(words: String) -> Box<dyn Error + Send + Sync> {
+    Box::new(SaslError::new(SaslErrorKind::Credentials, words))
 }
 
 /// A token that is kept in a file.
@@ -131,10 +162,15 @@ struct InFile(TokenFile);
 impl TokenProvider for InFile {
     fn token(&self) -> Result<OAuthToken, Box<dyn Error + Send + Sync>> {
         let InFile(TokenFile { path, extensions }) = self;
-        let told = |error: String| format!("the token file {}: {error}", path.display());
-        let bytes = std::fs::metadata(path).map_err(|error| told(error.to_string()))?.len();
+        let told = |error: String| refused(format!("the token file {}: {error}", path.display()));
+        let metadata = std::fs::metadata(path).map_err(|error| told(error.to_string()))?;
+        // Others may never end, or never begin.
+        if !metadata.is_file() {
+            return Err(told("it is no file".to_owned()));
+        }
+        let bytes = metadata.len();
         if bytes > FILE_BYTES_MAX {
-            return Err(told(format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}")).into());
+            return Err(told(format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}")));
         }
         let text = std::fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
         let text = Zeroizing::new(text);

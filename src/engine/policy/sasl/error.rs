@@ -46,7 +46,13 @@ impl SaslError {
     }
 
     /// An application's provider failed. Its own words are repeated: they must hold no secret.
+    ///
+    /// A provider of this client's own gives a [`SaslError`], which is told as it is.
     pub(super) fn provider_failed(what: &str, source: Box<dyn Error + Send + Sync>) -> SaslError {
+        let source = match source.downcast::<SaslError>() {
+            Ok(own) => return *own,
+            Err(source) => source,
+        };
         let told = foreign_words(&source.to_string());
         let text = format!("the application's provider of {what} failed: {told}").into();
         let kind = SaslErrorKind::Credentials;

@@ -182,10 +182,8 @@ impl SaslMechanism for MskIam {
 
     fn begin(&self, peer: &SaslPeer<'_>) -> Result<Box<dyn SaslExchange>, SaslError> {
         let given = self.provider.credentials();
-        let credentials = given.map_err(|error| match error.downcast::<SaslError>() {
-            Ok(told) => *told,
-            Err(error) => SaslError::provider_failed("credentials of AWS", error),
-        })?;
+        let failed = |error| SaslError::provider_failed("credentials of AWS", error);
+        let credentials = given.map_err(failed)?;
         credentials.check(peer.now)?;
         let region = self.region_of(peer.host)?;
         let wrong = |words: &str| SaslError::new(SaslErrorKind::Credentials, words);

@@ -21,7 +21,7 @@ fn server(answer: &'static [u8]) -> (Url, JoinHandle<String>) {
     (url, asked)
 }
 
-fn ask(url: &Url) -> Result<Response, String> {
+fn ask(url: &Url) -> Result<Response, Failure> {
     let timeouts = Timeouts { connect: Duration::from_secs(60), answer: Duration::from_secs(60) };
     let headers = vec![("Authorization", Zeroizing::new("Basic c2VjcmV0".to_owned()))];
     let body = Zeroizing::new("BODY".to_owned());
@@ -73,7 +73,7 @@ fn what_is_no_response_is_told_without_its_bytes() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nSECRET\r\n",
     ] {
         let (url, asked) = server(answer);
-        let error = ask(&url).err().expect("it is none");
+        let error = ask(&url).err().expect("it is none").words;
         let port = url.port();
         assert!(error.starts_with(&format!("127.0.0.1:{port}: ")), "{error}");
         assert!(!error.contains("SECRET") && !error.contains("c2VjcmV0"), "{error}");
@@ -85,7 +85,7 @@ fn what_is_no_response_is_told_without_its_bytes() {
 fn a_long_answer_is_not_read() {
     let long = b"HTTP/1.1 200 OK\r\n\r\n".iter().copied().chain(std::iter::repeat_n(b'x', 1 << 20));
     let (url, asked) = server(long.collect::<Vec<u8>>().leak());
-    assert!(ask(&url).err().expect("too long").contains("too long"));
+    assert!(ask(&url).err().expect("too long").words.contains("too long"));
     drop(asked);
 }
 
@@ -97,10 +97,10 @@ fn a_server_that_says_nothing_is_given_up() {
     let timeouts = Timeouts { connect: Duration::from_secs(60), answer: Duration::from_millis(20) };
     let request =
         Request { method: "GET", url: &url, headers: Vec::new(), body: Zeroizing::default() };
-    let error = send(&request, None, timeouts).err().expect("nobody answers");
+    let error = send(&request, None, timeouts).err().expect("nobody answers").words;
     assert!(error.contains("in time"), "{error}");
     drop(listener);
-    let error = send(&request, None, timeouts).err().expect("nobody listens");
+    let error = send(&request, None, timeouts).err().expect("nobody listens").words;
     assert!(error.contains("cannot connect"), "{error}");
 }
 

@@ -1,6 +1,6 @@
 //! Keeps a token for as long as it should serve, and fetches one at a time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
 
 use super::TokenProvider;
@@ -11,6 +11,10 @@ use crate::logging as log;
 /// How much of its lifetime a token serves for logins, in percent; Kafka's own default of
 /// `sasl.login.refresh.window.factor`. The rest is for fetching another.
 const LIFETIME_USED_PERCENT: u32 = 80;
+
+/// After a fetch has failed, a token that is still good is presented for so long before another is
+/// tried for: each try may take many seconds, and holds up the login.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 /// A checked token.
 pub(super) struct Fetched {
@@ -37,6 +41,8 @@ struct State {
     kept: Option<Arc<Fetched>>,
     /// How many fetches have failed.
     failures: u64,
+    /// Until then the kept token is presented, and no other is fetched: the last fetch has failed.
+    paused_until: Option<SystemTime>,
     last_failure: Option<SaslError>,
 }
 
@@ -56,8 +62,18 @@ impl Cache {
         };
         #[cfg(test)]
         self.arrived.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        // A provider that panics leaves the lock poisoned, and nothing half done behind it.
-        let _fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let _fetching = match self.fetching.try_lock() {
+            Ok(fetching) => fetching,
+            // A provider that panics leaves the lock poisoned, and nothing half done behind it.
+            Err(TryLockError::Poisoned(fetching)) => fetching.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                // Another login fetches, which may take long. A token that is still good will do.
+                if let Some(valid) = self.state().valid(now) {
+                    return Ok(valid);
+                }
+                self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+        };
         {
             // Another login may have fetched meanwhile. Its failure counts for this one too: else
             // all connections would wait, one after the other, for a service that is down.
@@ -77,11 +93,13 @@ impl Cache {
             Ok(fetched) => {
                 let fetched = Arc::new(fetched);
                 state.kept = fetched.stale.is_some().then(|| fetched.clone());
+                state.paused_until = None;
                 Ok(fetched)
             }
             Err(error) => {
                 state.failures += 1;
                 state.last_failure = Some(error.clone());
+                state.paused_until = now.checked_add(PAUSE_AFTER_FAILURE);
                 let result = state.valid_or(error.clone(), now);
                 // The logger is code of the application's.
                 drop(state);
@@ -108,13 +126,20 @@ impl Cache {
 impl State {
     /// The kept token, while no other is to be fetched.
     fn fresh(&self, now: SystemTime) -> Option<Arc<Fetched>> {
+        if self.paused_until.is_some_and(|until| now < until) {
+            return self.valid(now);
+        }
         self.kept.as_ref().filter(|kept| kept.stale.is_some_and(|stale| now < stale)).cloned()
+    }
+
+    /// The kept token, while it has not expired.
+    fn valid(&self, now: SystemTime) -> Option<Arc<Fetched>> {
+        self.kept.as_ref().filter(|kept| kept.expires.is_some_and(|at| now < at)).cloned()
     }
 
     /// The kept token, while it has not expired; else what kept another from being fetched.
     fn valid_or(&self, failure: SaslError, now: SystemTime) -> Result<Arc<Fetched>, SaslError> {
-        let kept = self.kept.as_ref().filter(|kept| kept.expires.is_some_and(|at| now < at));
-        kept.cloned().ok_or(failure)
+        self.valid(now).ok_or(failure)
     }
 }
 
