@@ -105,6 +105,12 @@
 //! [`manual::architecture`] tells the same with the names of the source: the threads and their
 //! queues, the way of a record, the life of a batch. [`manual::memory`] says what all of it costs.
 //!
+//! # Async code
+//!
+//! [`Topic::send_async`] waits for room without holding its thread, [`Topic::try_send`] does not
+//! wait; deliveries, [`Producer::flush`] and [`Producer::close`] are futures. No runtime is needed.
+//! [`manual::async_code`] says what waits and what does not, and how to shut down.
+//!
 //! # Secured clusters
 //!
 //! [`ProducerBuilder::tls`] encrypts, [`ProducerBuilder::sasl`] logs in: with a password, a token,

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tidegate::embedded::EmbeddedCluster;
@@ -133,6 +134,32 @@ fn c44_f33_a_forks_child_gets_errors_and_the_parent_goes_on() {
     }
     producer.close(LONG).wait().unwrap();
     assert_eq!(cluster.records("t", 0).len(), 104);
+}
+
+#[test]
+fn c44_a_task_that_waits_for_room_waits_for_nothing_in_a_child() {
+    let cluster = EmbeddedCluster::builder().topic("t", 1).start().unwrap();
+    let builder = Producer::builder(&cluster.bootstrap_servers()).buffer_memory(8 << 20);
+    let producer = builder.build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    topic.send("k", "before").unwrap().wait().unwrap();
+    cluster.pause_broker(1);
+    while topic.try_send("k", &[7; 5_000]).is_ok() {}
+    let mut context = Context::from_waker(Waker::noop());
+    let send = || Box::pin(topic.send_async("k", &[7; 5_000]));
+    let (mut polled, mut dropped) = (send(), send());
+    assert!(polled.as_mut().poll(&mut context).is_pending());
+    assert!(dropped.as_mut().poll(&mut context).is_pending());
+    let child = fork(|| {
+        drop(dropped);
+        match polled.as_mut().poll(&mut context) {
+            Poll::Ready(Err(error)) if *error.kind() == SendErrorKind::Forked => 0,
+            _ => 1,
+        }
+    });
+    assert_eq!(found_by(child), 0);
+    cluster.resume_broker(1);
+    producer.close(LONG).wait().unwrap();
 }
 
 #[test]

@@ -150,8 +150,9 @@ pub struct ProducerConfig {
     /// `send` returned: the time that the strategy parked it there is not counted. Default: 120 s.
     /// At least `linger` + `request_timeout`. `delivery.timeout.ms`.
     pub delivery_timeout: Duration,
-    /// How long the default strategy parks a sender for which there is no room. Default: 60 s.
-    /// Without effect where `strategy` is set. `max.block.ms`.
+    /// How long the default strategy parks a sender for which there is no room. Default: 60 s. A
+    /// task in `send_async` waits without this limit. Without effect where `strategy` is set.
+    /// `max.block.ms`.
     pub max_block: Duration,
     /// The first wait before a retry. Default: 100 ms. `retry.backoff.ms`.
     pub retry_backoff: Duration,

@@ -4,6 +4,7 @@
 //! modules, and stand in the file that is named beside them.
 //!
 //! * [`architecture`]: layers, threads and queues, the way of a record, the life of a batch, locks.
+//! * [`async_code`]: what holds a thread and what does not; shutting down.
 //! * [`connecting`]: TLS and logins, for the clusters that people have.
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
 //!
@@ -18,6 +19,9 @@
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("async_code.md")]
+pub mod async_code {}
 
 #[doc = include_str!("connecting.md")]
 pub mod connecting {}

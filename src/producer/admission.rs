@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::producer::Shared;
 use crate::engine::batch::{
-    CellHandle, Destination, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
+    CellHandle, Destination, LaneTail, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
     stashed_len, take_room, take_room_through,
 };
 use crate::engine::buffer::{AccountId, PoolError, Segment, WaitTicket};
@@ -16,7 +16,7 @@ use crate::engine::cluster::Want;
 use crate::engine::policy::{Backoff, Pressure};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
-use crate::engine::sync::{WakeList, wait_until};
+use crate::engine::sync::{Generation, WakeList, wait_until};
 use crate::error::{PressureScope, SendErrorKind};
 use crate::io::{ThreadDeadline, is_own_thread};
 use crate::logging as log;
@@ -69,15 +69,17 @@ impl<'a> Admission<'a> {
     }
 
     /// Asks the strategy and obeys. With `need`, room for it is taken into `spare` after a wait.
+    /// The wait ends as well once another account is to be charged.
     pub(super) async fn admit(
         &mut self,
-        account: AccountId,
+        place: Place<'_>,
         need: Option<NeedRoom>,
         spare: &mut Vec<Segment>,
     ) -> Result<Admitted, SendErrorKind> {
         if self.shared.accumulator.is_closed() {
             return Err(SendErrorKind::Closed);
         }
+        let account = place.account();
         let now = self.shared.clock.now();
         let refused_at = *self.refused_at.get_or_insert(now);
         let pressure = self.pressure(account, now - refused_at);
@@ -90,13 +92,17 @@ impl<'a> Admission<'a> {
             .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
         match decision {
             Backoff::Drop => Ok(Admitted::Dropped),
-            Backoff::Park { .. } if self.how == How::Task => {
-                self.wait(account, need, spare).await?;
+            // A task would wait for the partitioner that sends it, and that for the task.
+            Backoff::Park { at_most } if self.how == How::Task => {
+                if at_most.is_zero() || is_placing() {
+                    return Err(rejected(&pressure));
+                }
+                self.wait((place, account), need, spare).await?;
                 Ok(Admitted::Again)
             }
             Backoff::Park { at_most } if !is_own_thread() => {
                 let left = at_most.saturating_sub(pressure.elapsed);
-                self.park(account, need, spare, (left, pressure.scope))?;
+                self.park((place, account), need, spare, (left, pressure.scope))?;
                 Ok(Admitted::Again)
             }
             // Where waiting would stop the loop that makes room.
@@ -135,16 +141,19 @@ impl<'a> Admission<'a> {
     /// Holds the calling thread until there is room, the producer is closed, or `at_most` is over.
     fn park(
         &self,
-        account: AccountId,
+        (place, account): (Place<'_>, AccountId),
         need: Option<NeedRoom>,
         spare: &mut Vec<Segment>,
         (at_most, scope): (Duration, PressureScope),
     ) -> Result<(), SendErrorKind> {
         let mut ticket = self.register(account, need)?;
+        if !place.is_charged_to(account) {
+            return Ok(());
+        }
         let deadline = ThreadDeadline::after(Some(at_most));
         let ready = wait_until(|context| ticket.poll(context), |parker| deadline.park(parker));
         if ready.is_some() || self.shared.accumulator.is_closed() {
-            return self.take_kept(ticket, need, spare);
+            return self.take_kept(place, (ticket, account), need, spare);
         }
         let now = self.shared.clock.now();
         let waited = Duration::from_nanos(now - self.refused_at.unwrap_or(now));
@@ -155,13 +164,20 @@ impl<'a> Admission<'a> {
     /// meanwhile leaves its place in the line to the next.
     async fn wait(
         &self,
-        account: AccountId,
+        (place, account): (Place<'_>, AccountId),
         need: Option<NeedRoom>,
         spare: &mut Vec<Segment>,
     ) -> Result<(), SendErrorKind> {
-        let mut ticket = self.register(account, need)?;
+        let ticket = self.register(account, need)?;
+        if !place.is_charged_to(account) {
+            return Ok(());
+        }
+        let mut ticket = TaskTicket::new(ticket);
         poll_fn(|context| ticket.poll(context)).await;
-        self.take_kept(ticket, need, spare)
+        match ticket.into_inner() {
+            Some(ticket) => self.take_kept(place, (ticket, account), need, spare),
+            None => Err(SendErrorKind::Forked),
+        }
     }
 
     /// Takes a place in the line for room, which threads and tasks share.
@@ -188,20 +204,82 @@ impl<'a> Admission<'a> {
         Ok(ticket)
     }
 
-    /// The wait is over: takes what was kept, unless the producer's close ended it.
+    /// The wait is over: takes what was kept, unless the producer's close ended it, or another
+    /// account is to be charged by now.
     fn take_kept(
         &self,
-        mut ticket: WaitTicket,
+        place: Place<'_>,
+        (mut ticket, account): (WaitTicket, AccountId),
         need: Option<NeedRoom>,
         spare: &mut Vec<Segment>,
     ) -> Result<(), SendErrorKind> {
         if self.shared.accumulator.is_closed() {
             return Err(SendErrorKind::Closed);
         }
-        if let Some(need) = need {
+        if let Some(need) = need.filter(|_| place.is_charged_to(account)) {
             take_room_through(&mut ticket, need, spare);
         }
         Ok(())
+    }
+}
+
+/// A task's place in the line. In a fork's child it is nobody's: the pool's lock may be held there
+/// for ever, by a thread of the parent's.
+struct TaskTicket {
+    ticket: Option<WaitTicket>,
+    born: Generation,
+}
+
+impl TaskTicket {
+    fn new(ticket: WaitTicket) -> Self {
+        TaskTicket { ticket: Some(ticket), born: Generation::current() }
+    }
+
+    /// Ready as well where there is nothing to wait for.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.ticket {
+            Some(ticket) if self.born.is_current() => ticket.poll(context),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// The ticket, unless this is a child.
+    fn into_inner(mut self) -> Option<WaitTicket> {
+        if self.born.is_current() { self.ticket.take() } else { None }
+    }
+}
+
+impl Drop for TaskTicket {
+    fn drop(&mut self) {
+        if !self.born.is_current() {
+            std::mem::forget(self.ticket.take());
+        }
+    }
+}
+
+/// Where a record waits for room.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// In this lane, on its broker's account.
+    Lane(&'a LaneTail),
+    /// In the stash of this topic.
+    Stash(&'a TopicLanes),
+}
+
+impl Place<'_> {
+    fn account(self) -> AccountId {
+        match self {
+            Place::Lane(lane) => lane.account(),
+            Place::Stash(_) => AccountId::STASH,
+        }
+    }
+
+    /// Whether the record would be charged to this account now.
+    fn is_charged_to(self, account: AccountId) -> bool {
+        match self {
+            Place::Lane(lane) => lane.account() == account,
+            Place::Stash(topic) => topic.state() != TopicState::Ready,
+        }
     }
 }
 
@@ -269,7 +347,7 @@ impl Stashing<'_> {
             spare.clear();
             if !take_room(pool, AccountId::STASH, need, spare)
                 && let Admitted::Dropped =
-                    admission.admit(AccountId::STASH, Some(need), spare).await?
+                    admission.admit(Place::Stash(self.lanes), Some(need), spare).await?
             {
                 return Ok(Stashed::Dropped);
             }

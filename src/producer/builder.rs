@@ -227,12 +227,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer, BuildError> {
         let config = self.config;
         config.validate()?;
-        if let Some(obstacle) = config.idempotence_given_up() {
-            log::warn!(
-                "idempotence is off, a retry may double or reorder records: it needs {obstacle}; \
-                 with enable.idempotence set to false this is not said"
-            );
-        }
+        warn_of_idempotence(&config);
         let security = security(&config)?;
         let bootstrap = config.bootstrap_addresses()?;
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
@@ -296,6 +291,15 @@ impl ProducerBuilder {
             config.on_drop,
             config.delivery_timeout,
         ))
+    }
+}
+
+fn warn_of_idempotence(config: &ProducerConfig) {
+    if let Some(obstacle) = config.idempotence_given_up() {
+        log::warn!(
+            "idempotence is off, a retry may double or reorder records: it needs {obstacle}; with \
+             enable.idempotence set to false this is not said"
+        );
     }
 }
 

@@ -66,7 +66,8 @@ struct Inner {
 /// # }
 /// ```
 ///
-/// Dropping the last clone closes it: [`ProducerConfig::on_drop`] says whether that waits. A [`Topic`] that outlives it gets errors.
+/// Dropping the last clone closes it: [`ProducerConfig::on_drop`] says whether that waits. A
+/// [`Topic`] that outlives it gets errors.
 #[derive(Clone)]
 pub struct Producer(Arc<Inner>);
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use super::admission::{Admission, Admitted, How, Stashed, Stashing, at_once};
+use super::admission::{Admission, Admitted, How, Place, Stashed, Stashing, at_once};
 use super::delivery::Delivery;
 use super::topic::{SURELY_SMALL, Topic};
 use crate::engine::batch::{CellHandle, LaneTail, Refusal, TopicState, take_room};
@@ -293,13 +293,17 @@ impl Topic {
         }
         let mut admission = Admission::new(&self.shared, how, parts);
         let mut spare = Spare::take();
-        if !has_level
-            && let Admitted::Dropped = admission.admit(lane.account(), None, &mut spare.0).await?
-        {
-            return Ok(self.drop_record(timestamp));
-        }
         let shared = &self.shared;
         let pool = &shared.accumulator.pool;
+        let mut has_level = has_level;
+        // All who wait for a level are woken at once: those who come too late wait for the next.
+        while !has_level {
+            let place = Place::Lane(lane);
+            if let Admitted::Dropped = admission.admit(place, None, &mut spare.0).await? {
+                return Ok(self.drop_record(timestamp));
+            }
+            has_level = pool.is_writable(lane.account());
+        }
         loop {
             let appended = {
                 let context = shared.accumulator.append_context(&shared.clock);
@@ -324,7 +328,9 @@ impl Topic {
                 }
                 continue;
             }
-            if let Admitted::Dropped = admission.admit(account, Some(need), &mut spare.0).await? {
+            if let Admitted::Dropped =
+                admission.admit(Place::Lane(lane), Some(need), &mut spare.0).await?
+            {
                 return Ok(self.drop_record(timestamp));
             }
         }

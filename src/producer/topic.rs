@@ -99,11 +99,16 @@ impl Topic {
     /// task waits instead, and the thread goes on with others.
     ///
     /// Threads that are parked and tasks that wait are in one line, first in, first out; those that
-    /// wait for one broker hold up nobody who waits for another. A task waits without limit: the
-    /// strategy's is for threads, and a timeout of the runtime's ends the wait of a task. A future
-    /// that is dropped before it is ready has sent nothing, and leaves its place to the next. One
-    /// that is never polled sends nothing either; those of one task send in the order in which they
-    /// are first polled.
+    /// wait for one broker hold up nobody who waits for another. A task waits without limit, unless
+    /// the strategy parks for no time at all: a timeout of the runtime's ends the wait.
+    ///
+    /// A future that is dropped before it is ready has sent nothing, and leaves its place to the
+    /// next; one that is never polled sends nothing. One that was polled must be polled on, or
+    /// dropped: the room that it is given is kept for it, and others wait meanwhile. So do not hold
+    /// many that nobody polls, and do not call [`Topic::send`], which may park the thread, on an
+    /// executor's only thread beside them. Where the order of records matters, await one before
+    /// polling the next: two that wait at once may be sent in either order. In code that tidegate
+    /// calls (partitioners, strategies, wakers) do not block on it.
     ///
     /// ```no_run
     /// # async fn send(topic: &tidegate::Topic) -> Result<(), Box<dyn std::error::Error>> {

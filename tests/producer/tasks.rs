@@ -208,6 +208,43 @@ fn tasks_wait_for_room_before_their_topic_is_known_too() {
     close(&producer);
 }
 
+#[test]
+fn a_lane_that_moves_takes_those_along_who_wait_at_its_old_leader() {
+    let still = Still::with(2, |builder| {
+        let builder = builder.watermarks(BUDGET / 8, BUDGET / 4);
+        builder.configure(|config| config.metadata_max_age = millis(100))
+    });
+    let _sent = still.fill(0);
+    let woken = Arc::new(Woken::default());
+    let mut sending = still.send(0, &[1; 5_000]);
+    assert!(poll(&mut sending, &woken).is_pending());
+    // The first broker hangs on with what was sent to it.
+    still.cluster.resume_broker(2);
+    assert!(still.cluster.move_leader("t", 0, 2));
+    let delivery = block_on(sending).unwrap();
+    still.cluster.resume_broker(1);
+    acked(delivery);
+    close(&still.producer);
+}
+
+#[test]
+fn those_who_wait_for_the_stash_go_on_once_their_topic_is_known() {
+    let cluster = cluster(1, 1);
+    let builder = patient(&cluster).buffer_memory(BUDGET);
+    let producer = builder.configure(|c| c.topic_unknown_max = FAR).build().unwrap();
+    let nowhere = producer.topic("nowhere").unwrap();
+    let value = vec![7; 5_000];
+    let _kept: Vec<_> = std::iter::from_fn(|| nowhere.try_send((), &value[..]).ok()).collect();
+    cluster.pause_broker(1);
+    let topic = producer.topic("t").unwrap();
+    let woken = Arc::new(Woken::default());
+    let mut sending: Sending<'_> = Box::pin(topic.send_async((), &value[..]));
+    assert!(poll(&mut sending, &woken).is_pending());
+    cluster.resume_broker(1);
+    acked(block_on(sending).unwrap());
+    drop(producer.close(Duration::ZERO));
+}
+
 /// Eight threads that are parked and eight tasks that wait, at a pool that is always full.
 #[test]
 fn threads_and_tasks_have_their_turns() {

@@ -11,11 +11,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::open::{NeedRoom, Refusal, take_room};
+use super::open::{NeedRoom, Refusal};
 use super::stash::{DrainingRun, Run, StashedRecord};
 use super::tail::{AppendContext, LaneTail};
-use super::{CellHandle, Destination, RecordAccumulator, TopicLanes};
-use crate::engine::buffer::{AccountId, Segment};
+use super::{CellHandle, Destination, RecordAccumulator, TopicLanes, TopicState};
+use crate::engine::buffer::{AccountId, BufferPool, Segment};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{Header, RecordParts};
 use crate::engine::sync::{ForwardTable, WakeList};
@@ -115,7 +115,8 @@ pub fn drain_stash(
     post: &mut dyn FnMut(&LaneTail),
     wakes: &mut WakeList,
 ) -> Drained {
-    // Dropped after the stash is unlocked.
+    // Both are dropped after the stash is unlocked, as they call wakers of the application's.
+    let _waiting = AdmitWaiting { pool: &accumulator.pool, topic };
     let released = Vec::new();
     let mut mover = Mover { accumulator, topic, context: *context, post, spare, released };
     let mut left = budget;
@@ -140,8 +141,7 @@ pub fn drain_stash(
                 if left == 0 && !stash.is_empty() {
                     return Drained::More;
                 }
-                // Return this run's memory before the next run moves, which may need it. Returning
-                // calls wakers of tasks that wait for room, so the stash is unlocked.
+                // This run's memory first: the next may need it. Returning it calls wakers.
                 drop(stash);
                 mover.released.clear();
                 stash = topic.lock_stash();
@@ -367,7 +367,7 @@ impl Mover<'_> {
                     // The broker's watermark does not hold the record back: it is in buffer memory
                     // already, and records for other brokers wait behind it. They must not wait
                     // for one broker that stalls.
-                    if !take_room(pool, account, need, self.spare) {
+                    if !pool.take_quietly(account, need.bytes, need.class, self.spare) {
                         return Err((account, need));
                     }
                 }
@@ -387,6 +387,22 @@ impl Mover<'_> {
                 }
             }
         }
+    }
+}
+
+/// When it is dropped, those go on who wait for room that takes under the lock have left them, and
+/// those who waited for room in the stash of a topic that is ready by now.
+struct AdmitWaiting<'a> {
+    pool: &'a BufferPool,
+    topic: &'a TopicLanes,
+}
+
+impl Drop for AdmitWaiting<'_> {
+    fn drop(&mut self) {
+        if self.topic.state() == TopicState::Ready {
+            self.pool.dismiss(AccountId::STASH);
+        }
+        self.pool.admit_waiting();
     }
 }
 
@@ -448,7 +464,12 @@ mod tests {
         let parts = RecordParts { value: Some(b"v"), ..RecordParts::default() };
         let mut spare = Vec::new();
         let need = NeedRoom::new(stashed_len(&parts), stashed_len(&parts));
-        assert!(take_room(&accumulator.pool, AccountId::STASH, need, &mut spare));
+        assert!(crate::engine::batch::take_room(
+            &accumulator.pool,
+            AccountId::STASH,
+            need,
+            &mut spare
+        ));
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let record = (None, 0, &parts);
         let cells = &accumulator.cells;

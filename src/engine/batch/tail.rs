@@ -7,7 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use super::open::{OpenState, Refusal};
 use super::{Batch, CellHandle, Cells, EpochsUsed};
-use crate::engine::buffer::{AccountId, Segment};
+use crate::engine::buffer::{AccountId, BufferPool, Segment};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::RecordParts;
 use crate::engine::sync::OpenLock;
@@ -287,9 +287,13 @@ impl LaneTail {
     }
 
     /// By the owner: which broker's level counts, and whether the partition has a leader.
-    pub fn set_leader_account(&self, account: AccountId, has_leader: bool) {
-        self.account.store(account.to_raw(), Ordering::Relaxed);
+    /// Those who wait for room in another account look again.
+    pub fn set_leader_account(&self, pool: &BufferPool, account: AccountId, has_leader: bool) {
+        let before = AccountId::from_raw(self.account.swap(account.to_raw(), Ordering::Relaxed));
         self.has_leader.store(has_leader, Ordering::Relaxed);
+        if before != account {
+            pool.dismiss(before);
+        }
     }
 
     /// Whether the partition had a leader when metadata was last seen.

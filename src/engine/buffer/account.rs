@@ -155,6 +155,11 @@ impl AccountTable {
         self.gauges.free.store(bytes, Relaxed);
     }
 
+    /// As it was set last.
+    pub(super) fn waiting(&self) -> usize {
+        self.gauges.waiting.load(Relaxed)
+    }
+
     pub(super) fn set_waiting(&self, waiters: usize) {
         self.gauges.waiting.store(waiters, Relaxed);
     }

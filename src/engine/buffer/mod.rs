@@ -23,6 +23,7 @@ mod options;
 mod pool;
 mod scratch;
 mod segment;
+mod ticket;
 mod waiters;
 
 #[cfg(all(test, loom))]
@@ -40,10 +41,11 @@ pub use free_list::{CHUNK_BYTES, PAGE_BYTES};
 pub use options::{BufferPoolOptions, PoolError};
 #[cfg(feature = "internals")]
 pub use options::{Outcome, PoolReport};
+pub use pool::BufferPool;
 #[cfg(feature = "internals")]
 pub use pool::PoolStats;
-pub use pool::{BufferPool, WaitTicket};
 #[cfg(feature = "internals")]
 pub use scratch::Scratch;
 pub use scratch::{LentScratch, ScratchSlot};
 pub use segment::Segment;
+pub use ticket::WaitTicket;

@@ -1,7 +1,6 @@
 //! The pool: one mutex around free lists, accounts and waiters, touched once per segment.
 
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll};
 
 use crossbeam_utils::CachePadded;
 
@@ -12,6 +11,7 @@ use super::loom::{Mutex, MutexGuard};
 use super::options::{BufferPoolOptions, PoolError};
 use super::scratch::Scratch;
 use super::segment::Segment;
+use super::ticket::WaitTicket;
 use super::waiters::{Waiters, Wakes};
 
 /// Segments that [`BufferPool::release_all`] returns under one lock.
@@ -32,17 +32,17 @@ pub struct BufferPool {
 /// What all handles share. Reading needs no lock except for `state`.
 pub(super) struct PoolShared {
     pub(super) arena: Arena,
-    table: AccountTable,
+    pub(super) table: AccountTable,
     #[cfg(feature = "internals")]
     report: super::options::PoolReport,
     /// Padded: the fields above are read for every record.
     state: CachePadded<Mutex<State>>,
 }
 
-struct State {
+pub(super) struct State {
     lists: FreeLists,
-    ledger: Ledger,
-    waiters: Waiters,
+    pub(super) ledger: Ledger,
+    pub(super) waiters: Waiters,
     scratch_bytes: usize,
     takes_refused: u64,
 }
@@ -168,7 +168,7 @@ impl BufferPool {
     /// If `preferred` does not hold `bytes_min`.
     #[inline]
     pub fn take(&self, account: AccountId, bytes_min: usize, preferred: Class) -> Option<Segment> {
-        self.shared.take(account, bytes_min, preferred, None).map(|region| Segment {
+        self.shared.take(account, bytes_min, preferred, Taker::Anyone).map(|region| Segment {
             pool: Arc::clone(&self.shared),
             region,
             account,
@@ -179,7 +179,7 @@ impl BufferPool {
     /// Succeeds whenever that many bytes, rounded up to pages, are free and not pledged to waiters.
     /// Never waits.
     pub fn take_bytes(&self, account: AccountId, bytes: usize, out: &mut Vec<Segment>) -> bool {
-        PoolShared::take_bytes(&self.shared, account, bytes, None, out)
+        PoolShared::take_bytes(&self.shared, account, bytes, Taker::Anyone, out)
     }
 
     /// Returns segments, many under one lock. Wakes the waiters this admits.
@@ -237,6 +237,54 @@ impl BufferPool {
             wakes.wake();
             state = self.shared.lock();
         }
+    }
+
+    /// Makes every ticket of `account` ready that waits now, with nothing kept for it: what they
+    /// wait for has another account since, or none. Waiters that should go on waiting register
+    /// again.
+    pub fn dismiss(&self, account: AccountId) {
+        if self.shared.table.waiting() == 0 {
+            return;
+        }
+        let mut state = self.shared.lock();
+        let mut left = state.waiters.waiting_of(account);
+        while left > 0 {
+            let mut wakes = Wakes::default();
+            left = state.waiters.dismiss_of(account, left, &mut wakes);
+            self.shared.table.set_waiting(state.waiters.waiting());
+            drop(state);
+            wakes.wake();
+            state = self.shared.lock();
+        }
+        // What they had pledged is for those behind them.
+        self.shared.admit(state);
+    }
+
+    /// Admits whoever can be: after takes that woke nobody, [`BufferPool::take_quietly`].
+    pub fn admit_waiting(&self) {
+        if self.shared.table.waiting() > 0 {
+            self.shared.admit(self.shared.lock());
+        }
+    }
+
+    /// As [`BufferPool::take`] or else [`BufferPool::take_bytes`], and wakes nobody, which is code
+    /// of the application's: for callers that hold a lock. They call [`BufferPool::admit_waiting`]
+    /// when they no longer do.
+    pub fn take_quietly(
+        &self,
+        account: AccountId,
+        bytes: usize,
+        preferred: Class,
+        out: &mut Vec<Segment>,
+    ) -> bool {
+        let this = &self.shared;
+        if bytes <= preferred.bytes()
+            && let Some(region) = this.take(account, bytes, preferred, Taker::Quiet)
+        {
+            out.push(Segment { pool: Arc::clone(this), region, account });
+            return true;
+        }
+        PoolShared::take_bytes(this, account, bytes, Taker::Quiet, out)
     }
 
     /// Takes a contiguous region, in whole chunks, out of the pool until it is dropped. Looks
@@ -310,8 +358,27 @@ impl std::fmt::Debug for BufferPool {
     }
 }
 
+/// Who takes memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taker {
+    Anyone,
+    /// One who holds a lock, so that nobody may be woken.
+    Quiet,
+    /// The one whose wait in this slot is over.
+    Ticket(u32),
+}
+
+impl Taker {
+    fn ticket(self) -> Option<u32> {
+        match self {
+            Taker::Ticket(slot) => Some(slot),
+            Taker::Anyone | Taker::Quiet => None,
+        }
+    }
+}
+
 impl PoolShared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nobody's code but the pool's own runs under this mutex. If one of its assertions fails
         // there, the page map still rules out a page with two owners, and those who hold segments
         // must be able to return them.
@@ -319,22 +386,22 @@ impl PoolShared {
     }
 
     #[inline]
-    fn take(
+    pub(super) fn take(
         &self,
         account: AccountId,
         bytes_min: usize,
         preferred: Class,
-        ticket: Option<u32>,
+        taker: Taker,
     ) -> Option<Region> {
         assert!(bytes_min <= preferred.bytes(), "the preferred class must do");
         let mut state = self.lock();
-        let room = state.room(&self.table, account, ticket);
+        let room = state.room(&self.table, account, taker.ticket());
         let mut class = preferred;
         loop {
             if class.bytes() <= room
                 && let Some(region) = state.lists.take(class)
             {
-                self.taken(state, account, class.bytes(), ticket);
+                self.taken(state, account, class.bytes(), taker);
                 return Some(region);
             }
             match class.smaller() {
@@ -342,21 +409,21 @@ impl PoolShared {
                 _ => break,
             }
         }
-        self.refused(state, account, class.bytes());
+        self.refused(state, account, class.bytes(), taker);
         None
     }
 
-    fn take_bytes(
+    pub(super) fn take_bytes(
         this: &Arc<PoolShared>,
         account: AccountId,
         bytes: usize,
-        ticket: Option<u32>,
+        taker: Taker,
         out: &mut Vec<Segment>,
     ) -> bool {
         let bytes = page_ceil(bytes);
         let mut state = this.lock();
-        if bytes > state.room(&this.table, account, ticket) {
-            this.refused(state, account, bytes);
+        if bytes > state.room(&this.table, account, taker.ticket()) {
+            this.refused(state, account, bytes, taker);
             return false;
         }
         // Whole chunks and at most 3 + 3 for the rest, unless the pool is fragmented.
@@ -375,7 +442,7 @@ impl PoolShared {
             pages -= region.pages();
             out.push(Segment { pool: Arc::clone(this), region, account });
         }
-        this.taken(state, account, bytes, ticket);
+        this.taken(state, account, bytes, taker);
         true
     }
 
@@ -386,33 +453,41 @@ impl PoolShared {
         mut state: MutexGuard<'_, State>,
         account: AccountId,
         bytes: usize,
-        ticket: Option<u32>,
+        taker: Taker,
     ) {
         self.table.set_free(state.lists.bytes_free());
-        if let Some(slot) = ticket {
+        if let Some(slot) = taker.ticket() {
             state.waiters.spend(slot, bytes);
         }
         if state.ledger.charge(&self.table, account, bytes) {
-            self.blocked(state, account);
+            self.blocked(state, account, taker);
         }
     }
 
     /// Books a take that found no room.
     #[cold]
-    fn refused(&self, mut state: MutexGuard<'_, State>, account: AccountId, bytes: usize) {
+    fn refused(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        account: AccountId,
+        bytes: usize,
+        taker: Taker,
+    ) {
         state.takes_refused += 1;
         let over_cap =
             bytes > state.ledger.cap(account).saturating_sub(self.table.charged(account));
         if over_cap && state.ledger.block(&self.table, account) {
-            self.blocked(state, account);
+            self.blocked(state, account, taker);
         }
     }
 
     /// An account stopped being writable: what its waiters pledged goes to those behind them.
     #[cold]
-    fn blocked(&self, mut state: MutexGuard<'_, State>, account: AccountId) {
+    fn blocked(&self, mut state: MutexGuard<'_, State>, account: AccountId, taker: Taker) {
         state.waiters.set_writable(account, false);
-        self.admit(state);
+        if taker != Taker::Quiet {
+            self.admit(state);
+        }
     }
 
     /// Returns memory and charge, and admits whoever can be.
@@ -457,7 +532,7 @@ impl PoolShared {
 
     /// Admits from the front whoever can be, and wakes them without the lock.
     #[cold]
-    fn admit<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+    pub(super) fn admit<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         loop {
             let mut wakes = Wakes::default();
             let State { lists, waiters, .. } = &mut *state;
@@ -494,72 +569,5 @@ impl State {
         self.lists.release(region);
         self.ledger.discharge(table, account, bytes);
         self.ledger.retire(table, account, self.waiters.tickets(account));
-    }
-}
-
-/// A place in the line for room in a pool; see [`BufferPool::wait`].
-///
-/// Once ready, its bytes are kept for it until it takes them or is dropped, which passes what is
-/// left to the next in line. So a ticket is dropped at every end of a wait: woken, timed out or
-/// cancelled.
-pub struct WaitTicket {
-    pool: Arc<PoolShared>,
-    slot: u32,
-    account: AccountId,
-}
-
-impl WaitTicket {
-    /// Whether the wait is over.
-    pub fn is_ready(&self) -> bool {
-        self.pool.lock().waiters.is_admitted(self.slot)
-    }
-
-    /// Ready when the wait is over; else the task's waker (the last one polled with) is called when
-    /// it is. Threads pass a waker that unparks them, and mind their own deadline.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Cloned, and the replaced one dropped, without the lock: both are the executor's code.
-        let waker = cx.waker().clone();
-        let mut state = self.pool.lock();
-        let (replaced, poll) = if state.waiters.is_admitted(self.slot) {
-            (Some(waker), Poll::Ready(()))
-        } else {
-            (state.waiters.set_waker(self.slot, waker), Poll::Pending)
-        };
-        drop(state);
-        drop(replaced);
-        poll
-    }
-
-    /// As [`BufferPool::take`], of the bytes kept for this ticket and of what is free to all.
-    /// Nothing before it is ready. (What is kept may be in pieces: `take_bytes` always gets it.)
-    pub fn take(&mut self, bytes_min: usize, preferred: Class) -> Option<Segment> {
-        let region = self.pool.take(self.account, bytes_min, preferred, Some(self.slot))?;
-        Some(Segment { pool: Arc::clone(&self.pool), region, account: self.account })
-    }
-
-    /// As [`BufferPool::take_bytes`], of the bytes kept for this ticket and of what is free to all.
-    /// Nothing before it is ready.
-    pub fn take_bytes(&mut self, bytes: usize, out: &mut Vec<Segment>) -> bool {
-        PoolShared::take_bytes(&self.pool, self.account, bytes, Some(self.slot), out)
-    }
-}
-
-impl Drop for WaitTicket {
-    fn drop(&mut self) {
-        let mut state = self.pool.lock();
-        let State { ledger, waiters, .. } = &mut *state;
-        let waker = waiters.unregister(self.slot);
-        ledger.retire(&self.pool.table, self.account, waiters.tickets(self.account));
-        self.pool.admit(state);
-        drop(waker);
-    }
-}
-
-impl std::fmt::Debug for WaitTicket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WaitTicket")
-            .field("account", &self.account)
-            .field("ready", &self.is_ready())
-            .finish_non_exhaustive()
     }
 }

@@ -215,6 +215,30 @@ impl Waiters {
         if self.head == NIL { 0 } else { count }
     }
 
+    /// The same for up to `count` waiters of one account.
+    pub(super) fn dismiss_of(
+        &mut self,
+        account: AccountId,
+        mut count: usize,
+        wakes: &mut Wakes,
+    ) -> usize {
+        let mut at = self.head;
+        while count > 0 && at != NIL && !wakes.is_full() {
+            let Slot { account: its, next, .. } = self.slots[at as usize];
+            if its == account {
+                self.admit_one(at, 0, wakes);
+                count -= 1;
+            }
+            at = next;
+        }
+        if at == NIL { 0 } else { count }
+    }
+
+    /// Those of an account that wait.
+    pub(super) fn waiting_of(&self, account: AccountId) -> usize {
+        self.accounts[account.index()].waiting
+    }
+
     /// Ends a ticket. What was kept for it is free to others: admit again.
     /// Returns its waker, to be dropped without the lock.
     pub(super) fn unregister(&mut self, at: u32) -> Option<Waker> {

@@ -48,7 +48,9 @@ pub enum Backoff {
     Drop,
     /// The sending thread waits until there is room, the producer is closed, or `at_most` has
     /// passed since the record was first refused; after that `send` fails with `ParkTimedOut`. On
-    /// the producer's own threads, which must not wait, it acts as [`Backoff::Reject`].
+    /// the producer's own threads, which must not wait, it acts as [`Backoff::Reject`]. A task in
+    /// [`Topic::send_async`](crate::Topic::send_async) waits instead of its thread, and without
+    /// limit, unless `at_most` is zero: then it is refused.
     Park {
         /// The longest wait, counted from the first refusal of this record. Answering with the
         /// same value again does not extend it, so that no sender parks for ever.
@@ -89,7 +91,8 @@ impl BackoffStrategy for DropRecords {
     }
 }
 
-/// Makes the sending thread wait for room; the default, with Kafka's `max.block.ms` of 60 s.
+/// Makes the sending thread wait for room, or in `send_async` the task; the default, with Kafka's
+/// `max.block.ms` of 60 s, which is for threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParkSender {
     at_most: Duration,

@@ -7,7 +7,7 @@
 use super::shard::{Action, LaneEntry, Shard};
 use super::view::View;
 use crate::engine::batch::{LaneId, ShardId};
-use crate::engine::buffer::AccountId;
+use crate::engine::buffer::{AccountId, BufferPool};
 use crate::engine::protocol::ErrorCode;
 
 /// After so many such answers without a success in between, the shard sets the lane aside. A single
@@ -27,13 +27,13 @@ impl LaneEntry {
 
     /// Charges the lane to its leader's account, and has it move to the leader's shard if that is
     /// not `own`.
-    pub(super) fn charge_to_leader(&mut self, view: &View, own: ShardId) {
+    pub(super) fn charge_to_leader(&mut self, pool: &BufferPool, view: &View, own: ShardId) {
         let leader = self.head.leader;
         match leader.and_then(|leader| view.placements.get(&leader.broker)) {
             Some(placement) => {
                 // A lane that is set aside is charged to the stash until its leader takes a batch.
                 if !self.is_set_aside() {
-                    self.head.tail.set_leader_account(placement.account, true);
+                    self.head.tail.set_leader_account(pool, placement.account, true);
                 }
                 self.head.moving_to = Some(placement.shard).filter(|&shard| shard != own);
             }
@@ -42,7 +42,7 @@ impl LaneEntry {
                 // The account of a broker that is gone is about to be another's.
                 let stays = view.placements.values().any(|it| it.account == account);
                 let account = if stays { account } else { AccountId::LEADERLESS };
-                self.head.tail.set_leader_account(account, false);
+                self.head.tail.set_leader_account(pool, account, false);
             }
         }
     }
@@ -61,12 +61,13 @@ impl Shard {
     /// holds to the stash's account. Once that holds its part of the pool (a quarter, as a rule),
     /// senders to the lane find no room, while those to the leader's other lanes do.
     pub(super) fn set_aside(&mut self, id: LaneId) {
+        let pool = self.pool.clone();
         let Some(entry) = self.lane_mut(id) else { return };
         if !entry.is_set_aside() || entry.head.leader.is_none() {
             return;
         }
         let head = &mut entry.head;
-        head.tail.set_leader_account(AccountId::STASH, false);
+        head.tail.set_leader_account(&pool, AccountId::STASH, false);
         // A sender that holds the lane seals it, and posts; the next refusal finds that batch.
         head.tail.try_seal();
         head.charge_to(AccountId::STASH);
@@ -74,7 +75,7 @@ impl Shard {
 
     /// The leader took a batch: the topic exists.
     pub(super) fn take_back(&mut self, id: LaneId) {
-        let view = self.view.clone();
+        let (view, pool) = (self.view.clone(), self.pool.clone());
         let Some(entry) = self.lane_mut(id) else { return };
         if entry.unknown_answers == 0 {
             return;
@@ -82,7 +83,7 @@ impl Shard {
         entry.unknown_answers = 0;
         let leader = entry.head.leader;
         if let Some(placement) = leader.and_then(|leader| view.placements.get(&leader.broker)) {
-            entry.head.tail.set_leader_account(placement.account, true);
+            entry.head.tail.set_leader_account(&pool, placement.account, true);
             entry.head.charge_to(placement.account);
         }
     }

@@ -11,6 +11,7 @@ use super::view::View;
 use crate::engine::batch::{
     Destination, LaneId, LaneTail, RecordAccumulator, ShardId, TopicLanes, TopicState,
 };
+use crate::engine::buffer::AccountId;
 use crate::engine::cluster::{Arrived, MetadataMachine, TopicView, UnknownTopic, Want};
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
@@ -226,6 +227,9 @@ impl Publisher {
         drop(stash);
         if draining {
             host.drain_stash(topic);
+        } else {
+            // Who waits for room in the stash with this topic's first record no longer has to.
+            self.accumulator.pool.dismiss(AccountId::STASH);
         }
     }
 

@@ -268,7 +268,7 @@ impl Shard {
 
     /// Applies what the view says of a lane's leader, and looks at the lane again.
     fn follow_leader(&mut self, now: u64, id: LaneId) {
-        let (view, own) = (self.view.clone(), self.id);
+        let (view, own, pool) = (self.view.clone(), self.id, self.pool.clone());
         let visit = self.next_visit();
         let Some(entry) = self.lane_mut(id) else { return };
         let head = &mut entry.head;
@@ -316,7 +316,7 @@ impl Shard {
             entry.lingers_for = None;
             entry.unknown_answers = 0;
         }
-        entry.charge_to_leader(&view, own);
+        entry.charge_to_leader(&pool, &view, own);
         self.start_over_if_settled(id);
         let Some(entry) = self.lane_mut(id) else { return };
         let head = &mut entry.head;

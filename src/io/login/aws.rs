@@ -127,7 +127,10 @@ impl Surroundings {
         timeouts: Timeouts,
     ) -> Result<Response, String> {
         let tls = if request.url.is_https() { Some(self.tls()?) } else { None };
-        http::send(request, tls, timeouts).map_err(|failure| failure.words)
+        http::send(request, tls, timeouts).map_err(|failure| match failure.is_about_trust {
+            true => format!("{}: whom to trust there is what the system trusts", failure.words),
+            false => failure.words,
+        })
     }
 
     /// Made when it is first needed: most sources are asked without encryption, on this machine.
