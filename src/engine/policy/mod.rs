@@ -42,3 +42,5 @@ pub use sasl::{
     ReplaceableCredentials, SaslError, SaslErrorKind, SaslExchange, SaslMechanism, SaslPeer, Scram,
     Secret, TokenProvider,
 };
+#[cfg(feature = "aws-msk-iam")]
+pub(crate) use sasl::{Fetched, Kept, Serves};

@@ -4,7 +4,7 @@
 //! the reason would stay hidden. (So does botocore; the SDK for Java goes on.)
 
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
@@ -14,11 +14,11 @@ use super::url::Url;
 use super::{aws_files, aws_services};
 use crate::config::{AwsMskIam, TlsConfig};
 use crate::engine::policy::{
-    AwsCredentials, AwsCredentialsProvider, MskIam, SaslError, SaslErrorKind, SaslMechanism,
+    AwsCredentials, AwsCredentialsProvider, Fetched, Kept, MskIam, SaslError, SaslErrorKind,
+    SaslMechanism, Serves,
 };
 use crate::error::BuildError;
 use crate::io::tls::TlsClient;
-use crate::logging as log;
 
 /// Credentials that expire within this time are fetched again.
 const FETCHED_BEFORE_EXPIRY: Duration = Duration::from_secs(5 * 60);
@@ -150,26 +150,7 @@ struct Chain {
     surroundings: Surroundings,
     profile: Option<String>,
     region: Option<String>,
-    /// Held while credentials are fetched, which may take long.
-    fetching: Mutex<()>,
-    /// Held for moments only; taken while `fetching` is held, never the other way round.
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    kept: Option<AwsCredentials>,
-    /// How many fetches have failed.
-    failures: u64,
-    last_failure: Option<SaslError>,
-}
-
-impl State {
-    /// The kept credentials, if they are good for longer than `span`.
-    fn good_for(&self, now: SystemTime, span: Duration) -> Option<AwsCredentials> {
-        let until = now.checked_add(span)?;
-        self.kept.as_ref().filter(|kept| kept.expiry().is_some_and(|at| at > until)).cloned()
-    }
+    kept: Kept<AwsCredentials>,
 }
 
 impl AwsCredentialsProvider for Chain {
@@ -184,61 +165,20 @@ impl Chain {
             surroundings,
             profile: settings.profile.clone(),
             region: settings.region.clone(),
-            fetching: Mutex::default(),
-            state: Mutex::default(),
+            kept: Kept::new("access key of AWS"),
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No code that can panic runs under this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept_or_fetched(&self) -> Result<AwsCredentials, SaslError> {
-        let failures = self.state().failures;
-        let now = (self.surroundings.clock)();
-        if let Some(kept) = self.state().good_for(now, FETCHED_BEFORE_EXPIRY) {
-            return Ok(kept);
-        }
-        let _fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-        // Waiting for another login's fetch may have taken long.
-        let now = (self.surroundings.clock)();
-        {
-            // Another login may have fetched meanwhile. Its failure counts for this one too: else
-            // all connections would wait, one after the other, for a service that is down.
-            let state = self.state();
-            if let Some(kept) = state.good_for(now, FETCHED_BEFORE_EXPIRY) {
-                return Ok(kept);
-            }
-            if state.failures != failures
-                && let Some(failure) = &state.last_failure
-            {
-                let kept = state.good_for(now, Duration::ZERO);
-                return kept.ok_or_else(|| failure.clone());
-            }
-        }
-        let fetched = self.fetch();
-        let mut state = self.state();
-        match fetched {
-            Ok(fetched) => {
-                state.kept = fetched.expiry().is_some().then(|| fetched.clone());
-                Ok(fetched)
-            }
-            Err(words) => {
-                let error = SaslError::new(SaslErrorKind::Credentials, words);
-                state.failures += 1;
-                state.last_failure = Some(error.clone());
-                let kept = state.good_for(now, Duration::ZERO);
-                // The logger is code of the application's.
-                drop(state);
-                if kept.is_some() {
-                    log::warn!(
-                        "the last credentials of AWS serve again, without new ones: {error}"
-                    );
-                }
-                kept.ok_or(error)
-            }
-        }
+        self.kept.get(&*self.surroundings.clock, |now| {
+            let told = |words| SaslError::new(SaslErrorKind::Credentials, words);
+            let value = self.fetch().map_err(told)?;
+            let serves = value.expiry().map(|expires| Serves {
+                stale: expires.checked_sub(FETCHED_BEFORE_EXPIRY).unwrap_or(now),
+                expires,
+            });
+            Ok(Fetched { value, serves })
+        })
     }
 
     /// The credentials of the first source that has any, or why there are none.

@@ -1,7 +1,6 @@
 //! Services that give credentials of AWS: STS for a web identity, the agent of a container, and the
 //! metadata of an instance (IMDSv2).
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +11,7 @@ use super::aws::{Looked, Miss, Surroundings, absent, failed, url_of};
 use super::aws_files::read_secret;
 use super::http::{Request, Response};
 use super::json::{self, Secrets};
-use super::url::Url;
+use super::url::{Url, push_encoded};
 use crate::engine::policy::{AwsCredentials, MskIam};
 use crate::logging as log;
 
@@ -358,20 +357,6 @@ pub(super) fn time(text: &str) -> Option<SystemTime> {
     let minutes = (days * 24 + hour) * 60 + minute - offset_minutes;
     let seconds = u64::try_from(minutes * 60 + second).ok()?;
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-/// As forms are encoded; a blank as `%20`, which every service reads too.
-fn push_encoded(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            byte => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::http::{self, Request, Timeouts};
 use super::json;
-use super::url::Url;
+use super::url::{Url, push_encoded};
 use crate::config::{Oidc, TokenFile};
 use crate::engine::policy::{
     OAuthBearer, OAuthToken, SaslError, SaslErrorKind, SaslMechanism, TokenProvider,
@@ -70,16 +70,23 @@ impl Endpoint {
         let others =
             settings.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in scope.chain(others) {
-            for part in ["&", &form_encoded(name), "=", &form_encoded(value)] {
-                body.push_str(part);
-            }
+            body.push('&');
+            push_encoded(&mut body, name);
+            body.push('=');
+            push_encoded(&mut body, value);
         }
         let secret = String::from_utf8_lossy(settings.client_secret.expose());
         let id = settings.client_id.as_str();
-        let pair = Zeroizing::new(match settings.url_encode {
-            true => format!("{}:{}", form_encoded(id), *Zeroizing::new(form_encoded(&secret))),
-            false => format!("{id}:{secret}"),
-        });
+        let mut pair = Zeroizing::new(String::new());
+        if settings.url_encode {
+            push_encoded(&mut pair, id);
+            pair.push(':');
+            push_encoded(&mut pair, &secret);
+        } else {
+            for part in [id, ":", &*secret] {
+                pair.push_str(part);
+            }
+        }
         let basic = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(&*pair))));
         let form = "application/x-www-form-urlencoded".to_owned();
         let headers = vec![
@@ -96,7 +103,8 @@ impl Endpoint {
     /// was asked with must not put it into logs.
     fn refusal(&self, answer: &serde_json::Value) -> String {
         let secret = String::from_utf8_lossy(self.settings.client_secret.expose());
-        let encoded = Zeroizing::new(form_encoded(&secret));
+        let mut encoded = Zeroizing::new(String::new());
+        push_encoded(&mut encoded, &secret);
         let pair = Zeroizing::new(format!("{}:{secret}", self.settings.client_id));
         let basic = Zeroizing::new(STANDARD.encode(&*pair));
         let values = self.settings.parameters.iter().map(|(_, value)| value.as_str());
@@ -199,21 +207,6 @@ fn expiry_of_jwt(token: &str) -> Option<SystemTime> {
     let claims = Zeroizing::new(URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?);
     let seconds = json::seconds(&json::object(&claims)?, "exp")?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-/// As forms are encoded (RFC 6749 appendix B).
-fn form_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(3 * text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
-                encoded.push(char::from(byte));
-            }
-            b' ' => encoded.push('+'),
-            byte => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

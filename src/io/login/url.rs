@@ -1,4 +1,6 @@
-//! The addresses of services that are asked over HTTP.
+//! The addresses of services that are asked over HTTP, and the encoding of parameters.
+
+use std::fmt::Write as _;
 
 /// A URL of `http` or `https` (RFC 9110 section 4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,20 @@ impl Url {
         match (is_https, port) {
             (true, 443) | (false, 80) => host,
             _ => format!("{host}:{port}"),
+        }
+    }
+}
+
+/// As forms are encoded; a blank as `%20`, which every service reads too.
+pub(super) fn push_encoded(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            byte => {
+                let _ = write!(out, "%{byte:02X}");
+            }
         }
     }
 }

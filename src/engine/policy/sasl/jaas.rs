@@ -130,8 +130,9 @@ impl JaasConfig {
     /// # Errors
     ///
     /// [`SaslErrorKind::Credentials`]: an option is missing, the module and the mechanism do not
-    /// belong together, or this client has no such mechanism. `OAuthBearerLoginModule` needs code
-    /// that fetches tokens: make an [`OAuthBearer`](super::OAuthBearer) instead.
+    /// belong together, or this client has no such mechanism. `OAuthBearerLoginModule` does not say
+    /// where tokens come from: make an [`OAuthBearer`](super::OAuthBearer), or set
+    /// `sasl.oauthbearer.token.endpoint.url` beside it in properties.
     pub fn mechanism(&self, mechanism: &str) -> Result<Arc<dyn SaslMechanism>, SaslError> {
         let is_shaded = |class: &str| {
             let outer = self.module.strip_suffix(class);
@@ -195,9 +196,9 @@ impl JaasConfig {
              no such tokens: set an OAuthBearer mechanism in code, with a closure that returns a \
              token"
         } else {
-            "OAUTHBEARER needs code that fetches tokens, and login modules and callback handlers \
-             are Java classes: set an OAuthBearer mechanism in code, with a closure that returns a \
-             token"
+            "OAUTHBEARER needs a place where tokens come from, and callback handlers are Java \
+             classes: set sasl.oauthbearer.token.endpoint.url, or an OAuthBearer mechanism in \
+             code, with a closure that returns a token"
         })
     }
 }

@@ -12,6 +12,7 @@
 mod credentials;
 mod error;
 mod jaas;
+mod kept;
 mod mechanism;
 #[cfg(feature = "aws-msk-iam")]
 mod msk_iam;
@@ -23,6 +24,8 @@ mod secret;
 pub use credentials::{Credentials, CredentialsProvider, ReplaceableCredentials};
 pub use error::{SaslError, SaslErrorKind};
 pub use jaas::JaasConfig;
+#[cfg(feature = "aws-msk-iam")]
+pub(crate) use kept::{Fetched, Kept, Serves};
 pub use mechanism::{SaslExchange, SaslMechanism, SaslPeer};
 #[cfg(feature = "aws-msk-iam")]
 pub use msk_iam::{AwsCredentials, AwsCredentialsProvider, MskIam};

@@ -1,6 +1,6 @@
 //! OAUTHBEARER (RFC 7628, KIP-255): a token that the application fetches.
 
-mod cache;
+mod fetch;
 mod status;
 mod token;
 
@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use self::cache::{Cache, Fetched};
 pub use self::token::OAuthToken;
 use super::error::{SaslError, SaslErrorKind, foreign_words};
+use super::kept::Kept;
 use super::mechanism::{SaslExchange, SaslMechanism, SaslPeer};
 
 /// Bytes of a broker's answer that are read. Kafka's have about 100.
@@ -68,13 +68,13 @@ where
 #[derive(Clone)]
 pub struct OAuthBearer {
     provider: Arc<dyn TokenProvider>,
-    cache: Arc<Cache>,
+    kept: Arc<Kept<Arc<OAuthToken>>>,
 }
 
 impl OAuthBearer {
     /// Presents what `provider` fetches.
     pub fn new(provider: impl TokenProvider + 'static) -> Self {
-        OAuthBearer { provider: Arc::new(provider), cache: Arc::default() }
+        OAuthBearer { provider: Arc::new(provider), kept: Arc::new(Kept::new("token")) }
     }
 }
 
@@ -84,8 +84,9 @@ impl SaslMechanism for OAuthBearer {
     }
 
     fn begin(&self, peer: &SaslPeer<'_>) -> Result<Box<dyn SaslExchange>, SaslError> {
-        let fetched = self.cache.token(&*self.provider, peer.now)?;
-        Ok(Box::new(Exchange { cache: self.cache.clone(), fetched, step: Step::Begin }))
+        let fetch = |now| fetch::fetch(&*self.provider, now);
+        let token = self.kept.get(&|| peer.now, fetch)?;
+        Ok(Box::new(Exchange { kept: self.kept.clone(), token, step: Step::Begin }))
     }
 }
 
@@ -97,8 +98,8 @@ impl fmt::Debug for OAuthBearer {
 
 /// One login.
 struct Exchange {
-    cache: Arc<Cache>,
-    fetched: Arc<Fetched>,
+    kept: Arc<Kept<Arc<OAuthToken>>>,
+    token: Arc<OAuthToken>,
     step: Step,
 }
 
@@ -123,7 +124,7 @@ impl SaslExchange for Exchange {
             (Step::Answer, Some([])) => Ok(None),
             (Step::Answer, Some(answer)) => {
                 // The broker may have been told of a new key, or that the token is withdrawn.
-                self.cache.forget(&self.fetched);
+                self.kept.forget(|kept| Arc::ptr_eq(kept, &self.token));
                 self.step = Step::Failed(self.refusal(answer));
                 Ok(Some(ERROR_SEEN.to_vec()))
             }
@@ -147,7 +148,7 @@ impl SaslExchange for Exchange {
 impl Exchange {
     /// `n,,^Aauth=Bearer TOKEN^Akey=value^A^A` (RFC 7628 section 3.1).
     fn first_message(&self) -> Vec<u8> {
-        let token = &self.fetched.token;
+        let token = &*self.token;
         let (before, bearer) = (b"n,,\x01auth=Bearer ", token.bearer());
         let extensions = token.extensions().iter();
         let extensions_bytes: usize = extensions.map(|(k, v)| k.len() + v.len() + 2).sum();
@@ -175,7 +176,7 @@ impl Exchange {
         let status = readable.then(read).flatten();
         let words = match status {
             // A broker should not repeat a token; one that does must not put it into logs.
-            Some(status) if self.fetched.token.is_in(&status) => {
+            Some(status) if self.token.is_in(&status) => {
                 format!("the broker refused the token, which its status repeats: {advice}")
             }
             Some(status) => {

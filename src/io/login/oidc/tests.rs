@@ -9,7 +9,8 @@ fn the_question_is_a_form_and_the_secret_is_in_the_header() {
     let endpoint = |settings| Endpoint { settings, url: url.clone(), tls: None };
     let asks = endpoint(settings.clone());
     let request = asks.request();
-    let expected = "grant_type=client_credentials&scope=kafka+read&audience=https%3A%2F%2Fkafka%2F";
+    let expected =
+        "grant_type=client_credentials&scope=kafka%20read&audience=https%3A%2F%2Fkafka%2F";
     assert_eq!(request.body.as_str(), expected);
     let basic = |request: &Request<'_>| {
         let (_, value) = &request.headers[0];
@@ -18,7 +19,7 @@ fn the_question_is_a_form_and_the_secret_is_in_the_header() {
     };
     assert_eq!(basic(&request), "shop:1:a b+c");
     let encoded = endpoint(settings.url_encode(true));
-    assert_eq!(basic(&encoded.request()), "shop%3A1:a+b%2Bc");
+    assert_eq!(basic(&encoded.request()), "shop%3A1:a%20b%2Bc");
 }
 
 #[test]

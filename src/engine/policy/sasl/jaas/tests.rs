@@ -151,8 +151,8 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
         (PLAIN, "PLAIN", "username=a", "option password is missing"),
         (SCRAM, "SCRAM-SHA-512", "username=\"\" password=hunter2", "option username is missing"),
         (PLAIN, "PLAIN", "username=\"a\\0\" password=hunter2", "NUL"),
-        (OAUTH, "OAUTHBEARER", "clientSecret=hunter2", "needs code that fetches tokens"),
-        (OAUTH, "PLAIN", "clientSecret=hunter2", "needs code that fetches tokens"),
+        (OAUTH, "OAUTHBEARER", "clientSecret=hunter2", "set sasl.oauthbearer.token.endpoint.url"),
+        (OAUTH, "PLAIN", "clientSecret=hunter2", "set sasl.oauthbearer.token.endpoint.url"),
         (OAUTH, "OAUTHBEARER", "unsecuredLoginStringClaim_sub=hunter2", "unsecured tokens"),
     ];
     for (module, mechanism, options, words) in cases {

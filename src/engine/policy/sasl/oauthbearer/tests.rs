@@ -196,17 +196,17 @@ fn one_login_fetches_and_the_others_use_its_token_or_its_failure() {
     for fails in [false, true] {
         let count = Arc::new(AtomicU32::new(0));
         let counted = count.clone();
-        let cache = Arc::new(OnceLock::<Arc<Cache>>::new());
-        let seen = cache.clone();
+        let kept = Arc::new(OnceLock::<Arc<Kept<Arc<OAuthToken>>>>::new());
+        let seen = kept.clone();
         let mechanism = OAuthBearer::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
             // Until the others have seen that there is no token.
-            while seen.get().is_none_or(|cache| cache.arrived.load(Ordering::SeqCst) < 4) {
+            while seen.get().is_none_or(|kept| kept.arrivals.count.load(Ordering::SeqCst) < 4) {
                 std::thread::yield_now();
             }
             if fails { Err("down".into()) } else { Ok(OAuthToken::new(TOKEN).lifetime(MINUTE)) }
         });
-        assert!(cache.set(mechanism.cache.clone()).is_ok());
+        assert!(kept.set(mechanism.kept.clone()).is_ok());
         let results: Vec<bool> = std::thread::scope(|scope| {
             let log_in = || begin(&mechanism, START).is_ok();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(log_in)).collect();
