@@ -59,7 +59,7 @@ fn what_the_end_of_a_process_loses_is_told() {
         let line = told.lines().find(|line| line.contains("OnDrop::Detach"));
         assert_eq!(line.is_some(), is_told, "{what}: {told}");
         if let Some(line) = line {
-            assert!(line.contains("bytes of records") && line.contains("lost"), "{line}");
+            assert!(line.contains("bytes of buffer memory") && line.contains("lost"), "{line}");
         }
     }
 }

@@ -26,8 +26,8 @@ pub enum OnDrop {
     Wait(Duration),
     /// The thread goes on at once, and the producer goes on in the background until everything has
     /// resolved, for at most `delivery_timeout`. For async code, where a thread must not wait. If
-    /// the process ends before that, what is left is lost; the log then tells how many bytes,
-    /// where the process ends by returning from `main` or by `exit`.
+    /// the process ends before that, what is left is lost; the log then tells how much memory held
+    /// it, where the process ends by returning from `main` or by `exit`.
     Detach,
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::engine::sync::Generation;
 use crate::logging as log;
 
-/// Tells how many bytes of records a producer has not delivered yet.
+/// Tells how many bytes of buffer memory hold records that a producer has not delivered yet.
 type Left = Arc<dyn Fn() -> usize + Send + Sync>;
 
 /// What would be lost. Held for moments only.
@@ -49,8 +49,8 @@ fn told() {
         all.iter().filter(|(born, _)| born.is_current()).map(|(_, left)| left()).sum();
     if bytes > 0 {
         log::warn!(
-            "the process ends while producers that were dropped (OnDrop::Detach) go on: about \
-             {bytes} bytes of records that were not acknowledged are lost"
+            "the process ends while producers that were dropped (OnDrop::Detach) go on: {bytes} \
+             bytes of buffer memory hold records that were not acknowledged, and may be lost"
         );
     }
 }
