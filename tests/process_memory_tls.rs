@@ -5,10 +5,13 @@
 
 #[path = "support/brokers.rs"]
 mod brokers;
+#[path = "support/resident.rs"]
+mod resident;
 
 use std::time::Duration;
 
 use brokers::Brokers;
+use resident::resident;
 use tidegate::{DropRecords, Producer, TlsConfig};
 
 const BROKERS: usize = 100;
@@ -23,13 +26,6 @@ const OVERHEAD: usize = 10 << 20;
 #[test]
 fn serves_brokers() {
     brokers::serve();
-}
-
-/// Anonymous memory that is resident: the pool's mapping and the heap.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches("kB").trim().parse::<usize>().unwrap() * 1_024
 }
 
 /// One test, because what it measures is the process's.

@@ -26,8 +26,8 @@ thread_local! {
 struct Spare(Vec<Segment>);
 
 impl Spare {
-    /// In the destructor of another thread-local it may be gone already: then the record does with
-    /// a vector of its own.
+    /// A send in the destructor of another thread-local may find [`SPARE`] gone already: its record
+    /// does with a vector of its own.
     fn take() -> Self {
         Spare(SPARE.try_with(Cell::take).unwrap_or_default())
     }
@@ -59,7 +59,7 @@ pub(super) enum Sender<'a> {
     Task(&'a Cell<Option<Held>>),
 }
 
-/// The result that means nothing.
+/// What is returned beside a [`Held`], and looked at by nobody.
 const HELD: SendErrorKind = SendErrorKind::Closed;
 
 impl Topic {
@@ -136,7 +136,8 @@ impl Topic {
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
         loop {
-            // In no future's state: a cell is not for several threads.
+            // The cell ends before the next await: a future that held it could not move to another
+            // thread.
             let (sent, held) = {
                 let held = Cell::new(None);
                 (self.send_parts(Sender::Task(&held), partition, timestamp, parts), held.take())

@@ -75,11 +75,12 @@ impl IdentityQuestion {
     /// A broker says that it can give an id. If the producer does without, because all said that
     /// they cannot, all are asked again, now. It goes on without meanwhile.
     pub(super) fn handle_possible(&mut self, now: u64) {
-        // Once in a round: each connection that is made says so.
+        // Every connection of a loop says so once it is ready. After the first one all brokers are
+        // being asked already; to begin anew each time would ask some of them again and again.
         if self.done_without && !self.is_possible {
             self.is_possible = true;
             self.lacking.clear();
-            // A broker that hangs up over the question has its pauses.
+            // If brokers hang up over the question, the pauses that grow with it stay.
             if self.failures == 0 {
                 self.retry_at = now;
             }
