@@ -117,6 +117,12 @@
 //! a client of an identity provider, or AWS's IAM. [`manual::connecting`] has a configuration for
 //! each kind of cluster, and what to do about each error.
 //!
+//! # Observing
+//!
+//! [`Delivery::status`] says why a record waits, [`Producer::report`] what waits and for what,
+//! [`Producer::health`] whether all is well, [`Producer::metrics`] what was counted.
+//! [`manual::observing`] has the costs, and what to do about each answer.
+//!
 //! # Extending
 //!
 //! [`Partitioner`] (through a [`PartitionerFactory`], one for each topic), [`BackoffStrategy`],
@@ -173,7 +179,8 @@ pub use config::{
 };
 #[cfg(feature = "oidc")]
 pub use config::{Oidc, TokenFile};
-pub use engine::batch::FailedRecords;
+pub use engine::batch::{BrokerMetrics, FailedRecords, Metrics, PartitionMetrics, TopicMetrics};
+pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};
 pub use engine::policy::{
     AddressMap, Backoff, BackoffStrategy, BrokerPlace, DefaultPartitioner, DefaultPartitioners,
     DropRecords, EveryTopic, ExponentialRetry, ParkSender, PartitionRequest, PartitionView,
@@ -196,8 +203,9 @@ pub use error::{
 pub use io::EventLoops;
 pub use problem::{Problem, ProblemKind};
 pub use producer::{
-    BrokerLevels, Close, Delivery, Flush, IntoHeaderValue, Memory, Payload, Producer,
-    ProducerBuilder, Record, RecordMetadata, Topic,
+    BrokerLevels, BrokerReport, Close, Delivery, DeliveryStatus, Flush, Health, HealthReason,
+    HealthState, IntoHeaderValue, Memory, MetadataReport, PartitionReport, Payload, Producer,
+    ProducerBuilder, PrometheusText, Record, RecordMetadata, Report, Topic, TopicReport,
 };
 
 // The code in the README must compile.

@@ -295,3 +295,23 @@ fn a_refused_login_is_one_warning_and_no_line_has_the_password() {
         assert_eq!(lines(level, &[password]), [""; 0]);
     }
 }
+
+/// Of an operator who has nothing but the log.
+#[test]
+fn metrics_go_to_the_log_when_that_is_set() {
+    install();
+    let cluster = EmbeddedCluster::builder().topic("counted", 1).start().unwrap();
+    let config = ProducerConfig::from_properties([
+        ("bootstrap.servers", cluster.bootstrap_servers().as_str()),
+        ("tidegate.metrics.log.interval.ms", "1000"),
+        ("tidegate.pinning", "false"),
+    ]);
+    let producer = Producer::from_config(config.unwrap()).unwrap();
+    let topic = producer.topic("counted").unwrap();
+    for _ in 0..4_321 {
+        drop(topic.send("k", "v").unwrap());
+    }
+    awaited(Level::Info, &["metrics: records: 4321 acknowledged, 0 failed, 0 dropped"]);
+    awaited(Level::Info, &["metrics: broker 1: connected, 0 requests in flight"]);
+    producer.close(LONG).wait().unwrap();
+}

@@ -191,6 +191,9 @@ pub struct ProducerConfig {
     /// 5 s. Raise it where topics are used seldom and their first record must not wait.
     /// `metadata.max.idle.ms`.
     pub metadata_max_idle: Duration,
+    /// How often [`Metrics`](crate::Metrics) are written to the log, at INFO. `None` by default:
+    /// never. At least 1 s. `tidegate.metrics.log.interval.ms`, where 0 is never.
+    pub metrics_log_interval: Option<Duration>,
     /// The least time between two metadata requests, and their interval while a partition has lost
     /// its leader, which grows to 1 s within ten. Default: 100 ms.
     /// `tidegate.metadata.min.refresh.ms`.
@@ -325,6 +328,7 @@ impl Default for ProducerConfig {
             connections_max_idle: seconds(9 * 60),
             metadata_max_age: seconds(5 * 60),
             metadata_max_idle: seconds(5 * 60),
+            metrics_log_interval: None,
             metadata_min_refresh: millis(100),
             topic_unknown_max: seconds(30),
             on_cluster_change: ClusterChange::Follow,

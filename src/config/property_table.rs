@@ -198,6 +198,11 @@ pub(super) const OWN: &[Property] = &[
         };
         Ok(())
     }),
+    ("tidegate.metrics.log.interval.ms", |draft, setting| {
+        let interval = Some(setting.milliseconds()?).filter(|time| !time.is_zero());
+        draft.config.metrics_log_interval = interval;
+        Ok(())
+    }),
     field!("tidegate.lanes.max", lanes_max, size),
     field!("tidegate.brokers.max", brokers_max, size),
     field!("tidegate.high.watermark", high_watermark, size),

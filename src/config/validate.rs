@@ -29,6 +29,9 @@ const CHUNK: usize = 64 * 1024;
 const PAGE: usize = 4 * 1024;
 /// Kafka's own least `metadata.max.idle.ms`.
 const METADATA_IDLE_MIN: Duration = Duration::from_secs(5);
+
+/// Metrics are logged at most so often.
+const METRICS_LOG_MIN: Duration = Duration::from_secs(1);
 /// Kafka's times are 64-bit milliseconds; a year is beyond any use and safe to add to any clock.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
@@ -249,6 +252,11 @@ impl ProducerConfig {
             ("tidegate.metadata.min.refresh.ms", self.metadata_min_refresh, least),
             ("tidegate.topic.unknown.max.ms", self.topic_unknown_max, Duration::ZERO),
             ("tidegate.producer.id.idle.max.ms", self.producer_id_idle_max, least),
+            (
+                "tidegate.metrics.log.interval.ms",
+                self.metrics_log_interval.unwrap_or(METRICS_LOG_MIN),
+                METRICS_LOG_MIN,
+            ),
             ("tidegate.tcp.keepalive.ms", self.tcp_keepalive.unwrap_or(least), least),
             ("tidegate.close.on.drop.ms", self.drop_waits(), Duration::ZERO),
         ] {

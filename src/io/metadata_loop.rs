@@ -14,13 +14,14 @@ use super::loop_mailbox::PollWaker;
 use super::loops::EventLoops;
 use super::metadata_link::{Link, send_query, token_of};
 use super::metadata_mailbox::{Message, MetadataMailbox};
+use super::notices::Notices;
 use super::security::Security;
 use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketNews};
 use super::socket_options::SocketOptions;
 use super::stash_thread::StashMailbox;
 use super::threads::{OwnThread, Watch};
-use super::warnings::{UnreadReports, Warnings};
+use super::warnings::Warnings;
 use crate::config::Socks5;
 use crate::engine::batch::{RecordAccumulator, ShardId};
 use crate::engine::cluster::{
@@ -74,6 +75,8 @@ pub struct MetadataParts {
     pub topic_idle_max: u64,
     /// Empties stashes.
     pub stashes: Arc<StashMailbox>,
+    /// How often the counters go to the log, if at all.
+    pub metrics_log_interval: Option<Duration>,
     /// A seed.
     pub random: u64,
 }
@@ -165,7 +168,7 @@ struct MetadataLoop {
     /// By [`ChannelId::index`].
     links: [Link; 2],
     warnings: Warnings,
-    reports: UnreadReports,
+    notices: Notices,
     sleep_watch: SleepWatch,
     stopped: bool,
 }
@@ -184,7 +187,7 @@ impl MetadataLoop {
             Arc::new(dialer.with_map(parts.address_map.clone()).through(parts.socks5.clone()));
         let shards_max = parts.loops.loops_max().min(parts.shards_max);
         let (accumulator, ports) = (parts.accumulator.clone(), parts.ports.clone());
-        let reports = UnreadReports::new(accumulator.failures.clone());
+        let notices = Notices::new(Clock.now(), accumulator.clone(), parts.metrics_log_interval);
         let news = mailbox.clone();
         accumulator.failures.set_reporter(move || news.tell_unread());
         let (brokers_max, topic_idle_max) = (parts.brokers_max, parts.topic_idle_max);
@@ -207,7 +210,7 @@ impl MetadataLoop {
             attempts: 0,
             links: [Link::default(), Link::default()],
             warnings: Warnings::default(),
-            reports,
+            notices,
             sleep_watch: SleepWatch::new(),
             stopped: false,
         }
@@ -218,7 +221,7 @@ impl MetadataLoop {
         while !self.stopped {
             self.turn(&mut events);
         }
-        self.reports.tell();
+        self.notices.end();
     }
 
     fn turn(&mut self, events: &mut Events) {
@@ -248,7 +251,7 @@ impl MetadataLoop {
         }
         self.publisher.fail_unknown(now, &mut self.machine);
         self.publisher.publish(now, &mut self.machine, &mut self.host);
-        self.reports.handle_timeout(now);
+        self.notices.handle_turn(now, &self.machine);
         self.wait(events, now);
     }
 
@@ -291,7 +294,7 @@ impl MetadataLoop {
                     self.handle_login(id, now, answer);
                 }
             }
-            Message::Unread => self.reports.handle_news(now),
+            Message::Unread => self.notices.handle_unread(now),
             Message::Stop => self.stopped = true,
         }
     }
@@ -303,8 +306,7 @@ impl MetadataLoop {
         let socket = Socket::dial(None, address, &self.dialer, now, move |news| {
             mailbox.send(Message::Socket { attempt, news });
         });
-        let socket = Some(socket);
-        self.links[id.index()] = Link { attempt, peer, socket, connection: None };
+        self.links[id.index()] = Link { attempt, peer, socket: Some(socket), connection: None };
         self.advance(id, now);
     }
 
@@ -578,7 +580,7 @@ impl MetadataLoop {
         let setups = links().filter_map(|link| link.socket.as_ref()).map(Socket::deadline);
         let responses = connections().filter_map(Connection::poll_timeout);
         let unsent = connections().filter_map(Connection::poll_unsent);
-        let own = machine.into_iter().chain(self.reports.poll_timeout());
+        let own = machine.into_iter().chain(self.notices.poll_timeout());
         let own = own.chain(self.publisher.poll_timeout());
         let next = setups.filter(|&at| at != u64::MAX).chain(responses).chain(unsent);
         let next = next.chain(own).min();

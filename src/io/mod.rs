@@ -39,6 +39,7 @@ mod metadata_link;
 mod metadata_loop;
 mod metadata_mailbox;
 mod names;
+mod notices;
 mod partition_workers;
 mod pinning;
 mod resolver;

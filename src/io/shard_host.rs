@@ -67,7 +67,8 @@ impl ShardHost for LoopHost {
             dialer: self.dialer.clone(),
             accumulator: parts.accumulator.clone(),
         };
-        let shard = Shard::new(id, shard_parts);
+        let meters = parts.accumulator.meters.clone();
+        let shard = Shard::new(id, shard_parts).metered_by(meters);
         shared.send(LoopMessage::Add(Seat::new(shard, port.clone(), context, ended.clone())));
         parts.ports.set(id, port);
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);

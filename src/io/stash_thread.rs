@@ -304,6 +304,7 @@ impl StashKeeper {
         let cause = DeliveryErrorCause::TimedOut { after, last: Some(problem) };
         let mut wakes = WakeList::new();
         let failed = topic.lock_stash().fail(came_before, &destination, &cause, &mut wakes);
+        topic.failed_in_stash.add_shared(failed.records as u64);
         drop(failed);
         wakes.wake_all();
         if wakes.take_flushers() {

@@ -7,6 +7,7 @@
 //! * [`async_code`]: what holds a thread and what does not; shutting down.
 //! * [`connecting`]: TLS and logins, for the clusters that people have.
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
+//! * [`observing`]: health, why a record waits, metrics, the log.
 //!
 //! More pages are for those who change the code, and are private modules beside these:
 //! `cargo doc --no-deps --document-private-items` shows them too.
@@ -28,6 +29,9 @@ pub mod connecting {}
 
 #[doc = include_str!("memory.md")]
 pub mod memory {}
+
+#[doc = include_str!("observing.md")]
+pub mod observing {}
 
 #[doc = include_str!("invariants.md")]
 mod invariants {}

@@ -265,6 +265,7 @@ impl ProducerBuilder {
             shards_max: config.brokers_max,
             brokers_max: config.brokers_max,
             topic_idle_max: nanos(config.metadata_max_idle),
+            metrics_log_interval: config.metrics_log_interval,
             stashes: mailbox,
             random: crate::engine::policy::random_seed(),
         });

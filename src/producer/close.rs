@@ -230,6 +230,7 @@ fn fail_rest(running: &Running) -> WakeList {
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let cause = DeliveryErrorCause::Closed;
         let failed = topic.lock_stash().fail(u64::MAX, &destination, &cause, &mut wakes);
+        topic.failed_in_stash.add_shared(failed.records as u64);
         drop(failed);
     }
     if wakes.take_flushers() {

@@ -110,7 +110,7 @@ impl Delivery {
     }
 
     #[inline]
-    fn handle(&self) -> &CellHandle {
+    pub(super) fn handle(&self) -> &CellHandle {
         self.handle.as_ref().expect("a Delivery gives its outcome once")
     }
 

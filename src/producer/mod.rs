@@ -6,6 +6,7 @@
 //! * [`ProducerBuilder`] → [`Producer`] → [`Topic`] → [`Delivery`] → [`RecordMetadata`].
 //! * `sending`: the way of a record into its batch; `admission`: what happens to one for which
 //!   there is no room, whether a thread or a task sends it.
+//! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.
 //! * `flush`, `close`: waiting for everything that was sent.
 
 mod admission;
@@ -13,18 +14,27 @@ mod builder;
 mod close;
 mod delivery;
 mod flush;
+mod health;
+mod metrics;
 mod payload;
 #[allow(clippy::module_inception)]
 mod producer;
+mod prometheus;
 mod record;
+mod report;
 mod sending;
+mod status;
 mod topic;
 
 pub use builder::ProducerBuilder;
 pub use close::Close;
 pub use delivery::{Delivery, RecordMetadata};
 pub use flush::Flush;
+pub use health::{Health, HealthReason, HealthState};
 pub use payload::Payload;
 pub use producer::{BrokerLevels, Memory, Producer};
+pub use prometheus::PrometheusText;
 pub use record::{IntoHeaderValue, Record};
+pub use report::{BrokerReport, MetadataReport, PartitionReport, Report, TopicReport};
+pub use status::DeliveryStatus;
 pub use topic::Topic;

@@ -1,6 +1,7 @@
 //! The producer itself.
 
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use super::builder::ProducerBuilder;
@@ -117,8 +118,14 @@ impl Producer {
     }
 
     pub(super) fn start(running: Running, on_drop: OnDrop, delivery_timeout: Duration) -> Self {
+        let origin: Weak<dyn Any + Send + Sync> = Arc::<Shared>::downgrade(&running.shared);
+        running.shared.accumulator.failures.set_origin(origin);
         let running = Arc::new(running);
         Producer(Arc::new(Inner { running, on_drop, delivery_timeout, closing: Mutex::default() }))
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.running.shared
     }
 
     /// A handle to a topic, which need not exist yet: its metadata is asked for, and records sent

@@ -10,6 +10,7 @@ use super::delivery::Delivery;
 use super::topic::{SURELY_SMALL, Topic};
 use crate::engine::batch::{CellHandle, LaneTail, Refusal, TopicState, take_room};
 use crate::engine::buffer::Segment;
+use crate::engine::meter::Counter;
 use crate::engine::policy::Moment;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
@@ -301,7 +302,7 @@ impl Topic {
         while !has_level {
             let place = Place::Lane(lane);
             if let Admitted::Dropped = admission.admit(place, None, &mut spare.0).await? {
-                return Ok(self.drop_record(timestamp));
+                return Ok(self.drop_record(timestamp, &lane.meter.dropped_records));
             }
             has_level = pool.is_writable(lane.account());
         }
@@ -332,12 +333,13 @@ impl Topic {
             if let Admitted::Dropped =
                 admission.admit(Place::Lane(lane), Some(need), &mut spare.0).await?
             {
-                return Ok(self.drop_record(timestamp));
+                return Ok(self.drop_record(timestamp, &lane.meter.dropped_records));
             }
         }
     }
 
-    fn drop_record(&self, timestamp: i64) -> Delivery {
+    fn drop_record(&self, timestamp: i64, counter: &Counter) -> Delivery {
+        counter.add_shared(1);
         self.shared.accumulator.failures.count_dropped();
         Delivery::new(self.dropped.issue(timestamp))
     }
@@ -361,7 +363,7 @@ impl Topic {
         let stashing = Stashing { shared: &self.shared, lanes: &self.lanes, partition, timestamp };
         match stashing.stash(&mut admission, parts, &mut spare.0).await? {
             Stashed::Handle(handle) => Ok(Some(Delivery::new(handle))),
-            Stashed::Dropped => Ok(Some(self.drop_record(timestamp))),
+            Stashed::Dropped => Ok(Some(self.drop_record(timestamp, &self.lanes.dropped_at_stash))),
             Stashed::Ready => Ok(None),
             Stashed::NoPartition(partition) => Err(self.out_of_range(partition, false)),
         }

@@ -11,6 +11,7 @@ mod delivery;
 mod doubt;
 mod encryption;
 mod errors;
+mod explain;
 mod extremes;
 mod fairness;
 mod faults;

@@ -10,6 +10,7 @@ use super::{
     TopicLanes,
 };
 use crate::engine::buffer::{AccountId, BufferPool};
+use crate::engine::meter::Meters;
 use crate::engine::policy::Chooser;
 use crate::engine::protocol::{BrokerId, PartitionId};
 use crate::error::{DeliveryError, DeliveryErrorCause};
@@ -40,6 +41,8 @@ pub struct RecordAccumulator {
     pub flush: FlushWaiters,
     /// What failed, and what of that nobody looked at.
     pub failures: Arc<Failures>,
+    /// What is counted.
+    pub meters: Arc<Meters>,
     topics: Mutex<BTreeMap<Arc<str>, Arc<TopicLanes>>>,
     lanes: Mutex<Vec<Arc<LaneTail>>>,
     brokers: Mutex<Vec<(BrokerId, AccountId)>>,
@@ -62,6 +65,7 @@ impl RecordAccumulator {
             cells: Cells::observed_by(failures.clone()),
             flush: FlushWaiters::default(),
             failures,
+            meters: Arc::default(),
             topics: Mutex::default(),
             lanes: Mutex::default(),
             brokers: Mutex::default(),
@@ -140,6 +144,7 @@ impl RecordAccumulator {
                 || !topic.lanes().all(|lane| lane.is_resolved());
             if !stays {
                 gone.extend(topic.lanes().cloned());
+                self.meters.remove_topic(topic.counts());
                 forgotten.push(topic.clone());
             }
             stays

@@ -114,9 +114,15 @@ impl LaneHead {
         let whole_in_doubt = batch.was_split_in_doubt();
         loop {
             match &error {
-                None => batch.ack(None, None, wakes),
-                Some(error) => batch.fail(error.clone(), wakes),
-            };
+                None => {
+                    batch.ack(None, None, wakes);
+                    self.count_acked(&batch);
+                }
+                Some(error) => {
+                    batch.fail(error.clone(), wakes);
+                    self.count_failed(batch.records());
+                }
+            }
             if !batch.next_piece(wakes) {
                 return self.go_on(batch, wakes);
             }

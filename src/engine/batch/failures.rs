@@ -4,10 +4,11 @@
 //! fails and when the last delivery of a batch is gone, and a thread of the producer tells the log
 //! from time to time: whoever sends and forgets still hears of it.
 
+use std::any::Any;
 use std::fmt;
 use std::mem::{discriminant, take};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
 use crate::engine::sync::FailureObserver;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
@@ -38,6 +39,7 @@ pub struct Failures {
     announced: AtomicBool,
     noted: Mutex<Noted>,
     reporter: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    origin: OnceLock<Weak<dyn Any + Send + Sync>>,
 }
 
 /// What is to be told.
@@ -134,6 +136,10 @@ impl FailureObserver<DeliveryError> for Failures {
         }
         self.announce();
     }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
 }
 
 /// Whether two failures are told of together.
@@ -149,6 +155,16 @@ impl Failures {
     /// nothing. Only the first call counts.
     pub fn set_reporter(&self, reporter: impl Fn() + Send + Sync + 'static) {
         let _ = self.reporter.set(Box::new(reporter));
+    }
+
+    /// Sets what leads from a record's delivery to its producer. Only the first call counts.
+    pub fn set_origin(&self, origin: Weak<dyn Any + Send + Sync>) {
+        let _ = self.origin.set(origin);
+    }
+
+    /// What was set with [`Failures::set_origin`].
+    pub fn origin(&self) -> Option<&Weak<dyn Any + Send + Sync>> {
+        self.origin.get()
     }
 
     /// The strategy dropped a record.

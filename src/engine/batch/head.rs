@@ -278,6 +278,7 @@ impl LaneHead {
         batch.state.out_of_order_at = None;
         self.in_flight += 1;
         self.retrying |= batch.state.attempts > 1 || batch.is_in_pieces();
+        self.tail.meter.retries.add(u64::from(batch.state.attempts > 1));
         batch
     }
 
@@ -303,9 +304,26 @@ impl LaneHead {
         self.proving_leader &= self.settling;
         self.end_attempt();
         self.suspect = false;
-        if batch.ack(offset, append_time, wakes) || planted!(CompletesTwice) {
+        let resolved = batch.ack(offset, append_time, wakes);
+        if resolved {
+            self.count_acked(&batch);
+        }
+        if resolved || planted!(CompletesTwice) {
             self.go_on(batch, wakes);
         }
+    }
+
+    /// A batch, or its present piece, is in the log.
+    pub(super) fn count_acked(&self, batch: &Batch) {
+        let meter = &self.tail.meter;
+        meter.acked_records.add(u64::from(batch.records()));
+        meter.acked_bytes.add(batch.len() as u64);
+        meter.acked_batches.add(1);
+    }
+
+    /// So many records have failed.
+    pub(super) fn count_failed(&self, records: u32) {
+        self.tail.meter.failed_records.add(u64::from(records));
     }
 
     /// A batch, or its present piece, is resolved: queues the next piece, if there is one.
@@ -354,6 +372,7 @@ impl LaneHead {
         self.end_attempt();
         self.note_gap(&batch);
         if batch.fail(error, wakes) {
+            self.count_failed(batch.records());
             self.go_on(batch, wakes);
         }
     }
@@ -385,6 +404,7 @@ impl LaneHead {
         if batch.is_resolved() {
             return;
         }
+        self.count_failed(culprits.len() as u32);
         if batch.remove(culprits, wakes) {
             batch.state.attempts -= 1;
             batch.state.refused_by = refused_by.or(batch.state.refused_by);
@@ -457,7 +477,8 @@ impl LaneHead {
             self.sequencer.begin_again_at(batch.base_sequence());
         }
         if batch.fail(error.clone(), wakes) {
-            batch.fail_waiting_pieces(&error, wakes);
+            let waiting = batch.fail_waiting_pieces(&error, wakes);
+            self.count_failed(batch.records() + waiting);
             self.mark_resolved(batch.number, wakes);
         }
     }

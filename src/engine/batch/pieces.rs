@@ -209,15 +209,23 @@ impl Batch {
         self.records_crc = None;
     }
 
-    /// Fails the pieces that wait behind the present one, of the same cause.
-    pub(super) fn fail_waiting_pieces(&mut self, error: &DeliveryError, wakes: &mut WakeList) {
-        let Some(pieces) = &mut self.pieces else { return };
+    /// Fails the pieces that wait behind the present one, of the same cause. Returns how many
+    /// records those have.
+    pub(super) fn fail_waiting_pieces(
+        &mut self,
+        error: &DeliveryError,
+        wakes: &mut WakeList,
+    ) -> u32 {
+        let Some(pieces) = &mut self.pieces else { return 0 };
         let unanswered = pieces.unanswered;
         let certainty = if unanswered { Certainty::Unknown } else { Certainty::NotWritten };
         let error = &error.with_certainty(certainty);
+        let mut records = 0;
         for piece in pieces.waiting.drain(..) {
             piece.cell.fail(error.clone(), wakes);
+            records += piece.records;
         }
+        records
     }
 
     /// Unpacks a compressed batch into segments of `account`, as if it had never been compressed.

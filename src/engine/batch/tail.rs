@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use super::open::{OpenState, Refusal};
-use super::{Batch, CellHandle, Cells, EpochsUsed};
+use super::{Batch, BatchStanding, CellHandle, Cells, EpochsUsed};
 use crate::engine::buffer::{AccountId, BufferPool, Segment};
+use crate::engine::meter::LaneMeter;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::RecordParts;
 use crate::engine::sync::OpenLock;
@@ -68,6 +69,8 @@ pub struct LaneTail {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: PartitionId,
+    /// What is counted for it.
+    pub meter: LaneMeter,
     open: CachePadded<OpenLock<OpenState>>,
     fifo: Mutex<VecDeque<Box<Batch>>>,
     /// Sealed batches in `fifo`: lets the loop pass by without the lock.
@@ -104,6 +107,7 @@ impl LaneTail {
             id,
             topic,
             partition,
+            meter: LaneMeter::default(),
             open: CachePadded::new(OpenLock::new(OpenState::default())),
             fifo: Mutex::new(VecDeque::with_capacity(8)),
             sealed: AtomicUsize::new(0),
@@ -205,7 +209,11 @@ impl LaneTail {
         self.open_since.store(since.unwrap_or(NOT_OPEN), Ordering::Release);
     }
 
+    /// Under the `open` lock, which also makes the caller the only writer of these counters.
     pub(super) fn push_sealed(&self, batch: Box<Batch>) {
+        self.meter.records.add(u64::from(batch.records()));
+        self.meter.bytes.add(batch.len() as u64);
+        self.meter.batches.add(1);
         let mut fifo = self.lock_fifo();
         fifo.push_back(batch);
         self.sealed.store(fifo.len(), Ordering::Release);
@@ -248,6 +256,21 @@ impl LaneTail {
     #[inline]
     pub fn has_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire) > 0
+    }
+
+    /// Sealed batches that wait.
+    pub(super) fn sealed_batches(&self) -> usize {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// The first sealed batch that `is_it`, and how many wait before it.
+    pub(super) fn standing_of_sealed(
+        &self,
+        is_it: impl Fn(&Batch) -> bool,
+    ) -> Option<(usize, BatchStanding)> {
+        let fifo = self.lock_fifo();
+        let place = fifo.iter().position(|batch| is_it(batch))?;
+        Some((place, fifo[place].standing()))
     }
 
     fn lock_fifo(&self) -> MutexGuard<'_, VecDeque<Box<Batch>>> {

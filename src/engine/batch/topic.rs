@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{LaneTail, Stash};
 use crate::engine::buffer::BufferPool;
+use crate::engine::meter::{Counter, RecordCounts};
 use crate::engine::policy::{Chooser, PartitionView};
 use crate::engine::protocol::PartitionId;
 
@@ -33,6 +34,10 @@ pub struct TopicLanes {
     pub name: Arc<str>,
     /// Chooses partitions for this topic.
     pub partitioner: Chooser,
+    /// Records that failed in the stash.
+    pub failed_in_stash: Counter,
+    /// Records that the backoff strategy dropped before they had a partition.
+    pub dropped_at_stash: Counter,
     chunks: [OnceLock<Chunk>; CHUNKS],
     lane_count: AtomicUsize,
     /// Partitions of the topic, which may be fewer than there are lanes: it was created again with
@@ -58,6 +63,8 @@ impl TopicLanes {
         Arc::new(TopicLanes {
             name,
             partitioner,
+            failed_in_stash: Counter::default(),
+            dropped_at_stash: Counter::default(),
             chunks: [const { OnceLock::new() }; CHUNKS],
             lane_count: AtomicUsize::new(0),
             count: AtomicI32::new(0),
@@ -94,6 +101,17 @@ impl TopicLanes {
     /// Every lane.
     pub fn lanes(&self) -> impl Iterator<Item = &Arc<LaneTail>> {
         (0..self.lane_count()).filter_map(|index| self.lane_at(index))
+    }
+
+    /// What was counted for it, all partitions together.
+    pub fn counts(&self) -> RecordCounts {
+        let mut counts = RecordCounts {
+            failed_records: self.failed_in_stash.get(),
+            dropped_records: self.dropped_at_stash.get(),
+            ..RecordCounts::default()
+        };
+        self.lanes().for_each(|lane| counts += RecordCounts::of(&lane.meter));
+        counts
     }
 
     /// Appends lanes, in the order of their partitions, for records to be put into. By the metadata

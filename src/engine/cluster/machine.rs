@@ -12,6 +12,7 @@ use super::troubled::TroubledTopics;
 use super::wanted::{Arrived, TopicQuestion, UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
 use crate::config::{ClusterChange, ReconnectBackoff, ReconnectWaits};
+use crate::engine::meter::MetadataStanding;
 use crate::engine::protocol::{ErrorCode, MetadataResponse};
 use crate::engine::random::Random;
 use crate::error::DeliveryErrorCause;
@@ -151,6 +152,35 @@ impl MetadataMachine {
     /// What is wrong; `None` once all is well again.
     pub fn last_problem(&self) -> Option<&Problem> {
         self.last_problem.as_ref().or(self.identity.problem())
+    }
+
+    /// Whether it was ever answered, whether something is wrong, and whether batches can be
+    /// numbered, or need not be.
+    pub fn vital(&self) -> (bool, bool, bool) {
+        (self.last_answered.is_some(), self.last_problem().is_some(), self.has_identity())
+    }
+
+    fn has_identity(&self) -> bool {
+        let has = self.identity.identity().is_some() || self.identity.is_done_without();
+        has || !self.config.idempotent
+    }
+
+    /// How the metadata channel stands. `leaderless` is counted by the caller, for whom that is
+    /// worth a walk through all topics.
+    pub fn standing(&self, leaderless: usize) -> MetadataStanding {
+        let present = self.channel(self.present);
+        let mut standing = MetadataStanding {
+            asks: present.address.as_ref().map(ToString::to_string),
+            is_connected: present.state == ChannelState::Ready,
+            answered_at: self.last_answered,
+            problem: self.last_problem().cloned(),
+            cluster_id: self.snapshot.cluster_id.clone(),
+            has_identity: self.has_identity(),
+            leaderless,
+            ..MetadataStanding::default()
+        };
+        self.wanted.add_unknown(&mut standing);
+        standing
     }
 
     /// An error says that the picture is out of date.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::snapshot::is_described;
 use super::{BrokerAddress, ClusterSnapshot, MetadataConfig};
+use crate::engine::meter::MetadataStanding;
 use crate::engine::protocol::{ErrorCode, MetadataResponse};
 use crate::error::DeliveryErrorCause;
 use crate::problem::Problem;
@@ -212,6 +213,12 @@ impl WantedTopics {
             entry.must_ask = true;
             entry.asked_at = None;
         }
+    }
+
+    /// Names the topics that something waits for.
+    pub(super) fn add_unknown(&self, standing: &mut MetadataStanding) {
+        let waiting = self.topics.iter().filter(|(_, wanted)| wanted.waiting_since.is_some());
+        waiting.for_each(|(name, wanted)| standing.add_unknown(name, wanted.unknown_since));
     }
 
     /// Whether it is among them.

@@ -154,6 +154,11 @@ impl Connection {
         self.versions.iter().find(|entry| entry.0 == api)?.1
     }
 
+    /// The requests that are not settled, oldest first.
+    pub fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.unflushed.iter().chain(&self.requests)
+    }
+
     /// Requests not settled yet.
     pub fn in_flight(&self) -> usize {
         self.requests.len() + self.unflushed.len()

@@ -19,7 +19,7 @@ impl Connection {
         if self.requests.is_empty() {
             self.check_unsent_later(now);
         }
-        self.last_sent = now;
+        (self.last_sent, request.sent_at) = (now, now);
         self.mark_active(now);
         self.requests.push_back(request);
     }

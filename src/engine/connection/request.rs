@@ -77,6 +77,8 @@ pub struct Request {
     pub batches: Vec<InFlightBatch>,
     /// The whole length on the wire.
     pub wire_len: usize,
+    /// When it was made, nanoseconds, monotonic; set when it is sent.
+    pub sent_at: u64,
     /// When it must be answered, nanoseconds, monotonic; set when it is sent.
     pub deadline: u64,
     /// Where it ends in the stream of all that was sent on its connection, in bytes.
@@ -97,6 +99,7 @@ impl Request {
             splices: Vec::new(),
             batches: Vec::new(),
             wire_len: 0,
+            sent_at: 0,
             deadline: u64::MAX,
             ends_at: 0,
             held_up: false,

@@ -1,6 +1,7 @@
 //! One broker as a shard sees it: its connection and the lanes that wait for it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::request_limit::RequestLimit;
 use crate::config::ReconnectWaits;
@@ -8,6 +9,7 @@ use crate::engine::batch::LaneId;
 use crate::engine::buffer::{AccountId, BufferPool};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::Connection;
+use crate::engine::meter::BrokerMeter;
 use crate::engine::protocol::BrokerId;
 use crate::problem::Problem;
 
@@ -40,6 +42,8 @@ pub(super) struct Broker {
     /// Where metadata says that it listens by now, while requests at `address` are not settled.
     pub next_address: Option<BrokerAddress>,
     pub account: AccountId,
+    /// What is counted for it, and what is told of its connection.
+    pub meter: Arc<BrokerMeter>,
     /// Which of the producer's clusters it belongs to. A lane that has seen a newer view than this
     /// shard may be at another one already, where the same id is another broker.
     pub cluster: u64,
@@ -90,9 +94,10 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) fn new(id: BrokerId, address: BrokerAddress, account: AccountId) -> Self {
+    pub(super) fn new(address: BrokerAddress, account: AccountId, meter: Arc<BrokerMeter>) -> Self {
         Broker {
-            id,
+            id: BrokerId(meter.broker),
+            meter,
             address,
             next_address: None,
             account,

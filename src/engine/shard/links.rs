@@ -24,6 +24,7 @@ impl Shard {
             if is_ready {
                 self.handle_ready(now, token.broker);
             }
+            self.tell_standing(now, token.broker);
         }
     }
 
@@ -65,6 +66,7 @@ impl Shard {
             broker.last_problem = Some(problem.at(place));
         }
         self.take_next_address(now, token.broker);
+        self.tell_standing(now, token.broker);
     }
 
     /// Where bytes received on a connection go; `None` if it was given up.
@@ -77,14 +79,15 @@ impl Shard {
         if let Some(connection) = self.broker_of(token).and_then(Broker::connection_mut) {
             connection.handle_filled(now, bytes);
             self.take_responses(now, token.broker);
-            self.ask_login(token);
+            self.ask_login(now, token);
         }
     }
 
-    fn ask_login(&mut self, token: Token) {
+    fn ask_login(&mut self, now: u64, token: Token) {
         let connection = self.broker_of(token).and_then(Broker::connection_mut);
         if let Some(task) = connection.and_then(Connection::poll_login) {
             self.actions.push_back(Action::Login { token, task });
+            self.tell_standing(now, token.broker);
         }
     }
 
@@ -94,7 +97,7 @@ impl Shard {
         match connection.map(|connection| connection.handle_login(now, answer)) {
             Some(Ok(Incoming::Ready)) => self.handle_ready(now, token.broker),
             Some(Err(problem)) => self.close(now, token.broker, &problem),
-            _ => {}
+            _ => self.tell_standing(now, token.broker),
         }
     }
 
@@ -132,6 +135,7 @@ impl Shard {
         broker.last_problem = None;
         broker.produce_version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
         broker.is_age_wanted = false;
+        broker.meter.connects.add(1);
         let connection = broker.connection();
         let gives_identity =
             connection.is_some_and(|it| it.version(ApiKey::InitProducerId).is_some());
@@ -141,6 +145,7 @@ impl Shard {
         if broker.format().is_message_set() {
             self.handle_old_broker(now, index);
         }
+        self.tell_standing(now, index);
     }
 
     /// Whether the driver must call [`Shard::handle_unsent`].

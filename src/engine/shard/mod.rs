@@ -31,6 +31,7 @@ mod aside;
 mod broker;
 mod clusters;
 mod expiry;
+mod explain;
 mod idle;
 #[cfg(all(test, loom))]
 #[path = "tests/interleavings.rs"]
@@ -56,6 +57,7 @@ mod view;
 
 #[cfg(feature = "internals")]
 pub use crate::config::ReconnectBackoff;
+pub use explain::{About, Answer, LaneStanding, Question};
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
 pub use publisher::{Publisher, PublisherLimits, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};

@@ -169,9 +169,11 @@ impl Shard {
         let named = request.batches.iter().any(|entry| entry.topic_id.is_zero());
         let version_max = if named { VERSION_TOPIC_IDS_MIN - 1 } else { version };
         self.encode(index, version.min(version_max), &mut request);
+        self.count_request(now, index, &request);
         if let Some(connection) = self.brokers[index].connection_mut() {
             connection.send(now, request);
         }
+        self.count_in_flight(index);
         true
     }
 
@@ -369,6 +371,8 @@ impl Shard {
                         use_lz4_header_of_magic_0(&mut scratch[..len]);
                     }
                     batch.replace_records(codec, format, &scratch[..len]);
+                    broker.meter.plain_bytes.add(records_len as u64);
+                    broker.meter.packed_bytes.add(len as u64);
                 }
                 None => batch.stays_plain(format),
             }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::View;
+use super::explain::Question;
 use crate::engine::batch::{LaneHead, LaneId, LaneTail, ShardId};
 use crate::engine::sync::loom::{AtomicBool, AtomicU64, Ordering, SegQueue, fence};
 use crate::engine::sync::{Doorbell, LaneQueue};
@@ -18,6 +19,8 @@ pub enum Control {
     GivenUp(Arc<[LaneId]>),
     /// A posted lane that found the lane queue full.
     Posted(LaneId),
+    /// Somebody asks why records wait.
+    Explain(Question),
     /// Everything unresolved fails now.
     FailAll(DeliveryErrorCause),
     /// The producer is done: the shard ends, and fails what it still has.

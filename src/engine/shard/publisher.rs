@@ -278,6 +278,7 @@ impl Publisher {
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let mut wakes = WakeList::new();
         let failed = topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);
+        topic.failed_in_stash.add_shared(failed.records as u64);
         drop(failed);
         wakes.wake_all();
         if wakes.take_flushers() {

@@ -216,6 +216,7 @@ impl Shard {
         let token = Token { broker: index, generation: broker.generation };
         let (broker, address) = (broker.id, broker.address.clone());
         self.actions.push_back(Action::Connect { token, broker, address });
+        self.tell_standing(now, index);
     }
 
     /// Times a broker's connection out, closes it when it is idle, and connects again.

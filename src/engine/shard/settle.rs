@@ -35,6 +35,7 @@ impl Shard {
         response: ProduceResponse,
     ) {
         self.brokers[index].request_limit.handle_answer(now, request.wire_len);
+        self.count_response(now, index, &request, response.throttle_time_ms);
         let mut answers = Answers::new(&response, request.batches.len());
         let by_id = request.version >= VERSION_TOPIC_IDS_MIN;
         for (position, InFlightBatch { lane, topic_id, mut batch, .. }) in
@@ -305,6 +306,7 @@ impl Shard {
         for InFlightBatch { lane, batch, .. } in request.batches.drain(..) {
             self.acked(now, lane, batch, None, None);
         }
+        self.count_in_flight(index);
         if let Some(connection) = self.brokers[index].connection_mut() {
             connection.recycle(request);
         }
@@ -372,7 +374,7 @@ impl Shard {
             }
             self.actions.push_back(Action::RefreshMetadata);
         }
-        self.brokers[index].last_problem = Some(problem.clone());
+        self.count_loss_of_connection(now, index, (!was_idle).then_some(&problem));
         let Connectivity::Up(connection) = old else { return };
         for (position, mut request) in connection.into_unsettled().enumerate() {
             let mut problem = problem.clone();

@@ -15,6 +15,7 @@ use crate::engine::batch::{DrainRules, LaneHead, LaneId, ShardId};
 use crate::engine::buffer::{BufferPool, ScratchSlot};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
 use crate::engine::connection::{Connection, ConnectionConfig, LoginTask, Request};
+use crate::engine::meter::Meters;
 use crate::engine::policy::RetryPolicy;
 use crate::engine::protocol::compression::{Compression, Compressor};
 use crate::engine::protocol::{BrokerId, ProducerIdentity};
@@ -213,6 +214,7 @@ pub struct Shard {
     pub(super) config: Arc<ShardConfig>,
     pub(super) retry_policy: Arc<dyn RetryPolicy>,
     pub(super) pool: BufferPool,
+    pub(super) meters: Arc<Meters>,
     pub(super) compressor: Compressor,
     pub(super) scratch: Option<ScratchSlot>,
     pub(super) view: Arc<View>,
@@ -253,6 +255,7 @@ impl Shard {
             config: parts.config,
             retry_policy: parts.retry_policy,
             pool: parts.pool,
+            meters: Arc::default(),
             compressor: Compressor::new(),
             scratch: parts.scratch,
             view: Arc::default(),
@@ -275,6 +278,12 @@ impl Shard {
             failing: None,
             stopped: false,
         }
+    }
+
+    /// The same shard, which counts into the meters of its producer instead of its own.
+    pub fn metered_by(mut self, meters: Arc<Meters>) -> Self {
+        self.meters = meters;
+        self
     }
 
     /// Takes what was sent to the shard's port, a bounded number a turn, and what is due. Returns
@@ -312,6 +321,7 @@ impl Shard {
             Control::Posted(id) => self.handle_posted(now, id),
             Control::GivenUp(lanes) => lanes.iter().for_each(|&id| self.drop_given_up(id)),
             Control::FailAll(cause) => self.fail_all(&cause),
+            Control::Explain(question) => self.explain(now, &question),
             Control::Stop => self.stopped = true,
         }
     }

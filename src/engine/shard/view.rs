@@ -138,11 +138,14 @@ impl Shard {
                     self.readdress(now, index, &placement.address);
                 }
                 None => {
-                    let mut broker = Broker::new(id, placement.address.clone(), placement.account);
+                    let meter = self.meters.add_broker(id.0);
+                    let address = placement.address.clone();
+                    let mut broker = Broker::new(address, placement.account, meter);
                     broker.cluster = view.snapshot.cluster;
                     broker.generation = self.generation_next;
                     let index = self.brokers.insert(broker);
                     self.by_id.insert(id, index);
+                    self.tell_standing(now, index);
                 }
             }
         }
@@ -167,6 +170,7 @@ impl Shard {
             self.close(now, index, &Problem::new(ProblemKind::Closed, text));
         }
         let broker = self.brokers.remove(index);
+        self.meters.remove_broker(&broker.meter);
         // Another broker may get its place. Connections there are counted on from here, so that the
         // driver's reports about old ones do not pass for reports about the new.
         self.generation_next = self.generation_next.max(broker.generation + 1);

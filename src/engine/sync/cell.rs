@@ -183,6 +183,10 @@ impl<C, E> Cell<C, E> {
         !self.live().store.born.is_current()
     }
 
+    pub(super) fn observer(&self) -> Option<&std::sync::Arc<dyn FailureObserver<E>>> {
+        self.live().store.observer.as_ref()
+    }
+
     /// Whether both live in the same store.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.live().store, &other.live().store)

@@ -1,6 +1,7 @@
 //! Where completion cells live.
 #![allow(unsafe_code)]
 
+use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
 
@@ -30,6 +31,10 @@ pub trait FailureObserver<E>: Send + Sync {
     fn failed(&self, error: &E, records: u32);
     /// The deliveries of so many records that had failed were dropped, and none gave its error out.
     fn unread(&self, error: &E, records: u32);
+    /// The observer itself, for whoever has a record and looks for what it belongs to.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 impl<C, E> CellStore<C, E> {

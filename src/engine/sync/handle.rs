@@ -3,6 +3,7 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
+use super::FailureObserver;
 use super::cell::{Cell, Counted, Resolution};
 use super::forward::Target;
 use super::waiter_list::NO_WAITER;
@@ -16,6 +17,10 @@ pub struct Handle<C, E> {
     index: u32,
     waiter: u32,
 }
+
+/// Names a completion cell, as long as it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellId(pub(super) usize);
 
 /// How a record ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +73,17 @@ impl<C, E> Handle<C, E> {
     #[inline]
     pub fn try_outcome(&self) -> Option<Outcome<'_, E>> {
         follow(&self.cell, self.index).1
+    }
+
+    /// Names the record's cell, of the last one if it was forwarded. While the handle is there no
+    /// other cell has this name.
+    pub fn cell_id(&self) -> CellId {
+        CellId(std::ptr::from_ref(follow(&self.cell, self.index).0).addr())
+    }
+
+    /// Who hears of the failures of the producer whose record it is.
+    pub fn observer(&self) -> Option<&std::sync::Arc<dyn FailureObserver<E>>> {
+        self.cell.observer()
     }
 
     /// Whether it was made in a process that this one is a fork of: its record is that process's,

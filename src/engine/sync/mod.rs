@@ -38,7 +38,7 @@ pub use cell_store::{CellStore, FailureObserver};
 pub use doorbell::Doorbell;
 pub use forward::ForwardTable;
 pub use generation::Generation;
-pub use handle::{Handle, Outcome};
+pub use handle::{CellId, Handle, Outcome};
 pub use lane_queue::LaneQueue;
 #[cfg(feature = "internals")]
 pub use open_lock::OpenGuard;

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use super::cell::{Cell, Counted, Resolution};
 use super::cell_store::StoreInner;
 use super::forward::Target;
-use super::handle::Handle;
+use super::handle::{CellId, Handle};
 use super::{ForwardTable, WakeList};
 
 /// An error type with a value for a cell that nobody resolved: its event loop panicked.
@@ -115,6 +115,11 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
         self.counts += 1;
         // SAFETY: the cell is live while it has an owner, and resolution adds `counts`.
         unsafe { Counted::new(self.cell) }
+    }
+
+    /// Names the cell: see [`Handle::cell_id`](super::Handle::cell_id).
+    pub fn cell_id(&self) -> CellId {
+        CellId(self.cell.addr().get())
     }
 
     pub(super) fn owns(&self, count: &Counted<C, E>) -> bool {

@@ -1,0 +1,248 @@
+//! A snapshot of all that was counted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{FailedRecords, RecordAccumulator};
+use crate::engine::meter::{BrokerMeter, Counter, Histogram, RecordCounts, Short};
+
+/// What a producer has counted since it was built, and what it holds now:
+/// [`Producer::metrics`](crate::Producer::metrics).
+///
+/// The counters are written as the producer works, mostly once for each batch; a snapshot asks
+/// nobody and stops nobody. Numbers that belong together may have been read a moment apart. Its
+/// `Display` is a few lines for a log; [`Metrics::prometheus`] is a page for Prometheus.
+///
+/// ```no_run
+/// # fn example(producer: &tidegate::Producer) {
+/// let before = producer.metrics();
+/// // ... a minute later:
+/// let now = producer.metrics();
+/// println!("{} records acknowledged", now.records.acked_records - before.records.acked_records);
+/// for broker in &now.brokers {
+///     let p99 = broker.request_latency_us.quantile(0.99);
+///     println!("broker {}: p99 of its answers is {p99} us", broker.broker);
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// All topics together, those included that are forgotten since.
+    pub records: RecordCounts,
+    /// Failed records by cause.
+    pub failed: FailedRecords,
+    /// Every topic in use, by name.
+    pub topics: Vec<TopicMetrics>,
+    /// Every broker of the cluster that has been placed on an event loop, by node id.
+    pub brokers: Vec<BrokerMetrics>,
+    /// Produce requests to all brokers, those included that are gone.
+    pub requests: u64,
+    /// Bytes of those requests.
+    pub request_bytes: u64,
+    /// Connections that got ready, likewise.
+    pub connects: u64,
+    /// Connections that could not be made, or were lost while in use, likewise.
+    pub connection_failures: u64,
+    /// Bytes of buffer memory: `buffer_memory` in whole chunks.
+    pub memory_capacity: usize,
+    /// Bytes of it that are not taken.
+    pub memory_free: usize,
+    /// How old the last answer about all topics is; `None` before the first.
+    pub metadata_age: Option<Duration>,
+}
+
+/// What was counted for one topic.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TopicMetrics {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// All partitions together, and what failed or was dropped before it had one.
+    pub records: RecordCounts,
+    /// Each partition, by its number.
+    pub partitions: Vec<PartitionMetrics>,
+}
+
+/// What was counted for one partition.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PartitionMetrics {
+    /// Its number.
+    pub partition: i32,
+    /// Its records.
+    pub records: RecordCounts,
+    /// Batches that are not resolved, the open one included.
+    pub unresolved_batches: u64,
+    /// How long its open batch has been open; `None` while there is none.
+    pub open_for: Option<Duration>,
+}
+
+/// What was counted for one broker. Times are in microseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BrokerMetrics {
+    /// Its node id.
+    pub broker: i32,
+    /// Where it listens.
+    pub address: String,
+    /// Whether its connection is ready for requests.
+    pub is_connected: bool,
+    /// Bytes that wait or are in flight for it.
+    pub charged: usize,
+    /// The high watermark: above it the broker is not writable.
+    pub high: usize,
+    /// Whether records for it are taken without asking the backoff strategy.
+    pub writable: bool,
+    /// Produce requests made.
+    pub requests: u64,
+    /// Their bytes.
+    pub request_bytes: u64,
+    /// The records in them; a record counts anew with each attempt.
+    pub request_records: u64,
+    /// Produce requests that were answered.
+    pub responses: u64,
+    /// Produce requests in flight.
+    pub in_flight: u64,
+    /// Connections that got ready.
+    pub connects: u64,
+    /// Connections that could not be made, or were lost while in use.
+    pub connection_failures: u64,
+    /// Answers that asked for a pause (a quota).
+    pub throttles: u64,
+    /// The sum of those pauses.
+    pub throttle_time: Duration,
+    /// Bytes of batches that were compressed, before.
+    pub plain_bytes: u64,
+    /// Bytes of the same batches, after.
+    pub packed_bytes: u64,
+    /// From a request's making until its answer.
+    pub request_latency_us: Histogram,
+    /// From a batch's first record until the batch is in a request for the first time.
+    pub queue_time_us: Histogram,
+    /// Bytes of a batch as it is sent.
+    pub batch_bytes: Histogram,
+    /// Records of a batch.
+    pub batch_records: Histogram,
+}
+
+impl RecordAccumulator {
+    /// Everything that was counted. `now` is in nanoseconds, monotonic.
+    pub fn metrics(&self, now: u64) -> Metrics {
+        let ago = |at: u64| Duration::from_nanos(now.saturating_sub(at));
+        let (meters, totals) = self.meters.brokers();
+        let mut metrics = Metrics {
+            records: self.meters.gone_topics(),
+            failed: self.failures.counts(),
+            brokers: meters.iter().map(|meter| self.broker_metrics(meter)).collect(),
+            requests: totals.requests,
+            request_bytes: totals.request_bytes,
+            connects: totals.connects,
+            connection_failures: totals.failures,
+            memory_capacity: self.pool.capacity(),
+            memory_free: self.pool.free_bytes(),
+            metadata_age: self.meters.metadata().answered_at.map(ago),
+            topics: Vec::new(),
+        };
+        for topic in self.topics() {
+            let partitions = topic.lanes().map(|lane| PartitionMetrics {
+                partition: lane.partition.0,
+                records: RecordCounts::of(&lane.meter),
+                unresolved_batches: lane.opened().saturating_sub(lane.resolved()),
+                open_for: lane.open_since().map(ago),
+            });
+            let (partitions, records) = (partitions.collect(), topic.counts());
+            metrics.records += records;
+            metrics.topics.push(TopicMetrics { topic: topic.name.clone(), records, partitions });
+        }
+        metrics.brokers.sort_by_key(|broker| broker.broker);
+        metrics
+    }
+
+    fn broker_metrics(&self, meter: &BrokerMeter) -> BrokerMetrics {
+        let standing = meter.standing();
+        let account = self.brokers().into_iter().find(|(id, _)| id.0 == meter.broker);
+        let levels = account.map(|(_, account)| self.pool.levels(account));
+        let get = Counter::get;
+        BrokerMetrics {
+            broker: meter.broker,
+            address: standing.address,
+            is_connected: standing.state == crate::engine::meter::ConnectionState::Ready,
+            charged: levels.map_or(0, |levels| levels.charged),
+            high: levels.map_or(0, |levels| levels.high),
+            writable: levels.is_none_or(|levels| levels.writable),
+            requests: get(&meter.requests),
+            request_bytes: get(&meter.request_bytes),
+            request_records: get(&meter.request_records),
+            responses: get(&meter.responses),
+            in_flight: get(&meter.in_flight),
+            connects: get(&meter.connects),
+            connection_failures: get(&meter.failures),
+            throttles: get(&meter.throttles),
+            throttle_time: Duration::from_millis(get(&meter.throttle_ms)),
+            plain_bytes: get(&meter.plain_bytes),
+            packed_bytes: get(&meter.packed_bytes),
+            request_latency_us: meter.request_latency_us.snapshot(),
+            queue_time_us: meter.queue_time_us.snapshot(),
+            batch_bytes: meter.batch_bytes.snapshot(),
+            batch_records: meter.batch_records.snapshot(),
+        }
+    }
+}
+
+impl Metrics {
+    /// The distributions of all brokers together: request latency, time in the queue (both in
+    /// microseconds), bytes of a batch, records of a batch.
+    fn distributions(&self) -> [Histogram; 4] {
+        let mut sums: [Histogram; 4] = Default::default();
+        for broker in &self.brokers {
+            sums[0].add(&broker.request_latency_us);
+            sums[1].add(&broker.queue_time_us);
+            sums[2].add(&broker.batch_bytes);
+            sums[3].add(&broker.batch_records);
+        }
+        sums
+    }
+}
+
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = &self.records;
+        let used = self.memory_capacity.saturating_sub(self.memory_free);
+        let [latency, queue, bytes, in_batch] = self.distributions();
+        let time = |us: u64| Short(Duration::from_micros(us));
+        let (p50, p99) = (time(latency.quantile(0.5)), time(latency.quantile(0.99)));
+        writeln!(
+            f,
+            "records: {} acknowledged, {} failed, {} dropped; batches: {} sent again, mean {} \
+             records and {} bytes",
+            records.acked_records,
+            self.failed.total,
+            records.dropped_records,
+            records.retries,
+            in_batch.mean(),
+            bytes.mean(),
+        )?;
+        writeln!(
+            f,
+            "requests: {}, answered after {p50} (median), {p99} (p99); batches waited {} (p99) \
+             before; connections: {} made, {} failed",
+            self.requests,
+            time(queue.quantile(0.99)),
+            self.connects,
+            self.connection_failures,
+        )?;
+        write!(f, "memory: {used} of {} bytes in use", self.memory_capacity)?;
+        for broker in &self.brokers {
+            let state = if broker.is_connected { "connected" } else { "not connected" };
+            let full = if broker.writable { "" } else { ", not writable" };
+            write!(
+                f,
+                "\nbroker {}: {state}, {} requests in flight, {} of {} bytes{full}",
+                broker.broker, broker.in_flight, broker.charged, broker.high
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! Why records wait: what a shard answers to who asks, and what it tells of itself unasked.
+//!
+//! Nothing is kept for this but the connection's state, which changes seldom. The rest is computed
+//! when somebody asks, out of what the shard goes by anyway.
+
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use super::broker::{Broker, Connectivity};
+use super::shard::{LaneEntry, Shard};
+use crate::engine::batch::{BatchStanding, Drainable, LaneId};
+use crate::engine::connection::{Connection, Request};
+use crate::engine::meter::{BrokerStanding, ConnectionState, WaitsFor};
+use crate::engine::protocol::{BrokerId, PartitionId};
+use crate::engine::sync::CellId;
+use crate::problem::Problem;
+
+/// A question to a shard. It answers through `answer`, unless it ends before.
+pub struct Question {
+    /// What is asked about.
+    pub about: About,
+    /// Where the answer goes.
+    pub answer: Sender<Answer>,
+}
+
+/// What a shard is asked about.
+#[derive(Clone, Copy, Debug)]
+pub enum About {
+    /// The batch of this lane that has this cell.
+    Record(LaneId, CellId),
+    /// Every lane with records that have not resolved: so many of them at the most.
+    Lanes(usize),
+}
+
+/// What a shard says.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The lanes. None, where the lane that was asked about is not here.
+    pub lanes: Vec<LaneStanding>,
+    /// Lanes besides those.
+    pub more: usize,
+}
+
+/// How a lane stands.
+#[derive(Debug)]
+pub struct LaneStanding {
+    /// The topic's name.
+    pub topic: std::sync::Arc<str>,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Who leads it.
+    pub leader: Option<BrokerId>,
+    /// Batches that wait, the open one included.
+    pub waiting: usize,
+    /// Batches in flight.
+    pub in_flight: u32,
+    /// The batch that was asked about, or the oldest: `None` where it has just resolved.
+    pub batch: Option<BatchStanding>,
+    /// What that batch waits for.
+    pub waits_for: WaitsFor,
+}
+
+/// Where a batch is.
+enum Place<'a> {
+    InFlight(BrokerId, &'a Request),
+    Waiting { is_open: bool },
+}
+
+impl Shard {
+    /// Somebody asks why records wait.
+    pub(super) fn explain(&self, now: u64, question: &Question) {
+        let mut answer = Answer::default();
+        match question.about {
+            About::Record(id, cell) => {
+                let entry = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
+                answer.lanes.extend(entry.map(|entry| self.standing_of(now, entry, Some(cell))));
+            }
+            About::Lanes(limit) => {
+                let busy =
+                    |entry: &&LaneEntry| entry.head.has_records() || entry.head.in_flight() > 0;
+                let mut busy = self.lanes.iter().flatten().filter(busy);
+                let shown = busy.by_ref().take(limit);
+                answer.lanes.extend(shown.map(|entry| self.standing_of(now, entry, None)));
+                answer.more = busy.count();
+            }
+        }
+        // Who asked may have given up waiting.
+        let _ = question.answer.send(answer);
+    }
+
+    fn standing_of(&self, now: u64, entry: &LaneEntry, cell: Option<CellId>) -> LaneStanding {
+        let head = &entry.head;
+        let timeout = self.config.delivery_timeout;
+        let in_flight = self.in_flight_of(head.tail.id, cell);
+        let waiting = head.standing_of_waiting(cell, timeout);
+        let (place, batch) = match (in_flight, waiting) {
+            (Some((_, _, flying)), Some((waiting, is_open))) if waiting.number < flying.number => {
+                (Place::Waiting { is_open }, Some(waiting))
+            }
+            (Some((broker, request, flying)), _) => {
+                (Place::InFlight(broker, request), Some(flying))
+            }
+            (None, Some((waiting, is_open))) => (Place::Waiting { is_open }, Some(waiting)),
+            (None, None) => (Place::Waiting { is_open: false }, None),
+        };
+        let waits_for = match place {
+            Place::InFlight(broker, request) => WaitsFor::Answer {
+                broker: broker.0,
+                since: Duration::from_nanos(now.saturating_sub(request.sent_at)),
+                is_written: request.is_written(),
+            },
+            Place::Waiting { is_open } => self.what_holds_back(now, entry, is_open),
+        };
+        LaneStanding {
+            topic: head.tail.topic.clone(),
+            partition: head.tail.partition,
+            leader: head.leader.map(|leader| leader.broker),
+            waiting: head.waiting_batches(),
+            in_flight: head.in_flight(),
+            batch,
+            waits_for,
+        }
+    }
+
+    /// The lane's batch in flight that has this cell, or else its oldest.
+    fn in_flight_of(
+        &self,
+        id: LaneId,
+        cell: Option<CellId>,
+    ) -> Option<(BrokerId, &Request, BatchStanding)> {
+        let requests = self.brokers.iter().flat_map(|(_, broker)| {
+            let requests = broker.connection().into_iter().flat_map(Connection::requests);
+            requests.map(|request| (broker.id, request))
+        });
+        let batches = requests.flat_map(|(broker, request)| {
+            let own = request.batches.iter().filter(|entry| entry.lane == id);
+            own.map(move |entry| (broker, request, &entry.batch))
+        });
+        let asked = batches.filter(|(.., batch)| match cell {
+            Some(cell) => batch.cell_id() == Some(cell),
+            None => !batch.is_resolved(),
+        });
+        let oldest = asked.min_by_key(|(.., batch)| batch.number);
+        oldest.map(|(broker, request, batch)| (broker, request, batch.standing()))
+    }
+
+    /// What stands between a batch that waits in the lane and the next request. In the order in
+    /// which [`Shard::examine`] and [`Shard::pump`] look.
+    fn what_holds_back(&self, now: u64, entry: &LaneEntry, is_open: bool) -> WaitsFor {
+        let head = &entry.head;
+        let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
+        let Some(leader) = head.leader else { return WaitsFor::Leader };
+        if head.moving_to.is_some() || head.is_settling() {
+            return WaitsFor::EarlierAttempts { in_flight: head.in_flight() };
+        }
+        if head.backoff_until > now {
+            let problem = head.last_problem().cloned();
+            return WaitsFor::Backoff { left: left(head.backoff_until), problem };
+        }
+        let Some(index) = self.broker_index(leader.broker) else {
+            return self.without_place(leader.broker);
+        };
+        let broker = &self.brokers[index];
+        let is_ready = broker.connection().is_some_and(Connection::is_ready);
+        if !is_ready && broker.last_problem.is_some() {
+            return self.connection_to(now, broker);
+        }
+        let rules = self.drain_rules(now, head.tail.id, Some(index));
+        if head.drainable(now, rules) == Drainable::NeedsIdentity {
+            return WaitsFor::ProducerId { problem: self.view.last_problem.clone() };
+        }
+        let Some(connection) = broker.connection().filter(|it| it.is_ready() && !it.logs_in())
+        else {
+            return self.connection_to(now, broker);
+        };
+        if connection.throttled_until() > now {
+            let left = left(connection.throttled_until());
+            return WaitsFor::Throttle { broker: broker.id.0, left };
+        }
+        let lingers_until = head.tail.open_since().map(|at| at.saturating_add(self.config.linger));
+        if is_open && let Some(until) = lingers_until.filter(|&until| until > now) {
+            return WaitsFor::Linger { left: left(until) };
+        }
+        WaitsFor::Turn {
+            broker: broker.id.0,
+            requests_in_flight: connection.in_flight(),
+            batches_in_flight: head.in_flight(),
+        }
+    }
+
+    /// The leader is none of this shard's brokers: there was no place for it, or the lane is on its
+    /// way to the shard that has it.
+    fn without_place(&self, broker: BrokerId) -> WaitsFor {
+        let address = self.view.snapshot.brokers.get(&broker);
+        WaitsFor::Connection {
+            broker: broker.0,
+            address: address.map(ToString::to_string).unwrap_or_default(),
+            state: ConnectionState::Down,
+            failures: 0,
+            next_attempt: None,
+            problem: self.view.left_out.get(&broker).cloned(),
+        }
+    }
+
+    fn connection_to(&self, now: u64, broker: &Broker) -> WaitsFor {
+        let standing = standing_of(broker);
+        let is_down = standing.state == ConnectionState::Down;
+        WaitsFor::Connection {
+            broker: broker.id.0,
+            address: standing.address,
+            state: standing.state,
+            failures: standing.failures,
+            next_attempt: is_down
+                .then(|| Duration::from_nanos(standing.retry_at.saturating_sub(now))),
+            problem: standing.problem,
+        }
+    }
+
+    /// The connection to a broker has changed: says so where everybody can read it.
+    pub(super) fn tell_standing(&self, now: u64, index: usize) {
+        if let Some(broker) = self.brokers.get(index) {
+            broker.meter.set_standing(now, standing_of(broker));
+        }
+    }
+
+    /// A request is about to be sent.
+    pub(super) fn count_request(&self, now: u64, index: usize, request: &Request) {
+        let meter = &self.brokers[index].meter;
+        let mut records = 0;
+        for entry in &request.batches {
+            let in_batch = u64::from(entry.batch.records());
+            records += in_batch;
+            meter.batch_records.record(in_batch);
+            meter.batch_bytes.record(entry.wire_len as u64);
+            if entry.batch.state.attempts == 1 {
+                let opened_at = entry.batch.deadline.saturating_sub(self.config.delivery_timeout);
+                meter.queue_time_us.record(now.saturating_sub(opened_at) / 1_000);
+            }
+        }
+        meter.requests.add(1);
+        meter.request_bytes.add(request.wire_len as u64);
+        meter.request_records.add(records);
+    }
+
+    /// A request was answered.
+    pub(super) fn count_response(&self, now: u64, index: usize, request: &Request, pause_ms: i32) {
+        let meter = &self.brokers[index].meter;
+        meter.responses.add(1);
+        meter.request_latency_us.record(now.saturating_sub(request.sent_at) / 1_000);
+        self.count_in_flight(index);
+        if pause_ms > 0 {
+            meter.throttles.add(1);
+            meter.throttle_ms.add(pause_ms as u64);
+            self.tell_standing(now, index);
+        }
+    }
+
+    /// The connection is gone. One that was closed while idle had no problem: that is no reason why
+    /// a record waits later on.
+    pub(super) fn count_loss_of_connection(
+        &mut self,
+        now: u64,
+        index: usize,
+        problem: Option<&Problem>,
+    ) {
+        let broker = &mut self.brokers[index];
+        broker.last_problem = problem.cloned();
+        broker.meter.failures.add(u64::from(problem.is_some()));
+        self.count_in_flight(index);
+        self.tell_standing(now, index);
+    }
+
+    /// Something is in flight, or is not any more.
+    pub(super) fn count_in_flight(&self, index: usize) {
+        let broker = &self.brokers[index];
+        broker.meter.in_flight.set(broker.connection().map_or(0, Connection::in_flight) as u64);
+    }
+}
+
+fn standing_of(broker: &Broker) -> BrokerStanding {
+    let (state, retry_at) = match &broker.connectivity {
+        Connectivity::Down { retry_at } => (ConnectionState::Down, *retry_at),
+        Connectivity::Connecting => (ConnectionState::Connecting, 0),
+        Connectivity::Up(connection) if connection.logs_in() => (ConnectionState::LoggingIn, 0),
+        Connectivity::Up(connection) if connection.is_ready() => (ConnectionState::Ready, 0),
+        Connectivity::Up(_) => (ConnectionState::Handshaking, 0),
+    };
+    BrokerStanding {
+        address: broker.address.to_string(),
+        state,
+        since: 0,
+        retry_at,
+        failures: broker.waits.failures(),
+        problem: broker.last_problem.clone(),
+        throttled_until: broker.connection().map_or(0, Connection::throttled_until),
+    }
+}
