@@ -180,6 +180,7 @@ pub use config::{
 #[cfg(feature = "oidc")]
 pub use config::{Oidc, TokenFile};
 pub use engine::batch::{BrokerMetrics, FailedRecords, Metrics, PartitionMetrics, TopicMetrics};
+pub use engine::event::Event;
 pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};
 pub use engine::policy::{
     AddressMap, Backoff, BackoffStrategy, BrokerPlace, DefaultPartitioner, DefaultPartitioners,
@@ -203,9 +204,9 @@ pub use error::{
 pub use io::EventLoops;
 pub use problem::{Problem, ProblemKind};
 pub use producer::{
-    BrokerLevels, BrokerReport, Close, Delivery, DeliveryStatus, Flush, Health, HealthReason,
-    HealthState, IntoHeaderValue, Memory, MetadataReport, PartitionReport, Payload, Producer,
-    ProducerBuilder, PrometheusText, Record, RecordMetadata, Report, Topic, TopicReport,
+    BrokerLevels, BrokerReport, Close, Delivery, DeliveryStatus, Events, Flush, Health,
+    HealthReason, HealthState, IntoHeaderValue, Memory, MetadataReport, PartitionReport, Payload,
+    Producer, ProducerBuilder, PrometheusText, Record, RecordMetadata, Report, Topic, TopicReport,
 };
 
 // The code in the README must compile.

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("planted", 0),
     ("random", 0),
     ("protocol", 0),
+    ("event", 1),
     ("meter", 0),
     ("buffer", 0),
     ("sync", 0),

@@ -191,6 +191,10 @@ pub struct ProducerConfig {
     /// 5 s. Raise it where topics are used seldom and their first record must not wait.
     /// `metadata.max.idle.ms`.
     pub metadata_max_idle: Duration,
+    /// How many events wait for a listener ([`Producer::events`](crate::Producer::events)) that is
+    /// slow; further ones are counted. 1,024 by default, about 200 bytes each. Nothing is kept
+    /// while nobody listens. `tidegate.events.max`.
+    pub events_max: usize,
     /// How often [`Metrics`](crate::Metrics) are written to the log, at INFO. `None` by default:
     /// never. At least 1 s. `tidegate.metrics.log.interval.ms`, where 0 is never.
     pub metrics_log_interval: Option<Duration>,
@@ -328,6 +332,7 @@ impl Default for ProducerConfig {
             connections_max_idle: seconds(9 * 60),
             metadata_max_age: seconds(5 * 60),
             metadata_max_idle: seconds(5 * 60),
+            events_max: 1_024,
             metrics_log_interval: None,
             metadata_min_refresh: millis(100),
             topic_unknown_max: seconds(30),

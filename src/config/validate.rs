@@ -30,6 +30,9 @@ const PAGE: usize = 4 * 1024;
 /// Kafka's own least `metadata.max.idle.ms`.
 const METADATA_IDLE_MIN: Duration = Duration::from_secs(5);
 
+/// Events that wait for a slow listener are kept to be read soon: more of them help nobody.
+const EVENTS_MAX: usize = 1 << 20;
+
 /// Metrics are logged at most so often.
 const METRICS_LOG_MIN: Duration = Duration::from_secs(1);
 /// Kafka's times are 64-bit milliseconds; a year is beyond any use and safe to add to any clock.
@@ -216,6 +219,7 @@ impl ProducerConfig {
         in_range("tidegate.request.bytes.max", request_bytes_max, 1..=SIZE_MAX)?;
         in_range("buffer.memory", self.buffer_memory, 1..=BUFFER_MEMORY_MAX)?;
         in_range("tidegate.lanes.max", self.lanes_max, 1..=LANES_MAX)?;
+        in_range("tidegate.events.max", self.events_max, 1..=EVENTS_MAX)?;
         in_range("tidegate.brokers.max", self.brokers_max, 1..=BROKERS_MAX)?;
         for (name, size) in
             [("send.buffer.bytes", self.send_buffer), ("receive.buffer.bytes", self.receive_buffer)]

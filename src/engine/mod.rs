@@ -47,6 +47,7 @@ pub mod batch;
 pub mod buffer;
 pub mod cluster;
 pub mod connection;
+pub mod event;
 pub mod meter;
 #[cfg(feature = "internals")]
 pub mod planted;

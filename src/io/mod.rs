@@ -30,6 +30,7 @@ mod dialer;
 #[cfg(feature = "tls")]
 mod encrypted;
 mod event_loop;
+mod event_thread;
 mod helper_threads;
 mod login;
 mod logins;
@@ -60,6 +61,7 @@ mod tunnel;
 mod warnings;
 
 pub use clock::{Clock, ThreadDeadline};
+pub use event_thread::EventThread;
 pub use login::mechanism;
 pub use loops::EventLoops;
 pub use metadata_loop::{MetadataHandle, MetadataParts};

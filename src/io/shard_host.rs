@@ -67,8 +67,9 @@ impl ShardHost for LoopHost {
             dialer: self.dialer.clone(),
             accumulator: parts.accumulator.clone(),
         };
-        let meters = parts.accumulator.meters.clone();
-        let shard = Shard::new(id, shard_parts).metered_by(meters);
+        let accumulator = &parts.accumulator;
+        let events = accumulator.failures.events.clone();
+        let shard = Shard::new(id, shard_parts).observed_by(accumulator.meters.clone(), events);
         shared.send(LoopMessage::Add(Seat::new(shard, port.clone(), context, ended.clone())));
         parts.ports.set(id, port);
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,8 +21,8 @@ use crate::engine::shard::{PortTable, ShardConfig};
 use crate::engine::sync::Generation;
 use crate::error::BuildError;
 use crate::io::{
-    Clock, EventLoops, MetadataHandle, MetadataParts, Security, SocketOptions, StashMailbox,
-    StashThread, StashThreadParts, Watch, watch_forks,
+    Clock, EventLoops, EventThread, MetadataHandle, MetadataParts, Security, SocketOptions,
+    StashMailbox, StashThread, StashThreadParts, Watch, watch_forks,
 };
 use crate::logging as log;
 use crate::problem::Problem;
@@ -276,6 +276,7 @@ impl ProducerBuilder {
                 return Err(system("a thread or a descriptor", error.into()));
             }
         };
+        let events = EventThread::new(accumulator.failures.events.clone(), config.events_max);
         let shared = Arc::new(Shared {
             accumulator,
             ports,
@@ -288,7 +289,7 @@ impl ProducerBuilder {
             stay_ms: stay_ms(&config),
         });
         Ok(Producer::start(
-            Running { shared, metadata, stash_thread },
+            Running { shared, metadata, stash_thread, events },
             config.on_drop,
             config.delivery_timeout,
         ))

@@ -117,6 +117,7 @@ impl Close {
             drop(fail_rest(&threadless));
             threadless.stash_thread.stop(None);
             threadless.metadata.stop(None);
+            threadless.events.stop(None);
             outcome.set(Err(CloseError::TimedOut { timeout }));
         }
         Close { outcome, born: Generation::current() }
@@ -197,6 +198,8 @@ fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(
     }
     running.stash_thread.stop(Some(&mut watch));
     running.metadata.stop(Some(&mut watch));
+    // Last: what the others told before they ended is handed out.
+    running.events.stop(Some(&mut watch));
     let threads = watch.left_behind().to_vec();
     match (threads.is_empty(), drained) {
         (false, _) => Err(CloseError::Stuck { threads, timeout }),

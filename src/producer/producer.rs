@@ -15,7 +15,7 @@ use crate::engine::policy::{BackoffStrategy, Chooser, DefaultPartitioner, Partit
 use crate::engine::shard::PortTable;
 use crate::engine::sync::Generation;
 use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
-use crate::io::{Clock, MetadataHandle, MetadataMailbox, StashThread, is_own_thread};
+use crate::io::{Clock, EventThread, MetadataHandle, MetadataMailbox, StashThread, is_own_thread};
 use crate::logging as log;
 use crate::user_code;
 
@@ -43,6 +43,7 @@ pub(super) struct Running {
     pub shared: Arc<Shared>,
     pub metadata: MetadataHandle,
     pub stash_thread: StashThread,
+    pub events: EventThread,
 }
 
 struct Inner {
@@ -122,6 +123,10 @@ impl Producer {
         running.shared.accumulator.failures.set_origin(origin);
         let running = Arc::new(running);
         Producer(Arc::new(Inner { running, on_drop, delivery_timeout, closing: Mutex::default() }))
+    }
+
+    pub(super) fn running(&self) -> &Running {
+        &self.0.running
     }
 
     pub(super) fn shared(&self) -> &Shared {

@@ -11,6 +11,7 @@ mod delivery;
 mod doubt;
 mod encryption;
 mod errors;
+mod events;
 mod explain;
 mod extremes;
 mod fairness;

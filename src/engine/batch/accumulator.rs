@@ -9,12 +9,16 @@ use super::{
     Cells, Destination, EpochsUsed, Failures, FlushWaiters, LaneHead, LaneId, LaneTail, ShardId,
     TopicLanes,
 };
-use crate::engine::buffer::{AccountId, BufferPool};
+use crate::engine::buffer::{AccountId, BufferPool, LevelObserver};
+use crate::engine::event::{Event, EventHub};
 use crate::engine::meter::Meters;
 use crate::engine::policy::Chooser;
 use crate::engine::protocol::{BrokerId, PartitionId};
 use crate::error::{DeliveryError, DeliveryErrorCause};
 use crate::user_code;
+
+/// Whose account is whose.
+type BrokerAccounts = Arc<Mutex<Vec<(BrokerId, AccountId)>>>;
 
 /// Sizes in bytes, times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -45,7 +49,7 @@ pub struct RecordAccumulator {
     pub meters: Arc<Meters>,
     topics: Mutex<BTreeMap<Arc<str>, Arc<TopicLanes>>>,
     lanes: Mutex<Vec<Arc<LaneTail>>>,
-    brokers: Mutex<Vec<(BrokerId, AccountId)>>,
+    brokers: BrokerAccounts,
     /// How many ids lanes were given so far.
     lane_ids: AtomicU32,
     /// Lanes that were given up: their ids are used again once their heads are gone.
@@ -59,6 +63,8 @@ impl RecordAccumulator {
     /// Without topics.
     pub fn new(config: AccumulatorConfig, pool: BufferPool) -> Arc<Self> {
         let failures = Arc::<Failures>::default();
+        let brokers = BrokerAccounts::default();
+        pool.set_level_observer(level_events(brokers.clone(), failures.events.clone()));
         Arc::new(RecordAccumulator {
             config,
             pool,
@@ -68,7 +74,7 @@ impl RecordAccumulator {
             meters: Arc::default(),
             topics: Mutex::default(),
             lanes: Mutex::default(),
-            brokers: Mutex::default(),
+            brokers,
             lane_ids: AtomicU32::new(0),
             given_up: Mutex::default(),
             epochs_used: AtomicU64::new(0),
@@ -254,6 +260,23 @@ impl RecordAccumulator {
             destination.error(DeliveryErrorCause::Dropped, crate::error::Certainty::NotWritten);
         (destination, error)
     }
+}
+
+/// Tells who listens of brokers that go over their high watermark, and that are below their low one
+/// again.
+fn level_events(brokers: BrokerAccounts, events: Arc<EventHub>) -> LevelObserver {
+    Box::new(move |account, writable, (charged, high)| {
+        if !events.is_listened_to() {
+            return;
+        }
+        let broker = lock(&brokers).iter().find(|entry| entry.1 == account).map(|entry| entry.0.0);
+        // Lanes without leader and stashes have accounts too, which are no broker's.
+        let Some(broker) = broker else { return };
+        events.publish(|| match writable {
+            true => Event::Writable { broker },
+            false => Event::Unwritable { broker, charged, high },
+        });
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

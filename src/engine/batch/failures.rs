@@ -8,8 +8,9 @@ use std::any::Any;
 use std::fmt;
 use std::mem::{discriminant, take};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use crate::engine::event::{Event, EventHub};
 use crate::engine::sync::FailureObserver;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 
@@ -40,6 +41,8 @@ pub struct Failures {
     noted: Mutex<Noted>,
     reporter: OnceLock<Box<dyn Fn() + Send + Sync>>,
     origin: OnceLock<Weak<dyn Any + Send + Sync>>,
+    /// Where failures, and whatever else happens, are told to who listens.
+    pub events: Arc<EventHub>,
 }
 
 /// What is to be told.
@@ -112,6 +115,7 @@ fn kind_of(cause: &DeliveryErrorCause) -> usize {
 
 impl FailureObserver<DeliveryError> for Failures {
     fn failed(&self, error: &DeliveryError, records: u32) {
+        self.events.publish(|| Event::Failed { error: error.clone(), records });
         let records = u64::from(records);
         self.by_cause[kind_of(error.cause())].fetch_add(records, Relaxed);
         if error.certainty() == Certainty::Unknown {
@@ -274,8 +278,6 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::engine::batch::{Cells, Destination};
     use crate::engine::protocol::PartitionId;

@@ -4,6 +4,8 @@
 //! mutex, together with the [`Ledger`] behind it, so relaxed atomics are enough: a reader that must
 //! be certain registers as a waiter, which takes the mutex and tests again.
 
+use std::sync::OnceLock;
+
 use crossbeam_utils::CachePadded;
 
 use super::loom::{AtomicBool, AtomicU64, AtomicUsize, Relaxed};
@@ -84,7 +86,12 @@ pub(super) struct AccountTable {
     accounts: Box<[CachePadded<Account>]>,
     /// Written at every take and release, so apart from the rest.
     gauges: CachePadded<Gauges>,
+    observer: OnceLock<LevelObserver>,
 }
+
+/// Hears that an account stopped being writable (`false`) or is writable again, with the bytes
+/// charged to it and its high watermark.
+pub type LevelObserver = Box<dyn Fn(AccountId, bool, (usize, usize)) + Send + Sync>;
 
 struct Gauges {
     free: AtomicUsize,
@@ -151,6 +158,10 @@ impl AccountTable {
         }
     }
 
+    pub(super) fn set_observer(&self, observer: LevelObserver) {
+        let _ = self.observer.set(observer);
+    }
+
     pub(super) fn set_free(&self, bytes: usize) {
         self.gauges.free.store(bytes, Relaxed);
     }
@@ -169,6 +180,9 @@ impl AccountTable {
         account.writable.store(writable, Relaxed);
         let times = if writable { &account.times_writable } else { &account.times_unwritable };
         times.fetch_add(1, Relaxed);
+        if let Some(observer) = self.observer.get() {
+            observer(id, writable, (self.charged(id), self.high(id)));
+        }
     }
 }
 
@@ -230,6 +244,7 @@ impl Ledger {
         };
         let table = AccountTable {
             accounts: (0..ids).map(|_| account()).collect(),
+            observer: OnceLock::new(),
             gauges: CachePadded::new(Gauges {
                 free: AtomicUsize::new(capacity),
                 factor: AtomicUsize::new(8),

@@ -34,7 +34,7 @@ mod tests;
 
 #[cfg(feature = "internals")]
 pub use account::Levels;
-pub use account::{AccountId, AccountKind};
+pub use account::{AccountId, AccountKind, LevelObserver};
 pub use free_list::Class;
 #[cfg(feature = "internals")]
 pub use free_list::{CHUNK_BYTES, PAGE_BYTES};

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use super::account::{AccountId, AccountKind, AccountTable, Ledger, Levels};
+use super::account::{AccountId, AccountKind, AccountTable, Ledger, LevelObserver, Levels};
 use super::arena::{Arena, Region};
 use super::free_list::{CHUNK_BYTES, Class, FreeLists, PAGE_BYTES, page_ceil};
 use super::loom::{Mutex, MutexGuard};
@@ -100,6 +100,13 @@ impl BufferPool {
     #[cfg(feature = "internals")]
     pub fn report(&self) -> &super::options::PoolReport {
         &self.shared.report
+    }
+
+    /// Sets who hears of it when an account stops being writable or is writable again, with the
+    /// bytes charged to it and its high watermark. It is called under the pool's lock: it must be
+    /// quick and leave the pool alone. Only the first call counts.
+    pub fn set_level_observer(&self, observer: LevelObserver) {
+        self.shared.table.set_observer(observer);
     }
 
     /// Opens an account, one for each broker. [`AccountId::LEADERLESS`] and [`AccountId::STASH`]

@@ -10,6 +10,7 @@ use super::broker::{Broker, Connectivity};
 use super::shard::{LaneEntry, Shard};
 use crate::engine::batch::{BatchStanding, Drainable, LaneId};
 use crate::engine::connection::{Connection, Request};
+use crate::engine::event::Event;
 use crate::engine::meter::{BrokerStanding, ConnectionState, WaitsFor};
 use crate::engine::protocol::{BrokerId, PartitionId};
 use crate::engine::sync::CellId;
@@ -251,6 +252,8 @@ impl Shard {
         if pause_ms > 0 {
             meter.throttles.add(1);
             meter.throttle_ms.add(pause_ms as u64);
+            let (broker, pause) = (meter.broker, Duration::from_millis(pause_ms as u64));
+            self.events.publish(|| Event::Throttled { broker, pause });
             self.tell_standing(now, index);
         }
     }
@@ -266,6 +269,13 @@ impl Shard {
         let broker = &mut self.brokers[index];
         broker.last_problem = problem.cloned();
         broker.meter.failures.add(u64::from(problem.is_some()));
+        if let Some(problem) = problem {
+            self.events.publish(|| Event::Disconnected {
+                broker: broker.id.0,
+                address: broker.address.to_string(),
+                problem: problem.clone(),
+            });
+        }
         self.count_in_flight(index);
         self.tell_standing(now, index);
     }

@@ -7,6 +7,7 @@ use super::broker::{Broker, Connectivity};
 use super::shard::{Action, Shard, Token};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::{Connection, Incoming, LoginAnswer};
+use crate::engine::event::Event;
 use crate::engine::protocol::ApiKey;
 use crate::logging as log;
 use crate::problem::Problem;
@@ -136,6 +137,9 @@ impl Shard {
         broker.produce_version = broker.connection().and_then(|it| it.version(ApiKey::Produce));
         broker.is_age_wanted = false;
         broker.meter.connects.add(1);
+        let (id, address) = (broker.id.0, &broker.address);
+        let connected = || Event::Connected { broker: id, address: address.to_string() };
+        self.events.publish(connected);
         let connection = broker.connection();
         let gives_identity =
             connection.is_some_and(|it| it.version(ApiKey::InitProducerId).is_some());

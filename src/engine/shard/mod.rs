@@ -29,6 +29,7 @@
 mod answers;
 mod aside;
 mod broker;
+mod changes;
 mod clusters;
 mod expiry;
 mod explain;

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::changes::publish_changes;
 use super::idle::IdleTopics;
 use super::placements::Placements;
 use super::port::{Control, PortTable};
@@ -133,6 +134,7 @@ impl Publisher {
                 port.send(Control::View(view.clone()));
             }
             let before = before.map(|view| view.snapshot.clone()).unwrap_or_default();
+            publish_changes(&before, &view.snapshot, &self.accumulator.failures.events);
             for (name, _) in view.snapshot.changed_since(&before) {
                 self.grow(name, &view, host);
             }

@@ -15,6 +15,7 @@ use crate::engine::batch::{DrainRules, LaneHead, LaneId, ShardId};
 use crate::engine::buffer::{BufferPool, ScratchSlot};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
 use crate::engine::connection::{Connection, ConnectionConfig, LoginTask, Request};
+use crate::engine::event::EventHub;
 use crate::engine::meter::Meters;
 use crate::engine::policy::RetryPolicy;
 use crate::engine::protocol::compression::{Compression, Compressor};
@@ -215,6 +216,7 @@ pub struct Shard {
     pub(super) retry_policy: Arc<dyn RetryPolicy>,
     pub(super) pool: BufferPool,
     pub(super) meters: Arc<Meters>,
+    pub(super) events: Arc<EventHub>,
     pub(super) compressor: Compressor,
     pub(super) scratch: Option<ScratchSlot>,
     pub(super) view: Arc<View>,
@@ -256,6 +258,7 @@ impl Shard {
             retry_policy: parts.retry_policy,
             pool: parts.pool,
             meters: Arc::default(),
+            events: Arc::default(),
             compressor: Compressor::new(),
             scratch: parts.scratch,
             view: Arc::default(),
@@ -280,9 +283,10 @@ impl Shard {
         }
     }
 
-    /// The same shard, which counts into the meters of its producer instead of its own.
-    pub fn metered_by(mut self, meters: Arc<Meters>) -> Self {
-        self.meters = meters;
+    /// The same shard, which counts into the meters of its producer instead of its own, and tells
+    /// what happens to who listens to the producer.
+    pub fn observed_by(mut self, meters: Arc<Meters>, events: Arc<EventHub>) -> Self {
+        (self.meters, self.events) = (meters, events);
         self
     }
 

@@ -1,0 +1,133 @@
+//! Listening to what happens to a producer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::producer::Producer;
+use crate::engine::event::{Event, EventRing};
+use crate::engine::sync::wait_until;
+use crate::io::{ThreadDeadline, is_own_thread};
+use crate::problem::{Problem, ProblemKind};
+
+/// The events of a producer from the moment of [`Producer::events`] on. An iterator, which waits
+/// for the next event and ends when the producer has closed.
+///
+/// It holds at most `tidegate.events.max` events (1,024 by default). What finds no room is counted
+/// and told as [`Event::Missed`]: a listener never holds the producer up. Dropping it ends it.
+pub struct Events {
+    ring: Arc<EventRing>,
+}
+
+impl Producer {
+    /// What happens to the producer from now on: brokers found and lost, connections, leaders that
+    /// move, topics and partitions, throttles, watermarks, failed records.
+    ///
+    /// ```no_run
+    /// # fn example(producer: tidegate::Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// let events = producer.events()?;
+    /// std::thread::spawn(move || {
+    ///     for event in events {
+    ///         println!("{event}"); // orders-3 is led by broker 2, before by broker 1
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The first listener starts a thread of the producer's own, which hands events out; without
+    /// one, nothing is kept.
+    ///
+    /// # Errors
+    /// The system starts no thread ([`ProblemKind::System`]); in a fork's child, always: the
+    /// producer is the parent's.
+    pub fn events(&self) -> Result<Events, Problem> {
+        self.check_listening()?;
+        let ring = self.running().events.listen().map_err(no_thread)?;
+        Ok(Events { ring })
+    }
+
+    /// Calls `callback` with everything that happens from now on, on a thread of the producer's
+    /// own, one event after the other. It must not wait for records of this producer: such calls
+    /// are errors there. While it does not return, events queue up as in [`Events`]. A panic is
+    /// logged, and it is called with the next event all the same.
+    ///
+    /// ```no_run
+    /// # use tidegate::Event;
+    /// # fn example(producer: tidegate::Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// producer.on_event(|event| {
+    ///     if let Event::Failed { error, records } = event {
+    ///         eprintln!("{records} records: {error}");
+    ///     }
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Producer::events`].
+    pub fn on_event(&self, callback: impl FnMut(&Event) + Send + 'static) -> Result<(), Problem> {
+        self.check_listening()?;
+        self.running().events.call(Box::new(callback)).map_err(no_thread)
+    }
+
+    fn check_listening(&self) -> Result<(), Problem> {
+        if self.shared().born.is_current() {
+            return Ok(());
+        }
+        let text = "this process is a fork of the one that built the producer: build one here";
+        Err(Problem::new(ProblemKind::System, text))
+    }
+}
+
+fn no_thread(error: std::io::Error) -> Problem {
+    Problem::from(error).at("a thread for events")
+}
+
+impl Events {
+    /// The next event, if one is there.
+    pub fn try_next(&mut self) -> Option<Event> {
+        match self.poll_next(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
+        }
+    }
+
+    /// The next event; `None` if there is none within `timeout`, or none will come any more.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<Event> {
+        let timeout = if is_own_thread() { Duration::ZERO } else { timeout };
+        let deadline = ThreadDeadline::after(Some(timeout));
+        wait_until(|context| self.poll_next(context), |parker| deadline.park(parker)).flatten()
+    }
+
+    /// The next event, for a task; `None` once the producer has closed.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// What a `Stream` does: the next event, or the promise to call the waker. `None` once the
+    /// producer has closed.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.ring.poll_next(context)
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    /// Waits for the next event. On a thread of the producer's own (in a waker) it does not wait.
+    fn next(&mut self) -> Option<Event> {
+        if is_own_thread() {
+            return self.try_next();
+        }
+        let deadline = ThreadDeadline::after(None);
+        wait_until(|context| self.poll_next(context), |parker| deadline.park(parker)).flatten()
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
