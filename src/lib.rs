@@ -111,6 +111,9 @@
 //! wait; deliveries, [`Producer::flush`] and [`Producer::close`] are futures. No runtime is needed.
 //! [`manual::async_code`] says what waits and what does not, and how to shut down.
 //!
+//! [`Delivery::on_complete`] calls a closure instead, and [`Topic::with_key`] is the cheapest way
+//! to send many values of one key.
+//!
 //! # Secured clusters
 //!
 //! [`ProducerBuilder::tls`] encrypts, [`ProducerBuilder::sasl`] logs in: with a password, a token,
@@ -204,9 +207,10 @@ pub use error::{
 pub use io::EventLoops;
 pub use problem::{Problem, ProblemKind};
 pub use producer::{
-    BrokerLevels, BrokerReport, Close, Delivery, DeliveryStatus, Events, Flush, Health,
-    HealthReason, HealthState, IntoHeaderValue, Memory, MetadataReport, PartitionReport, Payload,
-    Producer, ProducerBuilder, PrometheusText, Record, RecordMetadata, Report, Topic, TopicReport,
+    BrokerLevels, BrokerReport, CallbackRefused, Close, Delivery, DeliveryStatus, Events, Flush,
+    Health, HealthReason, HealthState, IntoHeaderValue, KeyedTopic, Memory, MetadataReport,
+    PartitionReport, Payload, Producer, ProducerBuilder, PrometheusText, Record, RecordMetadata,
+    Report, Topic, TopicReport,
 };
 
 // The code in the README must compile.

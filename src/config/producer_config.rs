@@ -191,6 +191,10 @@ pub struct ProducerConfig {
     /// 5 s. Raise it where topics are used seldom and their first record must not wait.
     /// `metadata.max.idle.ms`.
     pub metadata_max_idle: Duration,
+    /// Callbacks ([`Delivery::on_complete`](crate::Delivery::on_complete)) that may be outstanding:
+    /// given, and not returned. Further ones are refused. 1,048,576 by default; each takes what the
+    /// closure holds and about 100 bytes. `tidegate.callbacks.max`.
+    pub callbacks_max: usize,
     /// How many events wait for a listener ([`Producer::events`](crate::Producer::events)) that is
     /// slow; further ones are counted. 1,024 by default, about 200 bytes each. Nothing is kept
     /// while nobody listens. `tidegate.events.max`.
@@ -332,6 +336,7 @@ impl Default for ProducerConfig {
             connections_max_idle: seconds(9 * 60),
             metadata_max_age: seconds(5 * 60),
             metadata_max_idle: seconds(5 * 60),
+            callbacks_max: 1 << 20,
             events_max: 1_024,
             metrics_log_interval: None,
             metadata_min_refresh: millis(100),

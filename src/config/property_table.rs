@@ -198,6 +198,7 @@ pub(super) const OWN: &[Property] = &[
         };
         Ok(())
     }),
+    field!("tidegate.callbacks.max", callbacks_max, size),
     field!("tidegate.events.max", events_max, size),
     ("tidegate.metrics.log.interval.ms", |draft, setting| {
         let interval = Some(setting.milliseconds()?).filter(|time| !time.is_zero());

@@ -32,6 +32,7 @@ mod encrypted;
 mod event_loop;
 mod event_thread;
 mod helper_threads;
+mod job_thread;
 mod login;
 mod logins;
 mod loop_mailbox;
@@ -62,6 +63,7 @@ mod warnings;
 
 pub use clock::{Clock, ThreadDeadline};
 pub use event_thread::EventThread;
+pub use job_thread::{Job, JobThread};
 pub use login::mechanism;
 pub use loops::EventLoops;
 pub use metadata_loop::{MetadataHandle, MetadataParts};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::callbacks::Callbacks;
 use super::producer::{Producer, Running, Shared};
 use crate::config::{
     Acks, BrokerVersion, JITTER_PERCENT, Login, OnDrop, ProducerConfig, ReconnectBackoff, Socks5,
@@ -229,7 +230,8 @@ impl ProducerBuilder {
         config.validate()?;
         warn_of_idempotence(&config);
         let security = security(&config)?;
-        let bootstrap = config.bootstrap_addresses()?;
+        let bootstrap = config.bootstrap_addresses()?.into_iter();
+        let bootstrap = bootstrap.map(|it| BrokerAddress { host: it.host.into(), port: it.port });
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
         watch_forks();
         let pool = BufferPool::new(&pool_options(&config))
@@ -244,12 +246,8 @@ impl ProducerBuilder {
         })
         .map_err(|error| system("a thread", error.into()))?;
         let connection = Arc::new(connection_config(&config));
-        let bootstrap = bootstrap
-            .into_iter()
-            .map(|address| BrokerAddress { host: address.host.into(), port: address.port })
-            .collect();
         let started = MetadataHandle::start(MetadataParts {
-            machine: metadata_config(&config, bootstrap),
+            machine: metadata_config(&config, bootstrap.collect()),
             shard: Arc::new(shard_config(&config, connection.clone())),
             connection,
             sockets: socket_options(&config),
@@ -287,6 +285,7 @@ impl ProducerBuilder {
             max_request_size: config.max_request_size,
             born: Generation::current(),
             stay_ms: stay_ms(&config),
+            callbacks: Callbacks::new(config.callbacks_max),
         });
         Ok(Producer::start(
             Running { shared, metadata, stash_thread, events },

@@ -96,7 +96,7 @@ impl Close {
         let shared = running.shared.clone();
         shared.accumulator.set_closed();
         let begin = move || {
-            let progress = Progress::begin(&shared, true);
+            let progress = Progress::begin(&shared, None, true);
             shared.accumulator.pool.wake_all();
             progress
         };
@@ -117,6 +117,7 @@ impl Close {
             drop(fail_rest(&threadless));
             threadless.stash_thread.stop(None);
             threadless.metadata.stop(None);
+            threadless.shared.callbacks.thread().stop(None);
             threadless.events.stop(None);
             outcome.set(Err(CloseError::TimedOut { timeout }));
         }
@@ -198,6 +199,7 @@ fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(
     }
     running.stash_thread.stop(Some(&mut watch));
     running.metadata.stop(Some(&mut watch));
+    running.shared.callbacks.thread().stop(Some(&mut watch));
     // Last: what the others told before they ended is handed out.
     running.events.stop(Some(&mut watch));
     let threads = watch.left_behind().to_vec();

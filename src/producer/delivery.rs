@@ -3,10 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::engine::batch::CellHandle;
+use super::producer::Shared;
+use crate::engine::batch::{CellHandle, Failures};
 use crate::engine::sync::{Outcome, wait_until};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 use crate::io::{ThreadDeadline, is_own_thread};
@@ -112,6 +114,19 @@ impl Delivery {
     #[inline]
     pub(super) fn handle(&self) -> &CellHandle {
         self.handle.as_ref().expect("a Delivery gives its outcome once")
+    }
+
+    /// The producer whose record it is, while that is there.
+    pub(super) fn producer(&self) -> Option<Arc<Shared>> {
+        let observer = self.handle().observer().and_then(|observer| observer.as_any());
+        let failures = observer.and_then(|observer| observer.downcast_ref::<Failures>())?;
+        failures.origin()?.upgrade()?.downcast::<Shared>().ok()
+    }
+
+    /// Ready once the outcome is known, which stays where it is.
+    pub(super) fn poll_handle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let handle = self.handle.as_mut().expect("a Delivery gives its outcome once");
+        handle.poll(context).map(drop)
     }
 
     fn poll_outcome(

@@ -25,16 +25,19 @@ pub(super) struct Progress {
     shared: Arc<Shared>,
     /// Stashes that were not empty: done when `ended` has reached this number of runs.
     stashes: Vec<(Arc<TopicLanes>, u64)>,
+    /// The only topic that counts, if not all do.
+    only: Option<Arc<TopicLanes>>,
     /// Lanes, and the batch number below which everything must have resolved.
     lanes: Vec<(Arc<LaneTail>, u64)>,
 }
 
 impl Progress {
     /// Seals every open batch and notes what to wait for. With `close`, nothing more is taken.
-    pub(super) fn begin(shared: &Arc<Shared>, close: bool) -> Self {
+    pub(super) fn begin(shared: &Arc<Shared>, only: Option<&Arc<TopicLanes>>, close: bool) -> Self {
+        let only = only.cloned();
         let mut progress =
-            Progress { shared: shared.clone(), stashes: Vec::new(), lanes: Vec::new() };
-        for topic in shared.accumulator.topics() {
+            Progress { shared: shared.clone(), stashes: Vec::new(), only, lanes: Vec::new() };
+        for topic in progress.topics() {
             let mut stash = topic.lock_stash();
             stash.closed |= close;
             if !stash.is_empty() {
@@ -45,11 +48,22 @@ impl Progress {
             }
         }
         // What is stashed was accepted, and goes to its lanes although they are marked.
-        progress.seal(shared.accumulator.lanes(), close);
+        progress.seal(close);
         progress
     }
 
-    fn seal(&mut self, lanes: Vec<Arc<LaneTail>>, close: bool) {
+    fn topics(&self) -> Vec<Arc<TopicLanes>> {
+        match &self.only {
+            Some(topic) => vec![topic.clone()],
+            None => self.shared.accumulator.topics(),
+        }
+    }
+
+    fn seal(&mut self, close: bool) {
+        let lanes = match &self.only {
+            Some(topic) => topic.lanes().cloned().collect(),
+            None => self.shared.accumulator.lanes(),
+        };
         for lane in lanes {
             let (target, post) = lane.seal(close);
             if post {
@@ -71,8 +85,7 @@ impl Progress {
             }
             // What was stashed is in the lanes now.
             let close = self.shared.accumulator.is_closed();
-            let lanes = self.shared.accumulator.lanes();
-            self.seal(lanes, close);
+            self.seal(close);
         }
         self.lanes.retain(|(lane, target)| lane.resolved() < *target);
         if self.lanes.is_empty() { Poll::Ready(()) } else { Poll::Pending }
@@ -80,9 +93,13 @@ impl Progress {
 }
 
 impl Flush {
-    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
-        let nothing =
-            || Progress { shared: shared.clone(), stashes: Vec::new(), lanes: Vec::new() };
+    pub(super) fn begin(shared: &Arc<Shared>, only: Option<&Arc<TopicLanes>>) -> Self {
+        let nothing = || Progress {
+            shared: shared.clone(),
+            stashes: Vec::new(),
+            only: None,
+            lanes: Vec::new(),
+        };
         if !shared.born.is_current() {
             return Flush { progress: nothing(), refused: Some(FlushError::Forked) };
         }
@@ -91,7 +108,7 @@ impl Flush {
         if is_placing() {
             return Flush { progress: nothing(), refused: Some(FlushError::OwnThread) };
         }
-        Flush { progress: Progress::begin(shared, false), refused: None }
+        Flush { progress: Progress::begin(shared, only, false), refused: None }
     }
 
     /// Blocks the calling thread until it is done: at most `delivery_timeout`.

@@ -11,11 +11,13 @@
 
 mod admission;
 mod builder;
+mod callbacks;
 mod close;
 mod delivery;
 mod events;
 mod flush;
 mod health;
+mod keyed;
 mod metrics;
 mod payload;
 #[allow(clippy::module_inception)]
@@ -28,11 +30,13 @@ mod status;
 mod topic;
 
 pub use builder::ProducerBuilder;
+pub use callbacks::CallbackRefused;
 pub use close::Close;
 pub use delivery::{Delivery, RecordMetadata};
 pub use events::Events;
 pub use flush::Flush;
 pub use health::{Health, HealthReason, HealthState};
+pub use keyed::KeyedTopic;
 pub use payload::Payload;
 pub use producer::{BrokerLevels, Memory, Producer};
 pub use prometheus::PrometheusText;

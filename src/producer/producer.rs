@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use super::builder::ProducerBuilder;
+use super::callbacks::Callbacks;
 use super::close::Close;
 use super::flush::Flush;
 use super::topic::Topic;
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub born: Generation,
     /// How long a sender of records without key stays with a partition, in milliseconds.
     pub stay_ms: u32,
+    /// Who is called when records are resolved.
+    pub callbacks: Arc<Callbacks>,
 }
 
 /// The threads of a producer.
@@ -175,7 +178,7 @@ impl Producer {
     /// Resolves when every record that was sent before this call has resolved. Open batches are
     /// sealed at once, whatever their linger.
     pub fn flush(&self) -> Flush {
-        Flush::begin(&self.0.running.shared)
+        Flush::begin(&self.0.running.shared, None)
     }
 
     /// Closes the producer: nothing is accepted from now on, and what was accepted is delivered, or

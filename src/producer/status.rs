@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::delivery::Delivery;
 use super::producer::Shared;
-use crate::engine::batch::{CellHandle, Failures, TopicState};
+use crate::engine::batch::{CellHandle, TopicState};
 use crate::engine::meter::{MetadataStanding, Short, WaitsFor};
 use crate::engine::shard::{About, Answer, Control, LaneStanding, Question};
 use crate::io::is_own_thread;
@@ -80,10 +80,7 @@ impl Delivery {
         if handle.try_outcome().is_some() || handle.is_inherited() {
             return DeliveryStatus::new(topic, partition, None);
         }
-        let observer = handle.observer().and_then(|observer| observer.as_any());
-        let failures = observer.and_then(|observer| observer.downcast_ref::<Failures>());
-        let origin = failures.and_then(Failures::origin).and_then(std::sync::Weak::upgrade);
-        let Some(shared) = origin.and_then(|origin| origin.downcast::<Shared>().ok()) else {
+        let Some(shared) = self.producer() else {
             // The producer is gone, and its loops are about to fail what is left.
             return DeliveryStatus::new(topic, partition, Some(WaitsFor::EventLoop));
         };

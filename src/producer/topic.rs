@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::admission::How;
 use super::delivery::Delivery;
+use super::flush::Flush;
 use super::payload::Payload;
 use super::producer::Shared;
 use super::record::Record;
 use super::sending::Sender;
 use crate::engine::batch::TopicLanes;
+use crate::engine::buffer::AccountId;
 use crate::engine::policy::PartitionView;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::RecordParts;
@@ -187,9 +189,40 @@ impl Topic {
 
     #[cold]
     #[inline(never)]
-    fn refuse(&self, kind: SendErrorKind, key: Payload<'_>, value: Payload<'_>) -> SendError {
+    pub(super) fn refuse(
+        &self,
+        kind: SendErrorKind,
+        key: Payload<'_>,
+        value: Payload<'_>,
+    ) -> SendError {
         SendError::new(self.lanes.name.clone(), kind)
             .with_returned(key.into_shared(), value.into_shared())
+    }
+
+    /// Whether a record is taken now without asking the backoff strategy: some partition has a
+    /// leader that takes records; or, while the partitions are not known, there is room in the
+    /// stash.
+    pub fn is_writable(&self) -> bool {
+        let pool = &self.shared.accumulator.pool;
+        match self.partitions() {
+            0 => pool.is_writable(AccountId::STASH),
+            count => (0..count).any(|partition| self.is_available(partition)),
+        }
+    }
+
+    /// Resolves when every record of this topic that was sent before this call has resolved. Its
+    /// open batches are sealed at once, whatever their linger; those of other topics are not.
+    pub fn flush(&self) -> Flush {
+        Flush::begin(&self.shared, Some(&self.lanes))
+    }
+
+    /// Where the default partitioner puts this key; `None` where it is not the topic's partitioner.
+    pub(super) fn partition_of_key(&self, key: &[u8]) -> Option<PartitionId> {
+        let chooser = &self.lanes.partitioner;
+        if chooser.is_own() || self.partitions() == 0 {
+            return None;
+        }
+        chooser.partition(self.name(), Some(key), None, (&*self.lanes, None)).ok()
     }
 
     /// Whether records without a key would be sent to this partition now: it has a leader, and its

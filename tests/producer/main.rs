@@ -4,6 +4,7 @@ mod ages;
 #[cfg(feature = "aws-msk-iam")]
 mod aws;
 mod backpressure;
+mod callbacks;
 mod chaos;
 mod compression;
 mod connecting;
@@ -16,6 +17,7 @@ mod explain;
 mod extremes;
 mod fairness;
 mod faults;
+mod handles;
 mod lifecycle;
 mod logins;
 mod metadata;

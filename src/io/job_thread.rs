@@ -1,0 +1,142 @@
+//! A thread that runs jobs one after the other, started with the first.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use crossbeam_queue::SegQueue;
+
+use super::threads::{OwnThread, Watch};
+use crate::engine::sync::block_on;
+use crate::logging as log;
+
+/// Something to be done on the thread.
+pub trait Job: Send + Sync {
+    /// Does it.
+    fn run(self: Arc<Self>);
+}
+
+/// The thread and its queue. Whoever adds jobs bounds their number.
+pub struct JobThread {
+    name: &'static str,
+    queue: Arc<Queue>,
+    thread: Mutex<Option<OwnThread>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: SegQueue<Arc<dyn Job>>,
+    /// Of the thread, while it waits.
+    waker: Mutex<Option<Waker>>,
+    started: AtomicBool,
+    ended: AtomicBool,
+    /// The thread takes no more jobs: who adds one runs it.
+    finished: AtomicBool,
+}
+
+impl JobThread {
+    /// Without a thread.
+    pub fn new(name: &'static str) -> Self {
+        JobThread { name, queue: Arc::default(), thread: Mutex::default() }
+    }
+
+    /// Starts the thread, unless it runs. Returns false once it was stopped.
+    ///
+    /// # Errors
+    /// The system starts no thread.
+    #[inline]
+    pub fn start(&self) -> io::Result<bool> {
+        if self.queue.ended.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
+        if !self.queue.started.load(Ordering::Acquire) {
+            self.spawn()?;
+        }
+        Ok(true)
+    }
+
+    #[cold]
+    fn spawn(&self) -> io::Result<()> {
+        let mut thread = lock(&self.thread);
+        if !self.queue.started.load(Ordering::Acquire) {
+            let queue = self.queue.clone();
+            let name = self.name;
+            *thread = Some(OwnThread::spawn(name, move || queue.run(name))?);
+            self.queue.started.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Adds a job. On any thread, an event loop's too. Once the thread has ended the caller runs
+    /// it: that is after the loops have ended.
+    pub fn push(&self, job: Arc<dyn Job>) {
+        self.queue.jobs.push(job);
+        // Either this sees that the thread takes no more, or the thread sees the job.
+        fence(Ordering::SeqCst);
+        if self.queue.finished.load(Ordering::SeqCst) {
+            self.queue.run_all(self.name);
+        } else {
+            self.queue.wake();
+        }
+    }
+
+    /// Ends the thread when its queue is empty; with `watch`, returns when it has ended or is stuck
+    /// in code of the application's.
+    pub fn stop(&self, watch: Option<&mut Watch>) {
+        self.queue.ended.store(true, Ordering::SeqCst);
+        self.queue.wake();
+        let thread = lock(&self.thread).take();
+        if let (Some(thread), Some(watch)) = (thread, watch) {
+            thread.join(watch);
+        }
+    }
+}
+
+impl Queue {
+    fn wake(&self) {
+        let waker = lock(&self.waker).take();
+        if let Some(own) = waker {
+            own.wake();
+        }
+    }
+
+    fn run(&self, name: &str) {
+        let next = |context: &mut std::task::Context<'_>| {
+            if let Some(job) = self.jobs.pop() {
+                return Poll::Ready(Some(job));
+            }
+            // Registered first: a job that is added after the next look finds the waker.
+            *lock(&self.waker) = Some(context.waker().clone());
+            match self.jobs.pop() {
+                Some(job) => Poll::Ready(Some(job)),
+                None if self.ended.load(Ordering::SeqCst) => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        };
+        while let Some(job) = block_on(next) {
+            run(job, name);
+        }
+        self.finished.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.run_all(name);
+    }
+
+    fn run_all(&self, name: &str) {
+        while let Some(job) = self.jobs.pop() {
+            run(job, name);
+        }
+    }
+}
+
+fn run(job: Arc<dyn Job>, name: &str) {
+    if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
+        log::error!("{name}: a job panicked");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is one assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
