@@ -387,9 +387,14 @@ pub enum DeliveryErrorCause {
     /// The backoff strategy dropped the record.
     #[error("dropped by the backoff strategy")]
     Dropped,
-    /// The producer was closed before the record could be written.
-    #[error("the producer was closed before the record was acknowledged")]
-    Closed,
+    /// The producer was closed before the record was acknowledged. `last` is what stood in the way
+    /// until then.
+    #[error("the producer was closed before the record was acknowledged{}", last_cause(last))]
+    Closed {
+        /// The last thing that went wrong, if anything did.
+        #[source]
+        last: Option<Problem>,
+    },
     /// The event loop that owned the partition ended after a panic.
     #[error("the event loop that owned the partition panicked; please report this")]
     LoopPanicked,
@@ -452,6 +457,7 @@ impl DeliveryError {
     pub fn problem(&self) -> Option<Problem> {
         match &self.0.cause {
             DeliveryErrorCause::TimedOut { last, .. }
+            | DeliveryErrorCause::Closed { last }
             | DeliveryErrorCause::UnknownTopic { last, .. } => last.clone(),
             DeliveryErrorCause::Disconnected(problem)
             | DeliveryErrorCause::BrokerTooOld(problem) => Some(problem.clone()),
@@ -516,11 +522,15 @@ pub enum CloseError {
     /// [`DeliveryErrorCause::Closed`].
     #[error(
         "the timeout of {timeout:?} passed before every record was acknowledged; the rest were \
-         failed"
+         failed{}",
+        last_cause(last)
     )]
     TimedOut {
         /// The timeout that was given.
         timeout: Duration,
+        /// What stood in the way, if anything is known to.
+        #[source]
+        last: Option<Problem>,
     },
     /// Threads of the producer have not returned from code of the application's (a waker, a
     /// partitioner, a logger) and were left behind; they end if they ever do. Records that a stuck

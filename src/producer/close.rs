@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::flush::Progress;
-use super::producer::Running;
+use super::producer::{Running, Shared};
 use crate::engine::batch::{Destination, is_placing};
+use crate::engine::meter::ConnectionState;
 use crate::engine::shard::Control;
 use crate::engine::sync::{Generation, WakeList, block_on, wait_until};
 use crate::error::{CloseError, DeliveryErrorCause};
@@ -16,6 +17,7 @@ use crate::io::{
     InBackground, ThreadDeadline, Watch, as_own_thread, is_own_thread, run_watched, spawn,
 };
 use crate::logging as log;
+use crate::problem::Problem;
 
 /// How long failing what is left may take: loops answer within a turn.
 const FAIL_ALL_MAX: Duration = Duration::from_secs(10);
@@ -119,7 +121,7 @@ impl Close {
             threadless.metadata.stop(None);
             threadless.shared.callbacks.thread().stop(None);
             threadless.events.stop(None);
-            outcome.set(Err(CloseError::TimedOut { timeout }));
+            outcome.set(Err(CloseError::TimedOut { timeout, last: None }));
         }
         Close { outcome, born: Generation::current() }
     }
@@ -188,6 +190,7 @@ fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(
     let deadline = ThreadDeadline::after(Some(timeout));
     let drained = wait_until(|context| progress.poll(context), |parker| deadline.park(parker));
     let drained = drained.is_some();
+    let stood_in_the_way = if drained { None } else { what_is_wrong(&running.shared) };
     let mut watch = Watch::begin(deadline.left().unwrap_or(timeout).saturating_add(PATIENCE));
     if !drained {
         let wakes = as_own_thread(|| fail_rest(running));
@@ -206,7 +209,7 @@ fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(
     match (threads.is_empty(), drained) {
         (false, _) => Err(CloseError::Stuck { threads, timeout }),
         (true, true) => Ok(()),
-        (true, false) => Err(CloseError::TimedOut { timeout }),
+        (true, false) => Err(CloseError::TimedOut { timeout, last: stood_in_the_way }),
     }
 }
 
@@ -227,13 +230,24 @@ fn await_failed(running: &Running, progress: &mut Progress, watch: &mut Watch) {
     }
 }
 
+/// What is known to be wrong: with a broker, or with all of them.
+fn what_is_wrong(shared: &Shared) -> Option<Problem> {
+    let meters = &shared.accumulator.meters;
+    let of_brokers = || {
+        let standings = meters.brokers().0.into_iter().map(|meter| meter.standing());
+        standings.filter(|it| it.state != ConnectionState::Ready).find_map(|it| it.problem)
+    };
+    meters.metadata().problem.or_else(of_brokers)
+}
+
 /// Fails what is left. Stashed records here, and their wakers are returned; the rest by the loops.
 fn fail_rest(running: &Running) -> WakeList {
     let shared = &running.shared;
     let mut wakes = WakeList::new();
     for topic in shared.accumulator.topics() {
         let destination = Destination { topic: topic.name.clone(), partition: None };
-        let cause = DeliveryErrorCause::Closed;
+        let cause =
+            DeliveryErrorCause::Closed { last: shared.accumulator.meters.metadata().problem };
         let failed = topic.lock_stash().fail(u64::MAX, &destination, &cause, &mut wakes);
         topic.failed_in_stash.add_shared(failed.records as u64);
         drop(failed);
@@ -242,7 +256,7 @@ fn fail_rest(running: &Running) -> WakeList {
         shared.accumulator.flush.notify();
     }
     for port in shared.ports.iter() {
-        port.send(Control::FailAll(DeliveryErrorCause::Closed));
+        port.send(Control::FailAll(DeliveryErrorCause::Closed { last: None }));
     }
     wakes
 }

@@ -41,7 +41,7 @@ fn f33_dropped_while_threads_send_every_delivery_resolves_once() {
         for thread in threads {
             for delivery in thread.join().unwrap() {
                 if let Err(error) = outcome(delivery) {
-                    assert_eq!(*error.cause(), DeliveryErrorCause::Closed, "{error}");
+                    assert!(matches!(*error.cause(), DeliveryErrorCause::Closed { .. }), "{error}");
                 }
             }
         }
@@ -68,11 +68,14 @@ fn closes_in_time(what: &str, producer: &Producer, topic: &Topic) {
     let start = Instant::now();
     let closed = producer.close(millis(300)).wait();
     let took = start.elapsed();
-    assert_eq!(closed, Err(CloseError::TimedOut { timeout: millis(300) }), "{what}");
+    assert!(
+        matches!(closed, Err(CloseError::TimedOut { timeout, .. }) if timeout == millis(300)),
+        "{what}"
+    );
     assert!(took >= millis(300) && took < millis(300) + Duration::from_secs(5), "{what}: {took:?}");
     for delivery in deliveries {
         let error = outcome(delivery).unwrap_err();
-        assert_eq!(*error.cause(), DeliveryErrorCause::Closed, "{what}: {error}");
+        assert!(matches!(*error.cause(), DeliveryErrorCause::Closed { .. }), "{what}: {error}");
     }
     assert_eq!(count.0.load(Ordering::SeqCst), 500, "{what}: each is woken once");
     assert_eq!(producer.memory().free, producer.memory().capacity, "{what}");

@@ -177,7 +177,7 @@ fn c42_f33_a_partitioner_that_stands_still_over_a_stash_holds_up_its_topic_only(
     assert!(start.elapsed() < millis(200) + 10 * millis(100), "{:?}", start.elapsed());
     for delivery in stashed {
         let error = outcome(delivery).expect_err("it was never placed");
-        assert_eq!(*error.cause(), DeliveryErrorCause::Closed);
+        assert!(matches!(*error.cause(), DeliveryErrorCause::Closed { .. }));
         assert_eq!(error.certainty(), Certainty::NotWritten);
     }
     assert_eq!(cluster.high_watermark("slow", 0), 0);
@@ -254,9 +254,9 @@ fn f33_a_sender_that_stands_still_does_not_keep_close_from_its_timeout() {
     let delivery = topic.send((), "v").unwrap();
     let start = Instant::now();
     let closed = producer.close(millis(100)).wait();
-    assert_eq!(closed, Err(CloseError::TimedOut { timeout: millis(100) }));
+    assert!(matches!(closed, Err(CloseError::TimedOut { timeout, .. }) if timeout == millis(100)));
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    assert_eq!(*outcome(delivery).unwrap_err().cause(), DeliveryErrorCause::Closed);
+    assert!(matches!(*outcome(delivery).unwrap_err().cause(), DeliveryErrorCause::Closed { .. }));
     gate.open();
     assert_eq!(*stalled.join().unwrap().unwrap_err().kind(), SendErrorKind::Closed);
 }

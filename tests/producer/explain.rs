@@ -69,9 +69,13 @@ fn a_record_for_a_cluster_that_is_away_says_whom_was_asked_and_what_happened() {
     let report = producer.report().to_string();
     assert!(report.contains("metadata: none yet"), "{report}");
     assert!(report.contains("t: records wait for"), "{report}");
-    producer.close(Duration::ZERO).wait().unwrap_err();
+    let closed = producer.close(Duration::ZERO).wait().unwrap_err();
+    assert!(closed.to_string().contains("last cause: "), "{closed}");
     assert_eq!(producer.health().to_string(), "down: the producer is closed");
     assert!(delivery.status().waits_for.is_none(), "{}", delivery.status());
+    let error = failed(delivery);
+    assert!(error.to_string().contains(&format!("last cause: {port}")), "{error}");
+    assert_eq!(error.problem().map(|problem| problem.kind()), Some(ProblemKind::Refused));
 }
 
 #[test]
@@ -139,6 +143,14 @@ fn a_record_for_a_broker_that_is_down_names_it_and_the_others_stay_reachable() {
     assert!(broker.state != ConnectionState::Ready && broker.problem.is_some(), "{broker}");
     let partition = report.partitions.iter().find(|it| it.partition == 0).unwrap();
     assert_eq!((partition.leader, partition.batches_waiting), (Some(down), 1), "{partition}");
+    // Another producer, which is closed instead, tells the same.
+    let other = patient(&cluster).build().unwrap();
+    let waits = other.topic("t").unwrap().send_record(to(0, "v")).unwrap();
+    waits_for(&waits, |it| matches!(it, WaitsFor::Connection { failures: 1.., .. }));
+    let closed = other.close(Duration::ZERO).wait().unwrap_err();
+    let error = failed(waits).to_string();
+    let words = format!("last cause: broker {down} at ");
+    assert!(error.contains(&words) && closed.to_string().contains(&words), "{error}; {closed}");
     cluster.restart_broker(down).unwrap();
     acked(delivery);
     is_ready(&producer);

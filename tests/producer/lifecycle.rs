@@ -34,12 +34,12 @@ fn c42_close_fails_the_rest_within_its_timeout() {
     let start = Instant::now();
     let error = producer.close(millis(200)).wait().unwrap_err();
     let took = start.elapsed();
-    assert_eq!(error, CloseError::TimedOut { timeout: millis(200) });
+    assert!(matches!(error, CloseError::TimedOut { timeout, .. } if timeout == millis(200)));
     assert!(error.to_string().contains("200ms"));
     assert!(took >= millis(200) && took < LONG, "{took:?}");
     for delivery in deliveries {
         let error = failed(delivery);
-        assert_eq!(*error.cause(), DeliveryErrorCause::Closed, "{error}");
+        assert!(matches!(*error.cause(), DeliveryErrorCause::Closed { .. }), "{error}");
         assert_eq!((error.topic(), error.partition()), ("t", Some(0)));
     }
     assert_eq!(producer.close(LONG).wait(), Err(error), "a second call gives the same");
@@ -90,7 +90,7 @@ fn dropping_waits_for_so_long_and_no_longer() {
     drop(producer);
     assert!(start.elapsed() < LONG);
     for delivery in deliveries {
-        assert_eq!(*failed(delivery).cause(), DeliveryErrorCause::Closed);
+        assert!(matches!(*failed(delivery).cause(), DeliveryErrorCause::Closed { .. }));
     }
 }
 
@@ -117,8 +117,9 @@ fn a_dropped_producer_that_detaches_goes_on_in_the_background() {
     let delivery = topic.send((), "v").unwrap();
     let closing = producer.close(millis(100));
     drop(producer);
-    assert_eq!(closing.wait(), Err(CloseError::TimedOut { timeout: millis(100) }));
-    assert_eq!(*failed(delivery).cause(), DeliveryErrorCause::Closed);
+    let closed = closing.wait();
+    assert!(matches!(closed, Err(CloseError::TimedOut { timeout, .. }) if timeout == millis(100)));
+    assert!(matches!(*failed(delivery).cause(), DeliveryErrorCause::Closed { .. }));
 }
 
 #[test]

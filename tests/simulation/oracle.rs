@@ -46,7 +46,7 @@ fn is_reason(cause: &DeliveryErrorCause, plan: &Plan) -> bool {
     match cause {
         DeliveryErrorCause::TimedOut { .. } => true,
         DeliveryErrorCause::ClusterChanged { .. } => plan.changes_cluster,
-        DeliveryErrorCause::Closed => plan.ending == Ending::FailAll,
+        DeliveryErrorCause::Closed { .. } => plan.ending == Ending::FailAll,
         DeliveryErrorCause::LoopPanicked => plan.ending == Ending::Drop,
         DeliveryErrorCause::Broker { code, .. } => match code.0 {
             code::INVALID_RECORD => plan.poison > 0,

@@ -119,7 +119,7 @@ impl World {
         match self.plan.ending {
             Ending::Heal => self.end_healed(),
             Ending::FailAll => {
-                let cause = tidegate::DeliveryErrorCause::Closed;
+                let cause = tidegate::DeliveryErrorCause::Closed { last: None };
                 for port in self.client.ports.clone().iter() {
                     port.send(Control::FailAll(cause.clone()));
                 }

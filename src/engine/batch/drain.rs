@@ -376,7 +376,7 @@ impl Mover<'_> {
                     let destination =
                         Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
                     let cause = match self.accumulator.is_closed() {
-                        true => DeliveryErrorCause::Closed,
+                        true => DeliveryErrorCause::Closed { last: None },
                         false => DeliveryErrorCause::LoopPanicked,
                     };
                     let error = destination.error(cause, Certainty::NotWritten);

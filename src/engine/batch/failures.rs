@@ -108,7 +108,7 @@ fn kind_of(cause: &DeliveryErrorCause) -> usize {
         DeliveryErrorCause::Broker { .. } => REFUSED,
         DeliveryErrorCause::Disconnected(_) => DISCONNECTED,
         DeliveryErrorCause::UnknownTopic { .. } => UNKNOWN_TOPIC,
-        DeliveryErrorCause::Closed => CLOSED,
+        DeliveryErrorCause::Closed { .. } => CLOSED,
         _ => OTHER,
     }
 }
@@ -303,7 +303,7 @@ mod tests {
         // Dropped before the batch fails, dropped afterwards, and read.
         let mut early = cells.allocate(destination("orders", 3));
         drop((early.issue(0), early.issue(0)));
-        early.fail(error("orders", 3, DeliveryErrorCause::Closed), &mut wakes);
+        early.fail(error("orders", 3, DeliveryErrorCause::Closed { last: None }), &mut wakes);
         let mut late = cells.allocate(destination("orders", 4));
         let (kept, read) = (late.issue(0), late.issue(0));
         late.fail(error("orders", 4, DeliveryErrorCause::LoopPanicked), &mut wakes);
@@ -340,7 +340,7 @@ mod tests {
         table.fail(2, error("t", 0, DeliveryErrorCause::PartitionerPanicked));
         table.forward(2, &mut rest);
         whole.forward(table, &mut wakes);
-        rest.fail(error("t", 0, DeliveryErrorCause::Closed), &mut wakes);
+        rest.fail(error("t", 0, DeliveryErrorCause::Closed { last: None }), &mut wakes);
         assert_eq!(failures.counts().total, 5);
         for index in [0, 1] {
             assert!(handles[index].error().is_some());
@@ -349,8 +349,10 @@ mod tests {
         drop(handles);
         let unread = failures.take_unread().unread;
         let counts: Vec<_> = unread.iter().map(|one| (one.error.cause(), one.records)).collect();
-        let expected =
-            [(&DeliveryErrorCause::PartitionerPanicked, 1), (&DeliveryErrorCause::Closed, 2)];
+        let expected = [
+            (&DeliveryErrorCause::PartitionerPanicked, 1),
+            (&DeliveryErrorCause::Closed { last: None }, 2),
+        ];
         assert_eq!(counts, expected);
     }
 
@@ -363,7 +365,7 @@ mod tests {
             called.fetch_add(1, SeqCst);
         });
         for partition in 0..200 {
-            failures.unread(&error("t", partition, DeliveryErrorCause::Closed), 2);
+            failures.unread(&error("t", partition, DeliveryErrorCause::Closed { last: None }), 2);
         }
         failures.count_dropped();
         assert_eq!(calls.load(SeqCst), 1);
@@ -373,7 +375,7 @@ mod tests {
         assert_eq!(lines.len(), LINES_MAX + 2);
         assert!(lines[LINES_MAX].starts_with("384 records of other partitions"), "{lines:?}");
         assert!(lines[LINES_MAX + 1].contains("dropped 1 record:"), "{lines:?}");
-        failures.unread(&error("t", 0, DeliveryErrorCause::Closed), 1);
+        failures.unread(&error("t", 0, DeliveryErrorCause::Closed { last: None }), 1);
         assert_eq!(calls.load(SeqCst), 2);
     }
 }

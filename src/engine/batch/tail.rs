@@ -370,7 +370,8 @@ impl LaneTail {
     }
 }
 
-/// An error for the records of `batch`, completing a timeout's cause with what went wrong last.
+/// An error for the records of `batch`, completing the cause of a timeout or a close with what
+/// went wrong last.
 pub fn batch_error(
     lane: &LaneTail,
     batch: &Batch,
@@ -380,6 +381,9 @@ pub fn batch_error(
     let cause = match cause {
         DeliveryErrorCause::TimedOut { after, last } => {
             DeliveryErrorCause::TimedOut { after, last: batch.state.last_problem.clone().or(last) }
+        }
+        DeliveryErrorCause::Closed { last } => {
+            DeliveryErrorCause::Closed { last: batch.state.last_problem.clone().or(last) }
         }
         other => other,
     };

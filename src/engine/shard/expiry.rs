@@ -7,6 +7,7 @@ use super::shard::Shard;
 use super::timers::TimerKind;
 use crate::engine::batch::LaneId;
 use crate::engine::connection::Connection;
+use crate::engine::protocol::BrokerId;
 use crate::error::DeliveryErrorCause;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
@@ -77,9 +78,27 @@ impl Shard {
         self.examine(now, id);
     }
 
-    fn timed_out(&self, leader: Option<crate::engine::protocol::BrokerId>) -> DeliveryErrorCause {
+    /// A close fails a lane's records: the cause, with what stood in the lane's way.
+    pub(super) fn completed(&self, cause: &DeliveryErrorCause, id: LaneId) -> DeliveryErrorCause {
+        match (cause, self.lanes.get(id.0 as usize)) {
+            (DeliveryErrorCause::Closed { last: None }, Some(Some(entry))) => {
+                let leader = entry.head.leader.map(|leader| leader.broker);
+                DeliveryErrorCause::Closed { last: self.what_stood_in_the_way(leader) }
+            }
+            _ => cause.clone(),
+        }
+    }
+
+    fn timed_out(&self, leader: Option<BrokerId>) -> DeliveryErrorCause {
+        DeliveryErrorCause::TimedOut {
+            after: Duration::from_nanos(self.config.delivery_timeout),
+            last: self.what_stood_in_the_way(leader),
+        }
+    }
+
+    fn what_stood_in_the_way(&self, leader: Option<BrokerId>) -> Option<Problem> {
         let broker = leader.and_then(|id| self.broker_index(id)).map(|index| &self.brokers[index]);
-        let last = match broker {
+        match broker {
             Some(broker) => {
                 let needs_one = !broker.format().is_message_set();
                 let missing = || self.no_identity().filter(|_| needs_one);
@@ -93,10 +112,6 @@ impl Shard {
                     Some(Problem::new(ProblemKind::NoLeader, text))
                 })
             }
-        };
-        DeliveryErrorCause::TimedOut {
-            after: Duration::from_nanos(self.config.delivery_timeout),
-            last,
         }
     }
 

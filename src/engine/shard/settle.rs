@@ -438,9 +438,12 @@ impl Shard {
         for index in 0..self.brokers.capacity() {
             self.fail_in_flight(index, cause, u64::MAX);
         }
-        for entry in self.lanes.iter_mut().flatten() {
-            entry.head.tail.seal(true);
-            entry.head.fail_all(cause, &mut self.wakes);
+        for index in 0..self.lanes.len() {
+            let cause = self.completed(cause, LaneId(index as u32));
+            if let Some(Some(entry)) = self.lanes.get_mut(index) {
+                entry.head.tail.seal(true);
+                entry.head.fail_all(&cause, &mut self.wakes);
+            }
         }
         self.failing = Some(cause.clone());
     }
