@@ -249,6 +249,11 @@ impl ProducerConfig {
             ("tidegate.metadata.min.refresh.ms", self.metadata_min_refresh, least),
             ("tidegate.topic.unknown.max.ms", self.topic_unknown_max, Duration::ZERO),
             ("tidegate.producer.id.idle.max.ms", self.producer_id_idle_max, least),
+            (
+                "partitioner.availability.timeout.ms",
+                self.partitioner_availability_timeout,
+                Duration::ZERO,
+            ),
             ("tidegate.tcp.keepalive.ms", self.tcp_keepalive.unwrap_or(least), least),
             ("tidegate.close.on.drop.ms", self.drop_waits(), Duration::ZERO),
         ] {

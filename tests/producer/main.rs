@@ -18,6 +18,7 @@ mod lifecycle;
 mod logins;
 mod metadata;
 mod old_brokers;
+mod partitioners;
 mod partitions;
 mod policies;
 mod proxies;

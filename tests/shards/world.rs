@@ -457,6 +457,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         topic_unknown_max: 30 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,
         part_filled_floor: MS / 10,
+        availability_timeout: None,
         request_bytes: settings.request_bytes_max.min(1 << 20),
         request_bytes_max: settings.request_bytes_max,
         retries: u32::MAX,
