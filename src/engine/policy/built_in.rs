@@ -171,8 +171,10 @@ impl fmt::Debug for BuiltInPartitioners {
 
 #[cfg(test)]
 mod tests {
-    use super::super::PartitionRequest;
+    use proptest::prelude::*;
+
     use super::super::test_topic::{Topic, request};
+    use super::super::{PartitionRequest, PartitionView};
     use super::*;
 
     #[test]
@@ -199,6 +201,43 @@ mod tests {
         assert_eq!(shown, "sticky, not adaptive");
         for unknown in ["", "Random", "murmur2 ", "md5"] {
             assert_eq!(BuiltInPartitioners::named(unknown), None);
+        }
+    }
+
+    proptest! {
+        /// Whatever the leaders and their loads, and whatever the time and the refreshes.
+        #[test]
+        fn what_does_not_hash_chooses_an_available_partition_where_there_is_one(
+            loads in proptest::collection::vec(0_u32..1_100, 1..40),
+            down in proptest::collection::btree_set(0_i32..40, 0..40),
+            asks in proptest::collection::vec((any::<bool>(), any::<i64>(), any::<u32>()), 1..60),
+        ) {
+            let count = loads.len() as i32;
+            let down: Vec<i32> = down.into_iter().filter(|&down| down < count).collect();
+            let is_any_available = (0..count).any(|partition| !down.contains(&partition));
+            let minute = BuiltInPartitioners::rotate_every(Duration::from_secs(60));
+            let named = BuiltInPartitioners::names().filter_map(BuiltInPartitioners::named);
+            for partitioners in named.chain([minute]) {
+                if partitioners == BuiltInPartitioners::explicit() {
+                    continue;
+                }
+                let partitioner = partitioners.for_topic("t");
+                for &(has_key, ms, refreshes) in &asks {
+                    let (down, loads) = (down.clone(), loads.clone());
+                    let topic = Topic { count, down, loads, refreshes };
+                    let key = has_key.then_some(&b"a key"[..]);
+                    let placed = partitioner.partition(&request(&topic, key).at_ms(ms));
+                    prop_assert!((0..count).contains(&placed));
+                    partitioner.on_appended(placed, 700, 1_000);
+                    let hashed = match partitioners.kind {
+                        Kind::Keys(_, Keyless::Hashed) => true,
+                        Kind::Default | Kind::Keys(..) => has_key,
+                        _ => false,
+                    };
+                    let is_available = topic.is_available(placed);
+                    prop_assert!(hashed || is_available || !is_any_available, "{partitioners:?}");
+                }
+            }
         }
     }
 
