@@ -37,10 +37,10 @@ impl Chooser {
         }
     }
 
-    /// The partition of a record that is sent at `moment`, which must be known for one without key;
-    /// a user's partitioner is told what `clock` says where it is not. `None` there means that the
-    /// record was sent before. A user's partitioner may answer with any number: the caller checks
-    /// that there is such a partition.
+    /// The partition of a record that is sent at `moment`. Where the caller has no use for the time
+    /// itself and gives `None`, a user's partitioner is told what `clock` says; the default one
+    /// needs it only for records without key. A record that was sent before has no time. A user's
+    /// partitioner may answer with any number: the caller checks that there is such a partition.
     ///
     /// # Errors
     /// `PartitionerPanicked`, which costs this record only.

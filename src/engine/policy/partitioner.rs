@@ -296,6 +296,30 @@ mod tests {
         }
     }
 
+    /// What a wrapper changes is seen by the one that it asks, and the rest stays.
+    #[test]
+    fn a_question_may_be_passed_on_with_another_key_or_other_partitions() {
+        struct One;
+        impl PartitionView for One {
+            fn count(&self) -> i32 {
+                1
+            }
+            fn is_available(&self, _: i32) -> bool {
+                false
+            }
+        }
+        let headers = [Header { key: "a", value: None }];
+        let request = PartitionRequest::new("t", Some(b"k"), Some(b"v"), Partitions::new(&Three))
+            .with_headers(&headers)
+            .at_ms(7);
+        let other = request.with_key(None).with_partitions(Partitions::new(&One));
+        assert_eq!((other.key, other.value, other.headers.len()), (None, Some(&b"v"[..]), 1));
+        assert_eq!(other.moment, request.moment);
+        assert_eq!((other.partitions.count(), request.partitions.count()), (1, 3));
+        // What a view of a test does not say: nobody has anything waiting.
+        assert_eq!((other.partitions.load(0), other.partitions.refreshes()), (0, 0));
+    }
+
     #[test]
     fn closures_are_partitioners_and_factories() {
         let by_value = |request: &PartitionRequest<'_>| {
@@ -308,6 +332,10 @@ mod tests {
         assert_eq!(partitioner.partition(&request), 2);
         let shown = format!("{request:?}");
         assert!(shown.contains("key: null, value: 5 bytes") && !shown.contains("49"), "{shown}");
+        let headers = [Header { key: "whose", value: Some(b"confidential") }];
+        let shown = format!("{:?}", request.with_headers(&headers));
+        assert!(shown.contains("headers: 1, "), "{shown}");
+        assert!(!shown.contains("whose") && !shown.contains("99, 111"), "{shown}");
 
         let by_topic = |topic: &str| -> Arc<dyn Partitioner> {
             let fixed = topic.len() as i32;
