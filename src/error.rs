@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::engine::protocol::records::Length;
 use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
 use crate::problem::{Problem, ProblemKind};
-use words::{did_you_mean, in_its_words, last_cause, level, obstruction, out_of_range};
+use words::{NOT_NAMED, did_you_mean, in_its_words, last_cause, level, obstruction, out_of_range};
 
 /// Whether a record whose delivery failed may nevertheless be in the partition's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,6 +202,10 @@ pub enum SendErrorKind {
         /// Whether the partitioner chose it; else the record named it.
         by_partitioner: bool,
     },
+    /// The record names no partition, and the producer's partitioner wants it to:
+    /// [`ExplicitPartitioner`](crate::ExplicitPartitioner).
+    #[error("{NOT_NAMED}")]
+    PartitionNotNamed,
     /// The record's timestamp is negative: Kafka's begin with 1970.
     #[error("its timestamp is {timestamp} ms: Kafka takes none below 0, the start of 1970")]
     NegativeTimestamp {
@@ -384,6 +388,10 @@ pub enum DeliveryErrorCause {
         /// Whether the partitioner chose it; else the record named it.
         by_partitioner: bool,
     },
+    /// The record names no partition, and the producer's partitioner wants it to:
+    /// [`ExplicitPartitioner`](crate::ExplicitPartitioner).
+    #[error("{NOT_NAMED}")]
+    PartitionNotNamed,
     /// The backoff strategy dropped the record.
     #[error("dropped by the backoff strategy")]
     Dropped,

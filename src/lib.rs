@@ -132,6 +132,11 @@
 //! [`RetryPolicy`] and [`AddressMap`] are traits; closures are accepted too. They return decisions
 //! and are told all that they need. [`SaslMechanism`] is a way to log in of your own.
 //!
+//! A partitioner sees topic, key, value, headers and the partitions, with their availability and
+//! their brokers' load. [`BuiltInPartitioners`] has the partitioners of the Java client and of
+//! librdkafka, under their names, and more; a partitioner of your own may ask one of them for some
+//! of its records, as `examples/custom_partitioner.rs` does.
+//!
 //! # Features
 //!
 //! | feature | default | what |
@@ -186,9 +191,11 @@ pub use engine::batch::{BrokerMetrics, FailedRecords, Metrics, PartitionMetrics,
 pub use engine::event::Event;
 pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};
 pub use engine::policy::{
-    AddressMap, Backoff, BackoffStrategy, BrokerPlace, DefaultPartitioner, DefaultPartitioners,
-    DropRecords, EveryTopic, ExponentialRetry, ParkSender, PartitionRequest, PartitionView,
-    Partitioner, PartitionerFactory, Partitions, Pressure, RejectRecords, RetryPolicy, murmur2,
+    AddressMap, Backoff, BackoffStrategy, BrokerPlace, BuiltInPartitioners, DefaultPartitioner,
+    DefaultPartitioners, DropRecords, EveryTopic, ExplicitPartitioner, ExponentialRetry, KeyHash,
+    KeyPartitioner, Keyless, ParkSender, PartitionRequest, PartitionView, Partitioner,
+    PartitionerFactory, Partitions, Pressure, RandomPartitioner, RejectRecords, RetryPolicy,
+    RotatingPartitioner, RoundRobinPartitioner, StickyPartitioner, murmur2,
 };
 #[cfg(feature = "aws-msk-iam")]
 pub use engine::policy::{AwsCredentials, AwsCredentialsProvider};

@@ -52,6 +52,22 @@ fn secured_sends_and_shows_what_refusals_look_like() {
 }
 
 #[test]
+fn custom_partitioner_says_what_each_partition_got() {
+    let output = run("custom_partitioner", &["--count", "1000"]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let counts = |what: &str| {
+        let of = |line: &str| line.split_once(what)?.1.parse::<u32>().ok();
+        stdout.lines().filter_map(of).collect::<Vec<_>>()
+    };
+    let (urgent, rest) = (counts("(urgent): "), counts("(rest): "));
+    assert_eq!((urgent.len(), rest.len()), (2, 4), "{stdout}");
+    assert_eq!((urgent.iter().sum::<u32>(), rest.iter().sum::<u32>()), (20, 980), "{stdout}");
+    assert!(urgent.iter().all(|count| *count > 0), "{stdout}");
+    assert!(rest.iter().all(|count| *count > 150), "{stdout}");
+}
+
+#[test]
 fn quickstart_sends_reads_back_and_says_how_fast() {
     let output = run("quickstart", &["--records", "20000"]);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));

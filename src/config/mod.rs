@@ -15,6 +15,7 @@ mod properties;
 mod properties_file;
 mod property_oauth;
 mod property_parse;
+mod property_partitioner;
 mod property_sasl;
 mod property_socks5;
 mod property_table;

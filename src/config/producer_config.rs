@@ -10,7 +10,8 @@ use super::security::SecurityProtocol;
 use super::socks5::Socks5;
 use super::tls::TlsConfig;
 use crate::engine::policy::{
-    AddressMap, BackoffStrategy, ExponentialRetry, ParkSender, PartitionerFactory, RetryPolicy,
+    AddressMap, BackoffStrategy, BuiltInPartitioners, ExponentialRetry, ParkSender,
+    PartitionerFactory, RetryPolicy,
 };
 use crate::engine::protocol::compression::Compression;
 
@@ -295,8 +296,24 @@ pub struct ProducerConfig {
     /// `tidegate.pinning`.
     pub pinning: bool,
     /// Who chooses partitions. Default: `None`, a
-    /// [`DefaultPartitioner`](crate::DefaultPartitioner) for each topic. In code only.
+    /// [`DefaultPartitioner`](crate::DefaultPartitioner) for each topic, or, with
+    /// `partitioner_ignore_keys`, a [`StickyPartitioner`](crate::StickyPartitioner). In properties
+    /// `partitioner`, by a name of librdkafka's or of
+    /// [`BuiltInPartitioners::named`](crate::BuiltInPartitioners::named), or `partitioner.class`,
+    /// by the name of a class of the Java client's.
     pub partitioner: Option<Arc<dyn PartitionerFactory>>,
+    /// Whether records with a key are spread as those without. Default: no. Without effect where
+    /// `partitioner` is set. `partitioner.ignore.keys`.
+    pub partitioner_ignore_keys: bool,
+    /// Whether records without a key are sent less often to brokers that are slow (KIP-794): see
+    /// [`StickyPartitioner`](crate::StickyPartitioner). Default: yes. Without effect where
+    /// `partitioner` is set in code. `partitioner.adaptive.partitioning.enable`.
+    pub partitioner_adaptive: bool,
+    /// A broker that has not taken a ready batch for so long counts as not available: records that
+    /// may go elsewhere do, until it takes one (KIP-794). Default: 0, which is never; a broker over
+    /// its high watermark, or without a leader's role, is not available in any case. Above what a
+    /// request takes at the slowest broker that is in order. `partitioner.availability.timeout.ms`.
+    pub partitioner_availability_timeout: Duration,
     /// What happens to a record without room. Default: `None`: [`ParkSender`] for `max_block`.
     /// `tidegate.backoff.strategy`: `park`, `drop` or `reject`.
     pub backoff: Option<Arc<dyn BackoffStrategy>>,
@@ -360,6 +377,9 @@ impl Default for ProducerConfig {
             cores: None,
             pinning: true,
             partitioner: None,
+            partitioner_ignore_keys: false,
+            partitioner_adaptive: true,
+            partitioner_availability_timeout: Duration::ZERO,
             backoff: None,
             retry_policy: None,
             sasl: None,
@@ -399,6 +419,15 @@ impl ProducerConfig {
     pub fn backoff_in_effect(&self) -> Arc<dyn BackoffStrategy> {
         let park = || Arc::new(ParkSender::for_at_most(self.max_block)) as Arc<_>;
         self.backoff.clone().unwrap_or_else(park)
+    }
+
+    /// What makes partitioners, unless it is the default that does.
+    pub fn partitioner_in_effect(&self) -> Option<Arc<dyn PartitionerFactory>> {
+        let ignore_keys = self.partitioner_ignore_keys.then(|| {
+            let sticky = BuiltInPartitioners::sticky();
+            Arc::new(sticky.adaptive(self.partitioner_adaptive)) as Arc<_>
+        });
+        self.partitioner.clone().or(ignore_keys)
     }
 
     /// The retry policy in effect.

@@ -6,6 +6,7 @@ use super::producer_config::ProducerConfig;
 use super::properties_file;
 use super::property_oauth::OAUTH;
 use super::property_parse::Setting;
+use super::property_partitioner::PARTITIONER;
 use super::property_sasl::SASL;
 use super::property_socks5::SOCKS5;
 use super::property_table::{Draft, KAFKA, OWN, Property, UNSUPPORTED};
@@ -67,7 +68,8 @@ impl ProducerConfig {
 }
 
 fn all_properties() -> impl Iterator<Item = &'static Property> {
-    KAFKA.iter().chain(TLS).chain(SASL).chain(OAUTH).chain(SOCKS5).chain(OWN)
+    let names = KAFKA.iter().chain(TLS).chain(SASL).chain(OAUTH).chain(SOCKS5);
+    names.chain(PARTITIONER).chain(OWN)
 }
 
 fn apply(draft: &mut Draft, name: &str, value: &str) -> Result<(), BuildError> {

@@ -6,6 +6,7 @@ use super::address::split_list;
 use super::broker_version::NamedVersion;
 use super::producer_config::{OnDrop, ProducerConfig};
 use super::property_parse::Setting;
+use super::property_partitioner::PartitionerDraft;
 use super::property_socks5::Socks5Draft;
 use super::property_tls::SecurityDraft;
 use crate::engine::policy::{DropRecords, RejectRecords};
@@ -19,6 +20,7 @@ pub(super) struct Draft {
     pub(super) config: ProducerConfig,
     pub(super) security: SecurityDraft,
     pub(super) socks5: Socks5Draft,
+    pub(super) partitioner: PartitionerDraft,
     codecs: Vec<Codec>,
     gzip_level: i32,
     lz4_level: i32,
@@ -42,6 +44,7 @@ impl Draft {
             config: ProducerConfig::default(),
             security: SecurityDraft::default(),
             socks5: Socks5Draft::default(),
+            partitioner: PartitionerDraft::default(),
             codecs: Vec::new(),
             gzip_level: 6,
             lz4_level: 9,
@@ -56,6 +59,7 @@ impl Draft {
         config.security_protocol = protection.protocol;
         (config.tls, config.sasl) = (protection.tls, protection.sasl);
         config.socks5 = self.socks5.finish()?;
+        self.partitioner.finish(&mut config)?;
         let compression = |codec| match codec {
             Codec::None => Compression::None,
             Codec::Gzip => Compression::Gzip { level: self.gzip_level },
@@ -167,11 +171,6 @@ pub(super) const KAFKA: &[Property] = &[
     // Accepted for the sake of existing files: they name Java classes, and records are bytes here.
     ("key.serializer", |_, _| Ok(())),
     ("value.serializer", |_, _| Ok(())),
-    ("partitioner.class", |_, setting| {
-        let default = "org.apache.kafka.clients.producer.internals.DefaultPartitioner";
-        let reason = "it names a Java class: set a partitioner in code, or leave it out";
-        setting.only(&["", "null", default], reason)
-    }),
     ("client.dns.lookup", |_, setting| {
         let reason = "every address of a name is tried: only use_all_dns_ips can be had";
         setting.only(&["use_all_dns_ips"], reason)
@@ -239,7 +238,6 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("metric.reporters", "it names Java classes"),
     ("metrics.", "metrics are read through the producer's own snapshot"),
     ("enable.metrics.push", "client telemetry (KIP-714) is not there yet"),
-    ("partitioner.", "the default partitioner has no options: set a partitioner in code"),
     ("metadata.recovery.", "falling back to the bootstrap list is always on, without options"),
     ("config.providers", "write the values themselves"),
 ];

@@ -261,6 +261,11 @@ impl ProducerConfig {
                 self.metrics_log_interval.unwrap_or(METRICS_LOG_MIN),
                 METRICS_LOG_MIN,
             ),
+            (
+                "partitioner.availability.timeout.ms",
+                self.partitioner_availability_timeout,
+                Duration::ZERO,
+            ),
             ("tidegate.tcp.keepalive.ms", self.tcp_keepalive.unwrap_or(least), least),
             ("tidegate.close.on.drop.ms", self.drop_waits(), Duration::ZERO),
         ] {

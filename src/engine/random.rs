@@ -28,6 +28,23 @@ pub fn step(mut state: u64) -> u64 {
     state
 }
 
+/// A number that looks random for each `n`, neighbours included: for a counter that several threads
+/// share, where a state would be drawn from twice. The last step of SplitMix64.
+#[inline]
+pub fn scatter(n: u64) -> u64 {
+    let n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+/// A number from 0 and below `range`, which is positive, out of 64 random bits.
+#[inline]
+pub fn below(random: u64, range: i32) -> i32 {
+    // The upper half scaled down: no division, and no bias that would matter.
+    (((random >> 32) * range as u64) >> 32) as i32
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -40,5 +57,16 @@ mod tests {
             assert_eq!(numbers.len(), 1_000);
             assert!((0..1_000).all(|_| numbers.contains(&other.draw())));
         }
+    }
+
+    #[test]
+    fn neighbours_are_scattered_evenly() {
+        let mut shares = [0_u32; 12];
+        for n in 0..12_000 {
+            shares[below(scatter(n), 12) as usize] += 1;
+        }
+        // 1,000 expected; the standard deviation is about 30.
+        assert!(shares.iter().all(|share| (850..1_150).contains(share)), "{shares:?}");
+        assert_eq!((below(u64::MAX, 7), below(0, 7)), (6, 0));
     }
 }

@@ -19,6 +19,10 @@ pub(super) fn out_of_range(partition: i32, partitions: i32, by_partitioner: bool
     format!("partition {partition}, {by}, does not exist: the topic has {partitions}")
 }
 
+/// A record without partition, where each must name one.
+pub(super) const NOT_NAMED: &str = "the record names no partition, and this producer's partitioner \
+     chooses none: set one with Record::partition";
+
 /// Why a level takes no record now. The watermarks may have moved since it was full.
 pub(super) fn level(scope: PressureScope, queued: usize, low: usize, high: usize) -> String {
     let over = |whose: &str| {

@@ -175,10 +175,30 @@ impl ProducerBuilder {
         self.configure(|config| config.api_version_request = ask)
     }
 
-    /// Chooses partitions; makes one partitioner for each topic.
+    /// Chooses partitions; makes one partitioner for each topic. See
+    /// [`BuiltInPartitioners`](crate::BuiltInPartitioners) for those that are there already, and
+    /// [`ProducerConfig::partitioner`].
     #[must_use]
     pub fn partitioner(self, factory: impl PartitionerFactory + 'static) -> Self {
         self.configure(|config| config.partitioner = Some(Arc::new(factory)))
+    }
+
+    /// See [`ProducerConfig::partitioner_ignore_keys`].
+    #[must_use]
+    pub fn partitioner_ignore_keys(self, ignore: bool) -> Self {
+        self.configure(|config| config.partitioner_ignore_keys = ignore)
+    }
+
+    /// See [`ProducerConfig::partitioner_adaptive`].
+    #[must_use]
+    pub fn partitioner_adaptive(self, adaptive: bool) -> Self {
+        self.configure(|config| config.partitioner_adaptive = adaptive)
+    }
+
+    /// See [`ProducerConfig::partitioner_availability_timeout`].
+    #[must_use]
+    pub fn partitioner_availability_timeout(self, timeout: Duration) -> Self {
+        self.configure(|config| config.partitioner_availability_timeout = timeout)
     }
 
     /// Decides what happens when there is no room. Default: park for at most `max_block` (60 s).
@@ -280,7 +300,8 @@ impl ProducerBuilder {
             ports,
             metadata: metadata.mailbox().clone(),
             strategy: config.backoff_in_effect(),
-            partitioners: config.partitioner.clone(),
+            partitioners: config.partitioner_in_effect(),
+            is_adaptive: config.partitioner_adaptive,
             clock: Clock,
             max_request_size: config.max_request_size,
             born: Generation::current(),
@@ -414,6 +435,8 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
         topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
         request_timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
         part_filled_floor: nanos(config.part_filled_floor),
+        availability_timeout: Some(nanos(config.partitioner_availability_timeout))
+            .filter(|&timeout| timeout > 0),
         request_bytes: REQUEST_BYTES.min(config.largest_request()),
         request_bytes_max: config.largest_request(),
         retries: config.retries,

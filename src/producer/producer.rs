@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub strategy: Arc<dyn BackoffStrategy>,
     /// `None`: the default.
     pub partitioners: Option<Arc<dyn PartitionerFactory>>,
+    /// Whether the default partitioner leaves slow brokers more.
+    pub is_adaptive: bool,
     pub clock: Clock,
     pub max_request_size: usize,
     /// In a fork's child nothing of this is used: its threads are the parent's.
@@ -159,7 +161,10 @@ impl Producer {
             Some(lanes) => lanes,
             None => {
                 let chooser = || match &shared.partitioners {
-                    None => Chooser::Default(DefaultPartitioner::new()),
+                    None => {
+                        let default = DefaultPartitioner::new();
+                        Chooser::Default(default.adaptive(shared.is_adaptive))
+                    }
                     Some(factory) => Chooser::Own(factory.for_topic(name)),
                 };
                 let Ok(chooser) = user_code::call(chooser) else {

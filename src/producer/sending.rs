@@ -11,7 +11,7 @@ use super::topic::{SURELY_SMALL, Topic};
 use crate::engine::batch::{CellHandle, LaneTail, Refusal, TopicState, take_room};
 use crate::engine::buffer::Segment;
 use crate::engine::meter::Counter;
-use crate::engine::policy::Moment;
+use crate::engine::policy::{ExplicitPartitioner, Moment};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
 use crate::error::SendErrorKind;
@@ -254,8 +254,9 @@ impl Topic {
             return Ok(partition);
         }
         let (name, chooser) = (&self.lanes.name, &self.lanes.partitioner);
+        let clock = || Some(Moment::new(self.shared.clock.wall_ms(), self.shared.stay_ms));
         chooser
-            .partition(name, parts.key, parts.value, (&*self.lanes, moment))
+            .partition(name, parts, &*self.lanes, moment, clock)
             .map_err(|_| SendErrorKind::PolicyPanicked("partitioner"))
     }
 
@@ -268,6 +269,9 @@ impl Topic {
     #[cold]
     fn out_of_range(&self, partition: PartitionId, by_partitioner: bool) -> SendErrorKind {
         let (partition, partitions) = (partition.0, self.lanes.partitions());
+        if by_partitioner && partition == ExplicitPartitioner::MUST_BE_NAMED {
+            return SendErrorKind::PartitionNotNamed;
+        }
         SendErrorKind::PartitionOutOfRange { partition, partitions, by_partitioner }
     }
 

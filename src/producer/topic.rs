@@ -222,11 +222,17 @@ impl Topic {
         if chooser.is_own() || self.partitions() == 0 {
             return None;
         }
-        chooser.partition(self.name(), Some(key), None, (&*self.lanes, None)).ok()
+        let parts = RecordParts { key: Some(key), value: None, headers: &[] };
+        chooser.partition(self.name(), &parts, &*self.lanes, None, || None).ok()
     }
 
-    /// Whether records without a key would be sent to this partition now: it has a leader, and its
-    /// broker's level is below the watermark. A partition that does not exist is not available.
+    /// Whether records without a key would be sent to this partition now: it has a leader, that
+    /// broker's level is below the watermark, and it takes batches
+    /// ([`ProducerConfig::partitioner_availability_timeout`]). A partition that does not exist is
+    /// not available.
+    ///
+    /// [`ProducerConfig::partitioner_availability_timeout`]:
+    ///     crate::ProducerConfig::partitioner_availability_timeout
     pub fn is_available(&self, partition: i32) -> bool {
         self.lanes.is_available(partition)
     }

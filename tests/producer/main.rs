@@ -22,6 +22,7 @@ mod lifecycle;
 mod logins;
 mod metadata;
 mod old_brokers;
+mod partitioners;
 mod partitions;
 mod policies;
 mod proxies;

@@ -11,6 +11,7 @@ mod followers;
 mod model;
 mod moves;
 mod packing;
+mod stalls;
 #[path = "../support/virtual_clock.rs"]
 mod virtual_clock;
 mod world;

@@ -27,7 +27,8 @@ use tidegate::internals::shard::{
 };
 use tidegate::internals::sync::Doorbell;
 use tidegate::{
-    ClusterChange, Compression, DeliveryErrorCause, ExponentialRetry, PartitionRequest, Partitioner,
+    ClusterChange, Compression, DeliveryErrorCause, ExponentialRetry, PartitionRequest,
+    PartitionView, Partitioner,
 };
 
 use crate::model::{Model, Mood, Received, TOPIC};
@@ -134,6 +135,8 @@ pub struct Settings {
     pub acks: i16,
     /// Nanoseconds.
     pub linger: u64,
+    /// Nanoseconds.
+    pub availability_timeout: Option<u64>,
 }
 
 impl Default for Settings {
@@ -149,6 +152,7 @@ impl Default for Settings {
             gives_identity: true,
             acks: -1,
             linger: 0,
+            availability_timeout: None,
         }
     }
 }
@@ -222,6 +226,11 @@ impl World {
 
     pub fn lane(&self, partition: i32) -> &Arc<LaneTail> {
         self.topic.lane(PartitionId(partition)).expect("the topic is known")
+    }
+
+    /// Whether senders that may choose would choose it.
+    pub fn is_available(&self, partition: i32) -> bool {
+        self.topic.is_available(partition)
     }
 
     /// Sends one record as `Topic::send` does.
@@ -457,6 +466,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         topic_unknown_max: 30 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,
         part_filled_floor: MS / 10,
+        availability_timeout: settings.availability_timeout,
         request_bytes: settings.request_bytes_max.min(1 << 20),
         request_bytes_max: settings.request_bytes_max,
         retries: u32::MAX,

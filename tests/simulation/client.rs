@@ -192,6 +192,7 @@ fn shard_config(plan: &Plan) -> ShardConfig {
         topic_unknown_max: 10_000 * MS,
         request_timeout_ms: settings.broker_timeout_ms,
         part_filled_floor: MS / 10,
+        availability_timeout: None,
         request_bytes: settings.request_bytes_max,
         request_bytes_max: settings.request_bytes_max,
         retries: u32::MAX,

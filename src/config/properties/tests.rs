@@ -174,7 +174,6 @@ fn what_kafka_knows_and_this_client_cannot_do_is_said() {
         ("sasl.kerberos.kinit.cmd", "Kerberos"),
         ("transactional.id", "transactions"),
         ("interceptor.classes", "Java"),
-        ("partitioner.ignore.keys", "in code"),
     ] {
         let text = one(name, "x").expect_err(name).to_string();
         assert!(text.contains(name) && text.contains(part), "{text}");

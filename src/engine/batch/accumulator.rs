@@ -56,6 +56,8 @@ pub struct RecordAccumulator {
     given_up: Mutex<Vec<Arc<LaneTail>>>,
     /// The epochs that lanes which were given up have used.
     epochs_used: AtomicU64,
+    /// How often metadata was refreshed; written by the metadata thread.
+    refreshes: Arc<AtomicU32>,
     closed: AtomicBool,
 }
 
@@ -78,6 +80,7 @@ impl RecordAccumulator {
             lane_ids: AtomicU32::new(0),
             given_up: Mutex::default(),
             epochs_used: AtomicU64::new(0),
+            refreshes: Arc::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -111,12 +114,18 @@ impl RecordAccumulator {
             return topic.clone();
         }
         let name: Arc<str> = name.into();
-        let topic = TopicLanes::new(name.clone(), partitioner, self.pool.clone());
+        let topic =
+            TopicLanes::new(name.clone(), partitioner, self.pool.clone(), self.refreshes.clone());
         if self.is_closed() {
             topic.lock_stash().closed = true;
         }
         topics.insert(name, topic.clone());
         topic
+    }
+
+    /// By the metadata thread: metadata was refreshed so often so far.
+    pub fn set_refreshes(&self, refreshes: u32) {
+        self.refreshes.store(refreshes, Ordering::Relaxed);
     }
 
     /// A topic that was mentioned before.

@@ -16,6 +16,7 @@ use super::stash::{DrainingRun, Run, StashedRecord};
 use super::tail::{AppendContext, LaneTail};
 use super::{CellHandle, Destination, RecordAccumulator, TopicLanes, TopicState};
 use crate::engine::buffer::{AccountId, BufferPool, Segment};
+use crate::engine::policy::ExplicitPartitioner;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{Header, RecordParts};
 use crate::engine::sync::{ForwardTable, WakeList};
@@ -275,7 +276,7 @@ impl Mover<'_> {
             if record.partition.is_none() && self.topic.partitioner.is_own() {
                 return Moved::Ask(Question::Place(Waiting::copy(PartitionId(0), &record)));
             }
-            match self.partition_of(record.partition, record.key, record.value) {
+            match self.partition_of(record.partition, &parts) {
                 Err(error) => draining.table.fail(1, error),
                 Ok(partition) => match self.move_record(partition, record.timestamp, &parts) {
                     Ok(handle) => {
@@ -296,7 +297,8 @@ impl Mover<'_> {
         let _placing = Placing::begin();
         match question {
             Question::Place(record) => {
-                self.partition_of(None, record.key.as_deref(), record.value.as_deref())
+                let headers = record.headers();
+                self.partition_of(None, &record.parts(&headers))
             }
             Question::Tell(partition, bytes) => {
                 self.tell(*partition, *bytes);
@@ -308,8 +310,7 @@ impl Mover<'_> {
     fn partition_of(
         &self,
         asked: Option<PartitionId>,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
+        parts: &RecordParts<'_>,
     ) -> Result<PartitionId, DeliveryError> {
         let partitions = self.topic.partitions();
         let fail = |cause| {
@@ -321,14 +322,22 @@ impl Mover<'_> {
             None => {
                 let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
                 chooser
-                    .partition(name, key, value, (self.topic, None))
+                    .partition(name, parts, self.topic, None, || None)
                     .map_err(|_| fail(DeliveryErrorCause::PartitionerPanicked))?
             }
         };
         if !chosen.is_among(partitions) {
             let (partition, by_partitioner) = (chosen.0, asked.is_none());
-            let cause =
-                DeliveryErrorCause::PartitionOutOfRange { partition, partitions, by_partitioner };
+            let cause = match partition {
+                ExplicitPartitioner::MUST_BE_NAMED if by_partitioner => {
+                    DeliveryErrorCause::PartitionNotNamed
+                }
+                _ => DeliveryErrorCause::PartitionOutOfRange {
+                    partition,
+                    partitions,
+                    by_partitioner,
+                },
+            };
             return Err(fail(cause));
         }
         if self.topic.lane(chosen).is_none() {

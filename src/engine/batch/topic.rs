@@ -1,6 +1,6 @@
 //! A topic's lanes, and what happens to records before the topic is known.
 
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{LaneTail, Stash};
@@ -46,6 +46,8 @@ pub struct TopicLanes {
     state: AtomicU8,
     stash: Mutex<Stash>,
     pool: BufferPool,
+    /// How often the producer's metadata was refreshed.
+    refreshes: Arc<AtomicU32>,
 }
 
 /// The chunk of the lane at `index`, and its offset there. The index of a negative number is in a
@@ -59,7 +61,12 @@ fn chunk_of(index: usize) -> (usize, usize) {
 
 impl TopicLanes {
     /// A topic of which only the name is known.
-    pub fn new(name: Arc<str>, partitioner: Chooser, pool: BufferPool) -> Arc<Self> {
+    pub fn new(
+        name: Arc<str>,
+        partitioner: Chooser,
+        pool: BufferPool,
+        refreshes: Arc<AtomicU32>,
+    ) -> Arc<Self> {
         Arc::new(TopicLanes {
             name,
             partitioner,
@@ -71,6 +78,7 @@ impl TopicLanes {
             state: AtomicU8::new(TopicState::Unknown as u8),
             stash: Mutex::new(Stash::default()),
             pool,
+            refreshes,
         })
     }
 
@@ -192,8 +200,18 @@ impl PartitionView for TopicLanes {
     }
 
     fn is_available(&self, partition: i32) -> bool {
-        self.lane(PartitionId(partition))
-            .is_some_and(|lane| lane.has_leader() && self.pool.is_writable(lane.account()))
+        self.lane(PartitionId(partition)).is_some_and(|lane| {
+            let account = lane.account();
+            lane.has_leader() && self.pool.is_writable(account) && !self.pool.is_stalled(account)
+        })
+    }
+
+    fn load(&self, partition: i32) -> u32 {
+        self.lane(PartitionId(partition)).map_or(0, |lane| self.pool.load(lane.account()))
+    }
+
+    fn refreshes(&self) -> u32 {
+        self.refreshes.load(Ordering::Relaxed)
     }
 }
 

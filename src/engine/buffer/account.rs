@@ -74,6 +74,8 @@ const DYNAMIC: usize = usize::MAX;
 
 struct Account {
     writable: AtomicBool,
+    /// The broker has not taken a ready batch for too long.
+    stalled: AtomicBool,
     charged: AtomicUsize,
     high_fixed: AtomicUsize,
     low_fixed: AtomicUsize,
@@ -105,6 +107,25 @@ impl AccountTable {
     #[inline]
     pub(super) fn is_writable(&self, id: AccountId) -> bool {
         self.accounts[id.index()].writable.load(Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn is_stalled(&self, id: AccountId) -> bool {
+        self.accounts[id.index()].stalled.load(Relaxed)
+    }
+
+    pub(super) fn set_stalled(&self, id: AccountId, stalled: bool) {
+        self.accounts[id.index()].stalled.store(stalled, Relaxed);
+    }
+
+    /// What is charged, in thousandths of the high watermark; 1,000 at it and above.
+    pub(super) fn load(&self, id: AccountId) -> u32 {
+        let (charged, high) = (self.charged(id), self.high(id));
+        if charged >= high {
+            return if charged == 0 { 0 } else { 1_000 };
+        }
+        // Charged bytes are less than 2^44, so the product fits.
+        (charged * 1_000 / high) as u32
     }
 
     #[inline]
@@ -235,6 +256,7 @@ impl Ledger {
         let account = || {
             CachePadded::new(Account {
                 writable: AtomicBool::new(true),
+                stalled: AtomicBool::new(false),
                 charged: AtomicUsize::new(0),
                 high_fixed: AtomicUsize::new(DYNAMIC),
                 low_fixed: AtomicUsize::new(DYNAMIC),
@@ -283,6 +305,7 @@ impl Ledger {
         account.low_fixed.store(if stash { DYNAMIC } else { self.low_fixed }, Relaxed);
         account.times_unwritable.store(0, Relaxed);
         account.times_writable.store(0, Relaxed);
+        account.stalled.store(false, Relaxed);
         if kind == AccountKind::Broker {
             self.brokers += 1;
             self.set_factor(table);

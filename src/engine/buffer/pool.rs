@@ -140,6 +140,24 @@ impl BufferPool {
         self.shared.table.is_writable(account)
     }
 
+    /// An account's level in thousandths of its high watermark; 1,000 at it and above. A few
+    /// relaxed loads, which need not fit together.
+    pub fn load(&self, account: AccountId) -> u32 {
+        self.shared.table.load(account)
+    }
+
+    /// Whether the account's broker has not taken a ready batch for too long, as its shard said
+    /// last: one relaxed load.
+    #[inline]
+    pub fn is_stalled(&self, account: AccountId) -> bool {
+        self.shared.table.is_stalled(account)
+    }
+
+    /// By the broker's shard: see [`BufferPool::is_stalled`].
+    pub fn set_stalled(&self, account: AccountId, stalled: bool) {
+        self.shared.table.set_stalled(account, stalled);
+    }
+
     /// Whether anyone waits for room: one relaxed load.
     #[inline]
     #[cfg(feature = "internals")]

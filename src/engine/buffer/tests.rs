@@ -5,6 +5,7 @@ use std::thread;
 
 use super::*;
 
+mod loads;
 mod model;
 
 const KIB: usize = 1024;

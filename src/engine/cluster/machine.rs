@@ -90,6 +90,8 @@ pub struct MetadataMachine {
     pub(super) last_asked_any: Option<u64>,
     /// When the last answer about all of them came.
     pub(super) last_answered: Option<u64>,
+    /// Answers about all topics in use; it wraps around.
+    refreshes: u32,
     pub(super) identity: IdentityQuestion,
     pub(super) foreign: ForeignWatch,
     /// Another cluster answers in the place of the known one, and is not followed.
@@ -125,6 +127,7 @@ impl MetadataMachine {
             last_asked: None,
             last_asked_any: None,
             last_answered: None,
+            refreshes: 0,
             foreign: ForeignWatch::default(),
             changed_to: None,
             rebootstrap: false,
@@ -465,6 +468,7 @@ impl MetadataMachine {
         self.changed_to = None;
         if !in_part || self.last_answered.is_none() {
             self.last_answered = Some(now);
+            self.refreshes = self.refreshes.wrapping_add(1);
         }
         self.rebootstrap = response.error == ErrorCode::REBOOTSTRAP_REQUIRED;
         if response.error != ErrorCode::NONE {
@@ -516,6 +520,11 @@ impl MetadataMachine {
         self.channel_mut(id).is_left = true;
         self.refresh_wanted = true;
         false
+    }
+
+    /// How often brokers answered about all topics in use, with or without news; it wraps around.
+    pub fn refreshes(&self) -> u32 {
+        self.refreshes
     }
 
     /// The clusters, if another one answers in the place of the known one and is not followed.

@@ -355,3 +355,20 @@ fn f50_topics_that_become_known_one_by_one_are_asked_about_once_each() {
     }
     assert_eq!(names_sent, TOPICS);
 }
+
+#[test]
+fn an_answer_about_all_topics_is_a_refresh_with_news_or_without() {
+    let mut machine = knows(&["t"], false);
+    let before = machine.refreshes();
+    let same = || vec![topic("t", &[(0, Some(1), 1)])];
+    for refreshes in 1..=3 {
+        machine.handle_metadata(FIRST, 10 * MS, &metadata(&[1], same()));
+        assert_eq!(machine.refreshes(), before + refreshes);
+    }
+    // What is asked about alone leaves the others as they are.
+    machine.handle_wanted(500 * MS, "new".into(), Want::Record);
+    assert_eq!(asked(&mut machine, 1_000 * MS), Some((vec!["new".to_owned()], false)));
+    let answer = metadata(&[1], vec![topic("new", &[(0, Some(1), 1)])]);
+    machine.handle_metadata(FIRST, 1_001 * MS, &answer);
+    assert_eq!(machine.refreshes(), before + 3);
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{DefaultPartitioner, Moment, PartitionRequest, PartitionView, Partitioner, Partitions};
 use crate::engine::protocol::PartitionId;
+use crate::engine::protocol::records::RecordParts;
 use crate::{logging as log, user_code};
 
 /// A topic's partitioner. The default one is called directly, and is trusted not to panic; a user's
@@ -36,9 +37,10 @@ impl Chooser {
         }
     }
 
-    /// The partition of a record that is sent at `moment`; `None` where it was sent before. A
-    /// user's partitioner may answer with any number: the caller checks that there is such a
-    /// partition.
+    /// The partition of a record that is sent at `moment`. Where the caller has no use for the time
+    /// itself and gives `None`, a user's partitioner is told what `clock` says; the default one
+    /// needs it only for records without key. A record that was sent before has no time. A user's
+    /// partitioner may answer with any number: the caller checks that there is such a partition.
     ///
     /// # Errors
     /// `PartitionerPanicked`, which costs this record only.
@@ -46,15 +48,20 @@ impl Chooser {
     pub fn partition<V: PartitionView>(
         &self,
         topic: &str,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        (view, moment): (&V, Option<Moment>),
+        parts: &RecordParts<'_>,
+        view: &V,
+        moment: Option<Moment>,
+        clock: impl FnOnce() -> Option<Moment>,
     ) -> Result<PartitionId, PartitionerPanicked> {
         match self {
-            Chooser::Default(partitioner) => Ok(PartitionId(partitioner.choose(key, view, moment))),
+            Chooser::Default(partitioner) => {
+                Ok(PartitionId(partitioner.choose(parts.key, view, moment)))
+            }
             Chooser::Own(partitioner) => {
-                let request = PartitionRequest::new(topic, key, value, Partitions::new(view));
-                let request = request.at(moment);
+                let partitions = Partitions::new(view);
+                let request = PartitionRequest::new(topic, parts.key, parts.value, partitions)
+                    .with_headers(parts.headers)
+                    .at(moment.or_else(clock));
                 let chosen = user_code::call(|| partitioner.partition(&request));
                 chosen.map(PartitionId).map_err(|_| PartitionerPanicked)
             }

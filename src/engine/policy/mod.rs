@@ -5,6 +5,7 @@
 //! lock and can be driven by a simulation. All traits are object-safe, and closures are accepted.
 //!
 //! * [`Partitioner`] chooses a record's partition; a [`PartitionerFactory`] makes one per topic.
+//!   [`BuiltInPartitioners`] makes those that are there already.
 //! * [`BackoffStrategy`] says what happens to a record for which there is no room.
 //! * [`RetryPolicy`] says how long a failed attempt waits before the next.
 //! * [`AddressMap`] says where a broker is reached, if not where it says.
@@ -17,24 +18,35 @@
 
 mod address_map;
 mod backoff;
+mod built_in;
 mod chooser;
 mod default_partitioner;
+mod key_hash;
+mod key_partitioner;
 mod murmur2;
 mod partitioner;
 mod retry;
+mod rotating;
 mod sasl;
+mod spreading;
+mod sticky_partitioner;
+#[cfg(test)]
+mod test_topic;
 
 pub use address_map::{AddressMap, BrokerPlace};
 pub use backoff::{Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, RejectRecords};
+pub use built_in::BuiltInPartitioners;
 pub use chooser::Chooser;
-pub(crate) use default_partitioner::random_seed;
-pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners, STAY_MS_MIN};
+pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners};
+pub use key_hash::KeyHash;
+pub use key_partitioner::{KeyPartitioner, Keyless};
 pub use murmur2::murmur2;
 pub use partitioner::{
     EveryTopic, Moment, PartitionRequest, PartitionView, Partitioner, PartitionerFactory,
     Partitions,
 };
 pub use retry::{ExponentialRetry, RetryPolicy};
+pub use rotating::RotatingPartitioner;
 #[cfg(feature = "aws-msk-iam")]
 pub use sasl::{AwsCredentials, AwsCredentialsProvider, MskIam};
 pub use sasl::{
@@ -44,3 +56,6 @@ pub use sasl::{
 };
 #[cfg(feature = "aws-msk-iam")]
 pub(crate) use sasl::{Fetched, Kept, Serves};
+pub use spreading::{ExplicitPartitioner, RandomPartitioner, RoundRobinPartitioner};
+pub(crate) use sticky_partitioner::random_seed;
+pub use sticky_partitioner::{STAY_MS_MIN, StickyPartitioner};

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::protocol::records::Length;
+use super::STAY_MS_MIN;
+use crate::engine::protocol::records::{Header, Length};
 
 /// What a partitioner may ask about the partitions of its topic. The mechanism implements it on
 /// its own tables, so that asking costs a load or two and touches no snapshot.
@@ -11,9 +12,28 @@ pub trait PartitionView {
     /// All partitions of the topic, those without a leader included; at least 1.
     fn count(&self) -> i32;
 
-    /// Whether `partition` has a leader, and that leader's account is writable (below its high
-    /// watermark). A partition out of range is not available.
+    /// Whether `partition` has a leader, that leader's account is writable (below its high
+    /// watermark), and the leader takes batches
+    /// ([`ProducerConfig::partitioner_availability_timeout`]). A partition out of range is not
+    /// available.
+    ///
+    /// [`ProducerConfig::partitioner_availability_timeout`]:
+    ///     crate::ProducerConfig::partitioner_availability_timeout
     fn is_available(&self, partition: i32) -> bool;
+
+    /// How much is queued and in flight for the leader of `partition`: its level, in thousandths of
+    /// its high watermark, from 0 to 1,000. Partitions of one leader have one level. Without an
+    /// implementation of its own: 0, which is to say that all are alike.
+    fn load(&self, partition: i32) -> u32 {
+        let _ = partition;
+        0
+    }
+
+    /// How often the producer's metadata was refreshed so far, from some start on; it wraps around.
+    /// Without an implementation of its own: 0.
+    fn refreshes(&self) -> u32 {
+        0
+    }
 }
 
 /// The partitions of one topic, as a partitioner sees them. Cheap to copy.
@@ -39,6 +59,23 @@ impl<'a> Partitions<'a> {
     pub fn is_available(&self, partition: i32) -> bool {
         self.view.is_available(partition)
     }
+
+    /// How much is queued and in flight for the leader of `partition`: its level, in thousandths of
+    /// its high watermark, from 0 to 1,000. A broker that is slow has more waiting than others.
+    pub fn load(&self, partition: i32) -> u32 {
+        self.view.load(partition)
+    }
+
+    /// How often the producer's metadata was refreshed so far, with or without a change; it wraps
+    /// around. See [`ProducerConfig::metadata_max_age`](crate::ProducerConfig::metadata_max_age).
+    pub fn refreshes(&self) -> u32 {
+        self.view.refreshes()
+    }
+
+    /// The first available partition of `count` from `first` on, around the end.
+    pub(super) fn next_available(&self, first: i32, count: i32) -> Option<i32> {
+        (first..count).chain(0..first).find(|&partition| self.is_available(partition))
+    }
 }
 
 impl PartitionView for Partitions<'_> {
@@ -48,6 +85,14 @@ impl PartitionView for Partitions<'_> {
 
     fn is_available(&self, partition: i32) -> bool {
         self.view.is_available(partition)
+    }
+
+    fn load(&self, partition: i32) -> u32 {
+        self.view.load(partition)
+    }
+
+    fn refreshes(&self) -> u32 {
+        self.view.refreshes()
     }
 }
 
@@ -84,6 +129,8 @@ pub struct PartitionRequest<'a> {
     pub key: Option<&'a [u8]>,
     /// The value's bytes; `None` for a null value.
     pub value: Option<&'a [u8]>,
+    /// The headers, in order.
+    pub headers: &'a [Header<'a>],
     /// The partitions to choose from.
     pub partitions: Partitions<'a>,
     /// When it is sent, where that is known.
@@ -91,14 +138,54 @@ pub struct PartitionRequest<'a> {
 }
 
 impl<'a> PartitionRequest<'a> {
-    /// A request, as the producer makes one for each record that names no partition.
+    /// A request, as the producer makes one for each record that names no partition; without
+    /// headers, and at no time in particular. Tests of partitioners make them.
     pub fn new(
         topic: &'a str,
         key: Option<&'a [u8]>,
         value: Option<&'a [u8]>,
         partitions: Partitions<'a>,
     ) -> Self {
-        PartitionRequest { topic, key, value, partitions, moment: None }
+        PartitionRequest { topic, key, value, headers: &[], partitions, moment: None }
+    }
+
+    /// The same for a record with these headers.
+    #[must_use]
+    pub fn with_headers(self, headers: &'a [Header<'a>]) -> Self {
+        PartitionRequest { headers, ..self }
+    }
+
+    /// The same for a record that is sent at this time: milliseconds of the wall clock.
+    /// Partitioners that stay with a partition for a while go by it.
+    #[must_use]
+    pub fn at_ms(self, wall_ms: i64) -> Self {
+        self.at(Some(Moment::new(wall_ms, STAY_MS_MIN)))
+    }
+
+    /// The same with these partitions to choose from: to have another partitioner choose among some
+    /// of them. `examples/custom_partitioner.rs` does so.
+    #[must_use]
+    pub fn with_partitions(self, partitions: Partitions<'a>) -> Self {
+        PartitionRequest { partitions, ..self }
+    }
+
+    /// The same for a record with this key: to have another partitioner place a record by a key of
+    /// your making, or, with `None`, as one without.
+    ///
+    /// ```
+    /// use tidegate::{DefaultPartitioner, PartitionRequest, Partitioner};
+    ///
+    /// // Records of a tenant stay together: its name is what stands before the first colon.
+    /// let default = DefaultPartitioner::new();
+    /// let by_tenant = move |request: &PartitionRequest<'_>| {
+    ///     let tenant = request.key.and_then(|key| key.split(|byte| *byte == b':').next());
+    ///     default.partition(&request.with_key(tenant))
+    /// };
+    /// # let _: &dyn Partitioner = &by_tenant;
+    /// ```
+    #[must_use]
+    pub fn with_key(self, key: Option<&'a [u8]>) -> Self {
+        PartitionRequest { key, ..self }
     }
 
     pub(super) fn at(self, moment: Option<Moment>) -> Self {
@@ -107,12 +194,13 @@ impl<'a> PartitionRequest<'a> {
 }
 
 impl fmt::Debug for PartitionRequest<'_> {
-    /// Key and value as lengths only: the bytes may be confidential.
+    /// Key and value as lengths only, headers as their number: they may be confidential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PartitionRequest")
             .field("topic", &self.topic)
             .field("key", &Length(self.key))
             .field("value", &Length(self.value))
+            .field("headers", &self.headers.len())
             .field("partitions", &self.partitions)
             .finish()
     }
@@ -132,7 +220,9 @@ impl fmt::Debug for PartitionRequest<'_> {
 /// ([`SendErrorKind::SentByPartitioner`](crate::SendErrorKind::SentByPartitioner)).
 pub trait Partitioner: Send + Sync {
     /// The partition for this record: from 0, below `request.partitions.count()`. Any other number
-    /// fails the record with `PartitionOutOfRange`.
+    /// fails the record with `PartitionOutOfRange`, but
+    /// [`ExplicitPartitioner::MUST_BE_NAMED`](super::ExplicitPartitioner::MUST_BE_NAMED) says that
+    /// the record should have named its partition.
     fn partition(&self, request: &PartitionRequest<'_>) -> i32;
 
     /// Called after a record was appended to `partition`, on the thread that did so and outside of
@@ -206,6 +296,30 @@ mod tests {
         }
     }
 
+    /// What a wrapper changes is seen by the one that it asks, and the rest stays.
+    #[test]
+    fn a_question_may_be_passed_on_with_another_key_or_other_partitions() {
+        struct One;
+        impl PartitionView for One {
+            fn count(&self) -> i32 {
+                1
+            }
+            fn is_available(&self, _: i32) -> bool {
+                false
+            }
+        }
+        let headers = [Header { key: "a", value: None }];
+        let request = PartitionRequest::new("t", Some(b"k"), Some(b"v"), Partitions::new(&Three))
+            .with_headers(&headers)
+            .at_ms(7);
+        let other = request.with_key(None).with_partitions(Partitions::new(&One));
+        assert_eq!((other.key, other.value, other.headers.len()), (None, Some(&b"v"[..]), 1));
+        assert_eq!(other.moment, request.moment);
+        assert_eq!((other.partitions.count(), request.partitions.count()), (1, 3));
+        // What a view of a test does not say: nobody has anything waiting.
+        assert_eq!((other.partitions.load(0), other.partitions.refreshes()), (0, 0));
+    }
+
     #[test]
     fn closures_are_partitioners_and_factories() {
         let by_value = |request: &PartitionRequest<'_>| {
@@ -218,6 +332,10 @@ mod tests {
         assert_eq!(partitioner.partition(&request), 2);
         let shown = format!("{request:?}");
         assert!(shown.contains("key: null, value: 5 bytes") && !shown.contains("49"), "{shown}");
+        let headers = [Header { key: "whose", value: Some(b"confidential") }];
+        let shown = format!("{:?}", request.with_headers(&headers));
+        assert!(shown.contains("headers: 1, "), "{shown}");
+        assert!(!shown.contains("whose") && !shown.contains("99, 111"), "{shown}");
 
         let by_topic = |topic: &str| -> Arc<dyn Partitioner> {
             let fixed = topic.len() as i32;

@@ -63,6 +63,9 @@ pub(super) struct Broker {
     /// Lanes whose open batch lingers, and until when, in that order. A lane that moved away is in
     /// it still, and passed over.
     pub lingering: VecDeque<(u64, LaneId)>,
+    /// Since when a ready batch waits for the next request, nanoseconds, monotonic. Kept only where
+    /// there is an availability timeout.
+    pub waits_since: Option<u64>,
     /// Requests of full batches sent while lanes of `suspect` waited.
     pub suspects_passed_over: u32,
     /// Requests sent while lanes of `part_filled` waited, with none of theirs.
@@ -110,6 +113,7 @@ impl Broker {
             suspect: VecDeque::new(),
             part_filled: VecDeque::new(),
             lingering: VecDeque::new(),
+            waits_since: None,
             suspects_passed_over: 0,
             part_filled_passed_over: 0,
             part_filled_at: None,

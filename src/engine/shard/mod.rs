@@ -22,6 +22,7 @@
 //!   batch.
 //! * `under_min_isr`: lanes that wait for followers; `aside`: lanes whose leader denies their
 //!   topic.
+//! * `stalls`: brokers that take nothing, of which senders without a key are told.
 //! * `timers`, `expiry`: when lanes are looked at without being posted, and their deadlines.
 //! * `publisher`, `placements`, `idle`: what the metadata thread does for shards: makes lanes and
 //!   publishes, gives brokers shards and accounts, finds topics that are not used.
@@ -49,6 +50,7 @@ mod request_limit;
 mod settle;
 #[allow(clippy::module_inception)]
 mod shard;
+mod stalls;
 mod timers;
 mod turn;
 mod under_min_isr;

@@ -89,6 +89,7 @@ impl Publisher {
     pub fn publish(&mut self, now: u64, machine: &mut MetadataMachine, host: &mut dyn ShardHost) {
         let unused = self.idle.look(now, &self.accumulator, machine);
         self.give_up(&unused);
+        self.accumulator.set_refreshes(machine.refreshes());
         let news = machine.take_snapshot().is_some();
         let snapshot = machine.snapshot().clone();
         let generation = self.published.as_ref().map_or(0, |view| view.generation) + 1;

@@ -53,6 +53,9 @@ pub struct ShardConfig {
     pub request_timeout_ms: i32,
     /// On a busy connection, part-filled batches leave at least this long after the last request.
     pub part_filled_floor: u64,
+    /// A broker that has not taken a ready batch for so long is passed over by senders that may
+    /// choose another. `None`: never.
+    pub availability_timeout: Option<u64>,
     /// A request takes no further batch once it is this long.
     pub request_bytes: usize,
     /// A request is never longer than this, unless a single batch is.
@@ -369,6 +372,7 @@ impl Shard {
         for index in 0..self.brokers.capacity() {
             if self.brokers.contains(index) {
                 self.pump(now, index);
+                self.note_stall(now, index);
             }
         }
         more
@@ -384,7 +388,9 @@ impl Shard {
         let timer = self.timers.earliest();
         let lingers = self.brokers.iter().filter_map(|(_, broker)| broker.lingering.front());
         let linger = lingers.map(|(at, _)| *at).min();
-        let brokers = self.brokers.iter().filter_map(|(_, broker)| self.broker_timeout(broker));
+        let brokers = self.brokers.iter().flat_map(|(_, broker)| {
+            [self.broker_timeout(broker), self.stall_timeout(broker)].into_iter().flatten()
+        });
         [timer, linger].into_iter().flatten().chain(brokers).min()
     }
 

@@ -347,6 +347,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
         topic_unknown_max: DELIVERY_TIMEOUT,
         request_timeout_ms: (REQUEST_TIMEOUT / MS) as i32,
         part_filled_floor: MS / 10,
+        availability_timeout: None,
         request_bytes: 1 << 20,
         request_bytes_max: 8 << 20,
         retries: u32::MAX,
