@@ -55,7 +55,7 @@ mod verdict;
 mod view;
 
 #[cfg(feature = "internals")]
-pub use crate::config::ReconnectBackoff;
+pub use crate::config::reconnect::ReconnectBackoff;
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
 pub use publisher::{Publisher, PublisherLimits, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};
