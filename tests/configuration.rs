@@ -3,7 +3,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::Once;
+use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use tidegate::config::{Answer, Entry, Origin, reference};
@@ -161,7 +163,7 @@ fn what_this_client_does_anyway_is_not_warned_of() {
 }
 
 /// The fields that no property sets on its own.
-const OTHER_FIELDS: [&str; 6] = [
+const OTHER_FIELDS: [&str; 5] = [
     // The list of `compression.type`, and what comes of `ssl.…`.
     "compression_fallback",
     "tls",
@@ -169,8 +171,64 @@ const OTHER_FIELDS: [&str; 6] = [
     "address_map",
     "partitioner",
     "retry_policy",
-    "strategy",
 ];
+
+#[test]
+fn no_secret_is_in_an_error_or_a_warning() {
+    let mut seen = 0;
+    for entry in reference() {
+        let name = entry.name();
+        let last = name.rsplit(['.', '_']).next().unwrap_or_default();
+        let is_key = matches!(last, "password" | "passphrase" | "secret" | "pem");
+        assert!(entry.is_secret() || !is_key, "{name}");
+        if !entry.is_secret() {
+            continue;
+        }
+        seen += 1;
+        for more in [("client.id", "x"), ("security.protocol", "SASL_SSL")] {
+            let mut words = String::new();
+            let lines = warnings(|| {
+                let config = ProducerConfig::from_properties([(name, "hunter2"), more]);
+                words = match config {
+                    Ok(config) => format!("{config:?} {:?}", config.validate()),
+                    Err(error) => format!("{error} {error:?}"),
+                };
+            });
+            assert!(!format!("{words} {lines:?}").contains("hunter"), "{name}: {words} {lines:?}");
+        }
+    }
+    assert!(seen > 15, "{seen}");
+}
+
+/// Set in the process that [`the_environment_is_read_only_where_that_is_asked_for`] starts.
+const CHILD: &str = "TIDEGATE_TEST_ENVIRONMENT_CHILD";
+
+#[test]
+fn the_environment_is_read_only_where_that_is_asked_for() {
+    if std::env::var(CHILD).is_ok() {
+        let config = ProducerConfig::from_env().expect("the variables are good");
+        assert_eq!(config.linger, Duration::from_millis(7));
+        assert_eq!(config.bootstrap_servers, ["a:1"]);
+        assert_eq!(ProducerConfig::new("b:1").linger, Duration::ZERO);
+        let read = ProducerConfig::from_properties([("client.id", "x")]).expect("they are good");
+        assert_eq!(read.linger, Duration::ZERO);
+        let shop = ProducerConfig::from_env_prefixed("SHOP_KAFKA_").expect("it is good");
+        assert_eq!((shop.client_id.as_str(), shop.linger), ("shop", Duration::ZERO));
+        return;
+    }
+    let this = std::env::current_exe().expect("a test knows its own file");
+    let output = Command::new(this)
+        .args(["--exact", "the_environment_is_read_only_where_that_is_asked_for"])
+        .env(CHILD, "1")
+        .env("TIDEGATE_BOOTSTRAP_SERVERS", "a:1")
+        .env("TIDEGATE_LINGER_MS", "7")
+        .env("TIDEGATE_REQUIRE_KAFKA", "1")
+        .env("SHOP_KAFKA_CLIENT_ID", "shop")
+        .output()
+        .expect("it can be started again");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+}
 
 #[test]
 fn every_field_is_set_by_a_property() {
@@ -186,6 +244,7 @@ fn every_field_is_set_by_a_property() {
         .filter_map(|entry| entry.sets())
         .map(|sets| sets.split(' ').next().unwrap_or(sets))
         .collect();
+    assert!(OTHER_FIELDS.iter().all(|field| fields.contains(field)), "{fields:?}");
     for field in fields {
         let is_known = sets.contains(field) || OTHER_FIELDS.contains(&field);
         assert!(is_known, "{field} has no property");
