@@ -12,10 +12,18 @@ use crate::error::BuildError;
 /// What this client's own variables begin with.
 const PREFIX: &str = "TIDEGATE_";
 
-/// What no setting is, behind [`PREFIX`]: variables of this crate's own tests, benches and
-/// examples. One that ends in an underscore stands for all that begin so.
-const RESERVED: &[&str] =
-    &["CHAOS_", "FUZZ_", "TEST_", "KAFKA_RECORDS", "KAFKA_SLOT_HELD", "LOG", "REQUIRE_KAFKA"];
+/// What no setting is, behind [`PREFIX`]: variables of this crate's own tests and checks. One that
+/// ends in an underscore stands for all that begin so.
+const RESERVED: &[&str] = &[
+    "CHAOS_",
+    "FUZZ_",
+    "TEST_",
+    "KAFKA_RECORDS",
+    "KAFKA_SLOT_HELD",
+    "LOG",
+    "NIGHTLY",
+    "REQUIRE_KAFKA",
+];
 
 impl ProducerConfig {
     /// Reads the variables of the environment that begin with `TIDEGATE_`. Nothing else reads them:
@@ -26,9 +34,9 @@ impl ProducerConfig {
     /// `TIDEGATE_BROKERS_MAX` is `tidegate.brokers.max`. Otherwise the rules are those of
     /// [`ProducerConfig::from_properties`], and errors name the variable.
     ///
-    /// A few variables are no settings, and are passed over: those of this crate's own tests and
-    /// benches, which begin with `TIDEGATE_TEST_`, `TIDEGATE_CHAOS_` or `TIDEGATE_FUZZ_`, or are
-    /// `TIDEGATE_LOG`, `TIDEGATE_REQUIRE_KAFKA`, `TIDEGATE_KAFKA_RECORDS` or
+    /// A few variables are no settings, and are passed over: those of this crate's own tests, which
+    /// begin with `TIDEGATE_TEST_`, `TIDEGATE_CHAOS_` or `TIDEGATE_FUZZ_`, or are `TIDEGATE_LOG`,
+    /// `TIDEGATE_NIGHTLY`, `TIDEGATE_REQUIRE_KAFKA`, `TIDEGATE_KAFKA_RECORDS` or
     /// `TIDEGATE_KAFKA_SLOT_HELD`.
     ///
     /// # Errors
@@ -189,12 +197,12 @@ mod tests {
         assert!(from_variables([("A_LOG".into(), "".into())], "A_", &[]).is_err());
     }
 
-    /// What the tests, benches and examples of this repository read is reserved.
+    /// What the tests, benches, examples and checks of this repository read is reserved.
     #[test]
     fn every_variable_of_this_repository_is_reserved() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut found = Vec::new();
-        for folder in ["tests", "benches", "examples"] {
+        for folder in ["tests", "benches", "examples", ".ci"] {
             collect(&root.join(folder), &mut found);
         }
         assert!(found.contains(&"REQUIRE_KAFKA".to_owned()), "{found:?}");
@@ -209,8 +217,9 @@ mod tests {
             let path = entry.expect("a listed entry is readable").path();
             if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
                 collect(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).expect("sources are UTF-8");
+            } else if path.extension().is_none_or(|extension| extension == "rs") {
+                // Files without an extension may be recordings of bytes.
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
                 let names = text.split(PREFIX).skip(1).map(|rest| {
                     let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_');
                     rest[..end.unwrap_or(rest.len())].to_owned()

@@ -5,8 +5,8 @@
 //!
 //! Fed by the application (fields, properties from a map or a file, the environment where it asks
 //! for that); feeds every layer, which read the fields and never change them.
-//! [`ProducerConfig::validate`] finds what cannot work before
-//! anything is started. Policies are values of `policy/` that it only carries.
+//! [`ProducerConfig::validate`] finds what cannot work before anything is started. Policies are
+//! values of `policy/` that it only carries.
 
 pub(crate) mod address;
 pub(crate) mod broker_version;
