@@ -71,8 +71,9 @@ pub enum BuildError {
     /// A single setting has a value outside its range.
     #[error("{name} = {value} cannot be used: {reason}")]
     InvalidSetting {
-        /// The setting, by its Kafka name.
-        name: &'static str,
+        /// The setting, by the name that it was set by: a property, a variable of the environment,
+        /// or a field.
+        name: String,
         /// The value as it was given.
         value: String,
         /// The range or the rule, and what to change.
@@ -81,13 +82,13 @@ pub enum BuildError {
     /// Two settings contradict each other.
     #[error("{0}")]
     Conflict(String),
-    /// A property name that this client does not know.
-    #[error("unknown property \"{name}\"{}", did_you_mean(*nearest))]
+    /// A property name, or a variable of the environment, that this client does not know.
+    #[error("unknown property \"{name}\"{}", did_you_mean(nearest))]
     UnknownProperty {
         /// The name as it was given.
         name: String,
         /// The known name that is most like it, if any is.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// A line of a properties file that cannot be read.
     #[error("line {line} of the properties cannot be read: {reason}")]
@@ -113,12 +114,11 @@ pub enum BuildError {
     },
     /// The pool cannot hold what the loops need at the least.
     #[error(
-        "buffer_memory = {buffer_memory} bytes is too small: it must hold {} batches of \
-         {largest_batch} bytes (the larger of max_request_size and batch_size), one for each of \
-         {loops} event loops and one that is being filled, and a largest record twice, as it moves \
-         from its topic's stash to its batch: set buffer_memory to at least {required} bytes, or \
-         lower max_request_size and batch_size",
-        loops + 1
+        "{} = {buffer_memory} bytes is too small: it must hold {} batches of {largest_batch} bytes \
+         (the larger of {} and {}), one for each of {loops} event loops and one that is being \
+         filled, and a largest record twice, as it moves from its topic's stash to its batch: set \
+         {} to at least {required} bytes, or lower {} and {}",
+        names[0], loops + 1, names[1], names[2], names[0], names[1], names[2]
     )]
     PoolTooSmall {
         /// The configured `buffer_memory`, in bytes.
@@ -130,6 +130,8 @@ pub enum BuildError {
         /// Event loops that each need one. `build()` asks for one, as it does not know how many
         /// there will be.
         loops: usize,
+        /// By which names `buffer_memory`, `max_request_size` and `batch_size` were set.
+        names: Box<[String; 3]>,
     },
     /// The operating system refused memory, a thread or a descriptor.
     #[error("the operating system refused {what}: {problem}")]
@@ -183,8 +185,8 @@ pub enum SendErrorKind {
     Forked,
     /// The record cannot fit any request.
     #[error(
-        "its {size} bytes are over max_request_size = {max}: raise it here and max.message.bytes \
-         at the topic, or send less"
+        "its {size} bytes are over max_request_size (max.request.size) = {max}: raise it here and \
+         max.message.bytes at the topic, or send less"
     )]
     RecordTooLarge {
         /// Bytes of the record as a batch of its own.
@@ -215,7 +217,7 @@ pub enum SendErrorKind {
     /// The topic has the partition, and the producer has as many as it may.
     #[error(
         "partition {partition} is beyond the producer's limit of {lanes_max} partitions \
-         (lanes_max): raise it"
+         (lanes_max, tidegate.lanes.max): raise it"
     )]
     TooManyLanes {
         /// The record's partition.
@@ -345,7 +347,10 @@ pub enum DeliveryErrorCause {
     #[error("the broker is too old: {0}")]
     BrokerTooOld(#[source] Problem),
     /// `delivery_timeout` passed. `last` is what stood in the way.
-    #[error("not acknowledged within delivery_timeout = {after:?}{}", last_cause(last))]
+    #[error(
+        "not acknowledged within delivery_timeout (delivery.timeout.ms) = {after:?}{}",
+        last_cause(last)
+    )]
     TimedOut {
         /// The configured `delivery_timeout`.
         after: Duration,
@@ -360,8 +365,8 @@ pub enum DeliveryErrorCause {
     /// deleted.
     #[error(
         "the topic does not exist, {after:?} after it was first asked for: check its name, create \
-         it, or allow auto-creation (tidegate.allow.auto.create.topics here, and \
-         auto.create.topics.enable at the brokers){}",
+         it, or allow auto-creation (allow_auto_create_topics here, as a property \
+         tidegate.allow.auto.create.topics, and auto.create.topics.enable at the brokers){}",
         last_cause(last)
     )]
     UnknownTopic {
@@ -410,7 +415,9 @@ pub enum DeliveryErrorCause {
     #[error("the partitioner panicked")]
     PartitionerPanicked,
     /// The topic's partitions would exceed the producer's limit.
-    #[error("the producer's limit of {lanes_max} partitions (lanes_max) is reached")]
+    #[error(
+        "the producer's limit of {lanes_max} partitions (lanes_max, tidegate.lanes.max) is reached"
+    )]
     TooManyLanes {
         /// The limit.
         lanes_max: usize,

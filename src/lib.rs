@@ -105,6 +105,12 @@
 //! [`manual::architecture`] tells the same with the names of the source: the threads and their
 //! queues, the way of a record, the life of a batch. [`manual::memory`] says what all of it costs.
 //!
+//! # Configuration
+//!
+//! In code with [`ProducerBuilder`] and [`ProducerConfig`]; by properties in the names of Kafka,
+//! librdkafka and Krackle ([`ProducerConfig::from_properties`]); from the environment where that is
+//! asked for ([`ProducerConfig::from_env`]). [`manual::configuration`] has every name.
+//!
 //! # Async code
 //!
 //! [`Topic::send_async`] waits for room without holding its thread, [`Topic::try_send`] does not
@@ -156,7 +162,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("tidegate needs a 64-bit target: its arena is addressed with 64-bit pointers");
 
-mod config;
+pub mod config;
 mod engine;
 mod error;
 mod io;
@@ -179,14 +185,17 @@ pub mod internals {
     pub use crate::io::{NameAnswer, answer_name};
 }
 
+pub use config::address::HostPort;
+pub use config::broker_version::BrokerVersion;
 #[cfg(feature = "aws-msk-iam")]
-pub use config::AwsMskIam;
-pub use config::{
-    Acks, BrokerVersion, ClusterChange, HostPort, Login, OnDrop, ProducerConfig, SecurityProtocol,
-    Socks5, StoreType, TlsConfig, TlsVersion,
-};
+pub use config::login::AwsMskIam;
+pub use config::login::Login;
 #[cfg(feature = "oidc")]
-pub use config::{Oidc, TokenFile};
+pub use config::login::{Oidc, TokenFile};
+pub use config::producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
+pub use config::security::SecurityProtocol;
+pub use config::socks5::Socks5;
+pub use config::tls::{StoreType, TlsConfig, TlsVersion};
 pub use engine::batch::{BrokerMetrics, FailedRecords, Metrics, PartitionMetrics, TopicMetrics};
 pub use engine::event::Event;
 pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};

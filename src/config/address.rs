@@ -77,11 +77,14 @@ fn contradiction(scheme: &str, protocol: SecurityProtocol) -> Option<&'static st
     Some(match SecurityProtocol::from_name(scheme) {
         Some(named) if named == protocol => return None,
         Some(Plaintext) => "PLAINTEXT:// contradicts the configuration: TLS or a login is set up",
-        Some(Ssl) => "SSL:// needs TLS, and no login: set security.protocol=SSL",
+        Some(Ssl) => "SSL:// needs TLS, and no login: set tls (security.protocol=SSL)",
         Some(SaslPlaintext) => {
-            "SASL_PLAINTEXT:// needs a login, and no TLS: set security.protocol=SASL_PLAINTEXT"
+            "SASL_PLAINTEXT:// needs a login, and no TLS: set sasl \
+             (security.protocol=SASL_PLAINTEXT)"
         }
-        Some(SaslSsl) => "SASL_SSL:// needs TLS and a login: set security.protocol=SASL_SSL",
+        Some(SaslSsl) => {
+            "SASL_SSL:// needs TLS and a login: set tls and sasl (security.protocol=SASL_SSL)"
+        }
         None => "only PLAINTEXT://, SSL://, SASL_PLAINTEXT:// or SASL_SSL:// may stand in front",
     })
 }

@@ -2,8 +2,6 @@
 
 use crate::error::BuildError;
 
-pub(super) const PROPERTY: &str = "ssl.cipher.suites";
-
 /// Every suite of the TLS library: IANA's name, which is Java's too, and OpenSSL's. They all have
 /// forward secrecy and authenticated encryption (RFC 8446 appendix B.4, RFC 5289, RFC 7905).
 const SUITES: [(&str, &str); 9] = [
@@ -32,7 +30,7 @@ pub struct SuiteChoice {
 /// # Errors
 ///
 /// [`BuildError::InvalidSetting`] if none of `names` can be had, with the reason for each.
-pub(super) fn choose(names: &[String]) -> Result<SuiteChoice, BuildError> {
+pub(super) fn choose(setting: &str, names: &[String]) -> Result<SuiteChoice, BuildError> {
     let mut usable = Vec::new();
     let mut dropped = Vec::new();
     for name in names {
@@ -50,7 +48,7 @@ pub(super) fn choose(names: &[String]) -> Result<SuiteChoice, BuildError> {
         let all: Vec<&str> = SUITES.iter().map(|(iana, _)| *iana).collect();
         let why = if dropped.is_empty() { "the list is empty" } else { &dropped };
         return Err(BuildError::InvalidSetting {
-            name: PROPERTY,
+            name: setting.to_owned(),
             value: names.join(","),
             reason: format!("{why}; leave it out, or name some of {}", all.join(", ")),
         });
@@ -85,7 +83,7 @@ mod tests {
     use super::*;
 
     fn chosen(names: &[&str]) -> Result<SuiteChoice, BuildError> {
-        choose(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        choose("cipher_suites", &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -110,7 +108,7 @@ mod tests {
             ("HIGH", "not in the TLS library"),
         ] {
             let error = chosen(&[name]).expect_err(name).to_string();
-            assert!(error.contains(PROPERTY) && error.contains(name), "{error}");
+            assert!(error.contains("cipher_suites") && error.contains(name), "{error}");
             assert!(error.contains(part), "{error}");
             assert!(error.contains("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"), "{error}");
         }

@@ -1,43 +1,57 @@
 //! What a producer can be told: every setting with its unit, default, cost and use.
 //!
-//! Fed by the application (fields, or Kafka's property names from a map or a file); feeds every
-//! layer, which read the fields and never change them. [`ProducerConfig::validate`] finds what
-//! cannot work before anything is started. Policies are values of `policy/` that it only carries.
+//! [`reference()`] lists all properties; the types of the settings are at the root of the crate,
+//! [`ProducerConfig`] first of all.
+//!
+//! Fed by the application (fields, properties from a map or a file, the environment where it asks
+//! for that); feeds every layer, which read the fields and never change them.
+//! [`ProducerConfig::validate`] finds what cannot work before anything is started. Policies are
+//! values of `policy/` that it only carries.
 
-mod address;
-mod broker_version;
+pub(crate) mod address;
+pub(crate) mod broker_version;
 // Without TLS these are carried and refused, not read.
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod cipher_suites;
-mod login;
-mod producer_config;
+mod environment;
+pub(crate) mod login;
+mod names;
+pub(crate) mod producer_config;
 mod properties;
 mod properties_file;
+mod property;
+mod property_draft;
+mod property_krackle;
+mod property_librdkafka;
 mod property_oauth;
+mod property_own;
 mod property_parse;
 mod property_partitioner;
 mod property_sasl;
 mod property_socks5;
 mod property_table;
 mod property_tls;
-mod reconnect;
-mod security;
-mod socks5;
+pub(crate) mod reconnect;
+mod reference;
+pub(crate) mod security;
+pub(crate) mod socks5;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
-mod tls;
+pub(crate) mod tls;
 mod validate;
 
-pub use address::{HostPort, split_list};
-pub use broker_version::BrokerVersion;
+// The root of the crate exports these by their own modules: each type has one path.
+pub(crate) use address::HostPort;
+pub(crate) use broker_version::BrokerVersion;
 #[cfg(feature = "aws-msk-iam")]
-pub use login::AwsMskIam;
-pub use login::Login;
+pub(crate) use login::AwsMskIam;
+pub(crate) use login::Login;
 #[cfg(feature = "oidc")]
-pub use login::{Oidc, TokenFile};
-pub use producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
-pub use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
-pub use security::SecurityProtocol;
-pub use socks5::Socks5;
+pub(crate) use login::{Oidc, TokenFile};
+pub(crate) use producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
+pub use property::Origin;
+pub(crate) use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
+pub use reference::{Answer, Entry, Reference, reference};
+pub(crate) use socks5::Socks5;
+pub(crate) use tls::TlsConfig;
 #[cfg(feature = "tls")]
-pub use tls::{IdentitySource, Material, Source};
-pub use tls::{StoreType, TlsConfig, TlsVersion};
+pub(crate) use tls::{IdentitySource, Material, Source, StoreType, TlsVersion};

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::address::split_list;
 use super::broker_version::BrokerVersion;
 use super::login::Login;
+use super::names::Names;
 use super::security::SecurityProtocol;
 use super::socks5::Socks5;
 use super::tls::TlsConfig;
@@ -78,8 +80,9 @@ impl Acks {
 /// All settings of a producer. Times are [`Duration`]s, sizes are bytes.
 ///
 /// The defaults are those of Kafka 4.3's `ProducerConfig` unless a field says otherwise. Start from
-/// `ProducerConfig::default()` or [`ProducerConfig::from_properties`] and change fields; nothing is
-/// checked until [`ProducerConfig::validate`], so their order does not matter.
+/// [`ProducerConfig::new`], [`ProducerConfig::from_properties`] or [`ProducerConfig::from_env`] and
+/// change fields; nothing is checked until [`ProducerConfig::validate`], so their order does not
+/// matter. [`manual::configuration`](crate::manual::configuration) has the names of the properties.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ProducerConfig {
@@ -320,6 +323,8 @@ pub struct ProducerConfig {
     /// How long a retry waits. Default: `None`: [`ExponentialRetry`] from `retry_backoff` to
     /// `retry_backoff_max`. In code only.
     pub retry_policy: Option<Arc<dyn RetryPolicy>>,
+    /// Under which names the fields were set.
+    pub(crate) names: Names,
 }
 
 impl Default for ProducerConfig {
@@ -385,11 +390,28 @@ impl Default for ProducerConfig {
             sasl: None,
             address_map: None,
             socks5: None,
+            names: Names::default(),
         }
     }
 }
 
 impl ProducerConfig {
+    /// The default settings, with these brokers to start from: a list such as
+    /// `"host1:9092,host2:9092"`, which [`ProducerConfig::validate`] checks.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::ProducerConfig;
+    ///
+    /// let mut config = ProducerConfig::new("host1:9092,host2:9092");
+    /// config.linger = Duration::from_millis(5);
+    /// assert_eq!(config.validate(), Ok(()));
+    /// ```
+    pub fn new(servers: &str) -> Self {
+        let bootstrap_servers = split_list(servers).map(str::to_owned).collect();
+        ProducerConfig { bootstrap_servers, ..ProducerConfig::default() }
+    }
+
     /// Whether the producer is idempotent: as asked for, or else where the other settings allow it.
     pub fn is_idempotent(&self) -> bool {
         self.enable_idempotence.unwrap_or_else(|| self.idempotence_obstacle().is_none())

@@ -1,33 +1,38 @@
-//! Configurations in Kafka's property names, from a map or a `.properties` file.
+//! Configurations in property names, from a map, a `.properties` file or the environment.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::names::{Given, GivenNames, Names, Spelling};
 use super::producer_config::ProducerConfig;
 use super::properties_file;
-use super::property_oauth::OAUTH;
+use super::property::{self, Action, Property, Reading, Show, all_properties};
+use super::property_draft::Draft;
 use super::property_parse::Setting;
-use super::property_partitioner::PARTITIONER;
-use super::property_sasl::SASL;
-use super::property_socks5::SOCKS5;
-use super::property_table::{Draft, KAFKA, OWN, Property, UNSUPPORTED};
-use super::property_tls::TLS;
+use super::property_table::UNSUPPORTED;
 use crate::error::BuildError;
+use crate::logging as log;
 use crate::problem::Problem;
 
 impl ProducerConfig {
-    /// Reads properties in the names of Kafka's `ProducerConfig`, and this client's own ones, which
-    /// begin with `tidegate.`. Their order does not matter; of a repeated name the last one counts.
+    /// Reads properties in the names of Kafka's `ProducerConfig`, of librdkafka and of Krackle, and
+    /// this client's own ones, which begin with `tidegate.`:
+    /// [`config::reference()`](crate::config::reference()) lists them all. Their order does not
+    /// matter; of a repeated name the last one counts. Errors, also those of
+    /// [`ProducerConfig::validate`], name a setting as it is named here.
     ///
-    /// As with the Java client, `delivery.timeout.ms` is raised to `linger.ms` +
-    /// `request.timeout.ms` if it was not given. The result is not validated yet, so that code may
-    /// add to it: building the producer does that.
+    /// A property of another client that has no meaning here is accepted with one warning, which
+    /// says why. As with the Java client, `delivery.timeout.ms` is raised to `linger.ms` +
+    /// `request.timeout.ms` if it was not given; as with librdkafka, `request.timeout.ms` is
+    /// lowered to `message.timeout.ms` if it was not given. The result is not validated yet, so
+    /// that code may add to it: building the producer does that.
     ///
     /// # Errors
     ///
     /// [`BuildError::UnknownProperty`] for a name that is not known, with the nearest one that is;
-    /// [`BuildError::InvalidSetting`] for a value that cannot be read or a setting of Kafka's that
-    /// this client has no use for; [`BuildError::Conflict`] for properties of TLS (`ssl.…`) without
-    /// `security.protocol`.
+    /// [`BuildError::InvalidSetting`] for a value that cannot be read, and for what this client
+    /// cannot do; [`BuildError::Conflict`] for two names of one thing with different values, and
+    /// for properties of TLS (`ssl.…`) or logins without `security.protocol`.
     pub fn from_properties<K, V>(
         properties: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, BuildError>
@@ -35,11 +40,14 @@ impl ProducerConfig {
         K: AsRef<str>,
         V: AsRef<str>,
     {
-        let mut draft = Draft::new();
-        for (name, value) in properties {
-            apply(&mut draft, name.as_ref().trim(), value.as_ref().trim())?;
+        let properties: Vec<(K, V)> = properties.into_iter().collect();
+        let mut given = Vec::new();
+        for (name, value) in &properties {
+            let name = name.as_ref().trim();
+            let property = property::property(name).ok_or_else(|| unknown(name))?;
+            given.push(Given { name, property, value: value.as_ref().trim() });
         }
-        draft.finish()
+        read(given, Spelling::Properties)
     }
 
     /// Reads the text of a `.properties` file, in the syntax of `java.util.Properties`.
@@ -67,23 +75,99 @@ impl ProducerConfig {
     }
 }
 
-fn all_properties() -> impl Iterator<Item = &'static Property> {
-    let names = KAFKA.iter().chain(TLS).chain(SASL).chain(OAUTH).chain(SOCKS5);
-    names.chain(PARTITIONER).chain(OWN)
+/// The configuration that properties come to. Of a repeated name the last one counts.
+pub(super) fn read(
+    mut given: Vec<Given<'_>>,
+    spelling: Spelling,
+) -> Result<ProducerConfig, BuildError> {
+    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, one) in given.iter().enumerate() {
+        last.insert(one.name, index);
+    }
+    let mut index = 0;
+    given.retain(|one| {
+        index += 1;
+        last.get(one.name) == Some(&(index - 1))
+    });
+    let mut draft = Draft::new();
+    let mut names = GivenNames { spelling, read: Vec::new() };
+    let mut sayings = BTreeMap::new();
+    for one in given {
+        let Given { name, property, value } = one;
+        let setting = Setting { name, property, value };
+        match &property.action {
+            Action::Ignore(same) if Property::may_stand(same, value) => {}
+            Action::Ignore(_) => log::warn!("{name} has no effect: {}", property.words),
+            Action::Refuse(same) if Property::may_stand(same, value) => {}
+            Action::Refuse(_) => return Err(setting.refuse(property.words)),
+            Action::Read(reading) => {
+                (reading.read)(&mut draft, setting)?;
+                agree(&mut sayings, one, reading, &draft)?;
+                names.read.push(one);
+            }
+        }
+    }
+    let mut config = draft.finish(&names)?;
+    config.names = Names::new(&names, &config);
+    Ok(config)
 }
 
-fn apply(draft: &mut Draft, name: &str, value: &str) -> Result<(), BuildError> {
-    if let Some((name, read)) = all_properties().find(|(known, _)| *known == name) {
-        return read(draft, Setting { name, value });
+/// What has been said of each thing that a property sets: the first property, and the value.
+type Sayings<'a> = BTreeMap<&'static str, (Given<'a>, String)>;
+
+/// Checks that no property has said otherwise of the same thing.
+fn agree<'a>(
+    sayings: &mut Sayings<'a>,
+    given: Given<'a>,
+    reading: &Reading,
+    draft: &Draft,
+) -> Result<(), BuildError> {
+    // An empty value leaves what it sets as it is. Secrets are not copied to compare them.
+    if given.value.is_empty() {
+        return Ok(());
     }
-    let nearest = nearest(name);
-    let unsupported = UNSUPPORTED.iter().find(|(beginning, _)| name.starts_with(beginning));
+    let is_field = matches!(reading.show, Show::Config(_));
+    let field = if is_field { property::shown(reading.sets, &draft.config) } else { None };
+    let shown = field.unwrap_or_default();
+    let Some((other, said)) = sayings.get(reading.sets) else {
+        sayings.insert(reading.sets, (given, shown));
+        return Ok(());
+    };
+    let is_same = if is_field { *said == shown } else { other.value == given.value };
+    if is_same {
+        return Ok(());
+    }
+    let value = |given: &Given<'_>| match given.property.is_secret {
+        true => String::new(),
+        false => format!(" = {}", given.value),
+    };
+    Err(BuildError::Conflict(format!(
+        "{}{} and {}{} set the same thing to different values: leave one of them out",
+        other.name,
+        value(other),
+        given.name,
+        value(&given),
+    )))
+}
+
+/// The error for a name that is not in the tables.
+fn unknown(name: &str) -> BuildError {
+    unknown_in(&Spelling::Properties, name, name)
+}
+
+/// The error for `name`, which would be the property `property` and is none.
+pub(super) fn unknown_in(spelling: &Spelling, name: &str, property: &str) -> BuildError {
+    let nearest = nearest(property);
+    let unsupported = UNSUPPORTED.iter().find(|(beginning, _)| property.starts_with(beginning));
     match unsupported {
         // A slip in a name that is known is more likely than another name of the family.
         Some((_, reason)) if nearest.is_none() => {
-            Err(BuildError::Conflict(format!("property \"{name}\" cannot be used: {reason}")))
+            BuildError::Conflict(format!("property \"{name}\" cannot be used: {reason}"))
         }
-        _ => Err(BuildError::UnknownProperty { name: name.to_owned(), nearest }),
+        _ => {
+            let nearest = nearest.map(|property| spelling.spell(property));
+            BuildError::UnknownProperty { name: name.to_owned(), nearest }
+        }
     }
 }
 
@@ -91,15 +175,21 @@ fn apply(draft: &mut Draft, name: &str, value: &str) -> Result<(), BuildError> {
 /// case, underscores and dashes not counted as differences. Else one that has it in it, as the
 /// names of most fields of [`ProducerConfig`] are in those of their properties.
 fn nearest(name: &str) -> Option<&'static str> {
-    let longest = all_properties().map(|(known, _)| known.len()).max().unwrap_or(0);
+    let longest = all_properties().map(|known| known.name.len()).max().unwrap_or(0);
     if name.len() > 2 * longest {
         return None;
     }
     let plain = name.to_ascii_lowercase().replace(['_', '-'], ".");
+    // Many write the field.
+    if let Some(main) = property::main_property(&plain.replace('.', "_")) {
+        return Some(main.name);
+    }
     let own = format!("tidegate.{plain}");
     let distance = |known: &str| edit_distance(&plain, known).min(1 + edit_distance(&own, known));
-    let best = all_properties().map(|(known, _)| (distance(known), *known)).min()?;
-    let near = (best.0 <= plain.chars().count() / 3).then_some(best.1);
+    // Of two that are as near, the one that does something is meant.
+    let place = |known: &Property| (distance(known.name), known.reading().is_none(), known.name);
+    let best = all_properties().map(place).min()?;
+    let near = (best.0 <= plain.chars().count() / 3).then_some(best.2);
     near.or_else(|| containing(&plain))
 }
 
@@ -107,14 +197,16 @@ fn nearest(name: &str) -> Option<&'static str> {
 fn containing(plain: &str) -> Option<&'static str> {
     let bare = |name| str::strip_prefix(name, "tidegate.").unwrap_or(name);
     let words = bare(plain);
+    let words_are_own = words != plain;
     // Many names have "ms" or "max" in them, and none is meant.
     if words.len() < 4 {
         return None;
     }
     let words = format!(".{words}.");
-    let places = all_properties().filter_map(|(known, _)| {
-        let at = format!(".{}.", bare(known)).find(&words)?;
-        Some((at > 0, known.len(), *known))
+    let places = all_properties().filter_map(|known| {
+        let at = format!(".{}.", bare(known.name)).find(&words)?;
+        let is_foreign = words_are_own && bare(known.name) == known.name;
+        Some((known.reading().is_none(), is_foreign, at > 0, known.name.len(), known.name))
     });
     places.min().map(|(.., known)| known)
 }
@@ -140,6 +232,8 @@ fn edit_distance(from: &str, to: &str) -> usize {
     last[to.len()]
 }
 
+#[cfg(test)]
+mod alias_tests;
 #[cfg(test)]
 mod sasl_tests;
 #[cfg(test)]

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use super::login::Login;
+use super::names::GivenNames;
+use super::property::{NOT_GIVEN, Origin, Property, Show, Unit};
+use super::property_draft::Draft;
 use super::property_parse::Setting;
 use super::property_sasl::SaslDraft;
-use super::property_table::{Draft, Property};
 #[cfg(any(feature = "oidc", feature = "aws-msk-iam"))]
 use crate::engine::policy::JaasConfig;
 use crate::engine::policy::Secret;
@@ -37,20 +39,24 @@ pub(super) struct OAuthDraft {
     connect_timeout: Option<Duration>,
     read_timeout: Option<Duration>,
     /// The first property that has no effect without a token endpoint.
-    needs_endpoint: Option<&'static str>,
+    needs_endpoint: Option<String>,
 }
 
 impl OAuthDraft {
     /// Refuses what would have no effect: properties of tokens with another mechanism, and a client
     /// without a token endpoint.
-    pub(super) fn check(&self, mechanism: Option<&str>) -> Result<(), BuildError> {
-        let endpoint = "sasl.oauthbearer.token.endpoint.url";
-        let named = self.endpoint.as_ref().map(|_| endpoint).or(self.needs_endpoint);
+    pub(super) fn check(
+        &self,
+        mechanism: Option<&str>,
+        names: &GivenNames<'_>,
+    ) -> Result<(), BuildError> {
+        let endpoint = names.of("sasl.oauthbearer.token.endpoint.url");
+        let named = self.endpoint.as_ref().map(|_| &endpoint).or(self.needs_endpoint.as_ref());
         let Some(named) = named else { return Ok(()) };
         if mechanism != Some("OAUTHBEARER") {
             return Err(BuildError::Conflict(format!(
-                "{named} has no effect without sasl.mechanism = OAUTHBEARER: set that, or leave \
-                 this out"
+                "{named} has no effect without {} = OAUTHBEARER: set that, or leave this out",
+                names.of("sasl.mechanism"),
             )));
         }
         if self.endpoint.is_none() {
@@ -63,7 +69,11 @@ impl OAuthDraft {
 #[cfg(not(feature = "oidc"))]
 impl OAuthDraft {
     /// The login that it comes to; `None` if tokens come from code.
-    pub(super) fn finish(self, _jaas: Option<&Secret>) -> Result<Option<Login>, BuildError> {
+    pub(super) fn finish(
+        self,
+        _jaas: Option<&Secret>,
+        _names: &GivenNames<'_>,
+    ) -> Result<Option<Login>, BuildError> {
         match self.endpoint {
             None => Ok(None),
             Some(_) => Err(BuildError::FeatureNotBuilt {
@@ -77,10 +87,14 @@ impl OAuthDraft {
 #[cfg(feature = "oidc")]
 impl OAuthDraft {
     /// The login that it comes to; `None` if tokens come from code.
-    pub(super) fn finish(mut self, jaas: Option<&Secret>) -> Result<Option<Login>, BuildError> {
+    pub(super) fn finish(
+        mut self,
+        jaas: Option<&Secret>,
+        names: &GivenNames<'_>,
+    ) -> Result<Option<Login>, BuildError> {
         let Some(endpoint) = self.endpoint.take() else { return Ok(None) };
         if let Some(jaas) = jaas {
-            self.take_options(&module(jaas, OAUTH_MODULE, "OAUTHBEARER")?)?;
+            self.take_options(&module(jaas, OAUTH_MODULE, "OAUTHBEARER", names)?, names)?;
         }
         if let Some(path) = endpoint.strip_prefix("file:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -89,12 +103,13 @@ impl OAuthDraft {
             return Ok(Some(self.extensions.into_iter().fold(file, add).into()));
         }
         let (Some(id), Some(secret)) = (self.client_id, self.client_secret) else {
-            return Err(BuildError::Conflict(
-                "sasl.oauthbearer.token.endpoint.url needs a client: set \
-                 sasl.oauthbearer.client.credentials.client.id and ...client.secret, or clientId \
-                 and clientSecret in sasl.jaas.config"
-                    .to_owned(),
-            ));
+            return Err(BuildError::Conflict(format!(
+                "{} needs a client: set {} and {}, or clientId and clientSecret in {}",
+                names.of("sasl.oauthbearer.token.endpoint.url"),
+                names.of("sasl.oauthbearer.client.credentials.client.id"),
+                names.of("sasl.oauthbearer.client.credentials.client.secret"),
+                names.of("sasl.jaas.config"),
+            )));
         };
         let mut tls = self.tls;
         // librdkafka's word for what the system trusts.
@@ -122,7 +137,11 @@ impl OAuthDraft {
     }
 
     /// What a login module's options say. Properties go first.
-    fn take_options(&mut self, jaas: &JaasConfig) -> Result<(), BuildError> {
+    fn take_options(
+        &mut self,
+        jaas: &JaasConfig,
+        names: &GivenNames<'_>,
+    ) -> Result<(), BuildError> {
         let text = |value: &Secret| String::from_utf8_lossy(value.expose()).into_owned();
         let mut extensions = Vec::new();
         for (name, value) in jaas.options() {
@@ -143,8 +162,9 @@ impl OAuthDraft {
                     Some(key) => extensions.push((key.to_owned(), text(value))),
                     None => {
                         return Err(BuildError::Conflict(format!(
-                            "sasl.jaas.config: the option {name} of OAuthBearerLoginModule has no \
-                             effect here: leave it out"
+                            "{}: the option {name} of OAuthBearerLoginModule has no effect here: \
+                             leave it out",
+                            names.of("sasl.jaas.config"),
                         )));
                     }
                 },
@@ -161,17 +181,23 @@ impl OAuthDraft {
 
 /// A login with AWS_MSK_IAM.
 #[cfg(not(feature = "aws-msk-iam"))]
-pub(super) fn aws_msk_iam(_jaas: Option<&Secret>) -> Result<Login, BuildError> {
+pub(super) fn aws_msk_iam(
+    _jaas: Option<&Secret>,
+    _names: &GivenNames<'_>,
+) -> Result<Login, BuildError> {
     let what = "sasl.mechanism = AWS_MSK_IAM";
     Err(BuildError::FeatureNotBuilt { what, feature: "aws-msk-iam" })
 }
 
 /// A login with AWS_MSK_IAM.
 #[cfg(feature = "aws-msk-iam")]
-pub(super) fn aws_msk_iam(jaas: Option<&Secret>) -> Result<Login, BuildError> {
+pub(super) fn aws_msk_iam(
+    jaas: Option<&Secret>,
+    names: &GivenNames<'_>,
+) -> Result<Login, BuildError> {
     let mut login = super::login::AwsMskIam::new();
     let Some(jaas) = jaas else { return Ok(login.into()) };
-    let jaas = module(jaas, IAM_MODULE, "AWS_MSK_IAM")?;
+    let jaas = module(jaas, IAM_MODULE, "AWS_MSK_IAM", names)?;
     for (name, value) in jaas.options() {
         match name {
             "awsProfileName" => {
@@ -180,12 +206,12 @@ pub(super) fn aws_msk_iam(jaas: Option<&Secret>) -> Result<Login, BuildError> {
             // They only say more about what goes wrong.
             "awsDebugCreds" | "awsMaxRetries" | "awsMaxBackOffTimeMs" => {}
             _ => {
-                return Err(BuildError::Conflict(
-                    "sasl.jaas.config: of IAMLoginModule's options only awsProfileName has an \
-                     effect: for a role, name a profile with credential_process, or set \
-                     AwsMskIam::with_credentials in code"
-                        .to_owned(),
-                ));
+                return Err(BuildError::Conflict(format!(
+                    "{}: of IAMLoginModule's options only awsProfileName has an effect: for a \
+                     role, name a profile with credential_process, or set \
+                     AwsMskIam::with_credentials in code",
+                    names.of("sasl.jaas.config"),
+                )));
             }
         }
     }
@@ -194,13 +220,19 @@ pub(super) fn aws_msk_iam(jaas: Option<&Secret>) -> Result<Login, BuildError> {
 
 /// A login module's options, if it is of this class.
 #[cfg(any(feature = "oidc", feature = "aws-msk-iam"))]
-fn module(jaas: &Secret, class: &str, mechanism: &str) -> Result<JaasConfig, BuildError> {
-    let conflict = |what: String| BuildError::Conflict(format!("sasl.jaas.config: {what}"));
+fn module(
+    jaas: &Secret,
+    class: &str,
+    mechanism: &str,
+    names: &GivenNames<'_>,
+) -> Result<JaasConfig, BuildError> {
+    let name = names.of("sasl.jaas.config");
+    let conflict = |what: String| BuildError::Conflict(format!("{name}: {what}"));
     let text = std::str::from_utf8(jaas.expose()).unwrap_or_default();
     let jaas = JaasConfig::parse(text).map_err(|error| conflict(error.to_string()))?;
     if jaas.module().rsplit('.').next() != Some(class) {
-        let what = format!("sasl.mechanism = {mechanism} needs the login module {class}");
-        return Err(conflict(what));
+        let switch = names.of("sasl.mechanism");
+        return Err(conflict(format!("{switch} = {mechanism} needs the login module {class}")));
     }
     Ok(jaas)
 }
@@ -213,8 +245,8 @@ fn set(
     change: impl FnOnce(&mut OAuthDraft, &str),
 ) -> Result<(), BuildError> {
     SaslDraft::set(draft, setting, |sasl, value| {
-        if setting.name.starts_with("sasl.oauthbearer.") {
-            sasl.oauth.needs_endpoint.get_or_insert(setting.name);
+        if setting.property.name.starts_with("sasl.oauthbearer.") {
+            sasl.oauth.needs_endpoint.get_or_insert_with(|| setting.name.to_owned());
         }
         change(&mut sasl.oauth, value);
     })
@@ -241,92 +273,212 @@ fn extensions(setting: Setting<'_>) -> Result<Vec<(String, String)>, BuildError>
 
 /// Makes a table entry for a text.
 macro_rules! text {
-    ($name:literal, $field:ident) => {
-        ($name, |draft, setting| {
-            set(draft, setting, |oauth, text| oauth.$field = Some(text.to_owned()))
-        })
+    ($name:literal, $origin:ident, $sets:literal, $field:ident, $words:literal) => {
+        Property::read(
+            $name,
+            Origin::$origin,
+            $sets,
+            Unit::None,
+            Show::Unset,
+            $words,
+            |draft, setting| set(draft, setting, |oauth, text| oauth.$field = Some(text.into())),
+        )
     };
 }
 
-/// Makes a table entry for a secret.
-macro_rules! secret {
-    ($name:literal, $field:ident) => {
-        ($name, |draft, setting| {
-            set(draft, setting, |oauth, text| oauth.$field = Some(text.into()))
-        })
-    };
+const CLASSES: &str = "it names Java classes: set a mechanism in code, with ProducerBuilder::sasl";
+const ASSERTION: &str = "only the client credentials grant is there: set an OAuthBearer with \
+                         ProducerBuilder::sasl for tokens that are fetched another way";
+const BROKERS: &str = "it is a broker's: a client checks no signatures";
+const NOT_LOOKED_INTO: &str = "this client does not look into tokens: the broker does";
+const UNSECURED: &str = "unsecured tokens are not made here: set an OAuthBearer with \
+                         ProducerBuilder::sasl";
+
+const fn kafka(name: &'static str, words: &'static str) -> Property {
+    Property::refused(name, Origin::Kafka, NOT_GIVEN, words)
 }
 
-/// Makes a table entry for what names classes of Java's that do what this client does as well.
-macro_rules! classes {
-    ($name:literal, $($known:literal),+) => {
-        ($name, |_, setting| {
-            let reason = "it names Java classes: set a mechanism in code, with \
-                          ProducerBuilder::sasl";
-            setting.only(&["", "null", $($known),+], reason)
-        })
-    };
+const fn librdkafka(
+    name: &'static str,
+    same: &'static [&'static str],
+    words: &'static str,
+) -> Property {
+    Property::refused(name, Origin::Librdkafka, same, words)
+}
+
+/// What names classes of Java's that do what this client does as well.
+const fn classes(name: &'static str, same: &'static [&'static str]) -> Property {
+    Property::refused(name, Origin::Kafka, same, CLASSES)
 }
 
 pub(super) const OAUTH: &[Property] = &[
-    text!("sasl.oauthbearer.token.endpoint.url", endpoint),
-    text!("sasl.oauthbearer.client.credentials.client.id", client_id),
-    secret!("sasl.oauthbearer.client.credentials.client.secret", client_secret),
-    text!("sasl.oauthbearer.scope", scope),
-    ("sasl.oauthbearer.header.urlencode", |draft, setting| {
-        let encode = !setting.value.is_empty() && setting.boolean()?;
-        set(draft, setting, |oauth, _| oauth.url_encode = encode)
-    }),
-    ("sasl.login.connect.timeout.ms", |draft, setting| {
-        let timeout = limit(setting)?;
-        set(draft, setting, |oauth, _| oauth.connect_timeout = Some(timeout))
-    }),
-    ("sasl.login.read.timeout.ms", |draft, setting| {
-        let timeout = limit(setting)?;
-        set(draft, setting, |oauth, _| oauth.read_timeout = Some(timeout))
-    }),
-    // librdkafka's.
-    text!("sasl.oauthbearer.client.id", client_id),
-    secret!("sasl.oauthbearer.client.secret", client_secret),
-    ("sasl.oauthbearer.method", |_, setting| {
-        setting.only(&["", "default", "oidc"], "it must be default or oidc")
-    }),
-    ("sasl.oauthbearer.grant.type", |_, setting| {
-        let reason = "only client_credentials is there: set an OAuthBearer in code for another";
-        setting.only(&["", "client_credentials"], reason)
-    }),
-    ("sasl.oauthbearer.extensions", |draft, setting| {
-        let pairs = extensions(setting)?;
-        set(draft, setting, |oauth, _| oauth.extensions = pairs)
-    }),
-    text!("https.ca.location", ca_location),
-    text!("https.ca.pem", ca_pem),
-    // Java's.
-    classes!(
+    text!(
+        "sasl.oauthbearer.token.endpoint.url",
+        Kafka,
+        "Oidc (endpoint)",
+        endpoint,
+        "Where tokens are fetched: a URL of https, or of a file (KIP-768)."
+    ),
+    text!(
+        "sasl.oauthbearer.client.credentials.client.id",
+        Kafka,
+        "Oidc (client id)",
+        client_id,
+        "The name of this client at the identity provider."
+    ),
+    text!(
+        "sasl.oauthbearer.client.credentials.client.secret",
+        Kafka,
+        "Oidc (client secret)",
+        client_secret,
+        "The secret of this client at the identity provider."
+    )
+    .secret(),
+    text!("sasl.oauthbearer.scope", Kafka, "Oidc::scope", scope, "What the token is asked for."),
+    Property::read(
+        "sasl.oauthbearer.header.urlencode",
+        Origin::Kafka,
+        "Oidc::url_encode",
+        Unit::None,
+        Show::Draft(|_| OAuthDraft::default().url_encode.to_string()),
+        "Whether the client's name and secret are URL-encoded in the header.",
+        |draft, setting| {
+            let encode = !setting.value.is_empty() && setting.boolean()?;
+            set(draft, setting, |oauth, _| oauth.url_encode = encode)
+        },
+    ),
+    Property::read(
+        "sasl.login.connect.timeout.ms",
+        Origin::Kafka,
+        "Oidc::connect_timeout",
+        Unit::Milliseconds,
+        Show::Unset,
+        "How long the identity provider may take to accept a connection; `0` for no limit.",
+        |draft, setting| {
+            let timeout = limit(setting)?;
+            set(draft, setting, |oauth, _| oauth.connect_timeout = Some(timeout))
+        },
+    ),
+    Property::read(
+        "sasl.login.read.timeout.ms",
+        Origin::Kafka,
+        "Oidc::read_timeout",
+        Unit::Milliseconds,
+        Show::Unset,
+        "How long the identity provider may take to answer; `0` for no limit.",
+        |draft, setting| {
+            let timeout = limit(setting)?;
+            set(draft, setting, |oauth, _| oauth.read_timeout = Some(timeout))
+        },
+    ),
+    text!(
+        "sasl.oauthbearer.client.id",
+        Librdkafka,
+        "Oidc (client id)",
+        client_id,
+        "As `sasl.oauthbearer.client.credentials.client.id`."
+    ),
+    text!(
+        "sasl.oauthbearer.client.secret",
+        Librdkafka,
+        "Oidc (client secret)",
+        client_secret,
+        "As `sasl.oauthbearer.client.credentials.client.secret`."
+    )
+    .secret(),
+    librdkafka("sasl.oauthbearer.method", &["", "default", "oidc"], "it must be default or oidc"),
+    librdkafka(
+        "sasl.oauthbearer.grant.type",
+        &["", "client_credentials"],
+        "only client_credentials is there: set an OAuthBearer in code for another",
+    ),
+    Property::read(
+        "sasl.oauthbearer.extensions",
+        Origin::Librdkafka,
+        "Oidc::extension",
+        Unit::None,
+        Show::Unset,
+        "What is told to the broker beside the token: `key=value` pairs with commas between.",
+        |draft, setting| {
+            let pairs = extensions(setting)?;
+            set(draft, setting, |oauth, _| oauth.extensions = pairs)
+        },
+    ),
+    text!(
+        "https.ca.location",
+        Librdkafka,
+        "Oidc::tls (authorities, file)",
+        ca_location,
+        "The file of the authorities that the identity provider's certificate may come from."
+    ),
+    text!(
+        "https.ca.pem",
+        Librdkafka,
+        "Oidc::tls (authorities)",
+        ca_pem,
+        "The authorities that the identity provider's certificate may come from, as PEM text."
+    )
+    .secret(),
+    classes(
         "sasl.login.callback.handler.class",
-        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
-        "org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler"
+        &[
+            "",
+            "null",
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
+            "org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler",
+        ],
     ),
-    classes!(
+    classes(
         "sasl.client.callback.handler.class",
-        "software.amazon.msk.auth.iam.IAMClientCallbackHandler"
+        &["", "null", "software.amazon.msk.auth.iam.IAMClientCallbackHandler"],
     ),
-    classes!(
+    classes(
         "sasl.oauthbearer.jwt.retriever.class",
-        "org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever",
-        "org.apache.kafka.common.security.oauthbearer.ClientCredentialsJwtRetriever",
-        "org.apache.kafka.common.security.oauthbearer.FileJwtRetriever"
+        &[
+            "",
+            "null",
+            "org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever",
+            "org.apache.kafka.common.security.oauthbearer.ClientCredentialsJwtRetriever",
+            "org.apache.kafka.common.security.oauthbearer.FileJwtRetriever",
+        ],
     ),
-    classes!(
+    classes(
         "sasl.oauthbearer.jwt.validator.class",
-        "org.apache.kafka.common.security.oauthbearer.DefaultJwtValidator",
-        "org.apache.kafka.common.security.oauthbearer.ClientJwtValidator"
+        &[
+            "",
+            "null",
+            "org.apache.kafka.common.security.oauthbearer.DefaultJwtValidator",
+            "org.apache.kafka.common.security.oauthbearer.ClientJwtValidator",
+        ],
     ),
-    ("sasl.oauthbearer.jwks.endpoint.url", |_, setting| {
-        setting.only(&[""], "it is a broker's: a client checks no signatures")
-    }),
-    // Clients of Java's look into tokens, this one does not.
-    ("sasl.oauthbearer.scope.claim.name", |_, _| Ok(())),
-    ("sasl.oauthbearer.sub.claim.name", |_, _| Ok(())),
-    ("sasl.oauthbearer.clock.skew.seconds", |_, _| Ok(())),
+    Property::ignored("sasl.oauthbearer.scope.claim.name", Origin::Kafka, &[], NOT_LOOKED_INTO),
+    Property::ignored("sasl.oauthbearer.sub.claim.name", Origin::Kafka, &[], NOT_LOOKED_INTO),
+    Property::ignored("sasl.oauthbearer.clock.skew.seconds", Origin::Kafka, &[], NOT_LOOKED_INTO),
+    kafka("sasl.oauthbearer.jwks.endpoint.url", BROKERS),
+    kafka("sasl.oauthbearer.jwks.endpoint.refresh.ms", BROKERS),
+    kafka("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", BROKERS),
+    kafka("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", BROKERS),
+    kafka("sasl.oauthbearer.expected.audience", BROKERS),
+    kafka("sasl.oauthbearer.expected.issuer", BROKERS),
+    kafka("sasl.oauthbearer.assertion.algorithm", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.claim.aud", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.claim.exp.seconds", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.claim.iss", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.claim.jti.include", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.claim.nbf.seconds", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.claim.sub", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.file", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.private.key.file", ASSERTION),
+    kafka("sasl.oauthbearer.assertion.private.key.passphrase", ASSERTION).secret(),
+    kafka("sasl.oauthbearer.assertion.template.file", ASSERTION),
+    librdkafka("sasl.oauthbearer.assertion.private.key.pem", NOT_GIVEN, ASSERTION).secret(),
+    librdkafka("sasl.oauthbearer.assertion.jwt.template.file", NOT_GIVEN, ASSERTION),
+    librdkafka("sasl.oauthbearer.metadata.authentication.type", &["", "none"], ASSERTION),
+    librdkafka("sasl.oauthbearer.config", NOT_GIVEN, UNSECURED).secret(),
+    librdkafka("enable.sasl.oauthbearer.unsecure.jwt", &["", "false"], UNSECURED),
+    librdkafka(
+        "oauthbearer_token_refresh_cb",
+        &[],
+        "set an OAuthBearer with ProducerBuilder::sasl: it is asked for each token",
+    ),
 ];

@@ -3,24 +3,34 @@
 use std::time::Duration;
 
 use super::producer_config::{Acks, ClusterChange};
+use super::property::Property;
 use super::validate::TIME_MAX;
 use crate::error::BuildError;
+
+/// What stands in errors in the place of a secret.
+pub(super) const HIDDEN: &str = "(hidden)";
 
 /// Cores are counted below this: the size of Linux's own CPU sets.
 const CORES_MAX: usize = 1_024;
 
-/// A property's name with the value it was given, without the blanks around it.
+/// A property with the name that the user gave it, and the value, without the blanks around it.
 #[derive(Clone, Copy)]
 pub(super) struct Setting<'a> {
-    pub(super) name: &'static str,
+    pub(super) name: &'a str,
+    pub(super) property: &'static Property,
     pub(super) value: &'a str,
 }
 
 impl Setting<'_> {
-    /// The error that says what the value may be.
+    /// The error that says what the value may be. It does not hold the value of a secret.
     pub(super) fn refuse(self, reason: impl Into<String>) -> BuildError {
-        let (name, value) = (self.name, self.value.to_owned());
+        let value = if self.property.is_secret { HIDDEN } else { self.value };
+        let (name, value) = (self.name.to_owned(), value.to_owned());
         BuildError::InvalidSetting { name, value, reason: reason.into() }
+    }
+
+    pub(super) fn text(self) -> Result<String, BuildError> {
+        Ok(self.value.to_owned())
     }
 
     pub(super) fn boolean(self) -> Result<bool, BuildError> {
@@ -47,6 +57,22 @@ impl Setting<'_> {
         self.integer(0, i64::MAX).map(|number| number as usize)
     }
 
+    /// A count that fits the protocol.
+    pub(super) fn count(self) -> Result<u32, BuildError> {
+        self.integer(0, i64::from(i32::MAX)).map(|number| number as u32)
+    }
+
+    /// A number of KiB, as bytes.
+    pub(super) fn kibibytes(self) -> Result<usize, BuildError> {
+        self.integer(1, i64::from(i32::MAX)).map(|number| number as usize * 1_024)
+    }
+
+    /// librdkafka's socket buffer: 0 leaves it to the system.
+    pub(super) fn socket_buffer_or_zero(self) -> Result<Option<usize>, BuildError> {
+        let number = self.integer(0, i64::from(i32::MAX))?;
+        Ok(Some(number as usize).filter(|bytes| *bytes > 0))
+    }
+
     /// A socket buffer: -1 leaves it to the system.
     pub(super) fn socket_buffer(self) -> Result<Option<usize>, BuildError> {
         let number = self.integer(-1, i64::from(i32::MAX))?;
@@ -63,9 +89,35 @@ impl Setting<'_> {
         Ok(Duration::from_millis(number as u64))
     }
 
+    /// Milliseconds, with or without a fraction, as librdkafka reads them.
+    pub(super) fn fractional_milliseconds(self) -> Result<Duration, BuildError> {
+        if let Ok(number) = self.value.parse::<i64>()
+            && number >= 0
+        {
+            return self.milliseconds();
+        }
+        let is_plain = self.value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        match self.value.parse::<f64>() {
+            Ok(number) if is_plain => {
+                let number = number.min(TIME_MAX.as_millis() as f64);
+                Ok(Duration::from_nanos((number * 1e6).round() as u64))
+            }
+            _ => Err(self.refuse("it must be a number of milliseconds from 0, as in 5 or 0.5")),
+        }
+    }
+
     /// A time that may be switched off: -1 means never, which is as good as a year.
     pub(super) fn milliseconds_or_never(self) -> Result<Duration, BuildError> {
         if self.value == "-1" { Ok(TIME_MAX) } else { self.milliseconds() }
+    }
+
+    /// How long a connection may be unused. 0 is never for librdkafka, and at once for Kafka.
+    pub(super) fn idle_time(self) -> Result<Duration, BuildError> {
+        let time = self.milliseconds_or_never()?;
+        if time.is_zero() {
+            return Err(self.refuse("it must be at least 1 ms, or -1 for never"));
+        }
+        Ok(time)
     }
 
     pub(super) fn microseconds(self) -> Result<Duration, BuildError> {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::names::GivenNames;
 use super::producer_config::ProducerConfig;
-use super::property_table::Property;
+use super::property::{Origin, Property, Show, Unit, field};
 use crate::engine::policy::BuiltInPartitioners;
 use crate::error::BuildError;
 
@@ -33,12 +34,17 @@ impl PartitionerDraft {
     /// # Errors
     ///
     /// [`BuildError::Conflict`] where two properties ask for different things.
-    pub(super) fn finish(self, config: &mut ProducerConfig) -> Result<(), BuildError> {
+    pub(super) fn finish(
+        self,
+        config: &mut ProducerConfig,
+        names: &GivenNames<'_>,
+    ) -> Result<(), BuildError> {
         let asked = match (self.named, self.class) {
             (Some(named), Some(class)) if named != class => {
                 return Err(BuildError::Conflict(format!(
-                    "partitioner={named:?} and partitioner.class name two partitioners: leave one \
-                     of them out"
+                    "{}={named:?} and {} name two partitioners: leave one of them out",
+                    names.of("partitioner"),
+                    names.of("partitioner.class"),
                 )));
             }
             (named, class) => named.or(class),
@@ -47,8 +53,9 @@ impl PartitionerDraft {
         let Some(asked) = asked else { return Ok(()) };
         if config.partitioner_ignore_keys && asked.hashes_keys() {
             return Err(BuildError::Conflict(format!(
-                "partitioner.ignore.keys=true and partitioner={asked:?}, which places records by \
-                 their keys, exclude each other: leave one of them out"
+                "{}=true and the partitioner {asked:?}, which places records by their keys, \
+                 exclude each other: leave one of them out",
+                names.of("partitioner.ignore.keys"),
             )));
         }
         config.partitioner = Some(Arc::new(asked.adaptive(config.partitioner_adaptive)));
@@ -57,40 +64,68 @@ impl PartitionerDraft {
 }
 
 pub(super) const PARTITIONER: &[Property] = &[
-    ("partitioner", |draft, setting| {
-        let named = BuiltInPartitioners::named(setting.value).ok_or_else(|| {
-            let names: Vec<_> = BuiltInPartitioners::names().collect();
-            setting.refuse(format!("it must be one of {}", names.join(", ")))
-        })?;
-        draft.partitioner.named = Some(named);
-        Ok(())
-    }),
-    ("partitioner.class", |draft, setting| {
-        draft.partitioner.class = match setting.value {
-            // As the Java client has it from 3.3 on.
-            "" | "null" => None,
-            class => Some(of_class(class).ok_or_else(|| {
-                setting.refuse(
-                    "it names a Java class that is not built in: name one with the property \
-                     partitioner, set one in code with ProducerBuilder::partitioner, or leave it \
-                     out",
-                )
-            })?),
-        };
-        Ok(())
-    }),
-    ("partitioner.ignore.keys", |draft, setting| {
-        draft.config.partitioner_ignore_keys = setting.boolean()?;
-        Ok(())
-    }),
-    ("partitioner.adaptive.partitioning.enable", |draft, setting| {
-        draft.config.partitioner_adaptive = setting.boolean()?;
-        Ok(())
-    }),
-    ("partitioner.availability.timeout.ms", |draft, setting| {
-        draft.config.partitioner_availability_timeout = setting.milliseconds()?;
-        Ok(())
-    }),
+    Property::read(
+        "partitioner.class",
+        Origin::Kafka,
+        "partitioner (by its class)",
+        Unit::None,
+        Show::Unset,
+        "A partitioner of the Java client's, by the name of its class; not given: the default.",
+        |draft, setting| {
+            draft.partitioner.class = match setting.value {
+                // As the Java client has it from 3.3 on.
+                "" | "null" => None,
+                class => Some(of_class(class).ok_or_else(|| {
+                    setting.refuse(
+                        "it names a Java class that is not built in: name one with the property \
+                         partitioner, set one in code with ProducerBuilder::partitioner, or leave \
+                         it out",
+                    )
+                })?),
+            };
+            Ok(())
+        },
+    ),
+    field!(
+        "partitioner.ignore.keys",
+        Kafka,
+        partitioner_ignore_keys,
+        None,
+        boolean,
+        "Whether records with a key are spread as those without."
+    ),
+    field!(
+        "partitioner.adaptive.partitioning.enable",
+        Kafka,
+        partitioner_adaptive,
+        None,
+        boolean,
+        "Whether records without key go less to brokers that are slow (KIP-794)."
+    ),
+    field!(
+        "partitioner.availability.timeout.ms",
+        Kafka,
+        partitioner_availability_timeout,
+        Milliseconds,
+        milliseconds,
+        "A broker that took no batch for so long gets no records without key; `0`: never."
+    ),
+    Property::read(
+        "partitioner",
+        Origin::Librdkafka,
+        "partitioner",
+        Unit::None,
+        Show::Draft(|_| "murmur2_random".to_owned()),
+        "A partitioner by librdkafka's name for it, or this client's for those that it adds.",
+        |draft, setting| {
+            let named = BuiltInPartitioners::named(setting.value).ok_or_else(|| {
+                let names: Vec<_> = BuiltInPartitioners::names().collect();
+                setting.refuse(format!("it must be one of {}", names.join(", ")))
+            })?;
+            draft.partitioner.named = Some(named);
+            Ok(())
+        },
+    ),
 ];
 
 fn of_class(class: &str) -> Option<BuiltInPartitioners> {
@@ -196,7 +231,7 @@ mod tests {
         let same = [("partitioner", "round_robin"), ("partitioner.class", round_robin)];
         assert!(read(&same).is_ok());
         let keys = [("partitioner.ignore.keys", "true"), ("partitioner", "fnv1a_random")];
-        assert!(conflict(&keys).contains("partitioner.ignore.keys=true and partitioner=fnv1a"));
+        assert!(conflict(&keys).contains("partitioner.ignore.keys=true and the partitioner fnv1a"));
     }
 
     #[test]

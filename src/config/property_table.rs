@@ -1,229 +1,309 @@
-//! Every property name, and what it sets.
-
-use std::sync::Arc;
+//! The names of Kafka's own `ProducerConfig`, without those of TLS and logins.
 
 use super::address::split_list;
-use super::broker_version::NamedVersion;
-use super::producer_config::{OnDrop, ProducerConfig};
-use super::property_parse::Setting;
-use super::property_partitioner::PartitionerDraft;
-use super::property_socks5::Socks5Draft;
-use super::property_tls::SecurityDraft;
-use crate::engine::policy::{DropRecords, RejectRecords};
-use crate::engine::protocol::compression::Compression;
-use crate::error::BuildError;
+use super::property::{NOT_GIVEN, Origin, Property, Show, Unit, field, shown_field};
+use super::property_draft;
 use crate::logging as log;
 
-/// A configuration in the making: what depends on several properties is put together at the end,
-/// so that their order does not matter.
-pub(super) struct Draft {
-    pub(super) config: ProducerConfig,
-    pub(super) security: SecurityDraft,
-    pub(super) socks5: Socks5Draft,
-    pub(super) partitioner: PartitionerDraft,
-    codecs: Vec<Codec>,
-    gzip_level: i32,
-    lz4_level: i32,
-    zstd_level: i32,
-    delivery_timeout_set: bool,
+const METRICS: &str = "metrics are read with Producer::metrics, and go to the log with \
+                       tidegate.metrics.log.interval.ms";
+const SERIALIZER: &str = "keys and values are bytes here: write them as bytes before they are sent";
+const TRANSACTIONS: &str = "transactions are not there yet";
+
+/// Those of Kafka that have no effect here, with the reason.
+const fn ignored(
+    name: &'static str,
+    same: &'static [&'static str],
+    words: &'static str,
+) -> Property {
+    Property::ignored(name, Origin::Kafka, same, words)
 }
 
-#[derive(Clone, Copy)]
-enum Codec {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-impl Draft {
-    pub(super) fn new() -> Self {
-        // The levels are Kafka's defaults; its -1 for gzip is zlib's 6.
-        Draft {
-            config: ProducerConfig::default(),
-            security: SecurityDraft::default(),
-            socks5: Socks5Draft::default(),
-            partitioner: PartitionerDraft::default(),
-            codecs: Vec::new(),
-            gzip_level: 6,
-            lz4_level: 9,
-            zstd_level: 3,
-            delivery_timeout_set: false,
-        }
-    }
-
-    pub(super) fn finish(self) -> Result<ProducerConfig, BuildError> {
-        let mut config = self.config;
-        let protection = self.security.finish()?;
-        config.security_protocol = protection.protocol;
-        (config.tls, config.sasl) = (protection.tls, protection.sasl);
-        config.socks5 = self.socks5.finish()?;
-        self.partitioner.finish(&mut config)?;
-        let compression = |codec| match codec {
-            Codec::None => Compression::None,
-            Codec::Gzip => Compression::Gzip { level: self.gzip_level },
-            Codec::Snappy => Compression::Snappy,
-            Codec::Lz4 => Compression::Lz4 { level: self.lz4_level },
-            Codec::Zstd => Compression::Zstd { level: self.zstd_level },
-        };
-        let mut codecs = self.codecs.iter().copied().map(compression);
-        config.compression = codecs.next().unwrap_or_default();
-        config.compression_fallback = codecs.collect();
-        // As the Java client does: a default gives way to what was asked for, a value does not.
-        let least = config.linger.saturating_add(config.request_timeout);
-        if !self.delivery_timeout_set && config.delivery_timeout < least {
-            log::warn!(
-                "delivery.timeout.ms is raised to linger.ms + request.timeout.ms: {least:?}"
-            );
-            config.delivery_timeout = least;
-        }
-        Ok(config)
-    }
-}
-
-/// One property: its name, and what reads its value.
-pub(super) type Property = (&'static str, fn(&mut Draft, Setting<'_>) -> Result<(), BuildError>);
-
-/// Makes a table entry that stores what `$read` makes of the value in a field of the configuration.
-macro_rules! field {
-    ($name:literal, $field:ident, $read:ident) => {
-        ($name, |draft, setting| {
-            draft.config.$field = setting.$read()?.into();
-            Ok(())
-        })
-    };
+/// Those of Kafka that cannot be had, with the reason.
+const fn refused(
+    name: &'static str,
+    same: &'static [&'static str],
+    words: &'static str,
+) -> Property {
+    Property::refused(name, Origin::Kafka, same, words)
 }
 
 /// The names of Kafka's own `ProducerConfig`.
 pub(super) const KAFKA: &[Property] = &[
-    ("bootstrap.servers", |draft, setting| {
-        draft.config.bootstrap_servers = split_list(setting.value).map(str::to_owned).collect();
-        Ok(())
-    }),
-    ("client.id", |draft, setting| {
-        draft.config.client_id = setting.value.to_owned();
-        Ok(())
-    }),
-    field!("acks", acks, acks),
-    field!("enable.idempotence", enable_idempotence, boolean),
-    ("retries", |draft, setting| {
-        draft.config.retries = setting.integer(0, i64::from(i32::MAX))? as u32;
-        Ok(())
-    }),
-    field!("max.in.flight.requests.per.connection", max_in_flight, size),
-    field!("linger.ms", linger, milliseconds),
-    field!("batch.size", batch_size, size),
-    field!("buffer.memory", buffer_memory, size),
-    field!("max.request.size", max_request_size, size),
-    field!("request.timeout.ms", request_timeout, milliseconds),
-    ("delivery.timeout.ms", |draft, setting| {
-        draft.config.delivery_timeout = setting.milliseconds()?;
-        draft.delivery_timeout_set = true;
-        Ok(())
-    }),
-    field!("max.block.ms", max_block, milliseconds),
-    field!("retry.backoff.ms", retry_backoff, milliseconds),
-    field!("retry.backoff.max.ms", retry_backoff_max, milliseconds),
-    field!("reconnect.backoff.ms", reconnect_backoff, milliseconds),
-    field!("reconnect.backoff.max.ms", reconnect_backoff_max, milliseconds),
-    field!("socket.connection.setup.timeout.ms", connection_setup_timeout, milliseconds),
-    field!("socket.connection.setup.timeout.max.ms", connection_setup_timeout_max, milliseconds),
-    field!("connections.max.idle.ms", connections_max_idle, milliseconds_or_never),
-    field!("metadata.max.age.ms", metadata_max_age, milliseconds),
-    field!("metadata.max.idle.ms", metadata_max_idle, milliseconds),
-    field!("send.buffer.bytes", send_buffer, socket_buffer),
-    field!("receive.buffer.bytes", receive_buffer, socket_buffer),
-    ("broker.version.fallback", |draft, setting| {
-        draft.config.broker_version_fallback = match NamedVersion::read(setting.value) {
-            Some(NamedVersion::Old(version)) => Some(version),
-            // Brokers since then say themselves what they speak.
-            Some(NamedVersion::AsksVersions) => None,
-            None => return Err(setting.refuse("it must be a version of Kafka, such as 0.9.0")),
-        };
-        Ok(())
-    }),
-    field!("api.version.request", api_version_request, boolean),
-    ("compression.type", |draft, setting| {
-        let names = setting.value.split(',').map(str::trim);
-        draft.codecs = names.map(|name| codec(setting, name)).collect::<Result<_, _>>()?;
-        Ok(())
-    }),
-    ("compression.gzip.level", |draft, setting| {
-        let level = setting.integer(-1, 9)? as i32;
-        if level == 0 {
-            return Err(setting.refuse("it must be from 1 to 9, or -1 for the default"));
-        }
-        draft.gzip_level = if level == -1 { 6 } else { level };
-        Ok(())
-    }),
-    ("compression.lz4.level", |draft, setting| {
-        draft.lz4_level = setting.integer(1, 17)? as i32;
-        log::warn!(
-            "compression.lz4.level has no effect in this client: every level compresses alike"
-        );
-        Ok(())
-    }),
-    ("compression.zstd.level", |draft, setting| {
-        draft.zstd_level = setting.integer(-131_072, 22)? as i32;
-        Ok(())
-    }),
-    // Accepted for the sake of existing files: they name Java classes, and records are bytes here.
-    ("key.serializer", |_, _| Ok(())),
-    ("value.serializer", |_, _| Ok(())),
-    ("client.dns.lookup", |_, setting| {
-        let reason = "every address of a name is tried: only use_all_dns_ips can be had";
-        setting.only(&["use_all_dns_ips"], reason)
-    }),
+    Property::read(
+        "bootstrap.servers",
+        Origin::Kafka,
+        "bootstrap_servers",
+        Unit::None,
+        shown_field!(bootstrap_servers, None),
+        "Brokers to start from, as `host:port` with commas between; one is needed.",
+        |draft, setting| {
+            draft.config.bootstrap_servers = split_list(setting.value).map(str::to_owned).collect();
+            Ok(())
+        },
+    ),
+    field!(
+        "client.id",
+        Kafka,
+        client_id,
+        None,
+        text,
+        "The name under which brokers log, meter and throttle this producer."
+    ),
+    field!(
+        "acks",
+        Kafka,
+        acks,
+        None,
+        acks,
+        "How many replicas must have a record: `all`, `1` (the leader) or `0`."
+    ),
+    field!(
+        "enable.idempotence",
+        Kafka,
+        enable_idempotence,
+        None,
+        boolean,
+        "Whether brokers drop repeated batches; not given: where the other settings allow it."
+    ),
+    field!("retries", Kafka, retries, None, count, "How often a batch is sent again at most."),
+    field!(
+        "max.in.flight.requests.per.connection",
+        Kafka,
+        max_in_flight,
+        None,
+        size,
+        "Requests on their way on one connection, from 1 to 1,024; with idempotence at most 5."
+    ),
+    field!(
+        "linger.ms",
+        Kafka,
+        linger,
+        Milliseconds,
+        fractional_milliseconds,
+        "How long a batch may wait for more records; it may have a fraction, as `0.5`."
+    ),
+    field!("batch.size", Kafka, batch_size, Bytes, size, "The size at which a batch is full."),
+    field!(
+        "buffer.memory",
+        Kafka,
+        buffer_memory,
+        Bytes,
+        size,
+        "The memory for records that are queued or in flight, a hard limit."
+    ),
+    field!(
+        "max.request.size",
+        Kafka,
+        max_request_size,
+        Bytes,
+        size,
+        "The largest record, and the largest request but for a single larger batch."
+    ),
+    field!(
+        "request.timeout.ms",
+        Kafka,
+        request_timeout,
+        Milliseconds,
+        milliseconds,
+        "How long a broker may take to answer a request."
+    ),
+    field!(
+        "delivery.timeout.ms",
+        Kafka,
+        delivery_timeout,
+        Milliseconds,
+        milliseconds,
+        "How long a record may take to be acknowledged, waiting and retries included."
+    ),
+    field!(
+        "max.block.ms",
+        Kafka,
+        max_block,
+        Milliseconds,
+        milliseconds,
+        "How long a sender is held for which there is no room."
+    ),
+    field!(
+        "retry.backoff.ms",
+        Kafka,
+        retry_backoff,
+        Milliseconds,
+        milliseconds,
+        "The first wait before a retry."
+    ),
+    field!(
+        "retry.backoff.max.ms",
+        Kafka,
+        retry_backoff_max,
+        Milliseconds,
+        milliseconds,
+        "The longest wait before a retry."
+    ),
+    field!(
+        "reconnect.backoff.ms",
+        Kafka,
+        reconnect_backoff,
+        Milliseconds,
+        milliseconds,
+        "The first wait before a broker is connected to again."
+    ),
+    field!(
+        "reconnect.backoff.max.ms",
+        Kafka,
+        reconnect_backoff_max,
+        Milliseconds,
+        milliseconds,
+        "The longest wait before a broker is connected to again."
+    ),
+    field!(
+        "socket.connection.setup.timeout.ms",
+        Kafka,
+        connection_setup_timeout,
+        Milliseconds,
+        milliseconds,
+        "How long an address may take to accept a connection and to answer its first request."
+    ),
+    field!(
+        "socket.connection.setup.timeout.max.ms",
+        Kafka,
+        connection_setup_timeout_max,
+        Milliseconds,
+        milliseconds,
+        "What `socket.connection.setup.timeout.ms` grows to while an address fails (KIP-601)."
+    ),
+    field!(
+        "connections.max.idle.ms",
+        Kafka,
+        connections_max_idle,
+        Milliseconds,
+        idle_time,
+        "A connection unused for so long is closed; `-1` for never."
+    ),
+    field!(
+        "metadata.max.age.ms",
+        Kafka,
+        metadata_max_age,
+        Milliseconds,
+        milliseconds,
+        "Metadata is asked for again at this age."
+    ),
+    field!(
+        "metadata.max.idle.ms",
+        Kafka,
+        metadata_max_idle,
+        Milliseconds,
+        milliseconds,
+        "A topic that nothing was sent to for so long is not asked about any more."
+    ),
+    field!(
+        "send.buffer.bytes",
+        Kafka,
+        send_buffer,
+        Bytes,
+        socket_buffer,
+        "The socket's send buffer; `-1` or not given: as the system sizes it."
+    ),
+    field!(
+        "receive.buffer.bytes",
+        Kafka,
+        receive_buffer,
+        Bytes,
+        socket_buffer,
+        "The socket's receive buffer; `-1` or not given: as the system sizes it."
+    ),
+    Property::read(
+        "compression.type",
+        Origin::Kafka,
+        "compression",
+        Unit::None,
+        Show::Draft(|_| "none".to_owned()),
+        "`none`, `gzip`, `snappy`, `lz4`, `zstd`, or several in order of preference.",
+        property_draft::codecs,
+    ),
+    Property::read(
+        "compression.gzip.level",
+        Origin::Kafka,
+        "Compression::Gzip (level)",
+        Unit::None,
+        Show::Draft(|draft| draft.gzip_level.to_string()),
+        "The level of gzip, from 1 to 9; `-1` for the default.",
+        property_draft::gzip_level,
+    ),
+    Property::read(
+        "compression.lz4.level",
+        Origin::Kafka,
+        "Compression::Lz4 (level)",
+        Unit::None,
+        Show::Draft(|draft| draft.lz4_level.to_string()),
+        "The level of lz4, from 1 to 17; all levels compress alike in this client.",
+        |draft, setting| {
+            draft.lz4_level = setting.integer(1, 17)? as i32;
+            let name = setting.name;
+            log::warn!("{name} has no effect in this client: every level compresses alike");
+            Ok(())
+        },
+    ),
+    Property::read(
+        "compression.zstd.level",
+        Origin::Kafka,
+        "Compression::Zstd (level)",
+        Unit::None,
+        Show::Draft(|draft| draft.zstd_level.to_string()),
+        "The level of zstd, from -131,072 to 22.",
+        |draft, setting| {
+            draft.zstd_level = setting.integer(-131_072, 22)? as i32;
+            Ok(())
+        },
+    ),
+    ignored("key.serializer", &[], SERIALIZER),
+    ignored("value.serializer", &[], SERIALIZER),
+    refused(
+        "client.dns.lookup",
+        &["use_all_dns_ips"],
+        "every address of a name is tried: only use_all_dns_ips can be had",
+    ),
+    ignored("metric.reporters", NOT_GIVEN, METRICS),
+    ignored("metrics.num.samples", &[], METRICS),
+    ignored("metrics.recording.level", &[], METRICS),
+    ignored("metrics.sample.window.ms", &[], METRICS),
+    ignored("enable.metrics.push", &["false"], "client telemetry (KIP-714) is not there yet"),
+    ignored(
+        "metadata.recovery.strategy",
+        &["rebootstrap"],
+        "the bootstrap list is always tried again where no known broker answers",
+    ),
+    ignored(
+        "metadata.recovery.rebootstrap.trigger.ms",
+        &[],
+        "the bootstrap list is tried as soon as no known broker answers",
+    ),
+    refused("transactional.id", NOT_GIVEN, TRANSACTIONS),
+    ignored(
+        "transaction.timeout.ms",
+        &[],
+        "transactions are not there yet, and without them Kafka's own producer ignores it too",
+    ),
+    refused("transaction.two.phase.commit.enable", &["false"], TRANSACTIONS),
+    refused(
+        "interceptor.classes",
+        NOT_GIVEN,
+        "it names Java classes: do the same in code before a record is sent",
+    ),
+    refused(
+        "config.providers",
+        NOT_GIVEN,
+        "values are taken as they are written: write them themselves, or set them in code",
+    ),
+    refused(
+        "security.providers",
+        NOT_GIVEN,
+        "it names Java classes: TLS and logins are this client's own",
+    ),
 ];
 
-/// This client's own names.
-pub(super) const OWN: &[Property] = &[
-    field!("tidegate.request.bytes.max", request_bytes_max, size),
-    field!("tidegate.reconnect.quick.ms", reconnect_quick, milliseconds),
-    field!("tidegate.metadata.min.refresh.ms", metadata_min_refresh, milliseconds),
-    field!("tidegate.producer.id.idle.max.ms", producer_id_idle_max, milliseconds),
-    field!("tidegate.topic.unknown.max.ms", topic_unknown_max, milliseconds),
-    field!("tidegate.cluster.change", on_cluster_change, cluster_change),
-    field!("tidegate.allow.auto.create.topics", allow_auto_create_topics, boolean),
-    ("tidegate.tcp.keepalive.ms", |draft, setting| {
-        draft.config.tcp_keepalive = Some(setting.milliseconds()?).filter(|time| !time.is_zero());
-        Ok(())
-    }),
-    ("tidegate.close.on.drop.ms", |draft, setting| {
-        draft.config.on_drop = match setting.value {
-            "detach" => OnDrop::Detach,
-            _ => OnDrop::Wait(setting.milliseconds()?),
-        };
-        Ok(())
-    }),
-    field!("tidegate.callbacks.max", callbacks_max, size),
-    field!("tidegate.events.max", events_max, size),
-    ("tidegate.metrics.log.interval.ms", |draft, setting| {
-        let interval = Some(setting.milliseconds()?).filter(|time| !time.is_zero());
-        draft.config.metrics_log_interval = interval;
-        Ok(())
-    }),
-    field!("tidegate.lanes.max", lanes_max, size),
-    field!("tidegate.brokers.max", brokers_max, size),
-    field!("tidegate.high.watermark", high_watermark, size),
-    field!("tidegate.low.watermark", low_watermark, size),
-    field!("tidegate.part.filled.floor.us", part_filled_floor, microseconds),
-    field!("tidegate.cores", cores, cores),
-    field!("tidegate.pinning", pinning, boolean),
-    ("tidegate.backoff.strategy", |draft, setting| {
-        draft.config.backoff = match setting.value {
-            "park" => None,
-            "drop" => Some(Arc::new(DropRecords)),
-            "reject" => Some(Arc::new(RejectRecords)),
-            _ => return Err(setting.refuse("it must be park, drop or reject")),
-        };
-        Ok(())
-    }),
-];
-
-/// Names that Kafka knows and this client does not act on, by their beginnings, with the reason.
-/// Each is an error: silently ignoring one could cost security or guarantees.
+/// Names that this client does not act on, by their beginnings, with the reason. Each is an error:
+/// silently ignoring one could cost security or guarantees.
 pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("sasl.kerberos.", "Kerberos (GSSAPI) is not there"),
     (
@@ -231,24 +311,21 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
         "it is a broker's, or of a way to fetch tokens that is not there: set an OAuthBearer with \
          ProducerBuilder::sasl",
     ),
-    ("sasl.login.", "a token is fetched again after 80 % of its lifetime, without options"),
-    ("security.providers", "it names Java classes"),
-    ("transaction", "transactions are not there yet"),
-    ("interceptor.classes", "it names Java classes"),
-    ("metric.reporters", "it names Java classes"),
-    ("metrics.", "metrics are read through the producer's own snapshot"),
-    ("enable.metrics.push", "client telemetry (KIP-714) is not there yet"),
-    ("metadata.recovery.", "falling back to the bootstrap list is always on, without options"),
-    ("config.providers", "write the values themselves"),
+    ("transaction", TRANSACTIONS),
+    // Where Java and librdkafka add what a provider, an interceptor or a plugin reads.
+    ("config.providers.", "values are taken as they are written: write them themselves"),
+    ("source.", "settings for a single topic are not there yet: use a producer of its own"),
+    ("group.", CONSUMER),
+    ("auto.offset.", CONSUMER),
+    ("enable.auto.", CONSUMER),
+    ("auto.commit.", CONSUMER),
+    ("fetch.", CONSUMER),
+    ("max.poll.", CONSUMER),
+    ("session.timeout.ms", CONSUMER),
+    ("heartbeat.interval.ms", CONSUMER),
+    ("isolation.level", CONSUMER),
+    ("key.deserializer", CONSUMER),
+    ("value.deserializer", CONSUMER),
 ];
 
-fn codec(setting: Setting<'_>, name: &str) -> Result<Codec, BuildError> {
-    match name {
-        "none" => Ok(Codec::None),
-        "gzip" => Ok(Codec::Gzip),
-        "snappy" => Ok(Codec::Snappy),
-        "lz4" => Ok(Codec::Lz4),
-        "zstd" => Ok(Codec::Zstd),
-        _ => Err(setting.refuse("it must be none, gzip, snappy, lz4 or zstd")),
-    }
-}
+const CONSUMER: &str = "it is a consumer's: leave it out";

@@ -19,6 +19,16 @@ pub enum TlsVersion {
     Tls13,
 }
 
+impl TlsVersion {
+    /// Java's name of it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            TlsVersion::Tls12 => "TLSv1.2",
+            TlsVersion::Tls13 => "TLSv1.3",
+        }
+    }
+}
+
 /// The format of a truststore or keystore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -75,6 +85,8 @@ pub struct TlsConfig {
     verify_certificates: bool,
     protocols: Vec<TlsVersion>,
     cipher_suites: Option<Vec<String>>,
+    /// What the user calls each method's setting, where properties set them.
+    names: Vec<(&'static str, String)>,
     #[cfg(feature = "tls")]
     client_config: Option<Arc<rustls::ClientConfig>>,
 }
@@ -98,8 +110,8 @@ pub enum Source<'a> {
 /// Something to be read, with what is needed to read it and to tell of errors.
 #[derive(Clone, Copy, Debug)]
 pub struct Material<'a> {
-    /// The property of Kafka's that sets it.
-    pub property: &'static str,
+    /// What the user calls the setting: a property, or the method.
+    pub property: &'a str,
     /// Where it is.
     pub source: Source<'a>,
     /// Its format, if it was given; else the content tells.
@@ -140,6 +152,7 @@ impl Default for TlsConfig {
             verify_certificates: true,
             protocols: vec![TlsVersion::Tls12, TlsVersion::Tls13],
             cipher_suites: None,
+            names: Vec::new(),
             #[cfg(feature = "tls")]
             client_config: None,
         }
@@ -333,7 +346,7 @@ impl TlsConfig {
         self.identity()?;
         if self.protocols.is_empty() {
             return Err(BuildError::InvalidSetting {
-                name: "ssl.enabled.protocols",
+                name: self.name("protocols").to_owned(),
                 value: String::new(),
                 reason: "it must name TLSv1.2, TLSv1.3 or both".to_owned(),
             });
@@ -343,7 +356,7 @@ impl TlsConfig {
 
     /// The authorities to trust; `None`: those of this machine.
     pub(crate) fn truststore(&self) -> Result<Option<Material<'_>>, BuildError> {
-        let names = ("ssl.truststore.location", "ssl.truststore.certificates");
+        let names = (self.name("truststore_file"), self.name("truststore_pem"));
         Ok(self.truststore.one(names)?.map(|(property, source)| Material {
             property,
             source,
@@ -355,9 +368,15 @@ impl TlsConfig {
 
     /// What this client presents, if anything.
     pub(crate) fn identity(&self) -> Result<Option<IdentitySource<'_>>, BuildError> {
-        let key = self.key.one(("ssl.key.location", "ssl.keystore.key"))?;
-        let names = ("ssl.certificate.location", "ssl.keystore.certificate.chain");
+        let key = self
+            .key
+            .one((self.name("keystore_pem_files (key)"), self.name("keystore_pem (key)")))?;
+        let names = (
+            self.name("keystore_pem_files (certificate)"),
+            self.name("keystore_pem (certificate)"),
+        );
         let chain = self.chain.one(names)?;
+        let keystore = self.name("keystore_file");
         let material = |(property, source)| Material {
             property,
             source,
@@ -369,7 +388,7 @@ impl TlsConfig {
         match (self.keystore.as_deref(), key, chain) {
             (None, None, None) => Ok(None),
             (Some(path), None, None) => {
-                let parts = ("ssl.keystore.location", Source::File(path));
+                let parts = (keystore, Source::File(path));
                 Ok(Some(IdentitySource::Keystore(material(parts))))
             }
             (None, Some(key), Some(chain)) => {
@@ -377,25 +396,56 @@ impl TlsConfig {
             }
             (Some(_), Some((other, _)), _) | (Some(_), None, Some((other, _))) => {
                 conflict(format!(
-                    "ssl.keystore.location and {other} both give this client's certificate: leave \
-                 either out"
+                    "{keystore} and {other} both give this client's certificate: leave either out"
                 ))
             }
             (None, Some((key, _)), None) => conflict(format!(
-                "{key} gives a private key without its certificate: set ssl.certificate.location \
-                 or ssl.keystore.certificate.chain, or put both into one file and name it in \
-                 ssl.keystore.location"
+                "{key} gives a private key without its certificate: set {} or {}, or put both into \
+                 one file and name it in {keystore}",
+                names.0, names.1
             )),
             (None, None, Some((chain, _))) => conflict(format!(
-                "{chain} gives a certificate without its private key: set ssl.key.location or \
-                 ssl.keystore.key, or put both into one file and name it in ssl.keystore.location"
+                "{chain} gives a certificate without its private key: set {} or {}, or put both \
+                 into one file and name it in {keystore}",
+                self.name("keystore_pem_files (key)"),
+                self.name("keystore_pem (key)"),
             )),
         }
     }
 
+    /// Says what the user calls the settings of these methods.
+    pub(super) fn named(mut self, names: Vec<(&'static str, String)>) -> Self {
+        self.names = names;
+        self
+    }
+
+    /// What the user calls the setting of `method`: a property, or the method itself. Of one that
+    /// sets two things the part stands behind it, in parentheses.
+    pub(crate) fn name<'a>(&'a self, method: &'static str) -> &'a str {
+        let named = self.names.iter().find(|(other, _)| *other == method);
+        let bare = || method.split(' ').next().unwrap_or(method);
+        named.map_or_else(bare, |(_, name)| name)
+    }
+
     /// The suites to offer; `None`: all.
     pub(crate) fn suites(&self) -> Result<Option<SuiteChoice>, BuildError> {
-        self.cipher_suites.as_deref().map(cipher_suites::choose).transpose()
+        let choose = |names: &[String]| cipher_suites::choose(self.name("cipher_suites"), names);
+        self.cipher_suites.as_deref().map(choose).transpose()
+    }
+
+    /// Whether the host name is compared with the broker's certificate.
+    pub(crate) fn verifies_host_name(&self) -> bool {
+        self.verify_host_name
+    }
+
+    /// Whether the broker's certificate is verified at all.
+    pub(crate) fn verifies_certificates(&self) -> bool {
+        self.verify_certificates
+    }
+
+    /// The versions to offer.
+    pub(crate) fn versions(&self) -> &[TlsVersion] {
+        &self.protocols
     }
 
     #[cfg(feature = "tls")]
@@ -426,21 +476,6 @@ impl TlsConfig {
         files.chain(self.keystore.as_deref()).collect()
     }
 
-    /// Whether the host name is compared with the broker's certificate.
-    pub(crate) fn verifies_host_name(&self) -> bool {
-        self.verify_host_name
-    }
-
-    /// Whether the broker's certificate is verified at all.
-    pub(crate) fn verifies_certificates(&self) -> bool {
-        self.verify_certificates
-    }
-
-    /// The versions to offer.
-    pub(crate) fn versions(&self) -> &[TlsVersion] {
-        &self.protocols
-    }
-
     /// The user's own configuration, if there is one.
     pub(crate) fn given_client_config(&self) -> Option<&Arc<rustls::ClientConfig>> {
         self.client_config.as_ref()
@@ -453,10 +488,10 @@ impl Sources {
     }
 
     /// The one that is given, with its property: the first name is the file's.
-    fn one(
-        &self,
-        (file, text): (&'static str, &'static str),
-    ) -> Result<Option<(&'static str, Source<'_>)>, BuildError> {
+    fn one<'a>(
+        &'a self,
+        (file, text): (&'a str, &'a str),
+    ) -> Result<Option<(&'a str, Source<'a>)>, BuildError> {
         match (&self.file, &self.text) {
             (None, None) => Ok(None),
             (Some(path), None) => Ok(Some((file, Source::File(path)))),
@@ -513,14 +548,17 @@ mod tests {
         assert_eq!(new().validate(), Ok(()));
         assert_eq!(new().keystore_pem("k", "c").truststore_file("ca").validate(), Ok(()));
         for (config, part) in [
-            (new().truststore_file("a").truststore_pem("b"), "ssl.truststore.certificates"),
-            (new().keystore_file("a").keystore_pem("b", "c"), "ssl.keystore.key"),
-            (new().keystore_file("a").certificate_file("c"), "ssl.certificate.location"),
+            (new().truststore_file("a").truststore_pem("b"), "truststore_file and truststore_pem"),
+            (
+                new().keystore_file("a").keystore_pem("b", "c"),
+                "keystore_file and keystore_pem both",
+            ),
+            (new().keystore_file("a").certificate_file("c"), "keystore_pem_files"),
             (new().key_pem("k"), "without its certificate"),
             (new().certificate_pem("c"), "without its private key"),
-            (new().key_pem("k").key_file("k"), "ssl.key.location"),
-            (new().protocols(&[]), "ssl.enabled.protocols"),
-            (new().cipher_suites(["RC4-MD5"]), "ssl.cipher.suites"),
+            (new().key_pem("k").key_file("k"), "keystore_pem_files and keystore_pem"),
+            (new().protocols(&[]), "protocols = "),
+            (new().cipher_suites(["RC4-MD5"]), "cipher_suites = RC4-MD5"),
         ] {
             let text = refused(&config);
             assert!(text.contains(part), "{text}");

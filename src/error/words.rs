@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::PressureScope;
 use crate::problem::Problem;
 
-pub(super) fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!(": did you mean \"{name}\"?")).unwrap_or_default()
+pub(super) fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest.as_deref().map(|name| format!(": did you mean \"{name}\"?")).unwrap_or_default()
 }
 
 pub(super) fn out_of_range(partition: i32, partitions: i32, by_partitioner: bool) -> String {
@@ -39,8 +39,8 @@ pub(super) fn level(scope: PressureScope, queued: usize, low: usize, high: usize
              those"
         ),
         PressureScope::Pool => format!(
-            "{queued} of the {high} bytes of buffer_memory are taken, and what is left is too \
-             little for the record, or promised to others"
+            "{queued} of the {high} bytes of buffer_memory (buffer.memory) are taken, and what \
+             is left is too little for the record, or promised to others"
         ),
     }
 }
@@ -52,13 +52,14 @@ pub(super) fn obstruction(scope: PressureScope) -> String {
             format!("broker {id} takes records slower than they are sent, or not at all")
         }
         PressureScope::Leaderless => "partitions without a leader have used up their share of \
-             buffer_memory"
+             buffer_memory (buffer.memory)"
             .to_owned(),
         PressureScope::Stash => "the topic is not known yet, and what waits for such topics has \
-             used up its share of buffer_memory: does the topic exist, and does a broker answer?"
+             used up its share of buffer_memory (buffer.memory): does the topic exist, \
+             and does a broker answer?"
             .to_owned(),
-        PressureScope::Pool => "buffer_memory is used up: brokers take records slower than they \
-             are sent, or not at all"
+        PressureScope::Pool => "buffer_memory (buffer.memory) is used up: brokers take \
+             records slower than they are sent, or not at all"
             .to_owned(),
     }
 }

@@ -190,7 +190,7 @@ impl Tunnel {
             }
             (NOTHING_ACCEPTED, None) => {
                 let text = "it wants a login: set tidegate.socks5.username and \
-                            tidegate.socks5.password";
+                            tidegate.socks5.password, in code with Socks5::login";
                 Err(self.problem(ProblemKind::Authentication, text))
             }
             (NOTHING_ACCEPTED, Some(_)) => {

@@ -5,6 +5,7 @@
 //!
 //! * [`architecture`]: layers, threads and queues, the way of a record, the life of a batch, locks.
 //! * [`async_code`]: what holds a thread and what does not; shutting down.
+//! * [`configuration`]: every property, of this client and of others, and the environment.
 //! * [`connecting`]: TLS and logins, for the clusters that people have.
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
 //! * [`observing`]: health, why a record waits, metrics, the log.
@@ -23,6 +24,9 @@ pub mod architecture {}
 
 #[doc = include_str!("async_code.md")]
 pub mod async_code {}
+
+#[doc = include_str!("configuration.md")]
+pub mod configuration {}
 
 #[doc = include_str!("connecting.md")]
 pub mod connecting {}

@@ -7,7 +7,7 @@ use super::callbacks::Callbacks;
 use super::producer::{Producer, Running, Shared};
 use crate::config::{
     Acks, BrokerVersion, JITTER_PERCENT, Login, OnDrop, ProducerConfig, ReconnectBackoff, Socks5,
-    TlsConfig, split_list,
+    TlsConfig,
 };
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
@@ -58,11 +58,7 @@ pub struct ProducerBuilder {
 
 impl ProducerBuilder {
     pub(super) fn new(bootstrap_servers: &str) -> Self {
-        let config = ProducerConfig {
-            bootstrap_servers: split_list(bootstrap_servers).map(str::to_owned).collect(),
-            ..ProducerConfig::default()
-        };
-        ProducerBuilder { config, event_loops: None }
+        ProducerBuilder { config: ProducerConfig::new(bootstrap_servers), event_loops: None }
     }
 
     /// A builder that starts from these settings.
@@ -320,7 +316,8 @@ fn warn_of_idempotence(config: &ProducerConfig) {
     if let Some(obstacle) = config.idempotence_given_up() {
         log::warn!(
             "idempotence is off, a retry may double or reorder records: it needs {obstacle}; with \
-             enable.idempotence set to false this is not said"
+             {} set to false this is not said",
+            config.name_of("enable_idempotence"),
         );
     }
 }

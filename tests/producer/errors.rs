@@ -79,7 +79,10 @@ fn c40_a_record_over_the_limit_is_refused_and_handed_back() {
         let error = topic.send("key", big.clone()).unwrap_err();
         let SendErrorKind::RecordTooLarge { size, max } = *error.kind() else { panic!("{error}") };
         assert!(size > 10_000 && max == 10_000);
-        says(&error, &["\"t\"", "max_request_size = 10000", "max.message.bytes"]);
+        says(
+            &error,
+            &["\"t\"", "max_request_size (max.request.size) = 10000", "max.message.bytes"],
+        );
         assert!(!error.is_retriable());
         assert_eq!(error.into_record().value.unwrap().as_ptr(), big.as_ptr(), "without a copy");
         // Headers count too, and so does the key.
@@ -265,17 +268,17 @@ fn contradictions_are_found_before_anything_starts() {
     })
     .unwrap_err();
     assert!(matches!(error, BuildError::Conflict(_)));
-    says(error, &["enable.idempotence", "acks=all", "it is 1"]);
+    says(error, &["enable_idempotence=true", "acks=all", "it is 1"]);
     let error = build(&|c| c.buffer_memory = 1_500_000).unwrap_err();
     assert!(matches!(error, BuildError::PoolTooSmall { buffer_memory: 1_500_000, .. }));
     says(error, &["buffer_memory", "too small", "2097152"]);
     let error = build(&|c| c.delivery_timeout = secs(10)).unwrap_err();
-    says(error, &["delivery.timeout.ms", "request.timeout.ms"]);
+    says(error, &["delivery_timeout", "request_timeout"]);
     let error = build(&|c| c.max_in_flight = 0).unwrap_err();
     assert!(matches!(error, BuildError::InvalidSetting { .. }));
-    says(error, &["max.in.flight.requests.per.connection"]);
+    says(error, &["max_in_flight = 0"]);
     let error = build(&|c| c.low_watermark = Some(5)).unwrap_err();
-    says(error, &["high.watermark"]);
+    says(error, &["low_watermark = 5 needs high_watermark"]);
     // Each loop needs its scratch, and a largest record room to move out of its stash.
     let tight = |bytes| {
         let loops = EventLoops::shared(1).unpinned();
@@ -290,7 +293,7 @@ fn contradictions_are_found_before_anything_starts() {
     tight(3 << 20).unwrap();
     // As many brokers as pass can be had.
     let error = build(&|c| c.brokers_max = 65_534).unwrap_err();
-    says(error, &["tidegate.brokers.max", "65533"]);
+    says(error, &["brokers_max", "65533"]);
     build(&|c| {
         (c.brokers_max, c.on_drop) = (65_533, OnDrop::Wait(Duration::ZERO));
     })

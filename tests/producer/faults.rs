@@ -215,7 +215,11 @@ fn a_record_times_out_as_unknown_if_it_was_sent() {
         assert_eq!(error.certainty(), Certainty::Unknown);
         assert_eq!((error.partition(), error.broker()), (Some(0), Some(1)));
         let text = error.to_string();
-        assert!(text.contains("delivery_timeout = 500ms") && text.contains("may have"), "{text}");
+        assert!(
+            text.contains("delivery_timeout (delivery.timeout.ms) = 500ms")
+                && text.contains("may have"),
+            "{text}"
+        );
         true
     });
     cluster.clear_faults();

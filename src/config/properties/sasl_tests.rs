@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{ProducerConfig, SecurityProtocol};
+use super::super::{ProducerConfig, security::SecurityProtocol};
 use crate::error::BuildError;
 
 const JAAS: &str = "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule \\\n  \

@@ -113,16 +113,17 @@ fn a_misspelt_name_is_an_error_with_the_nearest() {
         ("ack", "acks"),
         ("partitioner.clas", "partitioner.class"),
         ("max.inflight.requests.per.connection", "max.in.flight.requests.per.connection"),
-        ("allow.auto.create.topics", "tidegate.allow.auto.create.topics"),
+        ("allow.auto.create.topic", "allow.auto.create.topics"),
         ("tidegate.high.watermarks", "tidegate.high.watermark"),
     ] {
         let name = name.to_owned();
         let error = one(&name, "1").expect_err(&name);
-        assert_eq!(error, BuildError::UnknownProperty { name, nearest: Some(expected) });
+        assert_eq!(error, BuildError::UnknownProperty { name, nearest: Some(expected.to_owned()) });
     }
     for (name, expected) in [
         ("linger", "linger.ms"),
         ("max_in_flight", "max.in.flight.requests.per.connection"),
+        ("on_drop", "tidegate.close.on.drop.ms"),
         ("compression", "compression.type"),
         ("strategy", "tidegate.backoff.strategy"),
         ("backoff", "tidegate.backoff.strategy"),
@@ -131,7 +132,7 @@ fn a_misspelt_name_is_an_error_with_the_nearest() {
     ] {
         let name = name.to_owned();
         let error = one(&name, "1").expect_err(&name);
-        assert_eq!(error, BuildError::UnknownProperty { name, nearest: Some(expected) });
+        assert_eq!(error, BuildError::UnknownProperty { name, nearest: Some(expected.to_owned()) });
     }
     for name in ["", "x", "ms", "max", "colour.of.the.sky", &"a".repeat(100_000)] {
         let error = one(name, "1").expect_err(name);
@@ -145,8 +146,10 @@ fn bad_values_name_the_property_and_its_range() {
     for (name, value, part) in [
         ("acks", "2", "0, 1, all or -1"),
         ("tidegate.cluster.change", "ignore", "follow or fail"),
-        ("linger.ms", "5ms", "whole number from 0"),
-        ("linger.ms", "-1", "whole number from 0"),
+        ("linger.ms", "5ms", "as in 5 or 0.5"),
+        ("linger.ms", "-1", "number of milliseconds from 0"),
+        ("linger.ms", "1e3", "as in 5 or 0.5"),
+        ("max.block.ms", "-1", "whole number from 0"),
         ("retries", "2147483648", "2147483647"),
         ("enable.idempotence", "yes", "true or false"),
         ("compression.type", "brotli", "none, gzip, snappy, lz4 or zstd"),
@@ -174,6 +177,8 @@ fn what_kafka_knows_and_this_client_cannot_do_is_said() {
         ("sasl.kerberos.kinit.cmd", "Kerberos"),
         ("transactional.id", "transactions"),
         ("interceptor.classes", "Java"),
+        ("group.id", "a consumer's"),
+        ("source.orders.linger.ms", "single topic"),
     ] {
         let text = one(name, "x").expect_err(name).to_string();
         assert!(text.contains(name) && text.contains(part), "{text}");
@@ -193,7 +198,7 @@ fn files_are_read() {
 
 #[test]
 fn no_name_is_listed_twice() {
-    let mut names: Vec<&str> = all_properties().map(|(name, _)| *name).collect();
+    let mut names: Vec<&str> = all_properties().map(|property| property.name).collect();
     let all = names.len();
     names.sort_unstable();
     names.dedup();

@@ -19,11 +19,11 @@ const ASKED_AGAIN_AFTER: u64 = 60_000_000_000;
 /// What a refused id means, for the person who has to mend it.
 const DENIED: &str = "an idempotent producer needs a producer id: allow the operation \
     IdempotentWrite on the cluster (before Kafka 2.8) or Write on a topic, or set \
-    enable.idempotence to false";
+    enable_idempotence (enable.idempotence) to false";
 
 /// The same where brokers do not know of producer ids.
 const LACKING: &str = "an idempotent producer needs InitProducerId, which no broker speaks (Kafka \
-    0.11): set enable.idempotence to false";
+    0.11): set enable_idempotence (enable.idempotence) to false";
 
 /// The producer id, and the question for it.
 #[derive(Debug, Default)]

@@ -25,7 +25,7 @@ mod troubled;
 mod wanted;
 
 #[cfg(feature = "internals")]
-pub use crate::config::ReconnectBackoff;
+pub use crate::config::reconnect::ReconnectBackoff;
 pub use channel::ChannelId;
 pub use foreign::ForeignCluster;
 pub use machine::{MetadataConfig, MetadataMachine, MetadataQuery};

@@ -181,7 +181,7 @@ impl Connection {
                 let theirs = printable(&response.mechanisms.join(", "));
                 format!(
                     "the broker does not take the login mechanism {mechanism}, but {theirs}: set \
-                     sasl.mechanism to one of them"
+                     sasl (sasl.mechanism) to one of them"
                 )
             }
             ErrorCode::ILLEGAL_SASL_STATE if self.phase == Phase::Ready => {
@@ -364,7 +364,7 @@ impl Connection {
         let tls = if self.config.is_tls { "" } else { " A listener that wants TLS?" };
         problem.in_words(format_args!(
             "{problem} (ApiVersions is refused in every version: a broker older than 0.10? then \
-             set broker.version.fallback to its version.{tls})"
+             set broker_version_fallback (broker.version.fallback) to its version.{tls})"
         ))
     }
 }

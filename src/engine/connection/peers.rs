@@ -189,7 +189,7 @@ impl Peers {
         let Some(release) = self.steps.release() else { return problem };
         problem.in_words(format_args!(
             "{problem} (a broker that does not answer ApiVersions is taken for Kafka {release}, as \
-             broker.version.fallback says)"
+             broker_version_fallback (broker.version.fallback) says)"
         ))
     }
 

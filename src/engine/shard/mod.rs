@@ -59,7 +59,7 @@ mod verdict;
 mod view;
 
 #[cfg(feature = "internals")]
-pub use crate::config::ReconnectBackoff;
+pub use crate::config::reconnect::ReconnectBackoff;
 pub use explain::{About, Answer, LaneStanding, Question};
 pub use port::{Control, PortTable, ShardPort, WakeLoop};
 pub use publisher::{Publisher, PublisherLimits, ShardHost};

@@ -28,8 +28,8 @@ impl Shard {
             broker.age_told = true;
             log::warn!(
                 "broker {id} at {} knows no idempotence (Kafka 0.11): a lost acknowledgement may \
-                 double records there; with enable.idempotence set to false this is not said, set \
-                 to true it is an error",
+                 double records there; with enable_idempotence (enable.idempotence) set to false \
+                 this is not said, set to true it is an error",
                 broker.address
             );
         }

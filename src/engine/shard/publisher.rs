@@ -307,14 +307,16 @@ fn unknown_line(topics: &[Arc<str>], auto_create: bool) -> String {
         ("topics", "are", "the names")
     };
     let why = if auto_create {
-        "asking did not create it, though tidegate.allow.auto.create.topics is true: brokers may \
-         have auto.create.topics.enable=false"
+        "asking did not create it, though allow_auto_create_topics \
+         (tidegate.allow.auto.create.topics) is true: brokers may have \
+         auto.create.topics.enable=false"
     } else {
-        "asking does not create it (tidegate.allow.auto.create.topics is false)"
+        "asking does not create it: allow_auto_create_topics (tidegate.allow.auto.create.topics) \
+         is false"
     };
     format!(
         "{topics} {}{more} {is} unknown to the cluster: check {names}, or create what is missing; \
-         {why}; records wait for tidegate.topic.unknown.max.ms, then fail",
+         {why}; records wait for topic_unknown_max (tidegate.topic.unknown.max.ms), then fail",
         shown.join(", ")
     )
 }

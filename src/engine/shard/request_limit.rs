@@ -81,7 +81,7 @@ impl fmt::Display for LostRequest {
             f,
             "the connection was lost {losses} times in a row over a request of {len} bytes: if the \
              broker (socket.request.max.bytes) or a proxy takes only shorter ones, lower \
-             max.request.size and batch.size"
+             max_request_size (max.request.size) and batch_size (batch.size)"
         )
     }
 }

@@ -60,14 +60,15 @@ impl Shard {
         let problem = match version {
             None => "it speaks no version of Produce that this client speaks".to_owned(),
             Some(_) if self.brokers[index].compression(&self.config).is_none() => {
-                "it takes no zstd (Produce v7, Kafka 2.1): set another compression.type, or a list \
-                 of them: zstd,lz4"
+                "it takes no zstd (Produce v7, Kafka 2.1): set another compression \
+                 (compression.type), or a list of them: zstd,lz4"
                     .to_owned()
             }
             Some(version) if version < VERSION_BATCHES_MIN && self.config.idempotence_required => {
                 format!(
                     "it is of Kafka {} and knows no idempotence (Kafka 0.11), which \
-                     enable.idempotence=true asks for: set it to false, or leave it out",
+                     enable_idempotence (enable.idempotence) = true asks for: set it to false, or \
+                     leave it out",
                     release_of(version)
                 )
             }

@@ -67,7 +67,7 @@ impl View {
         if let (None, Some(clusters)) = (&before.changed_to, &self.changed_to) {
             log::warn!(
                 "the brokers are of another cluster: {} instead of {}; records fail until the old \
-                 one is back (tidegate.cluster.change = fail)",
+                 one is back (on_cluster_change, tidegate.cluster.change, is fail)",
                 clusters.found,
                 clusters.known
             );
@@ -75,8 +75,8 @@ impl View {
         if self.without_identity && !before.without_identity {
             log::warn!(
                 "no broker knows idempotence (Kafka 0.11): a lost acknowledgement may double \
-                 records; with enable.idempotence set to false this is not said, set to true it is \
-                 an error"
+                 records; with enable_idempotence (enable.idempotence) set to false this is not \
+                 said, set to true it is an error"
             );
         }
     }

@@ -129,13 +129,14 @@ impl TlsClient {
 fn warn_of_trust(config: &TlsConfig) {
     if !config.verifies_certificates() {
         log::warn!(
-            "enable.ssl.certificate.verification is off: whoever is on the way to a broker can \
-             read and change all records"
+            "{} is off: whoever is on the way to a broker can read and change all records",
+            config.name("verify_certificates")
         );
     } else if !config.verifies_host_name() {
         log::warn!(
-            "ssl.endpoint.identification.algorithm is empty: whoever has any certificate of the \
-             trusted authorities can read and change all records"
+            "{} is off: whoever has any certificate of the trusted authorities can read and change \
+             all records",
+            config.name("verify_host_name")
         );
     }
 }

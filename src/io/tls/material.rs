@@ -71,7 +71,8 @@ fn system_roots() -> Result<RootCertStore, BuildError> {
         let reason = first.map(|error| format!(" ({error})")).unwrap_or_default();
         let words = format!(
             "none could be found{reason}: install the package ca-certificates, or set \
-             ssl.truststore.location to the file of the brokers' authority"
+             TlsConfig::truststore_file (ssl.truststore.location) to the file of the \
+             brokers' authority"
         );
         return Err(BuildError::System {
             what: "this machine's trusted certificates",
@@ -94,7 +95,8 @@ pub(super) fn identity(config: &TlsConfig) -> Result<Option<Identity>, BuildErro
         })
         .map(Some),
         Some(IdentitySource::Apart { key, chain }) => {
-            let only_pem = "it must be PEM; name a PKCS#12 store in ssl.keystore.location";
+            let only_pem = "it must be PEM; name a PKCS#12 store in TlsConfig::keystore_file \
+                            (ssl.keystore.location)";
             let chain = load(&chain, |content| match content {
                 Content::Pem(text) => pem::certificates(text),
                 Content::Pkcs12(_) => Err(only_pem.to_owned()),
@@ -114,7 +116,7 @@ pub(super) fn refuse(material: &Material<'_>, reason: String) -> BuildError {
         Source::File(path) => path.display().to_string(),
         Source::Text(_) => "(PEM text)".to_owned(),
     };
-    BuildError::InvalidSetting { name: material.property, value, reason }
+    BuildError::InvalidSetting { name: material.property.to_owned(), value, reason }
 }
 
 /// Java's `ssl.key.password`; where only the store has one, it is meant for the key too.

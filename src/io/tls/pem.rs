@@ -80,7 +80,8 @@ fn encrypted_private_key(
     password: Option<&Secret>,
 ) -> Result<PrivateKeyDer<'static>, String> {
     let Some(password) = password else {
-        return Err("its private key is encrypted: set ssl.key.password".to_owned());
+        return Err("its private key is encrypted: set ssl.key.password (TlsConfig::key_password)"
+            .to_owned());
     };
     // The PEM reader steps over what it does not know, and knows unencrypted keys.
     let renamed = Zeroizing::new(text.replace(ENCRYPTED, PLAIN));

@@ -100,9 +100,9 @@ fn certificate(error: &CertificateError, host: &str) -> String {
         }
         CertificateError::BadSignature => {
             "the broker's certificate is not signed by the authority that it names: most likely \
-             the authority was made anew under the same name, and ssl.truststore.location (or \
-             ssl.ca.location) holds the old one; else the broker does not own the certificate \
-             that it shows"
+             the authority was made anew under the same name, and ssl.truststore.location \
+             (ssl.ca.location, TlsConfig::truststore_file) holds the old one; else the broker \
+             does not own the certificate that it shows"
                 .to_owned()
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
@@ -116,8 +116,9 @@ fn certificate(error: &CertificateError, host: &str) -> String {
 }
 
 fn unknown_authority(unknown: &UnknownAuthority) -> String {
-    let setting = "ssl.truststore.location (ssl.ca.location) must name a file with that \
-                   authority's certificate; without it this machine's own authorities are trusted";
+    let setting = "ssl.truststore.location (ssl.ca.location, TlsConfig::truststore_file) must \
+                   name a file with that authority's certificate; without it this machine's own \
+                   authorities are trusted";
     match &unknown.names {
         Some(names) if names.issuer == names.subject => format!(
             "the broker's certificate is signed by itself ({}) and is not trusted: {setting}",
@@ -148,7 +149,8 @@ fn wrong_host(host: &str, presented: &[String]) -> String {
         "the broker's certificate is not for \"{host}\": {names}; connect to the broker by one of \
          its names (bootstrap.servers, and advertised.listeners on the broker), issue a \
          certificate that has this one, or, where only brokers have certificates of this \
-         authority, leave ssl.endpoint.identification.algorithm empty"
+         authority, leave ssl.endpoint.identification.algorithm empty \
+         (TlsConfig::verify_host_name)"
     )
 }
 
@@ -159,7 +161,7 @@ pub fn explain_end(has_certificate: bool) -> Problem {
         ""
     } else {
         ", or one that asks for a client certificate, which this client has not \
-         (ssl.keystore.location)"
+         (ssl.keystore.location, TlsConfig::keystore_file)"
     };
     let words = format!(
         "the peer closed the connection in the middle of the TLS handshake, as a broker's \
@@ -180,12 +182,13 @@ fn alert(alert: AlertDescription, has_certificate: bool) -> String {
     use AlertDescription as Alert;
     match alert {
         Alert::CertificateRequired => "the broker asks for a certificate of this client and got \
-                                       none: set ssl.keystore.location (certificate_required)"
+                                       none: set ssl.keystore.location \
+                                       (TlsConfig::keystore_file; certificate_required)"
             .to_owned(),
         Alert::BadCertificate if !has_certificate => {
             "the broker refused the connection, most likely because it asks for a certificate of \
-             this client, which has none: set ssl.keystore.location (the broker's alert: \
-             BadCertificate)"
+             this client, which has none: set ssl.keystore.location \
+             (TlsConfig::keystore_file; the broker's alert: BadCertificate)"
                 .to_owned()
         }
         Alert::HandshakeFailure => handshake_failure(has_certificate),
@@ -200,13 +203,14 @@ fn alert(alert: AlertDescription, has_certificate: bool) -> String {
         | Alert::DecryptError => refused_certificate(alert, &name, has_certificate),
         Alert::ProtocolVersion => {
             "the broker speaks none of the versions of TLS that this client offers: compare \
-             ssl.enabled.protocols of both sides, of which one must be TLSv1.2 or TLSv1.3 \
-             (the broker's alert: ProtocolVersion)"
+             ssl.enabled.protocols (TlsConfig::protocols) of both sides, of which one must be \
+             TLSv1.2 or TLSv1.3 (the broker's alert: ProtocolVersion)"
                 .to_owned()
         }
         Alert::InsufficientSecurity => {
             "the broker wants stronger cipher suites than this client offers: see \
-             ssl.cipher.suites of both sides (the broker's alert: InsufficientSecurity)"
+             ssl.cipher.suites (TlsConfig::cipher_suites) of both sides (the broker's alert: \
+             InsufficientSecurity)"
                 .to_owned()
         }
         Alert::UnrecognisedName => {
@@ -225,7 +229,7 @@ fn handshake_failure(has_certificate: bool) -> String {
         "or the broker accepts no certificate of the kind that this client has"
     } else {
         "or the broker asks for a certificate of this client, which has none \
-         (ssl.keystore.location)"
+         (ssl.keystore.location, TlsConfig::keystore_file)"
     };
     format!(
         "the broker accepts nothing that this client offers: there is no cipher suite that both \
@@ -238,7 +242,8 @@ fn refused_certificate(alert: AlertDescription, name: &str, has_certificate: boo
     if !has_certificate {
         return format!(
             "the broker refused the connection over a certificate, and this client presents none: \
-             set ssl.keystore.location if the broker asks for one (the broker's alert: {name})"
+             set ssl.keystore.location (TlsConfig::keystore_file) if the broker asks for one (the \
+             broker's alert: {name})"
         );
     }
     let why = match alert {
@@ -284,11 +289,14 @@ fn incompatible(reason: &PeerIncompatible) -> String {
         | PeerIncompatible::Tls12NotOfferedOrEnabled
         | PeerIncompatible::Tls12NotOffered => {
             "the broker speaks a version of TLS that this client does not offer: compare \
-             ssl.enabled.protocols of both sides, of which one must be TLSv1.2 or TLSv1.3"
+             ssl.enabled.protocols (TlsConfig::protocols) of both sides, of which one must be \
+             TLSv1.2 or TLSv1.3"
                 .to_owned()
         }
         PeerIncompatible::NoCipherSuitesInCommon => {
-            "there is no cipher suite that both sides have: compare ssl.cipher.suites".to_owned()
+            "there is no cipher suite that both sides have: compare ssl.cipher.suites \
+             (TlsConfig::cipher_suites)"
+                .to_owned()
         }
         other => format!("the broker's TLS and this client's have nothing in common: {other:?}"),
     }

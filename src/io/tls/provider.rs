@@ -19,7 +19,7 @@ pub(super) fn provider(config: &TlsConfig) -> Result<Arc<CryptoProvider>, BuildE
             provider.cipher_suites.extend(all.iter().find(|suite| iana(suite.suite()) == *name));
         }
         if let Some(dropped) = &choice.dropped {
-            log::warn!("ssl.cipher.suites: some are left out: {dropped}");
+            log::warn!("{}: some are left out: {dropped}", config.name("cipher_suites"));
         }
     }
     let versions = config.versions();
@@ -27,11 +27,12 @@ pub(super) fn provider(config: &TlsConfig) -> Result<Arc<CryptoProvider>, BuildE
         versions.iter().any(|version| protocol(*version).version == suite.version().version)
     };
     if !provider.cipher_suites.iter().any(speaks) {
-        return Err(BuildError::Conflict(
-            "none of ssl.cipher.suites belongs to a version in ssl.enabled.protocols: TLS 1.3 has \
-             the suites TLS_AES_... and TLS_CHACHA20_..., TLS 1.2 has TLS_ECDHE_..."
-                .to_owned(),
-        ));
+        return Err(BuildError::Conflict(format!(
+            "none of {} belongs to a version in {}: TLS 1.3 has the suites TLS_AES_... and \
+             TLS_CHACHA20_..., TLS 1.2 has TLS_ECDHE_...",
+            config.name("cipher_suites"),
+            config.name("protocols"),
+        )));
     }
     Ok(Arc::new(provider))
 }
@@ -138,7 +139,7 @@ mod tests {
         let config = TlsConfig::new().protocols(&[TlsVersion::Tls12]);
         let config = config.cipher_suites(["TLS_AES_128_GCM_SHA256"]);
         let error = provider(&config).expect_err("a suite of TLS 1.3 only").to_string();
-        assert!(error.contains("ssl.cipher.suites") && error.contains("ssl.enabled"), "{error}");
+        assert!(error.contains("cipher_suites") && error.contains("protocols"), "{error}");
     }
 
     #[test]

@@ -247,7 +247,7 @@ fn text_of(word: &Secret) -> String {
 }
 
 fn unusable(what: impl fmt::Display) -> SaslError {
-    let words = format_args!("sasl.jaas.config cannot be used: {what}");
+    let words = format_args!("the JAAS configuration cannot be used: {what}");
     SaslError::new(SaslErrorKind::Credentials, words)
 }
 

@@ -78,7 +78,7 @@ fn other_alerts_name_their_settings() {
     for (alert, part) in [
         (Alert::ProtocolVersion, "ssl.enabled.protocols"),
         (Alert::HandshakeFailure, "ssl.cipher.suites"),
-        (Alert::HandshakeFailure, "which has none (ssl.keystore.location)"),
+        (Alert::HandshakeFailure, "which has none (ssl.keystore.location,"),
         (Alert::InsufficientSecurity, "ssl.cipher.suites"),
         (Alert::UnrecognisedName, "advertised.listeners"),
         (Alert::InternalError, "InternalError"),

@@ -63,7 +63,7 @@ fn keys_that_are_encrypted_otherwise_come_with_the_line_that_converts_them() {
         let config = config().keystore_pem(text(name), text("client.pem"));
         let words = refused(&config.key_password(PASSWORD));
         assert!(words.contains("openssl pkcs8 -topk8 -v2 aes-256-cbc"), "{name}: {words}");
-        assert!(words.contains("ssl.keystore.key = (PEM text)"), "{words}");
+        assert!(words.contains("keystore_pem = (PEM text)"), "{words}");
     }
 }
 
@@ -129,7 +129,7 @@ fn keystores_of_openssl_and_keytool_are_read() {
         for wrong in [file.clone(), file.clone().keystore_password("hunter2")] {
             let words = refused(&wrong);
             assert!(words.contains("password is missing or wrong"), "{words}");
-            assert!(words.contains("ssl.keystore.location") && words.contains(name), "{words}");
+            assert!(words.contains("keystore_file = ") && words.contains(name), "{words}");
         }
         let two = refused(&file.keystore_password(PASSWORD).key_password("hunter2"));
         assert!(two.contains("ssl.key.password must be ssl.keystore.password"), "{two}");
@@ -144,7 +144,7 @@ fn truststores_of_openssl_and_keytool_are_read() {
         let roots = material::roots(&file.clone().truststore_password(PASSWORD)).expect(name);
         assert_eq!(roots.len(), 1, "{name}");
         let words = refused(&file.truststore_password("hunter2"));
-        assert!(words.contains("ssl.truststore.location"), "{words}");
+        assert!(words.contains("truststore_file = "), "{words}");
     }
     let keystore = TlsConfig::new().truststore_file(fixture("keystore-keytool.p12"));
     let words = refused(&keystore.truststore_password(PASSWORD));
@@ -171,7 +171,7 @@ fn what_is_in_a_file_and_should_not_be_is_said() {
     let path = folder.path().join("store");
     let truststore = TlsConfig::new().truststore_file(&path);
     let missing = refused(&truststore);
-    assert!(missing.contains("ssl.truststore.location") && missing.contains("store"), "{missing}");
+    assert!(missing.contains("truststore_file = ") && missing.contains("store"), "{missing}");
     for (content, part) in [
         (String::new(), "it is empty"),
         ("hello".to_owned(), "neither PEM nor PKCS#12"),
@@ -197,7 +197,7 @@ fn a_key_that_belongs_to_another_certificate_is_refused() {
     let (one, other) = (authority.issue("one", &[]), authority.issue("other", &[]));
     let words = refused(&config().keystore_pem(one.key_pem(), other.chain_pem()));
     assert!(words.contains("does not belong to the first certificate"), "{words}");
-    assert!(words.contains("ssl.keystore.key"), "{words}");
+    assert!(words.contains("keystore_pem = "), "{words}");
 }
 
 proptest! {
