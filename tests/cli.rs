@@ -1,5 +1,7 @@
 //! The command `tidegate`, run as a user runs it, against the embedded cluster.
 
+#[path = "cli/perf.rs"]
+mod perf;
 #[path = "cli/produce.rs"]
 mod produce;
 
@@ -45,7 +47,8 @@ fn cluster(topic: &str, partitions: i32) -> EmbeddedCluster {
 
 #[test]
 fn help_and_version_go_to_the_standard_output() {
-    for arguments in [&["--help"][..], &["produce", "--help"], &["--version"]] {
+    for arguments in [&["--help"][..], &["produce", "--help"], &["perf", "--help"], &["--version"]]
+    {
         let (status, out, error) = told(&run(arguments, b""));
         assert_eq!((status, error.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(out.contains("tidegate"), "{out}");
@@ -77,7 +80,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let (status, out, _) = told(&run(&["completions", shell], b""));
         assert_eq!(status, Some(0));
-        for command in ["produce", "broker"] {
+        for command in ["produce", "perf", "broker"] {
             assert!(out.contains(command), "{shell}: {command}");
         }
     }

@@ -5,6 +5,7 @@ mod broker;
 mod connect;
 mod failure;
 mod output;
+mod perf;
 mod produce;
 mod signals;
 mod terminal;
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Send lines or files as records
     Produce(produce::Options),
+    /// Measure rate and latency, with the arguments of kafka-producer-perf-test
+    Perf(perf::Options),
     /// Run brokers on this machine, in memory, for tests
     Broker(broker::Options),
     /// Print what a shell needs to complete this command
@@ -47,6 +50,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Produce(options) => produce::run(&options),
+        Command::Perf(options) => perf::run(&options),
         Command::Broker(options) => broker::run(&options),
         Command::Completions { shell } => completions(shell),
     };

@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::{Certainty, Delivery, DeliveryError, DeliveryErrorCause, Producer, RecordMetadata};
 
-pub(crate) use options::Options;
-use options::unescape;
+pub(crate) use options::{Options, unescape};
 use sending::{Chunk, News, Sending, Sent, Shape};
 
 use crate::failure::Failure;

@@ -81,6 +81,17 @@ impl Progress {
         Progress(bar)
     }
 
+    /// Lets `print` write to the standard output, which may be the same terminal.
+    pub(crate) fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.0.suspend(print)
+    }
+
+    /// Takes the line from the screen.
+    pub(crate) fn clear(&self) {
+        self.0.finish_and_clear();
+        SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// So many are done.
     pub(crate) fn set(&self, done: u64) {
         self.0.set_position(done);
@@ -89,7 +100,6 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
-        SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.clear();
     }
 }
