@@ -156,6 +156,15 @@ pub mod manual;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
+/// Looks at a cluster step by step: what is there, and what is wrong on the way to it.
+pub mod probe {
+    pub use crate::io::{
+        BrokerDescription, ClusterDescription, PartitionDescription, Probe, ProbeError,
+        ProbeFailure, ProbeFinding, ProbeStage, ProbeStep, SpokenVersions, TlsDescription,
+        TopicDescription,
+    };
+}
+
 /// The pure half of the client, for this crate's own tests, fuzz targets and benches. It is no
 /// interface: it changes with any version.
 #[cfg(feature = "internals")]

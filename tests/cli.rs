@@ -1,5 +1,7 @@
 //! The command `tidegate`, run as a user runs it, against the embedded cluster.
 
+#[path = "cli/check.rs"]
+mod check;
 #[path = "cli/perf.rs"]
 mod perf;
 #[path = "cli/produce.rs"]
@@ -80,7 +82,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let (status, out, _) = told(&run(&["completions", shell], b""));
         assert_eq!(status, Some(0));
-        for command in ["produce", "perf", "broker"] {
+        for command in ["produce", "perf", "metadata", "check", "broker"] {
             assert!(out.contains(command), "{shell}: {command}");
         }
     }

@@ -7,6 +7,7 @@
 //! * `sending`: the way of a record into its batch; `admission`: what happens to one for which
 //!   there is no room, whether a thread or a task sends it.
 //! * `flush`, `close`: waiting for everything that was sent.
+//! * `probing`: a [`Probe`](crate::probe::Probe) with a producer's settings.
 
 mod admission;
 mod builder;
@@ -14,6 +15,7 @@ mod close;
 mod delivery;
 mod flush;
 mod payload;
+mod probing;
 #[allow(clippy::module_inception)]
 mod producer;
 mod record;

@@ -2,8 +2,10 @@
 //! for tests. It uses the crate's public interface and nothing else.
 
 mod broker;
+mod check;
 mod connect;
 mod failure;
+mod metadata;
 mod output;
 mod perf;
 mod produce;
@@ -36,6 +38,10 @@ enum Command {
     Produce(produce::Options),
     /// Measure rate and latency, with the arguments of kafka-producer-perf-test
     Perf(perf::Options),
+    /// Show brokers, topics and leaders
+    Metadata(metadata::Options),
+    /// Connect, log in and look at a cluster step by step, and say what is wrong
+    Check(check::Options),
     /// Run brokers on this machine, in memory, for tests
     Broker(broker::Options),
     /// Print what a shell needs to complete this command
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Produce(options) => produce::run(&options),
         Command::Perf(options) => perf::run(&options),
+        Command::Metadata(options) => metadata::run(&options),
+        Command::Check(options) => check::run(&options),
         Command::Broker(options) => broker::run(&options),
         Command::Completions { shell } => completions(shell),
     };
