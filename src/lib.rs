@@ -135,6 +135,7 @@
 //! | `oidc` | no | OAUTHBEARER with tokens that the client fetches from an identity provider |
 //! | `aws-msk-iam` | no | logins at Amazon MSK with IAM |
 //! | `embedded` | no | brokers in the process, for tests and examples |
+//! | `cli` | no | the command `tidegate`: sends, measures, checks; brokers for tests |
 //! | `internals` | no | opens the inner layers to this crate's own tests; no promise of stability |
 //!
 //! The target must be 64-bit. Messages go to the `log` crate.

@@ -158,7 +158,8 @@ impl<'a> ProbeLink<'a> {
     fn ask_now(&mut self) -> Result<(), Problem> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let Some(version) = connection.version(ApiKey::Metadata) else {
-            let text = "the broker speaks no version of Metadata that this client knows";
+            let text = "it speaks no version of Metadata that this client knows: is this the port \
+                        of a KRaft controller? bootstrap.servers must name a broker's listener";
             return Err(Problem::new(ProblemKind::BrokerTooOld, text));
         };
         let topics = MetadataTopics::All;

@@ -39,7 +39,7 @@ fn a_cluster_that_is_well_passes_every_step() {
     for id in 1..=2 {
         assert!(out.contains(&format!("broker {id} advertises {}", cluster.address(id))), "{out}");
     }
-    assert!(out.contains("every one of 3 has a leader"), "{out}");
+    assert!(out.contains("topic orders: partitions with a leader: all 3"), "{out}");
     assert!(out.contains("send a record: orders-"), "{out}");
     let records: usize = (0..3).map(|partition| cluster.records("orders", partition).len()).sum();
     assert_eq!(records, 1);

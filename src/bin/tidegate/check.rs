@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use tidegate::probe::{
     BrokerDescription, ClusterDescription, Probe, ProbeError, ProbeFinding, ProbeStage, ProbeStep,
+    SpokenVersions,
 };
 use tidegate::{Producer, ProducerConfig};
 
@@ -53,7 +54,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     show_log(options.verbose == 0, options.verbose);
     let config = options.connect.config(&[("client.id", "tidegate-check")])?;
     let probe = Probe::new(config.clone())?;
-    let mut check = Checking { output: Output::new(), closed: None, wrong: Vec::new() };
+    let mut check =
+        Checking { output: Output::new(), closed: None, wrong: Vec::new(), versions: None };
     let described = probe.run(|step| check.step(step));
     let cluster = match described {
         Ok(cluster) => cluster,
@@ -77,6 +79,8 @@ struct Checking {
     output: Output,
     /// Nobody reads the output any more.
     closed: Option<Failure>,
+    /// What the last broker speaks.
+    versions: Option<SpokenVersions>,
     /// What is wrong, in the order in which it was found.
     wrong: Vec<String>,
 }
@@ -95,7 +99,13 @@ impl Checking {
     fn step(&mut self, step: &ProbeStep) {
         let ProbeStep { server, stage, took, outcome, .. } = step;
         match outcome {
+            Ok(ProbeFinding::Speaks(versions)) if self.versions.as_ref() == Some(versions) => {
+                self.line("ok", Some(*took), &format!("{server}: {stage}: the same"));
+            }
             Ok(finding) => {
+                if let ProbeFinding::Speaks(versions) = finding {
+                    self.versions = Some(versions.clone());
+                }
                 self.line("ok", Some(*took), &format!("{server}: {stage}: {finding}"));
                 if let ProbeFinding::Encrypted(tls) = finding
                     && let Some(expires) = tls.expires_unix
@@ -148,7 +158,7 @@ impl Checking {
                     (Some(error), _) => format!("topic {name}: the broker answered {error}"),
                     (None, []) => {
                         let count = topic.partitions.len();
-                        let words = format!("topic {name}: every one of {count} has a leader");
+                        let words = format!("topic {name}: partitions with a leader: all {count}");
                         self.line("ok", None, &words);
                         return true;
                     }

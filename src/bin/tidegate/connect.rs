@@ -54,10 +54,8 @@ impl Connect {
         }
         for property in &self.properties {
             let Some((name, value)) = property.split_once('=') else {
-                // A value that was forgotten is no secret; still nothing but the name is shown.
-                return Err(Failure::usage(format_args!(
-                    "-X {property}: a property is NAME=VALUE, with the equals sign"
-                )));
+                // It may be a password with a colon where the equals sign should be: not shown.
+                return Err(Failure::usage("-X: a property is NAME=VALUE, with an equals sign"));
             };
             text.push_str(&property_line(name.trim(), value.trim()));
         }
@@ -116,6 +114,14 @@ mod tests {
     fn a_property_without_value_and_one_that_is_unknown_are_wrong_usage() {
         for wrong in ["linger.ms", "linger.m=5", "acks=2"] {
             assert!(matches!(config(&[wrong]), Err(Failure::Usage(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_property_is_not_shown_for_it_may_be_a_password() {
+        for wrong in ["sasl.password:geheim", "sasl.pasword=geheim", "ssl.key.passwort=geheim"] {
+            let Err(Failure::Usage(words)) = config(&[wrong]) else { panic!("{wrong}") };
+            assert!(!words.contains("geheim"), "{words}");
         }
     }
 

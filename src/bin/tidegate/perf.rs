@@ -11,7 +11,8 @@ mod payload;
 mod plot;
 mod report;
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -43,6 +44,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     show_log(false, 0);
     if options.throughput == 0.0 || !options.throughput.is_finite() {
         return Err(Failure::usage("--throughput: a rate, or -1 for as fast as possible"));
+    }
+    for path in options.report.iter().chain(&options.json).filter(|path| path.as_os_str() != "-") {
+        // Before the run, whose numbers would be lost.
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| not_written(path, &error))?;
     }
     let stop = Stop::on_signals()?;
     let payload = Payload::new(options)?;
@@ -267,7 +273,9 @@ impl Counting {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let name = path.display();
-    fs::write(path, text)
-        .map_err(|error| Failure::failed(format_args!("{name} cannot be written: {error}")))
+    fs::write(path, text).map_err(|error| not_written(path, &error))
+}
+
+fn not_written(path: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format_args!("{} cannot be written: {error}", path.display()))
 }

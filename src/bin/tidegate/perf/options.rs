@@ -69,12 +69,12 @@ pub(crate) struct Options {
     pub(crate) throughput: f64,
 
     /// Properties of the producer, as NAME=VALUE; go before those of the file
-    #[arg(long, value_name = "NAME=VALUE", num_args = 1.., alias = "producer-props")]
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1.., visible_alias = "producer-props")]
     #[arg(short = 'X')]
     command_property: Vec<String>,
 
     /// A file of properties
-    #[arg(short = 'F', long, value_name = "FILE", alias = "producer.config")]
+    #[arg(short = 'F', long, value_name = "FILE", visible_alias = "producer.config")]
     command_config: Option<PathBuf>,
 
     /// Print what the client counts, at the end

@@ -7,7 +7,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 246.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 744.0;
+const RIGHT: f64 = 728.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 218.0;
 /// Ticks of a linear axis, about.
