@@ -16,7 +16,6 @@ use super::loop_mailbox::PollWaker;
 use super::probe_types::{
     ClusterDescription, ProbeFailure, ProbeFinding, ProbeStage, ProbeStep, SpokenVersions,
 };
-use super::resolver::Resolver;
 use super::socket::{Progress, Socket, SocketNews};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::{Connection, ConnectionConfig, Incoming, LoginAnswer, RequestKind};
@@ -92,7 +91,8 @@ impl<'a> ProbeLink<'a> {
             let _ = post.send(News::Socket(news));
             waker.wake();
         });
-        let is_address = Resolver::literal(server).is_some();
+        // Not for an address, and not for a broker whose name the proxy looks up.
+        let resolves = socket.is_resolving();
         ProbeLink {
             system,
             config,
@@ -103,7 +103,7 @@ impl<'a> ProbeLink<'a> {
             cluster_id: None,
             sender,
             news,
-            stage: if is_address { ProbeStage::Connect } else { ProbeStage::Resolve },
+            stage: if resolves { ProbeStage::Resolve } else { ProbeStage::Connect },
             stage_begun: now,
             response: None,
             tell,
@@ -220,7 +220,11 @@ impl<'a> ProbeLink<'a> {
             connection.and_then(Connection::poll_timeout),
             connection.and_then(Connection::poll_unsent),
         ];
-        let next = times.into_iter().flatten().min().unwrap_or(u64::MAX);
+        let next = match self.socket.has_received() {
+            // No event will tell of what was decrypted already.
+            true => 0,
+            false => times.into_iter().flatten().min().unwrap_or(u64::MAX),
+        };
         Duration::from_nanos(next.saturating_sub(now)).min(TURN_MAX)
     }
 

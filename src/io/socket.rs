@@ -516,6 +516,11 @@ impl Socket {
         }
     }
 
+    /// Whether the answer to a look-up is waited for.
+    pub(super) fn is_resolving(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// Whom it is connected to over TCP, once that leads to the broker.
     pub(super) fn reached(&self) -> Option<SocketAddr> {
         self.peer.filter(|_| self.stage != Stage::Tunnelling)

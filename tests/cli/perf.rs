@@ -1,10 +1,11 @@
 //! `tidegate perf`.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 
 use tidegate::embedded::Fault;
 
-use super::{cluster, run, told};
+use super::{cluster, run, start, told};
 
 /// The numbers of a summary line, by the words behind them.
 fn summary(line: &str) -> BTreeMap<String, f64> {
@@ -106,6 +107,23 @@ fn the_page_is_well_formed_and_refers_to_nothing_outside() {
     assert_eq!(html.matches("<svg").count(), 3);
     assert!(html.contains("linger.ms=1") && html.contains("client.id=…"), "{html}");
     assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
+}
+
+/// As `tidegate perf … | head -n 1`.
+#[test]
+fn a_reader_that_leaves_ends_the_run() {
+    let cluster = cluster("orders", 1);
+    let servers = cluster.bootstrap_servers();
+    let arguments = ["perf", "-b", &servers, "--topic", "orders", "--num-records", "1000000000"];
+    let more = ["--record-size", "10", "--throughput", "1000", "--reporting-interval", "50"];
+    let mut child = start(&[&arguments[..], &more].concat());
+    let mut first = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    stdout.read_line(&mut first).expect("a line");
+    assert!(first.contains("records sent"), "{first}");
+    drop(stdout);
+    let (status, _, error) = told(&child.wait_with_output().expect("it ends"));
+    assert_eq!((status, error.as_str()), (Some(0), ""));
 }
 
 #[test]

@@ -148,6 +148,16 @@ fn a_reader_that_leaves_ends_the_command_quietly() {
     writer.join().expect("it ends with the pipe");
 }
 
+#[test]
+fn errors_that_nobody_reads_are_no_panic() {
+    let cluster = cluster("orders", 1);
+    let servers = cluster.bootstrap_servers();
+    let mut child = start(&["produce", "-b", &servers, "-t", "orders", "-p", "7"]);
+    drop(child.stderr.take());
+    child.stdin.take().expect("it is piped").write_all(b"1\n2\n").expect("the command reads");
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_command_sends_what_it_has_read_and_says_that_it_was_not_all() {

@@ -12,7 +12,7 @@ use tidegate::{Producer, ProducerConfig};
 use crate::connect::Connect;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::terminal::show_log;
+use crate::terminal::{say, show_log};
 
 /// A certificate that ends within so many days is worth a word.
 const CERTIFICATE_DAYS_MIN: u64 = 30;
@@ -197,7 +197,7 @@ impl Checking {
 
     fn finish(self) -> Result<(), Failure> {
         for words in &self.wrong {
-            eprintln!("tidegate: {words}");
+            say(format_args!("tidegate: {words}"));
         }
         match (self.wrong.is_empty(), self.closed) {
             (false, _) => Err(Failure::Told),

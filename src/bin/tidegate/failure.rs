@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use tidegate::BuildError;
 
+use crate::terminal::say;
+
 /// Something failed: records, a connection, a check.
 const FAILED: u8 = 1;
 /// The arguments or the settings cannot be used. clap ends with the same for those it refuses.
@@ -37,11 +39,11 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Failure::Usage(words) => {
-                eprintln!("tidegate: {words}");
+                say(format_args!("tidegate: {words}"));
                 ExitCode::from(WRONG_USAGE)
             }
             Failure::Failed(words) => {
-                eprintln!("tidegate: {words}");
+                say(format_args!("tidegate: {words}"));
                 ExitCode::from(FAILED)
             }
             Failure::Told => ExitCode::from(FAILED),

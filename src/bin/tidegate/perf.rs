@@ -81,6 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         closing: None,
         output: (!options.json_to_output()).then(Output::new),
         output_closed: false,
+        goes_on_unseen: options.report.is_some() || options.json.is_some(),
         progress: Progress::begin(Some(count), true),
     };
     counting.run(&board);
@@ -176,6 +177,8 @@ struct Counting {
     closing: Option<Close>,
     output: Option<Output>,
     output_closed: bool,
+    /// A report is wanted, also if nobody reads the lines.
+    goes_on_unseen: bool,
     progress: Progress,
 }
 
@@ -226,6 +229,9 @@ impl Counting {
         if printed.is_err() {
             self.output = None;
             self.output_closed = true;
+            if !self.goes_on_unseen {
+                self.stop.set();
+            }
         }
     }
 
@@ -260,6 +266,10 @@ impl Counting {
             say(format_args!("tidegate: a record was refused, the rest was not sent: {error}"));
         }
         let (wanted, records) = (options.num_records, self.numbers.total.records);
+        let is_cut_short = records < wanted && self.goes_on_unseen;
+        if self.output_closed && self.numbers.failed == 0 && !is_cut_short {
+            return Err(Failure::OutputClosed);
+        }
         if records < wanted {
             let failed = self.numbers.failed;
             let unsent = wanted - records - failed;

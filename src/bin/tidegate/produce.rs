@@ -251,7 +251,7 @@ impl Reaper {
         }
         let all_well = failed == 0 && (complete || self.output_closed);
         if !quiet || !all_well {
-            eprintln!("tidegate: {words}");
+            say(format_args!("tidegate: {words}"));
         }
         if let Err(error) = &closed
             && all_well

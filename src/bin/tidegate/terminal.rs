@@ -2,10 +2,10 @@
 //! that they do not tear.
 
 use std::fmt;
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// The line of progress on the screen, if there is one.
@@ -14,9 +14,11 @@ static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 /// Writes a line to the standard error, above the line of progress.
 pub(crate) fn say(line: impl fmt::Display) {
     let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // `eprintln` would panic where nobody reads any more, as in `|& head`.
+    let write = || drop(writeln!(stderr(), "{line}"));
     match shown {
-        Some(bar) => bar.suspend(|| eprintln!("{line}")),
-        None => eprintln!("{line}"),
+        Some(bar) => bar.suspend(write),
+        None => write(),
     }
 }
 
@@ -53,6 +55,11 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
+fn rate(state: &ProgressState, text: &mut dyn fmt::Write) {
+    // There is nobody to tell that a line of progress could not be written.
+    let _ = write!(text, "{}/s", HumanCount(state.per_sec() as u64));
+}
+
 /// A line of progress on the standard error, where that is a terminal; nothing otherwise. It goes
 /// when it is dropped.
 pub(crate) struct Progress(ProgressBar);
@@ -66,15 +73,15 @@ impl Progress {
         let (bar, template) = match total {
             Some(total) => (
                 ProgressBar::new(total),
-                "{bar:32} {percent:>3}%  {human_pos}/{human_len}  {per_sec}  {eta} left",
+                "{bar:32} {percent:>3}%  {human_pos}/{human_len}  {rate}  {eta} left",
             ),
             None => (
                 ProgressBar::new_spinner(),
-                "{spinner} {human_pos} records acknowledged  {per_sec}  {elapsed}",
+                "{spinner} {human_pos} records acknowledged  {rate}  {elapsed}",
             ),
         };
         let bar = match ProgressStyle::with_template(template) {
-            Ok(style) => bar.with_style(style),
+            Ok(style) => bar.with_style(style.with_key("rate", rate)),
             Err(_) => bar,
         };
         *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());

@@ -22,6 +22,7 @@ acknowledgement is handled: the client's own thread takes the time then, and not
 round to looking. It begins when the record is handed to the client, so that waiting for room in a
 full buffer counts. With --throughput it begins when the record was due, also if the sender was late
 by then: a stall that held up a hundred records shows in all hundred of them (coordinated omission).
+What the system takes to wake a sender that slept until a record was due is left out.
 Kafka's own tool counts from when each was sent, and shows such a stall in one.
 
 Records that are sent without a pause between them share the look at the clock at their end, in
