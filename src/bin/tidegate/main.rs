@@ -5,6 +5,7 @@ mod broker;
 mod check;
 mod connect;
 mod failure;
+mod failures;
 mod metadata;
 mod output;
 mod perf;

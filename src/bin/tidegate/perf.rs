@@ -29,12 +29,11 @@ use numbers::Numbers;
 use payload::Payload;
 
 use crate::failure::Failure;
+use crate::failures::Failures;
 use crate::output::Output;
 use crate::signals::{LOOK_EVERY, Stop};
 use crate::terminal::{Progress, say, show_log};
 
-/// Failures that are told one by one; further ones are counted.
-const FAILURES_TOLD_MAX: u64 = 10;
 /// How long an interrupted run waits for what it has sent.
 const INTERRUPTED_WAIT: Duration = Duration::from_secs(10);
 /// The sender sleeps in pieces of this, so that it notices a signal.
@@ -76,6 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         sending.map_err(|error| Failure::failed(format_args!("no thread to send on: {error}")))?;
     let mut counting = Counting {
         numbers: Numbers::new(options.warmup_records, options.reporting_interval * 1_000_000),
+        failures: Failures::default(),
         producer,
         stop,
         closing: None,
@@ -172,6 +172,7 @@ impl Sender {
 /// Counts what is acknowledged, and prints.
 struct Counting {
     numbers: Numbers,
+    failures: Failures,
     producer: Producer,
     stop: Stop,
     closing: Option<Close>,
@@ -200,10 +201,8 @@ impl Counting {
         match outcome {
             Ok(_) => self.numbers.acknowledged(index, begun, at, bytes),
             Err(error) => {
-                self.numbers.failed += 1;
-                if self.numbers.failed <= FAILURES_TOLD_MAX {
-                    say(format_args!("tidegate: record {index}: {error}"));
-                }
+                self.failures.add(format_args!("record {index}"), &error);
+                self.numbers.failed = self.failures.count();
                 if matches!(error.cause(), DeliveryErrorCause::UnknownTopic { .. }) {
                     // Every further record would only tell the same.
                     self.stop.set();

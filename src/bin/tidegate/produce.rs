@@ -19,14 +19,13 @@ pub(crate) use options::{Options, unescape};
 use sending::{Chunk, News, Sending, Sent, Shape};
 
 use crate::failure::Failure;
+use crate::failures::Failures;
 use crate::output::Output;
 use crate::signals::{LOOK_EVERY, Stop};
 use crate::terminal::{Progress, say, show_log};
 
 /// Chunks of records between the two threads.
 const CHUNKS_MAX: usize = 64;
-/// Failures that are told one by one; further ones are counted.
-const FAILURES_TOLD_MAX: u64 = 10;
 /// How long an interrupted command waits for what it has read.
 const INTERRUPTED_WAIT: Duration = Duration::from_secs(10);
 /// How long a sender waits for room, in milliseconds, unless `max.block.ms` is given: longer than
@@ -66,6 +65,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         output_closed: false,
         progress: Progress::begin(None, !options.quiet && options.verbose == 0),
         counts: Counts::default(),
+        failures: Failures::default(),
     };
     let complete = reaper.reap(&news);
     reaper.finish(complete, options.quiet)
@@ -92,7 +92,6 @@ fn shape(options: &Options, bytes_max: usize) -> Result<Shape, Failure> {
 #[derive(Default)]
 struct Counts {
     acknowledged: u64,
-    failed: u64,
     /// Of those that failed, the ones that may be in the log nevertheless.
     unknown: u64,
     /// Read, and not sent because the command ended.
@@ -111,6 +110,7 @@ struct Reaper {
     output_closed: bool,
     progress: Progress,
     counts: Counts,
+    failures: Failures,
 }
 
 impl Reaper {
@@ -120,7 +120,7 @@ impl Reaper {
         loop {
             match news.recv_timeout(LOOK_EVERY) {
                 Ok(News::Chunk(chunk)) => self.reap_chunk(chunk, &mut looked),
-                Ok(News::Unreadable(words)) => self.tell_failure(&words, None),
+                Ok(News::Unreadable { input, why }) => self.failures.add(input, why),
                 Ok(News::End) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => {
@@ -148,7 +148,7 @@ impl Reaper {
                     Ok(at) => self.acknowledged(&at),
                     Err(error) => self.failed(&name(), &error),
                 },
-                Sent::Refused(why) => self.tell_failure(&format!("{}: {why}", name()), None),
+                Sent::Refused(why) => self.failures.add(name(), why),
                 Sent::TooLate => self.counts.too_late += 1,
             }
         }
@@ -207,21 +207,12 @@ impl Reaper {
     }
 
     fn failed(&mut self, name: &str, error: &DeliveryError) {
-        self.tell_failure(&format!("{name}: {error}"), Some(error.certainty()));
+        self.failures.add(name, error);
+        self.counts.unknown += u64::from(error.certainty() == Certainty::Unknown);
         if matches!(error.cause(), DeliveryErrorCause::UnknownTopic { .. }) {
             // Every further record would only tell the same.
             self.stop.set();
             self.look_at_stop();
-        }
-    }
-
-    fn tell_failure(&mut self, words: &str, certainty: Option<Certainty>) {
-        self.counts.failed += 1;
-        self.counts.unknown += u64::from(certainty == Some(Certainty::Unknown));
-        if self.counts.failed <= FAILURES_TOLD_MAX {
-            say(format_args!("tidegate: {words}"));
-        } else if self.counts.failed == FAILURES_TOLD_MAX + 1 {
-            say("tidegate: further failures are only counted");
         }
     }
 
@@ -232,7 +223,8 @@ impl Reaper {
         // Every record has resolved by now, and was counted.
         let closed = closing.wait();
         drop(self.progress);
-        let Counts { acknowledged, failed, unknown, too_late, last_read } = self.counts;
+        let Counts { acknowledged, unknown, too_late, last_read } = self.counts;
+        let failed = self.failures.count();
         let mut words = format!("{acknowledged} acknowledged");
         if failed > 0 {
             words += &format!(", {failed} failed");

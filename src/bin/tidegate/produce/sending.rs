@@ -36,7 +36,10 @@ pub(super) struct Chunk {
 pub(super) enum News {
     Chunk(Chunk),
     /// An input cannot be read.
-    Unreadable(String),
+    Unreadable {
+        input: String,
+        why: io::Error,
+    },
     /// All inputs were read to their end.
     End,
 }
@@ -128,7 +131,7 @@ impl Sending {
         }
         let name = path.display().to_string();
         match File::open(path) {
-            Err(error) => self.tell(News::Unreadable(format!("{name}: {error}"))),
+            Err(error) => self.tell(News::Unreadable { input: name, why: error }),
             Ok(file) if lines => self.send_pieces(&Arc::new(Source::Lines(name)), file),
             Ok(file) => self.send_whole(name, file),
         }
@@ -138,7 +141,7 @@ impl Sending {
         let mut bytes = Vec::new();
         let limit = self.shape.bytes_max as u64 + 1;
         if let Err(error) = file.take(limit).read_to_end(&mut bytes) {
-            return self.tell(News::Unreadable(format!("{name}: {error}")));
+            return self.tell(News::Unreadable { input: name, why: error });
         }
         let sent = if bytes.len() as u64 == limit {
             let max = self.shape.bytes_max;
@@ -159,12 +162,12 @@ impl Sending {
         loop {
             while !pieces.is_next_known() {
                 self.hand_over(&mut chunk)?;
-                if let Err(error) = self.read(&mut pieces)? {
-                    let name = match &**source {
-                        Source::Stdin => "the standard input",
-                        Source::Lines(file) | Source::Whole(file) => file,
+                if let Err(why) = self.read(&mut pieces)? {
+                    let input = match &**source {
+                        Source::Stdin => "the standard input".to_owned(),
+                        Source::Lines(file) | Source::Whole(file) => file.clone(),
                     };
-                    return self.tell(News::Unreadable(format!("{name}: {error}")));
+                    return self.tell(News::Unreadable { input, why });
                 }
             }
             let sent = match pieces.next() {
