@@ -103,6 +103,28 @@ fn the_brokers_run_until_their_input_ends() {
 }
 
 #[test]
+fn the_brokers_take_the_ports_that_are_asked_for() {
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("it has one").port()
+    };
+    // Another process may take one in between: another one is tried then.
+    let outcomes: Vec<_> = (0..5)
+        .map(|_| {
+            let port = free().min(65_000);
+            let arguments = ["broker", "--brokers", "2", "--until-eof", "--port"];
+            let output = run(&[&arguments[..], &[&port.to_string()]].concat(), b"");
+            (port, told(&output))
+        })
+        .collect();
+    let is_right = |(port, (status, out, _)): &(u16, (Option<i32>, String, String))| {
+        let line = format!("bootstrap.servers=127.0.0.1:{port},127.0.0.1:{}\n", port + 1);
+        *status == Some(0) && *out == line
+    };
+    assert!(outcomes.iter().any(is_right), "{outcomes:?}");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("it has one").port().to_string();

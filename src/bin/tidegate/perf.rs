@@ -288,3 +288,33 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 fn not_written(path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format_args!("{} cannot be written: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate::embedded::EmbeddedCluster;
+
+    #[test]
+    fn a_record_that_is_sent_late_counts_from_when_it_was_due() {
+        let cluster = EmbeddedCluster::builder().topic("t", 1).start().expect("brokers start");
+        let producer = Producer::builder(&cluster.bootstrap_servers()).build().expect("it can");
+        let board = Board::new();
+        let mut sender = Sender {
+            topic: producer.topic("t").expect("it is a name"),
+            payload: Payload::Number(String::new()),
+            board: board.clone(),
+            groups: Groups::new(board.clone()),
+            limit: Some(1_000.0),
+            stop: Stop::on_signals().expect("signals can be watched for"),
+        };
+        let start = board.now();
+        while board.now() < start + 50_000_000 {
+            std::hint::spin_loop();
+        }
+        assert_eq!(sender.wait_for_turn(start, 0.01), Some(start + 10_000_000));
+        let in_time = sender.wait_for_turn(start, 0.2).expect("nobody stops it");
+        assert!(in_time >= start + 200_000_000);
+        sender.stop.set();
+        assert_eq!(sender.wait_for_turn(start, 3_600.0), None);
+    }
+}

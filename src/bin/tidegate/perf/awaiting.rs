@@ -304,6 +304,33 @@ mod tests {
     use tidegate::Producer;
     use tidegate::embedded::{EmbeddedCluster, Fault};
 
+    /// Nanoseconds of a delay that no machine takes for a wake.
+    const LONG: u64 = 100_000_000;
+
+    #[test]
+    fn the_time_is_that_of_the_acknowledgement_also_if_the_reaper_is_late() {
+        let cluster = EmbeddedCluster::builder().topic("t", 1).start().expect("brokers start");
+        let producer = Producer::builder(&cluster.bootstrap_servers()).build().expect("it can");
+        let topic = producer.topic("t").expect("it is a name");
+        topic.send((), "warm").expect("there is room").wait().expect("it is written");
+        let board = Board::new();
+        let mut groups = Groups::new(board.clone());
+        let delivery = topic.send((), "timed").expect("there is room");
+        groups.add(0, board.now(), 5, delivery);
+        groups.hand_over();
+        // The waker unparks this thread.
+        while board.woken.is_empty() {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        let woken_by = board.now();
+        while board.now() < woken_by + LONG {
+            std::hint::spin_loop();
+        }
+        let mut times = Vec::new();
+        Reaper::new(board).turn(|resolved| times.push(resolved.at));
+        assert!(times.len() == 1 && times[0] <= woken_by, "{times:?} {woken_by}");
+    }
+
     /// Every record is resolved once, whichever of its group resolves first.
     #[test]
     fn every_record_is_timed_once_and_not_before_it_was_sent() {
