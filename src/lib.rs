@@ -155,6 +155,7 @@
 //! | `oidc` | no | OAUTHBEARER with tokens that the client fetches from an identity provider |
 //! | `aws-msk-iam` | no | logins at Amazon MSK with IAM |
 //! | `embedded` | no | brokers in the process, for tests and examples |
+//! | `cli` | no | the command `tidegate`: sends, measures, checks; brokers for tests |
 //! | `internals` | no | opens the inner layers to this crate's own tests; no promise of stability |
 //!
 //! The target must be 64-bit. Messages go to the `log` crate.
@@ -175,6 +176,15 @@ pub mod manual;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+
+/// Looks at a cluster step by step: what is there, and what is wrong on the way to it.
+pub mod probe {
+    pub use crate::io::{
+        BrokerDescription, ClusterDescription, PartitionDescription, Probe, ProbeError,
+        ProbeFailure, ProbeFinding, ProbeStage, ProbeStep, SpokenVersions, TlsDescription,
+        TopicDescription,
+    };
+}
 
 /// The pure half of the client, for this crate's own tests, fuzz targets and benches. It is no
 /// interface: it changes with any version.

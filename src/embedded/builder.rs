@@ -13,6 +13,8 @@ use super::state::{Config, topic_name_is_valid};
 #[derive(Clone, Debug)]
 pub struct EmbeddedClusterBuilder {
     pub(super) brokers: i32,
+    /// 0 for any.
+    pub(super) first_port: u16,
     pub(super) topics: Vec<NewTopic>,
     pub(super) config: Config,
     #[cfg(feature = "tls")]
@@ -30,6 +32,7 @@ impl EmbeddedClusterBuilder {
     pub(super) fn new() -> EmbeddedClusterBuilder {
         EmbeddedClusterBuilder {
             brokers: 1,
+            first_port: 0,
             topics: Vec::new(),
             config: Config {
                 auto_create_topics: false,
@@ -55,6 +58,13 @@ impl EmbeddedClusterBuilder {
     pub fn brokers(mut self, n: usize) -> Self {
         self.brokers = i32::try_from(n).unwrap_or(i32::MAX);
         assert!(self.brokers > 0, "a cluster has a broker at least");
+        self
+    }
+
+    /// The port of broker 1; the others have the next ones. Default: 0, for any that are free,
+    /// which is best where tests run side by side.
+    pub fn first_port(mut self, port: u16) -> Self {
+        self.first_port = port;
         self
     }
 
@@ -183,7 +193,8 @@ impl EmbeddedClusterBuilder {
         self
     }
 
-    /// Starts the brokers, each on a free port of 127.0.0.1.
+    /// Starts the brokers on 127.0.0.1, each on a free port, or from
+    /// [`first_port`](Self::first_port) on.
     ///
     /// # Errors
     ///

@@ -70,11 +70,12 @@ impl EmbeddedCluster {
     }
 
     pub(super) fn start(builder: EmbeddedClusterBuilder) -> io::Result<EmbeddedCluster> {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut ports = Vec::new();
         let mut addresses = Vec::new();
         for id in 1..=builder.brokers {
-            let port = ReservedPort::bind(any)?;
+            let port = port_of(builder.first_port, id)?;
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let port = ReservedPort::bind(address).map_err(|error| at(address, error))?;
             addresses.push((id, port.address()?));
             ports.push(port);
         }
@@ -85,7 +86,10 @@ impl EmbeddedCluster {
         // Dropped on an error, it stops the brokers that run already.
         let mut cluster = EmbeddedCluster { shared, lives: Vec::new() };
         for ((id, _), port) in addresses.into_iter().zip(ports) {
-            let running = Running::start(cluster.shared.clone(), id, port)?;
+            let address = port.address()?;
+            // A port that another process listens on may only be refused here.
+            let running = Running::start(cluster.shared.clone(), id, port);
+            let running = running.map_err(|error| at(address, error))?;
             cluster.lives.push(Mutex::new(Life::Running(running)));
         }
         Ok(cluster)
@@ -409,6 +413,20 @@ impl EmbeddedCluster {
         let mut partition = topic.partition(partition)?;
         Some(look(&mut partition))
     }
+}
+
+/// The port of a broker, where the first one's is given; 0 for any.
+fn port_of(first: u16, id: i32) -> io::Result<u16> {
+    if first == 0 {
+        return Ok(0);
+    }
+    let port = i64::from(first) + i64::from(id) - 1;
+    let past = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("there is no port {port}"));
+    u16::try_from(port).map_err(past)
+}
+
+fn at(address: SocketAddr, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{address}: {error}"))
 }
 
 impl Drop for EmbeddedCluster {

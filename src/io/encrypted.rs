@@ -10,7 +10,8 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use rustls::ClientConnection;
 
-use super::tls::TlsClient;
+use super::probe_types::TlsDescription;
+use super::tls::{TlsClient, certificate_words};
 use super::transport::{closed, receive, send};
 use crate::problem::{Problem, ProblemKind};
 use crate::user_code;
@@ -70,6 +71,24 @@ impl Encrypted {
 
     pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    /// How it is encrypted, once that is agreed on, and the broker's certificate.
+    pub(super) fn describe(&self) -> TlsDescription {
+        let name = |name: Option<String>| name.unwrap_or_default();
+        let mut description = TlsDescription {
+            version: name(self.tls.protocol_version().map(|version| format!("{version:?}"))),
+            cipher: name(
+                self.tls.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())),
+            ),
+            ..TlsDescription::default()
+        };
+        let certificate = self.tls.peer_certificates().and_then(|chain| chain.first());
+        if let Some(words) = certificate.and_then(|certificate| certificate_words(certificate)) {
+            (description.subject, description.issuer) = (words.subject, words.issuer);
+            (description.names, description.expires_unix) = (words.names, words.expires);
+        }
+        description
     }
 
     /// Goes on with the handshake, as far as the kernel gives and takes bytes now. Returns whether

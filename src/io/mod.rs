@@ -19,6 +19,7 @@
 //! * `security`, `logins`, `helper_threads`: how a producer encrypts and logs in, and the threads
 //!   for those steps of it that may take long.
 //! * `login`: what a login presents that has to be fetched first.
+//! * `probe`, `probe_link`, `probe_types`: looks at a cluster step by step, for people.
 //! * `threads`: starting the producer's threads, and waiting for their end.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
 //! * `sys_fork`: what a fork's child needs; `sys_exit`: what the end of the process loses.
@@ -44,6 +45,9 @@ mod names;
 mod notices;
 mod partition_workers;
 mod pinning;
+mod probe;
+mod probe_link;
+mod probe_types;
 mod resolver;
 mod seat;
 mod security;
@@ -68,6 +72,11 @@ pub use login::mechanism;
 pub use loops::EventLoops;
 pub use metadata_loop::{MetadataHandle, MetadataParts};
 pub use metadata_mailbox::MetadataMailbox;
+pub use probe::{Probe, ProbeParts};
+pub use probe_types::{
+    BrokerDescription, ClusterDescription, PartitionDescription, ProbeError, ProbeFailure,
+    ProbeFinding, ProbeStage, ProbeStep, SpokenVersions, TlsDescription, TopicDescription,
+};
 #[cfg(feature = "internals")]
 pub use resolver::{NameAnswer, answer_name};
 pub use security::Security;

@@ -14,6 +14,7 @@ use super::dial::{Dial, Step};
 use super::dialer::Dialer;
 #[cfg(feature = "tls")]
 use super::encrypted::Encrypted;
+use super::probe_types::TlsDescription;
 use super::resolver::{Resolved, Resolver};
 use super::socket_options::open;
 use super::transport::Transport;
@@ -512,6 +513,25 @@ impl Socket {
             {
                 log::debug!("TCP_USER_TIMEOUT could not be changed: {error}");
             }
+        }
+    }
+
+    /// Whether the answer to a look-up is waited for.
+    pub(super) fn is_resolving(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Whom it is connected to over TCP, once that leads to the broker.
+    pub(super) fn reached(&self) -> Option<SocketAddr> {
+        self.peer.filter(|_| self.stage != Stage::Tunnelling)
+    }
+
+    /// How the connection is encrypted, if it is.
+    pub(super) fn describe_tls(&self) -> Option<TlsDescription> {
+        match self.transport.as_ref()? {
+            Transport::Plain(_) => None,
+            #[cfg(feature = "tls")]
+            Transport::Encrypted(encrypted) => Some(encrypted.describe()),
         }
     }
 

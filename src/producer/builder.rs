@@ -322,7 +322,7 @@ fn warn_of_idempotence(config: &ProducerConfig) {
     }
 }
 
-fn security(config: &ProducerConfig) -> Result<Security, BuildError> {
+pub(super) fn security(config: &ProducerConfig) -> Result<Security, BuildError> {
     let mut security = Security::default();
     #[cfg(feature = "tls")]
     if let Some(tls) = &config.tls {
@@ -385,7 +385,7 @@ fn accumulator_config(config: &ProducerConfig) -> AccumulatorConfig {
     }
 }
 
-fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
+pub(super) fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
     ConnectionConfig {
         client_id: config.client_id.as_str().into(),
         request_timeout: nanos(config.request_timeout),
@@ -456,7 +456,7 @@ fn user_timeout(config: &ProducerConfig) -> Duration {
     }
 }
 
-fn socket_options(config: &ProducerConfig) -> SocketOptions {
+pub(super) fn socket_options(config: &ProducerConfig) -> SocketOptions {
     SocketOptions {
         send_buffer: config.send_buffer,
         receive_buffer: config.receive_buffer,

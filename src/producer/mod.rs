@@ -8,6 +8,7 @@
 //!   there is no room, whether a thread or a task sends it.
 //! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.
 //! * `flush`, `close`: waiting for everything that was sent.
+//! * `probing`: a [`Probe`](crate::probe::Probe) with a producer's settings.
 
 mod admission;
 mod builder;
@@ -20,6 +21,7 @@ mod health;
 mod keyed;
 mod metrics;
 mod payload;
+mod probing;
 #[allow(clippy::module_inception)]
 mod producer;
 mod prometheus;

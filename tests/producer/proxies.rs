@@ -293,3 +293,21 @@ fn a_proxy_is_set_by_properties_too() {
     let error = refused(&both).to_string();
     assert!(error.contains("255") && !error.contains("xxx"), "{error}");
 }
+
+#[test]
+fn a_probe_goes_through_the_proxy_and_looks_no_name_up_itself() {
+    use tidegate::probe::{Probe, ProbeStage};
+    let cluster = cluster(2, 2);
+    let proxy = Proxy::to(&cluster);
+    let servers = [("bootstrap.servers", "kafka-1.inside:9092")];
+    let mut config = ProducerConfig::from_properties(servers).unwrap();
+    config.socks5 = Some(proxy.socks5());
+    let probe = Probe::new(config).unwrap();
+    let mut stages = Vec::new();
+    let described = probe.run(|step| stages.push(step.stage)).unwrap();
+    assert_eq!(stages, [ProbeStage::Connect, ProbeStage::Versions, ProbeStage::Metadata]);
+    for broker in &described.brokers {
+        probe.reach(&described, broker, |_| {}).unwrap();
+    }
+    assert_eq!(proxy.tunnels(), 3, "one to start from, and one for each broker");
+}

@@ -83,7 +83,7 @@ impl Connection {
     }
 
     /// Whether it was not asked which versions it speaks, but taken for an old broker.
-    fn is_assumed(&self) -> bool {
+    pub fn is_assumed(&self) -> bool {
         self.beginning == Beginning::Assume
     }
 

@@ -35,7 +35,6 @@ pub struct MetadataRequest<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetadataTopics<'a> {
     /// Every topic the principal may see.
-    #[cfg(feature = "internals")]
     All,
     /// These, which may be none. In v0 an empty list stands for all topics: there is no way to ask
     /// for none.
@@ -52,9 +51,7 @@ impl MetadataRequest<'_> {
         assert!(ApiKey::Metadata.versions().contains(version));
         let mut w = Writer::new(out, ApiKey::Metadata.is_flexible(version));
         match self.topics {
-            #[cfg(feature = "internals")]
             MetadataTopics::All if version == 0 => w.length(0),
-            #[cfg(feature = "internals")]
             MetadataTopics::All => w.null_length(),
             MetadataTopics::Names(names) => {
                 w.length(names.len());

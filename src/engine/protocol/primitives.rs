@@ -424,7 +424,6 @@ impl<'a> Writer<'a> {
     }
 
     /// Null in place of bytes or of an array.
-    #[cfg(feature = "internals")]
     pub fn null_length(&mut self) {
         if self.flexible {
             self.uvarint(0);

@@ -4,10 +4,12 @@
 //! * [`TlsClient`]: makes connections; reads its files again once they have changed.
 //! * `material`: truststores and keystores; `pem`, `pkcs12`, `encrypted_key`, `der`: their formats.
 //! * `provider`: the cryptography, and whether this processor can run it.
-//! * `verifier`: whether a broker's certificate is good; `names`: who it is for and from.
+//! * `verifier`: whether a broker's certificate is good; `names`, `certificate`: who it is for and
+//!   from, and what else it says.
 //! * `problems`: what an error means, and which setting to change.
 //! * `watch`: whether a file has changed.
 
+mod certificate;
 mod client;
 mod der;
 mod encrypted_key;
@@ -21,6 +23,7 @@ mod provider;
 mod verifier;
 mod watch;
 
+pub(super) use certificate::certificate_words;
 pub use client::TlsClient;
 
 #[cfg(test)]

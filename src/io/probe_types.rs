@@ -1,0 +1,307 @@
+//! What a probe tells: its steps, what it found, and what was wrong.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::engine::protocol::{ErrorCode, MetadataResponse};
+use crate::problem::Problem;
+
+/// A step on the way to a cluster's description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProbeStage {
+    /// Looking the host's name up. An address needs none.
+    Resolve,
+    /// Connecting over TCP, through the proxy where one is configured.
+    Connect,
+    /// Agreeing on encryption.
+    Tls,
+    /// Asking which versions of the protocol the broker speaks.
+    Versions,
+    /// Logging in.
+    Login,
+    /// Asking for the cluster's brokers and topics.
+    Metadata,
+}
+
+impl fmt::Display for ProbeStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ProbeStage::Resolve => "resolve the name",
+            ProbeStage::Connect => "connect",
+            ProbeStage::Tls => "TLS handshake",
+            ProbeStage::Versions => "ask for versions",
+            ProbeStage::Login => "log in",
+            ProbeStage::Metadata => "ask for metadata",
+        })
+    }
+}
+
+/// A step that is over.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProbeStep {
+    /// Whom it was about, as `host:port`.
+    pub server: String,
+    /// Which step it was.
+    pub stage: ProbeStage,
+    /// How long it took.
+    pub took: Duration,
+    /// What it found, or what was wrong.
+    pub outcome: Result<ProbeFinding, Problem>,
+}
+
+impl fmt::Display for ProbeStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProbeStep { server, stage, took, outcome } = self;
+        let took = took.as_secs_f64() * 1_000.0;
+        match outcome {
+            Ok(finding) => write!(f, "{server}: {stage}: {finding} ({took:.1} ms)"),
+            Err(problem) => write!(f, "{server}: {stage} failed after {took:.1} ms: {problem}"),
+        }
+    }
+}
+
+/// What a step found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProbeFinding {
+    /// The addresses of the name.
+    Addresses(Vec<IpAddr>),
+    /// The address that took the connection: the proxy's, where one is configured.
+    Connected(SocketAddr),
+    /// The connection is encrypted.
+    Encrypted(TlsDescription),
+    /// The broker says what it speaks, or is taken for an old one that cannot say.
+    Speaks(SpokenVersions),
+    /// The login with this mechanism is complete.
+    LoggedIn(String),
+    /// The cluster is described.
+    Described {
+        /// How many brokers it has.
+        brokers: usize,
+        /// How many topics this user may see.
+        topics: usize,
+    },
+}
+
+impl fmt::Display for ProbeFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeFinding::Addresses(addresses) => {
+                let addresses: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
+                f.write_str(&addresses.join(", "))
+            }
+            ProbeFinding::Connected(address) => write!(f, "connected to {address}"),
+            ProbeFinding::Encrypted(tls) => tls.fmt(f),
+            ProbeFinding::Speaks(versions) => versions.fmt(f),
+            ProbeFinding::LoggedIn(mechanism) => write!(f, "logged in with {mechanism}"),
+            ProbeFinding::Described { brokers, topics } => {
+                write!(f, "brokers: {brokers}, topics: {topics}")
+            }
+        }
+    }
+}
+
+/// How a connection is encrypted, and the broker's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsDescription {
+    /// `TLSv1_3`, say.
+    pub version: String,
+    /// The cipher suite, by its name in the standard.
+    pub cipher: String,
+    /// Whom the certificate was issued to, as `CN=broker-1, O=Example`. Empty if it cannot be read.
+    pub subject: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// The host names and addresses that it is for, twenty at the most.
+    pub names: Vec<String>,
+    /// When it ends, in seconds since the Unix epoch.
+    pub expires_unix: Option<u64>,
+}
+
+impl fmt::Display for TlsDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {}", self.version, self.cipher)?;
+        if !self.subject.is_empty() {
+            write!(f, ", certificate of {}", self.subject)?;
+        }
+        if !self.names.is_empty() {
+            write!(f, " for {}", self.names.join(", "))?;
+        }
+        if !self.issuer.is_empty() {
+            write!(f, ", issued by {}", self.issuer)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a broker and this client both speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpokenVersions {
+    /// Requests by their Kafka name, with the newest version that both know. Those that they have
+    /// no version of in common are left out.
+    pub newest: Vec<(String, i16)>,
+    /// The broker did not say so itself: it is taken for one of
+    /// [`broker_version_fallback`](crate::ProducerConfig::broker_version_fallback).
+    pub assumed: bool,
+}
+
+impl fmt::Display for SpokenVersions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each: Vec<_> =
+            self.newest.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        match self.assumed {
+            true => write!(f, "taken for an old broker (broker.version.fallback): ")?,
+            false => write!(f, "newest in common: ")?,
+        }
+        f.write_str(&each.join(", "))
+    }
+}
+
+/// The cluster as one broker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterDescription {
+    /// Its id; `None` where the broker is older than Kafka 0.10.1.
+    pub cluster_id: Option<String>,
+    /// The active controller, by node id. With KRaft, brokers name one of themselves at random.
+    pub controller: Option<i32>,
+    /// The brokers that are alive, by id.
+    pub brokers: Vec<BrokerDescription>,
+    /// The topics that the user may see, by name.
+    pub topics: Vec<TopicDescription>,
+    /// What the broker that described the cluster speaks.
+    pub versions: SpokenVersions,
+}
+
+/// A broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerDescription {
+    /// Its node id.
+    pub id: i32,
+    /// Where it says that it listens (`advertised.listeners`): a name or an address.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
+    /// Its rack, if it says.
+    pub rack: Option<String>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// Whether it is one of Kafka's own.
+    pub is_internal: bool,
+    /// Why it is not described, if it is not.
+    pub error: Option<ErrorCode>,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// A partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionDescription {
+    /// Its number, from 0.
+    pub partition: i32,
+    /// Who leads it; `None` while nobody does.
+    pub leader: Option<i32>,
+    /// The brokers that hold it.
+    pub replicas: Vec<i32>,
+    /// Those of them that are in sync.
+    pub in_sync: Vec<i32>,
+    /// What is wrong with it, if anything is.
+    pub error: Option<ErrorCode>,
+}
+
+impl ClusterDescription {
+    pub(super) fn new(response: MetadataResponse, versions: SpokenVersions) -> Self {
+        let some = |code: ErrorCode| (code != ErrorCode::NONE).then_some(code);
+        let mut brokers: Vec<_> = response
+            .brokers
+            .into_iter()
+            .map(|broker| BrokerDescription {
+                id: broker.id.0,
+                host: broker.host,
+                port: broker.port,
+                rack: broker.rack,
+            })
+            .collect();
+        brokers.sort_by_key(|broker| broker.id);
+        let mut topics = Vec::new();
+        for topic in response.topics {
+            let mut partitions: Vec<_> = topic
+                .partitions
+                .into_iter()
+                .map(|partition| PartitionDescription {
+                    partition: partition.partition.0,
+                    leader: partition.leader.map(|id| id.0),
+                    replicas: partition.replicas.iter().map(|id| id.0).collect(),
+                    in_sync: partition.isr.iter().map(|id| id.0).collect(),
+                    error: some(partition.error),
+                })
+                .collect();
+            partitions.sort_by_key(|partition| partition.partition);
+            let (is_internal, error) = (topic.is_internal, some(topic.error));
+            let name = topic.name.unwrap_or_default();
+            topics.push(TopicDescription { name, is_internal, error, partitions });
+        }
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        let controller = response.controller.map(|id| id.0);
+        ClusterDescription {
+            cluster_id: response.cluster_id,
+            controller,
+            brokers,
+            topics,
+            versions,
+        }
+    }
+}
+
+/// What is wrong with a server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProbeFailure {
+    /// Whom it is about, as `host:port`.
+    pub server: String,
+    /// The step that failed.
+    pub stage: ProbeStage,
+    /// Why.
+    pub problem: Problem,
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} failed: {}", self.server, self.stage, self.problem)
+    }
+}
+
+/// No server was of use.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProbeError {
+    /// What is wrong with each that was tried, in order.
+    pub failures: Vec<ProbeFailure>,
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, failure) in self.failures.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            failure.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ProbeError {}
