@@ -4,7 +4,8 @@
 use super::property::{NOT_GIVEN, Origin, Property, Show, Unit, field, shown_field};
 use super::property_draft;
 
-const METRICS: &str = "metrics go to the log with metrics.to.console.interval.ms, and are read with Producer::metrics";
+const METRICS: &str = "metrics go to the log with metrics.to.console.interval.ms, and are read \
+                       with Producer::metrics";
 const SHARED: &str = "all topics share the one memory of buffer.memory";
 const KERBEROS: &str = "Kerberos (GSSAPI) is not there";
 

@@ -42,13 +42,13 @@ impl JobThread {
         JobThread { name, queue: Arc::default(), thread: Mutex::default() }
     }
 
-    /// Starts the thread, unless it runs. Returns false once it was stopped.
+    /// Starts the thread, unless it runs. Returns false once it has ended.
     ///
     /// # Errors
     /// The system starts no thread.
     #[inline]
     pub fn start(&self) -> io::Result<bool> {
-        if self.queue.ended.load(Ordering::SeqCst) {
+        if self.queue.finished.load(Ordering::SeqCst) {
             return Ok(false);
         }
         if !self.queue.started.load(Ordering::Acquire) {
@@ -69,16 +69,18 @@ impl JobThread {
         Ok(())
     }
 
-    /// Adds a job. On any thread, an event loop's too. Once the thread has ended the caller runs
-    /// it: that is after the loops have ended.
+    /// Adds a job, on any thread. Once this thread has ended, as after a close that left an event
+    /// loop behind, another one is started for what comes late: no event loop runs jobs.
     pub fn push(&self, job: Arc<dyn Job>) {
         self.queue.jobs.push(job);
         // Either this sees that the thread takes no more, or the thread sees the job.
         fence(Ordering::SeqCst);
-        if self.queue.finished.load(Ordering::SeqCst) {
-            self.queue.run_all(self.name);
-        } else {
-            self.queue.wake();
+        if !self.queue.finished.load(Ordering::SeqCst) {
+            return self.queue.wake();
+        }
+        let (queue, name) = (self.queue.clone(), self.name);
+        if OwnThread::spawn(name, move || queue.run_all(name)).is_err() {
+            log::error!("no thread {name}: what came after the close is told to nobody");
         }
     }
 
@@ -87,9 +89,16 @@ impl JobThread {
     pub fn stop(&self, watch: Option<&mut Watch>) {
         self.queue.ended.store(true, Ordering::SeqCst);
         self.queue.wake();
-        let thread = lock(&self.thread).take();
+        let thread = {
+            let mut thread = lock(&self.thread);
+            if !self.queue.started.swap(true, Ordering::AcqRel) {
+                // It never ran, and never will.
+                self.queue.finished.store(true, Ordering::SeqCst);
+            }
+            thread.take()
+        };
         if let (Some(thread), Some(watch)) = (thread, watch) {
-            thread.join(watch);
+            thread.join_in_time(watch);
         }
     }
 }

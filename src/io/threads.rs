@@ -67,6 +67,18 @@ impl OwnThread {
         }
     }
 
+    /// Waits for its end as long as `watch` is patient, whatever it does; else it is left behind,
+    /// and goes on.
+    pub(super) fn join_in_time(mut self, watch: &mut Watch) {
+        let ended = watch.wait_in_time(&self.whereabouts.clone(), || self.handle().is_finished());
+        if ended
+            && self.born.is_current()
+            && let Some(handle) = self.handle.take()
+        {
+            let _ = handle.join();
+        }
+    }
+
     fn handle(&self) -> &JoinHandle<()> {
         self.handle.as_ref().expect("only joining takes it, and consumes this")
     }
@@ -146,6 +158,26 @@ impl Watch {
         mut ended: impl FnMut() -> bool,
     ) -> bool {
         let give_up = Clock.now().max(self.patience).saturating_add(TURN_MAX.as_nanos() as u64);
+        self.wait_until(whereabouts, give_up, &mut ended)
+    }
+
+    /// The same for a thread that calls the application all the time: it may have as much to do as
+    /// it likes, and is left behind when patience ends.
+    pub(super) fn wait_in_time(
+        &mut self,
+        whereabouts: &Arc<Whereabouts>,
+        mut ended: impl FnMut() -> bool,
+    ) -> bool {
+        let give_up = Clock.now().saturating_add(STUCK_AFTER.as_nanos() as u64).max(self.patience);
+        self.wait_until(whereabouts, give_up, &mut ended)
+    }
+
+    fn wait_until(
+        &mut self,
+        whereabouts: &Arc<Whereabouts>,
+        give_up: u64,
+        ended: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let mut pause = LOOKS[0];
         while !ended() {
             let stuck = self.is_stuck(whereabouts);

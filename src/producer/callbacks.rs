@@ -1,6 +1,6 @@
 //! Calling the application when a record's outcome is known.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,15 @@ use crate::user_code;
 /// What the application gave to be called.
 type Callback = Box<dyn FnOnce(Result<RecordMetadata, DeliveryError>) + Send>;
 
-/// A partition, or the topic where the record had none yet.
-type Place = (Arc<str>, Option<i32>);
+/// Which line a callback stands in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    /// That of a partition.
+    Partition(Arc<str>, i32),
+    /// One of its own: the record had no partition yet, and must not wait for those before it,
+    /// whose partitions may have no leader.
+    Alone(u64),
+}
 
 /// The callbacks of one producer.
 ///
@@ -26,9 +33,27 @@ type Place = (Arc<str>, Option<i32>);
 /// just been resolved.
 pub(super) struct Callbacks {
     thread: Arc<JobThread>,
-    lines: Mutex<HashMap<Place, VecDeque<(Delivery, Callback)>>>,
+    lines: Mutex<Lines>,
     outstanding: AtomicUsize,
     outstanding_max: usize,
+}
+
+#[derive(Default)]
+struct Lines {
+    waiting: HashMap<Place, VecDeque<Given>>,
+    /// Names lines of one callback.
+    alone: u64,
+    /// Flushes begun so far. A callback belongs to the flush that comes next.
+    flushes: u64,
+    /// Callbacks that have not returned, by that number.
+    unreturned: BTreeMap<u64, usize>,
+}
+
+/// A callback that was given.
+struct Given {
+    delivery: Delivery,
+    callback: Callback,
+    flush: u64,
 }
 
 /// Callbacks of one line that are called before other lines get their turn.
@@ -50,20 +75,48 @@ impl Callbacks {
         })
     }
 
-    pub(super) fn thread(&self) -> &JobThread {
+    pub(super) fn thread(&self) -> &Arc<JobThread> {
         &self.thread
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Place, VecDeque<(Delivery, Callback)>>> {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
         // No code of the application's runs under it.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a callback into its line, and has the thread look if it is the first there.
-    fn add(self: &Arc<Self>, place: Place, delivery: Delivery, callback: Callback) {
+    /// A flush begins: callbacks that were given before it have a number up to the one returned.
+    /// `None`: all of them have returned.
+    pub(super) fn begin_flush(&self) -> Option<u64> {
+        if self.outstanding.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
         let mut lines = self.lock();
-        let line = lines.entry(place.clone()).or_default();
-        line.push_back((delivery, callback));
+        let flush = lines.flushes;
+        lines.flushes += 1;
+        Some(flush)
+    }
+
+    /// Whether the callbacks have returned that were given before this flush.
+    pub(super) fn have_returned(&self, flush: u64) -> bool {
+        self.lock().unreturned.first_key_value().is_none_or(|(&oldest, _)| oldest > flush)
+    }
+
+    /// Puts a callback into its line, and has the thread look if it is the first there.
+    fn add(self: &Arc<Self>, mut delivery: Delivery, callback: Callback) {
+        // A waker that the application registered is dropped here, and not under the lock.
+        let _ = delivery.poll_handle(&mut Context::from_waker(Waker::noop()));
+        let context = delivery.handle().context();
+        let (topic, partition) = (context.topic.clone(), context.partition);
+        let mut lines = self.lock();
+        lines.alone += 1;
+        let place = match partition {
+            Some(partition) => Place::Partition(topic, partition.0),
+            None => Place::Alone(lines.alone),
+        };
+        let flush = lines.flushes;
+        *lines.unreturned.entry(flush).or_insert(0) += 1;
+        let line = lines.waiting.entry(place.clone()).or_default();
+        line.push_back(Given { delivery, callback, flush });
         let is_first = line.len() == 1;
         drop(lines);
         if is_first {
@@ -71,26 +124,36 @@ impl Callbacks {
         }
     }
 
-    /// The next callback of a line and its outcome. `None` where the line is empty, or its first
+    /// The next of a line, whose outcome is known. `None` where the line is empty, or its first
     /// record is not resolved: `waker` is called when it may be.
-    fn next(
-        &self,
-        place: &Place,
-        waker: &Waker,
-    ) -> Option<(Callback, Result<RecordMetadata, DeliveryError>)> {
+    fn next(&self, place: &Place, waker: &Waker) -> Option<Given> {
         let mut lines = self.lock();
-        let line = lines.get_mut(place)?;
-        let (delivery, _) = line.front_mut()?;
-        if delivery.poll_handle(&mut Context::from_waker(waker)).is_pending() {
+        let line = lines.waiting.get_mut(place)?;
+        let first = line.front_mut()?;
+        if first.delivery.poll_handle(&mut Context::from_waker(waker)).is_pending() {
             return None;
         }
-        let (mut delivery, callback) = line.pop_front()?;
+        let given = line.pop_front();
         if line.is_empty() {
-            lines.remove(place);
+            lines.waiting.remove(place);
         }
+        given
+    }
+
+    /// A callback has returned. Returns whether a flush may wait for that.
+    fn returned(&self, flush: u64) -> bool {
+        let mut lines = self.lock();
+        let is_last = match lines.unreturned.get_mut(&flush) {
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                false
+            }
+            _ => lines.unreturned.remove(&flush).is_some(),
+        };
+        let is_waited_for = is_last && flush < lines.flushes;
         drop(lines);
-        let outcome = delivery.try_take().expect("its outcome is known, and nobody took it");
-        Some((callback, outcome))
+        self.outstanding.fetch_sub(1, Ordering::SeqCst);
+        is_waited_for
     }
 }
 
@@ -98,15 +161,16 @@ impl Job for Turn {
     fn run(self: Arc<Self>) {
         let waker = Waker::from(self.clone());
         for _ in 0..CALLS_PER_TURN {
-            let Some((callback, outcome)) = self.callbacks.next(&self.place, &waker) else {
-                return;
-            };
-            let inside = user_code::enter();
-            if user_code::call(|| callback(outcome)).is_err() {
-                log::error!("a callback for a record panicked");
+            let Some(given) = self.callbacks.next(&self.place, &waker) else { return };
+            let Given { mut delivery, callback, flush } = given;
+            let producer = delivery.producer();
+            let outcome = delivery.try_take().expect("its outcome is known, and nobody took it");
+            call(callback, outcome);
+            if self.callbacks.returned(flush)
+                && let Some(producer) = producer
+            {
+                producer.accumulator.flush.notify();
             }
-            drop(inside);
-            self.callbacks.outstanding.fetch_sub(1, Ordering::Relaxed);
         }
         self.wake();
     }
@@ -117,6 +181,13 @@ impl Wake for Turn {
     fn wake(self: Arc<Self>) {
         let thread = self.callbacks.thread.clone();
         thread.push(self);
+    }
+}
+
+fn call(callback: Callback, outcome: Result<RecordMetadata, DeliveryError>) {
+    let _inside = user_code::enter();
+    if user_code::call(|| callback(outcome)).is_err() {
+        log::error!("a callback for a record panicked");
     }
 }
 
@@ -147,10 +218,12 @@ impl Delivery {
     /// One thread calls all callbacks of a producer, one after the other. Those of one partition
     /// come in the order of the records, where one thread sends the records and gives the
     /// callbacks; but a record that was sent before its topic was known may come after later ones.
-    /// A callback must not wait for records of this producer: such calls are errors
-    /// there. A panic is logged, and costs nothing else. A close waits for the callbacks of what it
-    /// has resolved, as long as its timeout allows. Once the producer is closed, the callback is
-    /// called before this returns.
+    /// A callback must not wait for records of this producer: such calls are errors there. A panic
+    /// is logged, and costs nothing else.
+    ///
+    /// [`Producer::flush`](crate::Producer::flush) waits for the callbacks too that were given
+    /// before it, and a close for all of them, as long as its timeout allows. Once the producer is
+    /// closed, the callback is called before this returns.
     ///
     /// ```no_run
     /// # fn example(orders: tidegate::Topic) -> Result<(), Box<dyn std::error::Error>> {
@@ -165,7 +238,10 @@ impl Delivery {
     /// # Errors
     /// [`CallbackRefused`], with the delivery in it: `tidegate.callbacks.max` callbacks (a million
     /// by default) were given and have not returned; or the system starts no thread; or the
-    /// producer is that of a parent process.
+    /// producer is that of a parent process. The callback is dropped then.
+    ///
+    /// # Panics
+    /// If the outcome was taken before.
     pub fn on_complete<F>(self, callback: F) -> Result<(), CallbackRefused>
     where
         F: FnOnce(Result<RecordMetadata, DeliveryError>) + Send + 'static,
@@ -174,39 +250,45 @@ impl Delivery {
         if self.handle().is_inherited() {
             return refuse(self, "the producer is that of the parent process");
         }
+        let callback: Callback = Box::new(callback);
         let Some(shared) = self.producer() else {
             // The producer is gone, and everything was resolved before.
-            self.call_now(callback);
-            return Ok(());
+            return self.call_now(callback);
         };
         let callbacks = &shared.callbacks;
-        if callbacks.outstanding.fetch_add(1, Ordering::Relaxed) >= callbacks.outstanding_max {
-            callbacks.outstanding.fetch_sub(1, Ordering::Relaxed);
+        let give_back = || callbacks.outstanding.fetch_sub(1, Ordering::SeqCst);
+        if callbacks.outstanding.fetch_add(1, Ordering::SeqCst) >= callbacks.outstanding_max {
+            give_back();
             return refuse(self, "tidegate.callbacks.max callbacks have not returned");
         }
         match callbacks.thread.start() {
             Ok(true) => {
-                let context = self.handle().context();
-                let place = (context.topic.clone(), context.partition.map(|partition| partition.0));
-                callbacks.add(place, self, Box::new(callback));
+                callbacks.add(self, callback);
                 Ok(())
             }
             Ok(false) => {
-                callbacks.outstanding.fetch_sub(1, Ordering::Relaxed);
-                self.call_now(callback);
-                Ok(())
+                give_back();
+                self.call_now(callback)
             }
             Err(_) => {
-                callbacks.outstanding.fetch_sub(1, Ordering::Relaxed);
+                give_back();
                 refuse(self, "the system starts no thread for callbacks")
             }
         }
     }
 
-    /// The thread that calls back has ended, behind the loops: the outcome is known.
-    fn call_now(mut self, callback: impl FnOnce(Result<RecordMetadata, DeliveryError>)) {
-        if let Some(outcome) = self.try_take() {
-            callback(outcome);
+    /// The thread that calls back has ended, behind the loops: the outcome is known, unless a loop
+    /// was left behind.
+    fn call_now(mut self, callback: Callback) -> Result<(), CallbackRefused> {
+        match self.try_take() {
+            Some(outcome) => {
+                call(callback, outcome);
+                Ok(())
+            }
+            None => {
+                let reason = "the producer was closed while one of its threads was held up";
+                Err(CallbackRefused { delivery: self, reason })
+            }
         }
     }
 }

@@ -119,8 +119,8 @@ impl Close {
             drop(fail_rest(&threadless));
             threadless.stash_thread.stop(None);
             threadless.metadata.stop(None);
-            threadless.shared.callbacks.thread().stop(None);
             threadless.events.stop(None);
+            threadless.shared.callbacks.thread().stop(None);
             outcome.set(Err(CloseError::TimedOut { timeout, last: None }));
         }
         Close { outcome, born: Generation::current() }
@@ -202,9 +202,9 @@ fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(
     }
     running.stash_thread.stop(Some(&mut watch));
     running.metadata.stop(Some(&mut watch));
-    running.shared.callbacks.thread().stop(Some(&mut watch));
-    // Last: what the others told before they ended is handed out.
+    // What the others told before they ended is handed out, and the application hears of it.
     running.events.stop(Some(&mut watch));
+    running.shared.callbacks.thread().stop(Some(&mut watch));
     let threads = watch.left_behind().to_vec();
     match (threads.is_empty(), drained) {
         (false, _) => Err(CloseError::Stuck { threads, timeout }),

@@ -1,15 +1,17 @@
 //! Listening to what happens to a producer.
 
 use std::fmt;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::producer::Producer;
 use crate::engine::event::{Event, EventRing};
-use crate::engine::sync::wait_until;
-use crate::io::{ThreadDeadline, is_own_thread};
+use crate::engine::sync::{Generation, wait_until};
+use crate::io::{Job, JobThread, ThreadDeadline, is_own_thread};
+use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
+use crate::user_code;
 
 /// The events of a producer from the moment of [`Producer::events`] on. An iterator, which waits
 /// for the next event and ends when the producer has closed.
@@ -18,6 +20,7 @@ use crate::problem::{Problem, ProblemKind};
 /// and told as [`Event::Missed`]: a listener never holds the producer up. Dropping it ends it.
 pub struct Events {
     ring: Arc<EventRing>,
+    born: Generation,
 }
 
 impl Producer {
@@ -45,13 +48,17 @@ impl Producer {
     pub fn events(&self) -> Result<Events, Problem> {
         self.check_listening()?;
         let ring = self.running().events.listen().map_err(no_thread)?;
-        Ok(Events { ring })
+        Ok(Events { ring, born: Generation::current() })
     }
 
-    /// Calls `callback` with everything that happens from now on, on a thread of the producer's
-    /// own, one event after the other. It must not wait for records of this producer: such calls
-    /// are errors there. While it does not return, events queue up as in [`Events`]. A panic is
-    /// logged, and it is called with the next event all the same.
+    /// Calls `callback` with everything that happens from now on, one event after the other, on the
+    /// thread that calls [`Delivery::on_complete`](crate::Delivery::on_complete)'s closures too. It
+    /// must not wait for records of this producer: such calls are errors there. While it does not
+    /// return, events queue up as in [`Events`], and other closures wait. A panic is logged, and it
+    /// is called with the next event all the same.
+    ///
+    /// A closure that holds a clone of the producer keeps it from being dropped: give it a
+    /// [`Topic`](crate::Topic), or close the producer explicitly.
     ///
     /// ```no_run
     /// # use tidegate::Event;
@@ -69,7 +76,13 @@ impl Producer {
     /// As for [`Producer::events`].
     pub fn on_event(&self, callback: impl FnMut(&Event) + Send + 'static) -> Result<(), Problem> {
         self.check_listening()?;
-        self.running().events.call(Box::new(callback)).map_err(no_thread)
+        let ring = self.running().events.listen().map_err(no_thread)?;
+        let thread = self.shared().callbacks.thread().clone();
+        if thread.start().map_err(no_thread)? {
+            let called = Arc::new(Called { ring, callback: Mutex::new(Some(callback)), thread });
+            called.wake();
+        }
+        Ok(())
     }
 
     fn check_listening(&self) -> Result<(), Problem> {
@@ -78,6 +91,55 @@ impl Producer {
         }
         let text = "this process is a fork of the one that built the producer: build one here";
         Err(Problem::new(ProblemKind::System, text))
+    }
+}
+
+/// Events of one call in a row, before other closures get their turn.
+const CALLS_PER_TURN: usize = 256;
+
+/// A closure that is called with events.
+struct Called<F> {
+    ring: Arc<EventRing>,
+    /// `None` once nothing more happens.
+    callback: Mutex<Option<F>>,
+    thread: Arc<JobThread>,
+}
+
+impl<F: FnMut(&Event) + Send + 'static> Wake for Called<F> {
+    /// On the thread that hands events out: has the other one look.
+    fn wake(self: Arc<Self>) {
+        let thread = self.thread.clone();
+        thread.push(self);
+    }
+}
+
+impl<F: FnMut(&Event) + Send + 'static> Job for Called<F> {
+    fn run(self: Arc<Self>) {
+        let waker = Waker::from(self.clone());
+        let mut slot = self.callback.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(callback) = slot.as_mut() else { return };
+        for _ in 0..CALLS_PER_TURN {
+            match self.ring.poll_next(&mut Context::from_waker(&waker)) {
+                Poll::Pending => return,
+                Poll::Ready(Some(event)) => {
+                    let inside = user_code::enter();
+                    if user_code::call(|| callback(&event)).is_err() {
+                        log::error!("a callback for events panicked; the next event goes on");
+                    }
+                    drop(inside);
+                }
+                Poll::Ready(None) => {
+                    // What the closure holds is the application's, and may panic when dropped.
+                    let ended = slot.take();
+                    let inside = user_code::enter();
+                    let _ = user_code::call(|| drop(ended));
+                    drop(inside);
+                    return;
+                }
+            }
+        }
+        drop(slot);
+        self.wake();
     }
 }
 
@@ -109,6 +171,10 @@ impl Events {
     /// What a `Stream` does: the next event, or the promise to call the waker. `None` once the
     /// producer has closed.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        if !self.born.is_current() {
+            // The thread that hands events out is the parent's.
+            return Poll::Ready(None);
+        }
         self.ring.poll_next(context)
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Progress {
     shared: Arc<Shared>,
     /// Stashes that were not empty: done when `ended` has reached this number of runs.
     stashes: Vec<(Arc<TopicLanes>, u64)>,
+    /// The callbacks that a flush waits for, once the records have resolved.
+    callbacks: Option<u64>,
     /// The only topic that counts, if not all do.
     only: Option<Arc<TopicLanes>>,
     /// Lanes, and the batch number below which everything must have resolved.
@@ -35,8 +37,13 @@ impl Progress {
     /// Seals every open batch and notes what to wait for. With `close`, nothing more is taken.
     pub(super) fn begin(shared: &Arc<Shared>, only: Option<&Arc<TopicLanes>>, close: bool) -> Self {
         let only = only.cloned();
-        let mut progress =
-            Progress { shared: shared.clone(), stashes: Vec::new(), only, lanes: Vec::new() };
+        let mut progress = Progress {
+            shared: shared.clone(),
+            stashes: Vec::new(),
+            callbacks: None,
+            only,
+            lanes: Vec::new(),
+        };
         for topic in progress.topics() {
             let mut stash = topic.lock_stash();
             stash.closed |= close;
@@ -88,7 +95,10 @@ impl Progress {
             self.seal(close);
         }
         self.lanes.retain(|(lane, target)| lane.resolved() < *target);
-        if self.lanes.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        let callbacks = &self.shared.callbacks;
+        self.callbacks = self.callbacks.filter(|&flush| !callbacks.have_returned(flush));
+        let is_done = self.lanes.is_empty() && self.callbacks.is_none();
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -97,6 +107,7 @@ impl Flush {
         let nothing = || Progress {
             shared: shared.clone(),
             stashes: Vec::new(),
+            callbacks: None,
             only: None,
             lanes: Vec::new(),
         };
@@ -108,7 +119,10 @@ impl Flush {
         if is_placing() {
             return Flush { progress: nothing(), refused: Some(FlushError::OwnThread) };
         }
-        Flush { progress: Progress::begin(shared, only, false), refused: None }
+        let mut progress = Progress::begin(shared, only, false);
+        // Those of other topics may be for records that linger on.
+        progress.callbacks = only.map_or_else(|| shared.callbacks.begin_flush(), |_| None);
+        Flush { progress, refused: None }
     }
 
     /// Blocks the calling thread until it is done: at most `delivery_timeout`.

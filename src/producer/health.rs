@@ -3,12 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::producer::Producer;
+use super::producer::{BrokerLevels, Producer};
 use crate::engine::meter::{ConnectionState, Short};
 use crate::problem::Problem;
 
 /// A connection that is being made for records that wait is worth telling after this time.
 const CONNECTING_MAX: u64 = 1_000_000_000;
+
+/// Unknown topics that are named.
+const NAMED_MAX: usize = 16;
 
 /// Whether a producer can do its work: [`Producer::health`]. Its `Display` names each reason.
 #[derive(Clone, Debug)]
@@ -111,10 +114,10 @@ impl Producer {
             return Health { state: HealthState::Down, reasons: vec![HealthReason::Closed] };
         }
         let now = shared.clock.now();
-        let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
         let metadata = shared.accumulator.meters.metadata();
         let mut reasons = Vec::new();
         let is_known = metadata.answered_at.is_some();
+        let has_problem = metadata.problem.is_some();
         if !is_known || metadata.problem.is_some() && metadata.has_identity {
             reasons.push(HealthReason::Metadata {
                 asks: metadata.asks,
@@ -128,16 +131,40 @@ impl Producer {
         if lacks_identity {
             reasons.push(HealthReason::ProducerId { problem: metadata.problem });
         }
+        let (reachable, any_ready) = self.add_brokers(now, &mut reasons);
+        if metadata.unknown_count > 0 && is_known {
+            let names = metadata.unknown_topics.iter();
+            let topics = names.take(NAMED_MAX).map(|entry| entry.topic.to_string()).collect();
+            reasons.push(HealthReason::UnknownTopics { topics, count: metadata.unknown_count });
+        }
+        if metadata.leaderless > 0 {
+            reasons.push(HealthReason::Leaderless { partitions: metadata.leaderless });
+        }
+        // An idle producer needs no broker, and so has no trouble with one: what its metadata
+        // channel finds tells whether there is a cluster at all.
+        let is_cut_off = has_problem && !metadata.is_connected && !any_ready;
+        let state = match () {
+            () if !is_known || lacks_identity || !reachable || is_cut_off => HealthState::Down,
+            () if reasons.is_empty() => HealthState::Ready,
+            () => HealthState::Degraded,
+        };
+        Health { state, reasons }
+    }
+
+    /// What is wrong with brokers. Returns whether some broker can be reached, as far as is known,
+    /// and whether a connection is ready.
+    fn add_brokers(&self, now: u64, reasons: &mut Vec<HealthReason>) -> (bool, bool) {
         let levels = self.broker_levels();
-        let (meters, _) = shared.accumulator.meters.brokers();
-        let mut reachable = meters.is_empty();
+        let (meters, _) = self.shared().accumulator.meters.brokers();
+        let (mut reachable, mut any_ready) = (meters.is_empty(), false);
         for meter in &meters {
             let standing = meter.standing();
             let level = levels.iter().find(|level| level.broker == meter.broker);
             let is_waited_for = level.is_some_and(|level| level.charged > 0)
                 && now.saturating_sub(standing.since) > CONNECTING_MAX;
             let is_up = standing.state == ConnectionState::Ready;
-            let is_away = !is_up && (standing.failures > 0 || is_waited_for);
+            let is_away = !is_up && (standing.failures > 0 && standing.is_wanted || is_waited_for);
+            any_ready |= is_up;
             reachable |= !is_away;
             if is_away {
                 reasons.push(HealthReason::Broker {
@@ -148,28 +175,16 @@ impl Producer {
                     problem: standing.problem,
                 });
             } else if standing.throttled_until > now {
-                let left = left(standing.throttled_until);
+                let left = standing.throttled_until - now;
+                let left = Duration::from_nanos(left);
                 reasons.push(HealthReason::Throttled { broker: meter.broker, left });
             }
         }
-        for level in levels.iter().filter(|level| !level.writable) {
-            let (broker, charged, high) = (level.broker, level.charged, level.high);
-            reasons.push(HealthReason::Unwritable { broker, charged, high });
-        }
-        if metadata.unknown_count > 0 && is_known {
-            let names = metadata.unknown_topics.iter();
-            let topics = names.map(|entry| entry.topic.to_string()).collect();
-            reasons.push(HealthReason::UnknownTopics { topics, count: metadata.unknown_count });
-        }
-        if metadata.leaderless > 0 {
-            reasons.push(HealthReason::Leaderless { partitions: metadata.leaderless });
-        }
-        let state = match () {
-            () if !is_known || lacks_identity || !reachable => HealthState::Down,
-            () if reasons.is_empty() => HealthState::Ready,
-            () => HealthState::Degraded,
-        };
-        Health { state, reasons }
+        let full = levels.iter().filter(|level| !level.writable);
+        reasons.extend(full.map(|&BrokerLevels { broker, charged, high, .. }| {
+            HealthReason::Unwritable { broker, charged, high }
+        }));
+        (reachable, any_ready)
     }
 }
 

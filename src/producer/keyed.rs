@@ -83,7 +83,7 @@ impl KeyedTopic {
     ) -> Result<Delivery, SendError> {
         let value = value.into();
         let parts = self.parts(&value);
-        match self.topic.send_parts_async(self.partition(&parts), None, &parts).await {
+        match self.topic.send_keyed_async(self.partition(&parts), &parts).await {
             Ok(delivery) => Ok(delivery),
             Err(kind) => Err(self.topic.refuse(kind, Payload::Null, value)),
         }
@@ -92,7 +92,7 @@ impl KeyedTopic {
     #[inline]
     fn send_value(&self, how: How, value: Payload<'_>) -> Result<Delivery, SendError> {
         let parts = self.parts(&value);
-        match self.topic.send_parts(Sender::Waits(how), self.partition(&parts), None, &parts) {
+        match self.topic.send_keyed(Sender::Waits(how), self.partition(&parts), &parts) {
             Ok(delivery) => Ok(delivery),
             Err(kind) => Err(self.topic.refuse(kind, Payload::Null, value)),
         }

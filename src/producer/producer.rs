@@ -180,8 +180,9 @@ impl Producer {
         Ok(Topic::new(lanes, shared.clone()))
     }
 
-    /// Resolves when every record that was sent before this call has resolved. Open batches are
-    /// sealed at once, whatever their linger.
+    /// Resolves when every record that was sent before this call has resolved, and the callbacks
+    /// ([`Delivery::on_complete`](crate::Delivery::on_complete)) that were given before it have
+    /// returned. Open batches are sealed at once, whatever their linger.
     pub fn flush(&self) -> Flush {
         Flush::begin(&self.0.running.shared, None)
     }

@@ -11,6 +11,23 @@ const TIME_BITS: std::ops::RangeInclusive<u32> = 6..=26;
 /// Sizes are told in buckets that end before 2^0 to 2^24.
 const SIZE_BITS: std::ops::RangeInclusive<u32> = 0..=24;
 
+type Read = fn(&RecordCounts) -> u64;
+
+/// What is told of records: for each topic or partition, and for the whole producer.
+const RECORDS: &[(&str, &str, Read)] = &[
+    ("records_total", "Records in closed batches.", |it| it.records),
+    ("record_bytes_total", "Bytes of those batches, uncompressed.", |it| it.bytes),
+    ("batches_total", "Those batches.", |it| it.batches),
+    ("acked_records_total", "Records that are in the log.", |it| it.acked_records),
+    ("acked_bytes_total", "Bytes of their batches as sent.", |it| it.acked_bytes),
+    ("acked_batches_total", "Their batches.", |it| it.acked_batches),
+    ("failed_records_total", "Records that failed.", |it| it.failed_records),
+    ("retries_total", "Batches that were sent again.", |it| it.retries),
+    ("dropped_records_total", "Records that the backoff strategy dropped.", |it| {
+        it.dropped_records
+    }),
+];
+
 /// Metrics as a page that Prometheus scrapes (text format 0.0.4): [`Metrics::prometheus`].
 pub struct PrometheusText<'a> {
     metrics: &'a Metrics,
@@ -40,21 +57,7 @@ impl PrometheusText<'_> {
     }
 
     fn records(&self, page: &mut Page<'_, '_>) -> fmt::Result {
-        type Read = fn(&RecordCounts) -> u64;
-        let families: [(&str, &str, Read); 9] = [
-            ("records_total", "Records in closed batches.", |it| it.records),
-            ("record_bytes_total", "Bytes of those batches, uncompressed.", |it| it.bytes),
-            ("batches_total", "Those batches.", |it| it.batches),
-            ("acked_records_total", "Records that are in the log.", |it| it.acked_records),
-            ("acked_bytes_total", "Bytes of their batches as sent.", |it| it.acked_bytes),
-            ("acked_batches_total", "Their batches.", |it| it.acked_batches),
-            ("failed_records_total", "Records that failed.", |it| it.failed_records),
-            ("retries_total", "Batches that were sent again.", |it| it.retries),
-            ("dropped_records_total", "Records that the backoff strategy dropped.", |it| {
-                it.dropped_records
-            }),
-        ];
-        for (name, help, read) in families {
+        for &(name, help, read) in RECORDS {
             page.family(name, help, "counter")?;
             for topic in &self.metrics.topics {
                 self.topic(page, name, topic, read)?;
@@ -164,6 +167,12 @@ impl PrometheusText<'_> {
         if let Some(age) = metrics.metadata_age {
             page.family("metadata_age_seconds", "Age of the last answer about leaders.", "gauge")?;
             page.value("metadata_age_seconds", "", age.as_secs_f64())?;
+        }
+        // With those of topics that are not in use any more, whose own lines are gone.
+        for &(name, help, read) in RECORDS {
+            let name = format!("producer_{name}");
+            page.family(&name, help, "counter")?;
+            page.value(&name, "", read(&metrics.records))?;
         }
         let failed = &metrics.failed;
         let name = "failed_records_by_cause_total";

@@ -76,6 +76,30 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
+        self.send_hinted(sender, (partition, None), timestamp, parts)
+    }
+
+    /// The same for a record with a key whose partition the caller has found before. It is no
+    /// partition that the record names: where the topic has to be asked for again, its key is
+    /// hashed anew.
+    #[inline]
+    pub(super) fn send_keyed(
+        &self,
+        sender: Sender<'_>,
+        found: Option<PartitionId>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        self.send_hinted(sender, (None, found), None, parts)
+    }
+
+    #[inline(always)]
+    fn send_hinted(
+        &self,
+        sender: Sender<'_>,
+        (partition, found): (Option<PartitionId>, Option<PartitionId>),
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
         if !self.shared.born.is_current() {
             return Err(SendErrorKind::Forked);
         }
@@ -96,7 +120,11 @@ impl Topic {
         let (partition, lane) = match self.writable_sticky(spread, moment) {
             Some(found) => found,
             None => {
-                let chosen = self.choose(partition, parts, moment)?;
+                let found = found.filter(|found| found.is_among(self.lanes.partitions()));
+                let chosen = match found {
+                    Some(found) => found,
+                    None => self.choose(partition, parts, moment)?,
+                };
                 let known = chosen.is_among(self.lanes.partitions());
                 // A partition that is named, and that has just become known: what waits for it goes
                 // first, and the state told of that before the partition was there.
@@ -136,12 +164,32 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
+        self.send_hinted_async((partition, None), timestamp, parts).await
+    }
+
+    /// [`Topic::send_keyed`] for a task.
+    pub(super) async fn send_keyed_async(
+        &self,
+        found: Option<PartitionId>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        self.send_hinted_async((None, found), None, parts).await
+    }
+
+    async fn send_hinted_async(
+        &self,
+        (partition, found): (Option<PartitionId>, Option<PartitionId>),
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
         loop {
             // The cell ends before the next await: a future that held it could not move to another
             // thread.
             let (sent, held) = {
                 let held = Cell::new(None);
-                (self.send_parts(Sender::Task(&held), partition, timestamp, parts), held.take())
+                let sent =
+                    self.send_hinted(Sender::Task(&held), (partition, found), timestamp, parts);
+                (sent, held.take())
             };
             match held {
                 None => return sent,

@@ -211,7 +211,8 @@ impl Topic {
     }
 
     /// Resolves when every record of this topic that was sent before this call has resolved. Its
-    /// open batches are sealed at once, whatever their linger; those of other topics are not.
+    /// open batches are sealed at once, whatever their linger; those of other topics are not. It
+    /// does not wait for callbacks, as [`Producer::flush`](crate::Producer::flush) does.
     pub fn flush(&self) -> Flush {
         Flush::begin(&self.shared, Some(&self.lanes))
     }

@@ -154,3 +154,73 @@ fn a_callback_must_not_wait_for_records_and_one_given_after_the_close_is_called_
     .unwrap();
     assert_eq!(called.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn a_flush_waits_for_the_callbacks_that_were_given_before_it() {
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    for round in 1..=20 {
+        let errors = Arc::new(AtomicUsize::new(0));
+        // MESSAGE_TOO_LARGE, of a single record.
+        cluster.script([Fault::produce_error("t", 0, 10)]);
+        let counted = errors.clone();
+        let delivery = topic.send("k", "v").unwrap();
+        delivery
+            .on_complete(move |outcome| {
+                std::thread::yield_now();
+                counted.fetch_add(usize::from(outcome.is_err()), Ordering::SeqCst);
+            })
+            .unwrap();
+        producer.flush().wait().unwrap();
+        assert_eq!(errors.load(Ordering::SeqCst), 1, "round {round}: nobody commits too early");
+    }
+    // A callback that does not return holds up the flushes after it, and no record.
+    let (block, blocked) = mpsc::channel::<()>();
+    topic
+        .send("k", "v")
+        .unwrap()
+        .on_complete(move |_| {
+            let _ = blocked.recv();
+        })
+        .unwrap();
+    let mut flush = Box::pin(producer.flush());
+    warm(&topic, 1);
+    let pending = flush.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+    assert!(pending, "its callback has not returned");
+    drop(block);
+    block_on(flush).unwrap();
+    close(&producer);
+}
+
+#[test]
+fn a_record_that_was_stashed_and_waits_for_a_leader_holds_up_no_other_callback() {
+    let cluster = cluster(2, 2);
+    cluster.set_leaderless("t", 0);
+    let producer = patient(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let (sender, heard) = mpsc::channel();
+    for partition in [0, 1, 1] {
+        let sender = sender.clone();
+        let delivery = topic.send_record(to(partition, "early")).unwrap();
+        delivery.on_complete(move |outcome| sender.send(outcome.is_ok()).unwrap()).unwrap();
+    }
+    assert!(heard.recv_timeout(LONG).unwrap() && heard.recv_timeout(LONG).unwrap());
+    cluster.move_leader("t", 0, cluster.broker_ids()[0]);
+    assert!(heard.recv_timeout(LONG).unwrap());
+}
+
+#[test]
+fn a_close_is_in_time_although_callbacks_are_many() {
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    for _ in 0..50_000 {
+        let slow = |_| std::thread::sleep(millis(1));
+        topic.send("k", "v").unwrap().on_complete(slow).unwrap();
+    }
+    let start = Instant::now();
+    let error = producer.close(millis(500)).wait().unwrap_err();
+    assert!(start.elapsed() < secs(10), "{:?}", start.elapsed());
+    assert!(error.to_string().contains("tidegate-call"), "{error}");
+}

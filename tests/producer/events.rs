@@ -180,6 +180,6 @@ fn a_callback_that_never_returns_does_not_keep_a_close() {
     warm(&producer.topic("t").unwrap(), 1);
     entered.recv_timeout(LONG).unwrap();
     let error = producer.close(secs(1)).wait().expect_err("one thread is stuck");
-    assert!(error.to_string().contains("tidegate-event"), "{error}");
+    assert!(error.to_string().contains("tidegate-call"), "{error}");
     drop(block);
 }

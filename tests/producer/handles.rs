@@ -1,6 +1,6 @@
 //! Topics with a key, flushes of one topic, and whether a topic takes records.
 
-use tidegate::{Certainty, EveryTopic, PartitionRequest};
+use tidegate::{Certainty, DeliveryErrorCause, EveryTopic, PartitionRequest};
 
 use super::*;
 
@@ -110,4 +110,28 @@ fn a_topic_is_writable_while_a_partition_takes_records() {
         );
     }
     eventually("it is writable again", || topic.is_writable());
+}
+
+/// A topic that does not exist any more is unknown again, and may come back another.
+#[test]
+fn a_topic_with_a_key_finds_its_partition_anew_when_its_topic_was_gone() {
+    let cluster = cluster(2, 3);
+    let producer = builder(&cluster)
+        .configure(|config| config.topic_unknown_max = millis(100))
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    let keys: Vec<String> = (0..40).map(|n| format!("key {n}")).collect();
+    let keyed: Vec<_> = keys.iter().map(|key| topic.with_key(key)).collect();
+    keyed.iter().for_each(|keyed| drop(acked(keyed.send("1").unwrap())));
+    cluster.delete_topic("t");
+    eventually("the topic is gone", || {
+        let error = outcome(topic.send("k", "v").unwrap()).err();
+        matches!(error.map(|it| it.cause().clone()), Some(DeliveryErrorCause::UnknownTopic { .. }))
+    });
+    cluster.create_topic("t", 2);
+    for (key, keyed) in keys.iter().zip(&keyed) {
+        let at = acked(keyed.send("2").unwrap()).partition();
+        assert_eq!(at, acked(topic.send(key, "3").unwrap()).partition(), "{key}");
+    }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::engine::buffer::{AccountId, BufferPool, LevelObserver};
 use crate::engine::event::{Event, EventHub};
-use crate::engine::meter::Meters;
+use crate::engine::meter::{Meters, RecordCounts};
 use crate::engine::policy::Chooser;
 use crate::engine::protocol::{BrokerId, PartitionId};
 use crate::error::{DeliveryError, DeliveryErrorCause};
@@ -136,6 +136,12 @@ impl RecordAccumulator {
     /// Every topic, in the order of the names.
     pub fn topics(&self) -> Vec<Arc<TopicLanes>> {
         lock(&self.topics).values().cloned().collect()
+    }
+
+    /// Every topic, and what those have counted that are forgotten: each counts once.
+    pub fn topics_and_gone(&self) -> (Vec<Arc<TopicLanes>>, RecordCounts) {
+        let topics = lock(&self.topics);
+        (topics.values().cloned().collect(), self.meters.gone_topics())
     }
 
     /// Every topic, under its name.

@@ -171,7 +171,7 @@ pub fn drain_stash(
                 if stash.drainings_failed == failed_before
                     && let Some(mut draining) = stash.take_draining()
                 {
-                    draining.take_answer(question, answer);
+                    draining.take_answer(topic, question, answer);
                     stash.put_back(draining);
                 }
             }
@@ -221,12 +221,20 @@ impl Draining {
         Draining { run, table: ForwardTable::new(), waiting: None, untold: None }
     }
 
-    fn take_answer(&mut self, question: Question, answer: Result<PartitionId, DeliveryError>) {
+    fn take_answer(
+        &mut self,
+        topic: &TopicLanes,
+        question: Question,
+        answer: Result<PartitionId, DeliveryError>,
+    ) {
         match (question, answer) {
             (Question::Place(record), Ok(partition)) => {
                 self.waiting = Some(Waiting { partition, ..record });
             }
-            (Question::Place(_), Err(error)) => self.table.fail(1, error),
+            (Question::Place(_), Err(error)) => {
+                topic.failed_in_stash.add_shared(1);
+                self.table.fail(1, error);
+            }
             (Question::Tell(..), _) => {}
         }
     }
@@ -277,7 +285,10 @@ impl Mover<'_> {
                 return Moved::Ask(Question::Place(Waiting::copy(PartitionId(0), &record)));
             }
             match self.partition_of(record.partition, &parts) {
-                Err(error) => draining.table.fail(1, error),
+                Err(error) => {
+                    self.topic.failed_in_stash.add_shared(1);
+                    draining.table.fail(1, error);
+                }
                 Ok(partition) => match self.move_record(partition, record.timestamp, &parts) {
                     Ok(handle) => {
                         draining.table.forward_handle(handle);
@@ -391,6 +402,7 @@ impl Mover<'_> {
                     let error = destination.error(cause, Certainty::NotWritten);
                     let mut cell = self.context.cells.allocate(destination);
                     let handle = cell.issue(timestamp);
+                    self.topic.failed_in_stash.add_shared(1);
                     cell.fail(error, &mut WakeList::default());
                     return Ok(handle);
                 }

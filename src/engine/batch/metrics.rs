@@ -132,8 +132,9 @@ impl RecordAccumulator {
     pub fn metrics(&self, now: u64) -> Metrics {
         let ago = |at: u64| Duration::from_nanos(now.saturating_sub(at));
         let (meters, totals) = self.meters.brokers();
+        let (topics, gone) = self.topics_and_gone();
         let mut metrics = Metrics {
-            records: self.meters.gone_topics(),
+            records: gone,
             failed: self.failures.counts(),
             brokers: meters.iter().map(|meter| self.broker_metrics(meter)).collect(),
             requests: totals.requests,
@@ -145,14 +146,19 @@ impl RecordAccumulator {
             metadata_age: self.meters.metadata().answered_at.map(ago),
             topics: Vec::new(),
         };
-        for topic in self.topics() {
-            let partitions = topic.lanes().map(|lane| PartitionMetrics {
-                partition: lane.partition.0,
-                records: RecordCounts::of(&lane.meter),
-                unresolved_batches: lane.opened().saturating_sub(lane.resolved()),
-                open_for: lane.open_since().map(ago),
-            });
-            let (partitions, records) = (partitions.collect(), topic.counts());
+        for topic in topics {
+            let partitions: Vec<_> = topic
+                .lanes()
+                .map(|lane| PartitionMetrics {
+                    partition: lane.partition.0,
+                    records: RecordCounts::of(&lane.meter),
+                    unresolved_batches: lane.opened().saturating_sub(lane.resolved()),
+                    open_for: lane.open_since().map(ago),
+                })
+                .collect();
+            // The sum of what was just read: the parts and the whole must agree.
+            let mut records = topic.counts_in_stash();
+            partitions.iter().for_each(|partition| records += partition.records);
             metrics.records += records;
             metrics.topics.push(TopicMetrics { topic: topic.name.clone(), records, partitions });
         }

@@ -15,6 +15,7 @@ use crate::engine::protocol::compression::{Codec, decompress};
 use crate::engine::protocol::records::{
     BATCH_HEADER_LEN, RECORD_HEAD_LEN_MAX, RecordFormat, RecordHead, records_of_message_set,
 };
+use crate::engine::sync::CellId;
 use crate::engine::sync::{ForwardTable, WakeList};
 use crate::error::{Certainty, DeliveryError};
 
@@ -207,6 +208,12 @@ impl Batch {
         self.len = len;
         self.max_timestamp = self.base_timestamp.saturating_add(latest);
         self.records_crc = None;
+    }
+
+    /// Whether records of it, or of a piece that waits behind the present one, have this cell.
+    pub fn has_cell(&self, id: CellId) -> bool {
+        let pieces = self.pieces.iter().flat_map(|pieces| &pieces.waiting);
+        self.cell_id() == Some(id) || pieces.map(|piece| piece.cell.cell_id()).any(|it| it == id)
     }
 
     /// Fails the pieces that wait behind the present one, of the same cause. Returns how many

@@ -60,7 +60,7 @@ impl LaneHead {
         cell: Option<CellId>,
         delivery_timeout: u64,
     ) -> Option<(BatchStanding, bool)> {
-        let is_it = |batch: &Batch| cell.is_none() || batch.cell_id() == cell;
+        let is_it = |batch: &Batch| cell.is_none_or(|cell| batch.has_cell(cell));
         if let Some(ahead) = self.retries.iter().position(|batch| is_it(batch)) {
             return Some((BatchStanding { ahead, ..self.retries[ahead].standing() }, false));
         }

@@ -111,13 +111,18 @@ impl TopicLanes {
         (0..self.lane_count()).filter_map(|index| self.lane_at(index))
     }
 
-    /// What was counted for it, all partitions together.
-    pub fn counts(&self) -> RecordCounts {
-        let mut counts = RecordCounts {
+    /// What failed or was dropped before it had a partition.
+    pub fn counts_in_stash(&self) -> RecordCounts {
+        RecordCounts {
             failed_records: self.failed_in_stash.get(),
             dropped_records: self.dropped_at_stash.get(),
             ..RecordCounts::default()
-        };
+        }
+    }
+
+    /// What was counted for it, all partitions together.
+    pub fn counts(&self) -> RecordCounts {
+        let mut counts = self.counts_in_stash();
         self.lanes().for_each(|lane| counts += RecordCounts::of(&lane.meter));
         counts
     }

@@ -25,6 +25,14 @@ pub enum Event {
         /// Its node id.
         broker: i32,
     },
+    /// The brokers are of another cluster now
+    /// ([`ClusterChange`](crate::ClusterChange) says what that means for records).
+    ClusterChanged {
+        /// The id of the cluster before, where brokers told it.
+        before: Option<Arc<str>>,
+        /// The id of the cluster now.
+        now: Option<Arc<str>>,
+    },
     /// A connection to a broker is ready.
     Connected {
         /// Its node id.
@@ -116,6 +124,10 @@ impl fmt::Display for Event {
             Event::BrokerFound { broker, address } => write!(f, "broker {broker} is at {address}"),
             Event::BrokerGone { broker } => {
                 write!(f, "broker {broker} is in the cluster no longer")
+            }
+            Event::ClusterChanged { before, now } => {
+                let id = |id: &Option<Arc<str>>| id.clone().unwrap_or_default();
+                write!(f, "the brokers are of cluster {}, before of {}", id(now), id(before))
             }
             Event::Connected { broker, address } => {
                 write!(f, "connected to broker {broker} at {address}")

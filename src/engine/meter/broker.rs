@@ -78,6 +78,8 @@ pub struct BrokerStanding {
     pub failures: u32,
     /// Why the last connection failed, until there is one again.
     pub problem: Option<Problem>,
+    /// Whether records wait for it, or did when the connection was last looked at.
+    pub is_wanted: bool,
     /// Until when the broker wants nothing sent; 0 if it never said so.
     pub throttled_until: u64,
 }

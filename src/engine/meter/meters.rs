@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{BrokerMeter, LaneMeter};
 use crate::problem::Problem;
 
-/// Unknown topics that are named; there may be more.
-const UNKNOWN_NAMED_MAX: usize = 16;
+/// Unknown topics that are named, 32 bytes each; there may be more.
+const UNKNOWN_NAMED_MAX: usize = 10_000;
 
 /// The meters of one producer's brokers and of its metadata channel, and what those have counted
 /// that are gone. The lanes have theirs themselves.
@@ -54,7 +54,8 @@ pub struct RecordCounts {
     pub acked_bytes: u64,
     /// Their batches.
     pub acked_batches: u64,
-    /// Records that failed.
+    /// Records that failed. Of a topic and a producer, also those that failed before they had a
+    /// partition, which are not among `records`.
     pub failed_records: u64,
     /// Attempts to send a batch beyond its first.
     pub retries: u64,
@@ -77,7 +78,7 @@ pub struct MetadataStanding {
     pub cluster_id: Option<Arc<str>>,
     /// Whether the producer has an id, does without one, or needs none.
     pub has_identity: bool,
-    /// Topics that records wait for and that brokers do not know: the first few, by name.
+    /// Topics that records wait for and that are not known, by name: 10,000 at the most.
     pub unknown_topics: Vec<UnknownTopicStanding>,
     /// How many such topics there are.
     pub unknown_count: usize,
@@ -109,13 +110,21 @@ impl Meters {
         brokers.gone.add(meter);
     }
 
-    /// Every broker that some shard looks after, and what all have counted, those included that are
-    /// gone.
+    /// Every broker that some shard looks after, once, and what all have counted, those included
+    /// that are gone.
     pub fn brokers(&self) -> (Vec<Arc<BrokerMeter>>, BrokerTotals) {
         let brokers = lock(&self.brokers);
         let mut totals = brokers.gone;
-        brokers.live.iter().for_each(|meter| totals.add(meter));
-        (brokers.live.clone(), totals)
+        let mut latest: Vec<Arc<BrokerMeter>> = Vec::with_capacity(brokers.live.len());
+        for meter in &brokers.live {
+            totals.add(meter);
+            // A shard may still have a broker in flight that another has got meanwhile.
+            match latest.iter_mut().find(|known| known.broker == meter.broker) {
+                Some(known) => *known = meter.clone(),
+                None => latest.push(meter.clone()),
+            }
+        }
+        (latest, totals)
     }
 
     /// The topic is forgotten: what it has counted stays in the producer's sums.
@@ -216,11 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_unknown_topics_are_counted_and_few_are_named() {
+    fn unknown_topics_are_counted_and_a_bounded_number_is_named() {
         let mut standing = MetadataStanding::default();
-        for number in 0..1_000 {
+        for number in 0..11_000 {
             standing.add_unknown(&format!("t{number}").into(), None);
         }
-        assert_eq!((standing.unknown_topics.len(), standing.unknown_count), (16, 1_000));
+        assert_eq!((standing.unknown_topics.len(), standing.unknown_count), (10_000, 11_000));
     }
 }

@@ -92,6 +92,8 @@ pub(super) struct Broker {
     pub unconfirmed_lost: u64,
     /// When that was last.
     pub unconfirmed_warned_at: Option<u64>,
+    /// It was told that records wait for it.
+    pub told_wanted: bool,
     /// It is in the view no longer, and is forgotten once nothing is in flight.
     pub leaving: bool,
 }
@@ -127,6 +129,7 @@ impl Broker {
             outage_since: None,
             unconfirmed_lost: 0,
             unconfirmed_warned_at: None,
+            told_wanted: false,
             leaving: false,
         }
     }

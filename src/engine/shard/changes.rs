@@ -5,10 +5,20 @@ use std::sync::Arc;
 use crate::engine::cluster::{ClusterSnapshot, TopicView};
 use crate::engine::event::{Event, EventHub};
 
-/// Tells of brokers, topics, partitions and leaders that are others now than before.
-pub(super) fn publish_changes(before: &ClusterSnapshot, now: &ClusterSnapshot, events: &EventHub) {
+/// Tells of brokers, topics, partitions and leaders that are others now than before. A topic that
+/// is not `in_use` any more is not followed, which says nothing of whether it exists.
+pub(super) fn publish_changes(
+    before: &ClusterSnapshot,
+    now: &ClusterSnapshot,
+    events: &EventHub,
+    in_use: impl Fn(&str) -> bool,
+) {
     if !events.is_listened_to() {
         return;
+    }
+    if before.cluster != now.cluster {
+        let (old, new) = (before.cluster_id.clone(), now.cluster_id.clone());
+        events.publish(|| Event::ClusterChanged { before: old, now: new });
     }
     for id in before.brokers.keys().filter(|id| !now.brokers.contains_key(id)) {
         events.publish(|| Event::BrokerGone { broker: id.0 });
@@ -21,7 +31,12 @@ pub(super) fn publish_changes(before: &ClusterSnapshot, now: &ClusterSnapshot, e
     }
     for (name, view) in now.changed_since(before) {
         match (before.topics.get(name), view) {
-            (_, None) => events.publish(|| Event::TopicGone { topic: name.clone() }),
+            (_, None) if in_use(name) => {
+                events.publish(|| Event::TopicGone { topic: name.clone() });
+            }
+            (_, None) => {}
+            // At another cluster, where its partitions are not known yet.
+            (_, Some(new)) if new.count == 0 => {}
             (old, Some(new)) => publish_topic(name, old.map(|old| &**old), new, events),
         }
     }

@@ -3,12 +3,13 @@
 //! Nothing is kept for this but the connection's state, which changes seldom. The rest is computed
 //! when somebody asks, out of what the shard goes by anyway.
 
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::broker::{Broker, Connectivity};
 use super::shard::{LaneEntry, Shard};
-use crate::engine::batch::{BatchStanding, Drainable, LaneId};
+use crate::engine::batch::{Batch, BatchStanding, Drainable, LaneId};
 use crate::engine::connection::{Connection, Request};
 use crate::engine::event::Event;
 use crate::engine::meter::{BrokerStanding, ConnectionState, WaitsFor};
@@ -61,6 +62,9 @@ pub struct LaneStanding {
     pub waits_for: WaitsFor,
 }
 
+/// The oldest batch in flight of each lane, with its request and its broker.
+type InFlight<'a> = HashMap<LaneId, (BrokerId, &'a Request, &'a Batch)>;
+
 /// Where a batch is.
 enum Place<'a> {
     InFlight(BrokerId, &'a Request),
@@ -74,14 +78,20 @@ impl Shard {
         match question.about {
             About::Record(id, cell) => {
                 let entry = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
-                answer.lanes.extend(entry.map(|entry| self.standing_of(now, entry, Some(cell))));
+                let in_flight = self.in_flight(|lane, batch| lane == id && batch.has_cell(cell));
+                answer.lanes.extend(
+                    entry.map(|entry| self.standing_of(now, entry, Some(cell), &in_flight)),
+                );
             }
             About::Lanes(limit) => {
+                let in_flight = self.in_flight(|_, batch| !batch.is_resolved());
                 let busy =
                     |entry: &&LaneEntry| entry.head.has_records() || entry.head.in_flight() > 0;
                 let mut busy = self.lanes.iter().flatten().filter(busy);
                 let shown = busy.by_ref().take(limit);
-                answer.lanes.extend(shown.map(|entry| self.standing_of(now, entry, None)));
+                answer
+                    .lanes
+                    .extend(shown.map(|entry| self.standing_of(now, entry, None, &in_flight)));
                 answer.more = busy.count();
             }
         }
@@ -89,17 +99,30 @@ impl Shard {
         let _ = question.answer.send(answer);
     }
 
-    fn standing_of(&self, now: u64, entry: &LaneEntry, cell: Option<CellId>) -> LaneStanding {
+    fn standing_of(
+        &self,
+        now: u64,
+        entry: &LaneEntry,
+        cell: Option<CellId>,
+        in_flight: &InFlight<'_>,
+    ) -> LaneStanding {
         let head = &entry.head;
         let timeout = self.config.delivery_timeout;
-        let in_flight = self.in_flight_of(head.tail.id, cell);
-        let waiting = head.standing_of_waiting(cell, timeout);
+        let in_flight = in_flight.get(&head.tail.id);
+        // A batch that is asked about and in flight does not wait.
+        let waiting = match (cell, in_flight) {
+            (Some(_), Some(_)) => None,
+            _ => head.standing_of_waiting(cell, timeout),
+        };
         let (place, batch) = match (in_flight, waiting) {
-            (Some((_, _, flying)), Some((waiting, is_open))) if waiting.number < flying.number => {
+            (Some((.., flying)), Some((waiting, is_open))) if waiting.number < flying.number => {
                 (Place::Waiting { is_open }, Some(waiting))
             }
-            (Some((broker, request, flying)), _) => {
-                (Place::InFlight(broker, request), Some(flying))
+            (Some(&(broker, request, flying)), _) => {
+                let mut batch = flying.standing();
+                // What was written, in part even, may be in the log before the answer is here.
+                batch.in_doubt |= request.written() > 0;
+                (Place::InFlight(broker, request), Some(batch))
             }
             (None, Some((waiting, is_open))) => (Place::Waiting { is_open }, Some(waiting)),
             (None, None) => (Place::Waiting { is_open: false }, None),
@@ -123,26 +146,24 @@ impl Shard {
         }
     }
 
-    /// The lane's batch in flight that has this cell, or else its oldest.
-    fn in_flight_of(
-        &self,
-        id: LaneId,
-        cell: Option<CellId>,
-    ) -> Option<(BrokerId, &Request, BatchStanding)> {
-        let requests = self.brokers.iter().flat_map(|(_, broker)| {
-            let requests = broker.connection().into_iter().flat_map(Connection::requests);
-            requests.map(|request| (broker.id, request))
-        });
-        let batches = requests.flat_map(|(broker, request)| {
-            let own = request.batches.iter().filter(|entry| entry.lane == id);
-            own.map(move |entry| (broker, request, &entry.batch))
-        });
-        let asked = batches.filter(|(.., batch)| match cell {
-            Some(cell) => batch.cell_id() == Some(cell),
-            None => !batch.is_resolved(),
-        });
-        let oldest = asked.min_by_key(|(.., batch)| batch.number);
-        oldest.map(|(broker, request, batch)| (broker, request, batch.standing()))
+    /// The oldest batch in flight of each lane, among those that `is_it`. One walk through all that
+    /// is in flight, however many lanes are asked about.
+    fn in_flight(&self, is_it: impl Fn(LaneId, &Batch) -> bool) -> InFlight<'_> {
+        let mut oldest = InFlight::new();
+        for (_, broker) in &self.brokers {
+            for request in broker.connection().into_iter().flat_map(Connection::requests) {
+                for entry in &request.batches {
+                    let is_older =
+                        |known: &(BrokerId, &Request, &Batch)| known.2.number > entry.batch.number;
+                    if is_it(entry.lane, &entry.batch)
+                        && oldest.get(&entry.lane).is_none_or(is_older)
+                    {
+                        oldest.insert(entry.lane, (broker.id, request, &*entry.batch));
+                    }
+                }
+            }
+        }
+        oldest
     }
 
     /// What stands between a batch that waits in the lane and the next request. In the order in
@@ -224,6 +245,16 @@ impl Shard {
         }
     }
 
+    /// A broker that is down is looked at: if its lanes have left for another one, it is nobody's
+    /// trouble any more, and says so once.
+    pub(super) fn tell_unwanted(&mut self, now: u64, index: usize) {
+        let broker = &mut self.brokers[index];
+        if broker.told_wanted && !broker.is_wanted() {
+            broker.told_wanted = false;
+            self.tell_standing(now, index);
+        }
+    }
+
     /// A request is about to be sent.
     pub(super) fn count_request(&self, now: u64, index: usize, request: &Request) {
         let meter = &self.brokers[index].meter;
@@ -302,6 +333,7 @@ fn standing_of(broker: &Broker) -> BrokerStanding {
         retry_at,
         failures: broker.waits.failures(),
         problem: broker.last_problem.clone(),
+        is_wanted: broker.is_wanted(),
         throttled_until: broker.connection().map_or(0, Connection::throttled_until),
     }
 }

@@ -131,11 +131,15 @@ impl Publisher {
             if let Some(before) = &before {
                 view.warn_of_changes(before);
             }
+            let before = before.map(|view| view.snapshot.clone()).unwrap_or_default();
+            // First: who listens hears of a broker before of the connection to it.
+            let accumulator = &self.accumulator;
+            publish_changes(&before, &view.snapshot, &accumulator.failures.events, |topic| {
+                accumulator.known_topic(topic).is_some()
+            });
             for port in self.ports.iter() {
                 port.send(Control::View(view.clone()));
             }
-            let before = before.map(|view| view.snapshot.clone()).unwrap_or_default();
-            publish_changes(&before, &view.snapshot, &self.accumulator.failures.events);
             for (name, _) in view.snapshot.changed_since(&before) {
                 self.grow(name, &view, host);
             }

@@ -213,6 +213,7 @@ impl Shard {
             _ => return,
         }
         broker.connectivity = Connectivity::Connecting;
+        broker.told_wanted = true;
         let token = Token { broker: index, generation: broker.generation };
         let (broker, address) = (broker.id, broker.address.clone());
         self.actions.push_back(Action::Connect { token, broker, address });
@@ -233,6 +234,7 @@ impl Shard {
             && retry_at <= now
         {
             self.forget_moved_lanes(index);
+            self.tell_unwanted(now, index);
         }
         let broker = &mut self.brokers[index];
         let wanted = broker.is_wanted();
