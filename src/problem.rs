@@ -107,6 +107,12 @@ impl Problem {
         &self.0.text
     }
 
+    /// The words, for a sentence that has named the broker already.
+    pub(crate) fn words_at(&self, broker: i32, address: &str) -> &str {
+        let place = format!("broker {broker} at {address}: ");
+        self.message().strip_prefix(place.as_str()).unwrap_or(self.message())
+    }
+
     /// The same problem, of another kind.
     pub(crate) fn of_kind(&self, kind: ProblemKind) -> Problem {
         Problem::with_source(kind, self, self.0.source.clone())

@@ -52,6 +52,30 @@ fn secured_sends_and_shows_what_refusals_look_like() {
 }
 
 #[test]
+fn explain_shows_what_a_record_waits_for_and_what_happens() {
+    let output = run("explain", &["--count", "500"]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let line = |start: &str| stdout.lines().find(|line| line.starts_with(start)).unwrap_or("");
+    assert!(line("health: ready") == "health: ready", "{stdout}");
+    assert!(line("status: orders-0: broker ").contains("it fails in "), "{stdout}");
+    assert!(line("health: degraded: broker ").contains("Connection refused"), "{stdout}");
+    assert!(line("sent:   orders-0@0") == "sent:   orders-0@0", "{stdout}");
+    assert!(line("event:  not connected to broker ").contains("Connection refused"), "{stdout}");
+    assert!(line("records: 501 acknowledged, 0 failed") != "", "{stdout}");
+    assert_eq!(stderr, "", "no record failed");
+}
+
+#[test]
+fn metrics_prometheus_prints_its_pages() {
+    let output = run("metrics_prometheus", &["--count", "500"]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("\ntidegate_producer_acked_records_total 500\n"), "{stdout}");
+    assert!(stdout.ends_with("\nready\n"), "{stdout}");
+}
+
+#[test]
 fn custom_partitioner_says_what_each_partition_got() {
     let output = run("custom_partitioner", &["--count", "1000"]);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::producer::{BrokerLevels, Producer};
-use crate::engine::meter::{ConnectionState, Short};
+use crate::engine::meter::{ConnectionState, Short, counted};
 use crate::problem::Problem;
 
 /// A connection that is being made for records that wait is worth telling after this time.
@@ -233,12 +233,13 @@ impl fmt::Display for HealthReason {
             }
             HealthReason::Broker { broker, address, state, failures, problem } => {
                 write!(f, "broker {broker} at {address}: {state}")?;
-                match failures {
-                    0 => {}
-                    1 => f.write_str(", 1 attempt failed")?,
-                    _ => write!(f, ", {failures} attempts failed")?,
+                if *failures > 0 {
+                    write!(f, ", {} failed", counted(u64::from(*failures), "attempt"))?;
                 }
-                because(f, problem)
+                match problem {
+                    Some(problem) => write!(f, ": {}", problem.words_at(*broker, address)),
+                    None => Ok(()),
+                }
             }
             HealthReason::Throttled { broker, left } => {
                 write!(

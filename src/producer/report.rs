@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::health::Health;
 use super::producer::{Memory, Producer};
 use super::status::ANSWER_MAX;
-use crate::engine::meter::{ConnectionState, Short, WaitsFor};
+use crate::engine::meter::{ConnectionState, Short, WaitsFor, counted};
 use crate::engine::shard::{About, Control, LaneStanding, Question};
 use crate::io::is_own_thread;
 use crate::problem::Problem;
@@ -284,7 +284,8 @@ impl fmt::Display for BrokerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (id, address, state) = (self.broker, &self.address, self.state);
         write!(f, "broker {id} at {address}: {state} for {}", Short(self.state_for))?;
-        write!(f, ", {} requests in flight, {} bytes", self.requests_in_flight, self.charged)?;
+        let requests = counted(self.requests_in_flight, "request");
+        write!(f, ", {requests} in flight, {} bytes", self.charged)?;
         if !self.writable {
             f.write_str(" (over its high watermark)")?;
         }
@@ -292,20 +293,24 @@ impl fmt::Display for BrokerReport {
             write!(f, ", pauses for {} (a quota)", Short(left))?;
         }
         if self.failures > 0 {
-            write!(f, ", {} attempts failed", self.failures)?;
+            write!(f, ", {} failed", counted(u64::from(self.failures), "attempt"))?;
         }
         match &self.problem {
-            Some(problem) => write!(f, ": {problem}"),
+            Some(problem) => write!(f, ": {}", problem.words_at(id, address)),
             None => Ok(()),
         }
     }
 }
 
+fn batches(number: u64) -> String {
+    if number == 1 { "1 batch".to_owned() } else { format!("{number} batches") }
+}
+
 impl fmt::Display for PartitionReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (waiting, in_flight) = (self.batches_waiting, self.batches_in_flight);
-        write!(f, "{}-{}: {waiting} batches wait, ", self.topic, self.partition)?;
-        write!(f, "{in_flight} in flight: {}", self.waits_for)?;
+        let (waiting, in_flight) = (self.batches_waiting as u64, self.batches_in_flight);
+        write!(f, "{}-{}: {} waiting", self.topic, self.partition, batches(waiting))?;
+        write!(f, ", {in_flight} in flight: {}", self.waits_for)?;
         if self.attempts > 1 {
             write!(f, "; attempt {}", self.attempts)?;
         }

@@ -240,11 +240,11 @@ impl Counting {
         refused: Option<SendError>,
         settings: Vec<(&'static str, String)>,
     ) -> Result<(), Failure> {
-        let metrics = options.print_metrics.then(|| report::metrics(&self.producer));
+        let metrics = self.producer.metrics();
         let closing = self.closing.take();
         let closed = closing.unwrap_or_else(|| self.producer.close(INTERRUPTED_WAIT)).wait();
         self.progress.clear();
-        let run = report::Run::new(options, &self.numbers, settings);
+        let run = report::Run::new(options, &self.numbers, settings, report::Batches::of(&metrics));
         let mut lines = Vec::new();
         if self.numbers.total.records > 0 {
             lines = self.numbers.summary_lines();
@@ -258,6 +258,7 @@ impl Counting {
         if let Some(path) = &options.report {
             write(path, &html::page(&run))?;
         }
+        let metrics = options.print_metrics.then(|| report::lines(&metrics));
         for line in lines.into_iter().chain(metrics.into_iter().flatten()) {
             self.print(&line);
         }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::engine::event::{Event, EventHub};
+use crate::engine::meter::counted;
 use crate::engine::sync::FailureObserver;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 
@@ -266,14 +267,6 @@ fn line(unread: &UnreadFailure) -> String {
         error.cause(),
         error.certainty(),
     )
-}
-
-/// A number and its noun.
-pub(crate) fn counted(number: u64, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
-    }
 }
 
 #[cfg(test)]

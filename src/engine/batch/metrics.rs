@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FailedRecords, RecordAccumulator};
-use crate::engine::meter::{BrokerMeter, Counter, Histogram, RecordCounts, Short};
+use crate::engine::meter::{BrokerMeter, Counter, Histogram, RecordCounts, Short, counted};
 
 /// What a producer has counted since it was built, and what it holds now:
 /// [`Producer::metrics`](crate::Producer::metrics).
@@ -203,10 +203,10 @@ impl Metrics {
     fn distributions(&self) -> [Histogram; 4] {
         let mut sums: [Histogram; 4] = Default::default();
         for broker in &self.brokers {
-            sums[0].add(&broker.request_latency_us);
-            sums[1].add(&broker.queue_time_us);
-            sums[2].add(&broker.batch_bytes);
-            sums[3].add(&broker.batch_records);
+            sums[0] += &broker.request_latency_us;
+            sums[1] += &broker.queue_time_us;
+            sums[2] += &broker.batch_bytes;
+            sums[3] += &broker.batch_records;
         }
         sums
     }
@@ -245,8 +245,11 @@ impl fmt::Display for Metrics {
             let full = if broker.writable { "" } else { ", not writable" };
             write!(
                 f,
-                "\nbroker {}: {state}, {} requests in flight, {} of {} bytes{full}",
-                broker.broker, broker.in_flight, broker.charged, broker.high
+                "\nbroker {}: {state}, {} in flight, {} of {} bytes{full}",
+                broker.broker,
+                counted(broker.in_flight, "request"),
+                broker.charged,
+                broker.high
             )?;
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::meter::counted;
 use crate::error::DeliveryError;
 use crate::problem::Problem;
 
@@ -133,7 +134,8 @@ impl fmt::Display for Event {
                 write!(f, "connected to broker {broker} at {address}")
             }
             Event::Disconnected { broker, address, problem } => {
-                write!(f, "not connected to broker {broker} at {address}: {problem}")
+                let words = problem.words_at(*broker, address);
+                write!(f, "not connected to broker {broker} at {address}: {words}")
             }
             Event::Throttled { broker, pause } => {
                 write!(f, "broker {broker} asks for a pause of {pause:?} (a quota)")
@@ -156,8 +158,10 @@ impl fmt::Display for Event {
                 write!(f, "broker {broker} is over its high watermark: {charged} of {high} bytes")
             }
             Event::Writable { broker } => write!(f, "broker {broker} is below its low watermark"),
-            Event::Failed { error, records } => write!(f, "{records} records failed: {error}"),
-            Event::Missed { events } => write!(f, "{events} events are missing here"),
+            Event::Failed { error, records } => {
+                write!(f, "{} failed: {error}", counted(u64::from(*records), "record"))
+            }
+            Event::Missed { events } => write!(f, "{} missing here", counted(*events, "event")),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! thread.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use super::Counter;
 
@@ -143,9 +144,11 @@ impl Histogram {
         let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         filled.map(|(bucket, &count)| (upper_bound(bucket), count))
     }
+}
 
+impl AddAssign<&Histogram> for Histogram {
     /// The values of both.
-    pub(crate) fn add(&mut self, other: &Histogram) {
+    fn add_assign(&mut self, other: &Histogram) {
         if other.counts.len() > self.counts.len() {
             let mut counts = self.counts.to_vec();
             counts.resize(other.counts.len(), 0);
@@ -208,7 +211,7 @@ mod tests {
         few.record(3);
         (0..10).for_each(|_| many.record(70_000));
         let mut sum = few.snapshot();
-        sum.add(&many.snapshot());
+        sum += &many.snapshot();
         assert_eq!((sum.count(), sum.max(), sum.sum()), (11, 70_000, 700_003));
         assert_eq!(sum.buckets().map(|(_, count)| count).collect::<Vec<_>>(), [1, 10]);
     }

@@ -17,4 +17,5 @@ pub use counter::Counter;
 pub use histogram::{Histogram, HistogramRecorder};
 pub use lane::LaneMeter;
 pub use meters::{MetadataStanding, Meters, RecordCounts};
+pub(crate) use status::counted;
 pub use status::{Short, WaitsFor};

@@ -119,15 +119,16 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Leader => f.write_str("the partition has no leader"),
             WaitsFor::Connection { broker, address, state, failures, next_attempt, problem } => {
                 write!(f, "broker {broker} at {address}: {state}")?;
-                match failures {
-                    0 => {}
-                    1 => f.write_str(" (1 attempt failed)")?,
-                    _ => write!(f, " ({failures} attempts failed)")?,
+                if *failures > 0 {
+                    write!(f, " ({} failed)", counted(u64::from(*failures), "attempt"))?;
                 }
                 if let Some(wait) = next_attempt {
                     write!(f, ", next attempt in {}", Short(*wait))?;
                 }
-                because(f, problem.as_ref())
+                match problem {
+                    Some(problem) => write!(f, ": {}", problem.words_at(*broker, address)),
+                    None => Ok(()),
+                }
             }
             WaitsFor::ProducerId { problem } => {
                 f.write_str("there is no producer id yet")?;
@@ -154,8 +155,9 @@ impl fmt::Display for WaitsFor {
             }
             WaitsFor::Turn { broker, requests_in_flight, batches_in_flight } => write!(
                 f,
-                "its turn: broker {broker} has {requests_in_flight} requests to answer, of them \
-                 {batches_in_flight} with batches of the partition"
+                "its turn: broker {broker} has {} to answer, of them {batches_in_flight} with \
+                 batches of the partition",
+                counted(*requests_in_flight as u64, "request"),
             ),
             WaitsFor::Answer { broker, since, is_written: true } => {
                 write!(f, "broker {broker} was asked {} ago and has not answered", Short(*since))
@@ -174,6 +176,14 @@ fn because(f: &mut fmt::Formatter<'_>, problem: Option<&Problem>) -> fmt::Result
     match problem {
         Some(problem) => write!(f, ": {problem}"),
         None => Ok(()),
+    }
+}
+
+/// A number and its noun, where the plural has an s more.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
     }
 }
 
@@ -203,13 +213,14 @@ mod tests {
     #[test]
     fn a_person_reads_what_a_record_waits_for() {
         let problem = Some(Problem::new(ProblemKind::Refused, "connection refused"));
+        let at_broker = problem.clone().map(|it| it.at("broker 2 at kafka-2:9092"));
         let connection = WaitsFor::Connection {
             broker: 2,
             address: "kafka-2:9092".into(),
             state: ConnectionState::Down,
             failures: 4,
             next_attempt: Some(Duration::from_millis(180)),
-            problem: problem.clone(),
+            problem: at_broker,
         };
         assert_eq!(
             connection.to_string(),

@@ -68,6 +68,7 @@ pub(super) fn page(run: &Run<'_>) -> String {
         page += &latency(run);
         page += &distribution(run);
         page += &percentiles(run);
+        page += &batches(run);
     }
     page += "<h2>Settings</h2>\n<table>\n";
     for (name, value) in &run.settings {
@@ -221,6 +222,35 @@ fn distribution(run: &Run<'_>) -> String {
     format!(
         "<h2>How latencies are spread</h2>\n<p>How many of a hundred records had a latency of so \
          much. The scale of latencies is logarithmic.</p>\n{}",
+        plot.svg()
+    )
+}
+
+/// The bars are the client's own buckets, each an eighth of a power of two wide.
+fn batches(run: &Run<'_>) -> String {
+    let (bytes, records) = (&run.batches.bytes, &run.batches.records);
+    let count = bytes.count();
+    let from = |upper: u64| (upper - (1 << upper.ilog2().saturating_sub(3)) + 1) as f64;
+    let buckets: Vec<_> = bytes.buckets().filter(|(upper, _)| *upper > 0).collect();
+    let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else {
+        return String::new();
+    };
+    let x = Scale::logarithmic(from(first.0), last.0 as f64 + 1.0);
+    let share = |of: u64| of as f64 * 100.0 / count as f64;
+    let highest = buckets.iter().map(|(_, of)| share(*of)).fold(0.0, f64::max);
+    let percent = |value: f64| format!("{} %", short(value));
+    let size = |value: f64| format!("{} B", short(value));
+    let mut plot = Plot::new("Sizes of batches", (x, &size), (Scale::linear(highest), &percent));
+    for (upper, of) in &buckets {
+        let words = format!("up to {upper} bytes: {of} batches, {:.3} %", share(*of));
+        plot = plot.bar("a", from(*upper), *upper as f64 + 1.0, share(*of), &words);
+    }
+    format!(
+        "<h2>Sizes of batches</h2>\n<p>How many of a hundred batches had so many bytes as they \
+         were sent. {count} batches of {} bytes and {} records on average. The scale is \
+         logarithmic.</p>\n{}",
+        bytes.mean(),
+        records.mean(),
         plot.svg()
     )
 }

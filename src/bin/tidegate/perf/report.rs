@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
-use tidegate::Producer;
+use tidegate::{Histogram, Metrics};
 
 use super::numbers::{Numbers, SECOND, Summary};
 use super::options::Options;
@@ -20,6 +20,7 @@ pub(super) struct Run<'a> {
     pub(super) settings: Vec<(&'static str, String)>,
     /// Seconds since the Unix epoch.
     pub(super) ended_at: u64,
+    pub(super) batches: Batches,
 }
 
 impl<'a> Run<'a> {
@@ -27,6 +28,7 @@ impl<'a> Run<'a> {
         options: &Options,
         numbers: &'a Numbers,
         client: Vec<(&'static str, String)>,
+        batches: Batches,
     ) -> Run<'a> {
         let payload = match (&options.record_size, &options.payload_file) {
             (Some(bytes), _) => format!("{bytes} bytes"),
@@ -49,7 +51,7 @@ impl<'a> Run<'a> {
             settings.push(("properties given", given.join(" ")));
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Run { numbers, settings, ended_at: since.as_secs() }
+        Run { numbers, settings, ended_at: since.as_secs(), batches }
     }
 
     /// What the summary line of Kafka's tool, in whole milliseconds, does not tell.
@@ -87,6 +89,8 @@ impl<'a> Run<'a> {
             "acknowledged": summary(&numbers.total, numbers.ended),
             "steady_state": steady,
             "failed": numbers.failed,
+            "batch_bytes": sizes(&self.batches.bytes),
+            "batch_records": sizes(&self.batches.records),
             "interval_ms": each / MILLISECOND,
             "timeline": timeline,
         });
@@ -131,20 +135,39 @@ pub(super) fn milliseconds(ms: f64) -> String {
     }
 }
 
-/// What the client counts.
-pub(super) fn metrics(producer: &Producer) -> Vec<String> {
-    let (memory, failed) = (producer.memory(), producer.failed_records());
-    let mut lines = vec![
-        format!("buffer-total-bytes : {}", memory.capacity),
-        format!("buffer-available-bytes : {}", memory.free),
-        format!("dropped-records-total : {}", producer.dropped_records()),
-        format!("failed-records : {failed:?}"),
-    ];
-    for levels in producer.broker_levels() {
-        let broker = levels.broker;
-        lines.push(format!("broker-{broker}-bytes-waiting : {}", levels.charged));
-        lines.push(format!("broker-{broker}-high-watermark-bytes : {}", levels.high));
-        lines.push(format!("broker-{broker}-times-full : {}", levels.times_unwritable));
+/// The sizes of the batches that were sent, in bytes and in records.
+#[derive(Default)]
+pub(super) struct Batches {
+    pub(super) bytes: Histogram,
+    pub(super) records: Histogram,
+}
+
+impl Batches {
+    pub(super) fn of(metrics: &Metrics) -> Batches {
+        let mut batches = Batches::default();
+        for broker in &metrics.brokers {
+            batches.bytes += &broker.batch_bytes;
+            batches.records += &broker.batch_records;
+        }
+        batches
     }
-    lines
+}
+
+fn sizes(histogram: &Histogram) -> Value {
+    json!({
+        "mean": histogram.mean(),
+        "p50": histogram.quantile(0.5),
+        "p99": histogram.quantile(0.99),
+        "max": histogram.max(),
+    })
+}
+
+/// All that the client counts, in the form of Kafka's tool: a name, a colon, a value.
+pub(super) fn lines(metrics: &Metrics) -> Vec<String> {
+    let page = metrics.prometheus().to_string();
+    // Of distributions their sum and count: the rest is in the report.
+    let told = page.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));
+    told.filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| format!("{name} : {value}"))
+        .collect()
 }
