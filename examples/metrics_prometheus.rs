@@ -61,7 +61,7 @@ fn send(producer: &Producer, count: u64) -> Result<(), Box<dyn Error>> {
     for n in 0..count {
         // What fails is counted, and told in the log: an example that only counts needs no
         // delivery.
-        drop(orders.send(&format!("customer-{}", n % 97), "an order")?);
+        drop(orders.send(format!("customer-{}", n % 97), "an order")?);
     }
     producer.flush().wait()?;
     Ok(())

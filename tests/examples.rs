@@ -57,12 +57,12 @@ fn explain_shows_what_a_record_waits_for_and_what_happens() {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{stdout}{stderr}");
     let line = |start: &str| stdout.lines().find(|line| line.starts_with(start)).unwrap_or("");
-    assert!(line("health: ready") == "health: ready", "{stdout}");
+    assert!(stdout.contains("\nhealth: ready\n"), "{stdout}");
     assert!(line("status: orders-0: broker ").contains("it fails in "), "{stdout}");
     assert!(line("health: degraded: broker ").contains("Connection refused"), "{stdout}");
-    assert!(line("sent:   orders-0@0") == "sent:   orders-0@0", "{stdout}");
+    assert!(stdout.contains("\nsent:   orders-0@0\n"), "{stdout}");
     assert!(line("event:  not connected to broker ").contains("Connection refused"), "{stdout}");
-    assert!(line("records: 501 acknowledged, 0 failed") != "", "{stdout}");
+    assert!(stdout.contains("\nrecords: 501 acknowledged, 0 failed"), "{stdout}");
     assert_eq!(stderr, "", "no record failed");
 }
 

@@ -90,6 +90,7 @@ struct StandingTeller {
     told_at: u64,
     /// What the whole producer depends on, as it was told last.
     told: Option<Vital>,
+    problem_since: Option<u64>,
     /// The picture that leaderless partitions were counted in, and how many they were.
     counted: Option<(u64, usize)>,
 }
@@ -110,7 +111,11 @@ impl StandingTeller {
                 _ => count_leaderless(snapshot),
             };
             self.counted = Some((snapshot.generation, leaderless));
-            meters.set_metadata(machine.standing(leaderless));
+            let mut standing = machine.standing(now, leaderless);
+            self.problem_since =
+                standing.problem.as_ref().map(|_| self.problem_since.unwrap_or(now));
+            standing.problem_since = self.problem_since;
+            meters.set_metadata(standing);
         }
     }
 }

@@ -117,8 +117,10 @@ impl Producer {
         let metadata = shared.accumulator.meters.metadata();
         let mut reasons = Vec::new();
         let is_known = metadata.answered_at.is_some();
-        let has_problem = metadata.problem.is_some();
-        if !is_known || metadata.problem.is_some() && metadata.has_identity {
+        let lasts = |since: u64| now.saturating_sub(since) > CONNECTING_MAX;
+        // Losing one broker and asking another takes no longer.
+        let has_problem = metadata.problem_since.is_some_and(lasts);
+        if !is_known || has_problem && metadata.has_identity {
             reasons.push(HealthReason::Metadata {
                 asks: metadata.asks,
                 answered: metadata

@@ -57,6 +57,7 @@ fn records_that_fail_do_not_count_and_end_the_command_with_1() {
     let report: serde_json::Value = serde_json::from_str(&out).expect("JSON and nothing else");
     assert_eq!(report["acknowledged"]["records"], arrived);
     assert_eq!(report["failed"], 100 - arrived);
+    assert!(report["batch_records"]["max"].as_u64() > Some(0), "{}", report["batch_records"]);
     assert!(arrived < 100 && error.contains(&format!("{arrived} were acknowledged")), "{error}");
     let timeline = report["timeline"].as_array().expect("a list");
     let sum: u64 = timeline.iter().filter_map(|point| point["records"].as_u64()).sum();
@@ -104,7 +105,7 @@ fn the_page_is_well_formed_and_refers_to_nothing_outside() {
     for outside in ["http", "src=", "href", "url(", "@import", "<script"] {
         assert!(!html.contains(outside), "{outside}");
     }
-    assert_eq!(html.matches("<svg").count(), 3);
+    assert_eq!(html.matches("<svg").count(), 4);
     assert!(html.contains("linger.ms=1") && html.contains("client.id=…"), "{html}");
     assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
 }

@@ -18,6 +18,9 @@ use crate::engine::random::Random;
 use crate::error::DeliveryErrorCause;
 use crate::problem::{Problem, ProblemKind};
 
+/// A question that is due within this time counts as open (nanoseconds).
+const SOON: u64 = 1_000_000_000;
+
 /// Settings of the metadata channel. Times in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct MetadataConfig {
@@ -170,13 +173,14 @@ impl MetadataMachine {
 
     /// How the metadata channel stands. `leaderless` is counted by the caller, for whom that is
     /// worth a walk through all topics.
-    pub fn standing(&self, leaderless: usize) -> MetadataStanding {
+    pub fn standing(&self, now: u64, leaderless: usize) -> MetadataStanding {
         let present = self.channel(self.present);
         let mut standing = MetadataStanding {
             asks: present.address.as_ref().map(ToString::to_string),
             is_connected: present.state == ChannelState::Ready,
             answered_at: self.last_answered,
-            problem: self.last_problem().cloned(),
+            // A connection that was lost while nothing is to be asked is no trouble.
+            problem: self.last_problem().filter(|_| self.asks_at() <= now + SOON).cloned(),
             cluster_id: self.snapshot.cluster_id.clone(),
             has_identity: self.has_identity(),
             leaderless,

@@ -72,8 +72,10 @@ pub struct MetadataStanding {
     pub is_connected: bool,
     /// When the last answer about all topics came.
     pub answered_at: Option<u64>,
-    /// What is wrong.
+    /// What is wrong, while something is to be asked.
     pub problem: Option<Problem>,
+    /// Since when something is.
+    pub problem_since: Option<u64>,
     /// The cluster's id, where brokers tell it.
     pub cluster_id: Option<Arc<str>>,
     /// Whether the producer has an id, does without one, or needs none.
