@@ -34,8 +34,10 @@ impl ProducerConfig {
     /// `TIDEGATE_BROKERS_MAX` is `tidegate.brokers.max`. Otherwise the rules are those of
     /// [`ProducerConfig::from_properties`], and errors name the variable.
     ///
-    /// A few variables are no settings, and are passed over: those of this crate's own tests, which
-    /// begin with `TIDEGATE_TEST_`, `TIDEGATE_CHAOS_` or `TIDEGATE_FUZZ_`, or are `TIDEGATE_LOG`,
+    /// A variable that is empty counts as not set. A few are no settings, and are passed over:
+    /// those that Kubernetes and Docker set beside a service of that name (`TIDEGATE_SERVICE_HOST`,
+    /// `TIDEGATE_PORT_9092_TCP`), and those of this crate's own tests, which begin with
+    /// `TIDEGATE_TEST_`, `TIDEGATE_CHAOS_` or `TIDEGATE_FUZZ_`, or are `TIDEGATE_LOG`,
     /// `TIDEGATE_NIGHTLY`, `TIDEGATE_REQUIRE_KAFKA`, `TIDEGATE_KAFKA_RECORDS` or
     /// `TIDEGATE_KAFKA_SLOT_HELD`.
     ///
@@ -50,7 +52,7 @@ impl ProducerConfig {
 
     /// Reads the variables of the environment that begin with `prefix`, as
     /// [`ProducerConfig::from_env`] reads its own: with `SHOP_KAFKA_`, `SHOP_KAFKA_LINGER_MS` is
-    /// `linger.ms`. Every one that begins so must be a setting.
+    /// `linger.ms`. Every one that begins so must be a setting, or be of a service as above.
     ///
     /// # Errors
     ///
@@ -71,10 +73,13 @@ fn from_variables(
         let Some(name) = name.to_str() else { continue };
         let Some(rest) = name.strip_prefix(prefix) else { continue };
         let Some(property) = setting(rest) else {
-            if is_reserved(rest, reserved) {
+            if is_reserved(rest, reserved) || is_of_a_service(rest) {
                 continue;
             }
-            return Err(unknown(name, rest, prefix));
+            let spelling = Spelling::Variables(prefix.to_owned());
+            let property = rest.to_ascii_lowercase().replace('_', ".");
+            properties::warn_of_another(&spelling, name, &property)?;
+            continue;
         };
         let Ok(value) = value.into_string() else {
             return Err(BuildError::InvalidSetting {
@@ -83,7 +88,11 @@ fn from_variables(
                 reason: "it must be UTF-8".to_owned(),
             });
         };
-        texts.push((name.to_owned(), property, value));
+        // Templates leave a variable empty for what is not given. What an empty property means, as
+        // that of the host names' verification does, must be said in words here.
+        if !value.trim().is_empty() {
+            texts.push((name.to_owned(), property, value));
+        }
     }
     // The environment has no order that a user could see: errors are to come in the same one.
     texts.sort_by(|one, other| one.0.cmp(&other.0));
@@ -105,9 +114,16 @@ fn is_reserved(rest: &str, reserved: &[&str]) -> bool {
     })
 }
 
-fn unknown(name: &str, rest: &str, prefix: &str) -> BuildError {
-    let spelling = Spelling::Variables(prefix.to_owned());
-    properties::unknown_in(&spelling, name, &rest.to_ascii_lowercase().replace('_', "."))
+/// Whether Kubernetes, or Docker for a link, sets such a variable in every container beside a
+/// service of the prefix's name.
+fn is_of_a_service(rest: &str) -> bool {
+    let is_port = |rest: &str| {
+        let number = rest.split('_').next().unwrap_or_default();
+        number.chars().all(|c| c.is_ascii_digit()) && !number.is_empty()
+    };
+    matches!(rest, "SERVICE_HOST" | "PORT" | "NAME")
+        || rest.starts_with("SERVICE_PORT")
+        || rest.strip_prefix("PORT_").is_some_and(is_port)
 }
 
 #[cfg(test)]
@@ -156,8 +172,6 @@ mod tests {
             let words = refused(&[(name, "5")]);
             assert!(words.contains(name) && words.contains(&format!("\"{nearest}\"")), "{words}");
         }
-        let words = refused(&[("TIDEGATE_GROUP_ID", "5")]);
-        assert!(words.contains("TIDEGATE_GROUP_ID") && words.contains("a consumer's"), "{words}");
         let words = refused(&[("TIDEGATE_LINGER_MS", "soon")]);
         assert!(words.starts_with("TIDEGATE_LINGER_MS = soon"), "{words}");
         let words = refused(&[
@@ -174,6 +188,23 @@ mod tests {
         let words = refused(&[("TIDEGATE_SSL_CA_LOCATION", "/ca.pem")]);
         assert!(words.contains("TIDEGATE_SSL_CA_LOCATION is given"), "{words}");
         assert!(words.contains("set TIDEGATE_SECURITY_PROTOCOL to SSL"), "{words}");
+    }
+
+    #[test]
+    fn what_a_cluster_or_a_template_sets_is_no_setting() {
+        let config = read(&[
+            ("TIDEGATE_SERVICE_HOST", "10.0.0.7"),
+            ("TIDEGATE_SERVICE_PORT_KAFKA", "9092"),
+            ("TIDEGATE_PORT", "tcp://10.0.0.7:9092"),
+            ("TIDEGATE_PORT_9092_TCP_ADDR", "10.0.0.7"),
+            ("TIDEGATE_GROUP_ID", "of the consumer beside"),
+            ("TIDEGATE_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", ""),
+            ("TIDEGATE_LINGER_MS", " "),
+            ("TIDEGATE_BOOTSTRAP_SERVERS", "a:1"),
+        ])
+        .expect("all of that is passed over");
+        assert_eq!(config.bootstrap_servers, ["a:1"]);
+        assert_eq!(config.linger, ProducerConfig::default().linger);
     }
 
     #[test]

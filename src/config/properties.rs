@@ -9,7 +9,7 @@ use super::properties_file;
 use super::property::{self, Action, Property, Reading, Show, all_properties};
 use super::property_draft::Draft;
 use super::property_parse::Setting;
-use super::property_table::UNSUPPORTED;
+use super::property_table::{OTHERS, UNSUPPORTED};
 use crate::error::BuildError;
 use crate::logging as log;
 use crate::problem::Problem;
@@ -44,8 +44,12 @@ impl ProducerConfig {
         let mut given = Vec::new();
         for (name, value) in &properties {
             let name = name.as_ref().trim();
-            let property = property::property(name).ok_or_else(|| unknown(name))?;
-            given.push(Given { name, property, value: value.as_ref().trim() });
+            match property::property(name) {
+                Some(property) => {
+                    given.push(Given { name, property, value: value.as_ref().trim() })
+                }
+                None => warn_of_another(&Spelling::Properties, name, name)?,
+            }
         }
         read(given, Spelling::Properties)
     }
@@ -150,26 +154,56 @@ fn agree<'a>(
     )))
 }
 
-/// The error for a name that is not in the tables.
-fn unknown(name: &str) -> BuildError {
-    unknown_in(&Spelling::Properties, name, name)
-}
-
-/// The error for `name`, which would be the property `property` and is none.
-pub(super) fn unknown_in(spelling: &Spelling, name: &str, property: &str) -> BuildError {
+/// Warns of `name`, which would be the property `property`, if it is another program's.
+///
+/// # Errors
+///
+/// It is nobody's that is known, or one that must not be overlooked.
+pub(super) fn warn_of_another(
+    spelling: &Spelling,
+    name: &str,
+    property: &str,
+) -> Result<(), BuildError> {
+    let of = |table: &'static [(&'static str, &'static str)]| {
+        table.iter().find(|(beginning, _)| property.starts_with(beginning)).map(|entry| entry.1)
+    };
+    // A slip of one letter in a name that is known is more likely than a name of the family.
     let nearest = nearest(property);
-    let unsupported = UNSUPPORTED.iter().find(|(beginning, _)| property.starts_with(beginning));
-    match unsupported {
-        // A slip in a name that is known is more likely than another name of the family.
-        Some((_, reason)) if nearest.is_none() => {
-            BuildError::Conflict(format!("property \"{name}\" cannot be used: {reason}"))
+    let is_slip = nearest.is_some_and(|known| edit_distance(property, known) <= 1);
+    match (of(OTHERS), of(UNSUPPORTED)) {
+        (Some(reason), _) if !is_slip => {
+            log::warn!("{name} has no effect: {reason}");
+            Ok(())
+        }
+        (_, Some(reason)) if nearest.is_none() => {
+            Err(BuildError::Conflict(format!("property \"{name}\" cannot be used: {reason}")))
         }
         _ => {
             let nearest = nearest.map(|property| spelling.spell(property));
-            BuildError::UnknownProperty { name: name.to_owned(), nearest }
+            Err(BuildError::UnknownProperty { name: shown_name(name), nearest })
         }
     }
 }
+
+/// A name as an error shows it. What is no name may be a line of a key or of a password whose line
+/// before lacks its backslash: it is not shown.
+fn shown_name(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    // Lines of keys have 64 characters without a dot.
+    let is_name = name.chars().all(is_plain) && name.len() <= NAME_LEN_MAX;
+    match is_name && (name.len() < KEY_LINE_LEN || name.contains(['.', '_'])) {
+        true => name.to_owned(),
+        false => "(not shown: it looks like the value of the line before, which may lack its \
+                  backslash)"
+            .to_owned(),
+    }
+}
+
+/// The longest name that an error shows.
+const NAME_LEN_MAX: usize = 100;
+
+/// What is as long as this and has no dot is no name.
+const KEY_LINE_LEN: usize = 40;
 
 /// The known name that is most like `name`, if one is near: within a third of its length, with
 /// case, underscores and dashes not counted as differences. Else one that has it in it, as the

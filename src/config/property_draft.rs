@@ -29,7 +29,16 @@ pub(super) struct Draft {
     pub(super) keepalive: Option<bool>,
     /// `delivery_timeout` was given by a name of librdkafka's, and bounds requests too.
     pub(super) delivery_timeout_bounds: bool,
+    /// Of `socket.timeout.ms`.
+    pub(super) socket_timeout: Option<Duration>,
+    /// Of `topic.metadata.refresh.interval.ms`.
+    pub(super) refresh_interval: Option<Duration>,
+    /// Of `metrics.to.console`.
+    pub(super) metrics_to_console: Option<bool>,
 }
+
+/// How often Krackle writes metrics where it does.
+const KRACKLE_METRICS_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Draft {
     pub(super) fn new() -> Self {
@@ -46,6 +55,9 @@ impl Draft {
             level: None,
             keepalive: None,
             delivery_timeout_bounds: false,
+            socket_timeout: None,
+            refresh_interval: None,
+            metrics_to_console: None,
         }
     }
 
@@ -67,6 +79,20 @@ impl Draft {
         let mut codecs = self.codecs.iter().copied().map(compression);
         config.compression = codecs.next().unwrap_or_default();
         config.compression_fallback = codecs.collect();
+        if let Some(timeout) = self.socket_timeout {
+            config.request_timeout = timeout;
+        }
+        if let Some(interval) = self.refresh_interval {
+            let given = names.has("metadata.max.age.ms").then_some(config.metadata_max_age);
+            config.metadata_max_age = given.map_or(interval, |given| given.min(interval));
+        }
+        match self.metrics_to_console {
+            Some(false) => config.metrics_log_interval = None,
+            Some(true) => {
+                config.metrics_log_interval.get_or_insert(KRACKLE_METRICS_INTERVAL);
+            }
+            None => {}
+        }
         settle_timeouts(&mut config, names, self.delivery_timeout_bounds);
         Ok(config)
     }
@@ -141,10 +167,17 @@ fn settle_timeouts(config: &mut ProducerConfig, names: &GivenNames<'_>, bounds: 
             names.of("request.timeout.ms"),
         );
         config.delivery_timeout = least;
-    } else if bounds && !names.has("request.timeout.ms") {
+    } else if bounds {
         // As librdkafka does: a request waits no longer than its records may.
         let left = config.delivery_timeout.saturating_sub(config.linger);
-        config.request_timeout = left.max(Duration::from_millis(1));
+        let left = left.max(Duration::from_millis(1));
+        if names.has("request.timeout.ms") || names.has("socket.timeout.ms") {
+            log::warn!(
+                "requests wait for {left:?} at the most, which {} leaves them",
+                names.of("delivery.timeout.ms"),
+            );
+        }
+        config.request_timeout = left;
     }
 }
 

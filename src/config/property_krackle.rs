@@ -4,8 +4,6 @@
 use super::property::{NOT_GIVEN, Origin, Property, Show, Unit, field, shown_field};
 use super::property_draft;
 
-const METRICS: &str = "metrics go to the log with metrics.to.console.interval.ms, and are read \
-                       with Producer::metrics";
 const SHARED: &str = "all topics share the one memory of buffer.memory";
 const KERBEROS: &str = "Kerberos (GSSAPI) is not there";
 
@@ -66,12 +64,33 @@ pub(super) const KRACKLE: &[Property] = &[
         &["2"],
         "each wait is twice the last one, up to retry.backoff.max.ms",
     ),
-    ignored(
+    Property::read(
         "partitions.rotate",
-        &[],
-        "records without key move to another partition after batch.size bytes or 100 ms",
+        Origin::Krackle,
+        "partitioner (rotating)",
+        Unit::None,
+        Show::Unset,
+        "`true` or `random`: records stay with a partition until metadata is refreshed.",
+        |draft, setting| match setting.value {
+            "true" | "random" => {
+                draft.partitioner.rotate_on_refresh();
+                Ok(())
+            }
+            _ => Err(setting.refuse("it must be true or random: name a partition in each record")),
+        },
     ),
-    ignored("metrics.to.console", &["false"], METRICS),
+    Property::read(
+        "metrics.to.console",
+        Origin::Krackle,
+        "metrics_log_interval (whether)",
+        Unit::None,
+        Show::Unset,
+        "Whether metrics go to the log; `metrics.to.console.interval.ms` says how often.",
+        |draft, setting| {
+            draft.metrics_to_console = Some(setting.boolean()?);
+            Ok(())
+        },
+    ),
     Property::read(
         "metrics.to.console.interval.ms",
         Origin::Krackle,

@@ -10,8 +10,8 @@ use crate::error::BuildError;
 
 const UNUSED: &str = "it is not used by librdkafka any more either";
 const LOGGING: &str = "messages go to the log crate, which says where and how much is logged";
-const DELIVERIES: &str = "what becomes of a record is told by the Delivery that send returns: \
-                          await it, or call wait";
+const DELIVERIES: &str =
+    "each record has a Delivery: await it, or give it a closure with Delivery::on_complete";
 const OPENSSL: &str = "it is about OpenSSL, which this client does not use: leave it out";
 const SOCKETS: &str = "sockets are opened by the client itself: set address_map or socks5 in code \
                        to change where they lead";
@@ -92,13 +92,17 @@ pub(super) const LIBRDKAFKA: &[Property] = &[
         size,
         "As `max.in.flight.requests.per.connection`."
     ),
-    field!(
+    Property::read(
         "topic.metadata.refresh.interval.ms",
-        Librdkafka,
-        metadata_max_age,
-        Milliseconds,
-        milliseconds_or_never,
-        "As `metadata.max.age.ms`; `-1` for never, but after errors."
+        Origin::Librdkafka,
+        "metadata_max_age (librdkafka)",
+        Unit::Milliseconds,
+        Show::Unset,
+        "As `metadata.max.age.ms`, of which the shorter counts; `-1` for never, but after errors.",
+        |draft, setting| {
+            draft.refresh_interval = Some(setting.milliseconds_or_never()?);
+            Ok(())
+        },
     ),
     field!(
         "topic.metadata.refresh.fast.interval.ms",
@@ -124,13 +128,17 @@ pub(super) const LIBRDKAFKA: &[Property] = &[
         boolean,
         "As `tidegate.allow.auto.create.topics`."
     ),
-    field!(
+    Property::read(
         "socket.timeout.ms",
-        Librdkafka,
-        request_timeout,
-        Milliseconds,
-        milliseconds,
-        "As `request.timeout.ms`, which is the client's and the broker's limit in one."
+        Origin::Librdkafka,
+        "request_timeout (librdkafka)",
+        Unit::Milliseconds,
+        Show::Unset,
+        "As `request.timeout.ms`, before which it goes: there it is the client's own limit.",
+        |draft, setting| {
+            draft.socket_timeout = Some(setting.milliseconds()?);
+            Ok(())
+        },
     ),
     field!(
         "socket.send.buffer.bytes",
@@ -272,7 +280,7 @@ pub(super) const LIBRDKAFKA: &[Property] = &[
     ignored(
         "statistics.interval.ms",
         &["0"],
-        "statistics are read when they are wanted: Producer::memory and Producer::broker_levels",
+        "statistics are read when they are wanted, with Producer::metrics",
     ),
     ignored("debug", NOT_GIVEN, LOGGING),
     ignored("log_level", &[], LOGGING),
@@ -316,12 +324,12 @@ pub(super) const LIBRDKAFKA: &[Property] = &[
         "records are sent in the order of send, without options",
     ),
     refused("plugin.library.paths", NOT_GIVEN, "there are no plugins: do the same in code"),
-    refused("enabled_events", &["0"], "there is no queue of events: await deliveries instead"),
-    refused("error_cb", &[], "errors are told by deliveries, and by the log crate"),
-    refused("throttle_cb", &[], "a broker's throttling is obeyed by the client itself"),
-    refused("stats_cb", &[], "statistics are read with Producer::memory and broker_levels"),
+    refused("enabled_events", &["0"], "listen with Producer::events: all of them come"),
+    refused("error_cb", &[], "listen with Producer::events or Producer::on_event"),
+    refused("throttle_cb", &[], "listen with Producer::events or Producer::on_event"),
+    refused("stats_cb", &[], "statistics are read with Producer::metrics"),
     refused("log_cb", &[], "set a logger of the log crate"),
-    refused("background_event_cb", &[], "there is no queue of events: await deliveries instead"),
+    refused("background_event_cb", &[], "listen with Producer::on_event"),
     refused("socket_cb", &[], SOCKETS),
     refused("connect_cb", &[], SOCKETS),
     refused("closesocket_cb", &[], SOCKETS),

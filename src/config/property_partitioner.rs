@@ -26,9 +26,16 @@ pub(super) struct PartitionerDraft {
     named: Option<BuiltInPartitioners>,
     /// Of `partitioner.class`.
     class: Option<BuiltInPartitioners>,
+    /// Of `partitions.rotate`.
+    rotates: bool,
 }
 
 impl PartitionerDraft {
+    /// As Krackle does by default. A partitioner that is named goes before it.
+    pub(super) fn rotate_on_refresh(&mut self) {
+        self.rotates = true;
+    }
+
     /// Sets what was asked for, and is not the default.
     ///
     /// # Errors
@@ -49,6 +56,8 @@ impl PartitionerDraft {
             }
             (named, class) => named.or(class),
         };
+        let rotating = || self.rotates.then(BuiltInPartitioners::rotate_on_refresh);
+        let asked = asked.or_else(rotating);
         let asked = asked.filter(|asked| *asked != BuiltInPartitioners::default_partitioner());
         let Some(asked) = asked else { return Ok(()) };
         if config.partitioner_ignore_keys && asked.hashes_keys() {

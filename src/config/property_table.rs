@@ -315,6 +315,12 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     // Where Java and librdkafka add what a provider, an interceptor or a plugin reads.
     ("config.providers.", "values are taken as they are written: write them themselves"),
     ("source.", "settings for a single topic are not there yet: use a producer of its own"),
+];
+
+/// Names that files have which several programs share, by their beginnings, with the reason why
+/// they mean nothing to a producer. As the Java client and librdkafka do, this client warns of
+/// them.
+pub(super) const OTHERS: &[(&str, &str)] = &[
     ("group.", CONSUMER),
     ("auto.offset.", CONSUMER),
     ("enable.auto.", CONSUMER),
@@ -326,6 +332,10 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("isolation.level", CONSUMER),
     ("key.deserializer", CONSUMER),
     ("value.deserializer", CONSUMER),
+    ("schema.registry.", REGISTRY),
+    ("basic.auth.", REGISTRY),
 ];
 
-const CONSUMER: &str = "it is a consumer's: leave it out";
+const CONSUMER: &str = "it is a consumer's";
+const REGISTRY: &str =
+    "it is of a schema registry, whose serializers write bytes before this client";

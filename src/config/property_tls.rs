@@ -312,12 +312,17 @@ pub(super) const TLS: &[Property] = &[
             set(draft, setting, |tls| Ok(tls.cipher_suites(names)))
         },
     ),
-    text!(
+    Property::read(
         "ssl.ca.location",
-        Librdkafka,
-        truststore_file,
-        "truststore_file",
-        "As `ssl.truststore.location`."
+        Origin::Librdkafka,
+        "TlsConfig::truststore_file",
+        Unit::None,
+        Show::Unset,
+        "As `ssl.truststore.location`, a file; `probe`: the system's authorities, as by default.",
+        |draft, setting| match setting.value {
+            "" | "probe" => Ok(()),
+            text => set(draft, setting, |tls| Ok(tls.truststore_file(text))),
+        },
     ),
     text!(
         "ssl.ca.pem",

@@ -177,7 +177,6 @@ fn what_kafka_knows_and_this_client_cannot_do_is_said() {
         ("sasl.kerberos.kinit.cmd", "Kerberos"),
         ("transactional.id", "transactions"),
         ("interceptor.classes", "Java"),
-        ("group.id", "a consumer's"),
         ("source.orders.linger.ms", "single topic"),
     ] {
         let text = one(name, "x").expect_err(name).to_string();

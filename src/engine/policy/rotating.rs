@@ -7,6 +7,9 @@ use super::sticky_partitioner::random_seed;
 use super::{PartitionRequest, Partitioner};
 use crate::engine::random;
 
+/// By so much a thread's clock may lie behind that of the one which began the turn.
+const AHEAD_MS: u32 = 1_000;
+
 /// A partitioner that has not been asked yet.
 const NOT_BEGUN: u64 = u64::MAX;
 
@@ -113,8 +116,12 @@ impl RotatingPartitioner {
     /// Whether a turn that began at `since` is over.
     fn is_over(&self, since: u32, now: u32) -> bool {
         match self.turn {
-            // A clock that was set back ends it too.
-            Turn::Lasts(ms) => now.wrapping_sub(since) >= ms,
+            // A clock that was set back ends it too. But a thread that looked at the clock just
+            // before another began the turn is not ahead of it by seven weeks.
+            Turn::Lasts(ms) => {
+                let age = now.wrapping_sub(since);
+                age >= ms && age < u32::MAX - AHEAD_MS
+            }
             Turn::UntilRefresh => now != since,
         }
     }
