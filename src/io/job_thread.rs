@@ -91,9 +91,11 @@ impl JobThread {
         self.queue.wake();
         let thread = {
             let mut thread = lock(&self.thread);
-            if !self.queue.started.swap(true, Ordering::AcqRel) {
-                // It never ran, and never will.
+            if !self.queue.started.load(Ordering::Acquire) {
+                // It never ran, and never will. In this order: who sees that it was started, and
+                // adds a job, sees that it takes none.
                 self.queue.finished.store(true, Ordering::SeqCst);
+                self.queue.started.store(true, Ordering::SeqCst);
             }
             thread.take()
         };

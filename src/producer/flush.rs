@@ -125,11 +125,12 @@ impl Flush {
         Flush { progress, refused: None }
     }
 
-    /// Blocks the calling thread until it is done: at most `delivery_timeout`.
+    /// Blocks the calling thread until it is done: at most `delivery_timeout` for the records, and
+    /// then until callbacks that were given before have returned.
     ///
     /// # Errors
-    /// [`FlushError::OwnThread`] in a waker, and in a partitioner that places records which waited
-    /// for their topic: there it would wait for ever.
+    /// [`FlushError::OwnThread`] in a waker or a callback, and in a partitioner that places records
+    /// which waited for their topic: there it would wait for ever.
     pub fn wait(mut self) -> Result<(), FlushError> {
         let timeout = is_own_thread().then_some(Duration::ZERO);
         let deadline = ThreadDeadline::after(timeout);

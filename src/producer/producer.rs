@@ -182,7 +182,8 @@ impl Producer {
 
     /// Resolves when every record that was sent before this call has resolved, and the callbacks
     /// ([`Delivery::on_complete`](crate::Delivery::on_complete)) that were given before it have
-    /// returned. Open batches are sealed at once, whatever their linger.
+    /// returned, however long those take: hold no lock meanwhile that a callback takes. Open
+    /// batches are sealed at once, whatever their linger.
     pub fn flush(&self) -> Flush {
         Flush::begin(&self.0.running.shared, None)
     }

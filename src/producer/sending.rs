@@ -288,7 +288,9 @@ impl Topic {
         let partition = self.lanes.partitioner.sticky(moment?)?;
         let lane = self.lanes.lane(partition)?;
         let pool = &self.shared.accumulator.pool;
-        (lane.has_leader() && pool.is_writable(lane.account())).then_some((partition, lane))
+        let account = lane.account();
+        let takes = lane.has_leader() && pool.is_writable(account) && !pool.is_stalled(account);
+        takes.then_some((partition, lane))
     }
 
     #[inline]

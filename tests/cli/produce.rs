@@ -176,3 +176,28 @@ fn an_interrupted_command_sends_what_it_has_read_and_says_that_it_was_not_all() 
     let words = "2 acknowledged; the input was not read to its end, but up to line 2";
     assert!(error.contains(words), "{error}");
 }
+
+/// As `tidegate produce -v … > sent.log` on a disk that is full: records go on, and the status
+/// tells.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_a_failure_and_loses_no_record() {
+    let cluster = cluster("orders", 1);
+    let servers = cluster.bootstrap_servers();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["produce", "-b", &servers, "-t", "orders", "-v"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(full)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all("line\n".repeat(20_000).as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("20000 acknowledged") && error.contains("No space left"), "{error}");
+    assert_eq!(cluster.records("orders", 0).len(), 20_000);
+}

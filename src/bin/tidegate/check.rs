@@ -7,7 +7,7 @@ use tidegate::probe::{
     BrokerDescription, ClusterDescription, Probe, ProbeError, ProbeFinding, ProbeStage, ProbeStep,
     SpokenVersions,
 };
-use tidegate::{Producer, ProducerConfig};
+use tidegate::{ProblemKind, Producer, ProducerConfig};
 
 use crate::connect::Connect;
 use crate::failure::Failure;
@@ -121,9 +121,13 @@ impl Checking {
 
     fn certificate(&mut self, server: &str, expires: u64) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let days = expires.saturating_sub(now) / DAY;
-        let mark = if days < CERTIFICATE_DAYS_MIN { "WARN" } else { "ok" };
-        self.line(mark, None, &format!("{server}: its certificate ends in {days} days"));
+        let days = expires.abs_diff(now) / DAY;
+        let (mark, words) = match expires < now {
+            true => ("WARN", format!("ended {days} days ago")),
+            false if days < CERTIFICATE_DAYS_MIN => ("WARN", format!("ends in {days} days")),
+            false => ("ok", format!("ends in {days} days")),
+        };
+        self.line(mark, None, &format!("{server}: its certificate {words}"));
     }
 
     /// Every broker, where it says that it is.
@@ -132,8 +136,8 @@ impl Checking {
             self.wrong.push("the cluster lists no broker that is alive".to_owned());
         }
         for broker in &cluster.brokers {
-            let (id, host, port) = (broker.id, &broker.host, broker.port);
-            self.line("--", None, &format!("broker {id} advertises {host}:{port}"));
+            let (id, address) = (broker.id, address_of(broker));
+            self.line("--", None, &format!("broker {id} advertises {address}"));
             if let Err(error) = probe.reach(cluster, broker, |step| self.step(step)) {
                 self.wrong.extend(advertised(broker, &error));
             }
@@ -207,11 +211,23 @@ impl Checking {
     }
 }
 
+/// Where a broker says that it is, as one can paste it.
+fn address_of(broker: &BrokerDescription) -> String {
+    let BrokerDescription { host, port, .. } = broker;
+    // What a broker says of itself may hold anything.
+    let host: String = host.chars().filter(|c| !c.is_control()).collect();
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 /// What it means that a broker cannot be used where it says that it is.
 fn advertised(broker: &BrokerDescription, error: &ProbeError) -> Vec<String> {
-    let BrokerDescription { id, host, port, .. } = broker;
+    let (id, address) = (broker.id, address_of(broker));
     let words = |stage: ProbeStage, problem: &tidegate::Problem| {
-        let place = format!("broker {id} advertises {host}:{port}");
+        let place = format!("broker {id} advertises {address}");
+        // A proxy that is away, or a descriptor that this machine lacks, is not the broker's fault.
+        if matches!(problem.kind(), ProblemKind::Proxy | ProblemKind::System | ProblemKind::Limit) {
+            return format!("{place}, which was not reached: {problem}");
+        }
         let advice = "clients go where brokers advertise, not where the bootstrap servers are: \
                       mend advertised.listeners there, or the way to it from here";
         match stage {

@@ -44,7 +44,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if options.throughput == 0.0 || !options.throughput.is_finite() {
         return Err(Failure::usage("--throughput: a rate, or -1 for as fast as possible"));
     }
-    for path in options.report.iter().chain(&options.json).filter(|path| path.as_os_str() != "-") {
+    let json = options.json.iter().filter(|path| path.as_os_str() != "-");
+    for path in options.report.iter().chain(json) {
         // Before the run, whose numbers would be lost.
         let opened = OpenOptions::new().create(true).append(true).open(path);
         opened.map_err(|error| not_written(path, &error))?;
@@ -66,9 +67,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     };
     let count = options.num_records;
     let sending = thread::Builder::new().name("sender".to_owned()).spawn(move || {
+        // Also if a panic ends the thread: the other one waits for this.
+        let _ends = EndSending(sender.board.clone());
         let refused = sender.run(count);
         sender.groups.hand_over();
-        sender.board.end_sending();
         refused
     });
     let sending =
@@ -80,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         stop,
         closing: None,
         output: (!options.json_to_output()).then(Output::new),
-        output_closed: false,
+        output_failed: None,
         goes_on_unseen: options.report.is_some() || options.json.is_some(),
         progress: Progress::begin(Some(count), true),
     };
@@ -100,6 +102,15 @@ fn settings_of(config: &ProducerConfig) -> Vec<(&'static str, String)> {
         ("compression.type", format!("{:?}", config.compression).to_ascii_lowercase()),
         ("TLS", if config.tls.is_some() { "yes" } else { "no" }.to_owned()),
     ]
+}
+
+/// Tells that nothing more is sent when it is dropped.
+struct EndSending(Arc<Board>);
+
+impl Drop for EndSending {
+    fn drop(&mut self) {
+        self.0.end_sending();
+    }
 }
 
 /// Sends the records.
@@ -150,7 +161,7 @@ impl Sender {
     /// sender that slept for it was in time, give or take what the system takes to wake it; one
     /// that comes late was held up, and the record's latency counts that.
     fn wait_for_turn(&mut self, start: u64, seconds: f64) -> Option<u64> {
-        let due = start + (seconds * numbers::SECOND as f64) as u64;
+        let due = start.saturating_add((seconds * numbers::SECOND as f64) as u64);
         let now = self.board.now();
         if now >= due {
             return Some(due);
@@ -177,7 +188,7 @@ struct Counting {
     stop: Stop,
     closing: Option<Close>,
     output: Option<Output>,
-    output_closed: bool,
+    output_failed: Option<Failure>,
     /// A report is wanted, also if nobody reads the lines.
     goes_on_unseen: bool,
     progress: Progress,
@@ -225,9 +236,9 @@ impl Counting {
     fn print(&mut self, line: &str) {
         let Some(output) = &mut self.output else { return };
         let printed = self.progress.above(|| output.line(line).and_then(|()| output.flush()));
-        if printed.is_err() {
+        if let Err(failure) = printed {
             self.output = None;
-            self.output_closed = true;
+            self.output_failed = Some(failure);
             if !self.goes_on_unseen {
                 self.stop.set();
             }
@@ -250,34 +261,38 @@ impl Counting {
             lines = self.numbers.summary_lines();
             lines.extend(run.detail_lines());
         }
-        if options.json_to_output() {
-            Output::new().bytes(run.json().as_bytes())?;
-        } else if let Some(path) = &options.json {
-            write(path, &run.json())?;
-        }
-        if let Some(path) = &options.report {
-            write(path, &html::page(&run))?;
-        }
+        // Both are written, whatever becomes of one of them.
+        let json = match &options.json {
+            _ if options.json_to_output() => Output::new().bytes(run.json().as_bytes()),
+            Some(path) => write(path, &run.json()),
+            None => Ok(()),
+        };
+        let page = options.report.as_ref().map_or(Ok(()), |path| write(path, &html::page(&run)));
         let metrics = options.print_metrics.then(|| report::lines(&metrics));
         for line in lines.into_iter().chain(metrics.into_iter().flatten()) {
             self.print(&line);
         }
-        if let Some(error) = refused {
+        if let Some(error) = &refused {
             say(format_args!("tidegate: a record was refused, the rest was not sent: {error}"));
         }
-        let (wanted, records) = (options.num_records, self.numbers.total.records);
-        let is_cut_short = records < wanted && self.goes_on_unseen;
-        if self.output_closed && self.numbers.failed == 0 && !is_cut_short {
+        let (wanted, records, failed) =
+            (options.num_records, self.numbers.total.records, self.numbers.failed);
+        // A reader that leaves ends a run of which nothing else is wanted: no failure of it.
+        let is_left = matches!(self.output_failed, Some(Failure::OutputClosed));
+        if is_left && failed == 0 && refused.is_none() && !self.goes_on_unseen {
             return Err(Failure::OutputClosed);
         }
         if records < wanted {
-            let failed = self.numbers.failed;
             let unsent = wanted - records - failed;
             return Err(Failure::failed(format_args!(
                 "of {wanted} records {records} were acknowledged, {failed} failed and {unsent} \
                  were not sent"
             )));
         }
+        if let Some(failure) = self.output_failed.filter(|_| !is_left) {
+            return Err(failure);
+        }
+        json.and(page)?;
         closed.map_err(Failure::failed)
     }
 }

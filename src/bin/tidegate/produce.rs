@@ -48,9 +48,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let producer = Producer::from_config(config)?;
     let topic = producer.topic(&options.topic).map_err(Failure::usage)?;
     let (news_in, news) = sync_channel(CHUNKS_MAX);
-    let is_reading = Arc::new(AtomicBool::new(false));
-    let sending =
-        Sending { topic, shape, stop: stop.clone(), is_reading: is_reading.clone(), news: news_in };
+    let (is_reading, is_enough) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let sending = Sending {
+        topic,
+        shape,
+        stop: stop.clone(),
+        is_reading: is_reading.clone(),
+        is_enough: is_enough.clone(),
+        news: news_in,
+    };
     let (files, lines) = (options.files.clone(), options.lines);
     thread::Builder::new()
         .name("input".to_owned())
@@ -60,9 +66,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         producer,
         stop,
         is_reading,
+        is_enough,
         closing: None,
         output: (options.verbose > 0).then(Output::new),
-        output_closed: false,
+        output_failed: None,
         progress: Progress::begin(None, !options.quiet && options.verbose == 0),
         counts: Counts::default(),
         failures: Failures::default(),
@@ -105,9 +112,12 @@ struct Reaper {
     producer: Producer,
     stop: Stop,
     is_reading: Arc<AtomicBool>,
+    /// Nobody wants to see more: nothing more is to be read.
+    is_enough: Arc<AtomicBool>,
     closing: Option<tidegate::Close>,
     output: Option<Output>,
-    output_closed: bool,
+    /// Why the output took no more.
+    output_failed: Option<Failure>,
     progress: Progress,
     counts: Counts,
     failures: Failures,
@@ -127,15 +137,26 @@ impl Reaper {
                     self.flush_output();
                     self.look_at_stop();
                     // The thread that sends may wait for its input for ever.
-                    if self.stop.is_set() && self.is_reading.load(Ordering::SeqCst) {
-                        while let Ok(News::Chunk(chunk)) = news.try_recv() {
-                            self.reap_chunk(chunk, &mut looked);
-                        }
-                        return false;
+                    let ends = self.stop.is_set() || self.is_enough.load(Ordering::SeqCst);
+                    if ends && self.is_reading.load(Ordering::SeqCst) {
+                        return self.reap_rest(news, &mut looked);
                     }
                 }
             }
         }
+    }
+
+    /// The thread that sends will send nothing more: counts what it has handed over. Returns
+    /// whether it had come to the end.
+    fn reap_rest(&mut self, news: &Receiver<News>, looked: &mut Instant) -> bool {
+        while let Ok(told) = news.try_recv() {
+            match told {
+                News::Chunk(chunk) => self.reap_chunk(chunk, looked),
+                News::Unreadable { input, why } => self.failures.add(input, why),
+                News::End => return true,
+            }
+        }
+        false
     }
 
     fn reap_chunk(&mut self, chunk: Chunk, looked: &mut Instant) {
@@ -184,26 +205,29 @@ impl Reaper {
     fn acknowledged(&mut self, at: &RecordMetadata) {
         self.counts.acknowledged += 1;
         if let Some(output) = &mut self.output
-            && output.line(at).is_err()
+            && let Err(failure) = output.line(at)
         {
-            self.give_up_output();
+            self.give_up_output(failure);
         }
     }
 
     fn flush_output(&mut self) {
         if let Some(output) = &mut self.output
-            && output.flush().is_err()
+            && let Err(failure) = output.flush()
         {
-            self.give_up_output();
+            self.give_up_output(failure);
         }
     }
 
-    /// Nobody wants to see more: nothing more is read either.
-    fn give_up_output(&mut self) {
+    /// The output takes no more. Where its reader has left nothing more is read either; where it
+    /// cannot be written, records go on: sending them is what the command is for.
+    fn give_up_output(&mut self, failure: Failure) {
         self.output = None;
-        self.output_closed = true;
-        self.stop.set();
-        self.look_at_stop();
+        if matches!(failure, Failure::OutputClosed) {
+            // What was read is sent.
+            self.is_enough.store(true, Ordering::SeqCst);
+        }
+        self.output_failed = Some(failure);
     }
 
     fn failed(&mut self, name: &str, error: &DeliveryError) {
@@ -241,7 +265,9 @@ impl Reaper {
                 words += &format!(", but up to {last}");
             }
         }
-        let all_well = failed == 0 && (complete || self.output_closed);
+        // A reader that leaves is no failure, unless records were read that are not sent now.
+        let is_left = matches!(self.output_failed, Some(Failure::OutputClosed));
+        let all_well = failed == 0 && too_late == 0 && (complete || is_left);
         if !quiet || !all_well {
             say(format_args!("tidegate: {words}"));
         }
@@ -250,9 +276,10 @@ impl Reaper {
         {
             return Err(Failure::failed(error));
         }
-        match all_well {
-            true => Ok(()),
-            false => Err(Failure::Told),
+        match self.output_failed {
+            _ if !all_well => Err(Failure::Told),
+            Some(failure) => Err(failure),
+            None => Ok(()),
         }
     }
 }

@@ -17,12 +17,15 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// shells count.
 const INTERRUPTED: i32 = 130;
 
+/// The same for SIGTERM.
+const TERMINATED: i32 = 143;
+
 /// Whether the command was asked to end.
 #[derive(Clone)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Watches for SIGINT and SIGTERM. A second SIGINT ends the process at once.
+    /// Watches for SIGINT and SIGTERM. A second one ends the process at once.
     ///
     /// # Errors
     /// The system refuses.
@@ -31,6 +34,7 @@ impl Stop {
         let watch = || -> io::Result<()> {
             // In this order: the first signal finds the flag unset, and sets it.
             flag::register_conditional_shutdown(SIGINT, INTERRUPTED, stop.clone())?;
+            flag::register_conditional_shutdown(SIGTERM, TERMINATED, stop.clone())?;
             flag::register(SIGINT, stop.clone())?;
             flag::register(SIGTERM, stop.clone()).map(drop)
         };

@@ -8,6 +8,22 @@ use tidegate::ProducerConfig;
 use crate::connect::Connect;
 use crate::failure::Failure;
 
+/// Properties whose values a report shows. Of others it shows the name: they may be secrets.
+const PLAIN_PROPERTIES: [&str; 12] = [
+    "acks",
+    "linger.ms",
+    "batch.size",
+    "buffer.memory",
+    "compression.type",
+    "enable.idempotence",
+    "max.in.flight.requests.per.connection",
+    "max.request.size",
+    "partitioner",
+    "tidegate.high.watermark",
+    "tidegate.low.watermark",
+    "tidegate.part.filled.floor.us",
+];
+
 /// See the module.
 #[derive(Args)]
 #[command(group(ArgGroup::new("payload").required(true)
@@ -120,9 +136,8 @@ impl Options {
     pub(crate) fn shown_properties(&self) -> Vec<String> {
         let shown = |property: &String| {
             let (name, value) = property.split_once('=').unwrap_or((property, ""));
-            let plain = ["acks", "linger.ms", "batch.size", "buffer.memory", "compression.type"];
-            let plain = plain.contains(&name.trim()) || name.trim().starts_with("tidegate.");
-            format!("{name}={}", if plain { value } else { "…" })
+            let is_plain = PLAIN_PROPERTIES.contains(&name.trim());
+            format!("{name}={}", if is_plain { value } else { "…" })
         };
         self.command_property.iter().map(shown).collect()
     }
@@ -134,5 +149,39 @@ impl Options {
 
     pub(crate) fn json_to_output(&self) -> bool {
         self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn a_report_shows_no_value_that_may_be_a_secret() {
+        let line = Line::parse_from([
+            "perf",
+            "--topic",
+            "t",
+            "--num-records",
+            "1",
+            "--throughput",
+            "-1",
+            "--record-size",
+            "1",
+            "--command-property",
+            "tidegate.socks5.password=hunter2",
+            "sasl.password=hunter3",
+            "linger.ms=5",
+        ]);
+        let shown = line.options.shown_properties().join(" ");
+        assert!(shown.contains("linger.ms=5") && !shown.contains("hunter"), "{shown}");
     }
 }

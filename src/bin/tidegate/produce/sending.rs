@@ -106,6 +106,8 @@ pub(super) struct Sending {
     pub(super) stop: Stop,
     /// Set while the thread waits for its input: nothing else is on its way then.
     pub(super) is_reading: Arc<AtomicBool>,
+    /// Set when nothing more is to be read, and what was read is to be sent.
+    pub(super) is_enough: Arc<AtomicBool>,
     pub(super) news: SyncSender<News>,
 }
 
@@ -130,7 +132,8 @@ impl Sending {
             return Err(Over);
         }
         let name = path.display().to_string();
-        match File::open(path) {
+        // A FIFO opens when somebody writes to it.
+        match self.waiting(|| File::open(path))? {
             Err(error) => self.tell(News::Unreadable { input: name, why: error }),
             Ok(file) if lines => self.send_pieces(&Arc::new(Source::Lines(name)), file),
             Ok(file) => self.send_whole(name, file),
@@ -140,7 +143,7 @@ impl Sending {
     fn send_whole(&self, name: String, file: File) -> Result<(), Over> {
         let mut bytes = Vec::new();
         let limit = self.shape.bytes_max as u64 + 1;
-        if let Err(error) = file.take(limit).read_to_end(&mut bytes) {
+        if let Err(error) = self.waiting(|| file.take(limit).read_to_end(&mut bytes))? {
             return self.tell(News::Unreadable { input: name, why: error });
         }
         let sent = if bytes.len() as u64 == limit {
@@ -185,18 +188,28 @@ impl Sending {
         }
     }
 
-    /// Waits for more input. What arrives after the command was asked to end is not sent.
+    /// Waits for more input.
     fn read<R: Read>(&self, pieces: &mut Pieces<R>) -> Result<io::Result<()>, Over> {
+        self.waiting(|| pieces.read())
+    }
+
+    /// Does something with the input that may take for ever. What arrives after the command was
+    /// asked to end is not sent.
+    fn waiting<T>(&self, act: impl FnOnce() -> io::Result<T>) -> Result<io::Result<T>, Over> {
         // In this order, and both sequentially consistent: who sees `is_reading` after it set
         // `stop` knows that nothing more will be sent.
+        let ends = || self.stop.is_set() || self.is_enough.load(Ordering::SeqCst);
         self.is_reading.store(true, Ordering::SeqCst);
-        let read = if self.stop.is_set() { Ok(()) } else { pieces.read() };
+        if ends() {
+            return Err(Over);
+        }
+        let done = act();
         self.is_reading.store(false, Ordering::SeqCst);
-        if self.stop.is_set() {
+        if ends() {
             self.is_reading.store(true, Ordering::SeqCst);
             return Err(Over);
         }
-        Ok(read)
+        Ok(done)
     }
 
     fn send(&self, bytes: &[u8]) -> Sent {
