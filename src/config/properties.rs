@@ -23,9 +23,9 @@ impl ProducerConfig {
     ///
     /// A property of another client that has no meaning here is accepted with one warning, which
     /// says why. As with the Java client, `delivery.timeout.ms` is raised to `linger.ms` +
-    /// `request.timeout.ms` if it was not given; as with librdkafka, `request.timeout.ms` is
-    /// lowered to `message.timeout.ms` if it was not given. The result is not validated yet, so
-    /// that code may add to it: building the producer does that.
+    /// `request.timeout.ms` if it was not given; as with librdkafka, no request waits longer than
+    /// `message.timeout.ms`. The result is not validated yet, so that code may add to it: building
+    /// the producer does that.
     ///
     /// # Errors
     ///

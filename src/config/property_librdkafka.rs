@@ -220,7 +220,7 @@ pub(super) const LIBRDKAFKA: &[Property] = &[
         "delivery_timeout",
         Unit::Milliseconds,
         shown_field!(delivery_timeout, Milliseconds),
-        "As `delivery.timeout.ms`; a default `request.timeout.ms` gives way to it; not `0`.",
+        "As `delivery.timeout.ms`; no request waits longer; not `0`.",
         message_timeout,
     ),
     Property::read(
