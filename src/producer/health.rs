@@ -134,10 +134,13 @@ impl Producer {
             reasons.push(HealthReason::ProducerId { problem: metadata.problem });
         }
         let (reachable, any_ready) = self.add_brokers(now, &mut reasons);
-        if metadata.unknown_count > 0 && is_known {
-            let names = metadata.unknown_topics.iter();
-            let topics = names.take(NAMED_MAX).map(|entry| entry.topic.to_string()).collect();
-            reasons.push(HealthReason::UnknownTopics { topics, count: metadata.unknown_count });
+        // One that was just asked for, or just created, is no trouble.
+        let unknown = metadata.unknown_topics.iter();
+        let unknown: Vec<_> = unknown.filter(|it| it.unknown_since.is_some_and(lasts)).collect();
+        if !unknown.is_empty() && is_known {
+            let names = unknown.iter().take(NAMED_MAX);
+            let topics = names.map(|entry| entry.topic.to_string()).collect();
+            reasons.push(HealthReason::UnknownTopics { topics, count: unknown.len() });
         }
         if metadata.leaderless > 0 {
             reasons.push(HealthReason::Leaderless { partitions: metadata.leaderless });

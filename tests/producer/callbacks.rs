@@ -129,18 +129,20 @@ fn more_callbacks_than_allowed_are_refused_with_their_deliveries() {
 #[test]
 fn a_callback_must_not_wait_for_records_and_one_given_after_the_close_is_called_at_once() {
     let cluster = cluster(1, 1);
-    let producer = producer(&cluster);
+    // What nobody flushes lingers on, so that no outcome is there before it is waited for.
+    let producer = lingering(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    warm(&topic, 1);
     let (sender, heard) = mpsc::channel();
     let again = topic.clone();
     let first = topic.send("k", "1").unwrap();
+    let flush = producer.flush();
     first
         .on_complete(move |_| {
             let waited = again.send("k", "2").unwrap().wait();
             sender.send(waited.map(|at| at.offset())).unwrap();
         })
         .unwrap();
+    flush.wait().unwrap();
     let error = heard.recv_timeout(LONG).unwrap().unwrap_err();
     assert!(error.to_string().contains("on a thread of the producer itself"), "{error}");
     let kept = topic.send("k", "3").unwrap();

@@ -320,7 +320,7 @@ fn asked_in_a_waker_nothing_waits_for_the_loop_that_asks() {
     if std::pin::Pin::new(&mut awaited).poll(&mut Context::from_waker(&waker)).is_pending() {
         flush.wait().unwrap();
         let took = took.recv_timeout(LONG).unwrap();
-        assert!(took < millis(50), "it waited for itself: {took:?}");
+        assert!(took < millis(95), "it waited for itself: {took:?}");
     }
     close(&producer);
 }

@@ -38,7 +38,8 @@ impl EventRing {
         }
         // What was missed comes before what follows: it takes a place of its own.
         if state.events.len() + usize::from(state.missed > 0) >= self.events_max {
-            state.missed += 1;
+            // An event may itself tell of others that were missed on their way here.
+            state.missed += if let Event::Missed { events } = event { events } else { 1 };
             return None;
         }
         if state.missed > 0 {
@@ -111,9 +112,11 @@ mod tests {
         for broker in 0..5 {
             assert!(ring.push(Event::Writable { broker }).is_none());
         }
+        // What another ring has missed before counts as it is.
+        assert!(ring.push(Event::Missed { events: 40 }).is_none());
         assert!(ring.end().is_none());
         assert_eq!([0; 3].map(|_| broker(next(&ring))), [0, 1, 2]);
-        assert!(matches!(next(&ring), Some(Event::Missed { events: 2 })));
+        assert!(matches!(next(&ring), Some(Event::Missed { events: 42 })));
         assert!(next(&ring).is_none());
     }
 }
