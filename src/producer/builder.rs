@@ -302,6 +302,7 @@ impl ProducerBuilder {
             max_request_size: config.max_request_size,
             born: Generation::current(),
             stay_ms: stay_ms(&config),
+            watches_stalls: !config.partitioner_availability_timeout.is_zero(),
             callbacks: Callbacks::new(config.callbacks_max),
         });
         Ok(Producer::start(

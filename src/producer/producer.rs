@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub born: Generation,
     /// How long a sender of records without key stays with a partition, in milliseconds.
     pub stay_ms: u32,
+    /// Brokers are watched for batches that they do not take (`partitioner_availability_timeout`).
+    pub watches_stalls: bool,
     /// Who is called when records are resolved.
     pub callbacks: Arc<Callbacks>,
 }

@@ -289,8 +289,8 @@ impl Topic {
         let lane = self.lanes.lane(partition)?;
         let pool = &self.shared.accumulator.pool;
         let account = lane.account();
-        let takes = lane.has_leader() && pool.is_writable(account) && !pool.is_stalled(account);
-        takes.then_some((partition, lane))
+        let stalls = self.shared.watches_stalls && pool.is_stalled(account);
+        (lane.has_leader() && pool.is_writable(account) && !stalls).then_some((partition, lane))
     }
 
     #[inline]
