@@ -32,7 +32,7 @@ struct Queue {
     waker: Mutex<Option<Waker>>,
     started: AtomicBool,
     ended: AtomicBool,
-    /// The thread takes no more jobs: who adds one runs it.
+    /// The thread takes no more jobs: for one that is added now, another thread is started.
     finished: AtomicBool,
 }
 
@@ -70,7 +70,8 @@ impl JobThread {
     }
 
     /// Adds a job, on any thread. Once this thread has ended, as after a close that left an event
-    /// loop behind, another one is started for what comes late: no event loop runs jobs.
+    /// loop behind, another one is started for what comes late: no event loop runs jobs. Two such
+    /// threads may run side by side: the order of jobs holds until the close only.
     pub fn push(&self, job: Arc<dyn Job>) {
         self.queue.jobs.push(job);
         // Either this sees that the thread takes no more, or the thread sees the job.
