@@ -1,11 +1,16 @@
 //! A snapshot of all that was counted.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FailedRecords, RecordAccumulator};
-use crate::engine::meter::{BrokerMeter, Counter, Histogram, RecordCounts, Short, counted};
+use crate::engine::buffer::AccountId;
+use crate::engine::meter::{
+    BrokerMeter, ConnectionState, Counter, Histogram, RecordCounts, Short, counted,
+};
+use crate::engine::protocol::BrokerId;
 
 /// What a producer has counted since it was built, and what it holds now:
 /// [`Producer::metrics`](crate::Producer::metrics).
@@ -132,11 +137,12 @@ impl RecordAccumulator {
     pub fn metrics(&self, now: u64) -> Metrics {
         let ago = |at: u64| Duration::from_nanos(now.saturating_sub(at));
         let (meters, totals) = self.meters.brokers();
+        let accounts: HashMap<_, _> = self.brokers().into_iter().collect();
         let (topics, gone) = self.topics_and_gone();
         let mut metrics = Metrics {
             records: gone,
             failed: self.failures.counts(),
-            brokers: meters.iter().map(|meter| self.broker_metrics(meter)).collect(),
+            brokers: meters.iter().map(|meter| self.broker_metrics(meter, &accounts)).collect(),
             requests: totals.requests,
             request_bytes: totals.request_bytes,
             connects: totals.connects,
@@ -166,15 +172,19 @@ impl RecordAccumulator {
         metrics
     }
 
-    fn broker_metrics(&self, meter: &BrokerMeter) -> BrokerMetrics {
+    fn broker_metrics(
+        &self,
+        meter: &BrokerMeter,
+        accounts: &HashMap<BrokerId, AccountId>,
+    ) -> BrokerMetrics {
         let standing = meter.standing();
-        let account = self.brokers().into_iter().find(|(id, _)| id.0 == meter.broker);
-        let levels = account.map(|(_, account)| self.pool.levels(account));
+        let account = accounts.get(&BrokerId(meter.broker));
+        let levels = account.map(|account| self.pool.levels(*account));
         let get = Counter::get;
         BrokerMetrics {
             broker: meter.broker,
             address: standing.address,
-            is_connected: standing.state == crate::engine::meter::ConnectionState::Ready,
+            is_connected: standing.state == ConnectionState::Ready,
             charged: levels.map_or(0, |levels| levels.charged),
             high: levels.map_or(0, |levels| levels.high),
             writable: levels.is_none_or(|levels| levels.writable),
