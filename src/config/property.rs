@@ -135,6 +135,17 @@ impl Property {
         Property { name, origin, words, is_secret: false, action }
     }
 
+    /// One whose value is taken as it is, and is unset by default.
+    pub(super) const fn text(
+        name: &'static str,
+        origin: Origin,
+        sets: &'static str,
+        words: &'static str,
+        read: Reader,
+    ) -> Property {
+        Property::read(name, origin, sets, Unit::None, Show::Unset, words, read)
+    }
+
     /// One that has no effect; `words` say why. The values in `same` are not warned of.
     pub(super) const fn ignored(
         name: &'static str,

@@ -274,15 +274,9 @@ fn extensions(setting: Setting<'_>) -> Result<Vec<(String, String)>, BuildError>
 /// Makes a table entry for a text.
 macro_rules! text {
     ($name:literal, $origin:ident, $sets:literal, $field:ident, $words:literal) => {
-        Property::read(
-            $name,
-            Origin::$origin,
-            $sets,
-            Unit::None,
-            Show::Unset,
-            $words,
-            |draft, setting| set(draft, setting, |oauth, text| oauth.$field = Some(text.into())),
-        )
+        Property::text($name, Origin::$origin, $sets, $words, |draft, setting| {
+            set(draft, setting, |oauth, text| oauth.$field = Some(text.into()))
+        })
     };
 }
 

@@ -2,7 +2,7 @@
 
 use super::login::Login;
 use super::names::GivenNames;
-use super::property::{NOT_GIVEN, Origin, Property, Show, Unit};
+use super::property::{NOT_GIVEN, Origin, Property};
 use super::property_draft::Draft;
 use super::property_oauth::{self, OAuthDraft};
 use super::property_parse::Setting;
@@ -134,17 +134,9 @@ fn conflict(what: &str, can_be_had: &str) -> BuildError {
 /// Makes a table entry for a part of the login.
 macro_rules! part {
     ($name:literal, $origin:ident, $sets:literal, $field:ident, $words:literal) => {
-        Property::read(
-            $name,
-            Origin::$origin,
-            $sets,
-            Unit::None,
-            Show::Unset,
-            $words,
-            |draft, setting| {
-                SaslDraft::set(draft, setting, |sasl, text| sasl.$field = Some(text.into()))
-            },
-        )
+        Property::text($name, Origin::$origin, $sets, $words, |draft, setting| {
+            SaslDraft::set(draft, setting, |sasl, text| sasl.$field = Some(text.into()))
+        })
     };
 }
 
