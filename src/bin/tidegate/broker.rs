@@ -28,7 +28,7 @@ const AGES: [KafkaVersion; 10] = [
     KafkaVersion::V4_3,
 ];
 
-/// See the module.
+/// The arguments of `tidegate broker`.
 #[derive(Args)]
 #[command(after_help = "\
 The brokers speak the part of Kafka's protocol that producers need, over TCP on 127.0.0.1. Records

@@ -20,7 +20,7 @@ const DAY: u64 = 86_400;
 /// How long the producer of `--send` may take to close.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The arguments of `tidegate check`.
 #[derive(Args)]
 #[command(after_help = "\
 Each step is a line on the standard output: whether it went well, how long it took, and what it

@@ -8,7 +8,7 @@ use tidegate::ProducerConfig;
 
 use crate::failure::Failure;
 
-/// See the module.
+/// The options that say how to reach a cluster.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Connect {
     /// Brokers to start from, as HOST:PORT,HOST:PORT

@@ -7,7 +7,7 @@ use crate::terminal::say;
 /// So many are told; further ones are counted.
 const TOLD_MAX: u64 = 10;
 
-/// See the module.
+/// The number of failures, and how many of them have been told.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     count: u64,

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::terminal::show_log;
 
-/// See the module.
+/// The arguments of `tidegate metadata`.
 #[derive(Args)]
 #[command(after_help = "\
 A broker with * is the controller. With KRaft, brokers name one of themselves at random.

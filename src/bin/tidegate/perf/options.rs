@@ -24,7 +24,7 @@ const PLAIN_PROPERTIES: [&str; 12] = [
     "tidegate.part.filled.floor.us",
 ];
 
-/// See the module.
+/// The arguments of `tidegate perf`, as given.
 #[derive(Args)]
 #[command(group(ArgGroup::new("payload").required(true)
     .args(["record_size", "payload_file", "payload_monotonic"])))]

@@ -9,7 +9,7 @@ use crate::produce::unescape;
 /// Values of a random sequence are told by their seed; any will do.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// See the module.
+/// Where the next value comes from.
 pub(super) enum Payload {
     /// Always the same.
     Fixed(Vec<u8>),

@@ -13,7 +13,7 @@ pub(crate) enum Piece<'a> {
     TooLong,
 }
 
-/// See the module.
+/// The pieces of `input` between delimiters, one after the other.
 pub(crate) struct Pieces<R> {
     input: R,
     delimiter: Vec<u8>,

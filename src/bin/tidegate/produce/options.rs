@@ -7,7 +7,7 @@ use clap::Args;
 use crate::connect::Connect;
 use crate::failure::Failure;
 
-/// See the module.
+/// The arguments of `tidegate produce`, as given.
 #[derive(Args)]
 #[command(after_help = "\
 Without FILE, every line of the standard input is a record. Records are bytes: they need not be

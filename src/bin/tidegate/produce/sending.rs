@@ -99,7 +99,7 @@ impl Shape {
     }
 }
 
-/// See the module.
+/// What is sent, where to, and when to stop.
 pub(super) struct Sending {
     pub(super) topic: Topic,
     pub(super) shape: Shape,
