@@ -250,6 +250,9 @@ pub enum SendErrorKind {
     /// Kafka does not allow the topic's name.
     #[error("its topic's name is illegal: {0}")]
     InvalidTopic(&'static str),
+    /// The topic's own settings cannot work with this producer's.
+    #[error("its topic's settings cannot be used: {0}")]
+    TopicConfig(Box<BuildError>),
     /// A partitioner sent it while it placed records that had waited for their topic, and this
     /// record's topic is not ready either: its records could not be kept in order.
     #[error(

@@ -206,7 +206,10 @@ pub use config::producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
 pub use config::security::SecurityProtocol;
 pub use config::socks5::Socks5;
 pub use config::tls::{StoreType, TlsConfig, TlsVersion};
-pub use engine::batch::{BrokerMetrics, FailedRecords, Metrics, PartitionMetrics, TopicMetrics};
+pub use config::topic::TopicConfig;
+pub use engine::batch::{
+    BrokerMetrics, DroppedRecords, FailedRecords, Metrics, PartitionMetrics, TopicMetrics,
+};
 pub use engine::event::Event;
 pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};
 pub use engine::policy::{

@@ -163,10 +163,12 @@ fn what_this_client_does_anyway_is_not_warned_of() {
 }
 
 /// The fields that no property sets on its own.
-const OTHER_FIELDS: [&str; 4] = [
+const OTHER_FIELDS: [&str; 5] = [
     // The list of `compression.type`, and what comes of `ssl.…`.
     "compression_fallback",
     "tls",
+    // `tidegate.topic.NAME.…`
+    "topics",
     // In code only.
     "address_map",
     "retry_policy",

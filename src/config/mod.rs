@@ -37,6 +37,8 @@ pub(crate) mod security;
 pub(crate) mod socks5;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 pub(crate) mod tls;
+pub(crate) mod topic;
+mod topic_properties;
 mod validate;
 
 // The root of the crate exports these by their own modules: each type has one path.
@@ -55,3 +57,4 @@ pub(crate) use socks5::Socks5;
 pub(crate) use tls::TlsConfig;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{IdentitySource, Material, Source, StoreType, TlsVersion};
+pub(crate) use topic::{TopicConfig, check_topic_name, of_topic};

@@ -1,5 +1,6 @@
 //! The settings of a producer, and their defaults.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::names::Names;
 use super::security::SecurityProtocol;
 use super::socks5::Socks5;
 use super::tls::TlsConfig;
+use super::topic::TopicConfig;
 use crate::engine::policy::{
     AddressMap, BackoffStrategy, BuiltInPartitioners, ExponentialRetry, ParkSender,
     PartitionerFactory, RetryPolicy,
@@ -323,6 +325,9 @@ pub struct ProducerConfig {
     /// How long a retry waits. Default: `None`: [`ExponentialRetry`] from `retry_backoff` to
     /// `retry_backoff_max`. In code only.
     pub retry_policy: Option<Arc<dyn RetryPolicy>>,
+    /// Settings of topics, by their names: what differs there. Default: none.
+    /// `tidegate.topic.NAME.SETTING`, as in `tidegate.topic.audit.acks`.
+    pub topics: BTreeMap<String, TopicConfig>,
     /// Under which names the fields were set.
     pub(crate) names: Names,
 }
@@ -390,6 +395,7 @@ impl Default for ProducerConfig {
             sasl: None,
             address_map: None,
             socks5: None,
+            topics: BTreeMap::new(),
             names: Names::default(),
         }
     }
@@ -434,7 +440,20 @@ impl ProducerConfig {
 
     /// Bytes of the largest batch there can be: the pool and each loop need room for one.
     pub fn largest_batch(&self) -> usize {
-        self.batch_size.max(self.max_request_size)
+        let of_topics = self.topics.values().filter_map(TopicConfig::own_batch_size).max();
+        self.batch_size.max(self.max_request_size).max(of_topics.unwrap_or(0))
+    }
+
+    /// Whether batches are compressed, of some topic at least.
+    pub(crate) fn compresses(&self) -> bool {
+        let of_topics = self.topics.values().flat_map(TopicConfig::own_compressions);
+        self.compressions().chain(of_topics).any(|it| it != Compression::None)
+    }
+
+    /// The longest `delivery_timeout` of any topic.
+    pub(crate) fn longest_delivery(&self) -> Duration {
+        let of_topics = self.topics.values().filter_map(TopicConfig::own_delivery_timeout);
+        of_topics.fold(self.delivery_timeout, Duration::max)
     }
 
     /// The strategy in effect.
@@ -476,6 +495,7 @@ impl fmt::Debug for ProducerConfig {
             .field("request_timeout", &self.request_timeout)
             .field("delivery_timeout", &self.delivery_timeout)
             .field("compression", &self.compression)
+            .field("topics", &self.topics)
             .field("tls", &self.tls)
             .field("sasl", &self.sasl)
             .finish_non_exhaustive()

@@ -10,6 +10,7 @@ use super::property::{self, Action, Property, Reading, Show, all_properties};
 use super::property_draft::Draft;
 use super::property_parse::Setting;
 use super::property_table::{OTHERS, UNSUPPORTED};
+use super::topic_properties;
 use crate::error::BuildError;
 use crate::logging as log;
 use crate::problem::Problem;
@@ -41,17 +42,22 @@ impl ProducerConfig {
         V: AsRef<str>,
     {
         let properties: Vec<(K, V)> = properties.into_iter().collect();
-        let mut given = Vec::new();
+        let (mut given, mut of_topics) = (Vec::new(), Vec::new());
         for (name, value) in &properties {
             let name = name.as_ref().trim();
             match property::property(name) {
+                None if name.starts_with(topic_properties::PREFIX) => {
+                    of_topics.push(topic_properties::split(name, value.as_ref().trim())?);
+                }
                 Some(property) => {
                     given.push(Given { name, property, value: value.as_ref().trim() })
                 }
                 None => warn_of_another(&Spelling::Properties, name, name)?,
             }
         }
-        read(given, Spelling::Properties)
+        let mut config = read(given.clone(), Spelling::Properties)?;
+        config.topics = topic_properties::read_topics(&of_topics, &given, &config)?;
+        Ok(config)
     }
 
     /// Reads the text of a `.properties` file, in the syntax of `java.util.Properties`.
@@ -208,7 +214,7 @@ const KEY_LINE_LEN: usize = 40;
 /// The known name that is most like `name`, if one is near: within a third of its length, with
 /// case, underscores and dashes not counted as differences. Else one that has it in it, as the
 /// names of most fields of [`ProducerConfig`] are in those of their properties.
-fn nearest(name: &str) -> Option<&'static str> {
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let longest = all_properties().map(|known| known.name.len()).max().unwrap_or(0);
     if name.len() > 2 * longest {
         return None;

@@ -59,6 +59,7 @@ impl ProducerConfig {
         self.validate_protocol()?;
         self.validate_broker_version()?;
         self.validate_socks5()?;
+        self.validate_topics()?;
         self.validate_pool(1)
     }
 
@@ -132,9 +133,7 @@ impl ProducerConfig {
 
     /// What each loop compresses in: a largest batch, in whole chunks; `None` without compression.
     pub fn scratch_bytes(&self) -> Option<usize> {
-        let mut compressions = self.compressions();
-        let compressed = compressions.any(|compression| compression != Compression::None);
-        compressed.then(|| self.largest_batch().div_ceil(CHUNK).saturating_mul(CHUNK))
+        self.compresses().then(|| self.largest_batch().div_ceil(CHUNK).saturating_mul(CHUNK))
     }
 
     /// Bytes of the pool that loops may compress in, all together. Half of it at the most, and a

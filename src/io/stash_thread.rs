@@ -151,7 +151,7 @@ impl StashThreadParts {
     /// Moves what is stashed, and what comes of that.
     pub(super) fn drain(&self, job: &mut Job) -> Drained {
         let accumulator = &self.accumulator;
-        let context = accumulator.append_context(&Clock);
+        let context = accumulator.append_context(&job.topic.settings, &Clock);
         let mut wakes = WakeList::new();
         let drained = drain_stash(
             accumulator,
@@ -295,7 +295,7 @@ impl StashKeeper {
     }
 
     fn expire(&self, topic: &TopicLanes) {
-        let timeout = self.parts.accumulator.config.delivery_timeout;
+        let timeout = topic.settings.delivery_timeout;
         let Some(came_before) = Clock.now().checked_sub(timeout) else { return };
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let after = Duration::from_nanos(timeout);
@@ -313,10 +313,12 @@ impl StashKeeper {
     }
 
     fn next_expiry(&self) -> Option<u64> {
-        let timeout = self.parts.accumulator.config.delivery_timeout;
         let jobs = self.jobs.iter().map(|job| &job.topic);
         let topics = jobs.chain(self.away.iter().map(|away| &away.topic));
-        let oldest = topics.filter_map(|topic| topic.lock_stash().oldest_at()).min();
-        oldest.map(|at| at.saturating_add(timeout))
+        let due = topics.filter_map(|topic| {
+            let oldest = topic.lock_stash().oldest_at()?;
+            Some(oldest.saturating_add(topic.settings.delivery_timeout))
+        });
+        due.min()
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::producer::Shared;
+use super::record::Record;
 use crate::engine::batch::{
     CellHandle, Destination, LaneTail, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
     stashed_len, take_room, take_room_through,
@@ -27,7 +28,7 @@ const STASH_BYTES_PER_SEND: usize = 64 * 1_024;
 
 /// What a caller may be held up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub(super) enum Waits {
     /// The strategy decides, and may park the thread.
     Thread,
     /// The strategy decides, and where it would park, the task waits.
@@ -36,7 +37,33 @@ pub(super) enum How {
     AtOnce,
 }
 
-/// Runs a future that waits for nobody's waker: what is sent [`How::Thread`] or [`How::AtOnce`].
+/// How a record is sent, as far as that is not in its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// What its sender may be held up by.
+    pub waits: Waits,
+    /// For the strategy: see [`Pressure`].
+    pub priority: i32,
+    /// For the strategy: see [`Pressure`].
+    pub tag: u64,
+}
+
+impl How {
+    /// See [`Waits::Thread`].
+    pub const THREAD: How = How { waits: Waits::Thread, priority: 0, tag: 0 };
+    /// See [`Waits::Task`].
+    pub const TASK: How = How { waits: Waits::Task, priority: 0, tag: 0 };
+    /// See [`Waits::AtOnce`].
+    pub const AT_ONCE: How = How { waits: Waits::AtOnce, priority: 0, tag: 0 };
+
+    /// The same for a record that has these.
+    #[inline]
+    pub(super) fn of(self, record: &Record<'_>) -> How {
+        How { priority: record.priority_value(), tag: record.tag_value(), ..self }
+    }
+}
+
+/// Runs a future that waits for nobody's waker: what is sent [`How::THREAD`] or [`How::AT_ONCE`].
 pub(super) fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -47,7 +74,9 @@ pub(super) fn at_once<T>(future: impl Future<Output = T>) -> T {
 /// The refusals of one record so far.
 pub(super) struct Admission<'a> {
     shared: &'a Shared,
+    lanes: &'a TopicLanes,
     how: How,
+    parts: &'a RecordParts<'a>,
     record_size: usize,
     attempt: u32,
     /// When it was first refused, nanoseconds, monotonic.
@@ -58,14 +87,18 @@ pub(super) struct Admission<'a> {
 pub(super) enum Admitted {
     /// There was room: try again.
     Again,
-    /// The record is dropped.
-    Dropped,
+    /// The record is dropped, because this was full.
+    Dropped(PressureScope),
 }
 
 impl<'a> Admission<'a> {
-    pub(super) fn new(shared: &'a Shared, how: How, parts: &RecordParts<'_>) -> Self {
+    pub(super) fn new(
+        (shared, lanes): (&'a Shared, &'a TopicLanes),
+        how: How,
+        parts: &'a RecordParts<'a>,
+    ) -> Self {
         let record_size = single_record_batch_size(parts);
-        Admission { shared, how, record_size, attempt: 0, refused_at: None }
+        Admission { shared, lanes, how, parts, record_size, attempt: 0, refused_at: None }
     }
 
     /// Asks the strategy and obeys. With `need`, room for it is taken into `spare` after a wait.
@@ -82,18 +115,18 @@ impl<'a> Admission<'a> {
         let account = place.account();
         let now = self.shared.clock.now();
         let refused_at = *self.refused_at.get_or_insert(now);
-        let pressure = self.pressure(account, now - refused_at);
+        let pressure = self.pressure((account, place.partition()), now - refused_at);
         self.attempt += 1;
-        if self.how == How::AtOnce {
+        if self.how.waits == Waits::AtOnce {
             return Err(rejected(&pressure));
         }
-        let strategy = &self.shared.strategy;
+        let strategy = &self.lanes.strategy;
         let decision = user_code::call(|| strategy.decide(&pressure))
             .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
         match decision {
-            Backoff::Drop => Ok(Admitted::Dropped),
+            Backoff::Drop => Ok(Admitted::Dropped(pressure.scope)),
             // A task would wait for the partitioner that sends it, and that for the task.
-            Backoff::Park { at_most } if self.how == How::Task => {
+            Backoff::Park { at_most } if self.how.waits == Waits::Task => {
                 if at_most.is_zero() || is_placing() {
                     return Err(rejected(&pressure));
                 }
@@ -110,11 +143,19 @@ impl<'a> Admission<'a> {
         }
     }
 
-    fn pressure(&self, account: AccountId, elapsed: u64) -> Pressure {
+    fn pressure(
+        &self,
+        (account, partition): (AccountId, Option<PartitionId>),
+        elapsed: u64,
+    ) -> Pressure<'a> {
         let accumulator = &self.shared.accumulator;
         let pool = &accumulator.pool;
         let levels = pool.levels(account);
         let mut pressure = Pressure::new(PressureScope::Pool, self.record_size);
+        pressure.topic = &self.lanes.name;
+        pressure.partition = partition.map(|partition| partition.0);
+        (pressure.key, pressure.headers) = (self.parts.key, self.parts.headers);
+        (pressure.priority, pressure.tag) = (self.how.priority, self.how.tag);
         pressure.attempt = self.attempt;
         pressure.elapsed = Duration::from_nanos(elapsed);
         let scope = match account {
@@ -262,15 +303,22 @@ impl Drop for TaskTicket {
 pub(super) enum Place<'a> {
     /// In this lane, on its broker's account.
     Lane(&'a LaneTail),
-    /// In the stash of this topic.
-    Stash(&'a TopicLanes),
+    /// In the stash of this topic, for the partition that it names.
+    Stash(&'a TopicLanes, Option<PartitionId>),
 }
 
 impl Place<'_> {
     fn account(self) -> AccountId {
         match self {
             Place::Lane(lane) => lane.account(),
-            Place::Stash(_) => AccountId::STASH,
+            Place::Stash(..) => AccountId::STASH,
+        }
+    }
+
+    fn partition(self) -> Option<PartitionId> {
+        match self {
+            Place::Lane(lane) => Some(lane.partition),
+            Place::Stash(_, named) => named,
         }
     }
 
@@ -278,13 +326,13 @@ impl Place<'_> {
     fn is_charged_to(self, account: AccountId) -> bool {
         match self {
             Place::Lane(lane) => lane.account() == account,
-            Place::Stash(topic) => topic.state() != TopicState::Ready,
+            Place::Stash(topic, _) => topic.state() != TopicState::Ready,
         }
     }
 }
 
 /// The error that says where there is no room.
-fn rejected(pressure: &Pressure) -> SendErrorKind {
+fn rejected(pressure: &Pressure<'_>) -> SendErrorKind {
     let &Pressure { scope, charged: queued, high, low, .. } = pressure;
     SendErrorKind::Rejected { scope, queued, high, low }
 }
@@ -301,8 +349,8 @@ pub(super) struct Stashing<'a> {
 pub(super) enum Stashed {
     /// It waits in the stash.
     Handle(CellHandle),
-    /// The strategy dropped it.
-    Dropped,
+    /// The strategy dropped it, because this was full.
+    Dropped(PressureScope),
     /// The topic is ready after all.
     Ready,
     /// Brokers said just now that there is no such partition.
@@ -345,11 +393,11 @@ impl Stashing<'_> {
                 Placed::NoRoom => {}
             }
             spare.clear();
+            let place = Place::Stash(self.lanes, self.partition);
             if !take_room(pool, AccountId::STASH, need, spare)
-                && let Admitted::Dropped =
-                    admission.admit(Place::Stash(self.lanes), Some(need), spare).await?
+                && let Admitted::Dropped(full) = admission.admit(place, Some(need), spare).await?
             {
-                return Ok(Stashed::Dropped);
+                return Ok(Stashed::Dropped(full));
             }
         }
     }
@@ -360,7 +408,7 @@ impl Stashing<'_> {
             return;
         }
         let accumulator = &self.shared.accumulator;
-        let context = accumulator.append_context(&self.shared.clock);
+        let context = accumulator.append_context(&self.lanes.settings, &self.shared.clock);
         let (mut spare, mut wakes) = (Vec::new(), WakeList::new());
         drain_stash(
             accumulator,

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use super::callbacks::Callbacks;
 use super::producer::{Producer, Running, Shared};
+use super::topic_maker::TopicMaker;
 use crate::config::{
     Acks, BrokerVersion, JITTER_PERCENT, Login, OnDrop, ProducerConfig, ReconnectBackoff, Socks5,
-    TlsConfig,
+    TlsConfig, TopicConfig,
 };
-use crate::engine::batch::{AccumulatorConfig, RecordAccumulator};
+use crate::engine::batch::{AccumulatorConfig, RecordAccumulator, TopicSettings};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
 use crate::engine::connection::{ConnectionConfig, Peers, Steps};
-use crate::engine::policy::{
-    AddressMap, BackoffStrategy, PartitionerFactory, RetryPolicy, STAY_MS_MIN,
-};
+use crate::engine::policy::{AddressMap, BackoffStrategy, PartitionerFactory, RetryPolicy};
 use crate::engine::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::engine::protocol::compression::Compression;
 use crate::engine::shard::{PortTable, ShardConfig};
@@ -197,6 +196,14 @@ impl ProducerBuilder {
         self.configure(|config| config.partitioner_availability_timeout = timeout)
     }
 
+    /// Settings of one topic, over those of the producer: see [`TopicConfig`].
+    #[must_use]
+    pub fn topic_config(self, topic: &str, settings: TopicConfig) -> Self {
+        self.configure(|config| {
+            config.topics.insert(topic.to_owned(), settings);
+        })
+    }
+
     /// Decides what happens when there is no room. Default: park for at most `max_block` (60 s).
     #[must_use]
     pub fn backoff(self, strategy: impl BackoffStrategy + 'static) -> Self {
@@ -252,7 +259,8 @@ impl ProducerBuilder {
         watch_forks();
         let pool = BufferPool::new(&pool_options(&config))
             .map_err(|error| system("buffer memory", error.into()))?;
-        let accumulator = RecordAccumulator::new(accumulator_config(&config), pool);
+        let has_identity = has_identity(&config);
+        let accumulator = RecordAccumulator::new(accumulator_config(&config, has_identity), pool);
         let ports = PortTable::new(config.brokers_max);
         let mailbox = Arc::new(StashMailbox::default());
         let stash_thread = StashThread::start(StashThreadParts {
@@ -290,26 +298,20 @@ impl ProducerBuilder {
                 return Err(system("a thread or a descriptor", error.into()));
             }
         };
+        let (on_drop, timeout) = (config.on_drop, config.longest_delivery());
         let events = EventThread::new(accumulator.failures.events.clone(), config.events_max);
         let shared = Arc::new(Shared {
             accumulator,
             ports,
             metadata: metadata.mailbox().clone(),
-            strategy: config.backoff_in_effect(),
-            partitioners: config.partitioner_in_effect(),
-            is_adaptive: config.partitioner_adaptive,
             clock: Clock,
             max_request_size: config.max_request_size,
             born: Generation::current(),
-            stay_ms: stay_ms(&config),
             watches_stalls: !config.partitioner_availability_timeout.is_zero(),
             callbacks: Callbacks::new(config.callbacks_max),
+            topics: TopicMaker::new(config, has_identity),
         });
-        Ok(Producer::start(
-            Running { shared, metadata, stash_thread, events },
-            config.on_drop,
-            config.delivery_timeout,
-        ))
+        Ok(Producer::start(Running { shared, metadata, stash_thread, events }, on_drop, timeout))
     }
 }
 
@@ -356,11 +358,6 @@ fn default_loops(config: &ProducerConfig) -> EventLoops {
     }
 }
 
-/// As long as a batch may linger: records that could have left together are not spread.
-fn stay_ms(config: &ProducerConfig) -> u32 {
-    u32::try_from(config.linger.as_millis()).unwrap_or(u32::MAX).max(STAY_MS_MIN)
-}
-
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -377,10 +374,27 @@ fn pool_options(config: &ProducerConfig) -> BufferPoolOptions {
     }
 }
 
-fn accumulator_config(config: &ProducerConfig) -> AccumulatorConfig {
-    AccumulatorConfig {
+/// Whether some topic's batches carry an identity, so that the producer needs one.
+fn has_identity(config: &ProducerConfig) -> bool {
+    let mut topics = config.topics.values();
+    config.is_idempotent() || topics.any(|topic| config.with_topic(topic).is_idempotent())
+}
+
+/// The settings of topics that are sent to with this configuration.
+pub(super) fn topic_settings(config: &ProducerConfig, has_identity: bool) -> TopicSettings {
+    TopicSettings {
+        acks: config.acks.code(),
+        idempotent: has_identity && config.is_idempotent(),
+        linger: nanos(config.linger),
         batch_size: config.batch_size,
         delivery_timeout: nanos(config.delivery_timeout),
+        compressions: config.compressions().collect(),
+    }
+}
+
+fn accumulator_config(config: &ProducerConfig, has_identity: bool) -> AccumulatorConfig {
+    AccumulatorConfig {
+        topics: Arc::new(topic_settings(config, has_identity)),
         lanes_max: config.lanes_max,
         leaderless_account: AccountId::LEADERLESS,
     }
@@ -391,7 +405,7 @@ pub(super) fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
         client_id: config.client_id.as_str().into(),
         request_timeout: nanos(config.request_timeout),
         handshake_timeout: nanos(config.connection_setup_timeout),
-        throttle_max: nanos(config.delivery_timeout),
+        throttle_max: nanos(config.longest_delivery()),
         response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
         sasl_mechanism: config.sasl.as_ref().map(|it| it.mechanism_name().into()),
         is_tls: config.tls.is_some(),
@@ -412,25 +426,22 @@ fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> Me
         leaderless_interval_max: nanos(LEADERLESS_INTERVAL_MAX),
         on_cluster_change: config.on_cluster_change,
         cluster_change_hold: CLUSTER_CHANGE_HOLD,
-        topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
+        topic_unknown_max: nanos(config.topic_unknown_max.min(config.longest_delivery())),
         delivery_timeout: nanos(config.delivery_timeout),
         reconnect_backoff: reconnect_backoff(config),
         auto_create: config.allow_auto_create_topics,
-        idempotent: config.is_idempotent(),
+        idempotent: has_identity(config),
         idempotence_required: config.requires_idempotence(),
     }
 }
 
 fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> ShardConfig {
     ShardConfig {
-        acks: config.acks.code(),
-        idempotent: config.is_idempotent(),
+        idempotent: has_identity(config),
         idempotence_required: config.requires_idempotence(),
         in_flight_max: config.max_in_flight,
         producer_id_idle_max: nanos(config.producer_id_idle_max),
-        linger: nanos(config.linger),
-        delivery_timeout: nanos(config.delivery_timeout),
-        topic_unknown_max: nanos(config.topic_unknown_max.min(config.delivery_timeout)),
+        topic_unknown_max: nanos(config.topic_unknown_max.min(config.longest_delivery())),
         request_timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
         part_filled_floor: nanos(config.part_filled_floor),
         availability_timeout: Some(nanos(config.partitioner_availability_timeout))
@@ -441,7 +452,6 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
         tries_for_all: config.retry_policy.is_none() && config.retries >= RETRIES_MANY,
         reconnect_backoff: reconnect_backoff(config),
         idle_max: nanos(config.connections_max_idle),
-        compressions: config.compressions().collect(),
         connection,
     }
 }
@@ -451,9 +461,10 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
 /// slowly, with a small window, is out of room all the time by the kernel's count, although bytes
 /// leave.
 fn user_timeout(config: &ProducerConfig) -> Duration {
-    match config.acks {
-        Acks::None => config.request_timeout,
-        Acks::Leader | Acks::All => config.request_timeout.max(config.delivery_timeout),
+    let topics = config.topics.values().map(|topic| config.with_topic(topic).acks);
+    match std::iter::once(config.acks).chain(topics).all(|acks| acks == Acks::None) {
+        true => config.request_timeout,
+        false => config.request_timeout.max(config.longest_delivery()),
     }
 }
 

@@ -62,7 +62,7 @@ impl KeyedTopic {
     /// # Errors
     /// As [`Topic::send`].
     pub fn send<'v>(&self, value: impl Into<Payload<'v>>) -> Result<Delivery, SendError> {
-        self.send_value(How::Thread, value.into())
+        self.send_value(How::THREAD, value.into())
     }
 
     /// Sends a value with the key, and never waits: as [`Topic::try_send`].
@@ -70,7 +70,7 @@ impl KeyedTopic {
     /// # Errors
     /// As [`Topic::try_send`].
     pub fn try_send<'v>(&self, value: impl Into<Payload<'v>>) -> Result<Delivery, SendError> {
-        self.send_value(How::AtOnce, value.into())
+        self.send_value(How::AT_ONCE, value.into())
     }
 
     /// Sends a value with the key from a task: as [`Topic::send_async`].

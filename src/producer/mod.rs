@@ -30,6 +30,7 @@ mod report;
 mod sending;
 mod status;
 mod topic;
+mod topic_maker;
 
 pub use builder::ProducerBuilder;
 pub use callbacks::CallbackRefused;

@@ -8,37 +8,26 @@ use super::builder::ProducerBuilder;
 use super::callbacks::Callbacks;
 use super::close::Close;
 use super::flush::Flush;
-use super::topic::Topic;
+use super::topic_maker::TopicMaker;
 use crate::config::{OnDrop, ProducerConfig};
 use crate::engine::batch::{FailedRecords, RecordAccumulator, is_placing};
-use crate::engine::cluster::Want;
-use crate::engine::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
 use crate::engine::shard::PortTable;
 use crate::engine::sync::Generation;
-use crate::error::{BuildError, CloseError, SendError, SendErrorKind};
+use crate::error::{BuildError, CloseError};
 use crate::io::{Clock, EventThread, MetadataHandle, MetadataMailbox, StashThread, is_own_thread};
 use crate::logging as log;
-use crate::user_code;
-
-/// A topic's name has at most this many bytes (Kafka's `Topic.MAX_NAME_LENGTH`).
-const TOPIC_NAME_MAX: usize = 249;
 
 /// What senders need, and what outlives the producer while a topic is held.
 pub(super) struct Shared {
     pub accumulator: Arc<RecordAccumulator>,
     pub ports: Arc<PortTable>,
     pub metadata: Arc<MetadataMailbox>,
-    pub strategy: Arc<dyn BackoffStrategy>,
-    /// `None`: the default.
-    pub partitioners: Option<Arc<dyn PartitionerFactory>>,
-    /// Whether the default partitioner leaves slow brokers more.
-    pub is_adaptive: bool,
+    /// What the topics are made of.
+    pub topics: TopicMaker,
     pub clock: Clock,
     pub max_request_size: usize,
     /// In a fork's child nothing of this is used: its threads are the parent's.
     pub born: Generation,
-    /// How long a sender of records without key stays with a partition, in milliseconds.
-    pub stay_ms: u32,
     /// Brokers are watched for batches that they do not take (`partitioner_availability_timeout`).
     pub watches_stalls: bool,
     /// Who is called when records are resolved.
@@ -140,48 +129,6 @@ impl Producer {
         &self.0.running.shared
     }
 
-    /// A handle to a topic, which need not exist yet: its metadata is asked for, and records sent
-    /// before it is known wait in a stash. All handles to a topic share its partitions.
-    ///
-    /// # Errors
-    /// [`SendErrorKind::InvalidTopic`] if Kafka does not allow the name,
-    /// [`SendErrorKind::Closed`], [`SendErrorKind::Forked`], and [`SendErrorKind::PolicyPanicked`]
-    /// if the partitioner factory did.
-    pub fn topic(&self, name: &str) -> Result<Topic, SendError> {
-        let refuse = |kind| Err(SendError::new(name.into(), kind));
-        if let Err(reason) = check_topic_name(name) {
-            return refuse(SendErrorKind::InvalidTopic(reason));
-        }
-        if !self.0.running.shared.born.is_current() {
-            return refuse(SendErrorKind::Forked);
-        }
-        let shared = &self.0.running.shared;
-        if shared.accumulator.is_closed() {
-            return refuse(SendErrorKind::Closed);
-        }
-        let lanes = match shared.accumulator.known_topic(name) {
-            Some(lanes) => lanes,
-            None => {
-                let chooser = || match &shared.partitioners {
-                    None => {
-                        let default = DefaultPartitioner::new();
-                        Chooser::Default(default.adaptive(shared.is_adaptive))
-                    }
-                    Some(factory) => Chooser::Own(factory.for_topic(name)),
-                };
-                let Ok(chooser) = user_code::call(chooser) else {
-                    return refuse(SendErrorKind::PolicyPanicked("partitioner factory"));
-                };
-                shared.accumulator.topic(name, || chooser)
-            }
-        };
-        // Also where there was no room for its lanes, which there may be now.
-        if lanes.partitions() == 0 || lanes.lane_count() < lanes.partitions() as usize {
-            shared.metadata.want(lanes.name.clone(), Want::Handle);
-        }
-        Ok(Topic::new(lanes, shared.clone()))
-    }
-
     /// Resolves when every record that was sent before this call has resolved, and the callbacks
     /// ([`Delivery::on_complete`](crate::Delivery::on_complete)) that were given before it have
     /// returned, however long those take: hold no lock meanwhile that a callback takes. Open
@@ -239,9 +186,10 @@ impl Producer {
         levels.collect()
     }
 
-    /// Records that the backoff strategy dropped.
+    /// Records that the backoff strategy dropped. [`Metrics::dropped`](crate::Metrics::dropped) has
+    /// them by what was full, and [`Metrics`](crate::Metrics) by topic, partition and broker too.
     pub fn dropped_records(&self) -> u64 {
-        self.0.running.shared.accumulator.failures.dropped()
+        self.0.running.shared.accumulator.failures.dropped().total
     }
 
     /// Records that were accepted and failed, by cause, and how many of them nobody looked at. A
@@ -289,38 +237,5 @@ impl Drop for Inner {
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producer").field("memory", &self.memory()).finish_non_exhaustive()
-    }
-}
-
-/// What Kafka allows as a topic's name.
-fn check_topic_name(name: &str) -> Result<(), &'static str> {
-    if name.is_empty() {
-        return Err("it is empty");
-    }
-    if name == "." || name == ".." {
-        return Err("\".\" and \"..\" are not allowed");
-    }
-    if name.len() > TOPIC_NAME_MAX {
-        return Err("it is longer than 249 characters");
-    }
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if !name.chars().all(legal) {
-        return Err("only ASCII letters, digits, '.', '_' and '-' are allowed");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn topic_names_follow_kafkas_rule() {
-        for good in ["orders", "a.b_c-D9", "...", &"x".repeat(249)] {
-            assert_eq!(check_topic_name(good), Ok(()), "{good}");
-        }
-        for bad in ["", ".", "..", "a b", "a/b", "ä", "a\n", &"x".repeat(250)] {
-            assert!(check_topic_name(bad).is_err(), "{bad}");
-        }
     }
 }

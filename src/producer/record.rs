@@ -26,6 +26,8 @@ pub struct Record<'a> {
     headers: Vec<Header<'a>>,
     timestamp: Option<i64>,
     partition: Option<i32>,
+    priority: i32,
+    tag: u64,
 }
 
 impl<'a> Record<'a> {
@@ -74,6 +76,24 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// Sets what a [`BackoffStrategy`](crate::BackoffStrategy) finds in
+    /// [`Pressure::priority`](crate::Pressure::priority) if there is no room for the record. 0 by
+    /// default. tidegate itself prefers no record to another, and does not send it along.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Sets what a [`BackoffStrategy`](crate::BackoffStrategy) finds in
+    /// [`Pressure::tag`](crate::Pressure::tag): whatever the application tells its records apart
+    /// by, such as a tenant. 0 by default. It is not sent along.
+    #[must_use]
+    pub fn tag(mut self, tag: u64) -> Self {
+        self.tag = tag;
+        self
+    }
+
     /// The key as it was set.
     pub fn key_payload(&self) -> &Payload<'a> {
         &self.key
@@ -97,6 +117,16 @@ impl<'a> Record<'a> {
     /// The partition that was set.
     pub fn partition_index(&self) -> Option<i32> {
         self.partition
+    }
+
+    /// The priority that was set, or 0.
+    pub fn priority_value(&self) -> i32 {
+        self.priority
+    }
+
+    /// The tag that was set, or 0.
+    pub fn tag_value(&self) -> u64 {
+        self.tag
     }
 
     /// Key and value, for handing them back.
@@ -169,7 +199,9 @@ mod tests {
             .header("empty", b"")
             .header("a", Some("2"))
             .timestamp(-5)
-            .partition(7);
+            .partition(7)
+            .priority(-1)
+            .tag(9);
         assert_eq!(record.key_payload(), &Payload::Slice(b"k"));
         assert_eq!(record.value_payload(), &Payload::Shared(Bytes::from_static(b"v")));
         let headers: Vec<_> = record.headers().iter().map(|h| (h.key, h.value)).collect();
@@ -177,6 +209,7 @@ mod tests {
             [("a", Some(b"1")), ("null", None), ("empty", Some(b"")), ("a", Some(b"2"))];
         assert_eq!(headers, expected);
         assert_eq!((record.timestamp_ms(), record.partition_index()), (Some(-5), Some(7)));
+        assert_eq!((record.priority_value(), record.tag_value()), (-1, 9));
         let (_, value) = record.into_payloads();
         assert_eq!(value.into_shared(), Some(Bytes::from_static(b"v")));
     }

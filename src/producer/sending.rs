@@ -14,7 +14,7 @@ use crate::engine::meter::Counter;
 use crate::engine::policy::{ExplicitPartitioner, Moment};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
-use crate::error::SendErrorKind;
+use crate::error::{PressureScope, SendErrorKind};
 
 thread_local! {
     /// Where the sending thread's segments wait between the pool and the batch: kept for its
@@ -110,7 +110,7 @@ impl Topic {
         // The time counts for the record's timestamp, and for where one without key goes.
         let spread = partition.is_none() && parts.key.is_none();
         let now = (spread || timestamp.is_none()).then(|| self.shared.clock.wall_ms());
-        let moment = now.map(|now| Moment::new(now, self.shared.stay_ms));
+        let moment = now.map(|now| Moment::new(now, self.lanes.stay_ms));
         let timestamp = timestamp.or(now).unwrap_or_default();
         if self.lanes.state() != TopicState::Ready
             && let Some(delivery) = self.send_to_stash(sender, partition, timestamp, parts)?
@@ -143,7 +143,8 @@ impl Topic {
                 (chosen, lane)
             }
         };
-        let context = self.shared.accumulator.append_context(&self.shared.clock);
+        let settings = &*self.lanes.settings;
+        let context = self.shared.accumulator.append_context(settings, &self.shared.clock);
         // An append only takes from it: it never has memory to free.
         let mut none = ManuallyDrop::new(Vec::new());
         let appended = lane.append(&context, timestamp, parts, &mut none);
@@ -160,11 +161,12 @@ impl Topic {
     /// The same for a task, which waits where a thread would be parked.
     pub(super) async fn send_parts_async(
         &self,
+        how: How,
         partition: Option<PartitionId>,
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
-        self.send_hinted_async((partition, None), timestamp, parts).await
+        self.send_hinted_async(how, (partition, None), timestamp, parts).await
     }
 
     /// [`Topic::send_keyed`] for a task.
@@ -173,11 +175,12 @@ impl Topic {
         found: Option<PartitionId>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
-        self.send_hinted_async((None, found), None, parts).await
+        self.send_hinted_async(How::TASK, (None, found), None, parts).await
     }
 
     async fn send_hinted_async(
         &self,
+        how: How,
         (partition, found): (Option<PartitionId>, Option<PartitionId>),
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
@@ -195,10 +198,10 @@ impl Topic {
                 None => return sent,
                 Some(Held::AtLane { lane, has_level, timestamp }) => {
                     let full = (&lane, has_level);
-                    return self.append_slowly(How::Task, full, timestamp, parts).await;
+                    return self.append_slowly(how, full, timestamp, parts).await;
                 }
                 Some(Held::InStash { timestamp }) => {
-                    let stashed = self.stash(How::Task, partition, timestamp, parts).await?;
+                    let stashed = self.stash(how, partition, timestamp, parts).await?;
                     if let Some(delivery) = stashed {
                         return Ok(delivery);
                     }
@@ -269,7 +272,7 @@ impl Topic {
     /// The record is in its batch: tells the partitioner, and makes the cell's handle a delivery.
     #[inline]
     fn sent(&self, partition: PartitionId, len: usize, handle: CellHandle) -> Delivery {
-        let batch_size = self.shared.accumulator.config.batch_size;
+        let batch_size = self.lanes.settings.batch_size;
         self.lanes.partitioner.on_appended(&self.lanes.name, partition, len, batch_size);
         Delivery::new(handle)
     }
@@ -304,7 +307,7 @@ impl Topic {
             return Ok(partition);
         }
         let (name, chooser) = (&self.lanes.name, &self.lanes.partitioner);
-        let clock = || Some(Moment::new(self.shared.clock.wall_ms(), self.shared.stay_ms));
+        let clock = || Some(Moment::new(self.shared.clock.wall_ms(), self.lanes.stay_ms));
         chooser
             .partition(name, parts, &*self.lanes, moment, clock)
             .map_err(|_| SendErrorKind::PolicyPanicked("partitioner"))
@@ -347,7 +350,7 @@ impl Topic {
         if self.shared.accumulator.is_closed() {
             return Err(SendErrorKind::Closed);
         }
-        let mut admission = Admission::new(&self.shared, how, parts);
+        let mut admission = Admission::new((&self.shared, &self.lanes), how, parts);
         let mut spare = Spare::take();
         let shared = &self.shared;
         let pool = &shared.accumulator.pool;
@@ -355,14 +358,15 @@ impl Topic {
         // All who wait for a level are woken at once: those who come too late wait for the next.
         while !has_level {
             let place = Place::Lane(lane);
-            if let Admitted::Dropped = admission.admit(place, None, &mut spare.0).await? {
-                return Ok(self.drop_record(timestamp, &lane.meter.dropped_records));
+            if let Admitted::Dropped(full) = admission.admit(place, None, &mut spare.0).await? {
+                return Ok(self.drop_record(timestamp, &lane.meter.dropped_records, full));
             }
             has_level = pool.is_writable(lane.account());
         }
         loop {
             let appended = {
-                let context = shared.accumulator.append_context(&shared.clock);
+                let settings = &*self.lanes.settings;
+                let context = shared.accumulator.append_context(settings, &shared.clock);
                 lane.append(&context, timestamp, parts, &mut spare.0)
             };
             if appended.post {
@@ -384,17 +388,18 @@ impl Topic {
                 }
                 continue;
             }
-            if let Admitted::Dropped =
-                admission.admit(Place::Lane(lane), Some(need), &mut spare.0).await?
+            let place = Place::Lane(lane);
+            if let Admitted::Dropped(full) =
+                admission.admit(place, Some(need), &mut spare.0).await?
             {
-                return Ok(self.drop_record(timestamp, &lane.meter.dropped_records));
+                return Ok(self.drop_record(timestamp, &lane.meter.dropped_records, full));
             }
         }
     }
 
-    fn drop_record(&self, timestamp: i64, counter: &Counter) -> Delivery {
+    fn drop_record(&self, timestamp: i64, counter: &Counter, full: PressureScope) -> Delivery {
         counter.add_shared(1);
-        self.shared.accumulator.failures.count_dropped();
+        self.shared.accumulator.count_dropped(full);
         Delivery::new(self.dropped.issue(timestamp))
     }
 
@@ -412,12 +417,14 @@ impl Topic {
         if let Some(negative) = partition.filter(|partition| partition.0 < 0) {
             return Err(self.out_of_range(negative, false));
         }
-        let mut admission = Admission::new(&self.shared, how, parts);
+        let mut admission = Admission::new((&self.shared, &self.lanes), how, parts);
         let mut spare = Spare::take();
         let stashing = Stashing { shared: &self.shared, lanes: &self.lanes, partition, timestamp };
         match stashing.stash(&mut admission, parts, &mut spare.0).await? {
             Stashed::Handle(handle) => Ok(Some(Delivery::new(handle))),
-            Stashed::Dropped => Ok(Some(self.drop_record(timestamp, &self.lanes.dropped_at_stash))),
+            Stashed::Dropped(full) => {
+                Ok(Some(self.drop_record(timestamp, &self.lanes.dropped_at_stash, full)))
+            }
             Stashed::Ready => Ok(None),
             Stashed::NoPartition(partition) => Err(self.out_of_range(partition, false)),
         }

@@ -65,7 +65,7 @@ impl Topic {
         key: impl Into<Payload<'k>>,
         value: impl Into<Payload<'v>>,
     ) -> Result<Delivery, SendError> {
-        self.send_pair(How::Thread, key.into(), value.into())
+        self.send_pair(How::THREAD, key.into(), value.into())
     }
 
     /// Sends a record with headers, a timestamp or a partition of its own. As [`Topic::send`].
@@ -73,7 +73,7 @@ impl Topic {
     /// # Errors
     /// As [`Topic::send`].
     pub fn send_record(&self, record: Record<'_>) -> Result<Delivery, SendError> {
-        self.send_whole(How::Thread, record)
+        self.send_whole(How::THREAD, record)
     }
 
     /// As [`Topic::send`], and never waits: where there is no room, the record is refused at once,
@@ -86,7 +86,7 @@ impl Topic {
         key: impl Into<Payload<'k>>,
         value: impl Into<Payload<'v>>,
     ) -> Result<Delivery, SendError> {
-        self.send_pair(How::AtOnce, key.into(), value.into())
+        self.send_pair(How::AT_ONCE, key.into(), value.into())
     }
 
     /// [`Topic::try_send`] for a whole record.
@@ -94,7 +94,7 @@ impl Topic {
     /// # Errors
     /// As [`Topic::try_send`].
     pub fn try_send_record(&self, record: Record<'_>) -> Result<Delivery, SendError> {
-        self.send_whole(How::AtOnce, record)
+        self.send_whole(How::AT_ONCE, record)
     }
 
     /// As [`Topic::send`], for async code: where the backoff strategy would park the thread, the
@@ -130,7 +130,7 @@ impl Topic {
     ) -> Result<Delivery, SendError> {
         let (key, value) = (key.into(), value.into());
         let parts = RecordParts { key: key.as_option(), value: value.as_option(), headers: &[] };
-        match self.send_parts_async(None, None, &parts).await {
+        match self.send_parts_async(How::TASK, None, None, &parts).await {
             Ok(delivery) => Ok(delivery),
             Err(kind) => Err(self.refuse(kind, key, value)),
         }
@@ -144,7 +144,8 @@ impl Topic {
         let sent = match destination(&record) {
             Err(kind) => Err(kind),
             Ok((partition, timestamp)) => {
-                self.send_parts_async(partition, timestamp, &parts(&record)).await
+                let how = How::TASK.of(&record);
+                self.send_parts_async(how, partition, timestamp, &parts(&record)).await
             }
         };
         self.accepted_or_refused(sent, record)
@@ -167,7 +168,8 @@ impl Topic {
     #[inline(always)]
     fn send_whole(&self, how: How, record: Record<'_>) -> Result<Delivery, SendError> {
         let sent = destination(&record).and_then(|(partition, timestamp)| {
-            self.send_parts(Sender::Waits(how), partition, timestamp, &parts(&record))
+            let sender = Sender::Waits(how.of(&record));
+            self.send_parts(sender, partition, timestamp, &parts(&record))
         });
         self.accepted_or_refused(sent, record)
     }

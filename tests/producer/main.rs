@@ -35,6 +35,7 @@ mod tasks;
 mod token_endpoint;
 #[cfg(feature = "oidc")]
 mod tokens;
+mod topic_settings;
 mod topics;
 
 use std::future::Future;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tidegate::internals::batch::{
     AccumulatorConfig, CellHandle, LaneTail, RecordAccumulator, Refusal, ShardId, TopicLanes,
-    take_room,
+    TopicSettings, take_room,
 };
 use tidegate::internals::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use tidegate::internals::cluster::{
@@ -27,8 +27,8 @@ use tidegate::internals::shard::{
 };
 use tidegate::internals::sync::Doorbell;
 use tidegate::{
-    ClusterChange, Compression, DeliveryErrorCause, ExponentialRetry, PartitionRequest,
-    PartitionView, Partitioner,
+    ClusterChange, DeliveryErrorCause, ExponentialRetry, PartitionRequest, PartitionView,
+    Partitioner,
 };
 
 use crate::model::{Model, Mood, Received, TOPIC};
@@ -161,12 +161,15 @@ impl World {
     pub fn new(settings: &Settings) -> World {
         let options = BufferPoolOptions { bytes: 16 << 20, ..Default::default() };
         let pool = BufferPool::new(&options).expect("the system gives a test some memory");
-        let config = AccumulatorConfig {
+        let topics = Arc::new(TopicSettings {
+            acks: settings.acks,
+            idempotent: settings.idempotent,
+            linger: settings.linger,
             batch_size: settings.batch_size,
-            delivery_timeout: 120 * SECOND,
-            lanes_max: 64,
-            leaderless_account: AccountId::LEADERLESS,
-        };
+            ..TopicSettings::default()
+        });
+        let config =
+            AccumulatorConfig { topics, lanes_max: 64, leaderless_account: AccountId::LEADERLESS };
         let accumulator = RecordAccumulator::new(config, pool);
         let to_zero: Arc<dyn Partitioner> = Arc::new(|_: &PartitionRequest<'_>| 0);
         let topic = accumulator.topic(TOPIC, || to_zero);
@@ -241,7 +244,7 @@ impl World {
     fn append(&self, partition: i32, value: &str, post: impl Fn(&LaneTail)) -> CellHandle {
         let lane = self.lane(partition);
         let parts = RecordParts { key: None, value: Some(value.as_bytes()), headers: &[] };
-        let context = self.accumulator.append_context(&self.clock);
+        let context = self.accumulator.append_context(&self.accumulator.config.topics, &self.clock);
         let mut spare = Vec::new();
         loop {
             let appended = lane.append(&context, 0, &parts, &mut spare);
@@ -456,13 +459,10 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         peers: Arc::default(),
     };
     let config = ShardConfig {
-        acks: settings.acks,
         idempotent: settings.idempotent,
         idempotence_required: false,
         in_flight_max: 5,
         producer_id_idle_max: 900 * SECOND,
-        linger: settings.linger,
-        delivery_timeout: 120 * SECOND,
         topic_unknown_max: 30 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,
         part_filled_floor: MS / 10,
@@ -478,7 +478,6 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
             jitter_percent: 0,
         },
         idle_max: 540 * SECOND,
-        compressions: vec![Compression::None],
         connection: Arc::new(connection),
     };
     let backoff = ExponentialRetry::new(Duration::from_millis(100), Duration::from_secs(1));

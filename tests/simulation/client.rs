@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::internals::batch::{
-    AccumulatorConfig, CellHandle, RecordAccumulator, Refusal, ShardId, TopicLanes, drain_stash,
-    take_room,
+    AccumulatorConfig, CellHandle, RecordAccumulator, Refusal, ShardId, TopicLanes, TopicSettings,
+    drain_stash, take_room,
 };
 use tidegate::internals::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
 use tidegate::internals::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, Want};
@@ -56,12 +56,9 @@ impl Client {
         let options = BufferPoolOptions { bytes: plan.settings.pool_bytes, ..Default::default() };
         let options = BufferPoolOptions { accounts_max: 16, ..options };
         let pool = BufferPool::new(&options).expect("the system gives a test some memory");
-        let config = AccumulatorConfig {
-            batch_size: plan.settings.batch_size,
-            delivery_timeout: plan.settings.delivery_timeout,
-            lanes_max: 64,
-            leaderless_account: AccountId::LEADERLESS,
-        };
+        let topics = Arc::new(topic_settings(plan));
+        let config =
+            AccumulatorConfig { topics, lanes_max: 64, leaderless_account: AccountId::LEADERLESS };
         let accumulator = RecordAccumulator::new(config, pool);
         let ports = PortTable::new(plan.shards);
         let config = Arc::new(shard_config(plan));
@@ -95,7 +92,7 @@ impl Client {
     /// Sends one record as `Topic::send` does; `None` if there is no room.
     pub fn send(&mut self, topic: usize, partition: usize, value: &[u8]) -> Option<CellHandle> {
         let parts = RecordParts { key: None, value: Some(value), headers: &[] };
-        let context = self.accumulator.append_context(&self.clock);
+        let context = self.accumulator.append_context(&self.accumulator.config.topics, &self.clock);
         self.spare.clear();
         let lane = self.topics[topic].lane(PartitionId::from_index(partition))?;
         loop {
@@ -120,7 +117,8 @@ impl Client {
     /// What the stash thread does.
     pub fn drain_stashes(&mut self) {
         for topic in std::mem::take(&mut self.host.draining) {
-            let context = self.accumulator.append_context(&self.clock);
+            let context =
+                self.accumulator.append_context(&self.accumulator.config.topics, &self.clock);
             let ports = &self.ports;
             let budget = (usize::MAX, &mut self.spare);
             let post = &mut |lane: &tidegate::internals::batch::LaneTail| ports.post(lane);
@@ -168,6 +166,18 @@ fn metadata_config(plan: &Plan) -> MetadataConfig {
     }
 }
 
+fn topic_settings(plan: &Plan) -> TopicSettings {
+    let settings = &plan.settings;
+    TopicSettings {
+        acks: settings.acks,
+        idempotent: settings.idempotent,
+        linger: settings.linger,
+        batch_size: settings.batch_size,
+        delivery_timeout: settings.delivery_timeout,
+        compressions: vec![settings.compression],
+    }
+}
+
 fn shard_config(plan: &Plan) -> ShardConfig {
     let settings = &plan.settings;
     let connection = ConnectionConfig {
@@ -182,13 +192,10 @@ fn shard_config(plan: &Plan) -> ShardConfig {
         peers: Arc::default(),
     };
     ShardConfig {
-        acks: settings.acks,
         idempotent: settings.idempotent,
         idempotence_required: false,
         in_flight_max: settings.in_flight,
         producer_id_idle_max: settings.producer_id_idle_max,
-        linger: settings.linger,
-        delivery_timeout: settings.delivery_timeout,
         topic_unknown_max: 10_000 * MS,
         request_timeout_ms: settings.broker_timeout_ms,
         part_filled_floor: MS / 10,
@@ -204,7 +211,6 @@ fn shard_config(plan: &Plan) -> ShardConfig {
             jitter_percent: 20,
         },
         idle_max: 540_000 * MS,
-        compressions: vec![settings.compression],
         connection: Arc::new(connection),
     }
 }

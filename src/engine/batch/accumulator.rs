@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::tail::{AppendContext, MonotonicClock};
 use super::{
     Cells, Destination, EpochsUsed, Failures, FlushWaiters, LaneHead, LaneId, LaneTail, ShardId,
-    TopicLanes,
+    TopicLanes, TopicParts, TopicSettings,
 };
 use crate::engine::buffer::{AccountId, BufferPool, LevelObserver};
 use crate::engine::event::{Event, EventHub};
 use crate::engine::meter::{Meters, RecordCounts};
-use crate::engine::policy::Chooser;
 use crate::engine::protocol::{BrokerId, PartitionId};
-use crate::error::{DeliveryError, DeliveryErrorCause};
+use crate::error::{DeliveryError, DeliveryErrorCause, PressureScope};
 use crate::user_code;
 
 /// Whose account is whose.
@@ -23,10 +22,8 @@ type BrokerAccounts = Arc<Mutex<Vec<(BrokerId, AccountId)>>>;
 /// Sizes in bytes, times in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct AccumulatorConfig {
-    /// A batch is full at this length.
-    pub batch_size: usize,
-    /// From a batch's first record until its deliveries fail.
-    pub delivery_timeout: u64,
+    /// For topics that have no settings of their own.
+    pub topics: Arc<TopicSettings>,
     /// Lanes of the producer at the most.
     pub lanes_max: usize,
     /// What lanes without a leader are charged to.
@@ -87,35 +84,34 @@ impl RecordAccumulator {
 
     /// What an append needs besides the record.
     #[inline]
-    pub fn append_context<'a>(&'a self, clock: &'a dyn MonotonicClock) -> AppendContext<'a> {
-        AppendContext {
-            batch_size: self.config.batch_size,
-            delivery_timeout: self.config.delivery_timeout,
-            cells: &self.cells,
-            clock,
-            accepted_at: None,
-        }
+    pub fn append_context<'a>(
+        &'a self,
+        settings: &'a TopicSettings,
+        clock: &'a dyn MonotonicClock,
+    ) -> AppendContext<'a> {
+        AppendContext { settings, cells: &self.cells, clock, accepted_at: None }
     }
 
-    /// The topic of this name, made with `partitioner` at its first mention. That is a user's code:
+    /// The topic of this name, made of `parts` at its first mention. That is a user's code:
     /// it runs under no lock, so several threads may run it for the same topic; one's is taken.
-    pub fn topic<P: Into<Chooser>>(
+    pub fn topic<P: Into<TopicParts>>(
         &self,
         name: &str,
-        partitioner: impl FnOnce() -> P,
+        parts: impl FnOnce() -> P,
     ) -> Arc<TopicLanes> {
         if let Some(topic) = self.known_topic(name) {
             return topic;
         }
         // The user's code: it may ask for topics itself.
-        let partitioner = partitioner().into();
+        let parts = parts().into();
         let mut topics = lock(&self.topics);
         if let Some(topic) = topics.get(name) {
             return topic.clone();
         }
         let name: Arc<str> = name.into();
-        let topic =
-            TopicLanes::new(name.clone(), partitioner, self.pool.clone(), self.refreshes.clone());
+        let shared = (self.pool.clone(), self.refreshes.clone());
+        let settings = parts.settings.clone().unwrap_or_else(|| self.config.topics.clone());
+        let topic = TopicLanes::new(name.clone(), settings, parts, shared);
         if self.is_closed() {
             topic.lock_stash().closed = true;
         }
@@ -223,7 +219,8 @@ impl RecordAccumulator {
             let partition = PartitionId::from_index(index);
             let id = self.lane_id();
             let account = self.config.leaderless_account;
-            let lane = LaneTail::new(id, topic.name.clone(), partition, owner(partition), account);
+            let of_topic = (topic.name.clone(), topic.settings.clone());
+            let lane = LaneTail::new(id, of_topic, partition, owner(partition), account);
             lock(&self.lanes).push(lane.clone());
             // While a stash waits to be drained into its lanes they take its records; close() marks
             // them afterwards.
@@ -266,6 +263,14 @@ impl RecordAccumulator {
     /// Refuses everything from now on. Returns whether this was the first call.
     pub fn set_closed(&self) -> bool {
         !self.closed.swap(true, Ordering::SeqCst)
+    }
+
+    /// The strategy dropped a record, because this was full.
+    pub fn count_dropped(&self, full: PressureScope) {
+        if let PressureScope::Broker(broker) = full {
+            self.meters.count_dropped(broker);
+        }
+        self.failures.count_dropped(full);
     }
 
     /// A delivery that has failed already: the strategy dropped its record.

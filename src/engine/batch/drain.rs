@@ -361,7 +361,7 @@ impl Mover<'_> {
     /// Tells the partitioner of an append, as `send` does: a sticky one counts the appended bytes,
     /// and changes its partition after so many. If it heard of none it would stay for ever.
     fn tell(&self, partition: PartitionId, bytes: usize) {
-        let batch_size = self.accumulator.config.batch_size;
+        let batch_size = self.topic.settings.batch_size;
         let (name, chooser) = (&self.topic.name, &self.topic.partitioner);
         chooser.on_appended(name, partition, bytes, batch_size);
     }
@@ -454,9 +454,12 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::batch::{AccumulatorConfig, MonotonicClock, NeedRoom, ShardId, stashed_len};
+    use crate::engine::batch::{
+        AccumulatorConfig, MonotonicClock, NeedRoom, ShardId, TopicParts, TopicSettings,
+        stashed_len,
+    };
     use crate::engine::buffer::{BufferPool, BufferPoolOptions};
-    use crate::engine::policy::{DefaultPartitioners, PartitionerFactory};
+    use crate::engine::policy::{Chooser, DefaultPartitioner};
     use crate::engine::sync::Outcome;
 
     struct Noon;
@@ -472,13 +475,17 @@ mod tests {
         let options = BufferPoolOptions { bytes: 256 << 10, ..BufferPoolOptions::default() };
         let pool = BufferPool::new(&options).expect("a small mapping");
         let config = AccumulatorConfig {
-            batch_size: 4_096,
-            delivery_timeout: 100,
+            topics: Arc::default(),
             lanes_max: 1,
             leaderless_account: AccountId::LEADERLESS,
         };
         let accumulator = RecordAccumulator::new(config, pool);
-        let topic = accumulator.topic("orders", || DefaultPartitioners.for_topic("orders"));
+        let settings = TopicSettings { delivery_timeout: 100, ..TopicSettings::default() };
+        let parts = || TopicParts {
+            settings: Some(Arc::new(settings)),
+            ..Chooser::Default(DefaultPartitioner::new()).into()
+        };
+        let topic = accumulator.topic("orders", parts);
         let heads = accumulator.new_lanes(&topic, 1, |_| ShardId(0));
         topic.grow(heads.iter().map(|head| head.tail.clone()));
         topic.set_partitions(1);
@@ -500,7 +507,7 @@ mod tests {
         let pool = &accumulator.pool;
         let mut rest = Vec::new();
         assert!(pool.take_bytes(AccountId::LEADERLESS, pool.free_bytes(), &mut rest));
-        let context = accumulator.append_context(&Noon);
+        let context = accumulator.append_context(&topic.settings, &Noon);
         let budget = (usize::MAX, &mut spare);
         let mut wakes = WakeList::default();
         let post = &mut |_: &LaneTail| ();

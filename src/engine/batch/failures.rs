@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use crate::engine::event::{Event, EventHub};
 use crate::engine::meter::counted;
 use crate::engine::sync::FailureObserver;
-use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, PressureScope};
 
 /// Partitions and causes that are told apart between two reports. What fails of further ones is
 /// counted together: a cluster that is away must not cost memory for each of its partitions.
@@ -36,7 +36,8 @@ pub struct Failures {
     by_cause: [AtomicU64; OTHER + 1],
     maybe_written: AtomicU64,
     unread: AtomicU64,
-    dropped: AtomicU64,
+    /// By what was full: see [`dropped_kind`].
+    dropped: [AtomicU64; 4],
     /// Something was noted since the last [`Failures::take_unread`], and the reporter called.
     announced: AtomicBool,
     noted: Mutex<Noted>,
@@ -101,6 +102,32 @@ pub struct FailedRecords {
     pub closed: u64,
     /// Everything else: no such partition, too many of them, a panic.
     pub other: u64,
+}
+
+/// How many records the backoff strategy dropped, since the producer was built, by what was full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DroppedRecords {
+    /// All of them: the sum of those below.
+    pub total: u64,
+    /// A broker was over its high watermark ([`PressureScope::Broker`]).
+    pub broker: u64,
+    /// `buffer_memory` was used up ([`PressureScope::Pool`]).
+    pub pool: u64,
+    /// Their topics were not known ([`PressureScope::Stash`]).
+    pub stash: u64,
+    /// Their partitions had no leader ([`PressureScope::Leaderless`]).
+    pub leaderless: u64,
+}
+
+/// The place of a scope in [`Failures`]' counters.
+fn dropped_kind(full: PressureScope) -> usize {
+    match full {
+        PressureScope::Broker(_) => 0,
+        PressureScope::Pool => 1,
+        PressureScope::Stash => 2,
+        PressureScope::Leaderless => 3,
+    }
 }
 
 fn kind_of(cause: &DeliveryErrorCause) -> usize {
@@ -172,15 +199,18 @@ impl Failures {
         self.origin.get()
     }
 
-    /// The strategy dropped a record.
-    pub fn count_dropped(&self) {
-        self.dropped.fetch_add(1, Relaxed);
+    /// The strategy dropped a record, because this was full.
+    pub fn count_dropped(&self, full: PressureScope) {
+        self.dropped[dropped_kind(full)].fetch_add(1, Relaxed);
         self.announce();
     }
 
     /// Records that the backoff strategy dropped.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+    pub fn dropped(&self) -> DroppedRecords {
+        let [broker, pool, stash, leaderless] =
+            self.dropped.each_ref().map(|count| count.load(Relaxed));
+        let total = broker + pool + stash + leaderless;
+        DroppedRecords { total, broker, pool, stash, leaderless }
     }
 
     /// The counters.
@@ -205,7 +235,7 @@ impl Failures {
         // First: what is noted from here on announces itself anew.
         self.announced.store(false, SeqCst);
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let dropped = self.dropped();
+        let dropped = self.dropped().total;
         let before = std::mem::replace(&mut noted.dropped_told, dropped);
         UnreadFailures {
             unread: take(&mut noted.unread),
@@ -360,7 +390,7 @@ mod tests {
         for partition in 0..200 {
             failures.unread(&error("t", partition, DeliveryErrorCause::Closed { last: None }), 2);
         }
-        failures.count_dropped();
+        failures.count_dropped(PressureScope::Pool);
         assert_eq!(calls.load(SeqCst), 1);
         let unread = failures.take_unread();
         assert_eq!((unread.unread.len(), unread.others), (KINDS_MAX, 2 * 136));

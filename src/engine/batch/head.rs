@@ -533,7 +533,8 @@ impl LaneHead {
     }
 
     /// The earliest deadline of what waits here, sealed or not.
-    pub fn next_deadline(&self, delivery_timeout: u64) -> Option<u64> {
+    pub fn next_deadline(&self) -> Option<u64> {
+        let delivery_timeout = self.tail.settings.delivery_timeout;
         let retry = self.retries.iter().map(|batch| batch.deadline).min();
         let sealed = self.tail.sealed_deadline();
         let open = self.tail.open_since().map(|since| since.saturating_add(delivery_timeout));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FailedRecords, RecordAccumulator};
+use super::{DroppedRecords, FailedRecords, RecordAccumulator};
 use crate::engine::buffer::AccountId;
 use crate::engine::meter::{
     BrokerMeter, ConnectionState, Counter, Histogram, RecordCounts, Short, counted,
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub records: RecordCounts,
     /// Failed records by cause.
     pub failed: FailedRecords,
+    /// Records that the backoff strategy dropped, by what was full.
+    pub dropped: DroppedRecords,
     /// Every topic in use, by name.
     pub topics: Vec<TopicMetrics>,
     /// Every broker of the cluster that has been placed on an event loop, by node id.
@@ -118,6 +120,8 @@ pub struct BrokerMetrics {
     pub throttles: u64,
     /// The sum of those pauses.
     pub throttle_time: Duration,
+    /// Records that the backoff strategy dropped while its level was over the high watermark.
+    pub dropped_records: u64,
     /// Bytes of batches that were compressed, before.
     pub plain_bytes: u64,
     /// Bytes of the same batches, after.
@@ -142,6 +146,7 @@ impl RecordAccumulator {
         let mut metrics = Metrics {
             records: gone,
             failed: self.failures.counts(),
+            dropped: self.failures.dropped(),
             brokers: meters.iter().map(|meter| self.broker_metrics(meter, &accounts)).collect(),
             requests: totals.requests,
             request_bytes: totals.request_bytes,
@@ -197,6 +202,7 @@ impl RecordAccumulator {
             connection_failures: get(&meter.failures),
             throttles: get(&meter.throttles),
             throttle_time: Duration::from_millis(get(&meter.throttle_ms)),
+            dropped_records: get(&meter.dropped_records),
             plain_bytes: get(&meter.plain_bytes),
             packed_bytes: get(&meter.packed_bytes),
             request_latency_us: meter.request_latency_us.snapshot(),

@@ -40,6 +40,7 @@ mod open;
 mod pieces;
 mod resolve_window;
 mod sequencer;
+mod settings;
 mod standing;
 mod start_over;
 mod stash;
@@ -53,7 +54,7 @@ use std::sync::Arc;
 pub use accumulator::{AccumulatorConfig, RecordAccumulator};
 pub use batch::{AskedLeader, Batch, BatchState, Link};
 pub use drain::{Drained, drain_stash, is_placing};
-pub use failures::{FailedRecords, Failures};
+pub use failures::{DroppedRecords, FailedRecords, Failures};
 #[cfg(feature = "internals")]
 pub use failures::{UnreadFailure, UnreadFailures};
 pub use flush::FlushWaiters;
@@ -64,12 +65,13 @@ pub use pieces::NotUnpacked;
 use resolve_window::ResolveWindow;
 pub use sequencer::EpochsUsed;
 use sequencer::{Sequencer, sequence_after};
+pub use settings::{ACKS_ALL, TopicSettings};
 pub use standing::BatchStanding;
 pub use stash::{Stash, stashed_len};
 #[cfg(feature = "internals")]
 pub use tail::{AppendContext, Appended};
 pub use tail::{LaneId, LaneTail, MonotonicClock, ShardId, batch_error};
-pub use topic::{TopicLanes, TopicState};
+pub use topic::{TopicLanes, TopicParts, TopicState};
 
 use crate::engine::protocol::PartitionId;
 use crate::engine::sync::{Abandon, CellOwner, CellStore, Handle};

@@ -63,7 +63,7 @@ impl OpenState {
     ) -> Result<CellHandle, Refusal> {
         if let Some(batch) = &mut self.batch
             && let Some(size) = batch.size_of_next(timestamp, parts)
-            && batch.len() + size.total <= context.batch_size
+            && batch.len() + size.total <= context.settings.batch_size
         {
             if size.total <= batch.tail_room() {
                 return Ok(batch.append(timestamp, size, parts));
@@ -103,7 +103,7 @@ impl OpenState {
         let opening = Opening {
             cell: context.cells.allocate(destination),
             number: self.next_number,
-            deadline: opened_at.saturating_add(context.delivery_timeout),
+            deadline: opened_at.saturating_add(context.settings.delivery_timeout),
             base_timestamp: timestamp,
         };
         self.next_number += 1;
@@ -123,7 +123,7 @@ impl OpenState {
             }
             batch.append_spanning(0, timestamp, size, parts)
         };
-        let full = batch.len() >= context.batch_size;
+        let full = batch.len() >= context.settings.batch_size;
         self.batch = Some(batch);
         lane.set_open_since(Some(opened_at));
         if full {

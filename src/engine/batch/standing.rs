@@ -55,11 +55,7 @@ impl LaneHead {
     /// The batch that waits in the lane and has this cell, or else the oldest one that waits; and
     /// whether it is open, so that records still join it. A cell that no batch has is taken for the
     /// open batch's, whose owner its senders have under their lock.
-    pub fn standing_of_waiting(
-        &self,
-        cell: Option<CellId>,
-        delivery_timeout: u64,
-    ) -> Option<(BatchStanding, bool)> {
+    pub fn standing_of_waiting(&self, cell: Option<CellId>) -> Option<(BatchStanding, bool)> {
         let is_it = |batch: &Batch| cell.is_none_or(|cell| batch.has_cell(cell));
         if let Some(ahead) = self.retries.iter().position(|batch| is_it(batch)) {
             return Some((BatchStanding { ahead, ..self.retries[ahead].standing() }, false));
@@ -71,7 +67,7 @@ impl LaneHead {
         let open_since = self.tail.open_since()?;
         let standing = BatchStanding {
             number: self.tail.opened().saturating_sub(1),
-            deadline: open_since.saturating_add(delivery_timeout),
+            deadline: open_since.saturating_add(self.tail.settings.delivery_timeout),
             attempts: 0,
             last_problem: None,
             in_doubt: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use super::open::{OpenState, Refusal};
-use super::{Batch, BatchStanding, CellHandle, Cells, EpochsUsed};
+use super::{Batch, BatchStanding, CellHandle, Cells, EpochsUsed, TopicSettings};
 use crate::engine::buffer::{AccountId, BufferPool, Segment};
 use crate::engine::meter::LaneMeter;
 use crate::engine::protocol::PartitionId;
@@ -38,10 +38,8 @@ pub trait MonotonicClock {
 /// What an append needs besides the record.
 #[derive(Clone, Copy)]
 pub struct AppendContext<'a> {
-    /// A batch is full at this length, in bytes.
-    pub batch_size: usize,
-    /// From a batch's first record until its deliveries fail, in nanoseconds.
-    pub delivery_timeout: u64,
+    /// The topic's settings.
+    pub settings: &'a TopicSettings,
     /// Where completion cells come from.
     pub cells: &'a Cells,
     /// Read once for each opened batch.
@@ -69,6 +67,8 @@ pub struct LaneTail {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: PartitionId,
+    /// Those of its topic.
+    pub settings: Arc<TopicSettings>,
     /// What is counted for it.
     pub meter: LaneMeter,
     open: CachePadded<OpenLock<OpenState>>,
@@ -98,7 +98,7 @@ impl LaneTail {
     /// A lane without leader, owned by `owner`.
     pub fn new(
         id: LaneId,
-        topic: Arc<str>,
+        (topic, settings): (Arc<str>, Arc<TopicSettings>),
         partition: PartitionId,
         owner: ShardId,
         account: AccountId,
@@ -107,6 +107,7 @@ impl LaneTail {
             id,
             topic,
             partition,
+            settings,
             meter: LaneMeter::default(),
             open: CachePadded::new(OpenLock::new(OpenState::default())),
             fifo: Mutex::new(VecDeque::with_capacity(8)),

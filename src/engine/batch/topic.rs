@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::{LaneTail, Stash};
+use super::{LaneTail, Stash, TopicSettings};
 use crate::engine::buffer::BufferPool;
 use crate::engine::meter::{Counter, RecordCounts};
-use crate::engine::policy::{Chooser, PartitionView};
+use crate::engine::policy::{BackoffStrategy, Chooser, ParkSender, PartitionView};
 use crate::engine::protocol::PartitionId;
 
 /// Whether senders go to the lanes or to the stash.
@@ -21,6 +21,23 @@ pub enum TopicState {
     Ready = 2,
 }
 
+/// What is set for one topic, and what a user may have written for it.
+pub struct TopicParts {
+    /// Its settings; `None` for the producer's.
+    pub settings: Option<Arc<TopicSettings>>,
+    /// Chooses partitions.
+    pub partitioner: Chooser,
+    /// Decides what happens to a record for which there is no room.
+    pub strategy: Arc<dyn BackoffStrategy>,
+}
+
+impl<P: Into<Chooser>> From<P> for TopicParts {
+    fn from(partitioner: P) -> Self {
+        let strategy = Arc::new(ParkSender::default());
+        TopicParts { settings: None, partitioner: partitioner.into(), strategy }
+    }
+}
+
 /// Lanes of the first chunk; each further chunk is twice as large as the one before.
 const FIRST_CHUNK: usize = 16;
 const CHUNKS: usize = 20;
@@ -32,8 +49,14 @@ type Chunk = Box<[OnceLock<Arc<LaneTail>>]>;
 pub struct TopicLanes {
     /// The topic's name.
     pub name: Arc<str>,
+    /// Its settings.
+    pub settings: Arc<TopicSettings>,
+    /// See [`TopicSettings::stay_ms`].
+    pub stay_ms: u32,
     /// Chooses partitions for this topic.
     pub partitioner: Chooser,
+    /// Decides what happens to a record for which there is no room.
+    pub strategy: Arc<dyn BackoffStrategy>,
     /// Records that failed in the stash.
     pub failed_in_stash: Counter,
     /// Records that the backoff strategy dropped before they had a partition.
@@ -63,13 +86,16 @@ impl TopicLanes {
     /// A topic of which only the name is known.
     pub fn new(
         name: Arc<str>,
-        partitioner: Chooser,
-        pool: BufferPool,
-        refreshes: Arc<AtomicU32>,
+        settings: Arc<TopicSettings>,
+        parts: TopicParts,
+        (pool, refreshes): (BufferPool, Arc<AtomicU32>),
     ) -> Arc<Self> {
         Arc::new(TopicLanes {
             name,
-            partitioner,
+            stay_ms: settings.stay_ms(),
+            settings,
+            partitioner: parts.partitioner,
+            strategy: parts.strategy,
             failed_in_stash: Counter::default(),
             dropped_at_stash: Counter::default(),
             chunks: [const { OnceLock::new() }; CHUNKS],

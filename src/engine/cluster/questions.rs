@@ -38,6 +38,12 @@ impl MetadataMachine {
         false
     }
 
+    /// Records of the topic, which was just wanted, may wait for so long, in nanoseconds. Where
+    /// nothing is said it is the producer's `delivery_timeout`.
+    pub fn set_delivery_timeout(&mut self, topic: &str, timeout: u64) {
+        self.wanted.set_delivery_timeout(topic, timeout);
+    }
+
     /// Nothing was sent to this topic for long.
     pub fn handle_unused(&mut self, topic: &Arc<str>) {
         if self.snapshot.topics.contains_key(topic) && !self.wanted.contains(topic) {

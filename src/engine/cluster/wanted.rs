@@ -74,6 +74,8 @@ struct Wanted {
     since: u64,
     /// Something waits in its stash since then.
     waiting_since: Option<u64>,
+    /// How long records of this topic may wait, in nanoseconds, if not as long as others.
+    delivery_timeout: Option<u64>,
     /// Something waits, in the stash or in a lane.
     record_waits: bool,
     /// Records wait for a partition that is not known ([`Want::Partition`]). Only the answer to a
@@ -126,6 +128,7 @@ impl Wanted {
         Wanted {
             since: now,
             waiting_since: None,
+            delivery_timeout: None,
             record_waits: false,
             must_ask: false,
             at_once: false,
@@ -147,6 +150,15 @@ impl Wanted {
         self.unknown_since.get_or_insert(now);
     }
 
+    fn delivery_timeout(&self, config: &MetadataConfig) -> u64 {
+        self.delivery_timeout.unwrap_or(config.delivery_timeout)
+    }
+
+    /// How long brokers may say that it does not exist.
+    fn unknown_max(&self, config: &MetadataConfig) -> u64 {
+        config.topic_unknown_max.min(self.delivery_timeout(config))
+    }
+
     /// The earlier of two limits: unknown for too long, or unanswered for too long. `None` while
     /// nothing waits for it and no broker says that it does not exist.
     fn due(&self, config: &MetadataConfig) -> Option<Due> {
@@ -158,11 +170,11 @@ impl Wanted {
         if since.is_some() && refused {
             return Some(Due::Now);
         }
-        let unanswered = since.map(|since| since.saturating_add(config.delivery_timeout));
+        let unanswered = since.map(|since| since.saturating_add(self.delivery_timeout(config)));
         let unknown = self.unknown_since.map(|unknown| {
             since
                 .map_or(unknown, |since| since.max(unknown))
-                .saturating_add(config.topic_unknown_max)
+                .saturating_add(self.unknown_max(config))
         });
         let alone = if self.said_by.is_some() { SECOND_OPINION_MAX } else { 0 };
         let unknown = unknown.map(|at| at.saturating_add(alone));
@@ -212,6 +224,14 @@ impl WantedTopics {
         if why == Want::Partition {
             entry.must_ask = true;
             entry.asked_at = None;
+        }
+    }
+
+    /// Records of the topic may wait for so long, in nanoseconds. Without effect on one that is not
+    /// asked about.
+    pub(super) fn set_delivery_timeout(&mut self, topic: &str, timeout: u64) {
+        if let Some(wanted) = self.topics.get_mut(topic) {
+            wanted.delivery_timeout = Some(timeout);
         }
     }
 
@@ -374,15 +394,17 @@ impl WantedTopics {
                     (cause, None, false)
                 }
                 Due::Unknown(at) if at <= now => {
-                    let after = Duration::from_nanos(config.topic_unknown_max);
+                    let limit = wanted.unknown_max(config);
+                    let after = Duration::from_nanos(limit);
                     let cause = DeliveryErrorCause::UnknownTopic { after, last };
-                    (cause, Some(config.topic_unknown_max), false)
+                    (cause, Some(limit), false)
                 }
                 Due::Unanswered(at) if at <= now => {
-                    let after = Duration::from_nanos(config.delivery_timeout);
+                    let limit = wanted.delivery_timeout(config);
+                    let after = Duration::from_nanos(limit);
                     let cause = DeliveryErrorCause::TimedOut { after, last };
                     // What brokers said of it before is not forgotten.
-                    (cause, Some(config.delivery_timeout), wanted.unknown_since.is_some())
+                    (cause, Some(limit), wanted.unknown_since.is_some())
                 }
                 _ => return true,
             };

@@ -55,6 +55,14 @@ impl RequestKind {
         }
     }
 
+    /// The acknowledgements that it asks for; 0 where it asks for none, or for something else.
+    pub fn acks(self) -> i16 {
+        match self {
+            RequestKind::Produce { acks } => acks,
+            _ => 0,
+        }
+    }
+
     /// Whether the broker answers it.
     pub fn has_response(self) -> bool {
         self != RequestKind::Produce { acks: 0 }

@@ -1,13 +1,28 @@
 //! What happens to a record for which there is no room.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::engine::protocol::records::{Header, Length};
 use crate::error::PressureScope;
 
 /// What a [`BackoffStrategy`] is told about a record for which there is no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Pressure {
+pub struct Pressure<'a> {
+    /// The record's topic.
+    pub topic: &'a str,
+    /// Its partition; `None` while the topic's partitions are not known, unless the record names
+    /// one.
+    pub partition: Option<i32>,
+    /// Its key; `None` for a null key.
+    pub key: Option<&'a [u8]>,
+    /// Its headers, in order.
+    pub headers: &'a [Header<'a>],
+    /// What the application gave it with [`Record::priority`](crate::Record::priority); else 0.
+    pub priority: i32,
+    /// What the application gave it with [`Record::tag`](crate::Record::tag); else 0.
+    pub tag: u64,
     /// Which level was full.
     pub scope: PressureScope,
     /// Bytes charged to that level now: queued and in flight, in whole segments.
@@ -24,11 +39,17 @@ pub struct Pressure {
     pub record_size: usize,
 }
 
-impl Pressure {
-    /// The first refusal of a record: nothing charged, no watermarks, no time elapsed. The fields
-    /// are public, so that a test of a strategy can set them.
+impl Pressure<'_> {
+    /// The first refusal of a record: nothing charged, no watermarks, no time elapsed, no topic and
+    /// no key. The fields are public, so that a test of a strategy can set them.
     pub fn new(scope: PressureScope, record_size: usize) -> Self {
         Pressure {
+            topic: "",
+            partition: None,
+            key: None,
+            headers: &[],
+            priority: 0,
+            tag: 0,
             scope,
             charged: 0,
             high: 0,
@@ -37,6 +58,27 @@ impl Pressure {
             elapsed: Duration::ZERO,
             record_size,
         }
+    }
+}
+
+impl fmt::Debug for Pressure<'_> {
+    /// The lengths of key and headers only: their bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pressure")
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .field("key", &Length(self.key))
+            .field("headers", &self.headers)
+            .field("priority", &self.priority)
+            .field("tag", &self.tag)
+            .field("scope", &self.scope)
+            .field("charged", &self.charged)
+            .field("high", &self.high)
+            .field("low", &self.low)
+            .field("attempt", &self.attempt)
+            .field("elapsed", &self.elapsed)
+            .field("record_size", &self.record_size)
+            .finish()
     }
 }
 
@@ -65,17 +107,33 @@ pub enum Backoff {
 ///
 /// It is asked on the sending thread, outside of any lock, when a record is refused, and again if
 /// the record is refused again after a wait. A panic fails that record only. Closures
-/// `Fn(&Pressure) -> Backoff` are strategies too.
+/// `Fn(&Pressure<'_>) -> Backoff` are strategies too.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::{Backoff, Pressure, Producer, Record};
+///
+/// // Important records wait, others are dropped.
+/// let by_priority = |full: &Pressure<'_>| match full.priority {
+///     0 => Backoff::Drop,
+///     _ => Backoff::Park { at_most: Duration::from_secs(10) },
+/// };
+/// let producer = Producer::builder("localhost:9092").backoff(by_priority).build()?;
+/// let payment = Record::new().key("customer-42").value("paid").priority(1);
+/// producer.topic("orders")?.send_record(payment)?;
+/// # producer.close(Duration::ZERO);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait BackoffStrategy: Send + Sync {
     /// The decision for this record, now.
-    fn decide(&self, pressure: &Pressure) -> Backoff;
+    fn decide(&self, pressure: &Pressure<'_>) -> Backoff;
 }
 
 impl<F> BackoffStrategy for F
 where
-    F: Fn(&Pressure) -> Backoff + Send + Sync,
+    F: Fn(&Pressure<'_>) -> Backoff + Send + Sync,
 {
-    fn decide(&self, pressure: &Pressure) -> Backoff {
+    fn decide(&self, pressure: &Pressure<'_>) -> Backoff {
         self(pressure)
     }
 }
@@ -86,7 +144,7 @@ where
 pub struct DropRecords;
 
 impl BackoffStrategy for DropRecords {
-    fn decide(&self, _pressure: &Pressure) -> Backoff {
+    fn decide(&self, _pressure: &Pressure<'_>) -> Backoff {
         Backoff::Drop
     }
 }
@@ -113,7 +171,7 @@ impl Default for ParkSender {
 }
 
 impl BackoffStrategy for ParkSender {
-    fn decide(&self, _pressure: &Pressure) -> Backoff {
+    fn decide(&self, _pressure: &Pressure<'_>) -> Backoff {
         Backoff::Park { at_most: self.at_most }
     }
 }
@@ -123,7 +181,7 @@ impl BackoffStrategy for ParkSender {
 pub struct RejectRecords;
 
 impl BackoffStrategy for RejectRecords {
-    fn decide(&self, _pressure: &Pressure) -> Backoff {
+    fn decide(&self, _pressure: &Pressure<'_>) -> Backoff {
         Backoff::Reject
     }
 }
@@ -149,7 +207,7 @@ mod tests {
     #[test]
     fn a_closure_sees_the_pressure() {
         let strategy: Arc<dyn BackoffStrategy> =
-            Arc::new(|pressure: &Pressure| match pressure.scope {
+            Arc::new(|pressure: &Pressure<'_>| match pressure.scope {
                 PressureScope::Broker(_) if pressure.attempt < 3 => {
                     Backoff::Park { at_most: 2 * pressure.elapsed + Duration::from_millis(1) }
                 }

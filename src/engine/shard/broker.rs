@@ -1,8 +1,10 @@
 //! One broker as a shard sees it: its connection and the lanes that wait for it.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+use super::acks_turns::AcksTurns;
 use super::request_limit::RequestLimit;
 use crate::config::ReconnectWaits;
 use crate::engine::batch::LaneId;
@@ -60,9 +62,9 @@ pub(super) struct Broker {
     pub suspect: VecDeque<Queued>,
     /// Lanes with a part-filled batch that may go as soon as the connection is idle enough.
     pub part_filled: VecDeque<Queued>,
-    /// Lanes whose open batch lingers, and until when, in that order. A lane that moved away is in
-    /// it still, and passed over.
-    pub lingering: VecDeque<(u64, LaneId)>,
+    /// Lanes whose open batch lingers, and until when, the earliest first. A lane that moved away
+    /// is in it still, and passed over.
+    pub lingering: BinaryHeap<Reverse<(u64, LaneId)>>,
     /// Since when a ready batch waits for the next request, nanoseconds, monotonic. Kept only where
     /// there is an availability timeout.
     pub waits_since: Option<u64>,
@@ -74,6 +76,11 @@ pub(super) struct Broker {
     pub part_filled_at: Option<u64>,
     /// Lanes that it refused for lack of followers; some may have left since.
     pub under_min_isr: Vec<LaneId>,
+    /// Which acknowledgements its next request asks for, where its lanes differ in that.
+    pub acks_turns: AcksTurns,
+    /// Records were failed because it takes them in no way that their topics allow. It is asked
+    /// anew what it speaks, before long.
+    pub unfit: Option<Problem>,
     /// Until then one of `under_min_isr` waits for its next attempt, on behalf of all.
     pub tried_until: u64,
     /// The version of Produce that it is spoken to in, once a connection has told.
@@ -114,12 +121,14 @@ impl Broker {
             full: VecDeque::new(),
             suspect: VecDeque::new(),
             part_filled: VecDeque::new(),
-            lingering: VecDeque::new(),
+            lingering: BinaryHeap::new(),
             waits_since: None,
             suspects_passed_over: 0,
             part_filled_passed_over: 0,
             part_filled_at: None,
             under_min_isr: Vec::new(),
+            acks_turns: AcksTurns::default(),
+            unfit: None,
             tried_until: 0,
             produce_version: None,
             is_age_wanted: false,
@@ -154,14 +163,14 @@ impl Broker {
         queue.push_back(queued);
     }
 
-    /// Nearly always the last: a batch is posted when it opens. A lane that comes from another
-    /// broker may be due before others.
+    /// A lane's open batch lingers until `due`.
     pub(super) fn add_lingering(&mut self, due: u64, id: LaneId) {
-        let mut at = self.lingering.len();
-        while at > 0 && self.lingering[at - 1].0 > due {
-            at -= 1;
-        }
-        self.lingering.insert(at, (due, id));
+        self.lingering.push(Reverse((due, id)));
+    }
+
+    /// When the first lingering batch is due, nanoseconds, monotonic.
+    pub(super) fn next_linger_end(&self) -> Option<u64> {
+        self.lingering.peek().map(|&Reverse((due, _))| due)
     }
 
     /// Whether a batch lingers although memory is short.

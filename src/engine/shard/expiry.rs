@@ -21,12 +21,11 @@ pub(super) type InFlightDeadlines = HashMap<LaneId, u64>;
 impl Shard {
     /// Sets the lane's timer for its earliest deadline, unless one is set.
     pub(super) fn arm_expiry(&mut self, id: LaneId) {
-        let timeout = self.config.delivery_timeout;
         let Some(entry) = self.lane_mut(id) else { return };
         if entry.expiry_armed {
             return;
         }
-        if let Some(deadline) = entry.head.next_deadline(timeout) {
+        if let Some(deadline) = entry.head.next_deadline() {
             entry.expiry_armed = true;
             self.set_timer(deadline, TimerKind::Expiry, id);
         }
@@ -36,17 +35,17 @@ impl Shard {
     /// in flight is walked through once a turn, however many lanes are due: nothing is sent
     /// meanwhile.
     pub(super) fn expire(&mut self, now: u64, id: LaneId, walked: &mut Option<InFlightDeadlines>) {
-        let timeout = self.config.delivery_timeout;
         let Some(entry) = self.lane_mut(id) else { return };
         entry.expiry_armed = false;
         let lane = entry.head.tail.clone();
+        let timeout = lane.settings.delivery_timeout;
         let in_flight = entry.head.in_flight() > 0;
         let leader = entry.head.leader.map(|leader| leader.broker);
         if lane.open_since().is_some_and(|since| since.saturating_add(timeout) <= now) {
             // If a sender holds the lane it seals and posts, and the lane is examined again.
             lane.try_seal();
         }
-        let cause = self.timed_out(leader);
+        let cause = self.timed_out(leader, timeout);
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             let expired = entry.head.expire(now, &cause, &mut self.wakes);
             if expired > 0 {
@@ -68,7 +67,7 @@ impl Shard {
             next_in_flight = walked.get(&id).copied();
         }
         let Some(entry) = self.lane_mut(id) else { return };
-        let next = [entry.head.next_deadline(timeout), next_in_flight].into_iter().flatten().min();
+        let next = [entry.head.next_deadline(), next_in_flight].into_iter().flatten().min();
         if let Some(deadline) = next {
             entry.expiry_armed = true;
             // A sender may hold the batch that is due: it seals and posts, or the timer repeats.
@@ -89,9 +88,9 @@ impl Shard {
         }
     }
 
-    fn timed_out(&self, leader: Option<BrokerId>) -> DeliveryErrorCause {
+    fn timed_out(&self, leader: Option<BrokerId>, timeout: u64) -> DeliveryErrorCause {
         DeliveryErrorCause::TimedOut {
-            after: Duration::from_nanos(self.config.delivery_timeout),
+            after: Duration::from_nanos(timeout),
             last: self.what_stood_in_the_way(leader),
         }
     }
@@ -129,8 +128,11 @@ impl Shard {
         let mut next = InFlightDeadlines::new();
         for index in 0..self.brokers.capacity() {
             let Some(broker) = self.brokers.get(index).map(|broker| broker.id) else { continue };
-            let cause = self.timed_out(Some(broker));
-            self.fail_in_flight(index, &cause, now);
+            let last = self.what_stood_in_the_way(Some(broker));
+            self.fail_in_flight(index, now, |lane| DeliveryErrorCause::TimedOut {
+                after: Duration::from_nanos(lane.settings.delivery_timeout),
+                last: last.clone(),
+            });
             let connection = self.brokers[index].connection_mut();
             for entry in connection.into_iter().flat_map(Connection::batches_mut) {
                 if !entry.batch.is_resolved() {

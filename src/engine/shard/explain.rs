@@ -107,12 +107,11 @@ impl Shard {
         in_flight: &InFlight<'_>,
     ) -> LaneStanding {
         let head = &entry.head;
-        let timeout = self.config.delivery_timeout;
         let in_flight = in_flight.get(&head.tail.id);
         // A batch that is asked about and in flight does not wait.
         let waiting = match (cell, in_flight) {
             (Some(_), Some(_)) => None,
-            _ => head.standing_of_waiting(cell, timeout),
+            _ => head.standing_of_waiting(cell),
         };
         let (place, batch) = match (in_flight, waiting) {
             (Some((.., flying)), Some((waiting, is_open))) if waiting.number < flying.number => {
@@ -199,7 +198,8 @@ impl Shard {
             let left = left(connection.throttled_until());
             return WaitsFor::Throttle { broker: broker.id.0, left };
         }
-        let lingers_until = head.tail.open_since().map(|at| at.saturating_add(self.config.linger));
+        let lingers_until =
+            head.tail.open_since().map(|at| at.saturating_add(head.tail.settings.linger));
         if is_open && let Some(until) = lingers_until.filter(|&until| until > now) {
             return WaitsFor::Linger { left: left(until) };
         }
@@ -265,7 +265,9 @@ impl Shard {
             meter.batch_records.record(in_batch);
             meter.batch_bytes.record(entry.wire_len as u64);
             if entry.batch.state.attempts == 1 {
-                let opened_at = entry.batch.deadline.saturating_sub(self.config.delivery_timeout);
+                let lane = self.lanes.get(entry.lane.0 as usize).and_then(Option::as_ref);
+                let timeout = lane.map_or(0, |lane| lane.head.tail.settings.delivery_timeout);
+                let opened_at = entry.batch.deadline.saturating_sub(timeout);
                 meter.queue_time_us.record(now.saturating_sub(opened_at) / 1_000);
             }
         }

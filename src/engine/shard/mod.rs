@@ -27,6 +27,7 @@
 //! * `publisher`, `placements`, `idle`: what the metadata thread does for shards: makes lanes and
 //!   publishes, gives brokers shards and accounts, finds topics that are not used.
 
+mod acks_turns;
 mod answers;
 mod aside;
 mod broker;

@@ -107,7 +107,7 @@ impl Shard {
             self.fail_records_with_headers(now, index, id, batch, &survey.with_headers);
             return None;
         }
-        self.compress(index, &mut batch, Some(survey.len));
+        self.compress(index, id, &mut batch, Some(survey.len));
         let len = match batch.codec() {
             Codec::None => survey.len,
             // Of one message: no record is looked at again.

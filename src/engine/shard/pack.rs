@@ -107,6 +107,9 @@ impl Shard {
             // that met only such lanes has taken them out, so the next finds those behind them.
             in_vain =
                 if self.send_request(now, index, queue, part_filled) { 0 } else { in_vain + 1 };
+            if self.close_unfit(now, index) {
+                return;
+            }
         }
     }
 
@@ -142,6 +145,7 @@ impl Shard {
         let turned_away = self.turned_away;
         self.requests += 1;
         let mut bytes = PRODUCE_HEAD_MAX + connection.client_id().len();
+        self.brokers[index].acks_turns.begin_request();
         let part_filled = part_filled && queue == Queue::Full;
         let part_filled_first =
             part_filled && self.brokers[index].part_filled_passed_over >= PASSED_OVER_MAX;
@@ -169,6 +173,7 @@ impl Shard {
         let named = request.batches.iter().any(|entry| entry.topic_id.is_zero());
         let version_max = if named { VERSION_TOPIC_IDS_MIN - 1 } else { version };
         self.encode(index, version.min(version_max), &mut request);
+        self.brokers[index].acks_turns.served(request.kind.acks());
         self.count_request(now, index, &request);
         if let Some(connection) = self.brokers[index].connection_mut() {
             connection.send(now, request);
@@ -198,6 +203,11 @@ impl Shard {
                 return;
             }
             queue_of(&mut self.brokers[index], queue).pop_front();
+            let Some(acks) = self.acks_of(queued) else { continue };
+            if !self.brokers[index].acks_turns.may_join(request, acks) {
+                queue_of(&mut self.brokers[index], queue).push_back(queued);
+                continue;
+            }
             let Some(entry) = self.visiting(queued) else { continue };
             if entry.in_request == serial {
                 // The request has a batch of this lane. The lane goes to the end of the queue, so
@@ -224,6 +234,11 @@ impl Shard {
             }
             let Some(queued) = self.brokers[index].part_filled.pop_front() else { return };
             let id = queued.lane;
+            let Some(acks) = self.acks_of(queued) else { continue };
+            if !self.brokers[index].acks_turns.may_join(request, acks) {
+                self.brokers[index].part_filled.push_back(queued);
+                continue;
+            }
             let Some(entry) = self.visiting(queued) else { continue };
             entry.in_part_filled = false;
             // The lane's sealed batch goes first, or has just gone with this request; its
@@ -246,6 +261,11 @@ impl Shard {
                 self.take_batch(now, id, index, request, bytes);
             }
         }
+    }
+
+    /// The acknowledgements that the records of a queued lane ask for; `None` if it has left.
+    fn acks_of(&mut self, queued: Queued) -> Option<i16> {
+        self.visiting(queued).map(|entry| entry.head.tail.settings.acks)
     }
 
     /// Whether a request takes no further batch. An empty request always takes one, even where its
@@ -277,6 +297,9 @@ impl Shard {
         request: &mut Request,
         bytes: &mut usize,
     ) {
+        if self.fail_unfit(id, index) {
+            return self.examine(now, id);
+        }
         let rules = self.drain_rules(now, id, Some(index));
         let (broker, serial) = (self.brokers[index].id, self.requests);
         let cluster = self.brokers[index].cluster;
@@ -292,11 +315,13 @@ impl Shard {
             entry.in_request = serial;
             let topic_id = entry.head.topic_id();
             let around = bytes_around(&entry.head.tail);
+            let acks = entry.head.tail.settings.acks;
             let numbers = rules.idempotent;
             let Some((batch, wire_len)) = self.finish(now, index, id, batch, numbers) else {
                 return;
             };
             *bytes += wire_len + around;
+            request.kind = RequestKind::Produce { acks };
             request.batches.push(InFlightBatch { lane: id, topic_id, batch, wire_len });
         }
         self.examine(now, id);
@@ -321,7 +346,7 @@ impl Shard {
             self.void_numbers(id, &mut batch);
             return Some((batch, wire_len));
         }
-        self.compress(index, &mut batch, None);
+        self.compress(index, id, &mut batch, None);
         if !is_numbered {
             self.void_numbers(id, &mut batch);
         }
@@ -340,10 +365,17 @@ impl Shard {
     /// Compresses a batch, unless it was tried before. That never waits for room: the output goes
     /// through the loop's scratch and back over its source, if it is smaller. `set_len` is what the
     /// batch comes to as a message set, for a broker that takes those.
-    pub(super) fn compress(&mut self, index: usize, batch: &mut Batch, set_len: Option<usize>) {
+    pub(super) fn compress(
+        &mut self,
+        index: usize,
+        id: LaneId,
+        batch: &mut Batch,
+        set_len: Option<usize>,
+    ) {
         let broker = &self.brokers[index];
-        let (format, compression) = (broker.format(), broker.compression(&self.config));
-        let compression = &compression.unwrap_or_default();
+        let lane = self.lanes.get(id.0 as usize).and_then(Option::as_ref);
+        let compression = lane.and_then(|lane| broker.compression(&lane.head.tail.settings));
+        let (format, compression) = (broker.format(), &compression.unwrap_or_default());
         let Some(slot) = &self.scratch else { return };
         if *compression == Compression::None || batch.is_finished() {
             return;
@@ -400,7 +432,7 @@ impl Shard {
         };
         let config = &self.config;
         let Some(connection) = self.brokers[index].connection_mut() else { return };
-        request.kind = RequestKind::Produce { acks: config.acks };
+        let acks = request.kind.acks();
         request.version = version;
         request.correlation = connection.next_correlation();
         let mut encoder = ProduceEncoder::begin(
@@ -409,7 +441,7 @@ impl Shard {
             request.correlation,
             connection.client_id(),
             None,
-            config.acks,
+            acks,
             config.request_timeout_ms,
             request.batches.chunk_by(same_topic).count(),
         );

@@ -198,7 +198,13 @@ mod tests {
     fn head_of(id: u32) -> Box<LaneHead> {
         let id = LaneId(id);
         let account = AccountId::LEADERLESS;
-        LaneHead::new(LaneTail::new(id, "t".into(), PartitionId(0), ShardId(0), account))
+        LaneHead::new(LaneTail::new(
+            id,
+            ("t".into(), Arc::default()),
+            PartitionId(0),
+            ShardId(0),
+            account,
+        ))
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Publisher {
         machine: &mut MetadataMachine,
         host: &mut dyn ShardHost,
     ) {
-        if machine.handle_wanted(now, name.clone(), why)
+        if self.want(now, name.clone(), why, machine)
             && let Some(view) = self.published.clone()
         {
             // True: the topic is known. Metadata came while the sender stashed its record, which
@@ -78,6 +78,16 @@ impl Publisher {
             self.grow(&name, &view, host);
         }
         self.fail_stashes_at_foreign_cluster(machine);
+    }
+
+    /// Has the machine ask about a topic, within the time that its records have. Returns whether
+    /// enough is known of it.
+    fn want(&self, now: u64, name: Arc<str>, why: Want, machine: &mut MetadataMachine) -> bool {
+        let is_known = machine.handle_wanted(now, name.clone(), why);
+        if let Some(topic) = self.accumulator.known_topic(&name) {
+            machine.set_delivery_timeout(&name, topic.settings.delivery_timeout);
+        }
+        is_known
     }
 
     /// When [`Publisher::publish`] has something to do although the machine has no news.
@@ -149,7 +159,7 @@ impl Publisher {
                 if self.note_answer(now, asked_at, &name) {
                     self.grow(&name, &view, host);
                 } else {
-                    machine.handle_wanted(now, name, Want::Partition);
+                    self.want(now, name, Want::Partition, machine);
                 }
             }
         }
@@ -185,7 +195,7 @@ impl Publisher {
             // What came later waits on, with a limit of its own.
             let oldest_at = topic.lock_stash().oldest_at();
             if let Some(oldest_at) = oldest_at {
-                machine.handle_wanted(oldest_at.min(now), name, Want::Record);
+                self.want(oldest_at.min(now), name, Want::Record, machine);
             }
         }
     }
@@ -372,8 +382,7 @@ mod tests {
         let options = BufferPoolOptions { bytes: 1 << 20, ..Default::default() };
         let pool = BufferPool::new(&options).expect("the system gives a test some memory");
         let config = AccumulatorConfig {
-            batch_size: 1 << 14,
-            delivery_timeout: 120_000 * MS,
+            topics: Arc::default(),
             lanes_max: 4,
             leaderless_account: AccountId::LEADERLESS,
         };

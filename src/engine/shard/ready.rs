@@ -1,5 +1,6 @@
 //! Which lanes may be sent, and when a part-filled batch is sealed.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::broker::{Connectivity, Queued};
@@ -27,7 +28,6 @@ impl Shard {
         if self.fail_absent(id) {
             return;
         }
-        let linger = self.config.linger;
         let (identity, ordinal) = (self.view.identity, self.view.identity_ordinal);
         if self.fail_at_foreign_cluster(id) {
             return;
@@ -77,6 +77,7 @@ impl Shard {
             let (suspect, queued) = (entry.head.suspect, entry.queued());
             self.brokers[index].add_sealed(queued, suspect);
         } else if let Some(since) = entry.head.tail.open_since() {
+            let linger = entry.head.tail.settings.linger;
             if linger == 0 {
                 if !entry.in_part_filled {
                     entry.in_part_filled = true;
@@ -132,7 +133,9 @@ impl Shard {
         let Some(absence) = entry.absence else { return false };
         let cause = match absence {
             Absence::Topic => DeliveryErrorCause::UnknownTopic {
-                after: Duration::from_nanos(self.config.topic_unknown_max),
+                after: Duration::from_nanos(
+                    self.config.topic_unknown_max.min(entry.head.tail.settings.delivery_timeout),
+                ),
                 last: Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
             },
             Absence::Partition(partitions) => {
@@ -152,10 +155,10 @@ impl Shard {
         let mut left = LINGER_ENDS_MAX;
         for index in 0..self.brokers.capacity() {
             while let Some(broker) = self.brokers.get_mut(index)
-                && let Some(&(due, id)) = broker.lingering.front()
+                && let Some(&Reverse((due, id))) = broker.lingering.peek()
                 && due <= now
             {
-                broker.lingering.pop_front();
+                broker.lingering.pop();
                 self.end_linger(now, due, id);
                 left -= 1;
                 if left == 0 {
@@ -166,8 +169,8 @@ impl Shard {
     }
 
     fn end_linger(&mut self, now: u64, due: u64, id: LaneId) {
-        let linger = self.config.linger;
         let Some(entry) = self.lane_mut(id) else { return };
+        let linger = entry.head.tail.settings.linger;
         entry.lingers_for = None;
         let since = entry.head.tail.open_since();
         if since.is_none_or(|since| since.saturating_add(linger) > due) {
@@ -188,7 +191,7 @@ impl Shard {
         for index in 0..self.brokers.capacity() {
             while let Some(broker) = self.brokers.get_mut(index)
                 && broker.is_lingering_under_pressure(&self.pool)
-                && let Some((due, id)) = broker.lingering.pop_front()
+                && let Some(Reverse((due, id))) = broker.lingering.pop()
             {
                 self.end_linger(now, due, id);
                 left -= 1;

@@ -7,7 +7,7 @@ use super::refused::answer_cause;
 use super::request_limit::{LOSSES_MAX, LostRequest};
 use super::shard::{Action, Shard, Token};
 use super::verdict::{Verdict, verdict};
-use crate::engine::batch::{Batch, BatchState, LaneId, batch_error};
+use crate::engine::batch::{ACKS_ALL, Batch, BatchState, LaneId, LaneTail, batch_error};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
 use crate::engine::connection::{Connection, InFlightBatch, Request};
 use crate::engine::policy::{ExponentialRetry, RetryPolicy};
@@ -21,9 +21,6 @@ use crate::user_code;
 
 /// Lost connections that carried acks=0 are warned of so often for each broker, in nanoseconds.
 const UNCONFIRMED_WARNING_INTERVAL: u64 = 10_000_000_000;
-
-/// The acknowledgement of every replica in sync.
-const ACKS_ALL: i16 = -1;
 
 impl Shard {
     /// A Produce request was answered.
@@ -69,6 +66,13 @@ impl Shard {
         }
     }
 
+    /// Whether the lane's records are acknowledged once all replicas in sync have them.
+    fn waits_for_followers(&mut self, id: LaneId) -> bool {
+        let lane = self.lane_mut(id);
+        let by_all = lane.is_some_and(|lane| lane.head.tail.settings.acks == ACKS_ALL);
+        by_all && !planted!(DeposedLeaderWroteNothing)
+    }
+
     fn settle(&mut self, now: u64, id: LaneId, mut batch: Box<Batch>, answer: &PartitionResponse) {
         batch.state.losses = 0;
         let in_log = self.lane_mut(id).is_some_and(|entry| entry.head.is_in_log(&batch));
@@ -90,8 +94,7 @@ impl Shard {
             Verdict::WrongLeader { written } => {
                 // A leader that is deposed while it waits for its followers answers the same, and
                 // the followers may have the batch.
-                let by_followers =
-                    self.config.acks == ACKS_ALL && !planted!(DeposedLeaderWroteNothing);
+                let by_followers = self.waits_for_followers(id);
                 if written || by_followers {
                     batch.note_written();
                 }
@@ -436,7 +439,7 @@ impl Shard {
     /// Fails everything unresolved: the close's timeout has passed.
     pub(super) fn fail_all(&mut self, cause: &DeliveryErrorCause) {
         for index in 0..self.brokers.capacity() {
-            self.fail_in_flight(index, cause, u64::MAX);
+            self.fail_in_flight(index, u64::MAX, |_| cause.clone());
         }
         for index in 0..self.lanes.len() {
             let cause = self.completed(cause, LaneId(index as u32));
@@ -451,7 +454,12 @@ impl Shard {
     /// Fails batches in flight whose deadline is not after `now` (`u64::MAX`: all). The request
     /// keeps the memory, because the rest of it may still be written: if the segments went back
     /// now, another batch's bytes would go out under this batch's header.
-    pub(super) fn fail_in_flight(&mut self, index: usize, cause: &DeliveryErrorCause, now: u64) {
+    pub(super) fn fail_in_flight(
+        &mut self,
+        index: usize,
+        now: u64,
+        cause: impl Fn(&LaneTail) -> DeliveryErrorCause,
+    ) {
         let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut()) else {
             return;
         };
@@ -461,7 +469,8 @@ impl Shard {
             }
             if let Some(Some(entry)) = self.lanes.get_mut(lane.0 as usize) {
                 let head = &mut entry.head;
-                let error = batch_error(&head.tail, batch, cause.clone(), Certainty::Unknown);
+                let cause = cause(&head.tail);
+                let error = batch_error(&head.tail, batch, cause, Certainty::Unknown);
                 head.fail_in_flight(batch, error, &mut self.wakes);
             }
         }

@@ -18,7 +18,7 @@ use crate::engine::connection::{Connection, ConnectionConfig, LoginTask, Request
 use crate::engine::event::EventHub;
 use crate::engine::meter::Meters;
 use crate::engine::policy::RetryPolicy;
-use crate::engine::protocol::compression::{Compression, Compressor};
+use crate::engine::protocol::compression::Compressor;
 use crate::engine::protocol::{BrokerId, ProducerIdentity};
 use crate::engine::random::Random;
 use crate::engine::sync::WakeList;
@@ -33,9 +33,8 @@ const CONTROL_PER_TURN: usize = 64;
 /// Settings of a shard. Times in nanoseconds, sizes in bytes.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
-    /// Acknowledgements: 0, 1 or -1 (all).
-    pub acks: i16,
-    /// Batches carry identity and sequences.
+    /// The producer has an identity, which topics may do without
+    /// ([`TopicSettings`](crate::engine::batch::TopicSettings)).
     pub idempotent: bool,
     /// Brokers that know no idempotence are not used.
     pub idempotence_required: bool,
@@ -43,10 +42,6 @@ pub struct ShardConfig {
     pub in_flight_max: usize,
     /// A lane without success for longer than this is proved again.
     pub producer_id_idle_max: u64,
-    /// How long a part-filled batch waits for more.
-    pub linger: u64,
-    /// From a batch's first record until its deliveries fail.
-    pub delivery_timeout: u64,
     /// For how long brokers said that a topic does not exist before it is absent from the view.
     pub topic_unknown_max: u64,
     /// How long the broker may wait for its followers.
@@ -69,8 +64,6 @@ pub struct ShardConfig {
     pub reconnect_backoff: ReconnectBackoff,
     /// A connection without traffic is closed after this.
     pub idle_max: u64,
-    /// How batches are compressed: as the first of these that their broker takes.
-    pub compressions: Vec<Compression>,
     /// For every connection.
     pub connection: Arc<ConnectionConfig>,
 }
@@ -386,8 +379,8 @@ impl Shard {
     /// When the next turn must be, nanoseconds, monotonic.
     pub fn poll_timeout(&self) -> Option<u64> {
         let timer = self.timers.earliest();
-        let lingers = self.brokers.iter().filter_map(|(_, broker)| broker.lingering.front());
-        let linger = lingers.map(|(at, _)| *at).min();
+        let lingers = self.brokers.iter().filter_map(|(_, broker)| broker.next_linger_end());
+        let linger = lingers.min();
         let brokers = self.brokers.iter().flat_map(|(_, broker)| {
             [self.broker_timeout(broker), self.stall_timeout(broker)].into_iter().flatten()
         });
@@ -423,9 +416,10 @@ impl Shard {
         let is_refused = entry.is_some_and(|entry| now < entry.head.unnumbered_until);
         let does_without = takes_messages || has_none || is_refused;
         let remembers_one = broker.is_some_and(Broker::remembers_one_batch);
-        let one_at_a_time = config.idempotent && (does_without || remembers_one);
+        let idempotent = entry.is_some_and(|entry| entry.head.tail.settings.idempotent);
+        let one_at_a_time = idempotent && (does_without || remembers_one);
         DrainRules {
-            idempotent: config.idempotent && !does_without,
+            idempotent: idempotent && !does_without,
             in_flight_max: if one_at_a_time { 1 } else { config.in_flight_max as u32 },
             producer_id_idle_max: config.producer_id_idle_max,
             connection: broker.map_or(0, |broker| broker.generation),

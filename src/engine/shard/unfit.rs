@@ -2,7 +2,8 @@
 //! broker fails at once, and its connection stays: another one would mostly find the same.
 
 use super::broker::{Broker, Queued};
-use super::shard::{Shard, ShardConfig};
+use super::shard::Shard;
+use crate::engine::batch::{LaneId, TopicSettings};
 use crate::engine::protocol::compression::{Codec, Compression};
 use crate::engine::protocol::records::RecordFormat;
 use crate::engine::protocol::{ApiKey, VERSION_BATCHES_MIN, VERSION_FIVE_REMEMBERED_MIN};
@@ -44,8 +45,8 @@ impl Broker {
     }
 
     /// How batches for it are compressed; `None` if it takes nothing of what is configured.
-    pub(super) fn compression(&self, config: &ShardConfig) -> Option<Compression> {
-        config.compressions.iter().find(|compression| self.takes(compression.codec())).copied()
+    pub(super) fn compression(&self, settings: &TopicSettings) -> Option<Compression> {
+        settings.compressions.iter().find(|compression| self.takes(compression.codec())).copied()
     }
 }
 
@@ -59,11 +60,6 @@ impl Shard {
         let is_old = connection.idle_at(ASKED_ANEW_AFTER) <= now;
         let problem = match version {
             None => "it speaks no version of Produce that this client speaks".to_owned(),
-            Some(_) if self.brokers[index].compression(&self.config).is_none() => {
-                "it takes no zstd (Produce v7, Kafka 2.1): set another compression \
-                 (compression.type), or a list of them: zstd,lz4"
-                    .to_owned()
-            }
             Some(version) if version < VERSION_BATCHES_MIN && self.config.idempotence_required => {
                 format!(
                     "it is of Kafka {} and knows no idempotence (Kafka 0.11), which \
@@ -80,6 +76,40 @@ impl Shard {
             self.close(now, index, &problem);
         }
         None
+    }
+
+    /// Fails what waits in a lane whose topic allows no compression that the broker takes. Returns
+    /// whether it did.
+    pub(super) fn fail_unfit(&mut self, id: LaneId, index: usize) -> bool {
+        let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { return false };
+        let broker = &mut self.brokers[index];
+        if broker.compression(&entry.head.tail.settings).is_some() {
+            return false;
+        }
+        let text = "it takes no zstd (Produce v7, Kafka 2.1): set another compression \
+                    (compression.type), or a list of them: zstd,lz4";
+        let problem = Problem::new(ProblemKind::BrokerTooOld, text);
+        let cause = DeliveryErrorCause::BrokerTooOld(problem.clone());
+        broker.unfit = Some(problem);
+        // A sender that holds the lane seals it, and posts.
+        entry.head.tail.try_seal();
+        entry.head.fail_all(&cause, &mut self.wakes);
+        self.turned_away += 1;
+        true
+    }
+
+    /// Closes the connection to a broker that was unfit for a topic, once nothing is in flight and
+    /// its answer to what it speaks is old: another broker may be there by now. Returns whether it
+    /// did.
+    pub(super) fn close_unfit(&mut self, now: u64, index: usize) -> bool {
+        let Some(problem) = self.brokers[index].unfit.take() else { return false };
+        let is_old = self.brokers[index].connection().is_some_and(|connection| {
+            connection.in_flight() == 0 && connection.idle_at(ASKED_ANEW_AFTER) <= now
+        });
+        if is_old {
+            self.close(now, index, &problem);
+        }
+        is_old
     }
 
     /// Fails what waits in the lanes that are queued for a broker.

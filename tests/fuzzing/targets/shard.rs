@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidegate::internals::batch::{
     AccumulatorConfig, CellHandle, MonotonicClock, RecordAccumulator, Refusal, ShardId, TopicLanes,
-    take_room,
+    TopicSettings, take_room,
 };
 use tidegate::internals::buffer::{AccountId, AccountKind, BufferPool, BufferPoolOptions};
 use tidegate::internals::cluster::{BrokerAddress, ClusterSnapshot, PartitionView, TopicView};
@@ -18,7 +18,7 @@ use tidegate::internals::shard::{
     ShardParts, ShardPort, Token, View, WakeLoop, turn,
 };
 use tidegate::internals::sync::Doorbell;
-use tidegate::{Compression, ExponentialRetry, PartitionRequest, Partitioner};
+use tidegate::{ExponentialRetry, PartitionRequest, Partitioner};
 
 use super::input::Input;
 use super::memory::bounded;
@@ -98,9 +98,13 @@ impl Driven {
         let options = BufferPoolOptions { bytes: 1 << 20, accounts_max: 4, ..Default::default() };
         let pool = BufferPool::new(&options).expect("the system gives a test some memory");
         let account = pool.open_account(AccountKind::Broker).expect("one is left");
-        let config = AccumulatorConfig {
+        let topics = Arc::new(TopicSettings {
             batch_size: 1_000,
             delivery_timeout: DELIVERY_TIMEOUT,
+            ..TopicSettings::default()
+        });
+        let config = AccumulatorConfig {
+            topics,
             lanes_max: PARTITIONS,
             leaderless_account: AccountId::LEADERLESS,
         };
@@ -159,7 +163,7 @@ impl Driven {
         let value = Some(&value[..usize::from(what)]);
         let parts = RecordParts { key: None, value, headers: &[] };
         let clock = At(self.now);
-        let context = self.accumulator.append_context(&clock);
+        let context = self.accumulator.append_context(&self.accumulator.config.topics, &clock);
         let mut spare = Vec::new();
         loop {
             let appended = lane.append(&context, 0, &parts, &mut spare);
@@ -337,13 +341,10 @@ fn parts(pool: &BufferPool) -> ShardParts {
         peers: Arc::default(),
     };
     let config = ShardConfig {
-        acks: -1,
         idempotent: true,
         idempotence_required: false,
         in_flight_max: 5,
         producer_id_idle_max: 900_000_000_000,
-        linger: 0,
-        delivery_timeout: DELIVERY_TIMEOUT,
         topic_unknown_max: DELIVERY_TIMEOUT,
         request_timeout_ms: (REQUEST_TIMEOUT / MS) as i32,
         part_filled_floor: MS / 10,
@@ -359,7 +360,6 @@ fn parts(pool: &BufferPool) -> ShardParts {
             jitter_percent: 0,
         },
         idle_max: 540_000 * MS,
-        compressions: vec![Compression::None],
         connection: Arc::new(connection),
     };
     ShardParts {

@@ -230,7 +230,7 @@ fn without_identity_nothing_is_drained_and_deadlines_run() {
     head.lead_by(leader(1, 1));
     let handle = bench.sealed(&head.tail, b"a");
     assert_eq!(head.drainable(0, RULES), Drainable::NeedsIdentity);
-    assert_eq!(head.next_deadline(DELIVERY_TIMEOUT), Some(DELIVERY_TIMEOUT));
+    assert_eq!(head.next_deadline(), Some(DELIVERY_TIMEOUT));
     assert_eq!(head.expire(DELIVERY_TIMEOUT, &ANY_ERROR, &mut WakeList::default()), 1);
     let error = handle.error().expect("it has failed");
     assert_eq!(error.certainty(), Certainty::NotWritten);

@@ -49,9 +49,10 @@ impl Bench {
         let options = BufferPoolOptions { bytes: pool_bytes, ..Default::default() };
         let pool = BufferPool::new(&options).expect("the system gives a test some memory");
         let account = pool.open_account(AccountKind::Broker).expect("there is room for one");
+        let delivery_timeout = DELIVERY_TIMEOUT;
+        let topics = TopicSettings { batch_size, delivery_timeout, ..TopicSettings::default() };
         let config = AccumulatorConfig {
-            batch_size,
-            delivery_timeout: DELIVERY_TIMEOUT,
+            topics: Arc::new(topics),
             lanes_max: 100,
             leaderless_account: account,
         };
@@ -64,7 +65,7 @@ impl Bench {
     }
 
     pub fn context(&self) -> AppendContext<'_> {
-        self.accumulator.append_context(&self.clock)
+        self.accumulator.append_context(&self.accumulator.config.topics, &self.clock)
     }
 
     pub fn set_now(&self, now: u64) {

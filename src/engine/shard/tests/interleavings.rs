@@ -54,8 +54,13 @@ impl World {
         let bytes = 2 * CHUNK_BYTES;
         let options = BufferPoolOptions { bytes, accounts_max: 3, ..Default::default() };
         let pool = BufferPool::new(&options).expect("a small pool can be mapped");
-        let lane =
-            LaneTail::new(LaneId(0), "t".into(), PartitionId(0), ShardId(0), AccountId::LEADERLESS);
+        let lane = LaneTail::new(
+            LaneId(0),
+            ("t".into(), Arc::default()),
+            PartitionId(0),
+            ShardId(0),
+            AccountId::LEADERLESS,
+        );
         let ports = PortTable::new(2);
         let bells = [(); 2].map(|()| Arc::new(Doorbell::new()));
         let woken = [(); 2].map(|()| Arc::new(Woken(AtomicBool::new(false))));
