@@ -403,6 +403,9 @@ pub enum DeliveryErrorCause {
     /// The backoff strategy dropped the record.
     #[error("dropped by the backoff strategy")]
     Dropped,
+    /// The application threw it away: [`Producer::purge`](crate::Producer::purge).
+    #[error("purged by the application")]
+    Purged,
     /// The producer was closed before the record was acknowledged. `last` is what stood in the way
     /// until then.
     #[error("the producer was closed before the record was acknowledged{}", last_cause(last))]

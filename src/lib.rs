@@ -209,6 +209,7 @@ pub use config::tls::{StoreType, TlsConfig, TlsVersion};
 pub use config::topic::TopicConfig;
 pub use engine::batch::{
     BrokerMetrics, DroppedRecords, FailedRecords, Metrics, PartitionMetrics, TopicMetrics,
+    UnsentRecord,
 };
 pub use engine::event::Event;
 pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};
@@ -238,8 +239,8 @@ pub use problem::{Problem, ProblemKind};
 pub use producer::{
     BrokerLevels, BrokerReport, CallbackRefused, Close, Delivery, DeliveryStatus, Events, Flush,
     Health, HealthReason, HealthState, IntoHeaderValue, KeyedTopic, Memory, MetadataReport,
-    PartitionReport, Payload, Producer, ProducerBuilder, PrometheusText, Record, RecordMetadata,
-    Report, Topic, TopicReport,
+    PartitionReport, Payload, Producer, ProducerBuilder, PrometheusText, Purge, Record,
+    RecordMetadata, Report, Topic, TopicReport,
 };
 
 // The code in the README must compile.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::flush::Progress;
 use super::producer::{Running, Shared};
+use super::unsent::{HandBack, Left};
 use crate::engine::batch::{Destination, is_placing};
 use crate::engine::meter::ConnectionState;
 use crate::engine::shard::Control;
@@ -72,7 +73,16 @@ impl OneShot {
 impl Close {
     /// Begins: from now on nothing is accepted.
     pub(super) fn begin(running: Arc<Running>, timeout: Duration) -> Self {
-        Close::begin_with(running, timeout, |_| {})
+        Close::begin_with(running, timeout, None, |_| {})
+    }
+
+    /// The same, where what was never sent goes to `hand_back`.
+    pub(super) fn begin_handing_back(
+        running: Arc<Running>,
+        timeout: Duration,
+        hand_back: HandBack,
+    ) -> Self {
+        Close::begin_with(running, timeout, Some(hand_back), |_| {})
     }
 
     /// The same where nobody waits: how it ends is told to the log, and if the process ends before,
@@ -86,12 +96,13 @@ impl Close {
                 log::warn!("a producer that was dropped (OnDrop::Detach) did not finish: {error}");
             }
         };
-        drop(Close::begin_with(running, timeout, done));
+        drop(Close::begin_with(running, timeout, None, done));
     }
 
     fn begin_with(
         running: Arc<Running>,
         timeout: Duration,
+        hand_back: Option<HandBack>,
         done: impl FnOnce(&Result<(), CloseError>) + Send + 'static,
     ) -> Self {
         let outcome = Arc::new(OneShot::default());
@@ -109,14 +120,14 @@ impl Close {
         let threadless = running.clone();
         let job = move || {
             let progress = begun.unwrap_or_else(|| as_own_thread(begin));
-            let result = run(&running, progress, timeout);
+            let result = run(&running, progress, timeout, hand_back);
             done(&result);
             as_own_thread(|| setter.set(result));
         };
         if let Err(error) = spawn("tidegate-close", job) {
             // Nobody can wait for anything: what is open fails, and the loops end by themselves.
             log::error!("no thread to close the producer with: {error}");
-            drop(fail_rest(&threadless));
+            drop(fail_rest(&threadless, None));
             threadless.stash_thread.stop(None);
             threadless.metadata.stop(None);
             threadless.events.stop(None);
@@ -186,15 +197,24 @@ impl std::fmt::Debug for Close {
 }
 
 /// On the closing thread.
-fn run(running: &Running, mut progress: Progress, timeout: Duration) -> Result<(), CloseError> {
+fn run(
+    running: &Running,
+    mut progress: Progress,
+    timeout: Duration,
+    hand_back: Option<HandBack>,
+) -> Result<(), CloseError> {
     let deadline = ThreadDeadline::after(Some(timeout));
     let drained = wait_until(|context| progress.poll(context), |parker| deadline.park(parker));
     let drained = drained.is_some();
     let stood_in_the_way = if drained { None } else { what_is_wrong(&running.shared) };
     let mut watch = Watch::begin(deadline.left().unwrap_or(timeout).saturating_add(PATIENCE));
     if !drained {
-        let wakes = as_own_thread(|| fail_rest(running));
+        let mut left = hand_back.is_some().then(Left::default);
+        let wakes = as_own_thread(|| fail_rest(running, left.as_mut()));
         await_failed(running, &mut progress, &mut watch);
+        if let (Some(left), Some(hand_back)) = (left, hand_back) {
+            left.hand_back(hand_back);
+        }
         if !wakes.is_empty() {
             // A waker that never returns keeps that thread, and not the close.
             run_watched("tidegate-wake", &mut watch, move || drop(wakes));
@@ -241,22 +261,29 @@ fn what_is_wrong(shared: &Shared) -> Option<Problem> {
 }
 
 /// Fails what is left. Stashed records here, and their wakers are returned; the rest by the loops.
-fn fail_rest(running: &Running) -> WakeList {
+/// What was never sent is left in `left`, if somebody wants it.
+fn fail_rest(running: &Running, left: Option<&mut Left>) -> WakeList {
     let shared = &running.shared;
     let mut wakes = WakeList::new();
+    let unsent = left.as_ref().map(|left| left.in_lanes.clone());
+    let mut in_stashes = Vec::new();
     for topic in shared.accumulator.topics() {
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let cause =
             DeliveryErrorCause::Closed { last: shared.accumulator.meters.metadata().problem };
         let failed = topic.lock_stash().fail(u64::MAX, &destination, &cause, &mut wakes);
         topic.failed_in_stash.add_shared(failed.records as u64);
-        drop(failed);
+        in_stashes.extend(unsent.is_some().then_some(failed));
+    }
+    if let Some(left) = left {
+        left.in_stashes = in_stashes;
     }
     if wakes.take_flushers() {
         shared.accumulator.flush.notify();
     }
     for port in shared.ports.iter() {
-        port.send(Control::FailAll(DeliveryErrorCause::Closed { last: None }));
+        let cause = DeliveryErrorCause::Closed { last: None };
+        port.send(Control::FailAll(cause, unsent.clone()));
     }
     wakes
 }

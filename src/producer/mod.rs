@@ -31,6 +31,7 @@ mod sending;
 mod status;
 mod topic;
 mod topic_maker;
+mod unsent;
 
 pub use builder::ProducerBuilder;
 pub use callbacks::CallbackRefused;
@@ -47,3 +48,4 @@ pub use record::{IntoHeaderValue, Record};
 pub use report::{BrokerReport, MetadataReport, PartitionReport, Report, TopicReport};
 pub use status::DeliveryStatus;
 pub use topic::Topic;
+pub use unsent::Purge;

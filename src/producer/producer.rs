@@ -143,6 +143,11 @@ impl Producer {
     /// is stuck in code of the application's, and says which. A second call gives the outcome of
     /// the first.
     pub fn close(&self, timeout: Duration) -> Close {
+        self.close_with(|running| Close::begin(running, timeout))
+    }
+
+    /// Begins the close, unless that was done before.
+    pub(super) fn close_with(&self, begin: impl FnOnce(Arc<Running>) -> Close) -> Close {
         if !self.0.running.shared.born.is_current() {
             return Close::refused(CloseError::Forked);
         }
@@ -155,7 +160,7 @@ impl Producer {
             Ok(closing) => closing,
             Err(_) => self.0.closing.lock().unwrap_or_else(PoisonError::into_inner),
         };
-        closing.get_or_insert_with(|| Close::begin(self.0.running.clone(), timeout)).clone()
+        closing.get_or_insert_with(|| begin(self.0.running.clone())).clone()
     }
 
     /// Buffer memory in use.

@@ -17,6 +17,7 @@ mod explain;
 mod extremes;
 mod fairness;
 mod faults;
+mod giving_up;
 mod handles;
 mod lifecycle;
 mod logins;

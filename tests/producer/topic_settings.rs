@@ -21,7 +21,7 @@ fn send_all(topics: &[Topic], count: usize) -> Vec<Vec<Delivery>> {
     let mut deliveries: Vec<_> = topics.iter().map(|_| Vec::new()).collect();
     for n in 0..count {
         for (topic, sent) in topics.iter().zip(&mut deliveries) {
-            sent.push(topic.send((), &format!("{n}")).unwrap());
+            sent.push(topic.send((), format!("{n}")).unwrap());
         }
     }
     deliveries
@@ -142,7 +142,7 @@ fn each_topic_has_its_partitioner_and_its_strategy() {
         .unwrap();
     let [drops, rejects] = ["drops", "rejects"].map(|topic| producer.topic(topic).unwrap());
     for n in 0..20 {
-        assert_eq!(acked(drops.send(&format!("{n}"), "v").unwrap()).partition(), 3);
+        assert_eq!(acked(drops.send(format!("{n}"), "v").unwrap()).partition(), 3);
     }
     warm(&rejects, 4);
     cluster.pause_broker(1);

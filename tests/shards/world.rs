@@ -408,7 +408,7 @@ impl World {
     /// A close whose timeout is over reaches one of the shards.
     pub fn fail_all(&self, shard: u16) {
         let port = self.ports.port(ShardId(shard)).expect("the shard exists");
-        port.send(Control::FailAll(DeliveryErrorCause::Closed { last: None }));
+        port.send(Control::FailAll(DeliveryErrorCause::Closed { last: None }, None));
     }
 
     /// Lanes that each shard owns.

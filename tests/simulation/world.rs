@@ -121,7 +121,7 @@ impl World {
             Ending::FailAll => {
                 let cause = tidegate::DeliveryErrorCause::Closed { last: None };
                 for port in self.client.ports.clone().iter() {
-                    port.send(Control::FailAll(cause.clone()));
+                    port.send(Control::FailAll(cause.clone(), None));
                 }
                 self.run_until(self.now() + MS);
                 assert_eq!(self.oracle.unresolved(), 0, "what was failed is resolved");

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::open::{NeedRoom, Refusal};
-use super::stash::{DrainingRun, Run, StashedRecord};
+use super::stash::{DrainingRun, FailedRun, Run, StashedRecord};
 use super::tail::{AppendContext, LaneTail};
 use super::{CellHandle, Destination, RecordAccumulator, TopicLanes, TopicState};
 use crate::engine::buffer::{AccountId, BufferPool, Segment};
@@ -75,6 +75,8 @@ pub struct Draining {
     /// The next record to move, already taken out of the run: the pool had no room for it, or the
     /// partitioner has just chosen its partition.
     waiting: Option<Waiting>,
+    /// The partitioner is being asked about the last record that was taken out of the run.
+    is_asking: bool,
     /// The partition and the length of the record that was appended last, which the partitioner has
     /// not heard of yet.
     untold: Option<(PartitionId, usize)>,
@@ -97,7 +99,7 @@ enum Question {
     Tell(PartitionId, usize),
 }
 
-struct Waiting {
+pub(super) struct Waiting {
     partition: PartitionId,
     timestamp: i64,
     key: Option<Vec<u8>>,
@@ -206,19 +208,19 @@ impl Draining {
     }
 
     /// What has not moved fails; what has is forwarded. The run's memory is left.
-    pub(super) fn fail_rest(mut self, error: DeliveryError, wakes: &mut WakeList) -> Vec<Segment> {
+    pub(super) fn fail_rest(mut self, error: DeliveryError, wakes: &mut WakeList) -> FailedRun {
         let left = self.records_left();
         self.table.fail(left, error);
-        let (cell, segments) = self.run.into_parts();
+        let (cell, rest) = self.run.into_rest(self.waiting.take(), self.is_asking);
         cell.forward(self.table, wakes);
-        segments
+        rest
     }
 
     /// A run of which nothing has moved yet.
     pub(super) fn new(run: DrainingRun) -> Self {
         // As many entries as the run has records would be needed only where no two neighbours go
         // to the same partition.
-        Draining { run, table: ForwardTable::new(), waiting: None, untold: None }
+        Draining { run, table: ForwardTable::new(), waiting: None, is_asking: false, untold: None }
     }
 
     fn take_answer(
@@ -227,6 +229,7 @@ impl Draining {
         question: Question,
         answer: Result<PartitionId, DeliveryError>,
     ) {
+        self.is_asking = false;
         match (question, answer) {
             (Question::Place(record), Ok(partition)) => {
                 self.waiting = Some(Waiting { partition, ..record });
@@ -282,7 +285,9 @@ impl Mover<'_> {
                 RecordParts { key: record.key, value: record.value, headers: &record.headers };
             *left = left.saturating_sub(super::stashed_len(&parts));
             if record.partition.is_none() && self.topic.partitioner.is_own() {
-                return Moved::Ask(Question::Place(Waiting::copy(PartitionId(0), &record)));
+                let record = Waiting::copy(PartitionId(0), &record);
+                draining.is_asking = true;
+                return Moved::Ask(Question::Place(record));
             }
             match self.partition_of(record.partition, &parts) {
                 Err(error) => {
@@ -444,6 +449,17 @@ impl Waiting {
 
     fn headers(&self) -> Vec<Header<'_>> {
         self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect()
+    }
+
+    /// The record as it waited. Its partition may have been chosen since.
+    pub(super) fn record(&self) -> StashedRecord<'_> {
+        StashedRecord {
+            partition: Some(self.partition),
+            timestamp: self.timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: self.headers(),
+        }
     }
 
     fn parts<'a>(&'a self, headers: &'a [Header<'a>]) -> RecordParts<'a> {

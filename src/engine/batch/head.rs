@@ -495,14 +495,14 @@ impl LaneHead {
         let mut expired = 0;
         while self.retries.iter().any(|batch| batch.deadline <= now) {
             let position = self.retries.iter().position(|batch| batch.deadline <= now);
-            if let Some(batch) = position.and_then(|index| self.retries.remove(index)) {
-                self.fail_waiting(*batch, cause, wakes);
+            if let Some(mut batch) = position.and_then(|index| self.retries.remove(index)) {
+                self.fail_waiting(&mut batch, cause, wakes);
                 expired += 1;
             }
         }
         while self.tail.sealed_deadline().is_some_and(|deadline| deadline <= now) {
-            if let Some(batch) = self.tail.pop_sealed() {
-                self.fail_waiting(*batch, cause, wakes);
+            if let Some(mut batch) = self.tail.pop_sealed() {
+                self.fail_waiting(&mut batch, cause, wakes);
                 expired += 1;
             }
         }
@@ -516,14 +516,14 @@ impl LaneHead {
 
     pub(super) fn fail_waiting(
         &mut self,
-        mut batch: Batch,
+        batch: &mut Batch,
         cause: &DeliveryErrorCause,
         wakes: &mut WakeList,
     ) {
-        let error = batch_error(&self.tail, &batch, cause.clone(), batch.certainty());
+        let error = batch_error(&self.tail, batch, cause.clone(), batch.certainty());
         let in_doubt = batch.certainty() == Certainty::Unknown || batch.was_split_in_doubt();
         self.failed_in_doubt |= batch.is_numbered() && in_doubt;
-        self.fail(&mut batch, error, wakes);
+        self.fail(batch, error, wakes);
     }
 
     /// Charges the sealed batches and retries to another account.

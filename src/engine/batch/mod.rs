@@ -48,6 +48,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod unsent;
 
 use std::sync::Arc;
 
@@ -67,11 +68,12 @@ pub use sequencer::EpochsUsed;
 use sequencer::{Sequencer, sequence_after};
 pub use settings::{ACKS_ALL, TopicSettings};
 pub use standing::BatchStanding;
-pub use stash::{Stash, stashed_len};
+pub use stash::{FailedRuns, Stash, stashed_len};
 #[cfg(feature = "internals")]
 pub use tail::{AppendContext, Appended};
 pub use tail::{LaneId, LaneTail, MonotonicClock, ShardId, batch_error};
 pub use topic::{TopicLanes, TopicParts, TopicState};
+pub use unsent::{Unsent, UnsentRecord};
 
 use crate::engine::protocol::PartitionId;
 use crate::engine::sync::{Abandon, CellOwner, CellStore, Handle};

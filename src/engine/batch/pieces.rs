@@ -216,6 +216,14 @@ impl Batch {
         self.cell_id() == Some(id) || pieces.map(|piece| piece.cell.cell_id()).any(|it| it == id)
     }
 
+    /// The pieces behind the present one, if they are certainly not in the log: where the first
+    /// begins, and how many records all have.
+    pub(super) fn pieces_never_sent(&self) -> Option<(usize, u32)> {
+        let pieces = self.pieces.as_ref().filter(|pieces| !pieces.unanswered)?;
+        let first = pieces.waiting.front()?;
+        Some((first.at, pieces.waiting.iter().map(|piece| piece.records).sum()))
+    }
+
     /// Fails the pieces that wait behind the present one, of the same cause. Returns how many
     /// records those have.
     pub(super) fn fail_waiting_pieces(

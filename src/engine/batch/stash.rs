@@ -6,13 +6,13 @@
 
 use std::collections::VecDeque;
 
-use super::drain::Draining;
-use super::{BatchCell, CellHandle, Cells, Destination};
+use super::drain::{Draining, Waiting};
+use super::{BatchCell, CellHandle, Cells, Destination, UnsentRecord};
 use crate::engine::buffer::Segment;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{Header, RecordParts};
 use crate::engine::sync::WakeList;
-use crate::error::{Certainty, DeliveryErrorCause};
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 
 /// A run takes no further record once it is this old, so that a run's records expire within this
 /// time of each other. Nanoseconds.
@@ -37,12 +37,17 @@ const NO_PARTITION: i64 = i64::MAX;
 
 /// Records stashed together: they share a completion cell.
 pub(super) struct Run {
-    segments: Vec<Segment>,
-    len: usize,
+    bytes: RunBytes,
     cell: BatchCell,
     opened_at: u64,
     /// When the last record came, nanoseconds, monotonic: the run expires by it.
     last_at: u64,
+}
+
+/// The memory of a run, and how much of it is filled.
+pub(super) struct RunBytes {
+    segments: Vec<Segment>,
+    len: usize,
 }
 
 /// The records of one topic that wait for its partitions, oldest first.
@@ -91,6 +96,8 @@ pub struct DrainingRun {
     run: Run,
     /// Where the next record begins.
     at: usize,
+    /// Where the last one began that was taken out.
+    last: usize,
     /// Large records are put together here.
     contiguous: Vec<u8>,
 }
@@ -102,7 +109,44 @@ pub struct DrainingRun {
 pub struct FailedRuns {
     /// How many records failed.
     pub records: usize,
-    segments: Vec<Segment>,
+    runs: Vec<FailedRun>,
+    error: Option<DeliveryError>,
+}
+
+/// A run that failed, in whole or in part.
+pub(super) struct FailedRun {
+    bytes: RunBytes,
+    /// Where the first record is that failed, unless that is `first`.
+    at: usize,
+    /// A record that was taken out of the run already.
+    first: Option<Waiting>,
+}
+
+impl FailedRuns {
+    /// Calls `each` with every record that failed, in order.
+    pub fn for_each(&self, each: &mut dyn FnMut(&UnsentRecord<'_>)) {
+        let Some(error) = &self.error else { return };
+        let mut hand_over = |record: StashedRecord<'_>| {
+            each(&UnsentRecord {
+                key: record.key,
+                value: record.value,
+                headers: record.headers,
+                timestamp: record.timestamp,
+                partition: record.partition.map(|partition| partition.0),
+                error,
+            });
+        };
+        let mut contiguous = Vec::new();
+        for run in &self.runs {
+            if let Some(first) = &run.first {
+                hand_over(first.record());
+            }
+            let mut at = run.at;
+            while let Some(record) = run.bytes.record_at(&mut at, &mut contiguous) {
+                hand_over(record);
+            }
+        }
+    }
 }
 
 /// Bytes that a record takes in the stash: not more than as a batch of its own, so that one that
@@ -152,7 +196,7 @@ impl Stash {
     pub fn missing(&self, parts: &RecordParts<'_>, now: u64) -> usize {
         let needed = stashed_len(parts);
         match self.runs.back() {
-            Some(run) if run.room() >= needed && now < run.opened_at + RUN_AGE_MAX => 0,
+            Some(run) if run.bytes.room() >= needed && now < run.opened_at + RUN_AGE_MAX => 0,
             _ => needed,
         }
     }
@@ -169,15 +213,15 @@ impl Stash {
         let (partition, timestamp, parts) = record;
         if self.missing(parts, now) > 0 {
             self.runs.push_back(Run {
-                segments: std::mem::take(spare),
-                len: 0,
+                bytes: RunBytes { segments: std::mem::take(spare), len: 0 },
                 cell: cells.allocate(destination.clone()),
                 opened_at: now,
                 last_at: now,
             });
             self.begun += 1;
         }
-        let run = self.runs.back_mut().expect("a run was pushed if none had room");
+        let Run { bytes: run, last_at, cell, .. } =
+            self.runs.back_mut().expect("a run was pushed if none had room");
         run.put(&(stashed_len(parts) as u32).to_le_bytes());
         let number = partition.map_or(NO_PARTITION, |partition| i64::from(partition.0));
         run.put(&number.to_le_bytes());
@@ -194,8 +238,8 @@ impl Stash {
         }
         run.put(parts.key.unwrap_or_default());
         run.put(parts.value.unwrap_or_default());
-        run.last_at = now;
-        run.cell.issue(timestamp)
+        *last_at = now;
+        cell.issue(timestamp)
     }
 
     /// Takes out the run that is being moved, or the oldest. It is given back with
@@ -203,7 +247,7 @@ impl Stash {
     pub(super) fn take_draining(&mut self) -> Option<Draining> {
         let oldest = || {
             let run = self.runs.pop_front()?;
-            Some(Draining::new(DrainingRun { run, at: 0, contiguous: Vec::new() }))
+            Some(Draining::new(DrainingRun { run, at: 0, last: 0, contiguous: Vec::new() }))
         };
         self.draining.take().or_else(oldest)
     }
@@ -227,24 +271,23 @@ impl Stash {
         cause: &DeliveryErrorCause,
         wakes: &mut WakeList,
     ) -> FailedRuns {
-        let mut failed = FailedRuns::default();
+        let error = destination.error(cause.clone(), Certainty::NotWritten);
+        let mut failed = FailedRuns { error: Some(error.clone()), ..FailedRuns::default() };
         let due = |run: &Run| came_before == u64::MAX || run.last_at < came_before;
         // A run that is partly moved may have found no room for a long time.
         if self.draining.as_ref().is_some_and(|draining| due(draining.run()))
             && let Some(draining) = self.draining.take()
         {
             failed.records += draining.records_left() as usize;
-            let error = destination.error(cause.clone(), Certainty::NotWritten);
-            failed.segments.append(&mut draining.fail_rest(error, wakes));
+            failed.runs.push(draining.fail_rest(error.clone(), wakes));
             self.drainings_failed += 1;
             self.end(wakes);
         }
         while self.runs.front().is_some_and(due) {
-            if let Some(mut run) = self.runs.pop_front() {
-                failed.records += run.cell.issued() as usize;
-                let error = destination.error(cause.clone(), Certainty::NotWritten);
-                failed.segments.append(&mut run.segments);
-                run.cell.fail(error, wakes);
+            if let Some(Run { bytes, cell, .. }) = self.runs.pop_front() {
+                failed.records += cell.issued() as usize;
+                cell.fail(error.clone(), wakes);
+                failed.runs.push(FailedRun { bytes, at: 0, first: None });
                 self.end(wakes);
             }
         }
@@ -263,7 +306,9 @@ impl Run {
     pub(super) fn last_at(&self) -> u64 {
         self.last_at
     }
+}
 
+impl RunBytes {
     fn capacity(&self) -> usize {
         self.segments.iter().map(|segment| segment.len()).sum()
     }
@@ -311,6 +356,23 @@ impl Run {
         }
         debug_assert_eq!(out.len(), len);
     }
+
+    /// The record that begins at `at`, which moves on behind it; `None` at the end. It is put
+    /// together in `contiguous`.
+    fn record_at<'a>(
+        &self,
+        at: &mut usize,
+        contiguous: &'a mut Vec<u8>,
+    ) -> Option<StashedRecord<'a>> {
+        if *at >= self.len {
+            return None;
+        }
+        self.copy_out(*at, 4, contiguous);
+        let len = u32_at(contiguous, 0) as usize;
+        self.copy_out(*at, len, contiguous);
+        *at += len;
+        Some(parse(contiguous))
+    }
 }
 
 impl DrainingRun {
@@ -320,7 +382,18 @@ impl DrainingRun {
 
     /// The run's cell, through which its deliveries are forwarded, and its memory.
     pub(super) fn into_parts(self) -> (BatchCell, Vec<Segment>) {
-        (self.run.cell, self.run.segments)
+        (self.run.cell, self.run.bytes.segments)
+    }
+
+    /// The run's cell, and what is left of its records: `first`, and those that follow; where the
+    /// partitioner is being asked about the last one that was taken out, that one too.
+    pub(super) fn into_rest(
+        self,
+        first: Option<Waiting>,
+        is_asking: bool,
+    ) -> (BatchCell, FailedRun) {
+        let at = if is_asking { self.last } else { self.at };
+        (self.run.cell, FailedRun { bytes: self.run.bytes, at, first })
     }
 
     /// How many records it holds.
@@ -330,14 +403,8 @@ impl DrainingRun {
 
     /// The next record, or `None` at the end.
     pub fn next_record(&mut self) -> Option<StashedRecord<'_>> {
-        if self.at >= self.run.len {
-            return None;
-        }
-        self.run.copy_out(self.at, 4, &mut self.contiguous);
-        let len = u32_at(&self.contiguous, 0) as usize;
-        self.run.copy_out(self.at, len, &mut self.contiguous);
-        self.at += len;
-        Some(parse(&self.contiguous))
+        self.last = self.at;
+        self.run.bytes.record_at(&mut self.at, &mut self.contiguous)
     }
 }
 

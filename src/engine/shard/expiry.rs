@@ -129,9 +129,9 @@ impl Shard {
         for index in 0..self.brokers.capacity() {
             let Some(broker) = self.brokers.get(index).map(|broker| broker.id) else { continue };
             let last = self.what_stood_in_the_way(Some(broker));
-            self.fail_in_flight(index, now, |lane| DeliveryErrorCause::TimedOut {
-                after: Duration::from_nanos(lane.settings.delivery_timeout),
-                last: last.clone(),
+            self.fail_in_flight(index, now, |lane| {
+                let after = Duration::from_nanos(lane.settings.delivery_timeout);
+                Some(DeliveryErrorCause::TimedOut { after, last: last.clone() })
             });
             let connection = self.brokers[index].connection_mut();
             for entry in connection.into_iter().flat_map(Connection::batches_mut) {

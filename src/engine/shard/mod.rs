@@ -45,6 +45,7 @@ mod pack;
 mod placements;
 mod port;
 mod publisher;
+mod purge;
 mod ready;
 mod refused;
 mod request_limit;
@@ -62,7 +63,7 @@ mod view;
 #[cfg(feature = "internals")]
 pub use crate::config::reconnect::ReconnectBackoff;
 pub use explain::{About, Answer, LaneStanding, Question};
-pub use port::{Control, PortTable, ShardPort, WakeLoop};
+pub use port::{Control, PortTable, PurgeOrder, ShardPort, WakeLoop};
 pub use publisher::{Publisher, PublisherLimits, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};
 pub use turn::{Driver, turn};

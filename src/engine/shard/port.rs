@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::View;
 use super::explain::Question;
-use crate::engine::batch::{LaneHead, LaneId, LaneTail, ShardId};
+use crate::engine::batch::{LaneHead, LaneId, LaneTail, ShardId, Unsent};
 use crate::engine::sync::loom::{AtomicBool, AtomicU64, Ordering, SegQueue, fence};
 use crate::engine::sync::{Doorbell, LaneQueue};
 use crate::error::DeliveryErrorCause;
@@ -21,10 +21,22 @@ pub enum Control {
     Posted(LaneId),
     /// Somebody asks why records wait.
     Explain(Question),
-    /// Everything unresolved fails now.
-    FailAll(DeliveryErrorCause),
+    /// Everything unresolved fails now. What is certainly in no log is left with the second, if
+    /// somebody wants it.
+    FailAll(DeliveryErrorCause, Option<Arc<Unsent>>),
+    /// What waits fails now: of one topic, or of all.
+    Purge(PurgeOrder),
     /// The producer is done: the shard ends, and fails what it still has.
     Stop,
+}
+
+/// What is to be thrown away.
+#[derive(Clone)]
+pub struct PurgeOrder {
+    /// The only topic; `None` for all.
+    pub topic: Option<Arc<str>>,
+    /// Also what is in flight.
+    pub in_flight: bool,
 }
 
 /// Wakes the loop's thread out of its poll.

@@ -436,29 +436,15 @@ impl Shard {
         Some(lost)
     }
 
-    /// Fails everything unresolved: the close's timeout has passed.
-    pub(super) fn fail_all(&mut self, cause: &DeliveryErrorCause) {
-        for index in 0..self.brokers.capacity() {
-            self.fail_in_flight(index, u64::MAX, |_| cause.clone());
-        }
-        for index in 0..self.lanes.len() {
-            let cause = self.completed(cause, LaneId(index as u32));
-            if let Some(Some(entry)) = self.lanes.get_mut(index) {
-                entry.head.tail.seal(true);
-                entry.head.fail_all(&cause, &mut self.wakes);
-            }
-        }
-        self.failing = Some(cause.clone());
-    }
-
-    /// Fails batches in flight whose deadline is not after `now` (`u64::MAX`: all). The request
-    /// keeps the memory, because the rest of it may still be written: if the segments went back
-    /// now, another batch's bytes would go out under this batch's header.
+    /// Fails batches in flight whose deadline is not after `now` (`u64::MAX`: all), of the lanes
+    /// for which there is a cause. The request keeps the memory, because the rest of it may still
+    /// be written: if the segments went back now, another batch's bytes would go out under this
+    /// batch's header.
     pub(super) fn fail_in_flight(
         &mut self,
         index: usize,
         now: u64,
-        cause: impl Fn(&LaneTail) -> DeliveryErrorCause,
+        cause: impl Fn(&LaneTail) -> Option<DeliveryErrorCause>,
     ) {
         let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut()) else {
             return;
@@ -469,7 +455,7 @@ impl Shard {
             }
             if let Some(Some(entry)) = self.lanes.get_mut(lane.0 as usize) {
                 let head = &mut entry.head;
-                let cause = cause(&head.tail);
+                let Some(cause) = cause(&head.tail) else { continue };
                 let error = batch_error(&head.tail, batch, cause, Certainty::Unknown);
                 head.fail_in_flight(batch, error, &mut self.wakes);
             }

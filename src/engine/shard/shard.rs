@@ -11,7 +11,7 @@ use super::timers::{Stay, TimerKind, Timers};
 use super::under_min_isr::UnderMinIsr;
 use super::view::{Absence, View};
 use crate::config::ReconnectBackoff;
-use crate::engine::batch::{DrainRules, LaneHead, LaneId, ShardId};
+use crate::engine::batch::{DrainRules, LaneHead, LaneId, ShardId, Unsent};
 use crate::engine::buffer::{BufferPool, ScratchSlot};
 use crate::engine::cluster::{BrokerAddress, LeaderHint};
 use crate::engine::connection::{Connection, ConnectionConfig, LoginTask, Request};
@@ -241,7 +241,7 @@ pub struct Shard {
     /// When it was last warned of batches that expired.
     pub(super) expiry_warned_at: Option<u64>,
     /// Everything unresolved was failed, and so is what still arrives.
-    pub(super) failing: Option<DeliveryErrorCause>,
+    pub(super) failing: Option<(DeliveryErrorCause, Option<Arc<Unsent>>)>,
     stopped: bool,
 }
 
@@ -320,7 +320,8 @@ impl Shard {
             Control::Lane(head) => self.handle_lane(now, head),
             Control::Posted(id) => self.handle_posted(now, id),
             Control::GivenUp(lanes) => lanes.iter().for_each(|&id| self.drop_given_up(id)),
-            Control::FailAll(cause) => self.fail_all(&cause),
+            Control::FailAll(cause, unsent) => self.fail_all(cause, unsent),
+            Control::Purge(purge) => self.purge(now, &purge),
             Control::Explain(question) => self.explain(now, &question),
             Control::Stop => self.stopped = true,
         }

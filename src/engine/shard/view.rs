@@ -238,10 +238,10 @@ impl Shard {
         self.by_topic.entry(head.tail.topic.clone()).or_default().insert(id);
         self.lanes[index] = Some(LaneEntry::new(head, self.next_visit()));
         self.lane_count += 1;
-        if let (Some(entry), Some(cause)) = (&mut self.lanes[index], &self.failing) {
+        if let (Some(entry), Some((cause, unsent))) = (&mut self.lanes[index], &self.failing) {
             // The head was on its way when the shard failed everything.
             entry.head.tail.seal(true);
-            entry.head.fail_all(cause, &mut self.wakes);
+            entry.head.fail_all_or_leave(unsent.as_deref(), cause, &mut self.wakes);
         }
         self.follow_leader(now, id);
         self.drop_given_up(id);

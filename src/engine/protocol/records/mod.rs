@@ -4,8 +4,8 @@
 //! Fed by `batch/`, which encodes each record once, straight into pool segments
 //! ([`encode_contiguous`], [`encode_spanning`]), and writes the 61-byte header when a batch is
 //! sealed and again whenever its identity or sequence change ([`BatchHeader::write`]). Feeds the
-//! Produce request with finished bytes. `RecordBatchReader` is the way back; the
-//! producer does not need it, tests do.
+//! Produce request with finished bytes. [`Records`] is the way back, by which a close hands records
+//! back. `RecordBatchReader` reads whole batches; the producer does not need it, tests do.
 //!
 //! One record: its length, an attributes byte, the differences of its timestamp and offset to the
 //! batch's, its key, value and headers. All numbers but the attributes are zigzag varints; a length
@@ -18,6 +18,7 @@ mod header;
 mod message_set;
 #[cfg(feature = "internals")]
 mod reader;
+mod record;
 mod size;
 mod slices;
 mod varint;
@@ -40,7 +41,10 @@ pub use message_set::{
     records_of_message_set,
 };
 #[cfg(feature = "internals")]
-pub use reader::{BatchError, Headers, Record, RecordBatchReader, Records};
+pub use reader::{BatchError, RecordBatchReader};
+pub use record::Records;
+#[cfg(feature = "internals")]
+pub use record::{BadRecord, Headers, Record};
 #[cfg(feature = "internals")]
 pub use size::max_size;
 pub use size::{RecordSize, single_record_batch_size};

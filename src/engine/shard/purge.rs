@@ -1,0 +1,68 @@
+//! Failing what waits, and what is in flight, because the application says so.
+
+use std::sync::Arc;
+
+use super::broker::Broker;
+use super::port::PurgeOrder;
+use super::shard::Shard;
+use crate::engine::batch::{LaneId, Unsent};
+use crate::engine::connection::InFlightBatch;
+use crate::error::DeliveryErrorCause;
+
+impl Shard {
+    /// Fails everything unresolved: the close's timeout has passed. What is certainly in no log is
+    /// left with `unsent`, if somebody wants it.
+    pub(super) fn fail_all(&mut self, cause: DeliveryErrorCause, unsent: Option<Arc<Unsent>>) {
+        for index in 0..self.brokers.capacity() {
+            if let Some(unsent) = &unsent {
+                self.leave_behind(index, unsent, &cause);
+            }
+            self.fail_in_flight(index, u64::MAX, |_| Some(cause.clone()));
+        }
+        for index in 0..self.lanes.len() {
+            let cause = self.completed(&cause, LaneId(index as u32));
+            if let Some(Some(entry)) = self.lanes.get_mut(index) {
+                entry.head.tail.seal(true);
+                entry.head.fail_all_or_leave(unsent.as_deref(), &cause, &mut self.wakes);
+            }
+        }
+        self.failing = Some((cause, unsent));
+    }
+
+    /// Of batches in flight that were split, copies what waits behind the present piece.
+    fn leave_behind(&mut self, index: usize, unsent: &Unsent, cause: &DeliveryErrorCause) {
+        let connection = self.brokers.get_mut(index).and_then(Broker::connection_mut);
+        for InFlightBatch { lane, batch, .. } in
+            connection.into_iter().flat_map(|it| it.batches_mut())
+        {
+            if let Some(Some(entry)) = self.lanes.get(lane.0 as usize) {
+                unsent.copy_behind(&entry.head.tail, batch, cause);
+            }
+        }
+    }
+
+    /// Fails what waits, and what is in flight if that is asked for. Its requests go on: nothing
+    /// that a broker may still carry out can be taken back, so those records may be written.
+    pub(super) fn purge(&mut self, now: u64, purge: &PurgeOrder) {
+        let is_meant = |topic: &Arc<str>| purge.topic.as_ref().is_none_or(|it| it == topic);
+        let cause = DeliveryErrorCause::Purged;
+        if purge.in_flight {
+            for index in 0..self.brokers.capacity() {
+                self.fail_in_flight(index, u64::MAX, |lane| {
+                    is_meant(&lane.topic).then(|| cause.clone())
+                });
+            }
+        }
+        for index in 0..self.lanes.len() {
+            let Some(Some(entry)) = self.lanes.get_mut(index) else { continue };
+            if !is_meant(&entry.head.tail.topic) {
+                continue;
+            }
+            // A sender that holds the lane has a record of after the purge, in part at least: what
+            // it seals when it unlocks goes on.
+            entry.head.tail.try_seal();
+            entry.head.fail_all(&cause, &mut self.wakes);
+            self.examine(now, LaneId(index as u32));
+        }
+    }
+}
