@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+#[path = "tidy/error_page.rs"]
+mod error_page;
 #[path = "tidy/named_tests.rs"]
 mod named_tests;
 #[path = "tidy/rules.rs"]
@@ -173,6 +175,35 @@ fn a_rule_without_test_and_a_test_without_row_are_seen() {
     assert_eq!(seen(&page, &more), 1);
     let raw = "#[test]\nfn c01_a() {\n}\nfn c02_no_test() {}\nTest { name: \"f01_b\", run }";
     assert_eq!(named_tests::tests_of(raw), ["c01_a", "f01_b"].map(String::from).into());
+}
+
+/// The manual has a row for each error that an application can meet.
+#[test]
+fn every_error_is_on_the_page_of_errors() {
+    let read = |path: &str| {
+        std::fs::read_to_string(root().join(path)).expect("sources are readable UTF-8")
+    };
+    let page = read("src/manual/errors.md");
+    let problems = error_page::ENUMS.iter().flat_map(|(name, source)| {
+        error_page::problems(&page, name, &error_page::variants(&read(source), name))
+    });
+    assert_eq!(problems.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn an_error_without_row_and_a_row_without_error_are_seen() {
+    let raw = "pub enum E {\n    /// Doc.\n    #[error(\"x\")]\n    One(u8),\n    Two {\n        \
+               Field: u8,\n    },\n    Three,\n}\n";
+    let variants = error_page::variants(raw, "E");
+    assert_eq!(variants, ["One", "Two", "Three"]);
+    assert_eq!(error_page::variants(raw, "F"), [""; 0]);
+    let page = "| [`E`](crate::E) | why |\n|---|---|\n| `One` | |\n| `Two` | |\n| `Three` | |\n";
+    let seen = |page: &str| error_page::problems(page, "E", &variants);
+    assert_eq!(seen(page), [""; 0]);
+    assert_eq!(seen(&page.replace("| `Two` | |\n", "")), ["E::Two has no row"]);
+    assert_eq!(seen(&page.replace("`Three`", "`Four`")).len(), 2);
+    assert_eq!(seen(&page.replace("`Three`", "`One`")).len(), 2);
+    assert_eq!(error_page::problems(page, "E", &[]).len(), 4);
 }
 
 #[test]

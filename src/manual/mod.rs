@@ -7,6 +7,7 @@
 //! * [`async_code`]: what holds a thread and what does not; shutting down.
 //! * [`configuration`]: every property, of this client and of others, and the environment.
 //! * [`connecting`]: TLS and logins, for the clusters that people have.
+//! * [`errors`]: every error, whether the record may be in the log, and what to do.
 //! * [`guarantees`]: what a delivery promises, and what is lost when.
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
 //! * [`observing`]: health, why a record waits, metrics, the log.
@@ -31,6 +32,9 @@ pub mod configuration {}
 
 #[doc = include_str!("connecting.md")]
 pub mod connecting {}
+
+#[doc = include_str!("errors.md")]
+pub mod errors {}
 
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
