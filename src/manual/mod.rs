@@ -11,6 +11,7 @@
 //! * [`guarantees`]: what a delivery promises, and what is lost when.
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
 //! * [`observing`]: health, why a record waits, metrics, the log.
+//! * [`tuning`]: by symptom: what to look at, what to change, what it costs.
 //!
 //! More pages are for those who change the code, and are private modules beside these:
 //! `cargo doc --no-deps --document-private-items` shows them too.
@@ -44,6 +45,9 @@ pub mod memory {}
 
 #[doc = include_str!("observing.md")]
 pub mod observing {}
+
+#[doc = include_str!("tuning.md")]
+pub mod tuning {}
 
 #[doc = include_str!("invariants.md")]
 mod invariants {}
