@@ -10,6 +10,7 @@
 //! * [`errors`]: every error, whether the record may be in the log, and what to do.
 //! * [`guarantees`]: what a delivery promises, and what is lost when.
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
+//! * [`migrating`]: from rdkafka, librdkafka, Java and rskafka.
 //! * [`observing`]: health, why a record waits, metrics, the log.
 //! * [`tuning`]: by symptom: what to look at, what to change, what it costs.
 //!
@@ -42,6 +43,9 @@ pub mod guarantees {}
 
 #[doc = include_str!("memory.md")]
 pub mod memory {}
+
+#[doc = include_str!("migrating.md")]
+pub mod migrating {}
 
 #[doc = include_str!("observing.md")]
 pub mod observing {}
