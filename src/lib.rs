@@ -109,7 +109,9 @@
 //!
 //! In code with [`ProducerBuilder`] and [`ProducerConfig`]; by properties in the names of Kafka,
 //! librdkafka and Krackle ([`ProducerConfig::from_properties`]); from the environment where that is
-//! asked for ([`ProducerConfig::from_env`]). [`manual::configuration`] has every name.
+//! asked for ([`ProducerConfig::from_env`]). [`manual::configuration`] has every name,
+//! [`manual::tuning`] what to change for which symptom, [`manual::migrating`] what other clients
+//! call it.
 //!
 //! # Async code
 //!
@@ -130,7 +132,8 @@
 //!
 //! [`Delivery::status`] says why a record waits, [`Producer::report`] what waits and for what,
 //! [`Producer::health`] whether all is well, [`Producer::metrics`] what was counted.
-//! [`manual::observing`] has the costs, and what to do about each answer.
+//! [`manual::observing`] has the costs, and what to do about each answer; [`manual::errors`] has
+//! every error, [`manual::guarantees`] what an acknowledgement promises.
 //!
 //! # Extending
 //!
