@@ -225,8 +225,9 @@ pub enum SendErrorKind {
         /// The limit.
         lanes_max: usize,
     },
-    /// No room, and the backoff strategy said [`Backoff::Reject`](crate::Backoff::Reject), or the
-    /// calling thread is one that must not wait.
+    /// No room, and the backoff strategy said [`Backoff::Reject`](crate::Backoff::Reject); or it
+    /// was [`Topic::try_send`](crate::Topic::try_send), or the calling thread is one that must not
+    /// wait, or a task whose strategy parks for no time at all.
     #[error("no room: {}", level(*scope, *queued, *low, *high))]
     Rejected {
         /// Which level was full.
@@ -361,8 +362,9 @@ pub enum DeliveryErrorCause {
         #[source]
         last: Option<Problem>,
     },
-    /// The connection was lost and no retries are configured.
-    #[error("the connection was lost: {0}")]
+    /// The connection was lost, or the broker's answer left the partition out, and no retry is left
+    /// (`retries`).
+    #[error("no answer, and no retry is left: {0}")]
     Disconnected(#[source] Problem),
     /// Brokers said for `topic_unknown_max` that the topic does not exist: it never did, or it was
     /// deleted.

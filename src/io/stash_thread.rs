@@ -287,7 +287,7 @@ impl StashKeeper {
                 true
             }
             Err(error) => {
-                // Too many waiters, or a record that never fits: the latter was refused at send.
+                // A record that never fits, which was refused at send.
                 log::warn!("topic {}: {error}", job.topic.name);
                 false
             }

@@ -165,7 +165,12 @@ impl<'a> Admission<'a> {
                 .broker_of(account)
                 .map_or(PressureScope::Pool, |broker| PressureScope::Broker(broker.0)),
         };
-        if levels.writable && account != AccountId::STASH {
+        // A stash's level has no watermarks, only a share: it is full where the record does not fit.
+        let is_full = match account {
+            AccountId::STASH => levels.charged + self.record_size > levels.high,
+            _ => !levels.writable,
+        };
+        if !is_full {
             // The level is fine, the pool is not.
             pressure.charged = pool.capacity() - pool.free_bytes();
             pressure.high = pool.capacity();
@@ -266,18 +271,18 @@ impl<'a> Admission<'a> {
 
 /// A task's place in the line. In a fork's child it is nobody's: the pool's lock may be held there
 /// for ever, by a thread of the parent's.
-struct TaskTicket {
+pub(super) struct TaskTicket {
     ticket: Option<WaitTicket>,
     born: Generation,
 }
 
 impl TaskTicket {
-    fn new(ticket: WaitTicket) -> Self {
+    pub(super) fn new(ticket: WaitTicket) -> Self {
         TaskTicket { ticket: Some(ticket), born: Generation::current() }
     }
 
     /// Ready as well where there is nothing to wait for.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.ticket {
             Some(ticket) if self.born.is_current() => ticket.poll(context),
             _ => Poll::Ready(()),

@@ -182,8 +182,9 @@ impl RecordMetadata {
         partition.expect("a record is written to a partition").0
     }
 
-    /// The record's offset in its partition. `None` with `acks=0`, and where the broker recognised
-    /// a repeated batch whose offset it no longer knew.
+    /// The record's offset in its partition. `None` with `acks=0`; and where the record is known to
+    /// be in the log though no answer told its offset: the broker recognised a repeated batch, or
+    /// took a later one that it could only take behind this one.
     pub fn offset(&self) -> Option<i64> {
         self.handle.offset()
     }

@@ -25,6 +25,7 @@ mod probing;
 #[allow(clippy::module_inception)]
 mod producer;
 mod prometheus;
+mod ready;
 mod record;
 mod report;
 mod sending;

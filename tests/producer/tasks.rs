@@ -283,3 +283,90 @@ fn threads_and_tasks_have_their_turns() {
     assert!((0.4..0.6).contains(&share), "tasks sent {share}: {tasks} and {threads}");
     close(&producer);
 }
+
+/// Polls a future that waits for room.
+fn poll_ready(
+    ready: &mut (impl Future<Output = Result<(), SendError>> + Unpin),
+    woken: &Arc<Woken>,
+) -> Poll<Result<(), SendError>> {
+    std::pin::Pin::new(ready).poll(&mut Context::from_waker(&Waker::from(woken.clone())))
+}
+
+#[test]
+fn ready_resolves_when_some_broker_takes_records() {
+    let still = Still::new(2);
+    let woken = Arc::<Woken>::default();
+    assert!(matches!(poll_ready(&mut Box::pin(still.topic.ready()), &woken), Poll::Ready(Ok(()))));
+    still.fill(0);
+    // The other broker takes records.
+    assert!(matches!(poll_ready(&mut Box::pin(still.topic.ready()), &woken), Poll::Ready(Ok(()))));
+    still.fill(1);
+    let mut ready = Box::pin(still.topic.ready());
+    assert!(poll_ready(&mut ready, &woken).is_pending());
+    still.cluster.resume_broker(2);
+    eventually("the task is woken", || woken.0.load(Ordering::SeqCst) > 0);
+    eventually("it is ready", || matches!(poll_ready(&mut ready, &woken), Poll::Ready(Ok(()))));
+    drop(ready);
+    drop(still.topic.try_send((), "now").expect("one broker has room, and nothing is kept"));
+    still.cluster.resume_broker(1);
+    close(&still.producer);
+    assert_eq!(still.producer.memory().free, still.producer.memory().capacity);
+}
+
+#[test]
+fn ready_stands_in_the_line_and_leaves_it() {
+    let still = Still::new(1);
+    still.fill(0);
+    let woken = Arc::<Woken>::default();
+    let mut first = Box::pin(still.topic.ready());
+    assert!(poll_ready(&mut first, &woken).is_pending());
+    let mut second = still.send(0, b"second");
+    assert!(poll(&mut second, &woken).is_pending());
+    // Whoever gives up holds up nobody.
+    drop(first);
+    still.cluster.resume_broker(1);
+    let mut sent = None;
+    eventually("the other is sent", || {
+        if let Poll::Ready(result) = poll(&mut second, &woken) {
+            sent = Some(result.unwrap());
+        }
+        sent.is_some()
+    });
+    acked(sent.unwrap());
+    drop(second);
+    still.cluster.pause_broker(1);
+    still.fill(0);
+    let mut last = Box::pin(still.topic.ready());
+    assert!(poll_ready(&mut last, &woken).is_pending());
+    let closing = still.producer.close(Duration::ZERO);
+    eventually("a close ends the wait", || match poll_ready(&mut last, &woken) {
+        Poll::Ready(Err(error)) => *error.kind() == SendErrorKind::Closed,
+        Poll::Ready(Ok(())) => panic!("a closed producer takes nothing"),
+        Poll::Pending => false,
+    });
+    drop(closing);
+    still.cluster.resume_broker(1);
+}
+
+#[test]
+fn ready_waits_for_room_of_an_unknown_topic() {
+    let cluster = EmbeddedCluster::builder().start().unwrap();
+    let producer = patient(&cluster).buffer_memory(4 << 20).build().unwrap();
+    let topic = producer.topic("later").unwrap();
+    let woken = Arc::<Woken>::default();
+    assert!(matches!(poll_ready(&mut Box::pin(topic.ready()), &woken), Poll::Ready(Ok(()))));
+    let value = vec![7; 10_000];
+    while topic.try_send((), &value).is_ok() {}
+    // What is left of the last segment is too little for a record and enough for a smaller one.
+    let mut ready = Box::pin(topic.ready());
+    eventually("the stash is full", || {
+        let _ = topic.try_send((), &value[..3_000]);
+        poll_ready(&mut ready, &woken).is_pending()
+    });
+    cluster.create_topic("later", 1);
+    eventually("the topic is known", || {
+        matches!(poll_ready(&mut ready, &woken), Poll::Ready(Ok(())))
+    });
+    drop(ready);
+    producer.close(LONG).wait().unwrap();
+}

@@ -100,7 +100,8 @@ pub struct FailedRecords {
     pub unknown_topic: u64,
     /// The producer was closed first.
     pub closed: u64,
-    /// Everything else: no such partition, too many of them, a panic.
+    /// Everything else: no such partition, too many of them or none named, a broker that is too
+    /// old, another cluster, a purge, a panic.
     pub other: u64,
 }
 

@@ -160,7 +160,6 @@ impl BufferPool {
 
     /// Whether anyone waits for room: one relaxed load.
     #[inline]
-    #[cfg(feature = "internals")]
     pub fn has_waiters(&self) -> bool {
         self.shared.table.has_waiters()
     }

@@ -157,8 +157,8 @@ pub struct ParkSender {
 }
 
 impl ParkSender {
-    /// Waits up to `at_most` for each record. 0 fails at once, like [`RejectRecords`], but with
-    /// `ParkTimedOut`.
+    /// Waits up to `at_most` for each record. 0 fails at once, like [`RejectRecords`], though with
+    /// `ParkTimedOut` on a thread.
     pub fn for_at_most(at_most: Duration) -> Self {
         ParkSender { at_most }
     }
