@@ -111,7 +111,7 @@
 //! librdkafka and Krackle ([`ProducerConfig::from_properties`]); from the environment where that is
 //! asked for ([`ProducerConfig::from_env`]). [`manual::configuration`] has every name,
 //! [`manual::tuning`] what to change for which symptom, [`manual::migrating`] what other clients
-//! call it.
+//! call it. Some settings may differ from topic to topic: [`TopicConfig`].
 //!
 //! # Async code
 //!
@@ -139,7 +139,8 @@
 //!
 //! [`Partitioner`] (through a [`PartitionerFactory`], one for each topic), [`BackoffStrategy`],
 //! [`RetryPolicy`] and [`AddressMap`] are traits; closures are accepted too. They return decisions
-//! and are told all that they need. [`SaslMechanism`] is a way to log in of your own.
+//! and are told all that they need. An [`Interceptor`] sees each record before it is encoded, may
+//! change it, and hears what becomes of it. [`SaslMechanism`] is a way to log in of your own.
 //!
 //! A partitioner sees topic, key, value, headers and the partitions, with their availability and
 //! their brokers' load. [`BuiltInPartitioners`] has the partitioners of the Java client and of
@@ -218,10 +219,11 @@ pub use engine::event::Event;
 pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};
 pub use engine::policy::{
     AddressMap, Backoff, BackoffStrategy, BrokerPlace, BuiltInPartitioners, DefaultPartitioner,
-    DefaultPartitioners, DropRecords, EveryTopic, ExplicitPartitioner, ExponentialRetry, KeyHash,
-    KeyPartitioner, Keyless, ParkSender, PartitionRequest, PartitionView, Partitioner,
-    PartitionerFactory, Partitions, Pressure, RandomPartitioner, RejectRecords, RetryPolicy,
-    RotatingPartitioner, RoundRobinPartitioner, StickyPartitioner, murmur2,
+    DefaultPartitioners, DropRecords, EveryTopic, ExplicitPartitioner, ExponentialRetry,
+    InterceptedRecord, Interceptor, KeyHash, KeyPartitioner, Keyless, OnOutcome, ParkSender,
+    PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions, Pressure,
+    RandomPartitioner, RecordOutcome, RejectRecords, RetryPolicy, RotatingPartitioner,
+    RoundRobinPartitioner, StickyPartitioner, murmur2,
 };
 #[cfg(feature = "aws-msk-iam")]
 pub use engine::policy::{AwsCredentials, AwsCredentialsProvider};
@@ -241,9 +243,9 @@ pub use io::EventLoops;
 pub use problem::{Problem, ProblemKind};
 pub use producer::{
     BrokerLevels, BrokerReport, CallbackRefused, Close, Delivery, DeliveryStatus, Events, Flush,
-    Health, HealthReason, HealthState, IntoHeaderValue, KeyedTopic, Memory, MetadataReport,
-    PartitionReport, Payload, Producer, ProducerBuilder, PrometheusText, Purge, Record,
-    RecordMetadata, Report, Topic, TopicReport,
+    Health, HealthReason, HealthState, InlineBytes, IntoHeaderValue, IntoTimestamp, KeyedTopic,
+    Memory, MetadataReport, OwnedRecord, PartitionReport, Payload, Producer, ProducerBuilder,
+    PrometheusText, Purge, Record, RecordMetadata, Report, Topic, TopicReport,
 };
 
 // The code in the README must compile.

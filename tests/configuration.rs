@@ -163,7 +163,7 @@ fn what_this_client_does_anyway_is_not_warned_of() {
 }
 
 /// The fields that no property sets on its own.
-const OTHER_FIELDS: [&str; 5] = [
+const OTHER_FIELDS: [&str; 6] = [
     // The list of `compression.type`, and what comes of `ssl.…`.
     "compression_fallback",
     "tls",
@@ -171,6 +171,7 @@ const OTHER_FIELDS: [&str; 5] = [
     "topics",
     // In code only.
     "address_map",
+    "interceptors",
     "retry_policy",
 ];
 

@@ -14,7 +14,7 @@ use super::socks5::Socks5;
 use super::tls::TlsConfig;
 use super::topic::TopicConfig;
 use crate::engine::policy::{
-    AddressMap, BackoffStrategy, BuiltInPartitioners, ExponentialRetry, ParkSender,
+    AddressMap, BackoffStrategy, BuiltInPartitioners, ExponentialRetry, Interceptor, ParkSender,
     PartitionerFactory, RetryPolicy,
 };
 use crate::engine::protocol::compression::Compression;
@@ -326,6 +326,8 @@ pub struct ProducerConfig {
     /// How long a retry waits. Default: `None`: [`ExponentialRetry`] from `retry_backoff` to
     /// `retry_backoff_max`. In code only.
     pub retry_policy: Option<Arc<dyn RetryPolicy>>,
+    /// Who sees records before they are encoded, in this order. Default: none. In code only.
+    pub interceptors: Vec<Arc<dyn Interceptor>>,
     /// Settings of topics, by their names: what differs there. Default: none.
     /// `tidegate.topic.NAME.SETTING`, as in `tidegate.topic.audit.acks`.
     pub topics: BTreeMap<String, TopicConfig>,
@@ -396,6 +398,7 @@ impl Default for ProducerConfig {
             sasl: None,
             address_map: None,
             socks5: None,
+            interceptors: Vec::new(),
             topics: BTreeMap::new(),
             names: Names::default(),
         }

@@ -288,7 +288,7 @@ pub(super) const KAFKA: &[Property] = &[
     refused(
         "interceptor.classes",
         NOT_GIVEN,
-        "it names Java classes: do the same in code before a record is sent",
+        "it names Java classes: write an Interceptor and set it with ProducerBuilder::interceptor",
     ),
     refused(
         "config.providers",

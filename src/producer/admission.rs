@@ -165,7 +165,7 @@ impl<'a> Admission<'a> {
                 .broker_of(account)
                 .map_or(PressureScope::Pool, |broker| PressureScope::Broker(broker.0)),
         };
-        // A stash's level has no watermarks, only a share: it is full where the record does not fit.
+        // A stash has no watermarks, only a share, which is full where the record does not fit.
         let is_full = match account {
             AccountId::STASH => levels.charged + self.record_size > levels.high,
             _ => !levels.writable,

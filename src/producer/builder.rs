@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::callbacks::Callbacks;
+use super::intercepted::Interceptors;
 use super::producer::{Producer, Running, Shared};
 use super::topic_maker::TopicMaker;
 use crate::config::{
@@ -14,7 +15,9 @@ use crate::engine::batch::{AccumulatorConfig, RecordAccumulator, TopicSettings};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
 use crate::engine::connection::{ConnectionConfig, Peers, Steps};
-use crate::engine::policy::{AddressMap, BackoffStrategy, PartitionerFactory, RetryPolicy};
+use crate::engine::policy::{
+    AddressMap, BackoffStrategy, Interceptor, PartitionerFactory, RetryPolicy,
+};
 use crate::engine::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::engine::protocol::compression::Compression;
 use crate::engine::shard::{PortTable, ShardConfig};
@@ -216,6 +219,12 @@ impl ProducerBuilder {
         self.configure(|config| config.retry_policy = Some(Arc::new(policy)))
     }
 
+    /// Adds an interceptor behind those that there are: see [`Interceptor`].
+    #[must_use]
+    pub fn interceptor(self, interceptor: impl Interceptor + 'static) -> Self {
+        self.configure(|config| config.interceptors.push(Arc::new(interceptor)))
+    }
+
     /// See [`ProducerConfig::on_drop`].
     #[must_use]
     pub fn on_drop(self, on_drop: OnDrop) -> Self {
@@ -309,6 +318,7 @@ impl ProducerBuilder {
             born: Generation::current(),
             watches_stalls: !config.partitioner_availability_timeout.is_zero(),
             callbacks: Callbacks::new(config.callbacks_max),
+            interceptors: Interceptors(config.interceptors.clone()),
             topics: TopicMaker::new(config, has_identity),
         });
         Ok(Producer::start(Running { shared, metadata, stash_thread, events }, on_drop, timeout))

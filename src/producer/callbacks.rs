@@ -2,18 +2,28 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
 use super::delivery::{Delivery, RecordMetadata};
+use super::intercepted::tell;
+use crate::engine::policy::{OnOutcome, RecordOutcome};
 use crate::error::DeliveryError;
 use crate::io::{Job, JobThread};
 use crate::logging as log;
 use crate::user_code;
 
 /// What the application gave to be called.
-type Callback = Box<dyn FnOnce(Result<RecordMetadata, DeliveryError>) + Send>;
+enum Callback {
+    /// For the delivery, which it got.
+    Completion(Completion),
+    /// For interceptors, beside whoever has the record's delivery.
+    Watchers(Vec<OnOutcome>),
+}
+
+/// What is called with a delivery's outcome.
+type Completion = Box<dyn FnOnce(Result<RecordMetadata, DeliveryError>) + Send>;
 
 /// Which line a callback stands in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +46,8 @@ pub(super) struct Callbacks {
     lines: Mutex<Lines>,
     outstanding: AtomicUsize,
     outstanding_max: usize,
+    /// It was told that interceptors do not hear of some records.
+    is_warned: AtomicBool,
 }
 
 #[derive(Default)]
@@ -72,6 +84,7 @@ impl Callbacks {
             lines: Mutex::default(),
             outstanding: AtomicUsize::new(0),
             outstanding_max,
+            is_warned: AtomicBool::new(false),
         })
     }
 
@@ -99,6 +112,23 @@ impl Callbacks {
     /// Whether the callbacks have returned that were given before this flush.
     pub(super) fn have_returned(&self, flush: u64) -> bool {
         self.lock().unreturned.first_key_value().is_none_or(|(&oldest, _)| oldest > flush)
+    }
+
+    /// Has interceptors called with the outcome of a record, whatever becomes of its delivery.
+    pub(super) fn watch(self: &Arc<Self>, delivery: &Delivery, watchers: Vec<OnOutcome>) {
+        let is_too_many = self.outstanding.fetch_add(1, Ordering::SeqCst) >= self.outstanding_max;
+        if !is_too_many && matches!(self.thread.start(), Ok(true)) {
+            self.add(delivery.watcher(), Callback::Watchers(watchers));
+            return;
+        }
+        self.outstanding.fetch_sub(1, Ordering::SeqCst);
+        if !self.is_warned.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "interceptors are not told of the outcomes of some records: \
+                 callbacks_max (tidegate.callbacks.max) callbacks have not returned, or the system \
+                 starts no thread for them; this is said once"
+            );
+        }
     }
 
     /// Puts a callback into its line, and has the thread look if it is the first there.
@@ -164,8 +194,20 @@ impl Job for Turn {
             let Some(given) = self.callbacks.next(&self.place, &waker) else { return };
             let Given { mut delivery, callback, flush } = given;
             let producer = delivery.producer();
-            let outcome = delivery.try_take().expect("its outcome is known, and nobody took it");
-            call(callback, outcome);
+            match callback {
+                Callback::Completion(callback) => {
+                    let outcome = delivery.try_take();
+                    call(callback, outcome.expect("its outcome is known, and nobody took it"));
+                }
+                Callback::Watchers(watchers) => {
+                    if let Some(outcome) = delivery.watched() {
+                        match &outcome {
+                            Ok(metadata) => tell(watchers, acknowledged(metadata)),
+                            Err(error) => tell(watchers, RecordOutcome::Failed(error)),
+                        }
+                    }
+                }
+            }
             if self.callbacks.returned(flush)
                 && let Some(producer) = producer
             {
@@ -184,7 +226,16 @@ impl Wake for Turn {
     }
 }
 
-fn call(callback: Callback, outcome: Result<RecordMetadata, DeliveryError>) {
+fn acknowledged(metadata: &RecordMetadata) -> RecordOutcome<'_> {
+    RecordOutcome::Acknowledged {
+        topic: metadata.topic(),
+        partition: metadata.partition(),
+        offset: metadata.offset(),
+        timestamp: metadata.timestamp(),
+    }
+}
+
+fn call(callback: Completion, outcome: Result<RecordMetadata, DeliveryError>) {
     let _inside = user_code::enter();
     if user_code::call(|| callback(outcome)).is_err() {
         log::error!("a callback for a record panicked");
@@ -250,7 +301,7 @@ impl Delivery {
         if self.handle().is_inherited() {
             return refuse(self, "the producer is that of the parent process");
         }
-        let callback: Callback = Box::new(callback);
+        let callback: Completion = Box::new(callback);
         let Some(shared) = self.producer() else {
             // The producer is gone, and everything was resolved before.
             return self.call_now(callback);
@@ -263,7 +314,7 @@ impl Delivery {
         }
         match callbacks.thread.start() {
             Ok(true) => {
-                callbacks.add(self, callback);
+                callbacks.add(self, Callback::Completion(callback));
                 Ok(())
             }
             Ok(false) => {
@@ -279,7 +330,7 @@ impl Delivery {
 
     /// The thread that calls back has ended, behind the loops: the outcome is known, unless a loop
     /// was left behind.
-    fn call_now(mut self, callback: Callback) -> Result<(), CallbackRefused> {
+    fn call_now(mut self, callback: Completion) -> Result<(), CallbackRefused> {
         match self.try_take() {
             Some(outcome) => {
                 call(callback, outcome);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,6 +38,22 @@ pub struct RecordMetadata {
 impl Delivery {
     pub(super) fn new(handle: CellHandle) -> Self {
         Delivery { handle: Some(handle) }
+    }
+
+    /// Another one for the same record, whose outcome is taken with [`Delivery::watched`] only: the
+    /// first one decides whether anybody took its error.
+    pub(super) fn watcher(&self) -> Delivery {
+        Delivery::new(self.handle().again())
+    }
+
+    /// The outcome of a record that somebody else has the delivery of.
+    pub(super) fn watched(mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
+        let error = match self.handle().try_outcome()? {
+            Outcome::Acked { .. } => None,
+            Outcome::Failed(error) => Some(error.clone()),
+        };
+        let handle = self.handle.take()?;
+        Some(error.map_or_else(|| Ok(RecordMetadata { handle }), Err))
     }
 
     /// Blocks the calling thread until the outcome is known, at the latest about
@@ -193,6 +210,25 @@ impl RecordMetadata {
     /// has `message.timestamp.type=LogAppendTime`, or else its own.
     pub fn timestamp(&self) -> i64 {
         self.handle.append_time().unwrap_or_else(|| self.handle.timestamp())
+    }
+
+    fn place(&self) -> (&str, i32, Option<i64>, i64) {
+        (self.topic(), self.partition(), self.offset(), self.timestamp())
+    }
+}
+
+/// The same place: topic, partition and offset, with the same timestamp.
+impl PartialEq for RecordMetadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for RecordMetadata {}
+
+impl Hash for RecordMetadata {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place().hash(state);
     }
 }
 

@@ -40,7 +40,7 @@ impl Topic {
         let key = match key.into() {
             Payload::Null => None,
             Payload::Slice(slice) => Some(Bytes::copy_from_slice(slice)),
-            Payload::Shared(bytes) => Some(bytes),
+            shared => shared.into_shared(),
         };
         KeyedTopic { topic: self.clone(), key, found: AtomicU64::new(0) }
     }

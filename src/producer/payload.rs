@@ -26,6 +26,34 @@ pub enum Payload<'a> {
     /// Bytes that are handed over, by reference count. A record that is not accepted gives them
     /// back in its error.
     Shared(Bytes),
+    /// A few bytes that are handed over in their place: an array of at most 31.
+    Inline(InlineBytes),
+}
+
+/// The most bytes that a payload has in its own place: as many as make it no larger.
+const INLINE_MAX: usize = 31;
+
+const _: () = assert!(size_of::<Payload<'_>>() == 40);
+
+/// A few bytes in their place: [`Payload::Inline`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct InlineBytes {
+    len: u8,
+    bytes: [u8; INLINE_MAX],
+}
+
+impl InlineBytes {
+    /// The bytes.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Debug for InlineBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Length(Some(self.as_slice())).fmt(f)
+    }
 }
 
 impl Payload<'_> {
@@ -36,6 +64,7 @@ impl Payload<'_> {
             Payload::Null => None,
             Payload::Slice(slice) => Some(slice),
             Payload::Shared(bytes) => Some(bytes),
+            Payload::Inline(bytes) => Some(bytes.as_slice()),
         }
     }
 
@@ -57,10 +86,11 @@ impl Payload<'_> {
         matches!(self, Payload::Null)
     }
 
-    /// The shared bytes, if that is what it is.
+    /// The bytes that were handed over, if they were.
     pub fn into_shared(self) -> Option<Bytes> {
         match self {
             Payload::Shared(bytes) => Some(bytes),
+            Payload::Inline(bytes) => Some(Bytes::copy_from_slice(bytes.as_slice())),
             Payload::Null | Payload::Slice(_) => None,
         }
     }
@@ -73,6 +103,7 @@ impl fmt::Debug for Payload<'_> {
             Payload::Null => f.write_str("Null"),
             Payload::Slice(slice) => f.debug_tuple("Slice").field(&Length(Some(slice))).finish(),
             Payload::Shared(bytes) => f.debug_tuple("Shared").field(&Length(Some(bytes))).finish(),
+            Payload::Inline(bytes) => f.debug_tuple("Inline").field(bytes).finish(),
         }
     }
 }
@@ -204,6 +235,39 @@ impl From<Arc<str>> for Payload<'_> {
     }
 }
 
+/// Arrays up to 31 bytes, such as ids and numbers, stay in their place. Longer ones are borrowed: by
+/// value they would have to be copied to the heap.
+macro_rules! from_short_arrays {
+    ($($len:literal)*) => {$(
+        impl From<[u8; $len]> for Payload<'_> {
+            #[inline]
+            fn from(array: [u8; $len]) -> Self {
+                let mut bytes = [0; INLINE_MAX];
+                bytes[..$len].copy_from_slice(&array);
+                Payload::Inline(InlineBytes { len: $len, bytes })
+            }
+        }
+    )*};
+}
+
+from_short_arrays!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+from_short_arrays!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+
+/// Each on its own: for all types at once the compiler could not tell which is meant where a type
+/// is left open.
+macro_rules! from_borrowed_options {
+    ($($of:ty),*) => {$(
+        impl<'a> From<&'a Option<$of>> for Payload<'a> {
+            #[inline]
+            fn from(option: &'a Option<$of>) -> Self {
+                option.as_ref().map_or(Payload::Null, Into::into)
+            }
+        }
+    )*};
+}
+
+from_borrowed_options!(String, Vec<u8>, Bytes, &'a str, &'a [u8]);
+
 impl<'a> From<&'a &'a str> for Payload<'a> {
     #[inline]
     fn from(string: &'a &'a str) -> Self {
@@ -231,6 +295,7 @@ mod tests {
         let vector = b"abc".to_vec();
         let string = String::from("abc");
         let bytes = Bytes::from_static(b"abc");
+        let optional = Some(String::from("abc"));
         let (twice, slice_twice): (&&str, &&[u8]) = (&"abc", &&b"abc"[..]);
         for borrowed in [
             payload(b"abc"),
@@ -244,6 +309,7 @@ mod tests {
             payload(Cow::Borrowed(&b"abc"[..])),
             payload(twice),
             payload(slice_twice),
+            payload(&optional),
         ] {
             assert_eq!(borrowed, Payload::Slice(b"abc"));
         }
@@ -277,8 +343,21 @@ mod tests {
     }
 
     #[test]
+    fn a_short_array_stays_in_its_place() {
+        let short = payload([7; INLINE_MAX]);
+        assert!(matches!(short, Payload::Inline(_)), "{short:?}");
+        assert_eq!(short.as_option(), Some(&[7; INLINE_MAX][..]));
+        assert_eq!(short.into_shared().as_deref(), Some(&[7; INLINE_MAX][..]));
+        assert_eq!(payload([]).as_option(), Some(&[][..]));
+        assert_eq!(format!("{:?}", payload(*b"secret")), "Inline(6 bytes)");
+    }
+
+    #[test]
     fn null_is_not_empty() {
-        for null in [payload(()), payload(None::<&str>), payload(None::<Option<Bytes>>)] {
+        let none = None::<Vec<u8>>;
+        for null in
+            [payload(()), payload(None::<&str>), payload(None::<Option<Bytes>>), payload(&none)]
+        {
             assert!(null.is_null() && null.is_empty());
             assert_eq!((null.as_option(), null.len()), (None, 0));
         }

@@ -8,6 +8,7 @@ use super::builder::ProducerBuilder;
 use super::callbacks::Callbacks;
 use super::close::Close;
 use super::flush::Flush;
+use super::intercepted::Interceptors;
 use super::topic_maker::TopicMaker;
 use crate::config::{OnDrop, ProducerConfig};
 use crate::engine::batch::{FailedRecords, RecordAccumulator, is_placing};
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub watches_stalls: bool,
     /// Who is called when records are resolved.
     pub callbacks: Arc<Callbacks>,
+    /// Who sees records before they are encoded.
+    pub interceptors: Interceptors,
 }
 
 /// The threads of a producer.

@@ -1,7 +1,11 @@
 //! A record with everything that Kafka lets one have.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
 use super::payload::Payload;
-use crate::engine::protocol::records::Header;
+use crate::engine::protocol::records::{Header, Length};
 
 /// A record to be sent, for callers that need more than a key and a value.
 ///
@@ -60,11 +64,12 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sets the record's timestamp, in milliseconds since the Unix epoch; a negative one is refused
-    /// by `send`. A topic with `message.timestamp.type=LogAppendTime` replaces it.
+    /// Sets the record's timestamp: milliseconds since the Unix epoch, or a
+    /// [`SystemTime`](std::time::SystemTime). One before 1970 is refused by `send`. A topic with
+    /// `message.timestamp.type=LogAppendTime` replaces it.
     #[must_use]
-    pub fn timestamp(mut self, milliseconds: i64) -> Self {
-        self.timestamp = Some(milliseconds);
+    pub fn timestamp(mut self, at: impl IntoTimestamp) -> Self {
+        self.timestamp = Some(at.into_timestamp_ms());
         self
     }
 
@@ -129,9 +134,123 @@ impl<'a> Record<'a> {
         self.tag
     }
 
+    /// A record that owns all it has, to be kept or passed to another thread.
+    pub fn into_owned(self) -> OwnedRecord {
+        let headers = self.headers.iter();
+        OwnedRecord {
+            key: owned(self.key),
+            value: owned(self.value),
+            headers: headers
+                .map(|header| {
+                    (header.key.to_owned(), OwnedPayload(header.value.map(Bytes::copy_from_slice)))
+                })
+                .collect(),
+            timestamp: self.timestamp,
+            partition: self.partition,
+            priority: self.priority,
+            tag: self.tag,
+        }
+    }
+
     /// Key and value, for handing them back.
     pub fn into_payloads(self) -> (Payload<'a>, Payload<'a>) {
         (self.key, self.value)
+    }
+}
+
+/// A [`Record`] that borrows nothing: [`Record::into_owned`].
+///
+/// ```no_run
+/// # fn example(topic: tidegate::Topic) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::mpsc;
+/// use tidegate::Record;
+///
+/// let (sender, receiver) = mpsc::channel();
+/// let id = String::from("4bf92f");
+/// sender.send(Record::new().value("paid").header("trace", &id).into_owned())?;
+/// for record in receiver.try_iter() {
+///     drop(topic.send_record(record.as_record())?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnedRecord {
+    key: OwnedPayload,
+    value: OwnedPayload,
+    headers: Vec<(String, OwnedPayload)>,
+    timestamp: Option<i64>,
+    partition: Option<i32>,
+    priority: i32,
+    tag: u64,
+}
+
+impl OwnedRecord {
+    /// The record, borrowed from this one but for its key and value, which are shared: a record
+    /// that is not accepted has them in its error.
+    pub fn as_record(&self) -> Record<'_> {
+        Record {
+            key: self.key.shared(),
+            value: self.value.shared(),
+            headers: self
+                .headers
+                .iter()
+                .map(|(key, value)| Header { key, value: value.0.as_deref() })
+                .collect(),
+            timestamp: self.timestamp,
+            partition: self.partition,
+            priority: self.priority,
+            tag: self.tag,
+        }
+    }
+}
+
+/// Bytes of a record that owns them, or null. Its `Debug` shows their number only: they may be
+/// confidential.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct OwnedPayload(Option<Bytes>);
+
+impl OwnedPayload {
+    fn shared(&self) -> Payload<'static> {
+        self.0.clone().map_or(Payload::Null, Payload::Shared)
+    }
+}
+
+impl std::fmt::Debug for OwnedPayload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Length(self.0.as_deref()).fmt(f)
+    }
+}
+
+fn owned(payload: Payload<'_>) -> OwnedPayload {
+    OwnedPayload(match payload {
+        Payload::Null => None,
+        Payload::Slice(slice) => Some(Bytes::copy_from_slice(slice)),
+        Payload::Shared(bytes) => Some(bytes),
+        Payload::Inline(bytes) => Some(Bytes::copy_from_slice(bytes.as_slice())),
+    })
+}
+
+/// What can be a record's timestamp.
+pub trait IntoTimestamp {
+    /// Milliseconds since the Unix epoch; negative before it.
+    fn into_timestamp_ms(self) -> i64;
+}
+
+impl IntoTimestamp for i64 {
+    fn into_timestamp_ms(self) -> i64 {
+        self
+    }
+}
+
+impl IntoTimestamp for SystemTime {
+    fn into_timestamp_ms(self) -> i64 {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        match self.duration_since(UNIX_EPOCH) {
+            Ok(since) => millis(since),
+            // Before the epoch, if only by a part of a millisecond.
+            Err(before) => -millis(before.duration()).max(1),
+        }
     }
 }
 
@@ -185,8 +304,6 @@ impl<'a, V: IntoHeaderValue<'a>> IntoHeaderValue<'a> for Option<V> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     #[test]
@@ -225,6 +342,33 @@ mod tests {
             assert!(!shown.contains(hidden), "{shown}");
         }
         assert!(format!("{:?}", Record::new()).contains("key: Null"));
+    }
+
+    #[test]
+    fn an_owned_record_is_the_same_and_borrows_nothing() {
+        let name = String::from("name");
+        let shared = Bytes::from_static(b"v");
+        let record = Record::new().key(name.as_str()).value(shared.clone()).header(&name, &name);
+        let record = record.header("null", ()).timestamp(5).partition(6).priority(7).tag(8);
+        let owned: OwnedRecord = record.clone().into_owned();
+        assert_eq!(owned.as_record().headers(), record.headers());
+        let again = owned.as_record();
+        assert_eq!(again.key_payload().as_option(), record.key_payload().as_option());
+        assert_eq!(again.clone().into_payloads().1, Payload::Shared(shared));
+        assert_eq!((again.timestamp_ms(), again.partition_index()), (Some(5), Some(6)));
+        assert_eq!((again.priority_value(), again.tag_value()), (7, 8));
+        assert!(Record::new().into_owned().as_record().key_payload().is_null());
+        let shown = format!("{owned:?}");
+        assert!(shown.contains("4 bytes") && !shown.contains("\"v\""), "{shown}");
+    }
+
+    #[test]
+    fn a_system_time_is_milliseconds_of_the_epoch() {
+        let at = |time: SystemTime| Record::new().timestamp(time).timestamp_ms();
+        assert_eq!(at(UNIX_EPOCH + Duration::from_millis(1_234)), Some(1_234));
+        assert_eq!(at(UNIX_EPOCH), Some(0));
+        assert_eq!(at(UNIX_EPOCH - Duration::from_nanos(1)), Some(-1));
+        assert_eq!(at(UNIX_EPOCH - Duration::from_millis(2)), Some(-2));
     }
 
     #[test]

@@ -100,6 +100,21 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
+        if self.is_intercepted {
+            return self.send_intercepted(sender, partition, timestamp, parts);
+        }
+        self.send_plain(sender, (partition, found), timestamp, parts)
+    }
+
+    /// What interceptors have seen, or need not see.
+    #[inline(always)]
+    pub(super) fn send_plain(
+        &self,
+        sender: Sender<'_>,
+        (partition, found): (Option<PartitionId>, Option<PartitionId>),
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
         if !self.shared.born.is_current() {
             return Err(SendErrorKind::Forked);
         }
@@ -185,13 +200,27 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
+        if self.is_intercepted {
+            return self.send_intercepted_async(how, partition, timestamp, parts).await;
+        }
+        self.send_plain_async(how, (partition, found), timestamp, parts).await
+    }
+
+    /// What interceptors have seen, or need not see.
+    pub(super) async fn send_plain_async(
+        &self,
+        how: How,
+        (partition, found): (Option<PartitionId>, Option<PartitionId>),
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
         loop {
             // The cell ends before the next await: a future that held it could not move to another
             // thread.
             let (sent, held) = {
                 let held = Cell::new(None);
                 let sent =
-                    self.send_hinted(Sender::Task(&held), (partition, found), timestamp, parts);
+                    self.send_plain(Sender::Task(&held), (partition, found), timestamp, parts);
                 (sent, held.take())
             };
             match held {

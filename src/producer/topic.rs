@@ -25,6 +25,8 @@ pub(super) const SURELY_SMALL: usize = 1_024;
 pub struct Topic {
     pub(super) lanes: Arc<TopicLanes>,
     pub(super) shared: Arc<Shared>,
+    /// Records pass the application's interceptors first.
+    pub(super) is_intercepted: bool,
     pub(super) dropped: Arc<SharedFailure<crate::engine::batch::Destination, DeliveryError>>,
 }
 
@@ -32,7 +34,8 @@ impl Topic {
     pub(super) fn new(lanes: Arc<TopicLanes>, shared: Arc<Shared>) -> Self {
         let (destination, error) = shared.accumulator.dropped_error(&lanes.name);
         let dropped = Arc::new(shared.accumulator.cells.allocate_failed(destination, error));
-        Topic { lanes, shared, dropped }
+        let is_intercepted = !shared.interceptors.0.is_empty();
+        Topic { lanes, shared, is_intercepted, dropped }
     }
 
     /// The topic's name.

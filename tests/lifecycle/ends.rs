@@ -22,7 +22,7 @@ fn f33_dropped_while_threads_send_every_delivery_resolves_once() {
                 std::thread::spawn(move || {
                     let mut accepted = Vec::new();
                     loop {
-                        match topic.send(&[thread], "v") {
+                        match topic.send([thread], "v") {
                             Ok(delivery) => accepted.push(delivery),
                             Err(error) => {
                                 assert_eq!(*error.kind(), SendErrorKind::Closed);

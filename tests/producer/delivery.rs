@@ -35,7 +35,7 @@ fn deliveries_are_futures_for_any_runtime() {
         let mut offsets = 0;
         for round in 0..20_u8 {
             let deliveries: Vec<_> =
-                (0..10_u8).map(|n| topic.send(&[n], &[round]).unwrap()).collect();
+                (0..10_u8).map(|n| topic.send([n], [round]).unwrap()).collect();
             for delivery in deliveries {
                 offsets += delivery.await.unwrap().offset().unwrap();
             }
@@ -54,7 +54,7 @@ fn many_tasks_await_records_of_one_batch() {
     let cluster = cluster(1, 1);
     let producer = builder(&cluster).linger(secs(10)).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    let deliveries: Vec<_> = (0..16_u8).map(|n| topic.send((), &[n]).unwrap()).collect();
+    let deliveries: Vec<_> = (0..16_u8).map(|n| topic.send((), [n]).unwrap()).collect();
     let tasks: Vec<_> = deliveries
         .into_iter()
         .map(|delivery| std::thread::spawn(move || block_on(delivery).unwrap().offset()))
@@ -73,7 +73,7 @@ fn a_wait_that_times_out_can_be_repeated() {
     warm(&topic, 1);
     cluster.pause_broker(1);
     // The read that was under way may still take the first.
-    let mut deliveries: Vec<_> = (0..3_u8).map(|n| topic.send((), &[n]).unwrap()).collect();
+    let mut deliveries: Vec<_> = (0..3_u8).map(|n| topic.send((), [n]).unwrap()).collect();
     let last = deliveries.last_mut().unwrap();
     assert!(last.wait_timeout(millis(20)).is_none());
     assert!(last.wait_timeout(Duration::ZERO).is_none());
@@ -101,7 +101,7 @@ fn c34_null_empty_and_full_are_three_things() {
     drop(topic.send((), Payload::Null).unwrap());
     drop(topic.send("text", String::from("owned")).unwrap());
     drop(topic.send(vec![1_u8], Bytes::from_static(b"shared")).unwrap());
-    drop(topic.send(&[2_u8; 2], None::<&str>).unwrap());
+    drop(topic.send([2_u8; 2], None::<&str>).unwrap());
     expected.push((None, None));
     expected.push((Some("text".into()), Some("owned".into())));
     expected.push((Some(vec![1].into()), Some("shared".into())));

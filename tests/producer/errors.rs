@@ -320,8 +320,8 @@ fn c61_keys_keep_their_partitions_where_the_limit_of_lanes_is_reached() {
     let mut refused = 0;
     for n in 0..100_u32 {
         let key = n.to_be_bytes();
-        let partition = acked(elsewhere.send(&key, "v").unwrap()).partition();
-        match many.send(&key, "v") {
+        let partition = acked(elsewhere.send(key, "v").unwrap()).partition();
+        match many.send(key, "v") {
             Ok(delivery) => assert_eq!(acked(delivery).partition(), partition),
             Err(error) => {
                 let kind = SendErrorKind::TooManyLanes { partition, lanes_max: 5 };

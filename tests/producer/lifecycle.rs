@@ -13,7 +13,7 @@ fn c42_close_delivers_what_was_accepted() {
     let producer = lingering(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
     let mut deliveries: Vec<_> =
-        (0..10_000_u32).map(|n| topic.send(&n.to_be_bytes(), "v").unwrap()).collect();
+        (0..10_000_u32).map(|n| topic.send(n.to_be_bytes(), "v").unwrap()).collect();
     close(&producer);
     assert!(deliveries.iter_mut().all(|delivery| delivery.try_take().unwrap().is_ok()));
     let stored: i64 = (0..4).map(|p| cluster.high_watermark("t", p)).sum();
@@ -312,7 +312,7 @@ fn c46_many_threads_send_flush_and_drop_at_once() {
                 std::thread::spawn(move || {
                     let mut accepted = Vec::new();
                     for n in 0..500_u32 {
-                        match topic.send(&n.to_be_bytes(), "v") {
+                        match topic.send(n.to_be_bytes(), "v") {
                             Ok(delivery) => accepted.push(delivery),
                             Err(error) => {
                                 assert_eq!(*error.kind(), SendErrorKind::Closed);

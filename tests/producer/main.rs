@@ -19,6 +19,7 @@ mod fairness;
 mod faults;
 mod giving_up;
 mod handles;
+mod interceptors;
 mod lifecycle;
 mod logins;
 mod metadata;
@@ -187,7 +188,7 @@ fn the_smoke_test() {
     let producer = builder(&cluster).event_loops(EventLoops::shared(2).unpinned()).build().unwrap();
     let topic = producer.topic("t").unwrap();
     let deliveries: Vec<_> =
-        (0..200_000_u32).map(|n| topic.send((), &n.to_be_bytes()).unwrap()).collect();
+        (0..200_000_u32).map(|n| topic.send((), n.to_be_bytes()).unwrap()).collect();
     let mut per_partition = [0_u64; 12];
     for delivery in deliveries {
         per_partition[acked(delivery).partition() as usize] += 1;

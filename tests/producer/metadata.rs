@@ -188,7 +188,7 @@ fn f08_added_partitions_get_traffic() {
     cluster.add_partitions("t", 40);
     eventually("the producer sees them", || topic.partitions() == 40);
     let deliveries: Vec<_> =
-        (0..2_000_u32).map(|n| topic.send(&n.to_be_bytes(), "v").unwrap()).collect();
+        (0..2_000_u32).map(|n| topic.send(n.to_be_bytes(), "v").unwrap()).collect();
     let mut counts = [0_u32; 40];
     deliveries.into_iter().for_each(|d| counts[acked(d).partition() as usize] += 1);
     assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
@@ -334,7 +334,7 @@ fn c19_a_topic_made_anew_with_fewer_partitions_has_all_keys_in_those() {
     let fresh = quick();
     let fresh = fresh.topic("t").unwrap();
     for n in 0..100_u32 {
-        let place = |topic: &Topic| acked(topic.send(&n.to_be_bytes(), "v").unwrap()).partition();
+        let place = |topic: &Topic| acked(topic.send(n.to_be_bytes(), "v").unwrap()).partition();
         assert_eq!(place(&topic), place(&fresh));
         acked(topic.send((), "v").unwrap());
     }

@@ -151,7 +151,7 @@ fn a_partition_out_of_range_fails_that_record_only() {
 #[test]
 fn a_stash_is_flushed_and_closed_like_everything_else() {
     let (cluster, producer, topic) = held(1, 2);
-    let mut deliveries: Vec<_> = (0..100_u8).map(|n| topic.send(&[n], "v").unwrap()).collect();
+    let mut deliveries: Vec<_> = (0..100_u8).map(|n| topic.send([n], "v").unwrap()).collect();
     let flush = producer.flush();
     let resumer = std::thread::scope(|scope| {
         let flusher = scope.spawn(|| flush.wait());
@@ -162,7 +162,7 @@ fn a_stash_is_flushed_and_closed_like_everything_else() {
     assert!(deliveries.iter_mut().all(|delivery| delivery.try_take().is_some()));
 
     let (cluster, producer, topic) = held(1, 2);
-    let mut deliveries: Vec<_> = (0..100_u8).map(|n| topic.send(&[n], "v").unwrap()).collect();
+    let mut deliveries: Vec<_> = (0..100_u8).map(|n| topic.send([n], "v").unwrap()).collect();
     let closing = producer.close(LONG);
     assert!(topic.send("k", "too late").is_err());
     drop(topic);
@@ -178,7 +178,7 @@ fn close_fails_what_is_left_in_a_stash() {
     cluster.pause_broker(1);
     let producer = patient(&cluster).configure(|c| c.topic_unknown_max = FAR).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    let deliveries: Vec<_> = (0..100_u8).map(|n| topic.send(&[n], "v").unwrap()).collect();
+    let deliveries: Vec<_> = (0..100_u8).map(|n| topic.send([n], "v").unwrap()).collect();
     let start = Instant::now();
     producer.close(millis(100)).wait().unwrap_err();
     assert!(start.elapsed() < LONG);

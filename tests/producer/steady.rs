@@ -47,7 +47,7 @@ fn nobody_waits_for_linger(brokers: usize) {
         let start = Instant::now();
         for _ in 0..RECORDS {
             let key = random(&mut state).to_be_bytes();
-            deliveries.push(topic.send(&key, &[0_u8; 100]).unwrap());
+            deliveries.push(topic.send(key, &[0_u8; 100]).unwrap());
         }
         rounds.push(start.elapsed());
         assert!(start.elapsed() < LONG, "the senders wait for linger: {rounds:.2?}");
@@ -96,7 +96,7 @@ fn large_records_get_through_a_full_pool() {
                 let mut state = 99;
                 while !stop.load(Ordering::Relaxed) {
                     let key = random(&mut state).to_be_bytes();
-                    drop(topic.send(&key, &[0_u8; 100]).unwrap());
+                    drop(topic.send(key, &[0_u8; 100]).unwrap());
                 }
             });
         }
@@ -104,7 +104,7 @@ fn large_records_get_through_a_full_pool() {
         let large = vec![7_u8; LARGE];
         let start = Instant::now();
         for n in 0..40_u32 {
-            acked(topic.send(&n.to_be_bytes(), &large).unwrap());
+            acked(topic.send(n.to_be_bytes(), &large).unwrap());
             assert!(start.elapsed() < LONG, "large records are starved");
         }
         stop.store(true, Ordering::Relaxed);
@@ -131,7 +131,7 @@ fn five_million_deliveries_may_be_held() {
             let mut fifths = Vec::new();
             for _ in 0..5 {
                 let start = Instant::now();
-                held.extend((0..EACH / 5).map(|_| topic.send((), &[7_u8; 10]).unwrap()));
+                held.extend((0..EACH / 5).map(|_| topic.send((), [7_u8; 10]).unwrap()));
                 fifths.push(start.elapsed());
                 assert!(start.elapsed() < LONG, "sending stops: {fifths:.2?}");
             }
@@ -157,9 +157,9 @@ fn a_pool_of_the_least_size_works() {
     let topic = producer.topic("t").unwrap();
     let big = vec![7_u8; 1_000_000];
     for n in 0..30_u32 {
-        drop(topic.send(&n.to_be_bytes(), &big).unwrap());
+        drop(topic.send(n.to_be_bytes(), &big).unwrap());
         for m in 0..100_u32 {
-            drop(topic.send(&m.to_be_bytes(), "small").unwrap());
+            drop(topic.send(m.to_be_bytes(), "small").unwrap());
         }
     }
     close(&producer);

@@ -201,7 +201,7 @@ pub fn auto_creation(kafka: &Kafka) {
     let name = unique_topic("made-by-asking");
     let topic = producer.topic(&name).expect("a legal name");
     let sent: Vec<Delivery> = (0..1_000_u32)
-        .map(|number| topic.send(&number.to_be_bytes(), "value").expect("there is room"))
+        .map(|number| topic.send(number.to_be_bytes(), "value").expect("there is room"))
         .collect();
     for mut delivery in sent {
         let outcome = delivery.wait_timeout(LIMIT).expect("resolved within the limit");

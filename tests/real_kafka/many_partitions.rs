@@ -36,7 +36,7 @@ pub fn steady(kafka: &Kafka) {
     for _ in 0..RECORDS {
         let key = random.next().to_be_bytes();
         let before = Instant::now();
-        held.push_back(handle.send(&key, &value).expect("there is room"));
+        held.push_back(handle.send(key, &value).expect("there is room"));
         longest = longest.max(before.elapsed());
         if held.len() == HELD_MAX {
             let oldest = held.pop_front().expect("it is full");

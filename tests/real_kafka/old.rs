@@ -181,7 +181,7 @@ pub fn keyless_in_compacted(kafka: &Kafka) {
     let mut keyed = Vec::new();
     let mut keyless = None;
     for number in 0..KEYED {
-        keyed.push(handle.send(&number.to_be_bytes(), "v").expect("there is room"));
+        keyed.push(handle.send(number.to_be_bytes(), "v").expect("there is room"));
         if number == KEYED / 2 {
             keyless = Some(handle.send((), "v").expect("there is room"));
         }

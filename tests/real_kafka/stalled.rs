@@ -44,7 +44,7 @@ fn warm(
     let producer = change(builder).build().expect("the settings work");
     let topic = producer.topic(&name).expect("a legal name");
     for key in 0..100_u32 {
-        let delivery = topic.send(&key.to_be_bytes(), "warm").expect("there is room");
+        let delivery = topic.send(key.to_be_bytes(), "warm").expect("there is room");
         delivery.wait().expect("acknowledged by a healthy cluster");
     }
     (producer, topic)

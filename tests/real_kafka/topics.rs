@@ -121,7 +121,7 @@ pub fn c58_recreated_smaller(kafka: &Kafka) {
 
 /// Sends one record for each key and gives how many were acknowledged.
 fn acked_keys(topic: &Topic, keys: u32) -> u32 {
-    let sent: Vec<_> = (0..keys).map(|key| topic.send(&key.to_be_bytes(), "v")).collect();
+    let sent: Vec<_> = (0..keys).map(|key| topic.send(key.to_be_bytes(), "v")).collect();
     let acked = sent.into_iter().flatten().filter_map(|mut delivery| {
         delivery.wait_timeout(LIMIT).expect("resolved within the limit").ok()
     });

@@ -21,6 +21,7 @@ mod backoff;
 mod built_in;
 mod chooser;
 mod default_partitioner;
+mod interceptor;
 mod key_hash;
 mod key_partitioner;
 mod murmur2;
@@ -38,6 +39,7 @@ pub use backoff::{Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, R
 pub use built_in::BuiltInPartitioners;
 pub use chooser::Chooser;
 pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners};
+pub use interceptor::{InterceptedRecord, Interceptor, OnOutcome, RecordOutcome};
 pub use key_hash::KeyHash;
 pub use key_partitioner::{KeyPartitioner, Keyless};
 pub use murmur2::murmur2;

@@ -1,9 +1,9 @@
 //! A completion cell, its counts, and when it is freed.
 //!
-//! One signed number per cell: every count that is dropped subtracts 1, resolution adds the counts
-//! that were issued, and whoever makes it 0 frees the cell. Before resolution it is never above 0
-//! after a subtraction, so nobody frees a cell that has an owner. Issuing costs no atomic
-//! operation: the owner counts plainly.
+//! One signed number per cell: every count that is dropped subtracts 1, one that is made from
+//! another adds 1, and resolution adds the counts that the owner issued and [`RESOLVED`]. Whoever
+//! makes it exactly [`RESOLVED`] frees the cell. Before resolution it is far below that, so nobody
+//! frees a cell that has an owner. Issuing costs no atomic operation: the owner counts plainly.
 //!
 //! Who may touch what: `resolution` is written by the one who resolves, before the phase says so,
 //! and only read from then on; `live` is written by [`CellStore`](super::CellStore) before anybody
@@ -20,6 +20,10 @@ use super::cell_store::{FailureObserver, StoreInner};
 use super::forward::{ForwardTable, Target};
 use super::loom::{Arc, AtomicI64, AtomicU32, Ordering, UnsafeCell};
 use super::waiter_list::{Phase, WaiterPool};
+
+/// What resolution adds to a cell's number, besides the counts. Counts are 32 bits wide, and those
+/// made from others are far fewer than the rest of it allows.
+const RESOLVED: i64 = 1 << 62;
 
 /// Two cells never share a cache line: their handles are dropped by different threads.
 #[repr(align(64))]
@@ -131,12 +135,12 @@ impl<C, E> Cell<C, E> {
             cell.resolution.with_mut(|slot| unsafe { *slot = resolution });
             cell.phase.resolve(cell.waiters(), wakes);
         }
-        let issued = i64::from(issued);
+        let added = RESOLVED + i64::from(issued);
         // Release: what was done here comes before another thread's freeing. Acquire: the other
         // way round.
         // SAFETY: as above; the reference ends with the addition.
-        let before = unsafe { (*cell.as_ptr()).counts.fetch_add(issued, Ordering::AcqRel) };
-        if before + issued == 0 {
+        let before = unsafe { (*cell.as_ptr()).counts.fetch_add(added, Ordering::AcqRel) };
+        if before + added == RESOLVED {
             // SAFETY: resolved, and every count that was ever issued is gone.
             unsafe { free(cell) };
         }
@@ -219,10 +223,9 @@ impl<C, E> Counted<C, E> {
         Self(cell)
     }
 
-    /// One more, next to this one, of a cell that was resolved before.
+    /// One more, next to this one.
     #[inline]
     pub(super) fn again(&self) -> Self {
-        debug_assert!(self.resolution().is_some());
         // Relaxed is enough, as for any reference count: `self` keeps the cell alive.
         self.counts.fetch_add(1, Ordering::Relaxed);
         Self(self.0)
@@ -270,7 +273,7 @@ impl<C, E> Drop for Counted<C, E> {
     fn drop(&mut self) {
         // SAFETY: this count keeps the cell alive until the subtraction.
         if unsafe { subtract(self.0) } {
-            // SAFETY: above 0 before the subtraction means resolved; 0 after it, no counts left.
+            // SAFETY: exactly `RESOLVED` after the subtraction means resolved, and no counts left.
             unsafe { free(self.0) };
         }
     }
@@ -291,7 +294,7 @@ unsafe fn subtract<C, E>(cell: NonNull<Cell<C, E>>) -> bool {
     // Release: what this thread did with the cell comes before its freeing.
     // SAFETY: alive by the caller's count; the reference ends with the subtraction.
     let before = unsafe { (*cell.as_ptr()).counts.fetch_sub(1, Ordering::Release) };
-    if before != 1 {
+    if before != RESOLVED + 1 {
         return false;
     }
     // Only the last count comes here. A fence would do as well, but ThreadSanitizer knows none.

@@ -75,6 +75,12 @@ impl<C, E> Handle<C, E> {
         follow(&self.cell, self.index).1
     }
 
+    /// Another handle of the same record, for somebody who watches what becomes of it: one atomic
+    /// operation. Only one of the two is to call [`Handle::count_read`].
+    pub fn again(&self) -> Self {
+        Handle::new(self.cell.again(), self.timestamp, self.index)
+    }
+
     /// Names the record's cell, of the last one if it was forwarded. While the handle is there no
     /// other cell has this name.
     pub fn cell_id(&self) -> CellId {

@@ -508,3 +508,19 @@ fn resolve_in_turn(store: &Store, batches: std::sync::mpsc::Receiver<Owner>) {
         wakes.wake_all();
     }
 }
+
+#[test]
+fn a_handle_made_from_another_is_of_the_same_record() {
+    with_store(|store, named| {
+        let mut owner = store.allocate(named(1));
+        let (first, second) = (owner.issue(10), owner.issue(20));
+        let watcher = second.again();
+        drop((first, second));
+        assert_eq!((watcher.timestamp(), watcher.index()), (20, 1));
+        let another = watcher.again();
+        owner.ack(Some(7), None, &mut WakeList::new());
+        assert_eq!((watcher.offset(), another.offset()), (Some(8), Some(8)));
+        drop(watcher);
+        assert_eq!(another.again().offset(), Some(8));
+    });
+}

@@ -187,3 +187,27 @@ fn a_forward_is_followed_to_its_end() {
         assert_eq!(store.usage().0, 0);
     });
 }
+
+#[test]
+fn a_handle_made_from_another_keeps_the_cell() {
+    model(5, || {
+        let drops = StdArc::new(AtomicUsize::new(0));
+        let store = Store::new();
+        let mut owner = store.allocate(Dropped(drops.clone()));
+        let handle = owner.issue(0);
+        // As soon as there are two, either may be the last, before the resolution or after it.
+        let watcher = handle.again();
+        let watching = thread::spawn(move || {
+            let offset = watcher.again().offset();
+            drop(watcher);
+            offset
+        });
+        let resolver = thread::spawn(move || owner.ack(Some(1), None, &mut WakeList::new()));
+        drop(handle);
+        let offset = watching.join().expect("it does not panic");
+        assert!(offset.is_none_or(|offset| offset == 1));
+        resolver.join().expect("it does not panic");
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
+        assert_eq!(store.usage().0, 0);
+    });
+}

@@ -1,0 +1,121 @@
+//! The way of a record past the application's interceptors.
+
+use std::sync::Arc;
+
+use super::admission::How;
+use super::callbacks::Callbacks;
+use super::delivery::Delivery;
+use super::sending::Sender;
+use super::topic::Topic;
+use crate::engine::policy::{InterceptedRecord, Interceptor, OnOutcome, RecordOutcome};
+use crate::engine::protocol::PartitionId;
+use crate::engine::protocol::records::RecordParts;
+use crate::error::SendErrorKind;
+use crate::{logging as log, user_code};
+
+/// The interceptors of one producer, in their order.
+pub(super) struct Interceptors(pub Vec<Arc<dyn Interceptor>>);
+
+/// A record that all interceptors have seen.
+struct Seen<'a> {
+    record: InterceptedRecord<'a>,
+    watchers: Vec<OnOutcome>,
+}
+
+impl Interceptors {
+    fn see<'a>(&self, mut record: InterceptedRecord<'a>) -> Seen<'a> {
+        let mut watchers = Vec::new();
+        for interceptor in &self.0 {
+            let before = record.copy();
+            match user_code::call(|| interceptor.on_send(&mut record)) {
+                Ok(watcher) => watchers.extend(watcher),
+                Err(_) => {
+                    log::error!("topic {}: an interceptor panicked", record.topic());
+                    record = before;
+                }
+            }
+        }
+        Seen { record, watchers }
+    }
+}
+
+/// Calls those who watch a record once its outcome is known.
+fn watch(
+    callbacks: &Arc<Callbacks>,
+    watchers: Vec<OnOutcome>,
+    sent: &Result<Delivery, SendErrorKind>,
+) {
+    if watchers.is_empty() {
+        return;
+    }
+    match sent {
+        Ok(delivery) => callbacks.watch(delivery, watchers),
+        Err(kind) => tell(watchers, RecordOutcome::Refused(kind)),
+    }
+}
+
+/// Calls them now.
+pub(super) fn tell(watchers: Vec<OnOutcome>, outcome: RecordOutcome<'_>) {
+    let _inside = user_code::enter();
+    for watcher in watchers {
+        if user_code::call(|| watcher(&outcome)).is_err() {
+            log::error!("an interceptor that was told of a record's outcome panicked");
+        }
+    }
+}
+
+impl Topic {
+    /// [`Topic::send_hinted`] where there are interceptors. What they see is copied if they change
+    /// it; a record whose partition the caller had found is hashed anew, as its key may differ.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn send_intercepted(
+        &self,
+        sender: Sender<'_>,
+        partition: Option<PartitionId>,
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        let record = InterceptedRecord::new(self.name(), parts, timestamp, partition);
+        let Seen { record, watchers } = self.shared.interceptors.see(record);
+        let headers = record.encoded_headers();
+        let sent = checked(&record).and_then(|(partition, timestamp)| {
+            self.send_plain(sender, (partition, None), timestamp, &record.parts(&headers))
+        });
+        watch(&self.shared.callbacks, watchers, &sent);
+        sent
+    }
+
+    /// The same for a task.
+    pub(super) async fn send_intercepted_async(
+        &self,
+        how: How,
+        partition: Option<PartitionId>,
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
+        let record = InterceptedRecord::new(self.name(), parts, timestamp, partition);
+        let Seen { record, watchers } = self.shared.interceptors.see(record);
+        // A task that is dropped while it waits has sent nothing: nobody hears of it.
+        let headers = record.encoded_headers();
+        let sent = match checked(&record) {
+            Err(kind) => Err(kind),
+            Ok((partition, timestamp)) => {
+                let parts = record.parts(&headers);
+                self.send_plain_async(how, (partition, None), timestamp, &parts).await
+            }
+        };
+        watch(&self.shared.callbacks, watchers, &sent);
+        sent
+    }
+}
+
+/// The partition and the timestamp that a record has after all.
+fn checked(
+    record: &InterceptedRecord<'_>,
+) -> Result<(Option<PartitionId>, Option<i64>), SendErrorKind> {
+    match record.timestamp_ms() {
+        Some(timestamp) if timestamp < 0 => Err(SendErrorKind::NegativeTimestamp { timestamp }),
+        timestamp => Ok((record.partition().map(PartitionId), timestamp)),
+    }
+}
