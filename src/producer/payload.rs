@@ -235,8 +235,8 @@ impl From<Arc<str>> for Payload<'_> {
     }
 }
 
-/// Arrays up to 31 bytes, such as ids and numbers, stay in their place. Longer ones are borrowed: by
-/// value they would have to be copied to the heap.
+/// Arrays up to 31 bytes, such as ids and numbers, stay in their place. Longer ones are borrowed:
+/// by value they would have to be copied to the heap.
 macro_rules! from_short_arrays {
     ($($len:literal)*) => {$(
         impl From<[u8; $len]> for Payload<'_> {

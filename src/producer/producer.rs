@@ -68,7 +68,7 @@ struct Inner {
 /// ```
 ///
 /// Dropping the last clone closes it: [`ProducerConfig::on_drop`] says whether that waits. A
-/// [`Topic`] that outlives it gets errors.
+/// [`Topic`](crate::Topic) that outlives it gets errors.
 #[derive(Clone)]
 pub struct Producer(Arc<Inner>);
 

@@ -65,7 +65,7 @@ impl<'a> Record<'a> {
     }
 
     /// Sets the record's timestamp: milliseconds since the Unix epoch, or a
-    /// [`SystemTime`](std::time::SystemTime). One before 1970 is refused by `send`. A topic with
+    /// [`SystemTime`]. One before 1970 is refused by `send`. A topic with
     /// `message.timestamp.type=LogAppendTime` replaces it.
     #[must_use]
     pub fn timestamp(mut self, at: impl IntoTimestamp) -> Self {

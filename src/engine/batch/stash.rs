@@ -413,12 +413,12 @@ fn header_lengths(header: &Header<'_>) -> (u32, u32) {
     (header.key.len() as u32, header.value.map_or(0, |value| value.len() as u32 + 1))
 }
 
-/// Bytes that [`Run::put_length`] writes.
+/// Bytes that [`RunBytes::put_length`] writes.
 fn length_len(length: u32) -> usize {
     (32 - (length | 1).leading_zeros()).div_ceil(7) as usize
 }
 
-/// Reads what [`Run::put_length`] wrote at `at`, and moves on behind it.
+/// Reads what [`RunBytes::put_length`] wrote at `at`, and moves on behind it.
 fn length_at(entry: &[u8], at: &mut usize) -> u32 {
     let (mut length, mut shift) = (0, 0);
     loop {

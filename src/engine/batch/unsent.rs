@@ -57,7 +57,7 @@ impl<'a> UnsentRecord<'a> {
     }
 
     /// What its delivery failed with. Its certainty is always
-    /// [`Certainty::NotWritten`](crate::Certainty::NotWritten).
+    /// [`Certainty::NotWritten`].
     pub fn error(&self) -> &'a DeliveryError {
         self.error
     }
