@@ -81,7 +81,7 @@
 //!   [`BackoffStrategy`] decides: [`ParkSender`] holds the thread, up to a limit (the default),
 //!   [`DropRecords`] drops and counts, [`RejectRecords`] gives an error that hands shared payloads
 //!   back. [`Producer::memory`] and [`Producer::broker_levels`] show the state.
-//! * **Event loops.** Threads that talk to brokers, pinned to cores where one stays free.
+//! * **Event loops.** Threads that talk to brokers, pinned to cores where there are some to spare.
 //!   [`EventLoops`] is a value: one thread for each broker, or a number of them, for one producer
 //!   or shared by several.
 //!

@@ -297,8 +297,9 @@ pub struct ProducerConfig {
     /// The processor cores that event loops are pinned to, by number. Default: `None`: chosen among
     /// those allowed to the process. `tidegate.cores`, as in `0,2-5`.
     pub cores: Option<Vec<usize>>,
-    /// Whether event loops are pinned to cores at all. Default: yes; skipped where no core would
-    /// stay free for others. Turn it off on machines shared with other busy processes.
+    /// Whether event loops are pinned to cores at all. Default: yes, where the process may use four
+    /// cores or more, and at most half of them; processes begin at different ones. On two cores it
+    /// costs latency. Turn it off on machines shared with other busy processes.
     /// `tidegate.pinning`.
     pub pinning: bool,
     /// Who chooses partitions. Default: `None`, a
