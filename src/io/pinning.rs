@@ -60,8 +60,8 @@ pub(super) fn pin_current(pinning: &Pinning, index: usize) -> Option<usize> {
 
 /// The first of the allowed cores that is free, counted from the one in place `first`, around:
 /// processes that count from different places do not all take the lowest core. `None` where there
-/// are fewer than [`CORES_MIN`] cores, or half of them are taken. A thread that is pinned cannot get
-/// out of the way of another one on its core, and with few cores there is one often.
+/// are fewer than [`CORES_MIN`] cores, or half of them are taken. A thread that is pinned cannot
+/// get out of the way of another one on its core, and with few cores there is one often.
 fn take(allowed: &[usize], taken: &mut BTreeSet<usize>, first: usize) -> Option<usize> {
     let is_taken = |core: &&usize| taken.contains(core);
     if allowed.len() < CORES_MIN || allowed.iter().filter(is_taken).count() >= allowed.len() / 2 {

@@ -9,6 +9,7 @@ use loom::thread;
 use super::*;
 use crate::engine::batch::{
     AppendContext, Cells, FlushWaiters, LaneHead, LaneId, LaneTail, MonotonicClock, ShardId,
+    TopicSettings,
 };
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions, CHUNK_BYTES, Class};
 use crate::engine::protocol::PartitionId;
@@ -54,9 +55,14 @@ impl World {
         let bytes = 2 * CHUNK_BYTES;
         let options = BufferPoolOptions { bytes, accounts_max: 3, ..Default::default() };
         let pool = BufferPool::new(&options).expect("a small pool can be mapped");
+        let settings = TopicSettings {
+            batch_size: CHUNK_BYTES,
+            delivery_timeout: 100,
+            ..TopicSettings::default()
+        };
         let lane = LaneTail::new(
             LaneId(0),
-            ("t".into(), Arc::default()),
+            ("t".into(), Arc::new(settings)),
             PartitionId(0),
             ShardId(0),
             AccountId::LEADERLESS,
@@ -75,8 +81,7 @@ impl World {
     /// `Topic::send`, as far as it concerns loops.
     fn send(&self) {
         let context = AppendContext {
-            batch_size: CHUNK_BYTES,
-            delivery_timeout: 100,
+            settings: &self.lane.settings,
             cells: &self.cells,
             clock: &StandsStill,
             accepted_at: None,
