@@ -17,7 +17,10 @@ use bytes::Bytes;
 use crate::engine::protocol::records::Length;
 use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
 use crate::problem::{Problem, ProblemKind};
-use words::{NOT_NAMED, did_you_mean, in_its_words, last_cause, level, obstruction, out_of_range};
+use words::{
+    NOT_NAMED, did_you_mean, in_its_words, last_cause, level, not_together, obstruction,
+    out_of_range,
+};
 
 /// Whether a record whose delivery failed may nevertheless be in the partition's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -251,6 +254,15 @@ pub enum SendErrorKind {
     /// Kafka does not allow the topic's name.
     #[error("its topic's name is illegal: {0}")]
     InvalidTopic(&'static str),
+    /// Records that were to be sent together cannot be: they name different partitions, or there
+    /// are none.
+    #[error("{}", not_together(*partition, *other))]
+    NotTogether {
+        /// The partition that one of them names.
+        partition: Option<i32>,
+        /// What another one names.
+        other: Option<i32>,
+    },
     /// The topic's own settings cannot work with this producer's.
     #[error("its topic's settings cannot be used: {0}")]
     TopicConfig(Box<BuildError>),

@@ -119,8 +119,8 @@
 //! wait; deliveries, [`Producer::flush`] and [`Producer::close`] are futures. No runtime is needed.
 //! [`manual::async_code`] says what waits and what does not, and how to shut down.
 //!
-//! [`Delivery::on_complete`] calls a closure instead, and [`Topic::with_key`] is the cheapest way
-//! to send many values of one key.
+//! [`Delivery::on_complete`] calls a closure instead. [`Topic::with_key`] is the cheapest way to
+//! send many values of one key, [`Topic::send_all`] keeps records together in one batch.
 //!
 //! # Secured clusters
 //!
@@ -242,10 +242,10 @@ pub use error::{
 pub use io::EventLoops;
 pub use problem::{Problem, ProblemKind};
 pub use producer::{
-    BrokerLevels, BrokerReport, CallbackRefused, Close, Delivery, DeliveryStatus, Events, Flush,
-    Health, HealthReason, HealthState, InlineBytes, IntoHeaderValue, IntoTimestamp, KeyedTopic,
-    Memory, MetadataReport, OwnedRecord, PartitionReport, Payload, Producer, ProducerBuilder,
-    PrometheusText, Purge, Record, RecordMetadata, Report, Topic, TopicReport,
+    BatchDelivery, BrokerLevels, BrokerReport, CallbackRefused, Close, Delivery, DeliveryStatus,
+    Events, Flush, Health, HealthReason, HealthState, InlineBytes, IntoHeaderValue, IntoTimestamp,
+    KeyedTopic, Memory, MetadataReport, OwnedRecord, PartitionReport, Payload, Producer,
+    ProducerBuilder, PrometheusText, Purge, Record, RecordMetadata, Report, Topic, TopicReport,
 };
 
 // The code in the README must compile.

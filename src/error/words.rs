@@ -19,6 +19,17 @@ pub(super) fn out_of_range(partition: i32, partitions: i32, by_partitioner: bool
     format!("partition {partition}, {by}, does not exist: the topic has {partitions}")
 }
 
+/// Records that were to be sent together.
+pub(super) fn not_together(partition: Option<i32>, other: Option<i32>) -> String {
+    match (partition, other) {
+        (Some(partition), Some(other)) => format!(
+            "records that are sent together go to one partition: one of them names {partition}, \
+             another {other}"
+        ),
+        _ => "there is no record to be sent".to_owned(),
+    }
+}
+
 /// A record without partition, where each must name one.
 pub(super) const NOT_NAMED: &str = "the record names no partition, and this producer's partitioner \
      chooses none: set one with Record::partition";

@@ -101,6 +101,17 @@ impl<'a> Admission<'a> {
         Admission { shared, lanes, how, parts, record_size, attempt: 0, refused_at: None }
     }
 
+    /// The same for records that are sent together: `parts` are the first one's, and `size` is that
+    /// of all.
+    pub(super) fn sized(
+        (shared, lanes): (&'a Shared, &'a TopicLanes),
+        how: How,
+        parts: &'a RecordParts<'a>,
+        size: usize,
+    ) -> Self {
+        Admission { shared, lanes, how, parts, record_size: size, attempt: 0, refused_at: None }
+    }
+
     /// Asks the strategy and obeys. With `need`, room for it is taken into `spare` after a wait.
     /// The wait ends as well once another account is to be charged.
     pub(super) async fn admit(

@@ -17,9 +17,9 @@ use crate::{logging as log, user_code};
 pub(super) struct Interceptors(pub Vec<Arc<dyn Interceptor>>);
 
 /// A record that all interceptors have seen.
-struct Seen<'a> {
-    record: InterceptedRecord<'a>,
-    watchers: Vec<OnOutcome>,
+pub(super) struct Seen<'a> {
+    pub record: InterceptedRecord<'a>,
+    pub watchers: Vec<OnOutcome>,
 }
 
 impl Interceptors {
@@ -40,10 +40,10 @@ impl Interceptors {
 }
 
 /// Calls those who watch a record once its outcome is known.
-fn watch(
+pub(super) fn watch(
     callbacks: &Arc<Callbacks>,
     watchers: Vec<OnOutcome>,
-    sent: &Result<Delivery, SendErrorKind>,
+    sent: Result<&Delivery, &SendErrorKind>,
 ) {
     if watchers.is_empty() {
         return;
@@ -65,6 +65,17 @@ pub(super) fn tell(watchers: Vec<OnOutcome>, outcome: RecordOutcome<'_>) {
 }
 
 impl Topic {
+    /// Shows a record to the interceptors.
+    pub(super) fn intercept<'a>(
+        &'a self,
+        partition: Option<PartitionId>,
+        timestamp: Option<i64>,
+        parts: &RecordParts<'a>,
+    ) -> Seen<'a> {
+        let record = InterceptedRecord::new(self.name(), parts, timestamp, partition);
+        self.shared.interceptors.see(record)
+    }
+
     /// [`Topic::send_hinted`] where there are interceptors. What they see is copied if they change
     /// it; a record whose partition the caller had found is hashed anew, as its key may differ.
     #[cold]
@@ -76,13 +87,12 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
-        let record = InterceptedRecord::new(self.name(), parts, timestamp, partition);
-        let Seen { record, watchers } = self.shared.interceptors.see(record);
+        let Seen { record, watchers } = self.intercept(partition, timestamp, parts);
         let headers = record.encoded_headers();
         let sent = checked(&record).and_then(|(partition, timestamp)| {
             self.send_plain(sender, (partition, None), timestamp, &record.parts(&headers))
         });
-        watch(&self.shared.callbacks, watchers, &sent);
+        watch(&self.shared.callbacks, watchers, sent.as_ref());
         sent
     }
 
@@ -94,8 +104,7 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
-        let record = InterceptedRecord::new(self.name(), parts, timestamp, partition);
-        let Seen { record, watchers } = self.shared.interceptors.see(record);
+        let Seen { record, watchers } = self.intercept(partition, timestamp, parts);
         // A task that is dropped while it waits has sent nothing: nobody hears of it.
         let headers = record.encoded_headers();
         let sent = match checked(&record) {
@@ -105,13 +114,13 @@ impl Topic {
                 self.send_plain_async(how, (partition, None), timestamp, &parts).await
             }
         };
-        watch(&self.shared.callbacks, watchers, &sent);
+        watch(&self.shared.callbacks, watchers, sent.as_ref());
         sent
     }
 }
 
 /// The partition and the timestamp that a record has after all.
-fn checked(
+pub(super) fn checked(
     record: &InterceptedRecord<'_>,
 ) -> Result<(Option<PartitionId>, Option<i64>), SendErrorKind> {
     match record.timestamp_ms() {

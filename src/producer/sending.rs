@@ -301,9 +301,15 @@ impl Topic {
     /// The record is in its batch: tells the partitioner, and makes the cell's handle a delivery.
     #[inline]
     fn sent(&self, partition: PartitionId, len: usize, handle: CellHandle) -> Delivery {
+        self.tell_appended(partition, len);
+        Delivery::new(handle)
+    }
+
+    /// Tells the partitioner that so many bytes were appended.
+    #[inline]
+    pub(super) fn tell_appended(&self, partition: PartitionId, len: usize) {
         let batch_size = self.lanes.settings.batch_size;
         self.lanes.partitioner.on_appended(&self.lanes.name, partition, len, batch_size);
-        Delivery::new(handle)
     }
 
     /// The usual case of a record that has neither partition nor key: it goes where the thread's
@@ -326,7 +332,7 @@ impl Topic {
     }
 
     #[inline]
-    fn choose(
+    pub(super) fn choose(
         &self,
         asked: Option<PartitionId>,
         parts: &RecordParts<'_>,
@@ -343,13 +349,17 @@ impl Topic {
     }
 
     #[cold]
-    fn no_lane(&self, partition: PartitionId) -> SendErrorKind {
+    pub(super) fn no_lane(&self, partition: PartitionId) -> SendErrorKind {
         let lanes_max = self.shared.accumulator.config.lanes_max;
         SendErrorKind::TooManyLanes { partition: partition.0, lanes_max }
     }
 
     #[cold]
-    fn out_of_range(&self, partition: PartitionId, by_partitioner: bool) -> SendErrorKind {
+    pub(super) fn out_of_range(
+        &self,
+        partition: PartitionId,
+        by_partitioner: bool,
+    ) -> SendErrorKind {
         let (partition, partitions) = (partition.0, self.lanes.partitions());
         if by_partitioner && partition == ExplicitPartitioner::MUST_BE_NAMED {
             return SendErrorKind::PartitionNotNamed;
@@ -427,9 +437,19 @@ impl Topic {
     }
 
     fn drop_record(&self, timestamp: i64, counter: &Counter, full: PressureScope) -> Delivery {
+        Delivery::new(self.drop_one(timestamp, counter, full))
+    }
+
+    /// The strategy dropped a record, because this was full.
+    pub(super) fn drop_one(
+        &self,
+        timestamp: i64,
+        counter: &Counter,
+        full: PressureScope,
+    ) -> CellHandle {
         counter.add_shared(1);
         self.shared.accumulator.count_dropped(full);
-        Delivery::new(self.dropped.issue(timestamp))
+        self.dropped.issue(timestamp)
     }
 
     /// The topic's partitions are not known yet, or not the one that the record names, or the stash

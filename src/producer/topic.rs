@@ -246,7 +246,9 @@ impl Topic {
 
 /// The partition and the timestamp that a record names.
 #[inline]
-fn destination(record: &Record<'_>) -> Result<(Option<PartitionId>, Option<i64>), SendErrorKind> {
+pub(super) fn destination(
+    record: &Record<'_>,
+) -> Result<(Option<PartitionId>, Option<i64>), SendErrorKind> {
     match record.timestamp_ms() {
         Some(timestamp) if timestamp < 0 => Err(SendErrorKind::NegativeTimestamp { timestamp }),
         timestamp => Ok((record.partition_index().map(PartitionId), timestamp)),
@@ -254,7 +256,7 @@ fn destination(record: &Record<'_>) -> Result<(Option<PartitionId>, Option<i64>)
 }
 
 #[inline]
-fn parts<'r>(record: &'r Record<'_>) -> RecordParts<'r> {
+pub(super) fn parts<'r>(record: &'r Record<'_>) -> RecordParts<'r> {
     RecordParts {
         key: record.key_payload().as_option(),
         value: record.value_payload().as_option(),

@@ -32,6 +32,7 @@ mod recovery;
 mod stash;
 mod steady;
 mod tasks;
+mod together;
 #[cfg(feature = "oidc")]
 #[path = "../support/token_endpoint.rs"]
 mod token_endpoint;

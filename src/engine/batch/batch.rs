@@ -105,6 +105,8 @@ pub struct Batch {
     /// What its records were compressed as, or tried to be. Plain records are those of a batch,
     /// whatever they are sent as.
     pub(super) packed_as: RecordFormat,
+    /// Its records were sent together, and fail together: it is never taken apart.
+    pub(super) together: bool,
     producer: ProducerIdentity,
     pub(super) base_sequence: i32,
     /// Set once the batch could not be sent as one. The fields above then describe its present
@@ -143,6 +145,7 @@ impl Batch {
             records_crc: None,
             codec: Codec::None,
             packed_as: RecordFormat::Batch,
+            together: false,
             producer: ProducerIdentity::NONE,
             base_sequence: -1,
             pieces: None,
@@ -174,6 +177,39 @@ impl Batch {
     /// Makes room: the next record is written from `segment` on.
     pub fn push_segment(&mut self, segment: Segment) {
         self.links.push(Link::new(segment));
+    }
+
+    /// Appends records that were sent together, continuing with the segments in `spare`, which
+    /// suffice. Returns their handles, in order.
+    pub fn append_together(
+        &mut self,
+        records: &[(i64, RecordParts<'_>)],
+        spare: &mut Vec<Segment>,
+    ) -> Vec<CellHandle> {
+        self.together = true;
+        let mut handles = Vec::with_capacity(records.len());
+        for (timestamp, parts) in records {
+            let size = self.size_of_next(*timestamp, parts);
+            let size = size.expect("together_size() found that they fit one batch");
+            if size.total <= self.tail_room() {
+                handles.push(self.append(*timestamp, size, parts));
+                continue;
+            }
+            let first = self.links.len() - 1;
+            let mut room = self.tail_room();
+            while room < size.total {
+                let segment = spare.remove(0);
+                room += segment.len();
+                self.push_segment(segment);
+            }
+            handles.push(self.append_spanning(first, *timestamp, size, parts));
+        }
+        handles
+    }
+
+    /// Whether its records were sent together.
+    pub fn is_together(&self) -> bool {
+        self.together
     }
 
     /// Appends a record that fits into the last link.

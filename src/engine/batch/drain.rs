@@ -70,20 +70,22 @@ impl Drop for Placing {
 
 /// A run that is partly moved.
 pub struct Draining {
-    run: DrainingRun,
-    table: ForwardTable<Destination, DeliveryError>,
+    pub(super) run: DrainingRun,
+    pub(super) table: ForwardTable<Destination, DeliveryError>,
     /// The next record to move, already taken out of the run: the pool had no room for it, or the
     /// partitioner has just chosen its partition.
     waiting: Option<Waiting>,
+    /// Where the records of a run go that were sent together, once that is known.
+    pub(super) together_at: Option<PartitionId>,
     /// The partitioner is being asked about the last record that was taken out of the run.
-    is_asking: bool,
+    pub(super) is_asking: bool,
     /// The partition and the length of the record that was appended last, which the partitioner has
     /// not heard of yet.
-    untold: Option<(PartitionId, usize)>,
+    pub(super) untold: Option<(PartitionId, usize)>,
 }
 
 /// How far a run was moved.
-enum Moved {
+pub(super) enum Moved {
     All,
     Part,
     NoRoom(AccountId, NeedRoom),
@@ -92,7 +94,7 @@ enum Moved {
 }
 
 /// What the user's partitioner is called for.
-enum Question {
+pub(super) enum Question {
     /// Where a record goes. Its `partition` is filled in with the answer.
     Place(Waiting),
     /// A record of this length was appended to this partition.
@@ -101,7 +103,7 @@ enum Question {
 
 pub(super) struct Waiting {
     partition: PartitionId,
-    timestamp: i64,
+    pub(super) timestamp: i64,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
@@ -220,7 +222,14 @@ impl Draining {
     pub(super) fn new(run: DrainingRun) -> Self {
         // As many entries as the run has records would be needed only where no two neighbours go
         // to the same partition.
-        Draining { run, table: ForwardTable::new(), waiting: None, is_asking: false, untold: None }
+        Draining {
+            run,
+            table: ForwardTable::new(),
+            waiting: None,
+            together_at: None,
+            is_asking: false,
+            untold: None,
+        }
     }
 
     fn take_answer(
@@ -231,6 +240,12 @@ impl Draining {
     ) {
         self.is_asking = false;
         match (question, answer) {
+            (Question::Place(_), Ok(partition)) if self.run.is_together() => {
+                self.together_at = Some(partition);
+            }
+            (Question::Place(_), Err(error)) if self.run.is_together() => {
+                self.fail_together(topic, error);
+            }
             (Question::Place(record), Ok(partition)) => {
                 self.waiting = Some(Waiting { partition, ..record });
             }
@@ -243,15 +258,15 @@ impl Draining {
     }
 }
 
-struct Mover<'a> {
-    accumulator: &'a RecordAccumulator,
-    topic: &'a TopicLanes,
-    context: AppendContext<'a>,
-    post: &'a mut dyn FnMut(&LaneTail),
-    spare: &'a mut Vec<Segment>,
+pub(super) struct Mover<'a> {
+    pub(super) accumulator: &'a RecordAccumulator,
+    pub(super) topic: &'a TopicLanes,
+    pub(super) context: AppendContext<'a>,
+    pub(super) post: &'a mut dyn FnMut(&LaneTail),
+    pub(super) spare: &'a mut Vec<Segment>,
     /// Segments that are not needed any more. Returning one to the pool calls the wakers of tasks
     /// that wait for room, so it happens while the stash is not locked.
-    released: Vec<Segment>,
+    pub(super) released: Vec<Segment>,
 }
 
 impl Mover<'_> {
@@ -279,6 +294,12 @@ impl Mover<'_> {
             }
             if *left == 0 && draining.table.records() < draining.run.records() {
                 return Moved::Part;
+            }
+            if draining.run.is_together() && draining.table.records() == 0 {
+                if let Some(ended) = self.move_together(draining, left) {
+                    return ended;
+                }
+                continue;
             }
             let Some(record) = draining.run.next_record() else { return Moved::All };
             let parts =
@@ -323,7 +344,7 @@ impl Mover<'_> {
         }
     }
 
-    fn partition_of(
+    pub(super) fn partition_of(
         &self,
         asked: Option<PartitionId>,
         parts: &RecordParts<'_>,
@@ -387,24 +408,12 @@ impl Mover<'_> {
                 Ok(handle) => return Ok(handle),
                 Err(Refusal::NeedRoom(need)) => {
                     let account = lane.account();
-                    self.released.append(self.spare);
-                    let pool = &self.accumulator.pool;
-                    // The broker's watermark does not hold the record back: it is in buffer memory
-                    // already, and records for other brokers wait behind it. They must not wait
-                    // for one broker that stalls.
-                    if !pool.take_quietly(account, need.bytes, need.class, self.spare) {
+                    if !self.take_room_for(account, need) {
                         return Err((account, need));
                     }
                 }
-                // Unless the producer closes, the loop that owned the lane has panicked.
                 Err(Refusal::Closed) => {
-                    let destination =
-                        Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
-                    let cause = match self.accumulator.is_closed() {
-                        true => DeliveryErrorCause::Closed { last: None },
-                        false => DeliveryErrorCause::LoopPanicked,
-                    };
-                    let error = destination.error(cause, Certainty::NotWritten);
+                    let (destination, error) = self.ended(lane);
                     let mut cell = self.context.cells.allocate(destination);
                     let handle = cell.issue(timestamp);
                     self.topic.failed_in_stash.add_shared(1);
@@ -413,6 +422,26 @@ impl Mover<'_> {
                 }
             }
         }
+    }
+
+    /// Takes room in the place of what is spare. Returns whether there was enough.
+    pub(super) fn take_room_for(&mut self, account: AccountId, need: NeedRoom) -> bool {
+        self.released.append(self.spare);
+        // The broker's watermark does not hold the record back: it is in buffer memory already, and
+        // records for other brokers wait behind it. They must not wait for one broker that stalls.
+        self.accumulator.pool.take_quietly(account, need.bytes, need.class, self.spare)
+    }
+
+    /// A lane takes nothing. Unless the producer closes, the loop that owned it has panicked.
+    pub(super) fn ended(&self, lane: &LaneTail) -> (Destination, DeliveryError) {
+        let destination =
+            Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
+        let cause = match self.accumulator.is_closed() {
+            true => DeliveryErrorCause::Closed { last: None },
+            false => DeliveryErrorCause::LoopPanicked,
+        };
+        let error = destination.error(cause, Certainty::NotWritten);
+        (destination, error)
     }
 }
 
@@ -433,7 +462,7 @@ impl Drop for AdmitWaiting<'_> {
 }
 
 impl Waiting {
-    fn copy(partition: PartitionId, record: &StashedRecord<'_>) -> Self {
+    pub(super) fn copy(partition: PartitionId, record: &StashedRecord<'_>) -> Self {
         Waiting {
             partition,
             timestamp: record.timestamp,
@@ -447,7 +476,7 @@ impl Waiting {
         }
     }
 
-    fn headers(&self) -> Vec<Header<'_>> {
+    pub(super) fn headers(&self) -> Vec<Header<'_>> {
         self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect()
     }
 
@@ -462,7 +491,7 @@ impl Waiting {
         }
     }
 
-    fn parts<'a>(&'a self, headers: &'a [Header<'a>]) -> RecordParts<'a> {
+    pub(super) fn parts<'a>(&'a self, headers: &'a [Header<'a>]) -> RecordParts<'a> {
         RecordParts { key: self.key.as_deref(), value: self.value.as_deref(), headers }
     }
 }

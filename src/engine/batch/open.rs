@@ -4,7 +4,9 @@ use super::batch::Opening;
 use super::tail::{AppendContext, LaneTail};
 use super::{Batch, CellHandle, Destination};
 use crate::engine::buffer::{AccountId, BufferPool, Class, Segment, WaitTicket};
-use crate::engine::protocol::records::{RecordParts, RecordSize, single_record_batch_size};
+use crate::engine::protocol::records::{
+    BATCH_HEADER_LEN, RecordParts, RecordSize, single_record_batch_size,
+};
 
 /// Under the lane's `open` lock.
 #[derive(Default)]
@@ -98,16 +100,7 @@ impl OpenState {
         }
         *news = true;
         let opened_at = context.accepted_at.unwrap_or_else(|| context.clock.monotonic());
-        let destination =
-            Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
-        let opening = Opening {
-            cell: context.cells.allocate(destination),
-            number: self.next_number,
-            deadline: opened_at.saturating_add(context.settings.delivery_timeout),
-            base_timestamp: timestamp,
-        };
-        self.next_number += 1;
-        lane.set_opened(self.next_number);
+        let opening = self.opening(lane, context, opened_at, timestamp);
         let mut batch = Batch::open(opening, spare.remove(0), self.last_links.max(1));
         let size = batch
             .size_of_next(timestamp, parts)
@@ -132,6 +125,59 @@ impl OpenState {
         Ok(handle)
     }
 
+    /// Appends records that were sent together, as a batch of their own, which is sealed at once.
+    /// `total` is what [`together_size`] says. Else as [`OpenState::append`].
+    pub fn append_together(
+        &mut self,
+        lane: &LaneTail,
+        context: &AppendContext<'_>,
+        (records, total): (&[(i64, RecordParts<'_>)], usize),
+        spare: &mut Vec<Segment>,
+        news: &mut bool,
+    ) -> Result<Vec<CellHandle>, Refusal> {
+        *news |= self.seal_into(lane);
+        if self.ended || self.closed && context.accepted_at.is_none() {
+            return Err(Refusal::Closed);
+        }
+        let room: usize = spare.iter().map(|segment| segment.len()).sum();
+        if room < total {
+            return Err(Refusal::NeedRoom(NeedRoom::new(total, total)));
+        }
+        *news = true;
+        let base_timestamp = records.first().map_or(0, |(timestamp, _)| *timestamp);
+        let opened_at = context.accepted_at.unwrap_or_else(|| context.clock.monotonic());
+        let opening = self.opening(lane, context, opened_at, base_timestamp);
+        let mut batch = Batch::open(opening, spare.remove(0), 1 + spare.len());
+        let handles = batch.append_together(records, spare);
+        // As if it had lingered no time at all: nothing joins it.
+        let (last_len, last_links) = (self.last_len, self.last_links);
+        self.batch = Some(batch);
+        self.seal_into(lane);
+        (self.last_len, self.last_links) = (last_len, last_links);
+        Ok(handles)
+    }
+
+    /// What the lane's next batch is opened with.
+    fn opening(
+        &mut self,
+        lane: &LaneTail,
+        context: &AppendContext<'_>,
+        opened_at: u64,
+        base_timestamp: i64,
+    ) -> Opening {
+        let destination =
+            Destination { topic: lane.topic.clone(), partition: Some(lane.partition) };
+        let opening = Opening {
+            cell: context.cells.allocate(destination),
+            number: self.next_number,
+            deadline: opened_at.saturating_add(context.settings.delivery_timeout),
+            base_timestamp,
+        };
+        self.next_number += 1;
+        lane.set_opened(self.next_number);
+        opening
+    }
+
     /// Moves the open batch, if it holds a record, to the lane's FIFO. Returns whether it did.
     pub fn seal_into(&mut self, lane: &LaneTail) -> bool {
         match self.batch.take() {
@@ -145,6 +191,18 @@ impl OpenState {
             None => false,
         }
     }
+}
+
+/// Bytes of a batch that holds these records, its header included. `None` where no batch can.
+pub fn together_size(records: &[(i64, RecordParts<'_>)]) -> Option<usize> {
+    let (base, _) = records.first()?;
+    let mut total = BATCH_HEADER_LEN;
+    for (index, (timestamp, parts)) in records.iter().enumerate() {
+        let delta = timestamp.checked_sub(*base)?;
+        let size = RecordSize::of(u32::try_from(index).ok()?, delta, parts)?;
+        total = total.checked_add(size.total)?;
+    }
+    Some(total)
 }
 
 /// Continues an open batch with fresh segments.

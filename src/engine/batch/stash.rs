@@ -42,6 +42,8 @@ pub(super) struct Run {
     opened_at: u64,
     /// When the last record came, nanoseconds, monotonic: the run expires by it.
     last_at: u64,
+    /// Its records were sent together, and go into a batch of their own: no other joins it.
+    is_together: bool,
 }
 
 /// The memory of a run, and how much of it is filled.
@@ -196,9 +198,43 @@ impl Stash {
     pub fn missing(&self, parts: &RecordParts<'_>, now: u64) -> usize {
         let needed = stashed_len(parts);
         match self.runs.back() {
-            Some(run) if run.bytes.room() >= needed && now < run.opened_at + RUN_AGE_MAX => 0,
+            Some(run) if run.is_together || now >= run.opened_at + RUN_AGE_MAX => needed,
+            Some(run) if run.bytes.room() >= needed => 0,
             _ => needed,
         }
+    }
+
+    /// Appends records that were sent together, as a run of their own in the segments of `spare`.
+    /// Returns their handles, in order.
+    pub fn append_together(
+        &mut self,
+        cells: &Cells,
+        destination: &Destination,
+        (partition, records): (Option<PartitionId>, &[(i64, RecordParts<'_>)]),
+        spare: &mut Vec<Segment>,
+        now: u64,
+    ) -> Vec<CellHandle> {
+        self.begin_run(cells, destination, spare, now, true);
+        let run = self.runs.back_mut().expect("a run was just pushed");
+        records.iter().map(|&(timestamp, parts)| run.add((partition, timestamp, &parts))).collect()
+    }
+
+    fn begin_run(
+        &mut self,
+        cells: &Cells,
+        destination: &Destination,
+        spare: &mut Vec<Segment>,
+        now: u64,
+        is_together: bool,
+    ) {
+        self.runs.push_back(Run {
+            bytes: RunBytes { segments: std::mem::take(spare), len: 0 },
+            cell: cells.allocate(destination.clone()),
+            opened_at: now,
+            last_at: now,
+            is_together,
+        });
+        self.begun += 1;
     }
 
     /// Appends a record; `spare` holds what [`Stash::missing`] asked for.
@@ -210,36 +246,12 @@ impl Stash {
         spare: &mut Vec<Segment>,
         now: u64,
     ) -> CellHandle {
-        let (partition, timestamp, parts) = record;
-        if self.missing(parts, now) > 0 {
-            self.runs.push_back(Run {
-                bytes: RunBytes { segments: std::mem::take(spare), len: 0 },
-                cell: cells.allocate(destination.clone()),
-                opened_at: now,
-                last_at: now,
-            });
-            self.begun += 1;
+        if self.missing(record.2, now) > 0 {
+            self.begin_run(cells, destination, spare, now, false);
         }
-        let Run { bytes: run, last_at, cell, .. } =
-            self.runs.back_mut().expect("a run was pushed if none had room");
-        run.put(&(stashed_len(parts) as u32).to_le_bytes());
-        let number = partition.map_or(NO_PARTITION, |partition| i64::from(partition.0));
-        run.put(&number.to_le_bytes());
-        run.put(&timestamp.to_le_bytes());
-        run.put(&parts.key.map_or(NULL, |k| k.len() as u32).to_le_bytes());
-        run.put(&parts.value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
-        run.put(&(parts.headers.len() as u32).to_le_bytes());
-        for header in parts.headers {
-            let (name, value) = header_lengths(header);
-            run.put_length(name);
-            run.put_length(value);
-            run.put(header.key.as_bytes());
-            run.put(header.value.unwrap_or_default());
-        }
-        run.put(parts.key.unwrap_or_default());
-        run.put(parts.value.unwrap_or_default());
-        *last_at = now;
-        cell.issue(timestamp)
+        let run = self.runs.back_mut().expect("a run was pushed if none had room");
+        run.last_at = now;
+        run.add(record)
     }
 
     /// Takes out the run that is being moved, or the oldest. It is given back with
@@ -302,6 +314,29 @@ impl Stash {
 }
 
 impl Run {
+    /// Adds a record, for which there is room.
+    fn add(&mut self, record: (Option<PartitionId>, i64, &RecordParts<'_>)) -> CellHandle {
+        let (partition, timestamp, parts) = record;
+        let run = &mut self.bytes;
+        run.put(&(stashed_len(parts) as u32).to_le_bytes());
+        let number = partition.map_or(NO_PARTITION, |partition| i64::from(partition.0));
+        run.put(&number.to_le_bytes());
+        run.put(&timestamp.to_le_bytes());
+        run.put(&parts.key.map_or(NULL, |k| k.len() as u32).to_le_bytes());
+        run.put(&parts.value.map_or(NULL, |v| v.len() as u32).to_le_bytes());
+        run.put(&(parts.headers.len() as u32).to_le_bytes());
+        for header in parts.headers {
+            let (name, value) = header_lengths(header);
+            run.put_length(name);
+            run.put_length(value);
+            run.put(header.key.as_bytes());
+            run.put(header.value.unwrap_or_default());
+        }
+        run.put(parts.key.unwrap_or_default());
+        run.put(parts.value.unwrap_or_default());
+        self.cell.issue(timestamp)
+    }
+
     /// When its last record came, nanoseconds, monotonic.
     pub(super) fn last_at(&self) -> u64 {
         self.last_at
@@ -399,6 +434,16 @@ impl DrainingRun {
     /// How many records it holds.
     pub fn records(&self) -> u32 {
         self.run.cell.issued()
+    }
+
+    /// Whether its records were sent together.
+    pub(super) fn is_together(&self) -> bool {
+        self.run.is_together
+    }
+
+    /// Goes back to its first record.
+    pub(super) fn begin_again(&mut self) {
+        (self.at, self.last) = (0, 0);
     }
 
     /// The next record, or `None` at the end.

@@ -143,6 +143,21 @@ impl LaneTail {
         Appended { result, post: news && self.mark_posted() }
     }
 
+    /// Appends records that were sent together, as a batch of their own: else as
+    /// [`LaneTail::append`]. `total` is what [`together_size`](super::together_size) says.
+    pub fn append_together(
+        &self,
+        context: &AppendContext<'_>,
+        (records, total): (&[(i64, RecordParts<'_>)], usize),
+        spare: &mut Vec<Segment>,
+    ) -> (Result<Vec<CellHandle>, Refusal>, bool) {
+        let mut open = self.open.lock();
+        let mut news = false;
+        let result = open.append_together(self, context, (records, total), spare, &mut news);
+        open.unlock(|open| news |= open.seal_into(self));
+        (result, news && self.mark_posted())
+    }
+
     /// Seals the open batch for a flush or a close, waiting for the lock. Returns the number below
     /// which every batch was opened before, and whether the lane must be posted.
     pub fn seal(&self, close: bool) -> (u64, bool) {

@@ -118,7 +118,8 @@ impl Shard {
         let around = self.lane_mut(id).map_or(0, |entry| bytes_around(&entry.head.tail));
         let framing = PRODUCE_HEAD_MAX + client_id + around;
         let room = self.config.request_bytes_max.saturating_sub(framing);
-        if len > room && batch.records() > 1 && batch.codec() == Codec::None {
+        let may_part = batch.records() > 1 && !batch.is_together();
+        if len > room && may_part && batch.codec() == Codec::None {
             self.turned_away += 1;
             if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
                 entry.head.settle_too_large(batch, &mut self.wakes);
@@ -143,6 +144,9 @@ impl Shard {
         let place = format_args!("broker {} at {}", broker.id, broker.address);
         let problem = Problem::new(ProblemKind::BrokerTooOld, HEADERS).at(place);
         let cause = DeliveryErrorCause::BrokerTooOld(problem);
+        if batch.is_together() {
+            return self.failed(now, id, batch, cause);
+        }
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             let head = &mut entry.head;
             let error = batch_error(&head.tail, &batch, cause, batch.certainty());

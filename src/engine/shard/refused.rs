@@ -74,7 +74,7 @@ impl Shard {
             batch.compress_again();
             return self.ask_again(now, id, batch);
         }
-        if batch.records() < 2 || batch.is_resolved() {
+        if batch.records() < 2 || batch.is_together() || batch.is_resolved() {
             return self.failed(now, id, batch, answer_cause(answer));
         }
         match self.unpack(id, &mut batch) {
@@ -102,6 +102,9 @@ impl Shard {
         batch.state.corrupt += 1;
         if batch.state.corrupt <= CORRUPT_RETRIES || batch.is_resolved() {
             return self.retry_after_error(now, id, batch, answer.error);
+        }
+        if batch.is_together() {
+            return self.failed(now, id, batch, answer_cause(answer));
         }
         match self.unpack(id, &mut batch) {
             Ok(()) => {}
@@ -137,7 +140,8 @@ impl Shard {
         answer: &PartitionResponse,
     ) {
         let culprits = self.culprits(id, &batch, answer);
-        if culprits.is_empty() || batch.state.unanswered || batch.is_resolved() {
+        let is_whole = batch.state.unanswered || batch.is_together();
+        if culprits.is_empty() || is_whole || batch.is_resolved() {
             return self.failed(now, id, batch, answer_cause(answer));
         }
         match self.unpack(id, &mut batch) {

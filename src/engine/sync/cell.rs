@@ -173,7 +173,12 @@ impl<C, E> Cell<C, E> {
 
     /// A handle gave out why its record failed. The caller's count keeps this before the freeing.
     pub(super) fn count_read(&self) {
-        self.read.fetch_add(1, Ordering::Relaxed);
+        self.count_reads(1);
+    }
+
+    /// So many did.
+    pub(super) fn count_reads(&self, handles: u32) {
+        self.read.fetch_add(handles, Ordering::Relaxed);
     }
 
     /// The store it lives in.

@@ -136,6 +136,11 @@ impl<C, E> Handle<C, E> {
         follow(&self.cell, self.index).0.count_read();
     }
 
+    /// As [`Handle::count_read`], for so many other records of the same batch.
+    pub fn count_reads(&self, records: u32) {
+        follow(&self.cell, self.index).0.count_reads(records);
+    }
+
     /// The record's index in the batch that it was first put into.
     #[inline]
     #[cfg(feature = "internals")]
