@@ -35,6 +35,8 @@ mod proxy;
 mod records;
 #[path = "real_kafka/secured.rs"]
 mod secured;
+#[path = "real_kafka/sending.rs"]
+mod sending;
 #[path = "real_kafka/stalled.rs"]
 mod stalled;
 #[path = "support/streams.rs"]
@@ -66,6 +68,14 @@ const TESTS: &[Test] = &[
     Test {
         name: "verifiable_producer_says_where_its_records_are",
         run: tools::verifiable_producer,
+    },
+    Test {
+        name: "topics_with_settings_of_their_own_share_a_producer",
+        run: sending::topics_with_settings,
+    },
+    Test {
+        name: "what_was_never_sent_comes_back_when_the_broker_is_gone",
+        run: sending::handed_back,
     },
     Test { name: "a_killed_leader_costs_nothing_acknowledged", run: failover::killed_leader },
     Test { name: "each_broker_in_turn_may_be_killed", run: failover::each_broker_in_turn },

@@ -9,6 +9,8 @@ use std::process::Command;
 
 #[path = "tidy/error_page.rs"]
 mod error_page;
+#[path = "tidy/feature_page.rs"]
+mod feature_page;
 #[path = "tidy/named_tests.rs"]
 mod named_tests;
 #[path = "tidy/rules.rs"]
@@ -143,20 +145,43 @@ fn check(rule: impl Fn(&Source) -> Vec<String>) {
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
-/// The manual names the tests that hold each rule: none is missing, none is invented.
-#[test]
-fn every_rule_and_fault_has_its_tests() {
+/// The names of all tests.
+fn all_tests() -> BTreeSet<String> {
     let mut paths = Vec::new();
     for folder in ["src", "tests"] {
         collect(&root().join(folder), &mut paths);
     }
     paths.retain(|path| !path.starts_with("tests/tidy"));
-    let read = |path: &str| {
-        std::fs::read_to_string(root().join(path)).expect("sources are readable UTF-8")
-    };
-    let tests = paths.iter().flat_map(|path| named_tests::tests_of(&read(path))).collect();
-    let problems = named_tests::problems(&read("src/manual/rules.md"), &tests);
+    paths.iter().flat_map(|path| named_tests::tests_of(&text_of(path))).collect()
+}
+
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).expect("sources are readable UTF-8")
+}
+
+/// The manual names the tests that hold each rule: none is missing, none is invented.
+#[test]
+fn every_rule_and_fault_has_its_tests() {
+    let problems = named_tests::problems(&text_of("src/manual/rules.md"), &all_tests());
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// The manual names the tests that show each feature, or says that it is not there yet.
+#[test]
+fn every_feature_has_its_tests() {
+    let problems = feature_page::problems(&text_of("src/manual/features.md"), &all_tests());
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn a_feature_without_test_and_a_test_that_is_not_there_are_seen() {
+    let page = text_of("src/manual/features.md");
+    let tests = all_tests();
+    let seen = |page: &str| feature_page::problems(page, &tests).len();
+    assert_eq!(seen(&page), 0);
+    assert_eq!(seen(&page.replacen("| purge |", "| something else |", 1)), 1);
+    assert_eq!(seen(&page.replacen("`the_smoke_test`", "`no_such_test`", 1)), 1);
+    assert_eq!(seen(&page.replacen("`the_smoke_test`", "tested by hand", 1)), 1);
 }
 
 #[test]

@@ -22,6 +22,7 @@
 //! * `unsafe_code`: the files that contain `unsafe`, and why each has to.
 //! * `simulation`: how the client is tried against everything that can go wrong.
 //! * `rules`: which test holds which rule, and which fault.
+//! * `features`: which test shows which feature.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -67,3 +68,6 @@ mod simulation {}
 
 #[doc = include_str!("rules.md")]
 mod rules {}
+
+#[doc = include_str!("features.md")]
+mod features {}
