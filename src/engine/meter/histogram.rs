@@ -139,6 +139,33 @@ impl Histogram {
         0
     }
 
+    /// The values that were counted since `before`, an earlier snapshot of the same distribution.
+    /// Where `before` is of another one (the broker was gone meanwhile), all values. The greatest
+    /// one is then told as the others are, within an eighth.
+    ///
+    /// ```
+    /// # fn example(producer: &tidegate::Producer, before: &tidegate::Metrics) {
+    /// let now = producer.metrics();
+    /// let latest = now.brokers[0].request_latency_us.since(&before.brokers[0].request_latency_us);
+    /// println!("p99 since then: {} us", latest.quantile(0.99));
+    /// # }
+    /// ```
+    pub fn since(&self, before: &Histogram) -> Histogram {
+        let earlier = |bucket: usize| before.counts.get(bucket).copied().unwrap_or(0);
+        let is_later = before.counts.len() <= self.counts.len()
+            && before.sum <= self.sum
+            && self.counts.iter().enumerate().all(|(bucket, &now)| earlier(bucket) <= now);
+        if !is_later {
+            return self.clone();
+        }
+        let counts = self.counts.iter().enumerate().map(|(bucket, now)| now - earlier(bucket));
+        let mut counts: Vec<u64> = counts.collect();
+        let used = counts.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1);
+        counts.truncate(used);
+        let max = used.checked_sub(1).map_or(0, |last| upper_bound(last).min(self.max));
+        Histogram { counts: counts.into(), sum: self.sum - before.sum, max }
+    }
+
     /// Each bucket that is not empty: its largest value, and how many values are in it.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
@@ -203,6 +230,24 @@ mod tests {
             let told = histogram.quantile(share);
             assert!(told >= value && told <= value + value / 8, "{share}: {told}");
         }
+    }
+
+    #[test]
+    fn what_came_since_an_earlier_snapshot_is_a_distribution_of_its_own() {
+        let recorder = HistogramRecorder::default();
+        recorder.record(70_000);
+        recorder.record(5);
+        let before = recorder.snapshot();
+        assert_eq!(before.since(&before), Histogram::default());
+        recorder.record(5);
+        recorder.record(900);
+        let now = recorder.snapshot();
+        let since = now.since(&before);
+        assert_eq!((since.count(), since.sum(), since.quantile(0.5)), (2, 905, 5));
+        assert!((900..=900 + 900 / 8).contains(&since.max()), "{since:?}");
+        assert_eq!(now.since(&Histogram::default()), now);
+        // Of a broker that came back, whose meter began anew.
+        assert_eq!(before.since(&now), before);
     }
 
     #[test]
