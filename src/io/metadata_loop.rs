@@ -92,6 +92,7 @@ pub struct MetadataHandle {
 impl MetadataHandle {
     /// Starts the thread, and shard 0, which owns lanes before their first leader is known.
     pub fn start(parts: MetadataParts) -> io::Result<Self> {
+        parts.accumulator.meters.set_producer(parts.connection.client_id.clone(), Clock.now());
         let poll = Poll::new()?;
         let waker = PollWaker::new(&poll)?;
         let mailbox = MetadataMailbox::new(waker);

@@ -34,6 +34,12 @@ use crate::engine::protocol::BrokerId;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Metrics {
+    /// The producer's `client_id`.
+    pub client_id: Arc<str>,
+    /// When this was counted, in milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// How long ago the producer was built.
+    pub age: Duration,
     /// All topics together, those included that are forgotten since.
     pub records: RecordCounts,
     /// Failed records by cause.
@@ -78,6 +84,8 @@ pub struct TopicMetrics {
 pub struct PartitionMetrics {
     /// Its number.
     pub partition: i32,
+    /// Who leads it, as far as is known.
+    pub leader: Option<i32>,
     /// Its records.
     pub records: RecordCounts,
     /// Batches that are not resolved, the open one included.
@@ -96,10 +104,16 @@ pub struct BrokerMetrics {
     pub address: String,
     /// Whether its connection is ready for requests.
     pub is_connected: bool,
+    /// How far the connection is.
+    pub state: ConnectionState,
+    /// For how long it has been so.
+    pub state_for: Duration,
     /// Bytes that wait or are in flight for it.
     pub charged: usize,
     /// The high watermark: above it the broker is not writable.
     pub high: usize,
+    /// The low watermark: below it the broker is writable again.
+    pub low: usize,
     /// Whether records for it are taken without asking the backoff strategy.
     pub writable: bool,
     /// Produce requests made.
@@ -137,17 +151,24 @@ pub struct BrokerMetrics {
 }
 
 impl RecordAccumulator {
-    /// Everything that was counted. `now` is in nanoseconds, monotonic.
+    /// Everything that was counted. `now` is in nanoseconds, monotonic; the wall clock is not known
+    /// here.
     pub fn metrics(&self, now: u64) -> Metrics {
         let ago = |at: u64| Duration::from_nanos(now.saturating_sub(at));
+        let producer = self.meters.producer();
         let (meters, totals) = self.meters.brokers();
         let accounts: HashMap<_, _> = self.brokers().into_iter().collect();
+        let leaders: HashMap<_, _> =
+            accounts.iter().map(|(id, account)| (*account, id.0)).collect();
         let (topics, gone) = self.topics_and_gone();
         let mut metrics = Metrics {
             records: gone,
             failed: self.failures.counts(),
             dropped: self.failures.dropped(),
-            brokers: meters.iter().map(|meter| self.broker_metrics(meter, &accounts)).collect(),
+            brokers: meters
+                .iter()
+                .map(|meter| self.broker_metrics(now, meter, &accounts))
+                .collect(),
             requests: totals.requests,
             request_bytes: totals.request_bytes,
             connects: totals.connects,
@@ -155,13 +176,16 @@ impl RecordAccumulator {
             memory_capacity: self.pool.capacity(),
             memory_free: self.pool.free_bytes(),
             metadata_age: self.meters.metadata().answered_at.map(ago),
-            topics: Vec::new(),
+            client_id: producer.client_id,
+            age: ago(producer.built_at),
+            ..Metrics::default()
         };
         for topic in topics {
             let partitions: Vec<_> = topic
                 .lanes()
                 .map(|lane| PartitionMetrics {
                     partition: lane.partition.0,
+                    leader: leaders.get(&lane.account()).copied().filter(|_| lane.has_leader()),
                     records: RecordCounts::of(&lane.meter),
                     unresolved_batches: lane.opened().saturating_sub(lane.resolved()),
                     open_for: lane.open_since().map(ago),
@@ -179,6 +203,7 @@ impl RecordAccumulator {
 
     fn broker_metrics(
         &self,
+        now: u64,
         meter: &BrokerMeter,
         accounts: &HashMap<BrokerId, AccountId>,
     ) -> BrokerMetrics {
@@ -190,8 +215,11 @@ impl RecordAccumulator {
             broker: meter.broker,
             address: standing.address,
             is_connected: standing.state == ConnectionState::Ready,
+            state: standing.state,
+            state_for: Duration::from_nanos(now.saturating_sub(standing.since)),
             charged: levels.map_or(0, |levels| levels.charged),
             high: levels.map_or(0, |levels| levels.high),
+            low: levels.map_or(0, |levels| levels.low),
             writable: levels.is_none_or(|levels| levels.writable),
             requests: get(&meter.requests),
             request_bytes: get(&meter.request_bytes),

@@ -1,6 +1,6 @@
 //! All that is counted for one producer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{BrokerMeter, LaneMeter};
 use crate::problem::Problem;
@@ -12,9 +12,19 @@ const UNKNOWN_NAMED_MAX: usize = 10_000;
 /// that are gone. The lanes have theirs themselves.
 #[derive(Default)]
 pub struct Meters {
+    producer: OnceLock<MeteredProducer>,
     brokers: Mutex<Brokers>,
     gone_topics: Mutex<RecordCounts>,
     metadata: Mutex<MetadataStanding>,
+}
+
+/// Whose meters they are.
+#[derive(Clone, Debug, Default)]
+pub struct MeteredProducer {
+    /// By what name brokers know it.
+    pub client_id: Arc<str>,
+    /// When it was built, in nanoseconds of the monotonic clock.
+    pub built_at: u64,
 }
 
 #[derive(Default)]
@@ -96,6 +106,18 @@ pub struct UnknownTopicStanding {
 }
 
 impl Meters {
+    /// The producer of this `client_id` starts now, in nanoseconds of the monotonic clock.
+    pub fn set_producer(&self, client_id: Arc<str>, now: u64) {
+        let producer = MeteredProducer { client_id, built_at: now };
+        let is_first = self.producer.set(producer).is_ok();
+        debug_assert!(is_first, "meters are of one producer");
+    }
+
+    /// Whose they are.
+    pub fn producer(&self) -> MeteredProducer {
+        self.producer.get().cloned().unwrap_or_default()
+    }
+
     /// A meter for a broker that a shard begins to look after.
     pub fn add_broker(&self, broker: i32) -> Arc<BrokerMeter> {
         let meter = Arc::new(BrokerMeter::new(broker));
