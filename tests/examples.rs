@@ -71,7 +71,10 @@ fn metrics_prometheus_prints_its_pages() {
     let output = run("metrics_prometheus", &["--count", "500"]);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{stdout}{stderr}");
-    assert!(stdout.contains("\ntidegate_producer_acked_records_total 500\n"), "{stdout}");
+    assert!(
+        stdout.contains("\ntidegate_producer_acked_records_total{client_id=\"tidegate\"} 500\n"),
+        "{stdout}"
+    );
     assert!(stdout.ends_with("\nready\n"), "{stdout}");
 }
 

@@ -16,6 +16,7 @@ mod callbacks;
 mod close;
 mod delivery;
 mod events;
+mod exposition;
 mod flush;
 mod health;
 mod intercepted;

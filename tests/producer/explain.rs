@@ -437,17 +437,20 @@ fn the_page_for_prometheus_has_each_family_once_and_sums_that_agree() {
         let line = page.lines().find(|line| line.starts_with(start));
         line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).expect(start)
     };
-    assert_eq!(value(&page, "tidegate_acked_records_total{topic=\"t\"}"), 2.0);
-    let broker = metrics.brokers[0].broker;
-    let latency = format!("tidegate_broker_request_latency_seconds_count{{broker=\"{broker}\"}}");
-    assert_eq!(value(&page, &latency), metrics.brokers[0].responses as f64);
-    let infinite = format!(
-        "tidegate_broker_request_latency_seconds_bucket{{broker=\"{broker}\",le=\"+Inf\"}}"
+    assert_eq!(
+        value(&page, "tidegate_acked_records_total{client_id=\"tidegate\",topic=\"t\"}"),
+        2.0
     );
+    let broker = metrics.brokers[0].broker;
+    let labels = format!("client_id=\"tidegate\",broker=\"{broker}\"");
+    let latency = format!("tidegate_broker_request_latency_seconds_count{{{labels}}}");
+    assert_eq!(value(&page, &latency), metrics.brokers[0].responses as f64);
+    let infinite =
+        format!("tidegate_broker_request_latency_seconds_bucket{{{labels},le=\"+Inf\"}}");
     assert_eq!(value(&page, &infinite), metrics.brokers[0].responses as f64);
-    let single = format!("tidegate_broker_batch_records_bucket{{broker=\"{broker}\",le=\"1\"}}");
+    let single = format!("tidegate_broker_batch_records_bucket{{{labels},le=\"1\"}}");
     assert_eq!(value(&page, &single), metrics.brokers[0].batch_records.count() as f64);
     let detailed = metrics.prometheus().with_partitions().to_string();
-    let each = "tidegate_acked_records_total{topic=\"t\",partition=\"1\"}";
+    let each = "tidegate_acked_records_total{client_id=\"tidegate\",topic=\"t\",partition=\"1\"}";
     assert_eq!(value(&detailed, each), 1.0);
 }
