@@ -244,8 +244,9 @@ pub use problem::{Problem, ProblemKind};
 pub use producer::{
     BatchDelivery, BrokerLevels, BrokerReport, CallbackRefused, Close, Delivery, DeliveryStatus,
     Events, Flush, Health, HealthReason, HealthState, InlineBytes, IntoHeaderValue, IntoTimestamp,
-    KeyedTopic, Memory, MetadataReport, OwnedRecord, PartitionReport, Payload, Producer,
-    ProducerBuilder, PrometheusText, Purge, Record, RecordMetadata, Report, Topic, TopicReport,
+    KeyedTopic, LibrdkafkaJson, Memory, MetadataReport, OwnedRecord, PartitionReport, Payload,
+    Producer, ProducerBuilder, PrometheusText, Purge, Record, RecordMetadata, Report, Topic,
+    TopicReport,
 };
 
 // The code in the README must compile.

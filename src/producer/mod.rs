@@ -7,6 +7,8 @@
 //! * `sending`: the way of a record into its batch; `admission`: what happens to one for which
 //!   there is no room, whether a thread or a task sends it.
 //! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.
+//! * `exposition`: every metric's name; `prometheus` writes them out.
+//!   `librdkafka` tells metrics as JSON.
 //! * `flush`, `close`: waiting for everything that was sent.
 //! * `probing`: a [`Probe`](crate::probe::Probe) with a producer's settings.
 
@@ -20,7 +22,9 @@ mod exposition;
 mod flush;
 mod health;
 mod intercepted;
+mod json;
 mod keyed;
+mod librdkafka;
 mod metrics;
 mod payload;
 mod probing;
@@ -45,6 +49,7 @@ pub use events::Events;
 pub use flush::Flush;
 pub use health::{Health, HealthReason, HealthState};
 pub use keyed::KeyedTopic;
+pub use librdkafka::LibrdkafkaJson;
 pub use payload::{InlineBytes, Payload};
 pub use producer::{BrokerLevels, Memory, Producer};
 pub use prometheus::PrometheusText;

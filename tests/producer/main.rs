@@ -14,6 +14,7 @@ mod encryption;
 mod errors;
 mod events;
 mod explain;
+mod exports;
 mod extremes;
 mod fairness;
 mod faults;
