@@ -158,6 +158,7 @@
 //! | `pkcs12` | no | truststores and keystores in PKCS#12; adds to the build time |
 //! | `oidc` | no | OAUTHBEARER with tokens that the client fetches from an identity provider |
 //! | `aws-msk-iam` | no | logins at Amazon MSK with IAM |
+//! | `serde` | no | `Serialize` for reports, health, metrics, events and record metadata |
 //! | `embedded` | no | brokers in the process, for tests and examples |
 //! | `cli` | no | the command `tidegate`: sends, measures, checks; brokers for tests |
 //! | `internals` | no | opens the inner layers to this crate's own tests; no promise of stability |

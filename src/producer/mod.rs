@@ -8,7 +8,7 @@
 //!   there is no room, whether a thread or a task sends it.
 //! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.
 //! * `exposition`: every metric's name; `prometheus` writes them out.
-//!   `librdkafka` tells metrics as JSON.
+//!   `librdkafka` and `serialize` tell metrics, the latter also the rest, as JSON.
 //! * `flush`, `close`: waiting for everything that was sent.
 //! * `probing`: a [`Probe`](crate::probe::Probe) with a producer's settings.
 
@@ -35,6 +35,8 @@ mod ready;
 mod record;
 mod report;
 mod sending;
+#[cfg(feature = "serde")]
+mod serialize;
 mod status;
 mod together;
 mod topic;
