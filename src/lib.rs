@@ -159,6 +159,8 @@
 //! | `oidc` | no | OAUTHBEARER with tokens that the client fetches from an identity provider |
 //! | `aws-msk-iam` | no | logins at Amazon MSK with IAM |
 //! | `serde` | no | `Serialize` for reports, health, metrics, events and record metadata |
+//! | `metrics` | no | metrics for the facade of the crate `metrics` |
+//! | `prometheus-client` | no | metrics for a registry of the crate `prometheus-client` |
 //! | `embedded` | no | brokers in the process, for tests and examples |
 //! | `cli` | no | the command `tidegate`: sends, measures, checks; brokers for tests |
 //! | `internals` | no | opens the inner layers to this crate's own tests; no promise of stability |
@@ -242,6 +244,10 @@ pub use error::{
 };
 pub use io::EventLoops;
 pub use problem::{Problem, ProblemKind};
+#[cfg(feature = "metrics")]
+pub use producer::MetricsFacade;
+#[cfg(feature = "prometheus-client")]
+pub use producer::PrometheusCollector;
 pub use producer::{
     BatchDelivery, BrokerLevels, BrokerReport, CallbackRefused, Close, Delivery, DeliveryStatus,
     Events, Flush, Health, HealthReason, HealthState, InlineBytes, IntoHeaderValue, IntoTimestamp,

@@ -7,7 +7,7 @@
 //! * `sending`: the way of a record into its batch; `admission`: what happens to one for which
 //!   there is no room, whether a thread or a task sends it.
 //! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.
-//! * `exposition`: every metric's name; `prometheus` writes them out.
+//! * `exposition`: every metric's name; `prometheus`, `collector`, `facade` write them out.
 //!   `librdkafka` and `serialize` tell metrics, the latter also the rest, as JSON.
 //! * `flush`, `close`: waiting for everything that was sent.
 //! * `probing`: a [`Probe`](crate::probe::Probe) with a producer's settings.
@@ -16,9 +16,13 @@ mod admission;
 mod builder;
 mod callbacks;
 mod close;
+#[cfg(feature = "prometheus-client")]
+mod collector;
 mod delivery;
 mod events;
 mod exposition;
+#[cfg(feature = "metrics")]
+mod facade;
 mod flush;
 mod health;
 mod intercepted;
@@ -46,8 +50,12 @@ mod unsent;
 pub use builder::ProducerBuilder;
 pub use callbacks::CallbackRefused;
 pub use close::Close;
+#[cfg(feature = "prometheus-client")]
+pub use collector::PrometheusCollector;
 pub use delivery::{Delivery, RecordMetadata};
 pub use events::Events;
+#[cfg(feature = "metrics")]
+pub use facade::MetricsFacade;
 pub use flush::Flush;
 pub use health::{Health, HealthReason, HealthState};
 pub use keyed::KeyedTopic;

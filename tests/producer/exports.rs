@@ -1,12 +1,48 @@
-//! Metrics and reports in the forms of others: librdkafka's statistics, and `serde`.
+//! Metrics and reports in the forms of others: Prometheus, `prometheus-client`, `metrics`,
+//! librdkafka, `serde`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Mutex;
 
+use ::metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit, with_local_recorder,
+};
+use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tidegate::Metrics;
 use tidegate::embedded::Fault;
 
 use super::*;
+
+/// The page's values by name and labels, and the types of its metrics.
+struct Page {
+    values: BTreeMap<String, f64>,
+    types: BTreeMap<String, String>,
+}
+
+fn page(text: &str) -> Page {
+    let (mut values, mut types) = (BTreeMap::new(), BTreeMap::new());
+    for line in text.lines() {
+        if let Some(metric) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = metric.split_once(' ').unwrap();
+            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} twice");
+        } else if !line.starts_with('#') {
+            let (place, value) = line.rsplit_once(' ').unwrap();
+            // The writers differ in how they print a bound: 1.0 or 1, 0.000064 or 6.4e-5.
+            let place = match place.split_once("le=\"") {
+                Some((start, bound)) => {
+                    let bound = bound.trim_end_matches("\"}");
+                    format!("{start}le={}", bound.parse::<f64>().unwrap())
+                }
+                None => place.to_owned(),
+            };
+            assert!(values.insert(place, value.parse().unwrap()).is_none(), "{line} twice");
+        }
+    }
+    Page { values, types }
+}
 
 /// A producer whose metrics stand still: everything it sent is acknowledged.
 fn at_rest(cluster: &EmbeddedCluster, client_id: &str) -> Producer {
@@ -14,6 +50,209 @@ fn at_rest(cluster: &EmbeddedCluster, client_id: &str) -> Producer {
     warm(&producer.topic("t").unwrap(), 2);
     producer.flush().wait().unwrap();
     producer
+}
+
+/// Without what differs from one moment to the next.
+fn lasting(mut values: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    values.retain(|place, _| !place.contains("_age_seconds{"));
+    values
+}
+
+#[test]
+fn a_registry_tells_what_the_page_tells() {
+    let cluster = cluster(2, 2);
+    let (one, two) = (at_rest(&cluster, "one"), at_rest(&cluster, "two \"2\""));
+    let mut registry = Registry::default();
+    let collector = one.prometheus_collector().and(&two).with_partitions();
+    registry.register_collector(Box::new(collector));
+    let (first, second) = (one.metrics(), two.metrics());
+    let own = page(&first.prometheus().and(&second).with_partitions().to_string());
+    let mut told = String::new();
+    prometheus_text::encode(&mut told, &registry).unwrap();
+    let theirs = page(&told);
+    assert_eq!(own.types, theirs.types);
+    assert!(own.values.contains_key("tidegate_metadata_age_seconds{client_id=\"one\"}"));
+    assert_eq!(own.values.keys().collect::<Vec<_>>(), theirs.values.keys().collect::<Vec<_>>());
+    assert_eq!(lasting(own.values), lasting(theirs.values));
+
+    // In the form of OpenMetrics too, and no longer than the producers live.
+    let mut open = String::new();
+    text::encode(&mut open, &registry).unwrap();
+    assert!(open.contains("# TYPE tidegate_acked_records counter\n"), "{open}");
+    drop((one, two));
+    // The thread that closes a producer lets go of it a moment later.
+    eventually("nothing is told of producers that are gone", || {
+        let mut empty = String::new();
+        text::encode(&mut empty, &registry).unwrap();
+        empty == "# EOF\n"
+    });
+}
+
+/// The kind of a metric, its unit, and what it is.
+type Description = (&'static str, Option<Unit>, String);
+
+/// A recorder that remembers what it was told.
+#[derive(Default)]
+struct Notes {
+    described: Mutex<BTreeMap<String, Description>>,
+    told: Mutex<HashMap<Key, Arc<Note>>>,
+}
+
+#[derive(Default)]
+struct Note(Mutex<Vec<f64>>);
+
+impl Note {
+    fn values(&self) -> Vec<f64> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl CounterFn for Note {
+    fn increment(&self, _: u64) {
+        panic!("counters are set");
+    }
+
+    fn absolute(&self, value: u64) {
+        *self.0.lock().unwrap() = vec![value as f64];
+    }
+}
+
+impl GaugeFn for Note {
+    fn increment(&self, _: f64) {
+        panic!("gauges are set");
+    }
+
+    fn decrement(&self, _: f64) {
+        panic!("gauges are set");
+    }
+
+    fn set(&self, value: f64) {
+        *self.0.lock().unwrap() = vec![value];
+    }
+}
+
+impl HistogramFn for Note {
+    fn record(&self, value: f64) {
+        self.0.lock().unwrap().push(value);
+    }
+}
+
+impl Notes {
+    fn describe(&self, kind: &'static str, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        let description = (kind, unit, help.to_string());
+        let before = self.described.lock().unwrap().insert(name.as_str().to_owned(), description);
+        assert_eq!(before, None, "{name:?} is described twice");
+    }
+
+    fn note(&self, key: &Key) -> Arc<Note> {
+        self.told.lock().unwrap().entry(key.clone()).or_default().clone()
+    }
+
+    /// Every value that was told, by name and labels as the page has them.
+    fn values(&self) -> BTreeMap<String, Vec<f64>> {
+        let told = self.told.lock().unwrap();
+        let place = |key: &Key| {
+            let labels = key.labels().map(|label| format!("{}={:?}", label.key(), label.value()));
+            format!("{}{{{}}}", key.name(), labels.collect::<Vec<_>>().join(","))
+        };
+        told.iter().map(|(key, note)| (place(key), note.values())).collect()
+    }
+}
+
+impl Recorder for Notes {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.describe("counter", name, unit, help);
+    }
+
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.describe("gauge", name, unit, help);
+    }
+
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.describe("histogram", name, unit, help);
+    }
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.note(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.note(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.note(key))
+    }
+}
+
+#[test]
+fn the_facade_is_told_what_the_page_tells() {
+    let cluster = cluster(2, 2);
+    let producer = at_rest(&cluster, "shop");
+    let (notes, mut facade) = (Notes::default(), producer.metrics_facade().with_partitions());
+    assert!(with_local_recorder(&notes, || facade.publish()));
+    let metrics = producer.metrics();
+    let Page { values, mut types } = page(&metrics.prometheus().with_partitions().to_string());
+
+    // The facade has no counters of anything but whole numbers.
+    types.insert("tidegate_broker_throttle_seconds_total".into(), "gauge".into());
+    let described = notes.described.lock().unwrap().clone();
+    let kinds = described.iter().map(|(name, (kind, ..))| (name.clone(), (*kind).to_owned()));
+    assert_eq!(types, kinds.collect());
+    let unit = |name: &str| described[name].1;
+    assert_eq!(unit("tidegate_memory_free_bytes"), Some(Unit::Bytes));
+    assert_eq!(unit("tidegate_broker_throttle_seconds_total"), Some(Unit::Seconds));
+    assert_eq!(unit("tidegate_records_total"), Some(Unit::Count));
+
+    let is_distribution = |place: &str| types[place.split('{').next().unwrap()] == "histogram";
+    let (distributions, singles): (BTreeMap<_, _>, _) =
+        notes.values().into_iter().partition(|(place, _)| is_distribution(place));
+    let singles = singles.into_iter().map(|(place, values)| (place, values[0]));
+    let bare = |place: &str| {
+        let name = place.split('{').next().unwrap();
+        ["_bucket", "_sum", "_count"]
+            .iter()
+            .any(|end| name.strip_suffix(end).is_some_and(|name| types.contains_key(name)))
+    };
+    let expected = values.iter().filter(|(place, _)| !bare(place));
+    let expected = expected.map(|(place, value)| (place.clone(), *value)).collect();
+    assert_eq!(lasting(singles.collect()), lasting(expected));
+    assert_eq!(distributions.len(), 4 * metrics.brokers.len());
+    for (place, told) in distributions {
+        let count = place.replacen('{', "_count{", 1);
+        assert_eq!(told.len() as f64, values[&count], "{place}");
+    }
+}
+
+#[test]
+fn the_facade_is_told_of_each_value_once_and_of_what_is_gone() {
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster);
+    let topic = producer.topic("t").unwrap();
+    let (notes, mut facade) = (Notes::default(), producer.metrics_facade());
+    for round in 1..4 {
+        acked(topic.send((), "v").unwrap());
+        assert!(with_local_recorder(&notes, || facade.publish()));
+        let values = notes.values();
+        let latency = values.iter().find(|it| it.0.contains("_request_latency_seconds")).unwrap();
+        assert_eq!(latency.1.len(), round);
+        assert!(latency.1.iter().all(|&seconds| seconds > 0.0 && seconds < 60.0), "{latency:?}");
+        let acked = &values["tidegate_producer_acked_records_total{client_id=\"tidegate\"}"];
+        assert_eq!(*acked, [round as f64]);
+    }
+    let capacity = "tidegate_memory_capacity_bytes{client_id=\"tidegate\"}";
+    assert!(notes.values()[capacity][0] > 0.0);
+    drop((topic, producer));
+    // The thread that closes a producer lets go of it a moment later.
+    eventually("the facade notices that the producer is gone", || {
+        !with_local_recorder(&notes, || facade.publish())
+    });
+    assert_eq!(notes.values()[capacity], [0.0]);
+    // Counters of what is gone stay.
+    assert_eq!(
+        notes.values()["tidegate_producer_acked_records_total{client_id=\"tidegate\"}"],
+        [3.0]
+    );
 }
 
 fn number(value: &Value) -> f64 {
