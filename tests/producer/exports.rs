@@ -1,5 +1,5 @@
 //! Metrics and reports in the forms of others: Prometheus, `prometheus-client`, `metrics`,
-//! librdkafka, `serde`.
+//! librdkafka, `serde`; and the dashboard that reads them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -504,4 +504,37 @@ fn events_are_json_with_their_kind_and_no_payload() {
     assert_eq!(told["connected"], connected);
     let found = json!({ "kind": "topic_found", "topic": "t", "partitions": 1 });
     assert_eq!(told["topic_found"], found);
+}
+
+/// The names of metrics in the dashboard's expressions, and in the queries of its variables.
+fn names_in(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| names_in(item, names)),
+        Value::Object(members) => members.values().for_each(|member| names_in(member, names)),
+        Value::String(text) => {
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let metrics = words.filter(|word| word.starts_with("tidegate_"));
+            names.extend(metrics.map(str::to_owned));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_dashboard_asks_only_for_metrics_that_are_told() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/grafana-dashboard.json");
+    let dashboard: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster);
+    warm(&producer.topic("t").unwrap(), 1);
+    let told = page(&producer.metrics().prometheus().to_string());
+    let known: BTreeSet<_> =
+        told.values.keys().map(|place| place.split('{').next().unwrap().to_owned()).collect();
+    let mut asked = BTreeSet::new();
+    names_in(&dashboard, &mut asked);
+    assert!(asked.len() > 20, "{asked:?}");
+    assert_eq!(asked.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
+    for label in ["client_id", "topic", "broker", "cause"] {
+        assert!(told.values.keys().any(|place| place.contains(&format!("{label}=\""))), "{label}");
+    }
 }
