@@ -151,18 +151,42 @@ const UNRESOLVED: &[Row<Unresolved>] = &[
     }),
 ];
 
-const BY_CAUSE: &str = "failed_records_by_cause_total";
+/// A value of a label, and the metric's value there.
+type Part = (&'static str, fn(&Metrics) -> u64);
 
-type ReadFailed = fn(&Metrics) -> u64;
+/// A metric of the whole producer that has a value for each value of a label.
+struct Split {
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    parts: &'static [Part],
+}
 
-/// Failed records: the label `cause`, and how many.
-const CAUSES: &[(&str, ReadFailed)] = &[
-    ("timed_out", |it| it.failed.timed_out),
-    ("refused", |it| it.failed.refused),
-    ("disconnected", |it| it.failed.disconnected),
-    ("unknown_topic", |it| it.failed.unknown_topic),
-    ("closed", |it| it.failed.closed),
-    ("other", |it| it.failed.other),
+const SPLITS: &[Split] = &[
+    Split {
+        name: "failed_records_by_cause_total",
+        help: "Records that failed, by cause.",
+        label: "cause",
+        parts: &[
+            ("timed_out", |it| it.failed.timed_out),
+            ("refused", |it| it.failed.refused),
+            ("disconnected", |it| it.failed.disconnected),
+            ("unknown_topic", |it| it.failed.unknown_topic),
+            ("closed", |it| it.failed.closed),
+            ("other", |it| it.failed.other),
+        ],
+    },
+    Split {
+        name: "dropped_records_by_scope_total",
+        help: "Records that the backoff strategy dropped, by what was full.",
+        label: "scope",
+        parts: &[
+            ("broker", |it| it.dropped.broker),
+            ("pool", |it| it.dropped.pool),
+            ("stash", |it| it.dropped.stash),
+            ("leaderless", |it| it.dropped.leaderless),
+        ],
+    },
 ];
 
 /// Of each broker.
@@ -195,6 +219,9 @@ const BROKERS: &[Row<BrokerMetrics>] = &[
     }),
     row("broker_throttles_total", "Answers that asked for a pause.", Counter, |it| {
         whole(it.throttles)
+    }),
+    row("broker_dropped_records_total", "Records dropped while it was full.", Counter, |it| {
+        whole(it.dropped_records)
     }),
     row("broker_throttle_seconds_total", "Pauses that brokers asked for.", Counter, |it| {
         seconds(it.throttle_time)
@@ -242,7 +269,7 @@ pub(super) fn expose(
     }
     rows(PRODUCER, "", &wholes, |it| *it, out)?;
     rows(RECORDS, "producer_", &wholes, |it| &it.records, out)?;
-    causes(&wholes, out)?;
+    SPLITS.iter().try_for_each(|split| parts(split, &wholes, out))?;
     rows(RECORDS, "", &records, |it| it, out)?;
     rows(UNRESOLVED, "", &unresolved, |it| it, out)?;
     rows(BROKERS, "", &brokers, |it| *it, out)
@@ -306,13 +333,14 @@ fn rows<P, T>(
     Ok(())
 }
 
-fn causes(producers: &[Place<&Metrics>], out: &mut dyn Exposition) -> fmt::Result {
-    let family = family("", BY_CAUSE, "Records that failed, by cause.", Counter);
+fn parts(split: &Split, producers: &[Place<&Metrics>], out: &mut dyn Exposition) -> fmt::Result {
+    let family = family("", split.name, split.help, Counter);
     let labelled: Vec<Place<u64>> = producers
         .iter()
         .flat_map(|(labels, metrics)| {
-            let of_cause = |cause: &str| with_label(labels, "cause", cause.to_owned());
-            CAUSES.iter().map(move |(cause, read)| (of_cause(cause), read(metrics)))
+            split.parts.iter().map(move |(part, read)| {
+                (with_label(labels, split.label, (*part).to_owned()), read(metrics))
+            })
         })
         .collect();
     let mut samples =
