@@ -129,12 +129,17 @@ impl TopicConfig {
         self.compression.iter().flatten().copied()
     }
 
-    pub(super) fn shared_partitioner(mut self, factory: Arc<dyn PartitionerFactory>) -> Self {
+    /// The same with a factory that is shared: with other topics, or with the code that set it.
+    #[must_use]
+    pub fn shared_partitioner(mut self, factory: Arc<dyn PartitionerFactory>) -> Self {
         self.partitioner = Some(factory);
         self
     }
 
-    pub(super) fn shared_backoff(mut self, strategy: Arc<dyn BackoffStrategy>) -> Self {
+    /// The same with a strategy that is shared: with other topics, or with code that reads what it
+    /// counts.
+    #[must_use]
+    pub fn shared_backoff(mut self, strategy: Arc<dyn BackoffStrategy>) -> Self {
         self.backoff = Some(strategy);
         self
     }

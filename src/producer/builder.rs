@@ -207,7 +207,9 @@ impl ProducerBuilder {
         })
     }
 
-    /// Decides what happens when there is no room. Default: park for at most `max_block` (60 s).
+    /// Decides what happens when there is no room. Default: park for at most `max_block` (60 s). A
+    /// strategy that is shared is set with [`configure`](Self::configure):
+    /// `config.backoff = Some(strategy)`.
     #[must_use]
     pub fn backoff(self, strategy: impl BackoffStrategy + 'static) -> Self {
         self.configure(|config| config.backoff = Some(Arc::new(strategy)))

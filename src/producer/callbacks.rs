@@ -117,9 +117,15 @@ impl Callbacks {
     /// Has interceptors called with the outcome of a record, whatever becomes of its delivery.
     pub(super) fn watch(self: &Arc<Self>, delivery: &Delivery, watchers: Vec<OnOutcome>) {
         let is_too_many = self.outstanding.fetch_add(1, Ordering::SeqCst) >= self.outstanding_max;
-        if !is_too_many && matches!(self.thread.start(), Ok(true)) {
-            self.add(delivery.watcher(), Callback::Watchers(watchers));
-            return;
+        let started = if is_too_many { Err(()) } else { self.thread.start().map_err(drop) };
+        match started {
+            Ok(true) => return self.add(delivery.watcher(), Callback::Watchers(watchers)),
+            // The producer was closed meanwhile, and everything is resolved.
+            Ok(false) => {
+                self.outstanding.fetch_sub(1, Ordering::SeqCst);
+                return tell_watchers(delivery.watcher(), watchers);
+            }
+            Err(()) => {}
         }
         self.outstanding.fetch_sub(1, Ordering::SeqCst);
         if !self.is_warned.swap(true, Ordering::Relaxed) {
@@ -199,14 +205,7 @@ impl Job for Turn {
                     let outcome = delivery.try_take();
                     call(callback, outcome.expect("its outcome is known, and nobody took it"));
                 }
-                Callback::Watchers(watchers) => {
-                    if let Some(outcome) = delivery.watched() {
-                        match &outcome {
-                            Ok(metadata) => tell(watchers, acknowledged(metadata)),
-                            Err(error) => tell(watchers, RecordOutcome::Failed(error)),
-                        }
-                    }
-                }
+                Callback::Watchers(watchers) => tell_watchers(delivery, watchers),
             }
             if self.callbacks.returned(flush)
                 && let Some(producer) = producer
@@ -223,6 +222,15 @@ impl Wake for Turn {
     fn wake(self: Arc<Self>) {
         let thread = self.callbacks.thread.clone();
         thread.push(self);
+    }
+}
+
+/// Calls interceptors with an outcome that is known.
+fn tell_watchers(delivery: Delivery, watchers: Vec<OnOutcome>) {
+    match &delivery.watched() {
+        Some(Ok(metadata)) => tell(watchers, acknowledged(metadata)),
+        Some(Err(error)) => tell(watchers, RecordOutcome::Failed(error)),
+        None => {}
     }
 }
 

@@ -212,12 +212,13 @@ fn run(
         let mut left = hand_back.is_some().then(Left::default);
         let wakes = as_own_thread(|| fail_rest(running, left.as_mut()));
         await_failed(running, &mut progress, &mut watch);
-        if let (Some(left), Some(hand_back)) = (left, hand_back) {
-            left.hand_back(hand_back);
-        }
         if !wakes.is_empty() {
             // A waker that never returns keeps that thread, and not the close.
             run_watched("tidegate-wake", &mut watch, move || drop(wakes));
+        }
+        // Last, as it takes as long as the application likes.
+        if let (Some(left), Some(hand_back)) = (left, hand_back) {
+            left.hand_back(hand_back);
         }
     }
     running.stash_thread.stop(Some(&mut watch));

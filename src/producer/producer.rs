@@ -163,7 +163,11 @@ impl Producer {
             Ok(closing) => closing,
             Err(_) => self.0.closing.lock().unwrap_or_else(PoisonError::into_inner),
         };
-        closing.get_or_insert_with(|| begin(self.0.running.clone())).clone()
+        match &*closing {
+            // What `begin` holds is dropped behind the lock: it may be the application's.
+            Some(begun) => begun.clone(),
+            None => closing.insert(begin(self.0.running.clone())).clone(),
+        }
     }
 
     /// Buffer memory in use.

@@ -7,6 +7,7 @@ use super::admission::TaskTicket;
 use super::topic::Topic;
 use crate::engine::batch::TopicState;
 use crate::engine::buffer::AccountId;
+use crate::engine::protocol::PartitionId;
 use crate::error::{SendError, SendErrorKind};
 
 /// Room that a waiting task stands in line for: the smallest segment. A record may need more, and
@@ -22,7 +23,8 @@ impl Topic {
     /// all brokers of the topic at once: one that stands still does not hold it up. It reserves
     /// nothing once it has resolved, so that another sender may be quicker: follow it with
     /// `send_async`, or with [`Topic::try_send`] and what to do if that is refused. The backoff
-    /// strategy is not asked. A future that is dropped leaves its place to the next.
+    /// strategy is not asked. A future that is dropped leaves its place to the next; one that was
+    /// polled has to be polled on, or dropped: room is kept for it when its turn comes.
     ///
     /// ```no_run
     /// # async fn forward(topic: &tidegate::Topic, next: impl AsyncFn() -> Option<Vec<u8>>)
@@ -36,7 +38,8 @@ impl Topic {
     /// ```
     ///
     /// # Errors
-    /// [`SendErrorKind::Closed`] and [`SendErrorKind::Forked`].
+    /// [`SendErrorKind::Closed`] and [`SendErrorKind::Forked`]; [`SendErrorKind::TooManyLanes`]
+    /// where the producer has none of the topic's partitions, and may have no more.
     pub async fn ready(&self) -> Result<(), SendError> {
         self.await_room().await.map_err(|kind| SendError::new(self.lanes.name.clone(), kind))
     }
@@ -55,11 +58,21 @@ impl Topic {
             if !pool.has_waiters() && self.is_writable() && pool.free_bytes() >= ROOM {
                 return Ok(());
             }
+            let accounts = self.accounts();
+            if accounts.is_empty() {
+                // The producer has as many partitions as it may, and none of this topic.
+                return Err(self.no_lane(PartitionId(0)));
+            }
             let mut tickets = Vec::new();
-            for account in self.accounts() {
-                // Smaller than any record that a producer must take: it always fits.
-                tickets
-                    .extend(pool.wait(account, ROOM).ok().map(|it| (account, TaskTicket::new(it))));
+            // Where only memory is short it is so for all accounts: one place in the line will do.
+            let mut stands_for_memory = false;
+            for account in accounts {
+                let for_level = !pool.is_writable(account);
+                if for_level || !std::mem::replace(&mut stands_for_memory, true) {
+                    // Smaller than any record that a producer must take: it always fits.
+                    let ticket = pool.wait(account, if for_level { 0 } else { ROOM });
+                    tickets.extend(ticket.ok().map(|it| (account, TaskTicket::new(it))));
+                }
             }
             // Registered first, then tested: close() wakes whoever it finds, and a leader that was
             // found meanwhile has left the account.
@@ -74,11 +87,20 @@ impl Topic {
                 ready.map_or(Poll::Pending, Poll::Ready)
             })
             .await;
-            // A ticket ends as well when what it stands for has gone to another account.
-            if !accumulator.is_closed() && self.accounts().contains(&account) {
+            drop(tickets);
+            // A ticket ends as well when what it stands for has gone to another account, and in a
+            // fork's child.
+            let is_current = self.shared.born.is_current();
+            if is_current && !accumulator.is_closed() && self.may_take(account) {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether records of this topic are charged to this account, and it takes some.
+    fn may_take(&self, account: AccountId) -> bool {
+        let pool = &self.shared.accumulator.pool;
+        self.accounts().contains(&account) && pool.is_writable(account)
     }
 
     /// What records of this topic may be charged to, each once.

@@ -51,10 +51,7 @@ impl TopicMaker {
         let default = TopicConfig::new();
         let is_same = present.unwrap_or(&default).is_same(&topic);
         if !is_same && (present.is_some() || is_in_use) {
-            return Err(BuildError::Conflict(format!(
-                "topic \"{name}\" has other settings already: give them with the first handle, or \
-                 to the builder (topic_config)"
-            )));
+            return Err(has_others(name));
         }
         given.insert(name.to_owned(), topic);
         Ok(())
@@ -75,6 +72,13 @@ impl TopicMaker {
                 ),
             });
         }
+        if config.is_idempotent() && !self.has_identity {
+            return Err(BuildError::Conflict(
+                "the producer was built without an identity, which acks=all is idempotent by: give \
+                 the topic's settings to the builder (topic_config)"
+                    .to_owned(),
+            ));
+        }
         if config.compresses() && !self.config.compresses() {
             return Err(BuildError::Conflict(
                 "the producer was built without memory to compress in: give the topic's settings \
@@ -83,6 +87,20 @@ impl TopicMaker {
             ));
         }
         Ok(())
+    }
+
+    /// Whether a topic is made of the settings that it was given.
+    fn check_given(&self, topic: &TopicLanes) -> Result<(), BuildError> {
+        let Some(own) = self.given().get(&*topic.name).cloned() else { return Ok(()) };
+        let config = self.config.with_topic(&own);
+        let has_settings = *topic.settings == topic_settings(&config, self.has_identity);
+        let has_strategy =
+            config.backoff.is_none_or(|strategy| Arc::ptr_eq(&strategy, &topic.strategy));
+        let has_partitioner = config.partitioner.is_none() || topic.partitioner.is_own();
+        match has_settings && has_strategy && has_partitioner {
+            true => Ok(()),
+            false => Err(has_others(&topic.name)),
+        }
     }
 
     /// What the topic is made of. Runs the user's partitioner factory.
@@ -118,6 +136,13 @@ impl TopicMaker {
             );
         }
     }
+}
+
+fn has_others(topic: &str) -> BuildError {
+    BuildError::Conflict(format!(
+        "topic \"{topic}\" has other settings already: give them with the first handle, or to the \
+         builder (topic_config)"
+    ))
 }
 
 impl Producer {
@@ -159,7 +184,10 @@ impl Producer {
             let is_in_use = shared.accumulator.known_topic(name).is_some();
             let refuse = |error| SendErrorKind::TopicConfig(Box::new(error));
             shared.topics.give(name, config, is_in_use).map_err(refuse)?;
-            shared.open(name)
+            let topic = shared.open(name)?;
+            // Another thread may have made the topic before it had these settings.
+            shared.topics.check_given(&topic.lanes).map_err(refuse)?;
+            Ok(topic)
         });
         opened.map_err(|kind| SendError::new(name.into(), kind))
     }

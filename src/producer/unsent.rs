@@ -7,7 +7,7 @@ use super::close::Close;
 use super::producer::{Producer, Shared};
 use super::record::Record;
 use super::topic::Topic;
-use crate::engine::batch::{Destination, FailedRuns, TopicLanes, Unsent, UnsentRecord};
+use crate::engine::batch::{Destination, FailedRuns, LaneTail, TopicLanes, Unsent, UnsentRecord};
 use crate::engine::shard::{Control, PurgeOrder};
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
@@ -58,8 +58,8 @@ pub enum Purge {
 impl Producer {
     /// Throws records away: all that were sent before this call and have not resolved fail at once,
     /// with [`DeliveryErrorCause::Purged`]. What is sent afterwards is sent. The producer's event
-    /// loops do it, so deliveries resolve a moment after this returns. A record that is being sent
-    /// at this moment, or whose partition moves to another event loop, may be passed over.
+    /// loops do it, so deliveries resolve a moment after this returns. A record whose partition
+    /// moves to another event loop at this moment may be passed over.
     ///
     /// ```no_run
     /// use tidegate::{Producer, Purge};
@@ -75,14 +75,17 @@ impl Producer {
 
     /// As [`Producer::close`], and hands back what was never sent: `each` is called with every
     /// record that is still there once `timeout` has passed and that is certainly in no log. It
-    /// borrows key, value and headers from buffer memory, so that nothing has to fit besides.
-    /// Records come in the order in which they were sent to their partition. Their deliveries fail
-    /// as at any close. Records that may have been written are not among them
+    /// borrows key, value and headers. The records stay in buffer memory until then; one batch at a
+    /// time is copied to the heap, and with compression unpacked there. Records come in the order
+    /// in which they were sent to their partition. Their deliveries fail as at any close. Records
+    /// that may have been written are not among them
     /// ([`Certainty::Unknown`](crate::Certainty::Unknown)): sending those again could double them.
     ///
     /// `each` runs on the closing thread, before the close is over, for as long as it takes: no
     /// time limit applies to it. It may send to another producer; it must not wait for this one. If
-    /// the producer was closed before, it is never called.
+    /// the producer was closed before, it is never called. What an event loop has that is stuck in
+    /// code of the application's does not come back: the close then ends with
+    /// [`CloseError::Stuck`](crate::CloseError::Stuck).
     ///
     /// ```
     /// # #[cfg(feature = "embedded")]
@@ -99,6 +102,10 @@ impl Producer {
     /// orders.send("customer-42", "first")?.wait()?;
     ///
     /// cluster.stop_broker(1);
+    /// // What is written to a connection that has just ended may be in the log.
+    /// while producer.metrics().brokers.iter().any(|broker| broker.is_connected) {
+    ///     std::thread::sleep(Duration::from_millis(1));
+    /// }
     /// orders.send("customer-42", "second")?;
     /// let (sender, unsent) = mpsc::channel();
     /// let close = producer.close_handing_back(Duration::from_millis(100), move |record| {
@@ -142,6 +149,18 @@ fn purge(shared: &Shared, only: Option<&Arc<TopicLanes>>, what: Purge) {
     if !shared.born.is_current() {
         return;
     }
+    let lanes: Vec<_> = match only {
+        Some(topic) => topic.lanes().cloned().collect(),
+        None => shared.accumulator.lanes(),
+    };
+    let seal = |lane: Arc<LaneTail>| {
+        let (number, post) = lane.seal(false);
+        if post {
+            shared.ports.post(&lane);
+        }
+        (lane, number)
+    };
+    let below = lanes.into_iter().map(seal).collect();
     let topics = match only {
         Some(topic) => vec![topic.clone()],
         None => shared.accumulator.topics(),
@@ -158,8 +177,7 @@ fn purge(shared: &Shared, only: Option<&Arc<TopicLanes>>, what: Purge) {
     if wakes.take_flushers() {
         shared.accumulator.flush.notify();
     }
-    let topic = only.map(|topic| topic.name.clone());
-    let order = PurgeOrder { topic, in_flight: what == Purge::QueuedAndInFlight };
+    let order = PurgeOrder { below, in_flight: what == Purge::QueuedAndInFlight };
     for port in shared.ports.iter() {
         port.send(Control::Purge(order.clone()));
     }

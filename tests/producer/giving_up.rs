@@ -96,12 +96,64 @@ fn a_purge_of_what_is_in_flight_leaves_open_whether_it_is_written() {
 }
 
 #[test]
+fn what_is_sent_after_a_purge_is_sent() {
+    let cluster = cluster(1, 1);
+    let producer = patient(&cluster).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    for what in [Purge::Queued, Purge::QueuedAndInFlight] {
+        for n in 0..500 {
+            producer.purge(what);
+            acked(topic.send("k", format!("after {n}")).unwrap());
+        }
+    }
+    assert_eq!(cluster.high_watermark("t", 0), 1_001);
+    close(&producer);
+}
+
+/// Without numbers a whole batch may be in the log although its first half was taken again. Then
+/// nobody may be told that the second half is not there.
+#[test]
+fn what_was_split_after_a_lost_answer_without_numbers_stays_in_doubt() {
+    let cluster = cluster(1, 1);
+    let builder = lingering(&cluster).request_timeout(FAR).acks(Acks::Leader);
+    let backoff = |c: &mut tidegate::ProducerConfig| {
+        (c.retry_backoff, c.retry_backoff_max) = (FAR, FAR);
+    };
+    let producer = builder.configure(backoff).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let warm = topic.send_record(to(0, "warm")).unwrap();
+    topic.flush().wait().unwrap();
+    acked(warm);
+    // The whole is appended and its answer lost; the second attempt waits until the test has told
+    // how it is refused, and the first half's answer until it has told what becomes of the second.
+    let (refusal, answer) = (millis(1_000), millis(2_500));
+    cluster.script([
+        Fault::close_after_append(),
+        Fault::delay(refusal),
+        Fault::delay(answer).after_append(),
+    ]);
+    let sent = (0..100).map(|n| topic.send_record(to(0, &format!("value {n}"))).unwrap());
+    let deliveries: Vec<_> = sent.collect();
+    drop(topic.flush());
+    eventually("the whole is appended", || cluster.high_watermark("t", 0) == 101);
+    cluster.script([Fault::produce_error("t", 0, MESSAGE_TOO_LARGE)]);
+    eventually("the first half is appended", || cluster.high_watermark("t", 0) > 101);
+    cluster.script([Fault::produce_error("t", 0, NOT_LEADER).times(1_000)]);
+    eventually("the second half is refused", || cluster.faults_left() < 1_000);
+    let (_, back) = handed_back(&producer, millis(50));
+    assert_eq!(back.len(), 0, "all of it may be in the log, and is");
+    let failures = deliveries.into_iter().filter_map(|delivery| outcome(delivery).err());
+    assert!(failures.into_iter().all(|error| error.certainty() == Certainty::Unknown));
+}
+
+#[test]
 fn what_was_never_sent_is_handed_back_in_order() {
     let cluster = cluster(1, 2);
     let producer = patient(&cluster).batch_size(4_096).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm(&topic, 2);
-    cluster.stop_broker(1);
+    stop(&cluster, &producer);
     let mut deliveries = Vec::new();
     for n in 0..1_000 {
         let (key, value) = (format!("key {n}"), format!("value {n}"));
@@ -264,7 +316,7 @@ fn a_record_that_came_back_can_be_sent_elsewhere() {
     let producer = builder(&broken).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
-    broken.stop_broker(1);
+    stop(&broken, &producer);
     let record = Record::new().key("k").value("v").header("h", "1").timestamp(5);
     drop(topic.send_record(record).unwrap());
     let second = builder(&whole).build().unwrap();
@@ -287,7 +339,7 @@ fn a_panic_while_records_come_back_ends_only_that() {
     let producer = builder(&cluster).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
-    cluster.stop_broker(1);
+    stop(&cluster, &producer);
     let delivery = topic.send("k", "v").unwrap();
     let outcome = producer.close_handing_back(millis(50), |_| panic!("as the test wants")).wait();
     assert!(matches!(outcome, Err(CloseError::TimedOut { .. })), "{outcome:?}");

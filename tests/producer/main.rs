@@ -83,6 +83,15 @@ fn producer(cluster: &EmbeddedCluster) -> Producer {
     builder(cluster).build().unwrap()
 }
 
+/// Stops the only broker, and waits until the producer has noticed: what it sends from then on is
+/// certainly not written.
+fn stop(cluster: &EmbeddedCluster, producer: &Producer) {
+    cluster.stop_broker(1);
+    eventually("the connection is gone", || {
+        producer.metrics().brokers.iter().all(|broker| !broker.is_connected)
+    });
+}
+
 fn close(producer: &Producer) {
     producer.close(LONG).wait().unwrap();
 }

@@ -349,6 +349,20 @@ fn ready_stands_in_the_line_and_leaves_it() {
 }
 
 #[test]
+fn ready_is_an_error_where_the_producer_may_have_no_more_partitions() {
+    let cluster = EmbeddedCluster::builder().topic("a", 1).topic("t", 1).start().unwrap();
+    let producer = builder(&cluster).configure(|config| config.lanes_max = 1).build().unwrap();
+    let first = producer.topic("a").unwrap();
+    warm(&first, 1);
+    let topic = producer.topic("t").unwrap();
+    eventually("the topic is known", || topic.partitions() == 1);
+    let ready = poll_ready(&mut Box::pin(topic.ready()), &Arc::default());
+    let Poll::Ready(Err(error)) = ready else { panic!("{ready:?}") };
+    assert!(matches!(error.kind(), SendErrorKind::TooManyLanes { .. }), "{error}");
+    close(&producer);
+}
+
+#[test]
 fn ready_waits_for_room_of_an_unknown_topic() {
     let cluster = EmbeddedCluster::builder().start().unwrap();
     let producer = patient(&cluster).buffer_memory(4 << 20).build().unwrap();

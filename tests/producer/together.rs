@@ -230,7 +230,7 @@ fn what_was_sent_together_is_handed_back_in_its_place() {
         if is_known {
             cluster.create_topic("t", 1);
             warm(&topic, 1);
-            cluster.stop_broker(1);
+            stop(&cluster, &producer);
         }
         let values_together = texts(1, 9);
         drop(topic.send((), "0").unwrap());

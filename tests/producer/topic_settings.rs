@@ -241,6 +241,75 @@ fn settings_come_with_the_first_handle_and_stay() {
 }
 
 #[test]
+fn a_topic_cannot_become_idempotent_in_a_producer_without_identity() {
+    let cluster = three_topics(1);
+    let producer = builder(&cluster).acks(Acks::Leader).build().unwrap();
+    let refused = producer.topic_with("all", TopicConfig::new().acks(Acks::All)).unwrap_err();
+    assert!(refused.to_string().contains("without an identity"), "{refused}");
+    close(&producer);
+}
+
+/// A lone record with `quiet` acks, behind a backlog of full batches with two kinds of acks: how
+/// many records of the backlog were appended before it, of how many.
+fn passed_by(quiet: Acks, busy: [Acks; 2]) -> (usize, usize) {
+    const ROUNDS: i64 = 300;
+    let cluster = EmbeddedCluster::builder()
+        .topic_with_log_append_time("one", 6)
+        .topic_with_log_append_time("two", 6)
+        .topic_with_log_append_time("t", 1)
+        .start()
+        .unwrap();
+    let producer = patient(&cluster)
+        .topic_config("one", TopicConfig::new().acks(busy[0]))
+        .topic_config("two", TopicConfig::new().acks(busy[1]))
+        .topic_config("t", TopicConfig::new().acks(quiet))
+        .configure(|config| {
+            config.batch_size = 4 * 1_024;
+            config.buffer_memory = 512 << 20;
+            config.request_bytes_max = Some(20_000);
+        })
+        .build()
+        .unwrap();
+    let [one, two, t] = ["one", "two", "t"].map(|name| producer.topic(name).unwrap());
+    warm(&one, 6);
+    warm(&two, 6);
+    warm(&t, 1);
+    cluster.script([tidegate::embedded::Fault::delay(millis(2)).times(1_000_000)]);
+    cluster.pause_broker(1);
+    let value = "v".repeat(3_000);
+    let mut backlog = Vec::new();
+    for _ in 0..ROUNDS {
+        for partition in 0..6 {
+            backlog.push(one.send_record(to(partition, &value)).unwrap());
+            backlog.push(two.send_record(to(partition, &value)).unwrap());
+        }
+    }
+    let lone = t.send_record(to(0, "quiet")).unwrap();
+    cluster.resume_broker(1);
+    acked(lone);
+    let count = backlog.len();
+    backlog.into_iter().for_each(|delivery| drop(acked(delivery)));
+    close(&producer);
+    let at = cluster.records("t", 0).last().unwrap().timestamp;
+    let before = ["one", "two"].iter().flat_map(|topic| {
+        (0..6).flat_map(|partition| cluster.records(topic, partition).into_iter().skip(1))
+    });
+    (before.filter(|record| record.timestamp < at).count(), count)
+}
+
+#[test]
+fn a_lone_record_has_its_turn_beside_two_other_kinds_of_acks() {
+    for (quiet, busy) in [
+        (Acks::None, [Acks::All, Acks::Leader]),
+        (Acks::Leader, [Acks::All, Acks::None]),
+        (Acks::All, [Acks::Leader, Acks::Leader]),
+    ] {
+        let (before, count) = passed_by(quiet, busy);
+        assert!(before < count / 2, "{quiet:?} beside {busy:?}: {before} of {count} went before");
+    }
+}
+
+#[test]
 fn properties_set_a_topic_apart() {
     let cluster = three_topics(1);
     let servers = cluster.bootstrap_servers();

@@ -465,7 +465,8 @@ impl Batch {
         wakes: &mut WakeList,
     ) -> bool {
         if let Some(pieces) = &mut self.pieces {
-            // A log that has taken a piece does not have the whole.
+            // A log that has taken a piece under its number does not have the whole under the same.
+            // Without numbers it may have both.
             pieces.unanswered = false;
         }
         match self.cell.take() {

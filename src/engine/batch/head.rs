@@ -469,6 +469,19 @@ impl LaneHead {
     }
 
     fn fail(&mut self, batch: &mut Batch, error: DeliveryError, wakes: &mut WakeList) {
+        if self.fail_unmarked(batch, error, wakes) {
+            self.mark_resolved(batch.number, wakes);
+        }
+    }
+
+    /// Fails a batch, of which who waits for a flush or a close does not hear yet. Returns whether
+    /// it was not resolved before: then [`LaneHead::mark_resolved`] is to be called.
+    fn fail_unmarked(
+        &mut self,
+        batch: &mut Batch,
+        error: DeliveryError,
+        wakes: &mut WakeList,
+    ) -> bool {
         if batch.is_numbered() && !planted!(ReusesSequenceAfterExpiry) {
             self.sequencer.want_bump();
         }
@@ -476,14 +489,15 @@ impl LaneHead {
         if batch.is_numbered() && planted!(ReusesSequenceAfterExpiry) {
             self.sequencer.begin_again_at(batch.base_sequence());
         }
-        if batch.fail(error.clone(), wakes) {
-            let waiting = batch.fail_waiting_pieces(&error, wakes);
-            self.count_failed(batch.records() + waiting);
-            self.mark_resolved(batch.number, wakes);
+        if !batch.fail(error.clone(), wakes) {
+            return false;
         }
+        let waiting = batch.fail_waiting_pieces(&error, wakes);
+        self.count_failed(batch.records() + waiting);
+        true
     }
 
-    fn mark_resolved(&mut self, number: u64, wakes: &mut WakeList) {
+    pub(super) fn mark_resolved(&mut self, number: u64, wakes: &mut WakeList) {
         if self.window.mark(number) && self.tail.set_resolved(self.window.below()) {
             wakes.wake_flushers();
         }
@@ -520,10 +534,22 @@ impl LaneHead {
         cause: &DeliveryErrorCause,
         wakes: &mut WakeList,
     ) {
+        if self.fail_waiting_unmarked(batch, cause, wakes) {
+            self.mark_resolved(batch.number, wakes);
+        }
+    }
+
+    /// As [`LaneHead::fail_unmarked`], of a batch that waits.
+    pub(super) fn fail_waiting_unmarked(
+        &mut self,
+        batch: &mut Batch,
+        cause: &DeliveryErrorCause,
+        wakes: &mut WakeList,
+    ) -> bool {
         let error = batch_error(&self.tail, batch, cause.clone(), batch.certainty());
         let in_doubt = batch.certainty() == Certainty::Unknown || batch.was_split_in_doubt();
         self.failed_in_doubt |= batch.is_numbered() && in_doubt;
-        self.fail(batch, error, wakes);
+        self.fail_unmarked(batch, error, wakes)
     }
 
     /// Charges the sealed batches and retries to another account.

@@ -41,10 +41,19 @@ pub(super) struct Pieces {
     /// An attempt to send the whole went unanswered: as long as no piece is acknowledged, all of
     /// them may be in the log.
     pub(super) unanswered: bool,
+    /// The same of an attempt without numbers, which no answer to a piece can rule out.
+    unanswered_unnumbered: bool,
     /// A piece of this length, header included, was refused as too large.
     refused_len: Option<usize>,
     /// The whole batch lies here, and not in its segments.
     pub(super) unpacked: Option<LentScratch>,
+}
+
+impl Pieces {
+    /// Whether an attempt to send the whole may be in the log.
+    fn is_in_doubt(&self) -> bool {
+        self.unanswered || self.unanswered_unnumbered
+    }
 }
 
 /// Why a batch was not unpacked.
@@ -69,7 +78,7 @@ impl Batch {
 
     /// Whether an attempt to send the whole, before it was split, may be in the log.
     pub(super) fn was_split_in_doubt(&self) -> bool {
-        self.pieces.as_ref().is_some_and(|pieces| pieces.unanswered)
+        self.pieces.as_ref().is_some_and(|pieces| pieces.is_in_doubt())
     }
 
     /// The batch is about to be numbered anew, since nothing of it is in the log under the old
@@ -110,11 +119,12 @@ impl Batch {
     /// is resolved. Deliveries follow their halves. The batch must not be compressed.
     pub fn split(&mut self, wakes: &mut WakeList) {
         assert!(self.codec == Codec::None && self.records > 1, "checked by the caller");
-        let unanswered = self.certainty() == Certainty::Unknown;
+        let BatchState { unanswered, unanswered_unnumbered, .. } = self.state;
         let refused = self.len;
         let pieces = self.pieces.get_or_insert_default();
         pieces.refused_len = Some(refused);
         pieces.unanswered |= unanswered;
+        pieces.unanswered_unnumbered |= unanswered_unnumbered;
         self.halve(wakes);
     }
 
@@ -149,7 +159,7 @@ impl Batch {
     pub fn next_piece(&mut self, wakes: &mut WakeList) -> bool {
         let Some(pieces) = &mut self.pieces else { return false };
         let Some(Piece { cell, records, at }) = pieces.waiting.pop_front() else { return false };
-        let (refused_len, unanswered) = (pieces.refused_len, pieces.unanswered);
+        let Pieces { refused_len, unanswered, unanswered_unnumbered, .. } = **pieces;
         if self.is_numbered() {
             self.base_sequence = sequence_after(self.base_sequence, self.records);
         }
@@ -162,7 +172,7 @@ impl Batch {
             latest = latest.max(head.timestamp_delta);
         }
         self.set_piece(cell, records, written, latest);
-        self.state = BatchState { unanswered, ..BatchState::default() };
+        self.state = BatchState { unanswered, unanswered_unnumbered, ..BatchState::default() };
         while self.records > 1 && refused_len.is_some_and(|refused| self.len >= refused) {
             self.halve(wakes);
         }
@@ -219,7 +229,7 @@ impl Batch {
     /// The pieces behind the present one, if they are certainly not in the log: where the first
     /// begins, and how many records all have.
     pub(super) fn pieces_never_sent(&self) -> Option<(usize, u32)> {
-        let pieces = self.pieces.as_ref().filter(|pieces| !pieces.unanswered)?;
+        let pieces = self.pieces.as_ref().filter(|pieces| !pieces.is_in_doubt())?;
         let first = pieces.waiting.front()?;
         Some((first.at, pieces.waiting.iter().map(|piece| piece.records).sum()))
     }
@@ -232,8 +242,8 @@ impl Batch {
         wakes: &mut WakeList,
     ) -> u32 {
         let Some(pieces) = &mut self.pieces else { return 0 };
-        let unanswered = pieces.unanswered;
-        let certainty = if unanswered { Certainty::Unknown } else { Certainty::NotWritten };
+        let certainty =
+            if pieces.is_in_doubt() { Certainty::Unknown } else { Certainty::NotWritten };
         let error = &error.with_certainty(certainty);
         let mut records = 0;
         for piece in pieces.waiting.drain(..) {

@@ -246,6 +246,15 @@ impl LaneTail {
         batch
     }
 
+    /// Takes the oldest sealed batch if its number is smaller than this.
+    pub(super) fn pop_sealed_below(&self, number: u64) -> Option<Box<Batch>> {
+        let mut fifo = self.lock_fifo();
+        let is_meant = fifo.front().is_some_and(|batch| batch.number < number);
+        let batch = if is_meant { fifo.pop_front() } else { None };
+        self.sealed.store(fifo.len(), Ordering::Release);
+        batch
+    }
+
     /// Length in bytes of the oldest sealed batch.
     pub fn peek_sealed_len(&self) -> Option<usize> {
         if !self.has_sealed() {

@@ -213,7 +213,8 @@ impl LaneHead {
         while let Some(mut batch) = self.retries.pop_front().or_else(|| tail.pop_sealed()) {
             let is_certain = batch.certainty() == Certainty::NotWritten;
             let behind = batch.pieces_never_sent();
-            self.fail_waiting(&mut batch, cause, wakes);
+            let number = batch.number;
+            let is_failed = self.fail_waiting_unmarked(&mut batch, cause, wakes);
             if is_certain || behind.is_some() {
                 unsent.push(UnsentBatch {
                     partition: tail.partition.0,
@@ -222,6 +223,22 @@ impl LaneHead {
                     records: UnsentRecords::Batch { batch, is_certain, behind },
                 });
             }
+            // Last: who waits for the close takes what is there once all is resolved.
+            if is_failed {
+                self.mark_resolved(number, wakes);
+            }
+        }
+    }
+
+    /// Fails what was sent before a purge: the batches with smaller numbers.
+    pub fn fail_below(&mut self, number: u64, cause: &DeliveryErrorCause, wakes: &mut WakeList) {
+        while let Some(at) = self.retries.iter().position(|batch| batch.number < number) {
+            if let Some(mut batch) = self.retries.remove(at) {
+                self.fail_waiting(&mut batch, cause, wakes);
+            }
+        }
+        while let Some(mut batch) = self.tail.pop_sealed_below(number) {
+            self.fail_waiting(&mut batch, cause, wakes);
         }
     }
 }

@@ -422,10 +422,16 @@ impl Connection {
         self.check_unsent_later(now);
     }
 
+    /// The request in flight whose deadline comes first. Those with acks=0 that encryption has not
+    /// let go of stand in a line of their own.
+    fn oldest(&self) -> Option<&Request> {
+        let fronts = [self.unflushed.front(), self.requests.front()];
+        fronts.into_iter().flatten().min_by_key(|request| request.deadline)
+    }
+
     /// When [`Connection::handle_timeout`] must be called, nanoseconds, monotonic.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let oldest = self.unflushed.front().or(self.requests.front());
-        let deadline = oldest.map(|request| request.deadline);
+        let deadline = self.oldest().map(|request| request.deadline);
         [deadline, self.login_timeout()].into_iter().flatten().min()
     }
 
@@ -439,8 +445,7 @@ impl Connection {
             self.check_unsent_later(now);
         }
         self.check_login(now)?;
-        let oldest = self.unflushed.front().or(self.requests.front());
-        let Some(request) = oldest.filter(|request| request.deadline <= now) else {
+        let Some(request) = self.oldest().filter(|request| request.deadline <= now) else {
             return Ok(());
         };
         let problem = match request.kind {

@@ -47,7 +47,8 @@ pub trait Interceptor: Send + Sync {
     /// of any lock and before the partitioner; once for each record, however often its batch is
     /// sent. What is returned is called once with the record's outcome: on the thread of the
     /// producer's that calls [`Delivery::on_complete`](crate::Delivery::on_complete)'s closures
-    /// too; or at once, where `send` refuses the record. It counts against
+    /// too; or at once, where `send` refuses the record. It is dropped uncalled with a task that is
+    /// dropped while it waits for room in `send_async`, which has sent nothing. It counts against
     /// [`ProducerConfig::callbacks_max`](crate::ProducerConfig::callbacks_max): beyond that it is
     /// dropped, with a warning.
     fn on_send(&self, record: &mut InterceptedRecord<'_>) -> Option<OnOutcome>;

@@ -27,10 +27,14 @@ fn slot(acks: i16) -> usize {
 }
 
 impl AcksTurns {
-    /// A request is begun.
-    pub(super) fn begin_request(&mut self) {
+    /// A request is begun. If it is the turn of a queue that was passed over for long, the kind of
+    /// that queue's first lane goes before the turns of kinds.
+    pub(super) fn begin_request(&mut self, is_turn_of_queue: bool) {
         let waiting = (-1..=1).filter(|&acks| self.passed_over[slot(acks)]);
         self.turn = waiting.min_by_key(|&acks| self.served[slot(acks)]);
+        if is_turn_of_queue {
+            self.turn = None;
+        }
         self.passed_over = [false; KINDS];
     }
 
@@ -63,7 +67,7 @@ mod tests {
         let mut turns = AcksTurns::default();
         let mut kinds = Vec::new();
         for _ in 0..count {
-            turns.begin_request();
+            turns.begin_request(false);
             let request = Request::default();
             let joins = |turns: &mut AcksTurns, acks| turns.may_join(&request, acks);
             let first: Vec<_> =

@@ -45,7 +45,10 @@ impl Shard {
             // If a sender holds the lane it seals and posts, and the lane is examined again.
             lane.try_seal();
         }
-        let cause = self.timed_out(leader, timeout);
+        let cause = DeliveryErrorCause::TimedOut {
+            after: Duration::from_nanos(timeout),
+            last: self.what_stood_in_the_way(leader, lane.settings.idempotent),
+        };
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
             let expired = entry.head.expire(now, &cause, &mut self.wakes);
             if expired > 0 {
@@ -82,25 +85,25 @@ impl Shard {
         match (cause, self.lanes.get(id.0 as usize)) {
             (DeliveryErrorCause::Closed { last: None }, Some(Some(entry))) => {
                 let leader = entry.head.leader.map(|leader| leader.broker);
-                DeliveryErrorCause::Closed { last: self.what_stood_in_the_way(leader) }
+                let wants_identity = entry.head.tail.settings.idempotent;
+                DeliveryErrorCause::Closed {
+                    last: self.what_stood_in_the_way(leader, wants_identity),
+                }
             }
             _ => cause.clone(),
         }
     }
 
-    fn timed_out(&self, leader: Option<BrokerId>, timeout: u64) -> DeliveryErrorCause {
-        DeliveryErrorCause::TimedOut {
-            after: Duration::from_nanos(timeout),
-            last: self.what_stood_in_the_way(leader),
-        }
-    }
-
-    fn what_stood_in_the_way(&self, leader: Option<BrokerId>) -> Option<Problem> {
+    fn what_stood_in_the_way(
+        &self,
+        leader: Option<BrokerId>,
+        wants_identity: bool,
+    ) -> Option<Problem> {
         let broker = leader.and_then(|id| self.broker_index(id)).map(|index| &self.brokers[index]);
         match broker {
             Some(broker) => {
                 let needs_one = !broker.format().is_message_set();
-                let missing = || self.no_identity().filter(|_| needs_one);
+                let missing = || self.no_identity(wants_identity).filter(|_| needs_one);
                 broker.last_problem.clone().or_else(missing)
             }
             None => {
@@ -115,8 +118,8 @@ impl Shard {
     }
 
     /// Why nothing could be numbered, if that is what stood in the way.
-    fn no_identity(&self) -> Option<Problem> {
-        let wanted = self.config.idempotent && !self.view.without_identity;
+    fn no_identity(&self, wants_identity: bool) -> Option<Problem> {
+        let wanted = wants_identity && self.config.idempotent && !self.view.without_identity;
         let missing = wanted && self.view.identity.is_none();
         let none = || Problem::new(ProblemKind::TimedOut, "no producer id yet");
         missing.then(|| self.view.last_problem.clone().unwrap_or_else(none))
@@ -128,9 +131,11 @@ impl Shard {
         let mut next = InFlightDeadlines::new();
         for index in 0..self.brokers.capacity() {
             let Some(broker) = self.brokers.get(index).map(|broker| broker.id) else { continue };
-            let last = self.what_stood_in_the_way(Some(broker));
-            self.fail_in_flight(index, now, |lane| {
+            let [without, with] =
+                [false, true].map(|identity| self.what_stood_in_the_way(Some(broker), identity));
+            self.fail_in_flight(index, now, |lane, _| {
                 let after = Duration::from_nanos(lane.settings.delivery_timeout);
+                let last = if lane.settings.idempotent { &with } else { &without };
                 Some(DeliveryErrorCause::TimedOut { after, last: last.clone() })
             });
             let connection = self.brokers[index].connection_mut();

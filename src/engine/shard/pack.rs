@@ -101,12 +101,16 @@ impl Shard {
                 Queue::Full if !healthy => return,
                 Queue::Full => broker.suspects_passed_over += u32::from(!broker.suspect.is_empty()),
                 Queue::Suspect if !suspects_may_go && !suspects_turn => return,
-                Queue::Suspect => broker.suspects_passed_over = 0,
+                Queue::Suspect => {}
             }
             // The queues may name lanes that have moved, or whose sealed batch has expired. A pass
             // that met only such lanes has taken them out, so the next finds those behind them.
-            in_vain =
-                if self.send_request(now, index, queue, part_filled) { 0 } else { in_vain + 1 };
+            let is_turn = queue == Queue::Suspect && suspects_turn;
+            let sent = self.send_request(now, index, (queue, is_turn), part_filled);
+            if sent && queue == Queue::Suspect {
+                self.brokers[index].suspects_passed_over = 0;
+            }
+            in_vain = if sent { 0 } else { in_vain + 1 };
             if self.close_unfit(now, index) {
                 return;
             }
@@ -138,28 +142,36 @@ impl Shard {
     }
 
     /// Makes one request of the ready lanes and sends it. Returns false if there was nothing.
-    fn send_request(&mut self, now: u64, index: usize, queue: Queue, part_filled: bool) -> bool {
+    fn send_request(
+        &mut self,
+        now: u64,
+        index: usize,
+        (queue, is_turn): (Queue, bool),
+        part_filled: bool,
+    ) -> bool {
         let Some(version) = self.produce_version(now, index) else { return false };
         let Some(connection) = self.brokers[index].connection_mut() else { return false };
         let mut request = connection.new_request();
         let turned_away = self.turned_away;
         self.requests += 1;
         let mut bytes = PRODUCE_HEAD_MAX + connection.client_id().len();
-        self.brokers[index].acks_turns.begin_request();
         let part_filled = part_filled && queue == Queue::Full;
         let part_filled_first =
             part_filled && self.brokers[index].part_filled_passed_over >= PASSED_OVER_MAX;
+        self.brokers[index].acks_turns.begin_request(is_turn || part_filled_first);
+        let mut part_filled_taken = 0;
         if part_filled_first {
             self.take_part_filled(now, index, &mut request, &mut bytes);
+            part_filled_taken = request.batches.len();
         }
         self.take_full(now, index, queue, &mut request, &mut bytes);
-        let full_only = self.is_full(&request, bytes);
-        if part_filled && !part_filled_first && !full_only {
+        if part_filled && !part_filled_first && !self.is_full(&request, bytes) {
+            let before = request.batches.len();
             self.take_part_filled(now, index, &mut request, &mut bytes);
+            part_filled_taken = request.batches.len() - before;
         }
         let broker = &mut self.brokers[index];
-        let passed_over =
-            !broker.part_filled.is_empty() && !part_filled_first && (!part_filled || full_only);
+        let passed_over = !broker.part_filled.is_empty() && part_filled_taken == 0;
         broker.part_filled_passed_over =
             if passed_over { broker.part_filled_passed_over + 1 } else { 0 };
         if request.batches.is_empty() {
@@ -297,15 +309,16 @@ impl Shard {
         request: &mut Request,
         bytes: &mut usize,
     ) {
-        if self.fail_unfit(id, index) {
-            return self.examine(now, id);
-        }
         let rules = self.drain_rules(now, id, Some(index));
         let (broker, serial) = (self.brokers[index].id, self.requests);
         let cluster = self.brokers[index].cluster;
         let Some(entry) = self.lane_mut(id) else { return };
         let leads = entry.head.leader.is_some_and(|leader| leader.broker == broker)
             && entry.head.cluster() == cluster;
+        if leads && self.fail_unfit(id, index) {
+            return self.examine(now, id);
+        }
+        let Some(entry) = self.lane_mut(id) else { return };
         let drainable = entry.head.drainable(now, rules) == crate::engine::batch::Drainable::Now;
         if leads
             && drainable

@@ -33,8 +33,9 @@ pub enum Control {
 /// What is to be thrown away.
 #[derive(Clone)]
 pub struct PurgeOrder {
-    /// The only topic; `None` for all.
-    pub topic: Option<Arc<str>>,
+    /// The lanes, and the number of the first batch of each that stays: those before it were sealed
+    /// when the purge began.
+    pub below: Arc<[(Arc<LaneTail>, u64)]>,
     /// Also what is in flight.
     pub in_flight: bool,
 }

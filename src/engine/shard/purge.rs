@@ -1,11 +1,12 @@
 //! Failing what waits, and what is in flight, because the application says so.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::broker::Broker;
 use super::port::PurgeOrder;
 use super::shard::Shard;
-use crate::engine::batch::{LaneId, Unsent};
+use crate::engine::batch::{LaneId, LaneTail, Unsent};
 use crate::engine::connection::InFlightBatch;
 use crate::error::DeliveryErrorCause;
 
@@ -17,7 +18,7 @@ impl Shard {
             if let Some(unsent) = &unsent {
                 self.leave_behind(index, unsent, &cause);
             }
-            self.fail_in_flight(index, u64::MAX, |_| Some(cause.clone()));
+            self.fail_in_flight(index, u64::MAX, |_, _| Some(cause.clone()));
         }
         for index in 0..self.lanes.len() {
             let cause = self.completed(&cause, LaneId(index as u32));
@@ -44,25 +45,26 @@ impl Shard {
     /// Fails what waits, and what is in flight if that is asked for. Its requests go on: nothing
     /// that a broker may still carry out can be taken back, so those records may be written.
     pub(super) fn purge(&mut self, now: u64, purge: &PurgeOrder) {
-        let is_meant = |topic: &Arc<str>| purge.topic.as_ref().is_none_or(|it| it == topic);
         let cause = DeliveryErrorCause::Purged;
+        let below: HashMap<LaneId, &(Arc<LaneTail>, u64)> =
+            purge.below.iter().map(|entry| (entry.0.id, entry)).collect();
+        // An id may have been given to another lane since.
+        let limit = |lane: &LaneTail| {
+            let (meant, number) = below.get(&lane.id)?;
+            std::ptr::eq(&**meant, lane).then_some(*number)
+        };
         if purge.in_flight {
             for index in 0..self.brokers.capacity() {
-                self.fail_in_flight(index, u64::MAX, |lane| {
-                    is_meant(&lane.topic).then(|| cause.clone())
+                self.fail_in_flight(index, u64::MAX, |lane, batch| {
+                    limit(lane).filter(|&limit| batch.number < limit).map(|_| cause.clone())
                 });
             }
         }
-        for index in 0..self.lanes.len() {
-            let Some(Some(entry)) = self.lanes.get_mut(index) else { continue };
-            if !is_meant(&entry.head.tail.topic) {
-                continue;
-            }
-            // A sender that holds the lane has a record of after the purge, in part at least: what
-            // it seals when it unlocks goes on.
-            entry.head.tail.try_seal();
-            entry.head.fail_all(&cause, &mut self.wakes);
-            self.examine(now, LaneId(index as u32));
+        for id in below.keys() {
+            let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) else { continue };
+            let Some(limit) = limit(&entry.head.tail) else { continue };
+            entry.head.fail_below(limit, &cause, &mut self.wakes);
+            self.examine(now, *id);
         }
     }
 }

@@ -444,7 +444,7 @@ impl Shard {
         &mut self,
         index: usize,
         now: u64,
-        cause: impl Fn(&LaneTail) -> Option<DeliveryErrorCause>,
+        cause: impl Fn(&LaneTail, &Batch) -> Option<DeliveryErrorCause>,
     ) {
         let Some(connection) = self.brokers.get_mut(index).and_then(|b| b.connection_mut()) else {
             return;
@@ -455,7 +455,7 @@ impl Shard {
             }
             if let Some(Some(entry)) = self.lanes.get_mut(lane.0 as usize) {
                 let head = &mut entry.head;
-                let Some(cause) = cause(&head.tail) else { continue };
+                let Some(cause) = cause(&head.tail, batch) else { continue };
                 let error = batch_error(&head.tail, batch, cause, Certainty::Unknown);
                 head.fail_in_flight(batch, error, &mut self.wakes);
             }
