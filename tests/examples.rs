@@ -94,6 +94,89 @@ fn custom_partitioner_says_what_each_partition_got() {
     assert!(rest.iter().all(|count| *count > 150), "{stdout}");
 }
 
+/// Runs an example that must succeed, and returns what it printed.
+fn printed(name: &str, arguments: &[&str]) -> String {
+    let output = run(name, arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    stdout
+}
+
+/// The examples assert what they show: here is what their readers must see.
+#[test]
+fn backoff_strategies_show_the_level_and_what_was_lost() {
+    let stdout = printed("backoff_strategies", &["--count", "1000"]);
+    for gate in ["open", "closed"] {
+        assert!(stdout.lines().any(|line| line.ends_with(&format!("] {gate}"))), "{stdout}");
+    }
+    assert!(stdout.contains("1000 arrived, 0 dropped, 0 refused"), "park loses none: {stdout}");
+    let own = stdout.split("of one's own:").nth(1).unwrap_or_default();
+    assert!(own.contains("urgent ones: 100 of 100\n"), "{stdout}");
+}
+
+#[test]
+fn topic_events_tells_what_happens() {
+    let stdout = printed("topic_events", &["--count", "500"]);
+    for event in ["orders-0 is led by broker", "topic orders has 3 partitions, and had 2"] {
+        assert!(stdout.contains(&format!("  event: {event}")), "{stdout}");
+    }
+    for event in ["connected to broker", "not connected to broker"] {
+        let back = stdout.split(" stops; a record waits").nth(1).unwrap_or_default();
+        assert!(back.contains(&format!("  event: {event}")), "{stdout}");
+    }
+}
+
+#[test]
+fn callbacks_are_all_called() {
+    let stdout = printed("callbacks", &["--count", "500"]);
+    assert!(stdout.starts_with("500 callbacks for 500 records"), "{stdout}");
+    assert!(stdout.contains("\nthe next callback is called: orders-"), "{stdout}");
+}
+
+#[test]
+fn per_topic_settings_have_the_same_effect_in_code_and_as_properties() {
+    let stdout = printed("per_topic_settings", &["--count", "500"]);
+    let lines = |topic: &str, words: &str| {
+        let is_it = |line: &&str| line.starts_with(topic) && line.ends_with(words);
+        stdout.lines().filter(is_it).count()
+    };
+    assert_eq!(lines("  telemetry", "; not idempotent (acks=1)"), 2, "{stdout}");
+    assert_eq!(lines("  audit", "; idempotent"), 2, "{stdout}");
+}
+
+#[test]
+fn shared_loops_counts_threads() {
+    let stdout = printed("shared_loops", &["--count", "500"]);
+    let expected = match cfg!(target_os = "linux") {
+        true => "all producers on 2 loops:\n  2 event loops: tidegate-loop-0, tidegate-loop-1\n",
+        false => "skipped",
+    };
+    assert!(stdout.contains(expected), "{stdout}");
+}
+
+#[test]
+fn headers_and_tracing_follows_each_record() {
+    let stdout = printed("headers_and_tracing", &["--count", "500"]);
+    assert!(stdout.contains("\n501 records: "), "{stdout}");
+    assert!(
+        stdout.contains("\nread back: 501 records, each with a trace of its own\n"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn test_your_service_checks_all() {
+    let stdout = printed("test_your_service", &["--count", "500"]);
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("ok ")).count(), 6, "{stdout}");
+}
+
+#[test]
+fn tokio_service_answers_every_request() {
+    let stdout = printed("tokio_service", &["--count", "500"]);
+    assert!(stdout.contains("\n500 of 500 requests answered"), "{stdout}");
+    assert!(stdout.contains("the longest gap between two was "), "{stdout}");
+}
+
 #[test]
 fn quickstart_sends_reads_back_and_says_how_fast() {
     let output = run("quickstart", &["--records", "20000"]);
