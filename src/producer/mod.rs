@@ -41,6 +41,8 @@ mod report;
 mod sending;
 #[cfg(feature = "serde")]
 mod serialize;
+#[cfg(feature = "tracing")]
+mod spans;
 mod status;
 mod together;
 mod topic;
@@ -65,6 +67,8 @@ pub use producer::{BrokerLevels, Memory, Producer};
 pub use prometheus::PrometheusText;
 pub use record::{IntoHeaderValue, IntoTimestamp, OwnedRecord, Record};
 pub use report::{BrokerReport, MetadataReport, PartitionReport, Report, TopicReport};
+#[cfg(feature = "tracing")]
+pub use spans::TraceRecords;
 pub use status::DeliveryStatus;
 pub use together::BatchDelivery;
 pub use topic::Topic;

@@ -30,6 +30,7 @@ mod partitions;
 mod policies;
 mod proxies;
 mod recovery;
+mod spans;
 mod stash;
 mod steady;
 mod tasks;
