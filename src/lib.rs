@@ -161,7 +161,7 @@
 //! | `serde` | no | `Serialize` for reports, health, metrics, events and record metadata |
 //! | `metrics` | no | metrics for the facade of the crate `metrics` |
 //! | `prometheus-client` | no | metrics for a registry of the crate `prometheus-client` |
-//! | `tracing` | no | spans of the crate `tracing`, for records (`TraceRecords`) and threads |
+//! | `tracing` | no | a span of the crate `tracing` for each record: `TraceRecords` |
 //! | `embedded` | no | brokers in the process, for tests and examples |
 //! | `cli` | no | the command `tidegate`: sends, measures, checks; brokers for tests |
 //! | `internals` | no | opens the inner layers to this crate's own tests; no promise of stability |

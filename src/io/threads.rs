@@ -31,12 +31,6 @@ pub(super) struct OwnThread {
     born: Generation,
 }
 
-/// What a subscriber shows the lines in that the thread logs. A subscriber that panics costs that.
-#[cfg(feature = "tracing")]
-fn thread_span(thread: &str) -> Option<tracing::Span> {
-    crate::user_code::call(|| tracing::info_span!("tidegate", thread)).ok()
-}
-
 impl OwnThread {
     /// Starts it. It counts as own: [`super::is_own_thread`].
     pub(super) fn spawn(name: &str, job: impl FnOnce() + Send + 'static) -> io::Result<Self> {
@@ -45,10 +39,6 @@ impl OwnThread {
         let marked = move || {
             mark_own_thread();
             own.follow();
-            #[cfg(feature = "tracing")]
-            let span = thread_span(own.thread());
-            #[cfg(feature = "tracing")]
-            let _entered = span.as_ref().map(tracing::Span::enter);
             job();
         };
         let handle = std::thread::Builder::new().name(name.to_owned()).spawn(marked)?;

@@ -112,6 +112,11 @@ impl<'a> Admission<'a> {
         Admission { shared, lanes, how, parts, record_size: size, attempt: 0, refused_at: None }
     }
 
+    /// The record, or all of those that are sent together, take this much where they wait now.
+    pub(super) fn set_size(&mut self, size: usize) {
+        self.record_size = size;
+    }
+
     /// Asks the strategy and obeys. With `need`, room for it is taken into `spare` after a wait.
     /// The wait ends as well once another account is to be charged.
     pub(super) async fn admit(
@@ -342,7 +347,10 @@ impl Place<'_> {
     fn is_charged_to(self, account: AccountId) -> bool {
         match self {
             Place::Lane(lane) => lane.account() == account,
-            Place::Stash(topic, _) => topic.state() != TopicState::Ready,
+            Place::Stash(topic, named) => {
+                let is_unknown = |it: PartitionId| !it.is_among(topic.partitions());
+                topic.state() != TopicState::Ready || named.is_some_and(is_unknown)
+            }
         }
     }
 }

@@ -15,14 +15,16 @@ const METADATA: Metadata<'static> = Metadata::new("tidegate", Level::INFO, Some(
 /// Publishes a producer's metrics to the recorder of the crate `metrics`:
 /// [`Producer::metrics_facade`].
 ///
-/// It holds the producer weakly, so that dropping the producer closes it.
+/// It holds the producer weakly, so that dropping the producer closes it. One is enough for a
+/// producer: each tells the recorder what came since it told last, so two would count twice.
 pub struct MetricsFacade {
     producer: Weak<Shared>,
     with_partitions: bool,
     is_described: bool,
+    /// As of the last time, as the distributions: the facade is told only what came since.
+    counters: HashMap<Key, u64>,
     /// What was told last, so that what is no longer there can be set to 0.
     gauges: HashSet<Key>,
-    /// As of the last time: the facade is told single values, and so only what came since.
     distributions: HashMap<Key, Histogram>,
 }
 
@@ -60,6 +62,7 @@ impl Producer {
             producer: Arc::downgrade(&self.running().shared),
             with_partitions: false,
             is_described: false,
+            counters: HashMap::new(),
             gauges: HashSet::new(),
             distributions: HashMap::new(),
         }
@@ -82,7 +85,9 @@ impl MetricsFacade {
     /// Publishes what was counted, to the recorder that is in effect on the calling thread. The
     /// first call also describes every metric. Returns whether the producer is still there.
     ///
-    /// * Counters are set (`absolute`). The one that is in seconds,
+    /// * Counters are incremented by what came since the last call, also where a count has begun
+    ///   anew: of a producer that was built again, a topic that was forgotten, a broker that was
+    ///   gone. The one that is in seconds,
     ///   `tidegate_broker_throttle_seconds_total`, is a gauge here: the facade's counters are whole
     ///   numbers.
     /// * A gauge of a broker or topic that is gone is set to 0.
@@ -101,6 +106,7 @@ impl MetricsFacade {
             let mut publication = Publication {
                 recorder,
                 before: self,
+                counters: HashMap::new(),
                 gauges: HashSet::new(),
                 distributions: HashMap::new(),
             };
@@ -125,6 +131,7 @@ impl fmt::Debug for MetricsFacade {
 struct Publication<'a> {
     recorder: &'a dyn Recorder,
     before: &'a mut MetricsFacade,
+    counters: HashMap<Key, u64>,
     gauges: HashSet<Key>,
     distributions: HashMap<Key, Histogram>,
 }
@@ -142,7 +149,7 @@ impl Exposition for Publication<'_> {
             let key = key(&family.name, labels);
             match value {
                 Value::Whole(number) if family.kind == Kind::Counter => {
-                    self.recorder.register_counter(&key, &METADATA).absolute(number);
+                    self.count(key, number);
                 }
                 Value::Whole(number) => self.set(key, number as f64),
                 Value::Seconds(number) => self.set(key, number),
@@ -172,6 +179,14 @@ impl Publication<'_> {
         }
     }
 
+    fn count(&mut self, key: Key, number: u64) {
+        let before = self.before.counters.get(&key).copied().unwrap_or(0);
+        // A count that is lower than before has begun anew.
+        let since = number.checked_sub(before).unwrap_or(number);
+        self.recorder.register_counter(&key, &METADATA).increment(since);
+        self.counters.insert(key, number);
+    }
+
     fn set(&mut self, key: Key, number: f64) {
         self.recorder.register_gauge(&key, &METADATA).set(number);
         self.gauges.insert(key);
@@ -193,6 +208,7 @@ impl Publication<'_> {
             self.recorder.register_gauge(gone, &METADATA).set(0.0);
         }
         self.before.is_described = true;
+        self.before.counters = self.counters;
         self.before.gauges = self.gauges;
         self.before.distributions = self.distributions;
     }

@@ -71,7 +71,8 @@ impl Topic {
                 if for_level || !std::mem::replace(&mut stands_for_memory, true) {
                     // Smaller than any record that a producer must take: it always fits.
                     let ticket = pool.wait(account, if for_level { 0 } else { ROOM });
-                    tickets.extend(ticket.ok().map(|it| (account, TaskTicket::new(it))));
+                    let ticket = ticket.ok().map(TaskTicket::new);
+                    tickets.extend(ticket.map(|it| (account, for_level, it)));
                 }
             }
             // Registered first, then tested: close() wakes whoever it finds, and a leader that was
@@ -80,9 +81,9 @@ impl Topic {
                 return Err(SendErrorKind::Closed);
             }
             self.shared.ports.ring_all();
-            let account = poll_fn(|context| {
-                let ready = tickets.iter_mut().find_map(|(account, ticket)| {
-                    ticket.poll(context).is_ready().then_some(*account)
+            let (account, for_level) = poll_fn(|context| {
+                let ready = tickets.iter_mut().find_map(|(account, for_level, ticket)| {
+                    ticket.poll(context).is_ready().then_some((*account, *for_level))
                 });
                 ready.map_or(Poll::Pending, Poll::Ready)
             })
@@ -91,7 +92,9 @@ impl Topic {
             // A ticket ends as well when what it stands for has gone to another account, and in a
             // fork's child.
             let is_current = self.shared.born.is_current();
-            if is_current && !accumulator.is_closed() && self.may_take(account) {
+            // The level is low again, and memory may be short: then the next turn stands for that.
+            let has_memory = !for_level || pool.free_bytes() >= ROOM;
+            if is_current && has_memory && !accumulator.is_closed() && self.may_take(account) {
                 return Ok(());
             }
         }

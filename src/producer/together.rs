@@ -130,8 +130,10 @@ impl Topic {
     /// # Errors
     /// As [`Topic::send`], for all of them; [`SendErrorKind::NotTogether`] if they name different
     /// partitions, or if there are none; [`SendErrorKind::RecordTooLarge`] if they are too many for
-    /// `max_request_size`. Interceptors see each of them; one that changes the partition has to
-    /// change it for all.
+    /// `max_request_size`. While the topic is not known they also have to fit its stash, a quarter
+    /// of `buffer_memory` in which each record takes 32 bytes more than its own. Interceptors see
+    /// each of them; one that changes the partition has to change it for all. The error does not
+    /// hand payloads back: keep the records for another attempt.
     pub fn send_all<'r>(
         &self,
         records: impl IntoIterator<Item = Record<'r>>,
@@ -184,20 +186,18 @@ impl Topic {
         how: How,
         records: &[Record<'_>],
     ) -> Result<Vec<CellHandle>, SendErrorKind> {
-        if !self.is_intercepted {
-            let mut all = Vec::with_capacity(records.len());
-            for record in records {
-                let (partition, timestamp) = destination(record)?;
-                all.push((partition, timestamp, parts(record)));
-            }
-            let how = records.first().map_or(how, |record| how.of(record));
-            return self.send_plain_together(how, &all).await;
-        }
-        let mut seen = Vec::with_capacity(records.len());
+        let how = records.first().map_or(how, |record| how.of(record));
+        // All of them, before an interceptor sees the first: what it returns must be called.
+        let mut all = Vec::with_capacity(records.len());
         for record in records {
             let (partition, timestamp) = destination(record)?;
-            seen.push(self.intercept(partition, timestamp, &parts(record)));
+            all.push((partition, timestamp, parts(record)));
         }
+        if !self.is_intercepted {
+            return self.send_plain_together(how, &all).await;
+        }
+        let see = |(partition, timestamp, parts): &_| self.intercept(*partition, *timestamp, parts);
+        let seen: Vec<_> = all.iter().map(see).collect();
         let headers: Vec<_> = seen.iter().map(|seen| seen.record.encoded_headers()).collect();
         let all = seen.iter().zip(&headers).map(|(seen, headers)| {
             let (partition, timestamp) = super::intercepted::checked(&seen.record)?;
@@ -360,35 +360,12 @@ impl Topic {
         let accumulator = &self.shared.accumulator;
         let needed = together.records.iter().map(|(_, parts)| stashed_len(parts)).sum();
         let need = NeedRoom::new(needed, needed);
+        admission.set_size(needed);
         loop {
-            if accumulator.is_closed() {
-                return Err(SendErrorKind::Closed);
-            }
-            let room: usize = spare.iter().map(|segment| segment.len()).sum();
-            if room >= needed {
-                let now = self.shared.clock.now();
-                let mut stash = self.lanes.lock_stash();
-                let is_ready = self.lanes.state() == TopicState::Ready;
-                let partitions = self.lanes.partitions();
-                match together.partition.filter(|partition| !partition.is_among(partitions)) {
-                    None if is_ready => return Ok(None),
-                    Some(partition) if is_ready && stash.knows_partitions(now) => {
-                        return Err(self.out_of_range(partition, false));
-                    }
-                    _ if stash.closed => return Err(SendErrorKind::Closed),
-                    _ => {}
-                }
-                let is_first = stash.is_empty();
-                let destination = Destination { topic: self.lanes.name.clone(), partition: None };
-                let records = (together.partition, &together.records[..]);
-                let cells = &accumulator.cells;
-                let handles = stash.append_together(cells, &destination, records, spare, now);
-                drop(stash);
-                if is_first {
-                    let why = if is_ready { Want::Partition } else { Want::Record };
-                    self.shared.metadata.want(self.lanes.name.clone(), why);
-                }
-                return Ok(Some(handles));
+            if let Some(stashed) = self.stash_now(together, needed, spare)? {
+                // Segments of the stash's account are of no use in a lane.
+                spare.clear();
+                return Ok(stashed);
             }
             spare.clear();
             let place = Place::Stash(&self.lanes, together.partition);
@@ -399,5 +376,44 @@ impl Topic {
                 return Ok(Some(self.drop_together(together, full, counter)));
             }
         }
+    }
+
+    /// Stashes them if `spare` has room for them. `None`: it has not. `Some(None)`: the topic is
+    /// ready, and has the partition if they name one.
+    fn stash_now(
+        &self,
+        together: &Together<'_>,
+        needed: usize,
+        spare: &mut Vec<Segment>,
+    ) -> Result<Option<Option<Vec<CellHandle>>>, SendErrorKind> {
+        let accumulator = &self.shared.accumulator;
+        let now = self.shared.clock.now();
+        let mut stash = self.lanes.lock_stash();
+        if stash.closed || accumulator.is_closed() {
+            return Err(SendErrorKind::Closed);
+        }
+        let is_ready = self.lanes.state() == TopicState::Ready;
+        let partitions = self.lanes.partitions();
+        match together.partition.filter(|partition| !partition.is_among(partitions)) {
+            None if is_ready => return Ok(Some(None)),
+            Some(partition) if is_ready && stash.knows_partitions(now) => {
+                return Err(self.out_of_range(partition, false));
+            }
+            _ => {}
+        }
+        if spare.iter().map(|segment| segment.len()).sum::<usize>() < needed {
+            return Ok(None);
+        }
+        let is_first = stash.is_empty();
+        let destination = Destination { topic: self.lanes.name.clone(), partition: None };
+        let records = (together.partition, &together.records[..]);
+        let cells = &accumulator.cells;
+        let handles = stash.append_together(cells, &destination, records, spare, now);
+        drop(stash);
+        if is_first {
+            let why = if is_ready { Want::Partition } else { Want::Record };
+            self.shared.metadata.want(self.lanes.name.clone(), why);
+        }
+        Ok(Some(Some(handles)))
     }
 }

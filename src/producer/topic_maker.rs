@@ -44,7 +44,8 @@ impl TopicMaker {
     }
 
     /// A topic gets settings of its own, unless it has others already.
-    fn give(&self, name: &str, topic: TopicConfig, is_in_use: bool) -> Result<(), BuildError> {
+    /// Returns whether it had none before.
+    fn give(&self, name: &str, topic: TopicConfig, is_in_use: bool) -> Result<bool, BuildError> {
         self.check(&topic).map_err(|error| of_topic(name, error))?;
         let mut given = self.given();
         let present = given.get(name);
@@ -53,8 +54,7 @@ impl TopicMaker {
         if !is_same && (present.is_some() || is_in_use) {
             return Err(has_others(name));
         }
-        given.insert(name.to_owned(), topic);
-        Ok(())
+        Ok(given.insert(name.to_owned(), topic).is_none())
     }
 
     /// Whether this producer can send with these settings: memory was reserved when it was built.
@@ -183,11 +183,18 @@ impl Producer {
         let opened = self.shared_checked(name).and_then(|shared| {
             let is_in_use = shared.accumulator.known_topic(name).is_some();
             let refuse = |error| SendErrorKind::TopicConfig(Box::new(error));
-            shared.topics.give(name, config, is_in_use).map_err(refuse)?;
+            let is_new = shared.topics.give(name, config, is_in_use).map_err(refuse)?;
             let topic = shared.open(name)?;
             // Another thread may have made the topic before it had these settings.
-            shared.topics.check_given(&topic.lanes).map_err(refuse)?;
-            Ok(topic)
+            match shared.topics.check_given(&topic.lanes) {
+                Ok(()) => Ok(topic),
+                Err(error) => {
+                    if is_new {
+                        shared.topics.given().remove(name);
+                    }
+                    Err(refuse(error))
+                }
+            }
         });
         opened.map_err(|kind| SendError::new(name.into(), kind))
     }

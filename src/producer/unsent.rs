@@ -149,18 +149,6 @@ fn purge(shared: &Shared, only: Option<&Arc<TopicLanes>>, what: Purge) {
     if !shared.born.is_current() {
         return;
     }
-    let lanes: Vec<_> = match only {
-        Some(topic) => topic.lanes().cloned().collect(),
-        None => shared.accumulator.lanes(),
-    };
-    let seal = |lane: Arc<LaneTail>| {
-        let (number, post) = lane.seal(false);
-        if post {
-            shared.ports.post(&lane);
-        }
-        (lane, number)
-    };
-    let below = lanes.into_iter().map(seal).collect();
     let topics = match only {
         Some(topic) => vec![topic.clone()],
         None => shared.accumulator.topics(),
@@ -177,6 +165,19 @@ fn purge(shared: &Shared, only: Option<&Arc<TopicLanes>>, what: Purge) {
     if wakes.take_flushers() {
         shared.accumulator.flush.notify();
     }
+    // Behind the stashes: what a stash's thread has moved meanwhile is in its lane by now.
+    let lanes: Vec<_> = match only {
+        Some(topic) => topic.lanes().cloned().collect(),
+        None => shared.accumulator.lanes(),
+    };
+    let seal = |lane: Arc<LaneTail>| {
+        let (number, post) = lane.seal(false);
+        if post {
+            shared.ports.post(&lane);
+        }
+        (lane, number)
+    };
+    let below = lanes.into_iter().map(seal).collect();
     let order = PurgeOrder { below, in_flight: what == Purge::QueuedAndInFlight };
     for port in shared.ports.iter() {
         port.send(Control::Purge(order.clone()));

@@ -198,6 +198,63 @@ fn without_room_the_strategy_decides_for_all() {
     }
 }
 
+/// A topic that nobody creates has the stash's share, and another one becomes known meanwhile.
+#[test]
+fn what_waits_for_the_stash_goes_on_once_its_topic_is_known() {
+    let cluster = EmbeddedCluster::builder().start().unwrap();
+    let builder = patient(&cluster).buffer_memory(4 << 20);
+    let builder = builder.configure(|config| config.topic_unknown_max = secs(3));
+    let producer = builder.build().unwrap();
+    let [missing, topic] = ["missing", "t"].map(|name| producer.topic(name).unwrap());
+    let value = "x".repeat(50_000);
+    while missing.try_send((), &value).is_ok() {}
+    let batch = || [to(0, &value), to(0, &value)];
+    let refused = topic.try_send_all(batch()).unwrap_err();
+    let stash = tidegate::PressureScope::Stash;
+    assert!(matches!(refused.kind(), SendErrorKind::Rejected { scope, .. } if *scope == stash));
+    let mut sending = Box::pin(topic.send_all_async(batch()));
+    let mut poll = || sending.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(poll().is_pending());
+    cluster.create_topic("t", 1);
+    let mut sent = None;
+    eventually("they go to their lane", || match poll() {
+        Poll::Ready(result) => sent.insert(result.unwrap()).records() == 2,
+        Poll::Pending => false,
+    });
+    sent.unwrap().wait().unwrap();
+    // A thread that names a partition which is not there is not held for ever either.
+    let parked = topic.send_record(Record::new().value(&value).partition(5));
+    let outcome = parked.map(failed);
+    assert!(outcome.is_ok_and(|error| error.partition().is_none()));
+    drop(producer.close(Duration::ZERO).wait());
+}
+
+#[test]
+fn a_strategy_hears_of_their_priority_also_beside_interceptors() {
+    let told = Arc::new(Mutex::new(None));
+    let list = told.clone();
+    let strategy = move |full: &tidegate::Pressure<'_>| {
+        *list.lock().unwrap() = Some((full.priority, full.tag, full.record_size));
+        tidegate::Backoff::Reject
+    };
+    let seeing = |_: &mut InterceptedRecord<'_>| -> Option<OnOutcome> { None };
+    let cluster = cluster(1, 1);
+    let builder = patient(&cluster).buffer_memory(4 << 20).backoff(strategy).interceptor(seeing);
+    let producer = builder.build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.pause_broker(1);
+    let value = "x".repeat(50_000);
+    while topic.try_send_record(to(0, &value)).is_ok() {}
+    let record = || to(0, &value).priority(7).tag(8);
+    assert!(topic.send_all([record(), record()]).is_err());
+    let (priority, tag, size) = told.lock().unwrap().expect("it was asked");
+    assert_eq!((priority, tag), (7, 8));
+    assert!((100_000..101_000).contains(&size), "{size}");
+    cluster.resume_broker(1);
+    close(&producer);
+}
+
 #[test]
 fn a_task_waits_for_room_for_all() {
     let cluster = cluster(1, 1);

@@ -464,7 +464,9 @@ impl Batch {
         append_time: Option<i64>,
         wakes: &mut WakeList,
     ) -> bool {
-        if let Some(pieces) = &mut self.pieces {
+        if self.is_numbered()
+            && let Some(pieces) = &mut self.pieces
+        {
             // A log that has taken a piece under its number does not have the whole under the same.
             // Without numbers it may have both.
             pieces.unanswered = false;

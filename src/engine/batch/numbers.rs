@@ -52,12 +52,8 @@ impl LaneHead {
     /// are void from then on, those of batches that wait too: no log will have them in their order.
     pub fn void_numbers(&mut self, batch: &mut Batch) {
         self.sequencer.want_bump();
-        for other in &mut self.retries {
-            other.state.unanswered_unnumbered |= other.state.unanswered;
-            other.set_number(ProducerIdentity::NONE, -1);
-        }
-        batch.state.unanswered_unnumbered |= batch.state.unanswered;
-        batch.set_number(ProducerIdentity::NONE, -1);
+        self.retries.iter_mut().for_each(|other| other.void_number());
+        batch.void_number();
     }
 
     /// Whether the lane has a producer id.

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use super::{Batch, BatchCell, BatchState, Link, sequence_after};
 use crate::engine::buffer::{AccountId, BufferPool, LentScratch, ScratchSlot, Segment};
+use crate::engine::protocol::ProducerIdentity;
 use crate::engine::protocol::compression::{Codec, decompress};
 use crate::engine::protocol::records::{
     BATCH_HEADER_LEN, RECORD_HEAD_LEN_MAX, RecordFormat, RecordHead, records_of_message_set,
@@ -79,6 +80,15 @@ impl Batch {
     /// Whether an attempt to send the whole, before it was split, may be in the log.
     pub(super) fn was_split_in_doubt(&self) -> bool {
         self.pieces.as_ref().is_some_and(|pieces| pieces.is_in_doubt())
+    }
+
+    /// Its number is void: what is in doubt under it stays so, whatever an answer says.
+    pub(super) fn void_number(&mut self) {
+        self.state.unanswered_unnumbered |= self.state.unanswered;
+        if let Some(pieces) = &mut self.pieces {
+            pieces.unanswered_unnumbered |= pieces.unanswered;
+        }
+        self.set_number(ProducerIdentity::NONE, -1);
     }
 
     /// The batch is about to be numbered anew, since nothing of it is in the log under the old

@@ -22,6 +22,11 @@ pub(super) fn answer_cause(answer: &PartitionResponse) -> DeliveryErrorCause {
     DeliveryErrorCause::Broker { code: answer.error, message }
 }
 
+/// Whether the log may hold the batch, under its number or without one.
+fn is_in_doubt(batch: &Batch) -> bool {
+    batch.certainty() == Certainty::Unknown
+}
+
 impl Shard {
     /// UNKNOWN_PRODUCER_ID: brokers before 2.5 forget a producer whose records are all deleted.
     pub(super) fn settle_unknown_producer(
@@ -50,7 +55,7 @@ impl Shard {
         code: ErrorCode,
         cause: DeliveryErrorCause,
     ) {
-        if batch.state.unanswered {
+        if is_in_doubt(&batch) {
             return self.failed(now, id, batch, cause);
         }
         if let Some(entry) = self.lane_mut(id) {
@@ -118,7 +123,7 @@ impl Shard {
         let message = answer.error_message.as_deref().map(Arc::from);
         let message = message.or_else(|| Some(NO_KEY.into()));
         let cause = DeliveryErrorCause::Broker { code: answer.error, message };
-        if keyless.len() == batch.records() as usize || batch.state.unanswered {
+        if keyless.len() == batch.records() as usize || is_in_doubt(&batch) {
             return self.failed(now, id, batch, cause);
         }
         if let Some(Some(entry)) = self.lanes.get_mut(id.0 as usize) {
@@ -140,7 +145,7 @@ impl Shard {
         answer: &PartitionResponse,
     ) {
         let culprits = self.culprits(id, &batch, answer);
-        let is_whole = batch.state.unanswered || batch.is_together();
+        let is_whole = is_in_doubt(&batch) || batch.is_together();
         if culprits.is_empty() || is_whole || batch.is_resolved() {
             return self.failed(now, id, batch, answer_cause(answer));
         }
