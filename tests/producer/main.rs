@@ -14,6 +14,7 @@ mod encryption;
 mod errors;
 mod events;
 mod explain;
+#[cfg(all(feature = "serde", feature = "metrics", feature = "prometheus-client"))]
 mod exports;
 mod extremes;
 mod fairness;
@@ -30,6 +31,7 @@ mod partitions;
 mod policies;
 mod proxies;
 mod recovery;
+#[cfg(feature = "tracing")]
 mod spans;
 mod stash;
 mod steady;
