@@ -235,7 +235,8 @@ pub enum SendErrorKind {
     Rejected {
         /// Which level was full.
         scope: PressureScope,
-        /// Bytes charged to it.
+        /// Bytes charged to it: queued and in flight. They are counted in whole segments of 4 to
+        /// 64 KiB, so a segment that holds one small record counts in full.
         queued: usize,
         /// Its high watermark, in bytes; the default one moves with the free memory, so it need not
         /// be the one that was passed.

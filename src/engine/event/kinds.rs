@@ -41,7 +41,9 @@ pub enum Event {
         /// Where it listens.
         address: String,
     },
-    /// A connection to a broker could not be made, or was lost while in use.
+    /// A connection to a broker could not be made, or was lost while requests waited for their
+    /// answers. One that is closed, by either side, while it waits for nothing raises no event; a
+    /// [`Connected`](Event::Connected) follows when there are records for that broker again.
     Disconnected {
         /// Its node id.
         broker: i32,
