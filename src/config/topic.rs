@@ -117,18 +117,6 @@ impl TopicConfig {
         self.shared_backoff(Arc::new(strategy))
     }
 
-    pub(super) fn own_batch_size(&self) -> Option<usize> {
-        self.batch_size
-    }
-
-    pub(super) fn own_delivery_timeout(&self) -> Option<Duration> {
-        self.delivery_timeout
-    }
-
-    pub(super) fn own_compressions(&self) -> impl Iterator<Item = Compression> {
-        self.compression.iter().flatten().copied()
-    }
-
     /// The same with a factory that is shared: with other topics, or with the code that set it.
     #[must_use]
     pub fn shared_partitioner(mut self, factory: Arc<dyn PartitionerFactory>) -> Self {
@@ -142,6 +130,22 @@ impl TopicConfig {
     pub fn shared_backoff(mut self, strategy: Arc<dyn BackoffStrategy>) -> Self {
         self.backoff = Some(strategy);
         self
+    }
+
+    pub(crate) fn own_acks(&self) -> Option<Acks> {
+        self.acks
+    }
+
+    pub(super) fn own_batch_size(&self) -> Option<usize> {
+        self.batch_size
+    }
+
+    pub(super) fn own_delivery_timeout(&self) -> Option<Duration> {
+        self.delivery_timeout
+    }
+
+    pub(super) fn own_compressions(&self) -> impl Iterator<Item = Compression> {
+        self.compression.iter().flatten().copied()
     }
 
     /// Whether both set the same. A partitioner or a strategy is the same if it is the same value.
@@ -198,6 +202,20 @@ impl ProducerConfig {
         }
     }
 
+    /// The producer's settings alone.
+    pub(crate) fn without_topics(&self) -> ProducerConfig {
+        let mut config = self.clone();
+        config.topics.clear();
+        config
+    }
+
+    /// What each topic that has settings of its own is sent with, by its name.
+    pub(crate) fn topics_in_effect(&self) -> impl Iterator<Item = (&str, ProducerConfig)> {
+        // A copy of all topics for each of them would be too much at thousands.
+        let alone = self.without_topics();
+        self.topics.iter().map(move |(name, topic)| (&**name, alone.with_topic(topic)))
+    }
+
     /// The producer's settings with those of a topic in their places.
     pub(crate) fn with_topic(&self, topic: &TopicConfig) -> ProducerConfig {
         let mut config = self.clone();
@@ -218,7 +236,7 @@ impl ProducerConfig {
 
     /// Checks the settings of every topic.
     pub(super) fn validate_topics(&self) -> Result<(), BuildError> {
-        self.topics.iter().try_for_each(|(name, topic)| {
+        self.topics_in_effect().try_for_each(|(name, config)| {
             if let Err(reason) = check_topic_name(name) {
                 return Err(BuildError::InvalidSetting {
                     name: "the name of a topic".to_owned(),
@@ -226,7 +244,7 @@ impl ProducerConfig {
                     reason: reason.to_owned(),
                 });
             }
-            self.with_topic(topic).validate().map_err(|error| of_topic(name, error))
+            config.validate().map_err(|error| of_topic(name, error))
         })
     }
 }

@@ -282,8 +282,8 @@ impl ProducerBuilder {
         .map_err(|error| system("a thread", error.into()))?;
         let connection = Arc::new(connection_config(&config));
         let started = MetadataHandle::start(MetadataParts {
-            machine: metadata_config(&config, bootstrap.collect()),
-            shard: Arc::new(shard_config(&config, connection.clone())),
+            machine: metadata_config(&config, has_identity, bootstrap.collect()),
+            shard: Arc::new(shard_config(&config, has_identity, connection.clone())),
             connection,
             sockets: socket_options(&config),
             security,
@@ -388,8 +388,7 @@ fn pool_options(config: &ProducerConfig) -> BufferPoolOptions {
 
 /// Whether some topic's batches carry an identity, so that the producer needs one.
 fn has_identity(config: &ProducerConfig) -> bool {
-    let mut topics = config.topics.values();
-    config.is_idempotent() || topics.any(|topic| config.with_topic(topic).is_idempotent())
+    config.is_idempotent() || config.topics_in_effect().any(|(_, topic)| topic.is_idempotent())
 }
 
 /// The settings of topics that are sent to with this configuration.
@@ -430,7 +429,11 @@ pub(super) fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
     }
 }
 
-fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> MetadataConfig {
+fn metadata_config(
+    config: &ProducerConfig,
+    has_identity: bool,
+    bootstrap: Vec<BrokerAddress>,
+) -> MetadataConfig {
     MetadataConfig {
         bootstrap,
         age_max: nanos(config.metadata_max_age),
@@ -442,14 +445,18 @@ fn metadata_config(config: &ProducerConfig, bootstrap: Vec<BrokerAddress>) -> Me
         delivery_timeout: nanos(config.delivery_timeout),
         reconnect_backoff: reconnect_backoff(config),
         auto_create: config.allow_auto_create_topics,
-        idempotent: has_identity(config),
+        idempotent: has_identity,
         idempotence_required: config.requires_idempotence(),
     }
 }
 
-fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> ShardConfig {
+fn shard_config(
+    config: &ProducerConfig,
+    has_identity: bool,
+    connection: Arc<ConnectionConfig>,
+) -> ShardConfig {
     ShardConfig {
-        idempotent: has_identity(config),
+        idempotent: has_identity,
         idempotence_required: config.requires_idempotence(),
         in_flight_max: config.max_in_flight,
         producer_id_idle_max: nanos(config.producer_id_idle_max),
@@ -473,8 +480,8 @@ fn shard_config(config: &ProducerConfig, connection: Arc<ConnectionConfig>) -> S
 /// slowly, with a small window, is out of room all the time by the kernel's count, although bytes
 /// leave.
 fn user_timeout(config: &ProducerConfig) -> Duration {
-    let topics = config.topics.values().map(|topic| config.with_topic(topic).acks);
-    match std::iter::once(config.acks).chain(topics).all(|acks| acks == Acks::None) {
+    let of_topics = config.topics.values().filter_map(TopicConfig::own_acks);
+    match std::iter::once(config.acks).chain(of_topics).all(|acks| acks == Acks::None) {
         true => config.request_timeout,
         false => config.request_timeout.max(config.longest_delivery()),
     }

@@ -16,25 +16,33 @@ use crate::user_code;
 
 /// Makes topics as the producer's configuration, and their own, say.
 pub(super) struct TopicMaker {
+    /// The producer's, without those of topics.
     config: ProducerConfig,
+    /// Bytes of the largest batch that the producer has memory for.
+    largest_batch: usize,
+    /// Event loops have memory to compress in.
+    compresses: bool,
     /// The producer has an identity, which the topics that want it share.
     has_identity: bool,
     /// For topics that have none of their own.
     strategy: Arc<dyn BackoffStrategy>,
     /// The same; `None` for the default.
     partitioners: Option<Arc<dyn PartitionerFactory>>,
-    /// What [`Producer::topic_with`] was given, by topic. It stays when a topic is forgotten.
+    /// What the builder and [`Producer::topic_with`] were given, by topic. It stays when a topic is
+    /// forgotten.
     given: Mutex<BTreeMap<String, TopicConfig>>,
 }
 
 impl TopicMaker {
     pub(super) fn new(config: ProducerConfig, has_identity: bool) -> Self {
         TopicMaker {
+            largest_batch: config.largest_batch(),
+            compresses: config.compresses(),
             has_identity,
             strategy: config.backoff_in_effect(),
             partitioners: config.partitioner_in_effect(),
-            given: Mutex::new(config.topics.clone()),
-            config,
+            config: config.without_topics(),
+            given: Mutex::new(config.topics),
         }
     }
 
@@ -43,8 +51,8 @@ impl TopicMaker {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A topic gets settings of its own, unless it has others already.
-    /// Returns whether it had none before.
+    /// A topic gets settings of its own, unless it has others already. Returns whether it had none
+    /// before.
     fn give(&self, name: &str, topic: TopicConfig, is_in_use: bool) -> Result<bool, BuildError> {
         self.check(&topic).map_err(|error| of_topic(name, error))?;
         let mut given = self.given();
@@ -61,8 +69,8 @@ impl TopicMaker {
     fn check(&self, topic: &TopicConfig) -> Result<(), BuildError> {
         let config = self.config.with_topic(topic);
         config.validate()?;
-        let (largest, reserved) = (config.largest_batch(), self.config.largest_batch());
-        if largest > reserved {
+        let reserved = self.largest_batch;
+        if config.largest_batch() > reserved {
             return Err(BuildError::InvalidSetting {
                 name: "batch_size".to_owned(),
                 value: config.batch_size.to_string(),
@@ -79,7 +87,7 @@ impl TopicMaker {
                     .to_owned(),
             ));
         }
-        if config.compresses() && !self.config.compresses() {
+        if config.compresses() && !self.compresses {
             return Err(BuildError::Conflict(
                 "the producer was built without memory to compress in: give the topic's settings \
                  to the builder (topic_config)"
