@@ -46,7 +46,7 @@ pub(super) struct Callbacks {
     lines: Mutex<Lines>,
     outstanding: AtomicUsize,
     outstanding_max: usize,
-    /// It was told that interceptors do not hear of some records.
+    /// The log was told already that interceptors do not hear of some records.
     is_warned: AtomicBool,
 }
 

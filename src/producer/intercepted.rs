@@ -6,7 +6,7 @@ use super::admission::How;
 use super::callbacks::Callbacks;
 use super::delivery::Delivery;
 use super::sending::Sender;
-use super::topic::Topic;
+use super::topic::{Topic, destination_of};
 use crate::engine::policy::{InterceptedRecord, Interceptor, OnOutcome, RecordOutcome};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::RecordParts;
@@ -23,15 +23,19 @@ pub(super) struct Seen<'a> {
 }
 
 impl Interceptors {
-    fn see<'a>(&self, mut record: InterceptedRecord<'a>) -> Seen<'a> {
+    /// `untouched` makes the record as it was given to `send`.
+    fn see<'a>(&self, untouched: impl Fn() -> InterceptedRecord<'a>) -> Seen<'a> {
         let mut watchers = Vec::new();
-        for interceptor in &self.0 {
-            let before = record.copy();
+        let mut record = untouched();
+        for (index, interceptor) in self.0.iter().enumerate() {
+            // What the record goes back to if this interceptor panics. The first one's, and so the
+            // only one's in most producers, can be made again and needs no copy.
+            let before = (index > 0).then(|| record.copy());
             match user_code::call(|| interceptor.on_send(&mut record)) {
                 Ok(watcher) => watchers.extend(watcher),
                 Err(_) => {
                     log::error!("topic {}: an interceptor panicked", record.topic());
-                    record = before;
+                    record = before.unwrap_or_else(&untouched);
                 }
             }
         }
@@ -72,8 +76,8 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'a>,
     ) -> Seen<'a> {
-        let record = InterceptedRecord::new(self.name(), parts, timestamp, partition);
-        self.shared.interceptors.see(record)
+        let untouched = || InterceptedRecord::new(self.name(), parts, timestamp, partition);
+        self.shared.interceptors.see(untouched)
     }
 
     /// [`Topic::send_hinted`] where there are interceptors. What they see is copied if they change
@@ -123,8 +127,5 @@ impl Topic {
 pub(super) fn checked(
     record: &InterceptedRecord<'_>,
 ) -> Result<(Option<PartitionId>, Option<i64>), SendErrorKind> {
-    match record.timestamp_ms() {
-        Some(timestamp) if timestamp < 0 => Err(SendErrorKind::NegativeTimestamp { timestamp }),
-        timestamp => Ok((record.partition().map(PartitionId), timestamp)),
-    }
+    destination_of(record.partition(), record.timestamp_ms())
 }

@@ -52,7 +52,7 @@ macro_rules! field {
 
 /// The number of fields.
 macro_rules! count {
-    ($($field:ident)*) => { [$(stringify!($field)),*].len() };
+    ($($field:ident)*) => { <[&str]>::len(&[$(stringify!($field)),*]) };
 }
 
 /// An object with the fields of a struct.
@@ -79,7 +79,7 @@ macro_rules! enums {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {$(
                     $type::$variant { $($field),* } => {
-                        let length = 1 + <[&str]>::len(&[$(stringify!($field)),*]);
+                        let length = 1 + count!($($field)*);
                         let mut object = serializer.serialize_struct(stringify!($type), length)?;
                         object.serialize_field("kind", $kind)?;
                         $(field!(object, $field $($unit)?);)*

@@ -249,9 +249,18 @@ impl Topic {
 pub(super) fn destination(
     record: &Record<'_>,
 ) -> Result<(Option<PartitionId>, Option<i64>), SendErrorKind> {
-    match record.timestamp_ms() {
+    destination_of(record.partition_index(), record.timestamp_ms())
+}
+
+/// The same of a partition's number and a timestamp in milliseconds.
+#[inline]
+pub(super) fn destination_of(
+    partition: Option<i32>,
+    timestamp: Option<i64>,
+) -> Result<(Option<PartitionId>, Option<i64>), SendErrorKind> {
+    match timestamp {
         Some(timestamp) if timestamp < 0 => Err(SendErrorKind::NegativeTimestamp { timestamp }),
-        timestamp => Ok((record.partition_index().map(PartitionId), timestamp)),
+        _ => Ok((partition.map(PartitionId), timestamp)),
     }
 }
 

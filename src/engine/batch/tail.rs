@@ -67,7 +67,7 @@ pub struct LaneTail {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: PartitionId,
-    /// Those of its topic.
+    /// The settings of its topic.
     pub settings: Arc<TopicSettings>,
     /// What is counted for it.
     pub meter: LaneMeter,

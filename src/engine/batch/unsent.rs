@@ -1,5 +1,6 @@
 //! Records that were accepted and will certainly never be written, for handing them back.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::Link;
@@ -167,15 +168,17 @@ impl UnsentBatch {
 
 /// The records of the batch or of its present piece, as they were encoded. `None` where the bytes
 /// are not what was compressed, which only a bug could do.
-fn plain_records(batch: &Batch, memory: &[u8]) -> Option<Vec<u8>> {
+fn plain_records<'m>(batch: &Batch, memory: &'m [u8]) -> Option<Cow<'m, [u8]>> {
     let payload = memory.get(BATCH_HEADER_LEN..batch.len)?;
     if batch.codec == Codec::None {
-        return Some(payload.to_vec());
+        return Some(payload.into());
     }
     let plain = decompress(batch.codec, payload, i32::MAX as usize).ok()?;
     match batch.packed_as.is_message_set() {
-        true => records_of_message_set(&plain, batch.packed_as, batch.base_timestamp),
-        false => Some(plain),
+        true => {
+            records_of_message_set(&plain, batch.packed_as, batch.base_timestamp).map(Cow::from)
+        }
+        false => Some(plain.into()),
     }
 }
 

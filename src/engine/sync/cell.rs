@@ -176,7 +176,7 @@ impl<C, E> Cell<C, E> {
         self.count_reads(1);
     }
 
-    /// So many did.
+    /// So many handles of it gave out why their records failed.
     pub(super) fn count_reads(&self, handles: u32) {
         self.read.fetch_add(handles, Ordering::Relaxed);
     }
