@@ -2,29 +2,23 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::producer::Shared;
 use super::record::Record;
 use crate::engine::batch::{
-    CellHandle, Destination, LaneTail, NeedRoom, TopicLanes, TopicState, drain_stash, is_placing,
-    stashed_len, take_room, take_room_through,
+    LaneTail, NeedRoom, TopicLanes, TopicState, is_placing, take_room_through,
 };
 use crate::engine::buffer::{AccountId, PoolError, Segment, WaitTicket};
-use crate::engine::cluster::Want;
+use crate::engine::meter::Counter;
 use crate::engine::policy::{Backoff, Pressure};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
-use crate::engine::sync::{Generation, WakeList, wait_until};
+use crate::engine::sync::{Generation, wait_until};
 use crate::error::{PressureScope, SendErrorKind};
 use crate::io::{ThreadDeadline, is_own_thread};
-use crate::logging as log;
 use crate::user_code;
-
-/// How much of a stash a sender moves out of its own way.
-const STASH_BYTES_PER_SEND: usize = 64 * 1_024;
 
 /// What a caller may be held up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +72,8 @@ pub(super) struct Admission<'a> {
     how: How,
     parts: &'a RecordParts<'a>,
     record_size: usize,
+    /// More than one where they are sent together.
+    records: u32,
     attempt: u32,
     /// When it was first refused, nanoseconds, monotonic.
     refused_at: Option<u64>,
@@ -87,8 +83,8 @@ pub(super) struct Admission<'a> {
 pub(super) enum Admitted {
     /// There was room: try again.
     Again,
-    /// The record is dropped, because this was full.
-    Dropped(PressureScope),
+    /// The record is dropped, and counted as such.
+    Dropped,
 }
 
 impl<'a> Admission<'a> {
@@ -98,21 +94,29 @@ impl<'a> Admission<'a> {
         parts: &'a RecordParts<'a>,
     ) -> Self {
         let record_size = single_record_batch_size(parts);
-        Admission { shared, lanes, how, parts, record_size, attempt: 0, refused_at: None }
+        Admission {
+            shared,
+            lanes,
+            how,
+            parts,
+            record_size,
+            records: 1,
+            attempt: 0,
+            refused_at: None,
+        }
     }
 
-    /// The same for records that are sent together: `parts` are the first one's, and `size` is that
-    /// of all.
-    pub(super) fn sized(
-        (shared, lanes): (&'a Shared, &'a TopicLanes),
+    /// The same for so many records that are sent together: `parts` are the first one's.
+    pub(super) fn together(
+        lanes: (&'a Shared, &'a TopicLanes),
         how: How,
         parts: &'a RecordParts<'a>,
-        size: usize,
+        records: u32,
     ) -> Self {
-        Admission { shared, lanes, how, parts, record_size: size, attempt: 0, refused_at: None }
+        Admission { records, ..Admission::new(lanes, how, parts) }
     }
 
-    /// The record, or all of those that are sent together, take this much where they wait now.
+    /// Records that are sent together take this much where they are to go now.
     pub(super) fn set_size(&mut self, size: usize) {
         self.record_size = size;
     }
@@ -140,7 +144,10 @@ impl<'a> Admission<'a> {
         let decision = user_code::call(|| strategy.decide(&pressure))
             .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
         match decision {
-            Backoff::Drop => Ok(Admitted::Dropped(pressure.scope)),
+            Backoff::Drop => {
+                self.count_dropped((place, account), pressure.scope);
+                Ok(Admitted::Dropped)
+            }
             // A task would wait for the partitioner that sends it, and that for the task.
             Backoff::Park { at_most } if self.how.waits == Waits::Task => {
                 if at_most.is_zero() || is_placing() {
@@ -157,6 +164,17 @@ impl<'a> Admission<'a> {
             // Where waiting would stop the loop that makes room.
             Backoff::Park { .. } | Backoff::Reject => Err(rejected(&pressure)),
         }
+    }
+
+    /// The strategy drops what is sent, because this was full.
+    fn count_dropped(&self, (place, account): (Place<'_>, AccountId), full: PressureScope) {
+        let records = u64::from(self.records);
+        place.dropped_records().add_shared(records);
+        let accumulator = &self.shared.accumulator;
+        if let PressureScope::Broker(_) = full {
+            accumulator.pool.count_dropped(account, records);
+        }
+        accumulator.failures.count_dropped(full, records);
     }
 
     fn pressure(
@@ -336,6 +354,14 @@ impl Place<'_> {
         }
     }
 
+    /// Where records that are dropped here are counted.
+    fn dropped_records(&self) -> &Counter {
+        match self {
+            Place::Lane(lane) => &lane.meter.dropped_records,
+            Place::Stash(topic, _) => &topic.dropped_at_stash,
+        }
+    }
+
     fn partition(self) -> Option<PartitionId> {
         match self {
             Place::Lane(lane) => Some(lane.partition),
@@ -359,126 +385,4 @@ impl Place<'_> {
 fn rejected(pressure: &Pressure<'_>) -> SendErrorKind {
     let &Pressure { scope, charged: queued, high, low, .. } = pressure;
     SendErrorKind::Rejected { scope, queued, high, low }
-}
-
-/// A record whose topic is not ready.
-pub(super) struct Stashing<'a> {
-    pub shared: &'a Shared,
-    pub lanes: &'a Arc<TopicLanes>,
-    pub partition: Option<PartitionId>,
-    pub timestamp: i64,
-}
-
-/// What became of it.
-pub(super) enum Stashed {
-    /// It waits in the stash.
-    Handle(CellHandle),
-    /// The strategy dropped it, because this was full.
-    Dropped(PressureScope),
-    /// The topic is ready after all.
-    Ready,
-    /// Brokers said just now that there is no such partition.
-    NoPartition(PartitionId),
-}
-
-/// What came of one attempt to stash it.
-enum Placed {
-    Stashed(CellHandle),
-    /// Room must be taken first.
-    NoRoom,
-    /// The topic is ready, and has the partition if the record names one.
-    Ready,
-    NoPartition(PartitionId),
-}
-
-impl Stashing<'_> {
-    pub(super) async fn stash(
-        &self,
-        admission: &mut Admission<'_>,
-        parts: &RecordParts<'_>,
-        spare: &mut Vec<Segment>,
-    ) -> Result<Stashed, SendErrorKind> {
-        if is_placing() {
-            return Err(SendErrorKind::SentByPartitioner);
-        }
-        let accumulator = &self.shared.accumulator;
-        let pool = &accumulator.pool;
-        loop {
-            if accumulator.is_closed() {
-                return Err(SendErrorKind::Closed);
-            }
-            self.help_draining();
-            let needed = stashed_len(parts);
-            let need = NeedRoom::new(needed, needed);
-            match self.try_append(parts, spare) {
-                Placed::Stashed(handle) => return Ok(Stashed::Handle(handle)),
-                Placed::Ready => return Ok(Stashed::Ready),
-                Placed::NoPartition(partition) => return Ok(Stashed::NoPartition(partition)),
-                Placed::NoRoom => {}
-            }
-            spare.clear();
-            let place = Place::Stash(self.lanes, self.partition);
-            if !take_room(pool, AccountId::STASH, need, spare)
-                && let Admitted::Dropped(full) = admission.admit(place, Some(need), spare).await?
-            {
-                return Ok(Stashed::Dropped(full));
-            }
-        }
-    }
-
-    /// While the stash is being emptied, a sender moves some of it first.
-    fn help_draining(&self) {
-        if self.lanes.state() != TopicState::Draining {
-            return;
-        }
-        let accumulator = &self.shared.accumulator;
-        let context = accumulator.append_context(&self.lanes.settings, &self.shared.clock);
-        let (mut spare, mut wakes) = (Vec::new(), WakeList::new());
-        drain_stash(
-            accumulator,
-            self.lanes,
-            &context,
-            (STASH_BYTES_PER_SEND, &mut spare),
-            &mut |lane| self.shared.ports.post(lane),
-            &mut wakes,
-        );
-        if wakes.wake_all() > 0 {
-            log::error!("the waker of a task that awaits a delivery panicked");
-        }
-        if wakes.take_flushers() {
-            accumulator.flush.notify();
-        }
-    }
-
-    /// Appends behind what is stashed.
-    fn try_append(&self, parts: &RecordParts<'_>, spare: &mut Vec<Segment>) -> Placed {
-        let accumulator = &self.shared.accumulator;
-        let now = self.shared.clock.now();
-        let mut stash = self.lanes.lock_stash();
-        let ready = self.lanes.state() == TopicState::Ready;
-        if ready {
-            match self.partition.filter(|partition| !partition.is_among(self.lanes.partitions())) {
-                None => return Placed::Ready,
-                Some(partition) if stash.knows_partitions(now) => {
-                    return Placed::NoPartition(partition);
-                }
-                Some(_) => {}
-            }
-        }
-        let room: usize = spare.iter().map(|segment| segment.len()).sum();
-        // A closed stash takes nothing; the caller sees that the producer is closed.
-        if stash.closed || stash.missing(parts, now) > room {
-            return Placed::NoRoom;
-        }
-        let first = stash.is_empty();
-        let destination = Destination { topic: self.lanes.name.clone(), partition: None };
-        let record = (self.partition, self.timestamp, parts);
-        let handle = stash.append(&accumulator.cells, &destination, record, spare, now);
-        drop(stash);
-        if first {
-            let why = if ready { Want::Partition } else { Want::Record };
-            self.shared.metadata.want(self.lanes.name.clone(), why);
-        }
-        Placed::Stashed(handle)
-    }
 }

@@ -4,12 +4,14 @@
 //! shards. Starts and ends the threads of `io/`.
 //!
 //! * [`ProducerBuilder`] → [`Producer`] → [`Topic`] → [`Delivery`] → [`RecordMetadata`].
-//! * `sending`: the way of a record into its batch; `admission`: what happens to one for which
-//!   there is no room, whether a thread or a task sends it.
+//! * `sending`: the way of a record into its batch; `together`: of several into one; `stashing`:
+//!   of those whose topic is not known yet; `intercepted`: past interceptors. `admission`: what
+//!   happens to a record for which there is no room, whether a thread or a task sends it.
 //! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.
 //! * `exposition`: every metric's name; `prometheus`, `collector`, `facade` write them out.
 //!   `librdkafka` and `serialize` tell metrics, the latter also the rest, as JSON.
-//! * `flush`, `close`: waiting for everything that was sent.
+//! * `topic_maker`: what topics are made of; `ready`: waiting until one takes records.
+//! * `flush`, `close`: waiting for everything that was sent; `unsent`: giving it up.
 //! * `probing`: a [`Probe`](crate::probe::Probe) with a producer's settings.
 
 mod admission;
@@ -43,6 +45,7 @@ mod sending;
 mod serialize;
 #[cfg(feature = "tracing")]
 mod spans;
+mod stashing;
 mod status;
 mod together;
 mod topic;

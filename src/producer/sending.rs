@@ -5,16 +5,16 @@ use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use super::admission::{Admission, Admitted, How, Place, Stashed, Stashing, at_once};
+use super::admission::{Admission, Admitted, How, Place, at_once};
 use super::delivery::Delivery;
+use super::stashing::{Stashed, Stashing};
 use super::topic::{SURELY_SMALL, Topic};
 use crate::engine::batch::{CellHandle, LaneTail, Refusal, TopicState, take_room};
 use crate::engine::buffer::Segment;
-use crate::engine::meter::Counter;
 use crate::engine::policy::{ExplicitPartitioner, Moment};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{RecordParts, single_record_batch_size};
-use crate::error::{PressureScope, SendErrorKind};
+use crate::error::SendErrorKind;
 
 thread_local! {
     /// Where the sending thread's segments wait between the pool and the batch: kept for its
@@ -397,8 +397,8 @@ impl Topic {
         // All who wait for a level are woken at once: those who come too late wait for the next.
         while !has_level {
             let place = Place::Lane(lane);
-            if let Admitted::Dropped(full) = admission.admit(place, None, &mut spare.0).await? {
-                return Ok(self.drop_record(timestamp, &lane.meter.dropped_records, full));
+            if let Admitted::Dropped = admission.admit(place, None, &mut spare.0).await? {
+                return Ok(Delivery::new(self.dropped.issue(timestamp)));
             }
             has_level = pool.is_writable(lane.account());
         }
@@ -428,28 +428,10 @@ impl Topic {
                 continue;
             }
             let place = Place::Lane(lane);
-            if let Admitted::Dropped(full) =
-                admission.admit(place, Some(need), &mut spare.0).await?
-            {
-                return Ok(self.drop_record(timestamp, &lane.meter.dropped_records, full));
+            if let Admitted::Dropped = admission.admit(place, Some(need), &mut spare.0).await? {
+                return Ok(Delivery::new(self.dropped.issue(timestamp)));
             }
         }
-    }
-
-    fn drop_record(&self, timestamp: i64, counter: &Counter, full: PressureScope) -> Delivery {
-        Delivery::new(self.drop_one(timestamp, counter, full))
-    }
-
-    /// The strategy dropped a record, because this was full.
-    pub(super) fn drop_one(
-        &self,
-        timestamp: i64,
-        counter: &Counter,
-        full: PressureScope,
-    ) -> CellHandle {
-        counter.add_shared(1);
-        self.shared.accumulator.count_dropped(full);
-        self.dropped.issue(timestamp)
     }
 
     /// The topic's partitions are not known yet, or not the one that the record names, or the stash
@@ -461,19 +443,12 @@ impl Topic {
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<Option<Delivery>, SendErrorKind> {
-        // No answer of a broker can make a negative number a partition: the record must not wait
-        // for one.
-        if let Some(negative) = partition.filter(|partition| partition.0 < 0) {
-            return Err(self.out_of_range(negative, false));
-        }
         let mut admission = Admission::new((&self.shared, &self.lanes), how, parts);
         let mut spare = Spare::take();
-        let stashing = Stashing { shared: &self.shared, lanes: &self.lanes, partition, timestamp };
-        match stashing.stash(&mut admission, parts, &mut spare.0).await? {
-            Stashed::Handle(handle) => Ok(Some(Delivery::new(handle))),
-            Stashed::Dropped(full) => {
-                Ok(Some(self.drop_record(timestamp, &self.lanes.dropped_at_stash, full)))
-            }
+        let stashing = Stashing { shared: &self.shared, lanes: &self.lanes, partition };
+        match stashing.stash(&mut admission, &(timestamp, parts), &mut spare.0).await? {
+            Stashed::Handles(handle) => Ok(Some(Delivery::new(handle))),
+            Stashed::Dropped => Ok(Some(Delivery::new(self.dropped.issue(timestamp)))),
             Stashed::Ready => Ok(None),
             Stashed::NoPartition(partition) => Err(self.out_of_range(partition, false)),
         }

@@ -10,13 +10,10 @@ use std::time::Duration;
 use super::admission::{Admission, Admitted, How, Place, at_once};
 use super::delivery::{Delivery, RecordMetadata};
 use super::record::Record;
+use super::stashing::{Stashable, Stashed, Stashing};
 use super::topic::{Topic, destination, parts};
-use crate::engine::batch::{
-    CellHandle, Destination, LaneTail, NeedRoom, Refusal, TopicState, is_placing, stashed_len,
-    take_room, together_size,
-};
-use crate::engine::buffer::{AccountId, Segment};
-use crate::engine::cluster::Want;
+use crate::engine::batch::{CellHandle, LaneTail, Refusal, TopicState, take_room, together_size};
+use crate::engine::buffer::Segment;
 use crate::engine::policy::Moment;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::RecordParts;
@@ -235,7 +232,8 @@ impl Topic {
             return Err(SendErrorKind::NotTogether { partition: None, other: None });
         };
         let lanes = (&*self.shared, &*self.lanes);
-        let mut admission = Admission::sized(lanes, how, first, together.total);
+        let records = together.records.len() as u32;
+        let mut admission = Admission::together(lanes, how, first, records);
         let mut spare = Vec::new();
         loop {
             if self.shared.accumulator.is_closed() {
@@ -293,11 +291,12 @@ impl Topic {
         together: &Together<'_>,
         spare: &mut Vec<Segment>,
     ) -> Result<Vec<CellHandle>, SendErrorKind> {
+        admission.set_size(together.total);
         let pool = &self.shared.accumulator.pool;
         while !pool.is_writable(lane.account()) {
             let place = Place::Lane(lane);
-            if let Admitted::Dropped(full) = admission.admit(place, None, spare).await? {
-                return Ok(self.drop_together(together, full, &lane.meter.dropped_records));
+            if let Admitted::Dropped = admission.admit(place, None, spare).await? {
+                return Ok(self.dropped_together(together));
             }
         }
         loop {
@@ -328,20 +327,14 @@ impl Topic {
                 continue;
             }
             let place = Place::Lane(lane);
-            if let Admitted::Dropped(full) = admission.admit(place, Some(need), spare).await? {
-                return Ok(self.drop_together(together, full, &lane.meter.dropped_records));
+            if let Admitted::Dropped = admission.admit(place, Some(need), spare).await? {
+                return Ok(self.dropped_together(together));
             }
         }
     }
 
-    fn drop_together(
-        &self,
-        together: &Together<'_>,
-        full: crate::error::PressureScope,
-        counter: &crate::engine::meter::Counter,
-    ) -> Vec<CellHandle> {
-        let records = together.records.iter();
-        records.map(|(timestamp, _)| self.drop_one(*timestamp, counter, full)).collect()
+    fn dropped_together(&self, together: &Together<'_>) -> Vec<CellHandle> {
+        together.records.iter().map(|(timestamp, _)| self.dropped.issue(*timestamp)).collect()
     }
 
     /// They wait for their topic, or for their partition, to be known. `None`: it is.
@@ -351,69 +344,18 @@ impl Topic {
         together: &Together<'_>,
         spare: &mut Vec<Segment>,
     ) -> Result<Option<Vec<CellHandle>>, SendErrorKind> {
-        if let Some(negative) = together.partition.filter(|partition| partition.0 < 0) {
-            return Err(self.out_of_range(negative, false));
+        let records = &together.records[..];
+        admission.set_size(records.stashed_len());
+        let partition = together.partition;
+        let stashing = Stashing { shared: &self.shared, lanes: &self.lanes, partition };
+        let stashed = stashing.stash(admission, &records, spare).await?;
+        // Segments of the stash's account are of no use in a lane.
+        spare.clear();
+        match stashed {
+            Stashed::Handles(handles) => Ok(Some(handles)),
+            Stashed::Dropped => Ok(Some(self.dropped_together(together))),
+            Stashed::Ready => Ok(None),
+            Stashed::NoPartition(partition) => Err(self.out_of_range(partition, false)),
         }
-        if is_placing() {
-            return Err(SendErrorKind::SentByPartitioner);
-        }
-        let accumulator = &self.shared.accumulator;
-        let needed = together.records.iter().map(|(_, parts)| stashed_len(parts)).sum();
-        let need = NeedRoom::new(needed, needed);
-        admission.set_size(needed);
-        loop {
-            if let Some(stashed) = self.stash_now(together, needed, spare)? {
-                // Segments of the stash's account are of no use in a lane.
-                spare.clear();
-                return Ok(stashed);
-            }
-            spare.clear();
-            let place = Place::Stash(&self.lanes, together.partition);
-            if !take_room(&accumulator.pool, AccountId::STASH, need, spare)
-                && let Admitted::Dropped(full) = admission.admit(place, Some(need), spare).await?
-            {
-                let counter = &self.lanes.dropped_at_stash;
-                return Ok(Some(self.drop_together(together, full, counter)));
-            }
-        }
-    }
-
-    /// Stashes them if `spare` has room for them. `None`: it has not. `Some(None)`: the topic is
-    /// ready, and has the partition if they name one.
-    fn stash_now(
-        &self,
-        together: &Together<'_>,
-        needed: usize,
-        spare: &mut Vec<Segment>,
-    ) -> Result<Option<Option<Vec<CellHandle>>>, SendErrorKind> {
-        let accumulator = &self.shared.accumulator;
-        let now = self.shared.clock.now();
-        let mut stash = self.lanes.lock_stash();
-        if stash.closed || accumulator.is_closed() {
-            return Err(SendErrorKind::Closed);
-        }
-        let is_ready = self.lanes.state() == TopicState::Ready;
-        let partitions = self.lanes.partitions();
-        match together.partition.filter(|partition| !partition.is_among(partitions)) {
-            None if is_ready => return Ok(Some(None)),
-            Some(partition) if is_ready && stash.knows_partitions(now) => {
-                return Err(self.out_of_range(partition, false));
-            }
-            _ => {}
-        }
-        if spare.iter().map(|segment| segment.len()).sum::<usize>() < needed {
-            return Ok(None);
-        }
-        let is_first = stash.is_empty();
-        let destination = Destination { topic: self.lanes.name.clone(), partition: None };
-        let records = (together.partition, &together.records[..]);
-        let cells = &accumulator.cells;
-        let handles = stash.append_together(cells, &destination, records, spare, now);
-        drop(stash);
-        if is_first {
-            let why = if is_ready { Want::Partition } else { Want::Record };
-            self.shared.metadata.want(self.lanes.name.clone(), why);
-        }
-        Ok(Some(Some(handles)))
     }
 }

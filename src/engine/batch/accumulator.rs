@@ -13,7 +13,7 @@ use crate::engine::buffer::{AccountId, BufferPool, LevelObserver};
 use crate::engine::event::{Event, EventHub};
 use crate::engine::meter::{Meters, RecordCounts};
 use crate::engine::protocol::{BrokerId, PartitionId};
-use crate::error::{DeliveryError, DeliveryErrorCause, PressureScope};
+use crate::error::{DeliveryError, DeliveryErrorCause};
 use crate::user_code;
 
 /// Whose account is whose.
@@ -263,14 +263,6 @@ impl RecordAccumulator {
     /// Refuses everything from now on. Returns whether this was the first call.
     pub fn set_closed(&self) -> bool {
         !self.closed.swap(true, Ordering::SeqCst)
-    }
-
-    /// The strategy dropped a record, because this was full.
-    pub fn count_dropped(&self, full: PressureScope) {
-        if let PressureScope::Broker(broker) = full {
-            self.meters.count_dropped(broker);
-        }
-        self.failures.count_dropped(full);
     }
 
     /// A delivery that has failed already: the strategy dropped its record.

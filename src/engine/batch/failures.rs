@@ -200,9 +200,9 @@ impl Failures {
         self.origin.get()
     }
 
-    /// The strategy dropped a record, because this was full.
-    pub fn count_dropped(&self, full: PressureScope) {
-        self.dropped[dropped_kind(full)].fetch_add(1, Relaxed);
+    /// The strategy dropped so many records, because this was full.
+    pub fn count_dropped(&self, full: PressureScope, records: u64) {
+        self.dropped[dropped_kind(full)].fetch_add(records, Relaxed);
         self.announce();
     }
 
@@ -391,7 +391,7 @@ mod tests {
         for partition in 0..200 {
             failures.unread(&error("t", partition, DeliveryErrorCause::Closed { last: None }), 2);
         }
-        failures.count_dropped(PressureScope::Pool);
+        failures.count_dropped(PressureScope::Pool, 1);
         assert_eq!(calls.load(SeqCst), 1);
         let unread = failures.take_unread();
         assert_eq!((unread.unread.len(), unread.others), (KINDS_MAX, 2 * 136));

@@ -230,7 +230,7 @@ impl RecordAccumulator {
             connection_failures: get(&meter.failures),
             throttles: get(&meter.throttles),
             throttle_time: Duration::from_millis(get(&meter.throttle_ms)),
-            dropped_records: get(&meter.dropped_records),
+            dropped_records: levels.map_or(0, |levels| levels.dropped_records),
             plain_bytes: get(&meter.plain_bytes),
             packed_bytes: get(&meter.packed_bytes),
             request_latency_us: meter.request_latency_us.snapshot(),

@@ -67,6 +67,8 @@ pub struct Levels {
     pub times_unwritable: u64,
     /// How many times it became writable again.
     pub times_writable: u64,
+    /// Records that senders dropped because it was not writable, since it was opened.
+    pub dropped_records: u64,
 }
 
 /// Marks a level that follows the pool's free bytes.
@@ -81,6 +83,7 @@ struct Account {
     low_fixed: AtomicUsize,
     times_unwritable: AtomicU64,
     times_writable: AtomicU64,
+    dropped_records: AtomicU64,
 }
 
 /// The lock-free face of the accounts.
@@ -176,7 +179,12 @@ impl AccountTable {
             writable: self.is_writable(id),
             times_unwritable: account.times_unwritable.load(Relaxed),
             times_writable: account.times_writable.load(Relaxed),
+            dropped_records: account.dropped_records.load(Relaxed),
         }
+    }
+
+    pub(super) fn count_dropped(&self, id: AccountId, records: u64) {
+        self.accounts[id.index()].dropped_records.fetch_add(records, Relaxed);
     }
 
     pub(super) fn set_observer(&self, observer: LevelObserver) {
@@ -262,6 +270,7 @@ impl Ledger {
                 low_fixed: AtomicUsize::new(DYNAMIC),
                 times_unwritable: AtomicU64::new(0),
                 times_writable: AtomicU64::new(0),
+                dropped_records: AtomicU64::new(0),
             })
         };
         let table = AccountTable {
@@ -305,6 +314,7 @@ impl Ledger {
         account.low_fixed.store(if stash { DYNAMIC } else { self.low_fixed }, Relaxed);
         account.times_unwritable.store(0, Relaxed);
         account.times_writable.store(0, Relaxed);
+        account.dropped_records.store(0, Relaxed);
         account.stalled.store(false, Relaxed);
         if kind == AccountKind::Broker {
             self.brokers += 1;

@@ -146,8 +146,7 @@ impl BufferPool {
         self.shared.table.load(account)
     }
 
-    /// Whether the account's broker has not taken a ready batch for too long, as its shard said
-    /// last: one relaxed load.
+    /// Whether the account's broker takes no batches, as its shard said last: one relaxed load.
     #[inline]
     pub fn is_stalled(&self, account: AccountId) -> bool {
         self.shared.table.is_stalled(account)
@@ -177,8 +176,12 @@ impl BufferPool {
         self.shared.table.levels(account)
     }
 
-    /// Takes one segment of exactly `class`, or `None` if there is no room that is not pledged to
-    /// waiters. Never waits.
+    /// So many records were dropped because the account was not writable.
+    pub fn count_dropped(&self, account: AccountId, records: u64) {
+        self.shared.table.count_dropped(account, records);
+    }
+
+    /// Takes one segment of exactly `class`, if there is room that is not pledged to waiters.
     #[inline]
     #[cfg(feature = "internals")]
     pub fn take_one(&self, account: AccountId, class: Class) -> Option<Segment> {

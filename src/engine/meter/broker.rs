@@ -29,9 +29,6 @@ pub struct BrokerMeter {
     pub throttles: Counter,
     /// The sum of those pauses, in milliseconds.
     pub throttle_ms: Counter,
-    /// Records that the backoff strategy dropped while its level was over the high watermark.
-    /// Counted by whoever sent them.
-    pub dropped_records: Counter,
     /// Bytes of batches that were compressed, before.
     pub plain_bytes: Counter,
     /// Bytes of the same batches, after.
@@ -101,7 +98,6 @@ impl BrokerMeter {
             failures: Counter::default(),
             throttles: Counter::default(),
             throttle_ms: Counter::default(),
-            dropped_records: Counter::default(),
             plain_bytes: Counter::default(),
             packed_bytes: Counter::default(),
             request_latency_us: HistogramRecorder::default(),

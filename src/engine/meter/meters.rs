@@ -149,15 +149,6 @@ impl Meters {
         (latest, totals)
     }
 
-    /// The backoff strategy dropped a record for this broker.
-    pub fn count_dropped(&self, broker: i32) {
-        let brokers = lock(&self.brokers);
-        // The latest, which a snapshot shows.
-        if let Some(meter) = brokers.live.iter().rev().find(|meter| meter.broker == broker) {
-            meter.dropped_records.add_shared(1);
-        }
-    }
-
     /// The topic is forgotten: what it has counted stays in the producer's sums.
     pub fn remove_topic(&self, counts: RecordCounts) {
         *lock(&self.gone_topics) += counts;
