@@ -5,7 +5,9 @@
 //! * [`DeliveryError`]: an accepted record failed; [`DeliveryError::certainty`] says whether it may
 //!   be in the log.
 //! * [`FlushError`], [`CloseError`]: what `flush` and `close` report.
+//! * [`CreateTopicError`]: a topic was not created.
 
+mod topics;
 mod words;
 
 use std::fmt;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 use crate::engine::protocol::records::Length;
 use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
 use crate::problem::{Problem, ProblemKind};
+pub use topics::{CreateTopicError, CreateTopicErrorKind};
 use words::{
     NOT_NAMED, did_you_mean, in_its_words, last_cause, level, not_together, obstruction,
     out_of_range,
@@ -383,8 +386,9 @@ pub enum DeliveryErrorCause {
     /// deleted.
     #[error(
         "the topic does not exist, {after:?} after it was first asked for: check its name, create \
-         it, or allow auto-creation (allow_auto_create_topics here, as a property \
-         tidegate.allow.auto.create.topics, and auto.create.topics.enable at the brokers){}",
+         it, have this producer create it (create_topics, tidegate.create.topics), or allow \
+         auto-creation (allow_auto_create_topics, tidegate.allow.auto.create.topics, and \
+         auto.create.topics.enable at the brokers){}",
         last_cause(last)
     )]
     UnknownTopic {

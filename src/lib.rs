@@ -113,6 +113,9 @@
 //! [`manual::tuning`] what to change for which symptom, [`manual::migrating`] what other clients
 //! call it. Some settings may differ from topic to topic: [`TopicConfig`].
 //!
+//! A topic that does not exist is an error, unless it is to be created:
+//! [`Producer::create_topic`], [`ProducerConfig::create_topics`].
+//!
 //! # Async code
 //!
 //! [`Topic::send_async`] waits for room without holding its thread, [`Topic::try_send`] does not
@@ -210,6 +213,7 @@ pub use config::login::AwsMskIam;
 pub use config::login::Login;
 #[cfg(feature = "oidc")]
 pub use config::login::{Oidc, TokenFile};
+pub use config::new_topic::NewTopic;
 pub use config::producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
 pub use config::security::SecurityProtocol;
 pub use config::socks5::Socks5;
@@ -240,8 +244,8 @@ pub use engine::protocol::ErrorCode;
 pub use engine::protocol::compression::{Codec, Compression, LevelOutOfRange};
 pub use engine::protocol::records::Header;
 pub use error::{
-    BuildError, Certainty, CloseError, DeliveryError, DeliveryErrorCause, FlushError,
-    PressureScope, ReturnedRecord, SendError, SendErrorKind,
+    BuildError, Certainty, CloseError, CreateTopicError, CreateTopicErrorKind, DeliveryError,
+    DeliveryErrorCause, FlushError, PressureScope, ReturnedRecord, SendError, SendErrorKind,
 };
 pub use io::EventLoops;
 pub use problem::{Problem, ProblemKind};
@@ -256,7 +260,7 @@ pub use producer::{
     Events, Flush, Health, HealthReason, HealthState, InlineBytes, IntoHeaderValue, IntoTimestamp,
     KeyedTopic, LibrdkafkaJson, Memory, MetadataReport, OwnedRecord, PartitionReport, Payload,
     Producer, ProducerBuilder, PrometheusText, Purge, Record, RecordMetadata, Report, Topic,
-    TopicReport,
+    TopicCreation, TopicReport,
 };
 
 // The code in the README must compile.

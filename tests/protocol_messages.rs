@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use tidegate::internals::protocol::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, BrokerMetadata, ErrorCode,
-    InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, MetadataResponse,
-    MetadataTopics, NodeEndpoint, PartitionId, PartitionMetadata, ProduceEncoder, ProduceResponse,
-    ProducerIdentity, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
-    SaslHandshakeResponse, TopicId, TopicMetadata, TopicRef, VersionRange, encode_request,
-    encode_request_header, split_response,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, BrokerMetadata, CreateTopicsRequest,
+    CreateTopicsResponse, CreatedTopic, ErrorCode, InitProducerIdRequest, InitProducerIdResponse,
+    MetadataRequest, MetadataResponse, MetadataTopics, NodeEndpoint, PartitionId,
+    PartitionMetadata, ProduceEncoder, ProduceResponse, ProducerIdentity, SaslAuthenticateRequest,
+    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse, TopicId, TopicMetadata,
+    TopicRef, TopicToCreate, VersionRange, encode_request, encode_request_header, split_response,
 };
 
 #[path = "protocol_messages/round_trip.rs"]
@@ -393,6 +393,44 @@ fn sasl_authenticate() {
         let response = SaslAuthenticateResponse::decode(version, &bytes).expect("Kafka's bytes");
         assert_eq!(response.error, ErrorCode::SASL_AUTHENTICATION_FAILED);
         assert_eq!(response.message.as_deref(), Some("Authentication failed"));
+    }
+}
+
+#[test]
+fn create_topics_request() {
+    let settings = [("retention.ms", "86400000"), ("cleanup.policy", "")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let topics = [
+        TopicToCreate {
+            name: "orders",
+            partitions: Some(12),
+            replication_factor: Some(3),
+            settings: &settings,
+        },
+        TopicToCreate { name: "plain", partitions: None, replication_factor: None, settings: &[] },
+    ];
+    let request = CreateTopicsRequest { topics: &topics, timeout_ms: 30_000 };
+    for (version, bytes) in golden_of(ApiKey::CreateTopics, "CreateTopicsRequest") {
+        assert_eq!(encoded(|out| request.encode(version, out)), bytes, "v{version}");
+    }
+}
+
+#[test]
+fn create_topics_response() {
+    for (version, bytes) in golden_of(ApiKey::CreateTopics, "CreateTopicsResponse") {
+        let expected = CreateTopicsResponse {
+            throttle_time_ms: 17,
+            topics: vec![
+                CreatedTopic { name: "orders".to_owned(), error: ErrorCode::NONE, message: None },
+                CreatedTopic {
+                    name: "plain".to_owned(),
+                    error: ErrorCode::TOPIC_ALREADY_EXISTS,
+                    message: Some("it exists".to_owned()),
+                },
+            ],
+        };
+        assert_eq!(CreateTopicsResponse::decode(version, &bytes), Ok(expected), "v{version}");
+        assert_no_other_length_decodes(&bytes, |b| CreateTopicsResponse::decode(version, b).ok());
     }
 }
 

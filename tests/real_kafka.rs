@@ -5,6 +5,8 @@
 
 #[path = "real_kafka/ages.rs"]
 mod ages;
+#[path = "real_kafka/creation.rs"]
+mod creation;
 #[path = "support/example.rs"]
 mod example;
 #[path = "real_kafka/extent.rs"]
@@ -65,6 +67,11 @@ const TESTS: &[Test] = &[
     Test { name: "keys_go_where_java_sends_them", run: main_job::keys_as_java },
     Test { name: "an_unknown_topic_is_an_error_after_the_limit", run: main_job::unknown_topic },
     Test { name: "a_topic_is_created_where_that_is_allowed", run: main_job::auto_creation },
+    Test { name: "topics_are_created_as_the_client_says", run: creation::as_told },
+    Test {
+        name: "kafka_2_0_has_its_controller_create_topics",
+        run: creation::by_zookeepers_controller,
+    },
     Test {
         name: "verifiable_producer_says_where_its_records_are",
         run: tools::verifiable_producer,

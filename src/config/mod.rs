@@ -16,6 +16,7 @@ mod cipher_suites;
 mod environment;
 pub(crate) mod login;
 mod names;
+pub(crate) mod new_topic;
 pub(crate) mod producer_config;
 mod properties;
 mod properties_file;
@@ -49,6 +50,7 @@ pub(crate) use login::AwsMskIam;
 pub(crate) use login::Login;
 #[cfg(feature = "oidc")]
 pub(crate) use login::{Oidc, TokenFile};
+pub(crate) use new_topic::NewTopic;
 pub(crate) use producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
 pub use property::Origin;
 pub(crate) use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};

@@ -9,6 +9,7 @@ use super::address::split_list;
 use super::broker_version::BrokerVersion;
 use super::login::Login;
 use super::names::Names;
+use super::new_topic::NewTopic;
 use super::security::SecurityProtocol;
 use super::socks5::Socks5;
 use super::tls::TlsConfig;
@@ -226,6 +227,13 @@ pub struct ProducerConfig {
     /// Default: no (Java producers: yes): a misspelt name is an error.
     /// `tidegate.allow.auto.create.topics`.
     pub allow_auto_create_topics: bool,
+    /// What a topic is created with when the first record for it is sent and brokers say that it
+    /// does not exist: the producer then creates it itself, whatever `auto.create.topics.enable` is
+    /// at the brokers. Needs the right to create topics. `None`, the default: it creates none. Of
+    /// one topic: [`TopicConfig::create`](crate::TopicConfig::create).
+    /// `tidegate.create.topics`, `tidegate.create.topics.partitions` and
+    /// `tidegate.create.topics.replication.factor`.
+    pub create_topics: Option<NewTopic>,
     /// How long a partition may go without an acknowledgement before its next batch goes alone, and
     /// others follow once that one is acknowledged: the broker may have forgotten the producer, and
     /// would take batches in any order. Default: 15 min. Keep it below the brokers'
@@ -374,6 +382,7 @@ impl Default for ProducerConfig {
             topic_unknown_max: seconds(30),
             on_cluster_change: ClusterChange::Follow,
             allow_auto_create_topics: false,
+            create_topics: None,
             producer_id_idle_max: seconds(15 * 60),
             compression: Compression::None,
             compression_fallback: Vec::new(),

@@ -11,8 +11,8 @@ use super::producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
 use super::property_draft::Draft;
 use super::property_parse::Setting;
 use super::security::SecurityProtocol;
+use super::{new_topic, property_partitioner, property_socks5, property_table, property_tls};
 use super::{property_krackle, property_librdkafka, property_oauth, property_own, property_sasl};
-use super::{property_partitioner, property_socks5, property_table, property_tls};
 use crate::error::BuildError;
 
 /// Whose name a property is. A name that several have counts as that of the first in this order.
@@ -203,6 +203,7 @@ pub(super) fn all_properties() -> impl Iterator<Item = &'static Property> {
         property_sasl::SASL,
         property_oauth::OAUTH,
         property_socks5::SOCKS5,
+        new_topic::CREATE_TOPICS,
         property_partitioner::PARTITIONER,
         property_own::OWN,
         property_librdkafka::LIBRDKAFKA,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::names::GivenNames;
+use super::new_topic::NewTopicDraft;
 use super::producer_config::ProducerConfig;
 use super::property_parse::Setting;
 use super::property_partitioner::PartitionerDraft;
@@ -18,6 +19,7 @@ pub(super) struct Draft {
     pub(super) config: ProducerConfig,
     pub(super) security: SecurityDraft,
     pub(super) socks5: Socks5Draft,
+    pub(super) create_topics: NewTopicDraft,
     pub(super) partitioner: PartitionerDraft,
     pub(super) codecs: Vec<Codec>,
     pub(super) gzip_level: i32,
@@ -47,6 +49,7 @@ impl Draft {
             config: ProducerConfig::default(),
             security: SecurityDraft::default(),
             socks5: Socks5Draft::default(),
+            create_topics: NewTopicDraft::default(),
             partitioner: PartitionerDraft::default(),
             codecs: Vec::new(),
             gzip_level: 6,
@@ -68,6 +71,7 @@ impl Draft {
         let protection = self.security.finish(config.security_protocol, names)?;
         (config.tls, config.sasl) = (protection.tls, protection.sasl);
         config.socks5 = self.socks5.finish(names)?;
+        config.create_topics = self.create_topics.finish(names)?;
         self.partitioner.finish(&mut config, names)?;
         let compression = |codec| match codec {
             Codec::None => Compression::None,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::new_topic::NewTopic;
 use super::producer_config::{Acks, ProducerConfig};
 use crate::engine::policy::{BackoffStrategy, PartitionerFactory};
 use crate::engine::protocol::compression::Compression;
@@ -51,6 +52,7 @@ pub struct TopicConfig {
     compression: Option<Vec<Compression>>,
     partitioner: Option<Arc<dyn PartitionerFactory>>,
     backoff: Option<Arc<dyn BackoffStrategy>>,
+    create: Option<NewTopic>,
 }
 
 impl TopicConfig {
@@ -117,6 +119,13 @@ impl TopicConfig {
         self.shared_backoff(Arc::new(strategy))
     }
 
+    /// What it is created with if it does not exist: see [`ProducerConfig::create_topics`].
+    #[must_use]
+    pub fn create(mut self, topic: NewTopic) -> Self {
+        self.create = Some(topic);
+        self
+    }
+
     /// The same with a factory that is shared: with other topics, or with the code that set it.
     #[must_use]
     pub fn shared_partitioner(mut self, factory: Arc<dyn PartitionerFactory>) -> Self {
@@ -165,6 +174,7 @@ impl TopicConfig {
             && self.batch_size == other.batch_size
             && self.delivery_timeout == other.delivery_timeout
             && self.compression == other.compression
+            && self.create == other.create
     }
 }
 
@@ -176,6 +186,7 @@ impl fmt::Debug for TopicConfig {
             .field("batch_size", &self.batch_size)
             .field("delivery_timeout", &self.delivery_timeout)
             .field("compression", &self.compression)
+            .field("create", &self.create)
             .finish_non_exhaustive()
     }
 }
@@ -230,6 +241,7 @@ impl ProducerConfig {
         }
         config.partitioner = topic.partitioner.clone().or(config.partitioner);
         config.backoff = topic.backoff.clone().or(config.backoff);
+        config.create_topics = topic.create.clone().or(config.create_topics);
         config.topics.clear();
         config
     }

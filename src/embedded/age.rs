@@ -10,18 +10,20 @@ use super::handlers::{VERSIONS_IMPLEMENTED, api};
 
 /// A version of Kafka that an embedded broker can be of, as far as its protocol goes.
 ///
-/// | age | Produce | Metadata | ApiVersions | InitProducerId | logins |
-/// |---|---|---|---|---|---|
-/// | 0.8.2 | 0 | 0 | closes | – | – |
-/// | 0.9 | 0–1 | 0 | never answers | – | – |
-/// | 0.10.0 | 0–2 | 0–1 | 0 | – | bare tokens |
-/// | 0.10.2 | 0–2 | 0–2 | 0 | – | bare tokens |
-/// | 0.11 | 0–3 | 0–4 | 0–1 | 0 | bare tokens |
-/// | 1.1 | 0–5 | 0–5 | 0–1 | 0 | SaslAuthenticate 0 |
-/// | 2.0 | 0–6 | 0–6 | 0–2 | 0–1 | SaslAuthenticate 0 |
-/// | 2.7 | 0–8 | 0–9 | 0–3 | 0–4 | SaslAuthenticate 0–2 |
-/// | 3.9 | 0–11 | 0–12 | 0–4 | 0–5 | SaslAuthenticate 0–2 |
-/// | 4.3 | 0–13, closes on 0–2 | 0–13 | 0–4 | 0–5 | SaslAuthenticate 0–2 |
+/// | age | Produce | Metadata | ApiVersions | CreateTopics | InitProducerId | logins |
+/// |---|---|---|---|---|---|---|
+/// | 0.8.2 | 0 | 0 | closes | – | – | – |
+/// | 0.9 | 0–1 | 0 | never answers | – | – | – |
+/// | 0.10.0 | 0–2 | 0–1 | 0 | – | – | bare tokens |
+/// | 0.10.2 | 0–2 | 0–2 | 0 | 0–1 | – | bare tokens |
+/// | 0.11 | 0–3 | 0–4 | 0–1 | 0–2 | 0 | bare tokens |
+/// | 1.1 | 0–5 | 0–5 | 0–1 | 0–2 | 0 | SaslAuthenticate 0 |
+/// | 2.0 | 0–6 | 0–6 | 0–2 | 0–3 | 0–1 | SaslAuthenticate 0 |
+/// | 2.7 | 0–8 | 0–9 | 0–3 | 0–6 | 0–4 | SaslAuthenticate 0–2 |
+/// | 3.9 | 0–11 | 0–12 | 0–4 | 0–7 | 0–5 | SaslAuthenticate 0–2 |
+/// | 4.3 | 0–13, closes on 0–2 | 0–13 | 0–4 | 2–7 | 0–5 | SaslAuthenticate 0–2 |
+///
+/// CreateTopics 0 and 1 are advertised by those that have them, and closed on.
 ///
 /// Before 0.10 a broker does not look at the version of a request that it can parse: 0.8.2 answers
 /// Produce 1 and 2 in version 0, 0.9 answers Produce 2 in version 1, both answer Metadata 1 to 3 in
@@ -82,26 +84,31 @@ impl KafkaVersion {
     fn table(self) -> BTreeMap<i16, Range> {
         // The newest version of each API in turn, and -1 for one that it does not have.
         let newest = match self {
-            KafkaVersion::V0_8_2 | KafkaVersion::V0_9 => [-1; 6],
-            KafkaVersion::V0_10_0 => [2, 1, 0, 0, -1, -1],
-            KafkaVersion::V0_10_2 => [2, 2, 0, 0, -1, -1],
-            KafkaVersion::V0_11 => [3, 4, 0, 1, 0, -1],
-            KafkaVersion::V1_1 => [5, 5, 1, 1, 0, 0],
-            KafkaVersion::V2_0 => [6, 6, 1, 2, 1, 0],
-            KafkaVersion::V2_7 => [8, 9, 1, 3, 4, 2],
-            KafkaVersion::V3_9 => [11, 12, 1, 4, 5, 2],
-            KafkaVersion::V4_3 => [13, 13, 1, 4, 5, 2],
+            KafkaVersion::V0_8_2 | KafkaVersion::V0_9 => [-1; 7],
+            KafkaVersion::V0_10_0 => [2, 1, 0, 0, -1, -1, -1],
+            KafkaVersion::V0_10_2 => [2, 2, 0, 0, 1, -1, -1],
+            KafkaVersion::V0_11 => [3, 4, 0, 1, 2, 0, -1],
+            KafkaVersion::V1_1 => [5, 5, 1, 1, 2, 0, 0],
+            KafkaVersion::V2_0 => [6, 6, 1, 2, 3, 1, 0],
+            KafkaVersion::V2_7 => [8, 9, 1, 3, 6, 4, 2],
+            KafkaVersion::V3_9 => [11, 12, 1, 4, 7, 5, 2],
+            KafkaVersion::V4_3 => [13, 13, 1, 4, 7, 5, 2],
         };
         let keys = [
             api::PRODUCE,
             api::METADATA,
             api::SASL_HANDSHAKE,
             api::API_VERSIONS,
+            api::CREATE_TOPICS,
             api::INIT_PRODUCER_ID,
             api::SASL_AUTHENTICATE,
         ];
         let present = keys.into_iter().zip(newest).filter(|&(_, newest)| newest >= 0);
-        present.map(|(key, newest)| (key, (0, newest))).collect()
+        let oldest = |key| match (self, key) {
+            (KafkaVersion::V4_3, api::CREATE_TOPICS) => 2,
+            _ => 0,
+        };
+        present.map(|(key, newest)| (key, (oldest(key), newest))).collect()
     }
 }
 

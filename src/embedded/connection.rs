@@ -228,6 +228,9 @@ impl Connection<'_> {
             (Request::Other(frame), api::METADATA) => {
                 metadata::handle(shared, node, envelope, frame.clone())
             }
+            (Request::Other(frame), api::CREATE_TOPICS) => {
+                handlers::create_topics::handle(shared, node.id, envelope, frame.clone())
+            }
             (Request::Other(frame), api::INIT_PRODUCER_ID) => {
                 handlers::init_producer_id::handle(shared, node.id, envelope, frame.clone())
             }

@@ -52,6 +52,7 @@ pub(super) enum Action {
     // Of other requests.
     MetadataError(i16),
     InitProducerIdError(i16),
+    CreateTopicsError(i16),
 }
 
 impl Action {
@@ -150,6 +151,12 @@ impl Fault {
         Fault::new(Action::InitProducerIdError(code))
     }
 
+    /// A topic that is to be created is refused with this error, and
+    /// [`message`](Fault::message) if there is one.
+    pub fn create_topics_error(code: i16) -> Fault {
+        Fault::new(Action::CreateTopicsError(code))
+    }
+
     /// How often it happens; 1 unless told, and 0 is never.
     pub fn times(mut self, n: usize) -> Fault {
         self.times = n;
@@ -177,7 +184,7 @@ impl Fault {
     }
 
     /// For delay, silence and close: the kind of request it happens to, as Kafka's API key, instead
-    /// of Produce (0). 3 is Metadata, 18 ApiVersions, 22 InitProducerId.
+    /// of Produce (0). 3 is Metadata, 18 ApiVersions, 19 CreateTopics, 22 InitProducerId.
     pub fn api(mut self, api_key: i16) -> Fault {
         self.api_key = api_key;
         self
@@ -315,6 +322,16 @@ impl Script {
         })?;
         match fault.action {
             Action::InitProducerIdError(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    pub(super) fn take_create_topics_error(&self, broker: i32) -> Option<(i16, Option<String>)> {
+        let fault = self.take(|f| {
+            matches!(f.action, Action::CreateTopicsError(_)) && f.matches_broker(broker)
+        })?;
+        match fault.action {
+            Action::CreateTopicsError(code) => Some((code, fault.message)),
             _ => None,
         }
     }

@@ -19,12 +19,12 @@
 //!
 //! # What it is
 //!
-//! It speaks ApiVersions, Metadata, InitProducerId (without transactions), Produce from version 3,
-//! each up to what Kafka 4.1 has unless it is told to be of an age, and logins: PLAIN, SCRAM,
-//! OAUTHBEARER and AWS_MSK_IAM, also over TLS. It is strict where Kafka is: CRC-32C and well-formed
-//! records, one batch a partition, leadership, `acks`, `message.max.bytes`, and the sequences of
-//! idempotent producers. It goes further in three points, which a client must not run into: a
-//! request with leftover bytes ends the connection, a partition that occurs twice in one is
+//! It speaks ApiVersions, Metadata, CreateTopics, InitProducerId (without transactions), Produce
+//! from version 3, each up to what Kafka 4.1 has unless it is told to be of an age, and logins:
+//! PLAIN, SCRAM, OAUTHBEARER and AWS_MSK_IAM, also over TLS. It is strict where Kafka is: CRC-32C
+//! and well-formed records, one batch a partition, leadership, `acks`, `message.max.bytes`, and the
+//! sequences of idempotent producers. It goes further in three points, which a client must not run
+//! into: a request with leftover bytes ends the connection, a partition that occurs twice in one is
 //! refused, and message sets are judged as strictly as batches. One answer differs from Kafka 4: a
 //! duplicate's log append time is always -1.
 //!

@@ -11,75 +11,25 @@ use mio::{Events, Poll};
 use super::clock::{Clock, SleepWatch};
 use super::dialer::Dialer;
 use super::loop_mailbox::PollWaker;
-use super::loops::EventLoops;
 use super::metadata_link::{Link, send_query, token_of};
 use super::metadata_mailbox::{Message, MetadataMailbox};
+use super::metadata_parts::MetadataParts;
 use super::notices::Notices;
-use super::security::Security;
 use super::shard_host::{LoopHost, RunningShard};
 use super::socket::{Progress, Socket, SocketNews};
-use super::socket_options::SocketOptions;
-use super::stash_thread::StashMailbox;
 use super::threads::{OwnThread, Watch};
+use super::topic_creator::TopicCreator;
 use super::warnings::Warnings;
-use crate::config::Socks5;
-use crate::engine::batch::{RecordAccumulator, ShardId};
-use crate::engine::cluster::{
-    BrokerAddress, ChannelId, MetadataConfig, MetadataMachine, MetadataQuery,
-};
-use crate::engine::connection::{Connection, ConnectionConfig, Incoming, LoginAnswer};
-use crate::engine::policy::{AddressMap, RetryPolicy};
+use crate::engine::batch::ShardId;
+use crate::engine::cluster::{BrokerAddress, ChannelId, MetadataMachine, MetadataQuery};
+use crate::engine::connection::{Connection, Incoming, LoginAnswer};
 use crate::engine::protocol::ApiKey;
-use crate::engine::shard::{
-    Control, PortTable, Publisher, PublisherLimits, ShardConfig, ShardHost,
-};
+use crate::engine::shard::{Control, PortTable, Publisher, PublisherLimits, ShardHost};
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
 
 /// How often the machine is asked for questions while a login is under way, in nanoseconds.
 const LOGIN_LOOK: u64 = 50_000_000;
-
-/// What a metadata loop is made of.
-pub struct MetadataParts {
-    /// When to ask and whom.
-    pub machine: MetadataConfig,
-    /// For its connection.
-    pub connection: Arc<ConnectionConfig>,
-    /// For every connection of the producer.
-    pub sockets: SocketOptions,
-    /// How connections are encrypted, and how the producer logs in.
-    pub security: Security,
-    /// Where brokers are reached, if not where they say.
-    pub address_map: Option<Arc<dyn AddressMap>>,
-    /// A proxy through which brokers are reached.
-    pub socks5: Option<Socks5>,
-    /// For every shard.
-    pub shard: Arc<ShardConfig>,
-    /// For every shard.
-    pub retry_policy: Arc<dyn RetryPolicy>,
-    /// Bytes of one largest batch, if batches are compressed.
-    pub scratch_bytes: Option<usize>,
-    /// Bytes of the pool that loops may compress in, all together.
-    pub scratch_bytes_max: usize,
-    /// Lanes, topics, pool.
-    pub accumulator: Arc<RecordAccumulator>,
-    /// Where shards run.
-    pub loops: EventLoops,
-    /// The shards' ports.
-    pub ports: Arc<PortTable>,
-    /// Shards at the most.
-    pub shards_max: usize,
-    /// Brokers at the most.
-    pub brokers_max: usize,
-    /// Topics that are not used for so long are not asked about (nanoseconds).
-    pub topic_idle_max: u64,
-    /// Empties stashes.
-    pub stashes: Arc<StashMailbox>,
-    /// How often the counters go to the log, if at all.
-    pub metrics_log_interval: Option<Duration>,
-    /// A seed.
-    pub random: u64,
-}
 
 /// A running metadata loop, and the shards that it started.
 pub struct MetadataHandle {
@@ -105,6 +55,7 @@ impl MetadataHandle {
             if catch_unwind(AssertUnwindSafe(|| metadata_loop.run())).is_err() {
                 log::error!("the metadata loop panicked: leaders are not followed any more");
             }
+            ended.end();
             ended.waker.close();
         });
         // The loop may be another producer's as well, and live on.
@@ -156,18 +107,19 @@ fn stop_shards(ports: &PortTable) {
     }
 }
 
-struct MetadataLoop {
-    parts: Arc<MetadataParts>,
+pub(super) struct MetadataLoop {
+    pub(super) parts: Arc<MetadataParts>,
     poll: Poll,
-    mailbox: Arc<MetadataMailbox>,
+    pub(super) mailbox: Arc<MetadataMailbox>,
     clock: Clock,
-    machine: MetadataMachine,
+    pub(super) machine: MetadataMachine,
     publisher: Publisher,
     host: LoopHost,
     dialer: Arc<Dialer>,
     attempts: u64,
     /// By [`ChannelId::index`].
     links: [Link; 2],
+    pub(super) creator: TopicCreator,
     warnings: Warnings,
     notices: Notices,
     sleep_watch: SleepWatch,
@@ -186,6 +138,7 @@ impl MetadataLoop {
         let dialer = Dialer::new(parts.sockets.clone(), security, parts.random);
         let dialer =
             Arc::new(dialer.with_map(parts.address_map.clone()).through(parts.socks5.clone()));
+        let creator = TopicCreator::new(parts.to_probe(), parts.connection.request_timeout);
         let shards_max = parts.loops.loops_max().min(parts.shards_max);
         let (accumulator, ports) = (parts.accumulator.clone(), parts.ports.clone());
         let notices = Notices::new(Clock.now(), accumulator.clone(), parts.metrics_log_interval);
@@ -210,6 +163,7 @@ impl MetadataLoop {
             dialer,
             attempts: 0,
             links: [Link::default(), Link::default()],
+            creator,
             warnings: Warnings::default(),
             notices,
             sleep_watch: SleepWatch::new(),
@@ -250,6 +204,7 @@ impl MetadataLoop {
             self.ask(id, now);
             self.write(id, now);
         }
+        self.create_wanted(now);
         self.publisher.fail_unknown(now, &mut self.machine);
         self.publisher.publish(now, &mut self.machine, &mut self.host);
         self.notices.handle_turn(now, &self.machine);
@@ -296,6 +251,9 @@ impl MetadataLoop {
                 }
             }
             Message::Unread => self.notices.handle_unread(now),
+            Message::CreateTopic(name, topic, tell) => self.create_topic(name, topic, tell),
+            Message::Created(topic, outcome) => self.machine.handle_created(&topic, outcome),
+            Message::CreationOver => self.machine.handle_creation_over(),
             Message::Stop => self.stopped = true,
         }
     }
@@ -486,7 +444,8 @@ impl MetadataLoop {
                 Incoming::InitProducerId(response) => {
                     self.machine.handle_identity(id, now, &response);
                 }
-                Incoming::Pending | Incoming::Produce(..) => {}
+                // Topics are created on connections of their own.
+                Incoming::Pending | Incoming::Produce(..) | Incoming::CreateTopics(_) => {}
             }
         }
         Ok(())

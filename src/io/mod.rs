@@ -6,8 +6,8 @@
 //! * `seat`, `loop_mailbox`: a shard on a loop; how other threads reach a loop.
 //! * [`EventLoops`], `pinning`: which of these threads there are, and which cores they run on.
 //! * `metadata_loop`, `metadata_link`: the metadata machine's thread and its connections, two at
-//!   most; `metadata_mailbox`: how other threads reach it; `warnings`: which of its warnings are
-//!   news.
+//!   most; `metadata_parts`: what it is made of; `metadata_mailbox`: how other threads reach it;
+//!   `warnings`: which of its warnings are news.
 //! * `shard_host`: starts shards on event loops, for the metadata loop.
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
@@ -20,6 +20,8 @@
 //!   for those steps of it that may take long.
 //! * `login`: what a login presents that has to be fetched first.
 //! * `probe`, `probe_link`, `probe_types`: looks at a cluster step by step, for people.
+//! * `topic_creator`: has topics created, on threads of its own; `metadata_topics`: those that the
+//!   metadata loop wants.
 //! * `threads`: starting the producer's threads, and waiting for their end.
 //! * `clock`, `sys`: time, and the few system calls that no crate wraps.
 //! * `sys_fork`: what a fork's child needs; `sys_exit`: what the end of the process loses.
@@ -41,6 +43,8 @@ mod loops;
 mod metadata_link;
 mod metadata_loop;
 mod metadata_mailbox;
+mod metadata_parts;
+mod metadata_topics;
 mod names;
 mod notices;
 mod partition_workers;
@@ -61,6 +65,7 @@ mod sys_fork;
 mod threads;
 #[cfg(feature = "tls")]
 mod tls;
+mod topic_creator;
 mod transport;
 mod tunnel;
 mod warnings;
@@ -70,8 +75,9 @@ pub use event_thread::EventThread;
 pub use job_thread::{Job, JobThread};
 pub use login::mechanism;
 pub use loops::EventLoops;
-pub use metadata_loop::{MetadataHandle, MetadataParts};
+pub use metadata_loop::MetadataHandle;
 pub use metadata_mailbox::MetadataMailbox;
+pub use metadata_parts::MetadataParts;
 pub use probe::{Probe, ProbeParts};
 pub use probe_types::{
     BrokerDescription, ClusterDescription, PartitionDescription, ProbeError, ProbeFailure,

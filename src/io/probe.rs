@@ -116,7 +116,7 @@ impl Probe {
         described
     }
 
-    fn open<'a>(
+    pub(super) fn open<'a>(
         &self,
         broker: Option<i32>,
         address: &BrokerAddress,

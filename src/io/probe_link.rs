@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use super::socket::{Progress, Socket, SocketNews};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::{Connection, ConnectionConfig, Incoming, LoginAnswer, RequestKind};
 use crate::engine::protocol::{
-    ApiKey, ErrorCode, MetadataRequest, MetadataResponse, MetadataTopics,
+    ApiKey, CreateTopicsRequest, CreateTopicsResponse, ErrorCode, MetadataRequest,
+    MetadataResponse, MetadataTopics, TopicToCreate, VERSION_TOPIC_DEFAULTS_MIN,
 };
 use crate::engine::shard::WakeLoop;
 use crate::problem::{Problem, ProblemKind};
@@ -35,6 +37,41 @@ const TURN_MAX: Duration = Duration::from_millis(500);
 enum News {
     Socket(SocketNews),
     Login(LoginAnswer),
+}
+
+/// When a link is given up, whatever step it is at.
+#[derive(Clone)]
+pub(super) struct Limit {
+    /// Nanoseconds, monotonic.
+    deadline: u64,
+    /// Set by another thread once nobody wants the link any more.
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Limit {
+    pub(super) fn after(time: Duration, abandoned: Arc<AtomicBool>) -> Limit {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Limit { deadline: Clock.now().saturating_add(time), abandoned }
+    }
+
+    /// What is left of its time.
+    pub(super) fn left(&self) -> Duration {
+        match self.abandoned.load(Ordering::Relaxed) {
+            true => Duration::ZERO,
+            false => Duration::from_nanos(self.deadline.saturating_sub(Clock.now())),
+        }
+    }
+
+    fn check(&self, now: u64) -> Result<(), Problem> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            let text = "it was given up, as the producer was closed";
+            return Err(Problem::new(ProblemKind::Closed, text));
+        }
+        match self.deadline <= now {
+            true => Err(Problem::new(ProblemKind::TimedOut, "not within the time that was given")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What the system must give for a link.
@@ -70,7 +107,9 @@ pub(super) struct ProbeLink<'a> {
     news: Receiver<News>,
     stage: ProbeStage,
     stage_begun: u64,
-    response: Option<MetadataResponse>,
+    /// What the broker answered to what it was asked last.
+    answer: Option<Incoming>,
+    limit: Option<Limit>,
     tell: &'a mut dyn FnMut(ProbeStep),
 }
 
@@ -105,7 +144,8 @@ impl<'a> ProbeLink<'a> {
             news,
             stage: if resolves { ProbeStage::Resolve } else { ProbeStage::Connect },
             stage_begun: now,
-            response: None,
+            answer: None,
+            limit: None,
             tell,
         }
     }
@@ -126,18 +166,33 @@ impl<'a> ProbeLink<'a> {
         }
     }
 
+    /// The link is given up then.
+    pub(super) fn within(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
     /// Asks for the cluster's brokers and topics.
     pub(super) fn ask(&mut self) -> Result<ClusterDescription, ProbeFailure> {
-        let outcome = self.ask_now();
-        self.note(outcome)?;
-        let response = loop {
-            if let Some(response) = self.response.take() {
-                break response;
-            }
-            let outcome = self.turn();
-            let progress = self.note(outcome)?;
-            let outcome = self.progressed(Clock.now(), progress);
-            self.note(outcome)?;
+        let response = self.ask_metadata(MetadataTopics::All)?;
+        Ok(ClusterDescription::new(response, self.versions()))
+    }
+
+    /// Asks for the cluster's brokers.
+    pub(super) fn ask_brokers(&mut self) -> Result<MetadataResponse, ProbeFailure> {
+        self.ask_metadata(MetadataTopics::Names(&[]))
+    }
+
+    fn ask_metadata(
+        &mut self,
+        topics: MetadataTopics<'_>,
+    ) -> Result<MetadataResponse, ProbeFailure> {
+        let request = MetadataRequest { topics, allow_auto_topic_creation: false };
+        let response = match self.call(RequestKind::Metadata, &|version, out| {
+            request.encode(version, out);
+        })? {
+            Incoming::Metadata(response) => response,
+            _ => return self.note(Err(another_answer())),
         };
         if response.error != ErrorCode::NONE {
             let text = format_args!("the broker answered {}", response.error);
@@ -146,7 +201,50 @@ impl<'a> ProbeLink<'a> {
         }
         let (brokers, topics) = (response.brokers.len(), response.topics.len());
         self.finish(ProbeFinding::Described { brokers, topics }, ProbeStage::Metadata);
-        Ok(ClusterDescription::new(response, self.versions()))
+        Ok(response)
+    }
+
+    /// Has topics created, within this time.
+    pub(super) fn create_topics(
+        &mut self,
+        topics: &[TopicToCreate<'_>],
+        timeout_ms: i32,
+    ) -> Result<CreateTopicsResponse, ProbeFailure> {
+        (self.stage, self.stage_begun) = (ProbeStage::CreateTopics, Clock.now());
+        let connection = self.connection.as_ref();
+        let version = connection.and_then(|it| it.version(ApiKey::CreateTopics)).unwrap_or(0);
+        let leaves_open = |topic: &TopicToCreate<'_>| {
+            topic.partitions.is_none() || topic.replication_factor.is_none()
+        };
+        if version < VERSION_TOPIC_DEFAULTS_MIN && topics.iter().any(leaves_open) {
+            let text = "before Kafka 2.4 brokers have no defaults for new topics: give the number \
+                        of partitions and the replication factor";
+            return self.note(Err(Problem::new(ProblemKind::BrokerTooOld, text)));
+        }
+        let request = CreateTopicsRequest { topics, timeout_ms };
+        match self.call(RequestKind::CreateTopics, &|version, out| request.encode(version, out))? {
+            Incoming::CreateTopics(response) => Ok(response),
+            _ => self.note(Err(another_answer())),
+        }
+    }
+
+    /// Asks something, and waits for the answer.
+    fn call(
+        &mut self,
+        kind: RequestKind,
+        encode: &dyn Fn(i16, &mut Vec<u8>),
+    ) -> Result<Incoming, ProbeFailure> {
+        let outcome = self.send(kind, encode);
+        self.note(outcome)?;
+        loop {
+            if let Some(answer) = self.answer.take() {
+                return Ok(answer);
+            }
+            let outcome = self.turn();
+            let progress = self.note(outcome)?;
+            let outcome = self.progressed(Clock.now(), progress);
+            self.note(outcome)?;
+        }
     }
 
     /// Closes the connection.
@@ -155,23 +253,34 @@ impl<'a> ProbeLink<'a> {
         self.system.waker.close();
     }
 
-    fn ask_now(&mut self) -> Result<(), Problem> {
+    fn send(
+        &mut self,
+        kind: RequestKind,
+        encode: &dyn Fn(i16, &mut Vec<u8>),
+    ) -> Result<(), Problem> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        let Some(version) = connection.version(ApiKey::Metadata) else {
-            let text = "it speaks no version of Metadata that this client knows: is this the port \
-                        of a KRaft controller? bootstrap.servers must name a broker's listener";
+        let Some(version) = connection.version(kind.api_key()) else {
+            let text = match kind {
+                RequestKind::CreateTopics => {
+                    "it speaks no version of CreateTopics that this client knows: brokers create \
+                     topics for clients from Kafka 0.11 on"
+                }
+                _ => {
+                    "it speaks no version of Metadata that this client knows: is this the port of \
+                     a KRaft controller? bootstrap.servers must name a broker's listener"
+                }
+            };
             return Err(Problem::new(ProblemKind::BrokerTooOld, text));
         };
-        let topics = MetadataTopics::All;
-        let request = MetadataRequest { topics, allow_auto_topic_creation: false };
-        connection.send_simple(Clock.now(), RequestKind::Metadata, version, |version, out| {
-            request.encode(version, out);
-        });
+        connection.send_simple(Clock.now(), kind, version, |version, out| encode(version, out));
         Ok(())
     }
 
     /// Waits, and does what came: what other threads found out, time limits, bytes.
     fn turn(&mut self) -> Result<Progress, Problem> {
+        if let Some(limit) = &self.limit {
+            limit.check(Clock.now())?;
+        }
         self.write(Clock.now())?;
         let mut events = Events::with_capacity(16);
         let timeout = self.timeout(Clock.now());
@@ -217,6 +326,7 @@ impl<'a> ProbeLink<'a> {
         let connection = self.connection.as_ref();
         let times = [
             Some(self.socket.deadline()),
+            self.limit.as_ref().map(|limit| limit.deadline),
             connection.and_then(Connection::poll_timeout),
             connection.and_then(Connection::poll_unsent),
         ];
@@ -310,8 +420,8 @@ impl<'a> ProbeLink<'a> {
             };
             connection.handle_filled(now, bytes);
             while let Some(incoming) = connection.poll_response(now)? {
-                if let Incoming::Metadata(response) = incoming {
-                    self.response = Some(response);
+                if matches!(incoming, Incoming::Metadata(_) | Incoming::CreateTopics(_)) {
+                    self.answer = Some(incoming);
                 }
             }
             if connection.has_versions() {
@@ -385,4 +495,8 @@ impl<'a> ProbeLink<'a> {
         let (server, stage) = (self.server.to_string(), self.stage);
         (self.tell)(ProbeStep { server, stage, took, outcome });
     }
+}
+
+fn another_answer() -> Problem {
+    Problem::new(ProblemKind::Protocol, "the broker answered something else than it was asked")
 }

@@ -23,6 +23,8 @@ pub enum ProbeStage {
     Login,
     /// Asking for the cluster's brokers and topics.
     Metadata,
+    /// Having topics created.
+    CreateTopics,
 }
 
 impl fmt::Display for ProbeStage {
@@ -34,6 +36,7 @@ impl fmt::Display for ProbeStage {
             ProbeStage::Versions => "ask for versions",
             ProbeStage::Login => "log in",
             ProbeStage::Metadata => "ask for metadata",
+            ProbeStage::CreateTopics => "create topics",
         })
     }
 }

@@ -8,8 +8,8 @@ use super::intercepted::Interceptors;
 use super::producer::{Producer, Running, Shared};
 use super::topic_maker::TopicMaker;
 use crate::config::{
-    Acks, BrokerVersion, JITTER_PERCENT, Login, OnDrop, ProducerConfig, ReconnectBackoff, Socks5,
-    TlsConfig, TopicConfig,
+    Acks, BrokerVersion, JITTER_PERCENT, Login, NewTopic, OnDrop, ProducerConfig, ReconnectBackoff,
+    Socks5, TlsConfig, TopicConfig,
 };
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator, TopicSettings};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
@@ -147,6 +147,13 @@ impl ProducerBuilder {
     #[must_use]
     pub fn request_timeout(self, timeout: Duration) -> Self {
         self.configure(|config| config.request_timeout = timeout)
+    }
+
+    /// Topics that do not exist are created like this when the first record for them is sent: see
+    /// [`ProducerConfig::create_topics`].
+    #[must_use]
+    pub fn create_topics(self, topic: NewTopic) -> Self {
+        self.configure(|config| config.create_topics = Some(topic))
     }
 
     /// See [`ProducerConfig::allow_auto_create_topics`].
@@ -400,6 +407,7 @@ pub(super) fn topic_settings(config: &ProducerConfig, has_identity: bool) -> Top
         batch_size: config.batch_size,
         delivery_timeout: nanos(config.delivery_timeout),
         compressions: config.compressions().collect(),
+        create: config.create_topics.clone().map(Arc::new),
     }
 }
 

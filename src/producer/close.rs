@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::flush::Progress;
+use super::one_shot::OneShot;
 use super::producer::{Running, Shared};
 use super::unsent::{HandBack, Left};
 use crate::engine::batch::{Destination, is_placing};
@@ -35,39 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 #[derive(Clone)]
 #[must_use = "close() begins at once, but only waiting tells when and how it ended"]
 pub struct Close {
-    outcome: Arc<OneShot>,
+    outcome: Arc<OneShot<Result<(), CloseError>>>,
     born: Generation,
-}
-
-#[derive(Default)]
-struct OneShot(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    outcome: Option<Result<(), CloseError>>,
-    /// The outcome was given to somebody.
-    seen: bool,
-    wakers: Vec<Waker>,
-}
-
-impl OneShot {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change is one assignment or push.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, outcome: Result<(), CloseError>) {
-        let wakers = {
-            let mut state = self.lock();
-            state.outcome.get_or_insert(outcome);
-            std::mem::take(&mut state.wakers)
-        };
-        let mut wakes = WakeList::new();
-        for waker in wakers {
-            wakes.push(waker);
-        }
-        wakes.wake_all();
-    }
 }
 
 impl Close {
@@ -146,7 +116,7 @@ impl Close {
 
     /// Whether somebody was given the outcome.
     pub(super) fn is_seen(&self) -> bool {
-        self.outcome.lock().seen
+        self.outcome.is_seen()
     }
 
     /// Blocks the calling thread until the producer has closed.
@@ -174,19 +144,7 @@ impl Future for Close {
         if !self.born.is_current() {
             return Poll::Ready(Err(CloseError::Forked));
         }
-        let mut state = self.outcome.lock();
-        match state.outcome.clone() {
-            Some(outcome) => {
-                state.seen = true;
-                Poll::Ready(outcome)
-            }
-            None => {
-                if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-                    state.wakers.push(context.waker().clone());
-                }
-                Poll::Pending
-            }
-        }
+        self.outcome.poll(context)
     }
 }
 

@@ -10,8 +10,10 @@
 //! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.
 //! * `exposition`: every metric's name; `prometheus`, `collector`, `facade` write them out.
 //!   `librdkafka` and `serialize` tell metrics, the latter also the rest, as JSON.
-//! * `topic_maker`: what topics are made of; `ready`: waiting until one takes records.
-//! * `flush`, `close`: waiting for everything that was sent; `unsent`: giving it up.
+//! * `topic_maker`: what topics are made of; `topic_creation`: having one created; `ready`: waiting
+//!   until one takes records.
+//! * `flush`, `close`: waiting for everything that was sent; `unsent`: giving it up; `one_shot`: an
+//!   outcome that many wait for.
 //! * `probing`: a [`Probe`](crate::probe::Probe) with a producer's settings.
 
 mod admission;
@@ -32,6 +34,7 @@ mod json;
 mod keyed;
 mod librdkafka;
 mod metrics;
+mod one_shot;
 mod payload;
 mod probing;
 #[allow(clippy::module_inception)]
@@ -49,6 +52,7 @@ mod stashing;
 mod status;
 mod together;
 mod topic;
+mod topic_creation;
 mod topic_maker;
 mod unsent;
 
@@ -75,4 +79,5 @@ pub use spans::TraceRecords;
 pub use status::DeliveryStatus;
 pub use together::BatchDelivery;
 pub use topic::Topic;
+pub use topic_creation::TopicCreation;
 pub use unsent::Purge;

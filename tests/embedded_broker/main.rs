@@ -286,8 +286,10 @@ fn api_versions_and_their_limits() {
         let keys: Vec<_> =
             response.api_keys.iter().map(|k| (k.api_key, k.min_version, k.max_version)).collect();
         let (produce, metadata, handshake) = ((0, 3, 13), (3, 0, 13), (17, 0, 1));
-        let (versions, identity, authenticate) = ((18, 0, 4), (22, 0, 5), (36, 0, 2));
-        assert_eq!(keys, [produce, metadata, handshake, versions, identity, authenticate]);
+        let (versions, creation) = ((18, 0, 4), (19, 2, 7));
+        let (identity, authenticate) = ((22, 0, 5), (36, 0, 2));
+        let expected = [produce, metadata, handshake, versions, creation, identity, authenticate];
+        assert_eq!(keys, expected);
     }
     let nameless: ApiVersionsResponse =
         client.call(ApiKey::ApiVersions, 3, &ApiVersionsRequest::default()).unwrap();

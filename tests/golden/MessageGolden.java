@@ -33,6 +33,8 @@ import org.apache.kafka.common.errors.InvalidMetadataException;
 import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.message.ApiVersionsRequestData;
 import org.apache.kafka.common.message.ApiVersionsResponseData;
+import org.apache.kafka.common.message.CreateTopicsRequestData;
+import org.apache.kafka.common.message.CreateTopicsResponseData;
 import org.apache.kafka.common.message.InitProducerIdRequestData;
 import org.apache.kafka.common.message.InitProducerIdResponseData;
 import org.apache.kafka.common.message.MetadataRequestData;
@@ -66,6 +68,7 @@ public class MessageGolden {
             // Those before are made by OldMessageGolden.java: this release has no classes for them.
             for (short v = 3; v <= 13; v++) produce(v);
             for (short v = 0; v <= 5; v++) initProducerId(v);
+            for (short v = 2; v <= 7; v++) createTopics(v);
             for (short v = 0; v <= 1; v++) saslHandshake(v);
             for (short v = 0; v <= 2; v++) saslAuthenticate(v);
         }
@@ -317,5 +320,45 @@ public class MessageGolden {
         line("InitProducerIdResponse.error", v, new InitProducerIdResponseData()
             .setErrorCode(Errors.CLUSTER_AUTHORIZATION_FAILED.code()).setProducerId(-1)
             .setProducerEpoch((short) -1));
+    }
+
+    static void createTopics(short v) {
+        headers(ApiKeys.CREATE_TOPICS, v);
+        CreateTopicsRequestData request = new CreateTopicsRequestData().setTimeoutMs(30000);
+        CreateTopicsRequestData.CreatableTopicConfigCollection settings =
+            new CreateTopicsRequestData.CreatableTopicConfigCollection();
+        settings.add(new CreateTopicsRequestData.CreatableTopicConfig()
+            .setName("retention.ms").setValue("86400000"));
+        settings.add(new CreateTopicsRequestData.CreatableTopicConfig()
+            .setName("cleanup.policy").setValue(""));
+        request.topics().add(new CreateTopicsRequestData.CreatableTopic()
+            .setName("orders").setNumPartitions(12).setReplicationFactor((short) 3)
+            .setConfigs(settings));
+        request.topics().add(new CreateTopicsRequestData.CreatableTopic()
+            .setName("plain").setNumPartitions(-1).setReplicationFactor((short) -1));
+        line("CreateTopicsRequest", v, request);
+
+        CreateTopicsResponseData response = new CreateTopicsResponseData().setThrottleTimeMs(17);
+        CreateTopicsResponseData.CreatableTopicResult created =
+            new CreateTopicsResponseData.CreatableTopicResult().setName("orders")
+                .setErrorMessage(null);
+        if (v >= 5) {
+            CreateTopicsResponseData.CreatableTopicConfigs config =
+                new CreateTopicsResponseData.CreatableTopicConfigs()
+                    .setName("retention.ms").setValue("86400000").setReadOnly(true)
+                    .setConfigSource((byte) 1).setIsSensitive(true);
+            tag(config);
+            created.setNumPartitions(12).setReplicationFactor((short) 3).setConfigs(List.of(config));
+            tag(created);
+        }
+        if (v >= 7) created.setTopicId(ID_A);
+        response.topics().add(created);
+        CreateTopicsResponseData.CreatableTopicResult refused =
+            new CreateTopicsResponseData.CreatableTopicResult().setName("plain")
+                .setErrorCode(Errors.TOPIC_ALREADY_EXISTS.code()).setErrorMessage("it exists");
+        if (v >= 5) refused.setConfigs(null).setTopicConfigErrorCode((short) 29);
+        response.topics().add(refused);
+        if (v >= 5) tag(response);
+        line("CreateTopicsResponse", v, response);
     }
 }

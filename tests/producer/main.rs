@@ -8,6 +8,7 @@ mod callbacks;
 mod chaos;
 mod compression;
 mod connecting;
+mod creation;
 mod delivery;
 mod doubt;
 mod encryption;

@@ -67,6 +67,7 @@ fn decode_any(api: ApiKey, version: i16, body: &[u8]) {
         ApiKey::Produce => drop(ProduceResponse::new().decode_into(version, body)),
         ApiKey::Metadata => drop(MetadataResponse::decode(version, body)),
         ApiKey::ApiVersions => drop(ApiVersionsResponse::decode(version, body)),
+        ApiKey::CreateTopics => drop(CreateTopicsResponse::decode(version, body)),
         ApiKey::InitProducerId => drop(InitProducerIdResponse::decode(version, body)),
         ApiKey::SaslHandshake => drop(SaslHandshakeResponse::decode(version, body)),
         ApiKey::SaslAuthenticate => drop(SaslAuthenticateResponse::decode(version, body)),
@@ -465,6 +466,75 @@ proptest! {
             };
             let ours = InitProducerIdResponse::decode(version, &peer_encode(&theirs, version));
             prop_assert_eq!(ours, Ok(expected));
+        }
+    }
+
+    #[test]
+    fn new_topics_both_ways(
+        topics in vec((text(), option::of(1..i32::MAX), option::of(1..i16::MAX)), 0..4),
+        settings in vec((text(), text()), 0..4),
+        timeout_ms in any::<i32>(),
+        results in vec((text(), id(), any::<i16>(), option::of(text())), 0..4),
+        throttle in any::<i32>(),
+    ) {
+        use peer::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+        let ours = topics.iter().map(|(name, partitions, replication_factor)| TopicToCreate {
+            name,
+            partitions: *partitions,
+            replication_factor: *replication_factor,
+            settings: &settings,
+        });
+        let ours: Vec<_> = ours.collect();
+        let request = CreateTopicsRequest { topics: &ours, timeout_ms };
+        let configs = settings.iter().map(|(name, value)| {
+            CreatableTopicConfigs::default()
+                .with_name(str_bytes(name))
+                .with_value(Some(str_bytes(value)))
+        });
+        let configs: Vec<_> = configs.collect();
+        let theirs = results.iter().map(|(name, id, error, message)| {
+            CreatableTopicResult::default()
+                .with_name(str_bytes(name).into())
+                .with_topic_id(uuid(*id))
+                .with_error_code(*error)
+                .with_error_message(nullable(message))
+                .with_configs(Some(configs.clone()))
+        });
+        let theirs: Vec<_> = theirs.collect();
+        for version in versions(ApiKey::CreateTopics) {
+            let bytes = encoded(|out| request.encode(version, out));
+            let read: peer::CreateTopicsRequest = peer_decode(&bytes, version);
+            prop_assert_eq!((read.timeout_ms, read.validate_only), (timeout_ms, false));
+            prop_assert_eq!(read.topics.len(), topics.len());
+            for (read, (name, partitions, replicas)) in read.topics.iter().zip(&topics) {
+                prop_assert_eq!(read.name.as_str(), name);
+                prop_assert_eq!(read.num_partitions, partitions.unwrap_or(-1));
+                prop_assert_eq!(read.replication_factor, replicas.unwrap_or(-1));
+                let read = read.configs.iter().map(|config| {
+                    let value = config.value.as_ref().map(|value| value.as_str());
+                    (config.name.as_str(), value.unwrap_or_default())
+                });
+                let given = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                prop_assert!(read.eq(given));
+            }
+            let mut theirs = peer::CreateTopicsResponse::default()
+                .with_throttle_time_ms(throttle)
+                .with_topics(theirs.clone());
+            if version < 7 {
+                theirs.topics.iter_mut().for_each(|topic| topic.topic_id = uuid(TopicId::ZERO));
+            }
+            if version < 5 {
+                theirs.topics.iter_mut().for_each(|topic| topic.configs = Some(Vec::new()));
+            }
+            let expected = results.iter().map(|(name, _, error, message)| CreatedTopic {
+                name: name.clone(),
+                error: ErrorCode(*error),
+                message: message.clone(),
+            });
+            let expected =
+                CreateTopicsResponse { throttle_time_ms: throttle, topics: expected.collect() };
+            let bytes = peer_encode(&theirs, version);
+            prop_assert_eq!(CreateTopicsResponse::decode(version, &bytes), Ok(expected));
         }
     }
 

@@ -175,6 +175,7 @@ fn topic_settings(plan: &Plan) -> TopicSettings {
         batch_size: settings.batch_size,
         delivery_timeout: settings.delivery_timeout,
         compressions: vec![settings.compression],
+        create: None,
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) const ENUMS: &[(&str, &str)] = &[
     ("DeliveryErrorCause", "src/error.rs"),
     ("FlushError", "src/error.rs"),
     ("CloseError", "src/error.rs"),
+    ("CreateTopicErrorKind", "src/error/topics.rs"),
     ("ProblemKind", "src/problem.rs"),
 ];
 

@@ -2,6 +2,7 @@
 //! bytes are decoded and encoded is here.
 
 pub(super) mod api_versions;
+pub(super) mod create_topics;
 pub(super) mod init_producer_id;
 pub(super) mod metadata;
 pub(super) mod old_produce;
@@ -13,8 +14,8 @@ use std::sync::LazyLock;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest,
-    RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+    ApiKey, ApiVersionsRequest, CreateTopicsRequest, InitProducerIdRequest, MetadataRequest,
+    ProduceRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
 
@@ -24,6 +25,7 @@ pub(super) mod api {
     pub(crate) const METADATA: i16 = 3;
     pub(crate) const SASL_HANDSHAKE: i16 = 17;
     pub(crate) const API_VERSIONS: i16 = 18;
+    pub(crate) const CREATE_TOPICS: i16 = 19;
     pub(crate) const INIT_PRODUCER_ID: i16 = 22;
     pub(crate) const SASL_AUTHENTICATE: i16 = 36;
 }
@@ -61,6 +63,7 @@ pub(super) static VERSIONS_IMPLEMENTED: LazyLock<BTreeMap<i16, (i16, i16)>> = La
         of::<ProduceRequest>(ApiKey::Produce),
         of::<MetadataRequest>(ApiKey::Metadata),
         of::<ApiVersionsRequest>(ApiKey::ApiVersions),
+        of::<CreateTopicsRequest>(ApiKey::CreateTopics),
         of::<InitProducerIdRequest>(ApiKey::InitProducerId),
         of::<SaslHandshakeRequest>(ApiKey::SaslHandshake),
         of::<SaslAuthenticateRequest>(ApiKey::SaslAuthenticate),

@@ -1,5 +1,8 @@
 //! What may differ from topic to topic.
 
+use std::sync::Arc;
+
+use crate::config::NewTopic;
 use crate::engine::policy::STAY_MS_MIN;
 use crate::engine::protocol::compression::Compression;
 
@@ -22,6 +25,8 @@ pub struct TopicSettings {
     pub delivery_timeout: u64,
     /// How batches are compressed: as the first of these that their broker takes.
     pub compressions: Vec<Compression>,
+    /// What the topic is created with if it does not exist.
+    pub create: Option<Arc<NewTopic>>,
 }
 
 impl TopicSettings {
@@ -41,6 +46,7 @@ impl Default for TopicSettings {
             batch_size: 256 * 1_024,
             delivery_timeout: 120_000_000_000,
             compressions: vec![Compression::None],
+            create: None,
         }
     }
 }

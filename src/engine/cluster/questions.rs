@@ -10,6 +10,7 @@ use super::snapshot::Answer;
 use super::troubled::TroubledTopics;
 use super::wanted::{TopicQuestion, Want};
 use crate::engine::protocol::MetadataResponse;
+use crate::problem::Problem;
 
 /// Which topics a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,29 @@ impl MetadataMachine {
     /// nothing is said it is the producer's `delivery_timeout`.
     pub fn set_delivery_timeout(&mut self, topic: &str, timeout: u64) {
         self.wanted.set_delivery_timeout(topic, timeout);
+    }
+
+    /// The topic, which was just wanted, is created by this client if there is none.
+    pub fn set_creatable(&mut self, topic: &str) {
+        self.wanted.set_creatable(topic);
+    }
+
+    /// Topics that the cluster is to be asked to create. The driver tells what became of each
+    /// ([`MetadataMachine::handle_created`]), and then that it has told all of them
+    /// ([`MetadataMachine::handle_creation_over`]).
+    pub fn poll_creatable(&mut self, now: u64) -> Vec<Arc<str>> {
+        self.wanted.poll_creatable(now)
+    }
+
+    /// A topic was created, or there is one by now; or the cluster does not let this client create
+    /// it.
+    pub fn handle_created(&mut self, topic: &str, outcome: Result<(), Problem>) {
+        self.wanted.handle_created(topic, outcome);
+    }
+
+    /// What [`MetadataMachine::poll_creatable`] named last is settled.
+    pub fn handle_creation_over(&mut self) {
+        self.wanted.handle_creation_over();
     }
 
     /// Nothing was sent to this topic for long.

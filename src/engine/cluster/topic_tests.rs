@@ -6,6 +6,7 @@ use super::tests::{LIMIT, machine, metadata, topic};
 use super::*;
 use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId, TopicId, TopicMetadata};
 use crate::error::DeliveryErrorCause;
+use crate::problem::{Problem, ProblemKind};
 
 const FIRST: ChannelId = ChannelId::FIRST;
 const MS: u64 = 1_000_000;
@@ -371,4 +372,72 @@ fn an_answer_about_all_topics_is_a_refresh_with_news_or_without() {
     let answer = metadata(&[1], vec![topic("new", &[(0, Some(1), 1)])]);
     machine.handle_metadata(FIRST, 1_001 * MS, &answer);
     assert_eq!(machine.refreshes(), before + 3);
+}
+
+/// A machine that may create the topic `new`, for which a record waits since `at`, and which a
+/// broker called unknown then.
+fn creates(at: u64) -> MetadataMachine {
+    let mut machine = knows(&["a"], true);
+    machine.handle_wanted(at, "new".into(), Want::Record);
+    machine.set_creatable("new");
+    assert_eq!(machine.poll_creatable(at), [], "no broker has said that it is not there");
+    // The client creates it: brokers must not, with settings of their own.
+    assert_eq!(asked(&mut machine, at), Some((strings(&["new"]), false)));
+    machine.handle_metadata(FIRST, at, &metadata(&[1], vec![unknown("new")]));
+    machine
+}
+
+#[test]
+fn a_topic_is_created_once_and_then_asked_about_at_once() {
+    let mut machine = creates(10);
+    assert!(machine.poll_timeout(10).is_some_and(|at| at <= 10));
+    assert_eq!(machine.poll_creatable(10), ["new".into()]);
+    // While the cluster creates it, it is not given up as unknown, and no other is created.
+    machine.handle_wanted(10, "other".into(), Want::Record);
+    machine.set_creatable("other");
+    assert_eq!(machine.poll_creatable(LIMIT), []);
+    assert_eq!(machine.poll_unknown(10 + 2 * LIMIT), []);
+    machine.handle_created("new", Ok(()));
+    machine.handle_creation_over();
+    assert_eq!(asked(&mut machine, 20), Some((strings(&["new", "other"]), false)));
+    // A broker that has not heard of it is asked again, and the cluster is not.
+    machine.handle_metadata(FIRST, 20, &metadata(&[1], vec![unknown("new"), unknown("other")]));
+    assert_eq!(machine.poll_creatable(10 * SECOND), ["other".into()]);
+    machine.handle_metadata(FIRST, 30, &metadata(&[1], vec![topic("new", &[(0, Some(1), 1)])]));
+    assert!(machine.take_arrived().iter().any(|arrived| &*arrived.topic == "new"));
+}
+
+#[test]
+fn what_waits_for_a_topic_that_is_refused_fails_and_the_next_attempt_is_a_second_later() {
+    let mut machine = creates(10);
+    assert_eq!(machine.poll_creatable(10), ["new".into()]);
+    let refusal = || Problem::new(ProblemKind::Broker(ErrorCode(44)), "not like this");
+    machine.handle_created("new", Err(refusal()));
+    machine.handle_creation_over();
+    let failed = machine.poll_unknown(20);
+    let [UnknownTopic { topic, came_before, cause }] = &failed[..] else { panic!("{failed:?}") };
+    assert_eq!((&**topic, *came_before), ("new", u64::MAX));
+    let DeliveryErrorCause::UnknownTopic { last, .. } = cause else { panic!("{cause:?}") };
+    assert_eq!(*last, Some(refusal()));
+    // Another record comes.
+    machine.handle_wanted(30, "new".into(), Want::Record);
+    machine.set_creatable("new");
+    assert!(asked(&mut machine, SECOND).is_some());
+    machine.handle_metadata(FIRST, SECOND, &metadata(&[1], vec![unknown("new")]));
+    assert_eq!(machine.poll_creatable(SECOND), []);
+    assert_eq!(machine.poll_creatable(SECOND + 10), ["new".into()]);
+}
+
+#[test]
+fn no_topic_is_created_for_a_handle_or_for_lanes_of_a_deleted_one() {
+    let mut machine = knows(&["a"], false);
+    for (name, why) in [("handle", Want::Handle), ("a", Want::Lane)] {
+        machine.handle_wanted(10, name.into(), why);
+        machine.set_creatable(name);
+    }
+    while asked(&mut machine, SECOND).is_some() {
+        let missing = vec![unknown("handle"), unknown("a")];
+        machine.handle_metadata(FIRST, SECOND, &metadata(&[1], missing));
+        assert_eq!(machine.poll_creatable(SECOND), []);
+    }
 }

@@ -95,7 +95,28 @@ struct Wanted {
     said_by: Option<BrokerAddress>,
     /// The log was told that it is unknown.
     warned: bool,
+    /// Whether this client creates it.
+    creation: Creation,
 }
+
+/// How far this client is with creating a topic.
+#[derive(Debug)]
+enum Creation {
+    /// It does not.
+    No,
+    /// It does as soon as records wait and brokers say that there is no such topic.
+    Due,
+    /// The cluster was asked to.
+    Asked,
+    /// The cluster has created it, and brokers may not have heard of that yet.
+    Done,
+    /// The cluster refused.
+    Refused(Problem),
+}
+
+/// A topic that could not be created is not tried again within this time, in nanoseconds: a program
+/// that sends on and on must not keep the controller busy.
+const CREATION_INTERVAL_MIN: u64 = 1_000_000_000;
 
 /// A topic is called unknown only when two brokers have said so. If after its limit no second one
 /// has, the first is believed after this time, in nanoseconds: all others may be down.
@@ -109,6 +130,8 @@ const WARNING_AFTER: u64 = 1_000_000_000;
 enum Due {
     /// A broker says that it will never be there for this client.
     Now,
+    /// It does not exist, and the cluster does not let this client create it.
+    Refused(Problem),
     /// Brokers say that it does not exist.
     Unknown(u64),
     /// No broker has said anything of it.
@@ -118,6 +141,9 @@ enum Due {
 impl Wanted {
     /// When the log is to hear that it is unknown, if it is to.
     fn warning_at(&self) -> Option<u64> {
+        if self.is_being_created() {
+            return None;
+        }
         let is_unknown =
             matches!(self.error, ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         let since = self.waiting_since?.max(self.unknown_since?);
@@ -137,7 +163,23 @@ impl Wanted {
             error: ErrorCode::NONE,
             said_by: None,
             warned: false,
+            creation: Creation::No,
         }
+    }
+
+    /// Whether records wait for it to be created.
+    fn is_being_created(&self) -> bool {
+        matches!(self.creation, Creation::Due | Creation::Asked) && self.waiting_since.is_some()
+    }
+
+    /// When it is to be created, if it is; `last` is when that was tried last.
+    fn creates_at(&self, last: Option<u64>) -> Option<u64> {
+        let is_unknown =
+            matches!(self.error, ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        let is_due = matches!(self.creation, Creation::Due) && is_unknown;
+        let since = self.waiting_since?.max(self.unknown_since?);
+        let earliest = last.map_or(0, |at| at.saturating_add(CREATION_INTERVAL_MIN));
+        is_due.then(|| since.max(earliest))
     }
 
     /// A broker says that it does not exist; `asked` is which, if there are others to ask.
@@ -170,6 +212,9 @@ impl Wanted {
         if since.is_some() && refused {
             return Some(Due::Now);
         }
+        if let (Some(_), Creation::Refused(problem)) = (since, &self.creation) {
+            return Some(Due::Refused(problem.clone()));
+        }
         let unanswered = since.map(|since| since.saturating_add(self.delivery_timeout(config)));
         let unknown = self.unknown_since.map(|unknown| {
             since
@@ -177,6 +222,8 @@ impl Wanted {
                 .saturating_add(self.unknown_max(config))
         });
         let alone = if self.said_by.is_some() { SECOND_OPINION_MAX } else { 0 };
+        // What is being created has a time limit of its own.
+        let unknown = unknown.filter(|_| !self.is_being_created());
         let unknown = unknown.map(|at| at.saturating_add(alone));
         match (unknown, unanswered) {
             (Some(unknown), Some(unanswered)) if unknown > unanswered => {
@@ -205,6 +252,10 @@ pub(super) struct WantedTopics {
     topics: BTreeMap<Arc<str>, Wanted>,
     /// Topics whose answer has come since these were taken out last.
     arrived: Vec<Arrived>,
+    /// The cluster was asked to create topics, and has not answered.
+    is_creating: bool,
+    /// When that was tried last, by topic; of late only.
+    created: BTreeMap<Arc<str>, u64>,
 }
 
 impl WantedTopics {
@@ -233,6 +284,59 @@ impl WantedTopics {
         if let Some(wanted) = self.topics.get_mut(topic) {
             wanted.delivery_timeout = Some(timeout);
         }
+    }
+
+    /// This client creates the topic if there is none. Without effect on one that is not asked
+    /// about.
+    pub(super) fn set_creatable(&mut self, topic: &str) {
+        if let Some(wanted) = self.topics.get_mut(topic)
+            && matches!(wanted.creation, Creation::No)
+        {
+            wanted.creation = Creation::Due;
+        }
+    }
+
+    /// Topics that the cluster is to be asked to create now. Only once those are created, or
+    /// refused, are there others.
+    pub(super) fn poll_creatable(&mut self, now: u64) -> Vec<Arc<str>> {
+        if self.is_creating {
+            return Vec::new();
+        }
+        self.created.retain(|_, at| at.saturating_add(CREATION_INTERVAL_MIN) > now);
+        let mut topics = Vec::new();
+        for (topic, wanted) in &mut self.topics {
+            let last = self.created.get(topic).copied();
+            if wanted.creates_at(last).is_some_and(|at| at <= now) {
+                wanted.creation = Creation::Asked;
+                self.created.insert(topic.clone(), now);
+                topics.push(topic.clone());
+            }
+        }
+        self.is_creating = !topics.is_empty();
+        topics
+    }
+
+    /// A topic was created, by this producer or another program, or refused.
+    pub(super) fn handle_created(&mut self, topic: &str, outcome: Result<(), Problem>) {
+        let Some(wanted) = self.topics.get_mut(topic) else { return };
+        match outcome {
+            Ok(()) => {
+                wanted.creation = Creation::Done;
+                (wanted.unknown_since, wanted.said_by) = (None, None);
+                wanted.error = ErrorCode::NONE;
+                (wanted.asked_at, wanted.at_once) = (None, true);
+            }
+            Err(problem) if matches!(wanted.creation, Creation::Asked) => {
+                wanted.creation = Creation::Refused(problem);
+            }
+            // The application's own attempt, of which it hears itself.
+            Err(_) => {}
+        }
+    }
+
+    /// The answer to [`WantedTopics::poll_creatable`] is complete.
+    pub(super) fn handle_creation_over(&mut self) {
+        self.is_creating = false;
     }
 
     /// Names the topics that something waits for.
@@ -277,7 +381,8 @@ impl WantedTopics {
     ) -> TopicQuestion {
         let due = |wanted: &Wanted| {
             let at = wanted.asks_at(config, last_asked, spread);
-            (at <= now).then_some((at, config.auto_create && wanted.record_waits))
+            let creates = config.auto_create && matches!(wanted.creation, Creation::No);
+            (at <= now).then_some((at, creates && wanted.record_waits))
         };
         let first = self.topics.values().filter_map(due).min_by_key(|(at, _)| *at);
         let Some((_, may_create)) = first else { return TopicQuestion::default() };
@@ -365,6 +470,9 @@ impl WantedTopics {
             (wanted.unknown_since, wanted.said_by) = (None, None);
             (wanted.asked_at, wanted.at_once) = (None, true);
             wanted.error = ErrorCode::NONE;
+            if matches!(wanted.creation, Creation::Done | Creation::Refused(_)) {
+                wanted.creation = Creation::Due;
+            }
         }
     }
 
@@ -392,6 +500,11 @@ impl WantedTopics {
                 Due::Now => {
                     let cause = DeliveryErrorCause::Broker { code: wanted.error, message: None };
                     (cause, None, false)
+                }
+                Due::Refused(problem) => {
+                    let after = Duration::from_nanos(now.saturating_sub(wanted.since));
+                    let last = Some(problem);
+                    (DeliveryErrorCause::UnknownTopic { after, last }, None, false)
                 }
                 Due::Unknown(at) if at <= now => {
                     let limit = wanted.unknown_max(config);
@@ -430,10 +543,13 @@ impl WantedTopics {
     /// say next.
     pub(super) fn poll_timeout(&self, now: u64, config: &MetadataConfig) -> Option<u64> {
         let due = |wanted: &Wanted| match wanted.due(config)? {
-            Due::Now => Some(now),
+            Due::Now | Due::Refused(_) => Some(now),
             Due::Unknown(at) | Due::Unanswered(at) => Some(at),
         };
         let warnings = self.topics.values().filter_map(Wanted::warning_at);
-        self.topics.values().filter_map(due).chain(warnings).min()
+        let creations = self.topics.iter().filter(|_| !self.is_creating);
+        let creations = creations
+            .filter_map(|(topic, wanted)| wanted.creates_at(self.created.get(topic).copied()));
+        self.topics.values().filter_map(due).chain(warnings).chain(creations).min()
     }
 }

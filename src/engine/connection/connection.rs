@@ -14,8 +14,8 @@ use super::settings::ConnectionConfig;
 use super::unconfirmed::Unconfirmed;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::{
-    ApiKey, FrameDecoder, InitProducerIdResponse, MetadataResponse, ProduceResponse,
-    SaslAuthenticateResponse,
+    ApiKey, CreateTopicsResponse, FrameDecoder, InitProducerIdResponse, MetadataResponse,
+    ProduceResponse, SaslAuthenticateResponse,
 };
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
@@ -37,6 +37,8 @@ pub enum Incoming {
     Produce(Request, ProduceResponse),
     /// Metadata.
     Metadata(MetadataResponse),
+    /// What became of topics that were to be created.
+    CreateTopics(CreateTopicsResponse),
     /// A producer id, or why there is none.
     InitProducerId(InitProducerIdResponse),
 }
@@ -347,6 +349,11 @@ impl Connection {
                     return self.check_cluster(&response);
                 }
                 Ok(Incoming::Metadata(response))
+            }
+            Parsed::CreateTopics(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                self.recycle(request);
+                Ok(Incoming::CreateTopics(response))
             }
             Parsed::InitProducerId(response) => {
                 self.throttle(now, &request, response.throttle_time_ms);

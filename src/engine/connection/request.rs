@@ -27,6 +27,8 @@ pub enum RequestKind {
     ApiVersions,
     /// Who leads which partition.
     Metadata,
+    /// New topics.
+    CreateTopics,
     /// A producer id.
     InitProducerId,
     /// A login with a mechanism.
@@ -48,6 +50,7 @@ impl RequestKind {
         match self {
             RequestKind::ApiVersions => ApiKey::ApiVersions,
             RequestKind::Metadata => ApiKey::Metadata,
+            RequestKind::CreateTopics => ApiKey::CreateTopics,
             RequestKind::InitProducerId => ApiKey::InitProducerId,
             RequestKind::SaslHandshake => ApiKey::SaslHandshake,
             RequestKind::SaslAuthenticate | RequestKind::BareToken => ApiKey::SaslAuthenticate,

@@ -2,8 +2,9 @@
 
 use super::request::{Request, RequestKind};
 use crate::engine::protocol::{
-    ApiVersionsResponse, DecodeError, DecodeProblem, InitProducerIdResponse, MetadataResponse,
-    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, split_response,
+    ApiVersionsResponse, CreateTopicsResponse, DecodeError, DecodeProblem, InitProducerIdResponse,
+    MetadataResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    split_response,
 };
 use crate::problem::{Problem, ProblemKind};
 
@@ -11,6 +12,7 @@ use crate::problem::{Problem, ProblemKind};
 pub(super) enum Parsed {
     ApiVersions(ApiVersionsResponse),
     Metadata(MetadataResponse),
+    CreateTopics(CreateTopicsResponse),
     InitProducerId(InitProducerIdResponse),
     SaslHandshake(SaslHandshakeResponse),
     SaslAuthenticate(SaslAuthenticateResponse),
@@ -34,6 +36,9 @@ pub(super) fn parse(
             RequestKind::Metadata => {
                 let response = MetadataResponse::decode(version, body)?;
                 Parsed::Metadata(response.with_reliable_epochs(version))
+            }
+            RequestKind::CreateTopics => {
+                Parsed::CreateTopics(CreateTopicsResponse::decode(version, body)?)
             }
             RequestKind::InitProducerId => {
                 Parsed::InitProducerId(InitProducerIdResponse::decode(version, body)?)

@@ -12,6 +12,8 @@ pub enum ApiKey {
     SaslHandshake = 17,
     /// Asks which APIs the broker speaks, in which versions; the first request of a connection.
     ApiVersions = 18,
+    /// Creates topics (KIP-4).
+    CreateTopics = 19,
     /// Asks for a producer id and its epoch (KIP-98).
     InitProducerId = 22,
     /// Carries a login's tokens (KIP-152).
@@ -47,11 +49,12 @@ impl std::fmt::Display for VersionRange {
 
 impl ApiKey {
     /// Every API, by ascending key.
-    pub const ALL: [ApiKey; 6] = [
+    pub const ALL: [ApiKey; 7] = [
         ApiKey::Produce,
         ApiKey::Metadata,
         ApiKey::SaslHandshake,
         ApiKey::ApiVersions,
+        ApiKey::CreateTopics,
         ApiKey::InitProducerId,
         ApiKey::SaslAuthenticate,
     ];
@@ -68,6 +71,8 @@ impl ApiKey {
             ApiKey::Produce => VersionRange::new(0, 13),
             ApiKey::Metadata => VersionRange::new(0, 13),
             ApiKey::ApiVersions => VersionRange::new(0, 4),
+            // Those below, of Kafka 0.10.1 and 0.10.2, Kafka 4 has no more.
+            ApiKey::CreateTopics => VersionRange::new(2, 7),
             // v6 is for two-phase commit (KIP-939) and still unstable in Kafka 4.3.
             ApiKey::InitProducerId => VersionRange::new(0, 5),
             // After v0 the tokens follow without header or correlation id.
@@ -84,6 +89,7 @@ impl ApiKey {
                 ApiKey::Produce => 9,
                 ApiKey::Metadata => 9,
                 ApiKey::ApiVersions => 3,
+                ApiKey::CreateTopics => 5,
                 ApiKey::InitProducerId => 2,
                 ApiKey::SaslHandshake => i16::MAX,
                 ApiKey::SaslAuthenticate => 2,
@@ -100,6 +106,7 @@ impl ApiKey {
                 ApiKey::Produce => 6,
                 ApiKey::Metadata => 6,
                 ApiKey::ApiVersions => 2,
+                ApiKey::CreateTopics => 3,
                 ApiKey::InitProducerId => 1,
                 // A login's responses tell no throttle time.
                 ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => i16::MAX,

@@ -11,6 +11,7 @@
 mod api;
 mod api_versions;
 pub mod compression;
+mod create_topics;
 mod error_code;
 mod frame;
 mod header;
@@ -26,6 +27,11 @@ pub use api::ApiKey;
 #[cfg(feature = "internals")]
 pub use api::{VersionRange, negotiate};
 pub use api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+#[cfg(feature = "internals")]
+pub use create_topics::CreatedTopic;
+pub use create_topics::{
+    CreateTopicsRequest, CreateTopicsResponse, TopicToCreate, VERSION_TOPIC_DEFAULTS_MIN,
+};
 pub use error_code::ErrorCode;
 pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder};
 #[cfg(feature = "internals")]

@@ -86,6 +86,9 @@ impl Publisher {
         let is_known = machine.handle_wanted(now, name.clone(), why);
         if let Some(topic) = self.accumulator.known_topic(&name) {
             machine.set_delivery_timeout(&name, topic.settings.delivery_timeout);
+            if topic.settings.create.is_some() {
+                machine.set_creatable(&name);
+            }
         }
         is_known
     }

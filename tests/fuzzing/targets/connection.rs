@@ -62,7 +62,7 @@ pub fn connection(bytes: &[u8]) {
 impl Driven {
     /// Whether the connection goes on.
     fn step(&mut self, input: &mut Input<'_>) -> bool {
-        match input.byte() % 10 {
+        match input.byte() % 11 {
             0 => self.send_produce(-1, input.byte()),
             1 => self.send_produce(0, input.byte()),
             2 => self.send_simple(RequestKind::Metadata),
@@ -72,6 +72,7 @@ impl Driven {
             6 => return self.feed(input.bytes()),
             7 => return self.answer(input.bytes()),
             8 => return self.answer(HANDSHAKE),
+            9 => self.send_simple(RequestKind::CreateTopics),
             _ => return self.pass(u64::from(input.byte()) << (input.byte() % 8 * 4)),
         }
         true
@@ -173,7 +174,10 @@ impl Driven {
                     self.connection.recycle(request);
                     self.connection.recycle_response(response);
                 }
-                Incoming::Ready | Incoming::Metadata(_) | Incoming::InitProducerId(_) => {
+                Incoming::Ready
+                | Incoming::Metadata(_)
+                | Incoming::CreateTopics(_)
+                | Incoming::InitProducerId(_) => {
                     self.ended(oldest.expect("only what was asked is answered"));
                 }
             }
