@@ -219,6 +219,7 @@ pub use config::security::SecurityProtocol;
 pub use config::socks5::Socks5;
 pub use config::tls::{StoreType, TlsConfig, TlsVersion};
 pub use config::topic::TopicConfig;
+pub use config::wait_strategy::WaitStrategy;
 pub use engine::batch::{
     BrokerMetrics, DroppedRecords, FailedRecords, Metrics, PartitionMetrics, TopicMetrics,
     UnsentRecord,

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use brokers::Brokers;
-use tidegate::{Delivery, Producer, ProducerBuilder, Record};
+use tidegate::{Delivery, Producer, ProducerBuilder, Record, WaitStrategy};
 
 /// How long each kind of waiting is watched.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -66,11 +66,22 @@ fn f23_a_producer_that_waits_takes_no_processor_time() {
 }
 
 fn nothing_to_do(servers: &str) {
-    let producer = builder(servers).build().unwrap();
-    send(&producer, 0, "v").wait().unwrap();
-    let percent = percent_while_waiting();
-    assert!(percent < 5, "idle: {percent} %");
-    producer.close(FAR).wait().unwrap();
+    let strategies = [
+        (WaitStrategy::Block, 0..5),
+        (WaitStrategy::SpinThenBlock(Duration::from_micros(200)), 0..5),
+        // A core of its own, or as much of one as other programs leave.
+        (WaitStrategy::Spin, 20..150),
+    ];
+    for (strategy, expected) in strategies {
+        let builder = builder(servers).configure(|config| config.wait_strategy = strategy);
+        let producer = builder.build().unwrap();
+        send(&producer, 0, "v").wait().unwrap();
+        let percent = percent_while_waiting();
+        assert!(expected.contains(&percent), "{strategy:?}, idle: {percent} %");
+        // What comes now is seen all the same.
+        send(&producer, 0, "v").wait().unwrap();
+        producer.close(FAR).wait().unwrap();
+    }
 }
 
 /// A part-filled batch is held back, first by the floor and then by the full window: when the floor

@@ -41,6 +41,7 @@ pub(crate) mod tls;
 pub(crate) mod topic;
 mod topic_properties;
 mod validate;
+pub(crate) mod wait_strategy;
 
 // The root of the crate exports these by their own modules: each type has one path.
 pub(crate) use address::HostPort;
@@ -60,3 +61,4 @@ pub(crate) use tls::TlsConfig;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{IdentitySource, Material, Source, StoreType, TlsVersion};
 pub(crate) use topic::{TopicConfig, check_topic_name, of_topic};
+pub(crate) use wait_strategy::WaitStrategy;

@@ -14,6 +14,7 @@ use super::security::SecurityProtocol;
 use super::socks5::Socks5;
 use super::tls::TlsConfig;
 use super::topic::TopicConfig;
+use super::wait_strategy::WaitStrategy;
 use crate::engine::policy::{
     AddressMap, BackoffStrategy, BuiltInPartitioners, ExponentialRetry, Interceptor, ParkSender,
     PartitionerFactory, RetryPolicy,
@@ -310,6 +311,10 @@ pub struct ProducerConfig {
     /// costs latency. Turn it off on machines shared with other busy processes.
     /// `tidegate.pinning`.
     pub pinning: bool,
+    /// How event loops wait while they have nothing to do: sleep, spin, or one after the other.
+    /// Default: [`WaitStrategy::Block`]. `tidegate.loop.wait`: `block`, `spin`, or for how many
+    /// microseconds a loop spins before it sleeps.
+    pub wait_strategy: WaitStrategy,
     /// Who chooses partitions. Default: `None`, a
     /// [`DefaultPartitioner`](crate::DefaultPartitioner) for each topic, or, with
     /// `partitioner_ignore_keys`, a [`StickyPartitioner`](crate::StickyPartitioner). In properties
@@ -399,6 +404,7 @@ impl Default for ProducerConfig {
             part_filled_floor: Duration::from_micros(100),
             cores: None,
             pinning: true,
+            wait_strategy: WaitStrategy::Block,
             partitioner: None,
             partitioner_ignore_keys: false,
             partitioner_adaptive: true,

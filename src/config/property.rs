@@ -11,6 +11,7 @@ use super::producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
 use super::property_draft::Draft;
 use super::property_parse::Setting;
 use super::security::SecurityProtocol;
+use super::wait_strategy::WaitStrategy;
 use super::{new_topic, property_partitioner, property_socks5, property_table, property_tls};
 use super::{property_krackle, property_librdkafka, property_oauth, property_own, property_sasl};
 use crate::error::BuildError;
@@ -333,6 +334,16 @@ impl Shown for Acks {
         match self {
             Acks::All => "all".to_owned(),
             Acks::None | Acks::Leader => self.code().to_string(),
+        }
+    }
+}
+
+impl Shown for WaitStrategy {
+    fn shown(&self, _unit: Unit) -> String {
+        match self {
+            WaitStrategy::Block => "block".to_owned(),
+            WaitStrategy::Spin => "spin".to_owned(),
+            WaitStrategy::SpinThenBlock(time) => time.shown(Unit::Microseconds),
         }
     }
 }

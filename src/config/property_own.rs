@@ -176,6 +176,14 @@ pub(super) const OWN: &[Property] = &[
         boolean,
         "Whether event loops are pinned to cores at all."
     ),
+    field!(
+        "tidegate.loop.wait",
+        Tidegate,
+        wait_strategy,
+        None,
+        wait_strategy,
+        "How event loops wait: `block`, `spin`, or for how many microseconds they spin first."
+    ),
     Property::read(
         "tidegate.backoff.strategy",
         Origin::Tidegate,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::producer_config::{Acks, ClusterChange};
 use super::property::Property;
 use super::validate::TIME_MAX;
+use super::wait_strategy::WaitStrategy;
 use crate::error::BuildError;
 
 /// What stands in errors in the place of a secret.
@@ -138,6 +139,17 @@ impl Setting<'_> {
             "follow" => Ok(ClusterChange::Follow),
             "fail" => Ok(ClusterChange::Fail),
             _ => Err(self.refuse("it must be follow or fail")),
+        }
+    }
+
+    pub(super) fn wait_strategy(self) -> Result<WaitStrategy, BuildError> {
+        match self.value {
+            "block" => Ok(WaitStrategy::Block),
+            "spin" => Ok(WaitStrategy::Spin),
+            number => match number.parse::<u32>() {
+                Ok(micros) => Ok(WaitStrategy::SpinThenBlock(Duration::from_micros(micros.into()))),
+                Err(_) => Err(self.refuse("it must be block, spin or a number of microseconds")),
+            },
         }
     }
 

@@ -17,6 +17,7 @@ use super::loop_mailbox::{LoopMessage, LoopShared, SocketAddress};
 use super::seat::Seat;
 use super::socket::{Progress, Socket, SocketNews};
 use super::sys::Timer;
+use crate::config::WaitStrategy;
 use crate::engine::cluster::{BrokerAddress, Want};
 use crate::engine::protocol::BrokerId;
 use crate::engine::shard::{self, Action, Control, Driver, Shard, Token};
@@ -47,13 +48,14 @@ struct SocketEntry {
 pub(super) struct EventLoop {
     poll: Poll,
     shared: Arc<LoopShared>,
+    wait_strategy: WaitStrategy,
     clock: Clock,
     timer: Option<Timer>,
     seats: Slab<Seat>,
     sockets: Slab<SocketEntry>,
     next_serial: u64,
     sleep_watch: SleepWatch,
-    /// The last poll may have waited: the machine may have been asleep meanwhile.
+    /// The loop may have slept, or spun, for long: the machine may have been asleep meanwhile.
     slept: bool,
     stopped: bool,
 }
@@ -79,11 +81,12 @@ impl Driver for AtSeat<'_> {
 }
 
 impl EventLoop {
-    pub(super) fn new(poll: Poll, shared: Arc<LoopShared>) -> Self {
+    pub(super) fn new(poll: Poll, shared: Arc<LoopShared>, wait_strategy: WaitStrategy) -> Self {
         let timer = super::sys::timer_of(&poll, TIMER_TOKEN);
         EventLoop {
             poll,
             shared,
+            wait_strategy,
             clock: Clock,
             timer,
             seats: Slab::new(),
@@ -482,13 +485,13 @@ impl EventLoop {
             timeout = Some(Duration::ZERO);
         }
         let sleeps = timeout != Some(Duration::ZERO);
+        if sleeps && self.spin(events, now, next) {
+            self.slept = true;
+            return;
+        }
         if sleeps {
             self.shared.bell.prepare_to_sleep();
-            let news = !self.shared.inbox.is_empty()
-                || self.seats.iter().any(|(_, seat)| seat.port.has_news())
-                // A sender that waits for memory rings, and leaves nothing in a queue.
-                || self.seats.iter().any(|(_, seat)| seat.shard.is_under_pressure());
-            if news {
+            if self.has_news() {
                 timeout = Some(Duration::ZERO);
             }
         }
@@ -507,6 +510,54 @@ impl EventLoop {
         self.slept = sleeps;
         if sleeps {
             self.shared.bell.awake();
+        }
+    }
+}
+
+/// How often a spinning loop looks at its queues between two looks at its sockets. The former cost
+/// a load for each shard, the latter a system call.
+const LOOKS: u32 = 64;
+
+impl EventLoop {
+    /// Whether senders or other threads have left something to do.
+    fn has_news(&self) -> bool {
+        !self.shared.inbox.is_empty()
+            || self.seats.iter().any(|(_, seat)| seat.port.has_news())
+            // A sender that waits for memory rings, and leaves nothing in a queue.
+            || self.seats.iter().any(|(_, seat)| seat.shard.is_under_pressure())
+    }
+
+    /// Looks for something to do without sleeping, as long as the strategy says. Returns whether
+    /// there is something; else the loop is to sleep. Nobody rings meanwhile: that is for loops
+    /// that sleep.
+    fn spin(&mut self, events: &mut Events, now: u64, next: Option<u64>) -> bool {
+        let until = match self.wait_strategy {
+            WaitStrategy::Block => return false,
+            WaitStrategy::Spin => u64::MAX,
+            WaitStrategy::SpinThenBlock(span) => {
+                now.saturating_add(span.as_nanos().try_into().unwrap_or(u64::MAX))
+            }
+        };
+        events.clear();
+        loop {
+            for _ in 0..LOOKS {
+                if self.has_news() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if let Err(error) = self.poll.poll(events, Some(Duration::ZERO))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                log::error!("poll failed: {error}");
+            }
+            let now = self.clock.now();
+            if !events.is_empty() || next.is_some_and(|at| at <= now) {
+                return true;
+            }
+            if until <= now {
+                return false;
+            }
         }
     }
 }

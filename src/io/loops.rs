@@ -11,6 +11,7 @@ use super::loop_mailbox::{LoopMessage, LoopShared, PollWaker};
 use super::pinning::{self, Pinning};
 use super::sys_fork::PerProcess;
 use super::threads::{OwnThread, Watch};
+use crate::config::WaitStrategy;
 use crate::engine::sync::{Doorbell, Generation};
 use crate::logging as log;
 use crate::user_code::Whereabouts;
@@ -40,6 +41,7 @@ pub struct EventLoops(Arc<Inner>);
 struct Inner {
     mode: Mode,
     pinning: Pinning,
+    wait_strategy: WaitStrategy,
     /// Threads do not survive a fork: each process has its own.
     loops: PerProcess<Mutex<Vec<Arc<LoopHandle>>>>,
 }
@@ -65,18 +67,18 @@ pub struct LoopHandle {
 }
 
 impl EventLoops {
-    fn with(mode: Mode, pinning: Pinning) -> Self {
-        EventLoops(Arc::new(Inner { mode, pinning, loops: PerProcess::new() }))
+    fn with(mode: Mode, pinning: Pinning, wait_strategy: WaitStrategy) -> Self {
+        EventLoops(Arc::new(Inner { mode, pinning, wait_strategy, loops: PerProcess::new() }))
     }
 
     /// A thread for every broker, however many there are.
     pub fn per_broker() -> Self {
-        EventLoops::with(Mode::PerBroker, Pinning::Automatic)
+        EventLoops::with(Mode::PerBroker, Pinning::Automatic, WaitStrategy::Block)
     }
 
     /// At most `loops` threads; brokers are spread over them. 0 counts as 1.
     pub fn shared(loops: usize) -> Self {
-        EventLoops::with(Mode::Shared(loops.max(1)), Pinning::Automatic)
+        EventLoops::with(Mode::Shared(loops.max(1)), Pinning::Automatic, WaitStrategy::Block)
     }
 
     /// The same, with loop N pinned to the Nth of these cores, beginning again after the last. Core
@@ -84,12 +86,18 @@ impl EventLoops {
     pub fn pinned_to(self, cores: impl Into<Vec<usize>>) -> Self {
         let cores = cores.into();
         let pinning = if cores.is_empty() { Pinning::Off } else { Pinning::Cores(cores) };
-        EventLoops::with(self.0.mode, pinning)
+        EventLoops::with(self.0.mode, pinning, self.0.wait_strategy)
     }
 
     /// The same, without pinning.
     pub fn unpinned(self) -> Self {
-        EventLoops::with(self.0.mode, Pinning::Off)
+        EventLoops::with(self.0.mode, Pinning::Off, self.0.wait_strategy)
+    }
+
+    /// The same, with loops that wait like this while they have nothing to do. Of themselves they
+    /// sleep.
+    pub fn waiting(self, strategy: WaitStrategy) -> Self {
+        EventLoops::with(self.0.mode, self.0.pinning.clone(), strategy)
     }
 
     /// How many loops brokers are spread over at the most.
@@ -120,9 +128,9 @@ impl EventLoops {
         };
         let mut gone = None;
         if index == loops.len() {
-            loops.push(Arc::new(LoopHandle::start(index, self.0.pinning.clone())?));
+            loops.push(Arc::new(LoopHandle::start(index, &self.0)?));
         } else if loops[index].is_gone() {
-            let fresh = Arc::new(LoopHandle::start(index, self.0.pinning.clone())?);
+            let fresh = Arc::new(LoopHandle::start(index, &self.0)?);
             gone = Some(std::mem::replace(&mut loops[index], fresh));
         }
         // Counted under the lock: two producers that begin at once see each other.
@@ -138,24 +146,26 @@ impl EventLoops {
 impl Default for EventLoops {
     /// As many loops as brokers, up to the cores that the process may use.
     fn default() -> Self {
-        EventLoops::with(Mode::AllowedCores, Pinning::Automatic)
+        EventLoops::with(Mode::AllowedCores, Pinning::Automatic, WaitStrategy::Block)
     }
 }
 
 impl std::fmt::Debug for EventLoops {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("EventLoops");
-        shown.field("mode", &self.0.mode).field("pinning", &self.0.pinning).finish()
+        shown.field("mode", &self.0.mode).field("pinning", &self.0.pinning);
+        shown.field("wait_strategy", &self.0.wait_strategy).finish()
     }
 }
 
 impl LoopHandle {
-    fn start(number: usize, pinning: Pinning) -> io::Result<Self> {
+    fn start(number: usize, loops: &Inner) -> io::Result<Self> {
+        let pinning = loops.pinning.clone();
         let poll = Poll::new()?;
         let waker = Arc::new(PollWaker::new(&poll)?);
         let bell = Arc::new(Doorbell::new());
         let shared = LoopShared::new(bell, waker);
-        let event_loop = EventLoop::new(poll, shared.clone());
+        let event_loop = EventLoop::new(poll, shared.clone(), loops.wait_strategy);
         let ended = shared.clone();
         let name = format!("tidegate-loop-{number}");
         let thread = OwnThread::spawn(&name, move || {

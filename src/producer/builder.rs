@@ -253,7 +253,8 @@ impl ProducerBuilder {
     }
 
     /// The threads to run on. Pass clones of one value to several producers to share its threads;
-    /// it then says itself where they are pinned, and `cores` and `pinning` have no effect.
+    /// it then says itself where they are pinned and how they wait, and `cores`, `pinning` and
+    /// `wait_strategy` have no effect.
     #[must_use]
     pub fn event_loops(mut self, event_loops: EventLoops) -> Self {
         self.event_loops = Some(event_loops);
@@ -369,7 +370,7 @@ fn system(what: &'static str, problem: Problem) -> BuildError {
 }
 
 fn default_loops(config: &ProducerConfig) -> EventLoops {
-    let loops = EventLoops::default();
+    let loops = EventLoops::default().waiting(config.wait_strategy);
     match &config.cores {
         _ if !config.pinning => loops.unpinned(),
         Some(cores) => loops.pinned_to(cores.clone()),

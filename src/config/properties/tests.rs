@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::producer_config::{Acks, ClusterChange};
 use super::*;
+use crate::WaitStrategy;
 use crate::config::BrokerVersion;
 use crate::engine::policy::{Backoff, Pressure};
 use crate::engine::protocol::compression::Compression;
@@ -60,6 +61,7 @@ fn own_names_set_own_fields() {
          tidegate.tcp.keepalive.ms=0\ntidegate.close.on.drop.ms=3\ntidegate.lanes.max=4\n\
          tidegate.brokers.max=5\ntidegate.high.watermark=7\ntidegate.low.watermark=6\n\
          tidegate.part.filled.floor.us=50\ntidegate.cores=0,2-4\ntidegate.pinning=false\n\
+         tidegate.loop.wait=50\n\
          tidegate.backoff.strategy=drop\ntidegate.cluster.change=fail\n",
     );
     let millis = Duration::from_millis;
@@ -72,6 +74,7 @@ fn own_names_set_own_fields() {
     assert_eq!((config.high_watermark, config.low_watermark), (Some(7), Some(6)));
     assert_eq!(config.part_filled_floor, Duration::from_micros(50));
     assert_eq!((config.cores.as_deref(), config.pinning), (Some(&[0, 2, 3, 4][..]), false));
+    assert_eq!(config.wait_strategy, WaitStrategy::SpinThenBlock(Duration::from_micros(50)));
     let pressure = Pressure::new(PressureScope::Pool, 1);
     assert_eq!(config.backoff_in_effect().decide(&pressure), Backoff::Drop);
     let parking = read("max.block.ms=9\ntidegate.backoff.strategy=park");
@@ -157,6 +160,7 @@ fn bad_values_name_the_property_and_its_range() {
         ("compression.lz4.level", "18", "17"),
         ("compression.zstd.level", "23", "22"),
         ("send.buffer.bytes", "0", "-1"),
+        ("tidegate.loop.wait", "sleep", "block, spin or a number"),
         ("tidegate.cores", "0,x", "0,2-5"),
         ("tidegate.cores", "0-99999999", "0,2-5"),
         ("tidegate.backoff.strategy", "wait", "park, drop or reject"),
