@@ -178,6 +178,7 @@ pub mod config;
 mod engine;
 mod error;
 mod io;
+mod locking;
 mod logging;
 mod problem;
 mod producer;

@@ -47,6 +47,7 @@ const SHARED: &[(&str, &[&str])] = &[
     ("problem", &["protocol"]),
     ("error", &["problem", "protocol"]),
     ("config", &["error", "problem", "protocol", "policy", "logging"]),
+    ("locking", &[]),
     ("user_code", &[]),
     ("logging", &["user_code"]),
 ];

@@ -4,8 +4,10 @@
 //! this is in the library.
 
 use std::cell::Cell;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use crate::locking::lock;
 
 /// A bug that this client does not have, and that others had. In brackets where it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,14 +185,14 @@ static HAS_NEXT_TURN: AtomicBool = AtomicBool::new(false);
 /// Has the next turn of any event loop of the process begin with this, which may panic: nothing
 /// that an application does can make a loop panic.
 pub fn at_next_turn(act: impl FnOnce() + Send + 'static) {
-    *NEXT_TURN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+    *lock(&NEXT_TURN) = Some(Box::new(act));
     HAS_NEXT_TURN.store(true, Ordering::SeqCst);
 }
 
 /// By event loops.
 pub fn begin_turn() {
     if HAS_NEXT_TURN.load(Ordering::Relaxed) && HAS_NEXT_TURN.swap(false, Ordering::SeqCst) {
-        let act = NEXT_TURN.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let act = lock(&NEXT_TURN).take();
         if let Some(act) = act {
             act();
         }

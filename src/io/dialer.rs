@@ -1,7 +1,7 @@
 //! What all connections of a producer share: where brokers are reached, and what is known of the
 //! addresses there.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::address_book::{AddressBook, BookSettings, Route};
 use super::resolver::Resolver;
@@ -10,6 +10,7 @@ use super::socket_options::SocketOptions;
 use crate::config::Socks5;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::policy::{AddressMap, BrokerPlace};
+use crate::locking::lock;
 use crate::problem::{Problem, ProblemKind};
 use crate::user_code;
 
@@ -65,6 +66,6 @@ impl Dialer {
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, AddressBook> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.book)
     }
 }

@@ -3,11 +3,12 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use super::threads::{OwnThread, Watch};
 use crate::engine::event::{EventHub, EventRing};
 use crate::engine::sync::block_on;
+use crate::locking::lock;
 use crate::logging as log;
 use crate::user_code;
 
@@ -128,9 +129,4 @@ fn wake(wakers: Vec<std::task::Waker>) {
             log::error!("a waker panicked");
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Only lists are changed under these locks, each in one call.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

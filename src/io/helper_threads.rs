@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::engine::sync::Generation;
+use crate::locking::lock;
 use crate::logging as log;
 use crate::user_code;
 
@@ -104,7 +105,7 @@ impl Drop for HelperThreads {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// A thread's whole life.

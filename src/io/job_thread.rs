@@ -3,13 +3,14 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use crossbeam_queue::SegQueue;
 
 use super::threads::{OwnThread, Watch};
 use crate::engine::sync::block_on;
+use crate::locking::lock;
 use crate::logging as log;
 
 /// Something to be done on the thread.
@@ -146,9 +147,4 @@ fn run(job: Arc<dyn Job>, name: &str) {
     if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
         log::error!("{name}: a job panicked");
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is one assignment.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

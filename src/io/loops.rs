@@ -1,7 +1,7 @@
 //! Which event loops there are, and where they run.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mio::Poll;
@@ -13,6 +13,7 @@ use super::sys_fork::PerProcess;
 use super::threads::{OwnThread, Watch};
 use crate::config::WaitStrategy;
 use crate::engine::sync::{Doorbell, Generation};
+use crate::locking::lock;
 use crate::logging as log;
 use crate::user_code::Whereabouts;
 
@@ -113,7 +114,7 @@ impl EventLoops {
     /// another loop: one that has nothing on it, else a new one if there may be more, else the one
     /// with the least on it.
     pub(super) fn place(&self, own: &[Arc<LoopHandle>]) -> io::Result<Place> {
-        let mut loops = self.0.loops.get().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loops = lock(self.0.loops.get());
         let is_own = |handle: &Arc<LoopHandle>| own.iter().any(|own| Arc::ptr_eq(own, handle));
         let others = loops.iter().enumerate().filter(|(_, handle)| !is_own(handle));
         let emptiest = others.min_by_key(|(_, handle)| handle.load()).map(|(index, _)| index);
@@ -189,7 +190,7 @@ impl LoopHandle {
 
     /// Whether it panicked or was left behind, so that no shard may be placed on it.
     fn is_gone(&self) -> bool {
-        let left_behind = || self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        let left_behind = || lock(&self.thread).is_none();
         self.shared.has_ended() || left_behind()
     }
 
@@ -199,11 +200,11 @@ impl LoopHandle {
     }
 
     fn lock_load(&self) -> MutexGuard<'_, Load> {
-        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.load)
     }
 
     fn take_thread(&self) -> Option<OwnThread> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.thread).take()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mio::{Events, Poll};
@@ -25,6 +25,7 @@ use crate::engine::cluster::{BrokerAddress, ChannelId, MetadataMachine, Metadata
 use crate::engine::connection::{Connection, Incoming, LoginAnswer};
 use crate::engine::protocol::ApiKey;
 use crate::engine::shard::{Control, PortTable, Publisher, PublisherLimits, ShardHost};
+use crate::locking::lock;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
 
@@ -72,7 +73,7 @@ impl MetadataHandle {
     /// code of the application's.
     pub fn stop(&self, mut watch: Option<&mut Watch>) {
         self.mailbox.send(Message::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         if let (Some(thread), Some(watch)) = (thread, &mut watch) {
             thread.join(watch);
         }
@@ -92,12 +93,12 @@ impl MetadataHandle {
         let stuck =
             shards.iter().filter(|shard| watch.is_stuck(&shard.place.event_loop.whereabouts));
         let any = stuck.count() > 0;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = lock(&self.thread);
         any | thread.as_ref().is_some_and(|thread| watch.is_stuck(thread.whereabouts()))
     }
 
     fn lock_shards(&self) -> MutexGuard<'_, Vec<RunningShard>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::stash_thread::{Job, StashThreadParts};
 use super::threads::{OwnThread, Watch};
 use crate::engine::batch::Drained;
+use crate::locking::lock;
 use crate::logging as log;
 
 /// Threads of one producer, at the most. Once so many partitioners never return, other topics with
@@ -37,7 +38,7 @@ struct State {
 impl Workers {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change is one push, pop or assignment.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Has a thread move what is stashed. `Err` if there is no thread and none could be started.

@@ -1,12 +1,13 @@
 //! Which core a loop's thread runs on.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use core_affinity::CoreId;
 
 use super::sys_fork::PerProcess;
 use crate::engine::policy::random_seed;
+use crate::locking::lock;
 use crate::logging as log;
 
 /// Cores that loops of this process were pinned to automatically, while those run: several
@@ -14,7 +15,7 @@ use crate::logging as log;
 static TAKEN: PerProcess<Mutex<BTreeSet<usize>>> = PerProcess::new();
 
 fn lock_taken() -> MutexGuard<'static, BTreeSet<usize>> {
-    TAKEN.get().lock().unwrap_or_else(PoisonError::into_inner)
+    lock(TAKEN.get())
 }
 
 /// With fewer allowed cores no loop is pinned automatically.

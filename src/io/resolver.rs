@@ -7,13 +7,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::helper_threads::HelperThreads;
 pub(super) use super::names::Resolved;
 use super::names::{Asked, Names};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::sync::Generation;
+use crate::locking::lock;
 use crate::problem::{Problem, ProblemKind};
 
 /// Threads of one producer that look names up. Names that hang beyond these keep others from being
@@ -60,14 +61,14 @@ static PLANTED: Mutex<Vec<(String, Arc<NameAnswer>)>> = Mutex::new(Vec::new());
 /// For tests: from now on this is asked for a host's addresses, not the system.
 #[cfg(feature = "internals")]
 pub fn answer_name(host: &str, answer: Arc<NameAnswer>) {
-    let mut planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut planted = lock(&PLANTED);
     planted.retain(|(other, _)| other != host);
     planted.push((host.to_owned(), answer));
 }
 
 #[cfg(feature = "internals")]
 fn planted(host: &str) -> Option<Arc<NameAnswer>> {
-    let planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let planted = lock(&PLANTED);
     planted.iter().find(|(other, _)| other == host).map(|(_, answer)| answer.clone())
 }
 
@@ -124,7 +125,7 @@ impl Drop for Resolver {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Names<Reply>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.names)
     }
 
     /// Looks up the name that has waited for longest, if any is left that somebody waits for.
@@ -165,7 +166,7 @@ mod tests {
         let resolver = Resolver::with_lookup(move |host| {
             if host.starts_with("hang") {
                 // They wait here one behind the other, and all of them until the sender is gone.
-                let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let _ = lock(&held).recv();
             }
             Ok(vec![SocketAddr::from(([10, 0, 0, host.len() as u8], 0))])
         });

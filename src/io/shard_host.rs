@@ -1,7 +1,7 @@
 //! Starts shards on event loops, and has stashes emptied, for the metadata loop's publisher.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::dialer::Dialer;
 use super::loop_mailbox::LoopMessage;
@@ -12,6 +12,7 @@ use super::seat::{Ended, Seat, ShardContext};
 use crate::engine::batch::{ShardId, TopicLanes};
 use crate::engine::buffer::ScratchSlot;
 use crate::engine::shard::{Shard, ShardHost, ShardParts, ShardPort};
+use crate::locking::lock;
 
 /// A shard, and the loop that drives it.
 pub(super) struct RunningShard {
@@ -46,7 +47,7 @@ impl ShardHost for LoopHost {
             None => None,
         };
         let own: Vec<_> = {
-            let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+            let shards = lock(&self.shards);
             shards.iter().map(|shard| shard.place.event_loop.clone()).collect()
         };
         let place = parts.loops.place(&own)?;
@@ -72,7 +73,7 @@ impl ShardHost for LoopHost {
         let shard = Shard::new(id, shard_parts).observed_by(accumulator.meters.clone(), events);
         shared.send(LoopMessage::Add(Seat::new(shard, port.clone(), context, ended.clone())));
         parts.ports.set(id, port);
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = lock(&self.shards);
         shards.push(RunningShard { place, ended });
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::engine::buffer::{AccountId, Segment, WaitTicket};
 use crate::engine::shard::PortTable;
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
+use crate::locking::lock;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
 
@@ -45,7 +46,7 @@ impl StashMailbox {
     }
 
     pub(super) fn unpark(&self) {
-        if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(thread) = &*lock(&self.thread) {
             thread.unpark();
         }
     }
@@ -85,7 +86,7 @@ impl StashThread {
             }
         })?;
         let handle = thread.thread().clone();
-        *mailbox.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        *lock(&mailbox.thread) = Some(handle);
         Ok(StashThread { mailbox, thread: Mutex::new(Some(thread)), workers })
     }
 
@@ -94,7 +95,7 @@ impl StashThread {
     pub fn stop(&self, mut watch: Option<&mut Watch>) {
         self.mailbox.stopped.store(true, Ordering::SeqCst);
         self.mailbox.unpark();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         if let (Some(thread), Some(watch)) = (thread, &mut watch) {
             thread.join(watch);
         }
@@ -103,7 +104,7 @@ impl StashThread {
 
     /// Whether one of the threads is stuck in code of the application's.
     pub fn is_stuck(&self, watch: &mut Watch) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = lock(&self.thread);
         let stuck = thread.as_ref().is_some_and(|thread| watch.is_stuck(thread.whereabouts()));
         stuck | self.workers.is_stuck(watch)
     }

@@ -3,9 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::engine::sync::Generation;
+use crate::locking::lock;
 use crate::logging as log;
 
 /// Tells how many bytes of buffer memory hold records that a producer has not delivered yet.
@@ -25,7 +26,7 @@ impl InBackground {
     pub fn begin(left: impl Fn() -> usize + Send + Sync + 'static) -> Self {
         watch_exit();
         let (born, left): (_, Left) = (Generation::current(), Arc::new(left));
-        let mut all = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&BACKGROUND);
         all.push((born, left.clone()));
         InBackground { born, left }
     }
@@ -35,7 +36,7 @@ impl Drop for InBackground {
     fn drop(&mut self) {
         // The parent's is none of a child's business, and may be locked for ever.
         if self.born.is_current() {
-            let mut all = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = lock(&BACKGROUND);
             all.retain(|(_, left)| !Arc::ptr_eq(left, &self.left));
         }
     }

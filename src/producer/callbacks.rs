@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Wake, Waker};
 
 use super::delivery::{Delivery, RecordMetadata};
@@ -11,6 +11,7 @@ use super::intercepted::tell;
 use crate::engine::policy::{OnOutcome, RecordOutcome};
 use crate::error::DeliveryError;
 use crate::io::{Job, JobThread};
+use crate::locking::lock;
 use crate::logging as log;
 use crate::user_code;
 
@@ -94,7 +95,7 @@ impl Callbacks {
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
         // No code of the application's runs under it.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lines)
     }
 
     /// A flush begins: callbacks that were given before it have a number up to the one returned.

@@ -1,7 +1,7 @@
 //! Listening to what happens to a producer.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::producer::Producer;
 use crate::engine::event::{Event, EventRing};
 use crate::engine::sync::{Generation, wait_until};
 use crate::io::{Job, JobThread, ThreadDeadline, is_own_thread};
+use crate::locking::lock;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
 use crate::user_code;
@@ -116,7 +117,7 @@ impl<F: FnMut(&Event) + Send + 'static> Wake for Called<F> {
 impl<F: FnMut(&Event) + Send + 'static> Job for Called<F> {
     fn run(self: Arc<Self>) {
         let waker = Waker::from(self.clone());
-        let mut slot = self.callback.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = lock(&self.callback);
         let Some(callback) = slot.as_mut() else { return };
         for _ in 0..CALLS_PER_TURN {
             match self.ring.poll_next(&mut Context::from_waker(&waker)) {

@@ -1,9 +1,10 @@
 //! One outcome that any number of threads and tasks wait for.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use crate::engine::sync::WakeList;
+use crate::locking::lock;
 
 /// See the module.
 pub(super) struct OneShot<T>(Mutex<State<T>>);
@@ -24,7 +25,7 @@ impl<T> Default for OneShot<T> {
 impl<T: Clone> OneShot<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // Each change is one assignment or push.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Sets the outcome, unless there is one, and wakes those who wait.

@@ -1,7 +1,7 @@
 //! The producer itself.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::Duration;
 
 use super::builder::ProducerBuilder;
@@ -16,6 +16,7 @@ use crate::engine::shard::PortTable;
 use crate::engine::sync::Generation;
 use crate::error::{BuildError, CloseError};
 use crate::io::{Clock, EventThread, MetadataHandle, MetadataMailbox, StashThread, is_own_thread};
+use crate::locking::lock;
 use crate::logging as log;
 
 /// What senders need, and what outlives the producer while a topic is held.
@@ -161,7 +162,7 @@ impl Producer {
                 return Close::refused(CloseError::OwnThread);
             }
             Ok(closing) => closing,
-            Err(_) => self.0.closing.lock().unwrap_or_else(PoisonError::into_inner),
+            Err(_) => lock(&self.0.closing),
         };
         match &*closing {
             // What `begin` holds is dropped behind the lock: it may be the application's.
@@ -218,7 +219,7 @@ impl Drop for Inner {
             // The threads are the parent's.
             return;
         }
-        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let closing = lock(&self.closing).take();
         let was_closed = closing.is_some();
         let close = match (closing, self.on_drop) {
             (Some(close), OnDrop::Wait(_)) => close,

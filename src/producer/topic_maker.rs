@@ -1,7 +1,7 @@
 //! Handles to topics, and what the topics are made of.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::builder::topic_settings;
 use super::producer::{Producer, Shared};
@@ -11,6 +11,7 @@ use crate::engine::batch::{TopicLanes, TopicParts};
 use crate::engine::cluster::Want;
 use crate::engine::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
 use crate::error::{BuildError, SendError, SendErrorKind};
+use crate::locking::lock;
 use crate::logging as log;
 use crate::user_code;
 
@@ -48,7 +49,7 @@ impl TopicMaker {
 
     fn given(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, TopicConfig>> {
         // Entries are inserted and read, each in one call.
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.given)
     }
 
     /// A topic gets settings of its own, unless it has others already. Returns whether it had none

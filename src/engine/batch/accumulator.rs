@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::tail::{AppendContext, MonotonicClock};
 use super::{
@@ -14,6 +14,7 @@ use crate::engine::event::{Event, EventHub};
 use crate::engine::meter::{Meters, RecordCounts};
 use crate::engine::protocol::{BrokerId, PartitionId};
 use crate::error::{DeliveryError, DeliveryErrorCause};
+use crate::locking::lock;
 use crate::user_code;
 
 /// Whose account is whose.
@@ -289,9 +290,4 @@ fn level_events(brokers: BrokerAccounts, events: Arc<EventHub>) -> LevelObserver
             false => Event::Unwritable { broker, charged, high },
         });
     })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Only collections are changed under these locks, each in one call.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,12 +8,13 @@ use std::any::Any;
 use std::fmt;
 use std::mem::{discriminant, take};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use crate::engine::event::{Event, EventHub};
 use crate::engine::meter::counted;
 use crate::engine::sync::FailureObserver;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, PressureScope};
+use crate::locking::lock;
 
 /// Partitions and causes that are told apart between two reports. What fails of further ones is
 /// counted together: a cluster that is away must not cost memory for each of its partitions.
@@ -156,7 +157,7 @@ impl FailureObserver<DeliveryError> for Failures {
         let records = u64::from(records);
         self.unread.fetch_add(records, Relaxed);
         {
-            let noted = &mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let noted = &mut *lock(&self.noted);
             let is_full = noted.unread.len() >= KINDS_MAX;
             let known = noted.unread.iter_mut().find(|known| is_alike(&known.error, error));
             match known {
@@ -235,7 +236,7 @@ impl Failures {
     pub fn take_unread(&self) -> UnreadFailures {
         // First: what is noted from here on announces itself anew.
         self.announced.store(false, SeqCst);
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = lock(&self.noted);
         let dropped = self.dropped().total;
         let before = std::mem::replace(&mut noted.dropped_told, dropped);
         UnreadFailures {

@@ -1,13 +1,14 @@
 //! A topic's lanes, and what happens to records before the topic is known.
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::{LaneTail, Stash, TopicSettings};
 use crate::engine::buffer::BufferPool;
 use crate::engine::meter::{Counter, RecordCounts};
 use crate::engine::policy::{BackoffStrategy, Chooser, ParkSender, PartitionView};
 use crate::engine::protocol::PartitionId;
+use crate::locking::lock;
 
 /// Whether senders go to the lanes or to the stash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +184,7 @@ impl TopicLanes {
     pub fn lock_stash(&self) -> MutexGuard<'_, Stash> {
         // A user's partitioner runs while the stash is unlocked, and nothing else that is called
         // under the lock is a user's: a poisoned stash is still whole.
-        self.stash.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stash)
     }
 
     /// Whether somebody has the stash's lock.

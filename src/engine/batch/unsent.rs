@@ -1,7 +1,7 @@
 //! Records that were accepted and will certainly never be written, for handing them back.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::batch::Link;
 use super::{Batch, LaneHead, LaneTail, batch_error};
@@ -11,6 +11,7 @@ use crate::engine::protocol::records::{
 };
 use crate::engine::sync::WakeList;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
+use crate::locking::lock;
 
 /// A record that was accepted and will never be written:
 /// [`Producer::close_handing_back`](crate::Producer::close_handing_back). It borrows from buffer
@@ -109,7 +110,7 @@ enum UnsentRecords {
 impl Unsent {
     fn push(&self, batch: UnsentBatch) {
         // One push, or one take.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
+        lock(&self.0).push(batch);
     }
 
     /// Copies what waits behind the present piece of a batch in flight, if it is certainly in no
@@ -127,7 +128,7 @@ impl Unsent {
 
     /// What was left here so far: in the order of the records for each partition.
     pub fn take(&self) -> Vec<UnsentBatch> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.0))
     }
 }
 

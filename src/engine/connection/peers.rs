@@ -12,11 +12,12 @@
 //! has said of which release it is: see [`Steps`].
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::config::BrokerVersion;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::ApiKey;
+use crate::locking::lock;
 use crate::problem::Problem;
 
 /// The versions of ApiVersions to ask with, one after the other. The highest but one is the first
@@ -268,7 +269,7 @@ impl Peers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BrokerAddress, Handshakes>> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.addresses)
     }
 }
 

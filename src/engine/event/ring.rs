@@ -1,10 +1,11 @@
 //! A bounded queue of events with one reader.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use super::Event;
+use crate::locking::lock;
 
 /// A queue that never holds a writer up: what it has no room for is counted, and told to the
 /// reader in its place.
@@ -77,7 +78,7 @@ impl EventRing {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Wakers are only cloned and taken under it, which cannot leave it half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

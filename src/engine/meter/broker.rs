@@ -1,9 +1,10 @@
 //! What is counted for each broker, and how its connection stands.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::{Counter, HistogramRecorder};
+use crate::locking::lock;
 use crate::problem::Problem;
 
 /// The counters of one broker, and the state of its connection. Written by the shard that has the
@@ -123,7 +124,7 @@ impl BrokerMeter {
 
     fn lock(&self) -> MutexGuard<'_, BrokerStanding> {
         // Only assignments happen under it.
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.standing)
     }
 }
 

@@ -1,8 +1,9 @@
 //! All that is counted for one producer.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{BrokerMeter, LaneMeter};
+use crate::locking::lock;
 use crate::problem::Problem;
 
 /// Unknown topics that are named, 32 bytes each; there may be more.
@@ -218,11 +219,6 @@ impl MetadataStanding {
             self.unknown_topics.push(UnknownTopicStanding { topic, unknown_since });
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Only assignments and pushes happen under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Makes TLS connections as the configuration says, and reads its files again when they change.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -14,6 +14,7 @@ use super::verifier::{BrokerVerifier, Trust};
 use super::watch::Watch;
 use crate::config::{IdentitySource, TlsConfig};
 use crate::error::BuildError;
+use crate::locking::lock;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
 use crate::user_code;
@@ -145,11 +146,6 @@ impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsClient").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// Nothing is half done in it when its holder panics.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The host as certificates and SNI have it.

@@ -2,10 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::error::{SaslError, SaslErrorKind};
 use super::secret::Secret;
+use crate::locking::lock;
 
 /// A user name and its password. `Debug` shows the user name only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,13 +118,13 @@ impl ReplaceableCredentials {
     pub fn replace(&self, user: impl Into<String>, password: impl Into<Secret>) {
         let new = Credentials::new(user, password);
         // No code that can panic runs under this lock.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        *lock(&self.0) = new;
     }
 }
 
 impl CredentialsProvider for ReplaceableCredentials {
     fn credentials(&self) -> Result<Credentials, Box<dyn Error + Send + Sync>> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(lock(&self.0).clone())
     }
 }
 

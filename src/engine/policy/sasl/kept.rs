@@ -1,10 +1,11 @@
 //! Keeps what a login presents for as long as it serves, and fetches it one at a time: tokens, and
 //! credentials that expire.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, SystemTime};
 
 use super::error::SaslError;
+use crate::locking::lock;
 use crate::logging as log;
 
 /// After a fetch has failed, what is still good is presented for so long before another fetch is
@@ -102,7 +103,7 @@ impl<T: Clone> Kept<T> {
                 if let Some(good) = self.state().good(arrived) {
                     return Ok(good);
                 }
-                self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+                lock(&self.fetching)
             }
         };
         // Waiting for another login's fetch may have taken long.
@@ -158,7 +159,7 @@ impl<T: Clone> Kept<T> {
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
         // No code that can panic runs under this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -5,7 +5,7 @@ mod messages;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -16,6 +16,7 @@ use super::credentials::{Credentials, CredentialsProvider, Source};
 use super::error::{SaslError, SaslErrorKind};
 use super::mechanism::{SaslExchange, SaslMechanism, SaslPeer};
 use super::secret::Secret;
+use crate::locking::lock;
 
 /// Random bytes in a nonce, 192 bits: as base64 they are 32 characters without padding.
 const NONCE_BYTES: usize = 24;
@@ -137,7 +138,7 @@ impl Shared {
                 && kept.iterations == server.iterations
                 && kept.password == *password
         };
-        let kept = self.salted.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&self.salted);
         if let Some(found) = kept.iter().find(is_same) {
             return found.clone();
         }
@@ -149,7 +150,7 @@ impl Shared {
 
     /// Keeps what a verified broker chose, in place of the oldest.
     fn keep(&self, salted: Salted) {
-        let mut kept = self.salted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.salted);
         let is_same =
             |other: &Salted| (&other.salt, other.iterations) == (&salted.salt, salted.iterations);
         // A replaced password is of no more use.
