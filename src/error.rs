@@ -53,7 +53,8 @@ pub enum PressureScope {
     Broker(i32),
     /// The pool has no segments left for the record, whichever broker it is for.
     Pool,
-    /// The topic is not known yet, and the records that wait for it have used up their share.
+    /// The topic is not known yet, and the records that wait for such topics have used up their
+    /// share: a quarter of `buffer_memory`.
     Stash,
     /// The partition has no leader, and the records that wait for one have used up their share.
     Leaderless,

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use brokers::Brokers;
-use tidegate::{Delivery, Producer, ProducerBuilder, Record, WaitStrategy};
+use tidegate::{Delivery, EventLoops, Producer, ProducerBuilder, Record, WaitStrategy};
 
 /// How long each kind of waiting is watched.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -60,9 +60,22 @@ fn f23_a_producer_that_waits_takes_no_processor_time() {
     let mut brokers = Brokers::start("serves_brokers", 1, 8, false);
     let servers = brokers.bootstrap_servers.clone();
     nothing_to_do(&servers);
+    nobody_to_do_it_for(&servers);
     full_window(&servers, &mut brokers);
     silent_brokers(&servers, &mut brokers);
     refusing_brokers();
+}
+
+/// Loops that spin do so for producers only.
+fn nobody_to_do_it_for(servers: &str) {
+    let loops = EventLoops::shared(1).unpinned().waiting(WaitStrategy::Spin);
+    let producer = builder(servers).event_loops(loops.clone()).build().unwrap();
+    send(&producer, 0, "v").wait().unwrap();
+    producer.close(FAR).wait().unwrap();
+    drop(producer);
+    let percent = percent_while_waiting();
+    assert!(percent < 5, "spinning for nobody: {percent} %");
+    drop(loops);
 }
 
 fn nothing_to_do(servers: &str) {

@@ -73,8 +73,7 @@ impl NewTopic {
         self
     }
 
-    /// How long creating it may take, from the first attempt on, whatever stands in the way. 60 s
-    /// unless it is set.
+    /// How long creating it may take, whatever stands in the way. 60 s unless it is set.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

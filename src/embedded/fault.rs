@@ -326,9 +326,15 @@ impl Script {
         }
     }
 
-    pub(super) fn take_create_topics_error(&self, broker: i32) -> Option<(i16, Option<String>)> {
+    pub(super) fn take_create_topics_error(
+        &self,
+        broker: i32,
+        topic: &str,
+    ) -> Option<(i16, Option<String>)> {
+        let of_topic = |f: &Fault| f.topic.as_deref().is_none_or(|name| name == topic);
         let fault = self.take(|f| {
-            matches!(f.action, Action::CreateTopicsError(_)) && f.matches_broker(broker)
+            let is_one = matches!(f.action, Action::CreateTopicsError(_));
+            is_one && f.matches_broker(broker) && of_topic(f)
         })?;
         match fault.action {
             Action::CreateTopicsError(code) => Some((code, fault.message)),

@@ -30,8 +30,8 @@ pub enum CreateTopicErrorKind {
         /// The broker's own words, if it sent any.
         message: Option<Arc<str>>,
     },
-    /// No broker would create it, however often it is asked: it is too old, refuses the login, or
-    /// belongs to another cluster.
+    /// No broker will create it, however often it is asked: all are too old, or refuse the login;
+    /// or the system has no thread to ask on.
     #[error("{0}")]
     Failed(#[source] Problem),
     /// Its time passed. If a broker was asked and did not answer, the topic may have been created.

@@ -480,15 +480,18 @@ impl EventLoop {
     /// looks at its queues once more: a sender that posted before the announcement saw the loop
     /// awake and did not wake it, so its record would wait for the next event.
     fn wait(&mut self, events: &mut Events, more: bool, now: u64, next: Option<u64>) {
+        let has_work = more || self.stopped || next.is_some_and(|at| at <= now);
+        if !has_work && self.spin(events, now, next) {
+            self.slept = true;
+            return;
+        }
+        // Spinning takes time, which is not to be slept as well.
+        let now = if self.wait_strategy == WaitStrategy::Block { now } else { self.clock.now() };
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         if more || self.stopped {
             timeout = Some(Duration::ZERO);
         }
         let sleeps = timeout != Some(Duration::ZERO);
-        if sleeps && self.spin(events, now, next) {
-            self.slept = true;
-            return;
-        }
         if sleeps {
             self.shared.bell.prepare_to_sleep();
             if self.has_news() {
@@ -531,6 +534,10 @@ impl EventLoop {
     /// there is something; else the loop is to sleep. Nobody rings meanwhile: that is for loops
     /// that sleep.
     fn spin(&mut self, events: &mut Events, now: u64, next: Option<u64>) -> bool {
+        if self.seats.is_empty() {
+            // It drives no producer. Whoever gives it one rings.
+            return false;
+        }
         let until = match self.wait_strategy {
             WaitStrategy::Block => return false,
             WaitStrategy::Spin => u64::MAX,

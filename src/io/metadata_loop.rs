@@ -253,8 +253,11 @@ impl MetadataLoop {
             }
             Message::Unread => self.notices.handle_unread(now),
             Message::CreateTopic(name, topic, tell) => self.create_topic(name, topic, tell),
-            Message::Created(topic, outcome) => self.machine.handle_created(&topic, outcome),
-            Message::CreationOver => self.machine.handle_creation_over(),
+            Message::Created(topic, round, outcome) => {
+                self.machine.handle_created(&topic, round, outcome);
+            }
+            Message::TopicThere(topic) => self.machine.handle_there(&topic),
+            Message::CreationOver(round) => self.machine.handle_creation_over(round),
             Message::Stop => self.stopped = true,
         }
     }

@@ -37,10 +37,12 @@ pub(super) enum Message {
     },
     /// The application wants a topic, and is told what becomes of it.
     CreateTopic(Arc<str>, Arc<NewTopic>, TellCreation),
-    /// What became of topics, whoever wanted them.
-    Created(Arc<str>, Result<(), Problem>),
-    /// The topics that the producer wanted are settled.
-    CreationOver,
+    /// What became of a topic that the producer wanted, in this round.
+    Created(Arc<str>, u64, Result<(), Problem>),
+    /// The application has had a topic created, or found it there.
+    TopicThere(Arc<str>),
+    /// The topics that the producer wanted in this round are settled.
+    CreationOver(u64),
     Stop,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::metadata_loop::MetadataLoop;
 use super::metadata_mailbox::{Message, MetadataMailbox, TellCreation};
-use super::topic_creator::{Outcome, Whom, Wishes};
+use super::topic_creator::{Outcome, Wanting, Whom, Wishes};
 use crate::config::NewTopic;
 use crate::error::CreateTopicErrorKind;
 use crate::logging as log;
@@ -13,7 +13,7 @@ use crate::logging as log;
 impl MetadataLoop {
     /// Creates topics that records wait for and that do not exist.
     pub(super) fn create_wanted(&mut self, now: u64) {
-        let topics = self.machine.poll_creatable(now);
+        let (round, topics) = self.machine.poll_creatable(now);
         if topics.is_empty() {
             return;
         }
@@ -27,14 +27,19 @@ impl MetadataLoop {
         }
         if wishes.is_empty() {
             // Nobody has a handle to them any more.
-            return self.machine.handle_creation_over();
+            return self.machine.handle_creation_over(round);
         }
         let mailbox = self.mailbox.clone();
         // Dropped with the job, at the latest: then no topic's outcome is open any more.
-        let over = CreationOver(mailbox.clone());
-        self.creator.begin(wishes, self.whom(), move |topic, outcome| {
+        let over = CreationOver(mailbox.clone(), round);
+        self.creator.begin(Wanting::Producer, wishes, self.whom(), move |topic, outcome| {
             let _over = &over;
-            tell(&mailbox, topic, &outcome);
+            log_outcome(topic, &outcome);
+            let outcome = match outcome {
+                Ok(()) | Err(CreateTopicErrorKind::AlreadyExists) => Ok(()),
+                Err(kind) => Err(kind.to_problem()),
+            };
+            mailbox.send(Message::Created(topic.clone(), round, outcome));
         });
     }
 
@@ -46,8 +51,13 @@ impl MetadataLoop {
         told: TellCreation,
     ) {
         let mailbox = self.mailbox.clone();
-        self.creator.begin([(name, topic)].into(), self.whom(), move |topic, outcome| {
-            tell(&mailbox, topic, &outcome);
+        let wishes = [(name, topic)].into();
+        self.creator.begin(Wanting::Application, wishes, self.whom(), move |topic, outcome| {
+            log_outcome(topic, &outcome);
+            // A failure is the application's own: the producer may be told another outcome.
+            if matches!(outcome, Ok(()) | Err(CreateTopicErrorKind::AlreadyExists)) {
+                mailbox.send(Message::TopicThere(topic.clone()));
+            }
             told(outcome);
         });
     }
@@ -56,31 +66,27 @@ impl MetadataLoop {
     fn whom(&self) -> Whom {
         let snapshot = self.machine.snapshot();
         let mut servers: Vec<_> = snapshot.brokers.values().cloned().collect();
-        let bootstrap = self.parts.machine.bootstrap.iter();
-        servers
-            .extend(bootstrap.filter(|it| !snapshot.brokers.values().any(|b| b == *it)).cloned());
+        for address in &self.parts.machine.bootstrap {
+            if !servers.contains(address) {
+                servers.push(address.clone());
+            }
+        }
         Whom { servers, cluster_id: snapshot.cluster_id.clone() }
     }
 }
 
-/// Says, when it goes, that the topics which the producer wanted are settled.
-struct CreationOver(Arc<MetadataMailbox>);
+/// Says, when it goes, that the topics which the producer wanted in this round are settled.
+struct CreationOver(Arc<MetadataMailbox>, u64);
 
 impl Drop for CreationOver {
     fn drop(&mut self) {
-        self.0.send(Message::CreationOver);
+        self.0.send(Message::CreationOver(self.1));
     }
 }
 
-/// Tells the metadata loop, and the log, what became of a topic.
-fn tell(mailbox: &MetadataMailbox, topic: &Arc<str>, outcome: &Outcome) {
+fn log_outcome(topic: &str, outcome: &Outcome) {
     match outcome {
         Ok(()) => log::info!("topic {topic}: created"),
         Err(kind) => log::debug!("topic {topic}: not created: {kind}"),
     }
-    let outcome = match outcome {
-        Ok(()) | Err(CreateTopicErrorKind::AlreadyExists) => Ok(()),
-        Err(kind) => Err(kind.to_problem()),
-    };
-    mailbox.send(Message::Created(topic.clone(), outcome));
 }

@@ -204,6 +204,13 @@ impl<'a> ProbeLink<'a> {
         Ok(response)
     }
 
+    /// Whether the broker creates topics, and fills in no number of partitions or replicas.
+    pub(super) fn lacks_topic_defaults(&self) -> bool {
+        let connection = self.connection.as_ref();
+        let version = connection.and_then(|it| it.version(ApiKey::CreateTopics));
+        version.is_some_and(|version| version < VERSION_TOPIC_DEFAULTS_MIN)
+    }
+
     /// Has topics created, within this time.
     pub(super) fn create_topics(
         &mut self,
@@ -211,16 +218,6 @@ impl<'a> ProbeLink<'a> {
         timeout_ms: i32,
     ) -> Result<CreateTopicsResponse, ProbeFailure> {
         (self.stage, self.stage_begun) = (ProbeStage::CreateTopics, Clock.now());
-        let connection = self.connection.as_ref();
-        let version = connection.and_then(|it| it.version(ApiKey::CreateTopics)).unwrap_or(0);
-        let leaves_open = |topic: &TopicToCreate<'_>| {
-            topic.partitions.is_none() || topic.replication_factor.is_none()
-        };
-        if version < VERSION_TOPIC_DEFAULTS_MIN && topics.iter().any(leaves_open) {
-            let text = "before Kafka 2.4 brokers have no defaults for new topics: give the number \
-                        of partitions and the replication factor";
-            return self.note(Err(Problem::new(ProblemKind::BrokerTooOld, text)));
-        }
         let request = CreateTopicsRequest { topics, timeout_ms };
         match self.call(RequestKind::CreateTopics, &|version, out| request.encode(version, out))? {
             Incoming::CreateTopics(response) => Ok(response),

@@ -214,12 +214,17 @@ impl ProducerBuilder {
         })
     }
 
-    /// Decides what happens when there is no room. Default: park for at most `max_block` (60 s). A
-    /// strategy that is shared is set with [`configure`](Self::configure):
-    /// `config.backoff = Some(strategy)`.
+    /// Decides what happens when there is no room. Default: park for at most `max_block` (60 s).
     #[must_use]
     pub fn backoff(self, strategy: impl BackoffStrategy + 'static) -> Self {
-        self.configure(|config| config.backoff = Some(Arc::new(strategy)))
+        self.shared_backoff(Arc::new(strategy))
+    }
+
+    /// The same with a strategy that is shared: with other producers, or with code that reads what
+    /// it counts.
+    #[must_use]
+    pub fn shared_backoff(self, strategy: Arc<dyn BackoffStrategy>) -> Self {
+        self.configure(|config| config.backoff = Some(strategy))
     }
 
     /// Decides when a failed batch is sent again.

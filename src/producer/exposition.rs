@@ -117,17 +117,19 @@ const PRODUCER: &[Row<Metrics>] = &[
 /// producer, those topics included that are not in use any more.
 const RECORDS: &[Row<RecordCounts>] = &[
     row("records_total", "Records in closed batches.", Counter, |it| whole(it.records)),
-    row("record_bytes_total", "Bytes of those batches, uncompressed.", Counter, |it| {
+    row("record_bytes_total", "Bytes of closed batches, uncompressed.", Counter, |it| {
         whole(it.bytes)
     }),
-    row("batches_total", "Those batches.", Counter, |it| whole(it.batches)),
+    row("batches_total", "Batches that were closed.", Counter, |it| whole(it.batches)),
     row("acked_records_total", "Records that are in the log.", Counter, |it| {
         whole(it.acked_records)
     }),
-    row("acked_bytes_total", "Bytes of their batches as sent.", Counter, |it| {
+    row("acked_bytes_total", "Bytes of batches that are in the log, as sent.", Counter, |it| {
         whole(it.acked_bytes)
     }),
-    row("acked_batches_total", "Their batches.", Counter, |it| whole(it.acked_batches)),
+    row("acked_batches_total", "Batches that are in the log.", Counter, |it| {
+        whole(it.acked_batches)
+    }),
     row("failed_records_total", "Records that failed.", Counter, |it| whole(it.failed_records)),
     row("retries_total", "Batches that were sent again.", Counter, |it| whole(it.retries)),
     row("dropped_records_total", "Records that the backoff strategy dropped.", Counter, |it| {
@@ -194,9 +196,12 @@ const BROKERS: &[Row<BrokerMetrics>] = &[
     row("broker_connected", "Whether the connection is ready.", Gauge, |it| {
         whole(u64::from(it.is_connected))
     }),
-    row("broker_writable", "Whether it is below its watermark.", Gauge, |it| {
-        whole(u64::from(it.writable))
-    }),
+    row(
+        "broker_writable",
+        "1 if the broker takes records; 0 from above the high watermark until below the low one.",
+        Gauge,
+        |it| whole(u64::from(it.writable)),
+    ),
     row("broker_charged_bytes", "Bytes that wait or are in flight.", Gauge, |it| bytes(it.charged)),
     row("broker_high_watermark_bytes", "The high watermark.", Gauge, |it| bytes(it.high)),
     row("broker_low_watermark_bytes", "The low watermark.", Gauge, |it| bytes(it.low)),

@@ -91,7 +91,8 @@ pub struct BrokerLevels {
     pub broker: i32,
     /// Bytes of segments queued or in flight for it.
     pub charged: usize,
-    /// Above this it is not writable.
+    /// A record that is charged above this makes it not writable. By default it follows the free
+    /// memory, so it may sink below `charged` without making it not writable.
     pub high: usize,
     /// Below this it is writable again.
     pub low: usize,
@@ -143,9 +144,9 @@ impl Producer {
 
     /// Closes the producer: nothing is accepted from now on, and what was accepted is delivered, or
     /// failed with [`DeliveryErrorCause::Closed`](crate::DeliveryErrorCause::Closed) once `timeout`
-    /// has passed. Then the threads end. It ends within 100 ms of the timeout also if one of them
-    /// is stuck in code of the application's, and says which. A second call gives the outcome of
-    /// the first.
+    /// has passed. Then the threads end. It ends within 100 ms of the timeout, also if one of them
+    /// is stuck in code of the application's, and says which: for a hard limit give it 100 ms less.
+    /// A second call gives the outcome of the first.
     pub fn close(&self, timeout: Duration) -> Close {
         self.close_with(|running| Close::begin(running, timeout))
     }

@@ -32,8 +32,10 @@ impl Producer {
     /// Other brokers may take a moment to hear of the topic. Records that are sent meanwhile wait
     /// as for any topic that is not known yet.
     ///
-    /// To have each topic created that does not exist when a record is sent to it:
-    /// [`ProducerConfig::create_topics`](crate::ProducerConfig::create_topics).
+    /// A service that must start while Kafka is away does not wait for this. It has topics created
+    /// with their first record instead
+    /// ([`ProducerConfig::create_topics`](crate::ProducerConfig::create_topics)), which holds up
+    /// nothing but those records.
     ///
     /// ```
     /// # #[cfg(feature = "embedded")]

@@ -2,8 +2,8 @@
 
 use tidegate::embedded::{Fault, KafkaVersion};
 use tidegate::{
-    BuildError, CreateTopicErrorKind, DeliveryErrorCause, ErrorCode, NewTopic, ProducerConfig,
-    TopicConfig, TopicCreation,
+    BuildError, CreateTopicErrorKind, DeliveryErrorCause, ErrorCode, NewTopic, ProblemKind,
+    ProducerConfig, TopicConfig, TopicCreation,
 };
 
 use super::*;
@@ -57,6 +57,8 @@ fn what_is_wrong_with_a_topic_is_said() {
     assert_eq!(*code, ErrorCode(38));
     assert!(message.as_deref().is_some_and(|words| words.contains("there are 1")), "{error}");
     assert!(error.to_string().starts_with("topic \"t\" was not created: "), "{error}");
+    let error = text("t", NewTopic::new().setting("retention.mss", "1"));
+    assert!(error.to_string().contains("INVALID_CONFIG"), "{error}");
     close(&producer);
     assert_eq!(*text("t", NewTopic::new()).kind(), CreateTopicErrorKind::Closed);
 }
@@ -93,6 +95,7 @@ fn it_ends_with_its_time_and_with_the_producer() {
         panic!("{error}")
     };
     assert!(start.elapsed() >= millis(300) && after == millis(300));
+    assert_eq!(last.kind(), ProblemKind::Refused, "{last}");
     assert!(last.to_string().contains(&cluster.address(1).to_string()), "{last}");
     let creation = producer.create_topic("t", NewTopic::new().timeout(FAR));
     close(&producer);
@@ -105,6 +108,9 @@ fn old_brokers_are_too_old_or_need_to_be_told_more() {
     let cluster = start(KafkaVersion::V0_10_2);
     let new = || NewTopic::new().partitions(1).replication_factor(1);
     let outcome = ended(producer(&cluster).create_topic("t", new()));
+    let Err(CreateTopicErrorKind::Failed(problem)) = outcome else { panic!("{outcome:?}") };
+    assert!(problem.to_string().contains("from Kafka 0.11 on"), "{problem}");
+    let outcome = ended(producer(&cluster).create_topic("t", NewTopic::new()));
     let Err(CreateTopicErrorKind::Failed(problem)) = outcome else { panic!("{outcome:?}") };
     assert!(problem.to_string().contains("from Kafka 0.11 on"), "{problem}");
     for version in [KafkaVersion::V0_11, KafkaVersion::V2_0] {
@@ -204,4 +210,119 @@ fn properties_have_topics_created() {
     assert!(error.to_string().contains("needs tidegate.create.topics=true"), "{error}");
     let error = config(&[on, ("tidegate.create.topics.replication.factor", "0")]).unwrap_err();
     assert!(error.to_string().contains("replication.factor = 0"), "{error}");
+}
+
+/// Until the broker has read so many requests for new topics.
+fn await_requests(cluster: &EmbeddedCluster, count: u64) {
+    eventually("it was asked", || cluster.stats().requests_of(CREATE_TOPICS) >= count);
+}
+
+#[test]
+fn what_the_application_is_refused_fails_no_record() {
+    let cluster = empty(1);
+    let producer = builder(&cluster).create_topics(NewTopic::new()).build().unwrap();
+    cluster.script([Fault::delay(millis(500)).api(CREATE_TOPICS)]);
+    let sent = producer.topic("t").unwrap().send("k", "v").unwrap();
+    await_requests(&cluster, 1);
+    let refused = ended(producer.create_topic("t", NewTopic::new().replication_factor(5)));
+    assert!(matches!(refused, Err(CreateTopicErrorKind::Refused { .. })), "{refused:?}");
+    acked(sent);
+}
+
+#[test]
+fn a_server_that_is_of_no_use_leaves_it_to_the_others() {
+    let start = |id| EmbeddedCluster::builder().cluster_id(id).topic("t", 1).start().unwrap();
+    let (own, foreign) = (start("own"), start("foreign"));
+    foreign.stop_broker(1);
+    let servers = format!("{},{}", own.address(1), foreign.address(1));
+    let producer = Producer::builder(&servers).configure(|c| c.pinning = false).build().unwrap();
+    warm(&producer.topic("t").unwrap(), 1);
+    foreign.restart_broker(1).unwrap();
+    own.stop_broker(1);
+    let creation = producer.create_topic("new", NewTopic::new());
+    eventually("the foreign one was asked", || foreign.stats().requests() > 2);
+    own.restart_broker(1).unwrap();
+    assert_eq!(ended(creation), Ok(()));
+    assert_eq!((own.leader("new", 0), foreign.leader("new", 0)), (Some(1), None));
+}
+
+#[test]
+fn a_topic_that_old_brokers_cannot_create_spoils_no_other() {
+    let cluster = EmbeddedCluster::builder().kafka_version(KafkaVersion::V2_0).start().unwrap();
+    let whole = || TopicConfig::new().create(NewTopic::new().partitions(1).replication_factor(1));
+    let names = ["a", "b", "c", "d", "whole"];
+    let mut builder = builder(&cluster).create_topics(NewTopic::new());
+    for name in names {
+        builder = builder.topic_config(name, whole());
+    }
+    let producer = builder.build().unwrap();
+    // Four requests are under way: what comes meanwhile goes together.
+    cluster.script([Fault::delay(millis(500)).api(CREATE_TOPICS).times(4)]);
+    let topics = names.map(|name| producer.topic(name).unwrap());
+    let mut sent: Vec<_> = (0..4)
+        .map(|n| {
+            let delivery = topics[n].send("k", "v").unwrap();
+            await_requests(&cluster, n as u64 + 1);
+            delivery
+        })
+        .collect();
+    let open = producer.topic("open").unwrap().send("k", "v").unwrap();
+    sent.push(topics[4].send("k", "v").unwrap());
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    let text = failed(open).to_string();
+    assert!(text.contains("before Kafka 2.4"), "{text}");
+}
+
+#[test]
+fn a_request_that_nobody_answers_holds_up_no_other_topic() {
+    let cluster = empty(1);
+    let producer = patient(&cluster).create_topics(NewTopic::new()).build().unwrap();
+    cluster.script([Fault::silence().api(CREATE_TOPICS)]);
+    let _first = producer.topic("first").unwrap().send("k", "v").unwrap();
+    await_requests(&cluster, 1);
+    acked(producer.topic("second").unwrap().send("k", "v").unwrap());
+    assert_eq!(ended(producer.create_topic("third", NewTopic::new())), Ok(()));
+    let _ = producer.close(Duration::ZERO).wait();
+}
+
+#[test]
+fn a_broker_that_hangs_leaves_time_for_the_others() {
+    let cluster = EmbeddedCluster::builder().brokers(3).topic("t", 3).start().unwrap();
+    let producer = producer(&cluster);
+    warm(&producer.topic("t").unwrap(), 1);
+    cluster.pause_broker(1);
+    cluster.fail_over(1);
+    let new = NewTopic::new().timeout(Duration::from_secs(20));
+    assert_eq!(ended(producer.create_topic("new", new)), Ok(()));
+    cluster.resume_broker(1);
+}
+
+#[test]
+fn each_topic_has_its_own_time() {
+    let cluster = empty(1);
+    let short = TopicConfig::new().create(NewTopic::new().timeout(millis(300)));
+    let producer = patient(&cluster)
+        .create_topics(NewTopic::new().timeout(FAR))
+        .topic_config("short", short)
+        .build()
+        .unwrap();
+    cluster.script([Fault::create_topics_error(NOT_CONTROLLER).times(usize::MAX)]);
+    let topics = ["other", "short"].map(|name| producer.topic(name).unwrap());
+    let [other, short] = topics.map(|topic| topic.send("k", "v").unwrap());
+    let text = failed(short).to_string();
+    assert!(text.contains("not within 300ms") && text.contains("NOT_CONTROLLER"), "{text}");
+    cluster.clear_faults();
+    acked(other);
+}
+
+#[test]
+fn more_topics_than_a_request_may_have_go_in_several() {
+    let cluster = empty(1);
+    let new = NewTopic::new().partitions(60);
+    let producer =
+        builder(&cluster).create_topics(new).configure(|c| c.lanes_max = 60_000).build().unwrap();
+    let topics: Vec<_> = (0..300).map(|n| producer.topic(&format!("many-{n}")).unwrap()).collect();
+    let sent: Vec<_> = topics.iter().map(|topic| topic.send("k", "v").unwrap()).collect();
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert!(topics.iter().all(|topic| topic.partitions() == 60));
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use tidegate::{CloseError, DeliveryErrorCause, FlushError, OnDrop, SendErrorKind};
+use tidegate::{CloseError, DeliveryErrorCause, FlushError, OnDrop, SendErrorKind, WaitStrategy};
 
 use super::*;
 
@@ -369,5 +369,23 @@ fn a_flush_is_not_woken_by_what_it_does_not_wait_for() {
     cluster.resume_broker(paused);
     block_on(flush).unwrap();
     acked(held);
+    close(&producer);
+}
+
+#[test]
+fn a_loop_that_spins_before_it_sleeps_is_not_late() {
+    let (linger, spin) = (Duration::from_secs(2), millis(1_900));
+    let cluster = cluster(1, 1);
+    let producer = builder(&cluster)
+        .linger(linger)
+        .configure(|config| config.wait_strategy = WaitStrategy::SpinThenBlock(spin))
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let start = Instant::now();
+    acked(topic.send("k", "v").unwrap());
+    // It would be so late if it slept for what it had spun through.
+    assert!(start.elapsed() < linger + spin / 2, "{:?}", start.elapsed());
     close(&producer);
 }

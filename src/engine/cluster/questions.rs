@@ -50,22 +50,27 @@ impl MetadataMachine {
         self.wanted.set_creatable(topic);
     }
 
-    /// Topics that the cluster is to be asked to create. The driver tells what became of each
-    /// ([`MetadataMachine::handle_created`]), and then that it has told all of them
-    /// ([`MetadataMachine::handle_creation_over`]).
-    pub fn poll_creatable(&mut self, now: u64) -> Vec<Arc<str>> {
+    /// Topics that the cluster is to be asked to create, in a round of this number. The driver
+    /// tells what became of each ([`MetadataMachine::handle_created`]), and then that it has told
+    /// all of them ([`MetadataMachine::handle_creation_over`]).
+    pub fn poll_creatable(&mut self, now: u64) -> (u64, Vec<Arc<str>>) {
         self.wanted.poll_creatable(now)
     }
 
-    /// A topic was created, or there is one by now; or the cluster does not let this client create
-    /// it.
-    pub fn handle_created(&mut self, topic: &str, outcome: Result<(), Problem>) {
-        self.wanted.handle_created(topic, outcome);
+    /// A topic was created in this round, or there was one; or the cluster does not let this client
+    /// create it.
+    pub fn handle_created(&mut self, topic: &str, round: u64, outcome: Result<(), Problem>) {
+        self.wanted.handle_created(topic, round, outcome);
     }
 
-    /// What [`MetadataMachine::poll_creatable`] named last is settled.
-    pub fn handle_creation_over(&mut self) {
-        self.wanted.handle_creation_over();
+    /// The application has had the topic created, or found it there.
+    pub fn handle_there(&mut self, topic: &str) {
+        self.wanted.handle_there(topic);
+    }
+
+    /// What [`MetadataMachine::poll_creatable`] named in this round is settled.
+    pub fn handle_creation_over(&mut self, round: u64) {
+        self.wanted.handle_creation_over(round);
     }
 
     /// Nothing was sent to this topic for long.

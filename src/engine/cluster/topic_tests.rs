@@ -380,7 +380,7 @@ fn creates(at: u64) -> MetadataMachine {
     let mut machine = knows(&["a"], true);
     machine.handle_wanted(at, "new".into(), Want::Record);
     machine.set_creatable("new");
-    assert_eq!(machine.poll_creatable(at), [], "no broker has said that it is not there");
+    assert_eq!(machine.poll_creatable(at).1, [], "no broker has said that it is not there");
     // The client creates it: brokers must not, with settings of their own.
     assert_eq!(asked(&mut machine, at), Some((strings(&["new"]), false)));
     machine.handle_metadata(FIRST, at, &metadata(&[1], vec![unknown("new")]));
@@ -391,18 +391,18 @@ fn creates(at: u64) -> MetadataMachine {
 fn a_topic_is_created_once_and_then_asked_about_at_once() {
     let mut machine = creates(10);
     assert!(machine.poll_timeout(10).is_some_and(|at| at <= 10));
-    assert_eq!(machine.poll_creatable(10), ["new".into()]);
+    assert_eq!(machine.poll_creatable(10).1, ["new".into()]);
     // While the cluster creates it, it is not given up as unknown, and no other is created.
     machine.handle_wanted(10, "other".into(), Want::Record);
     machine.set_creatable("other");
-    assert_eq!(machine.poll_creatable(LIMIT), []);
+    assert_eq!(machine.poll_creatable(LIMIT).1, []);
     assert_eq!(machine.poll_unknown(10 + 2 * LIMIT), []);
-    machine.handle_created("new", Ok(()));
-    machine.handle_creation_over();
+    machine.handle_created("new", 1, Ok(()));
+    machine.handle_creation_over(1);
     assert_eq!(asked(&mut machine, 20), Some((strings(&["new", "other"]), false)));
     // A broker that has not heard of it is asked again, and the cluster is not.
     machine.handle_metadata(FIRST, 20, &metadata(&[1], vec![unknown("new"), unknown("other")]));
-    assert_eq!(machine.poll_creatable(10 * SECOND), ["other".into()]);
+    assert_eq!(machine.poll_creatable(10 * SECOND).1, ["other".into()]);
     machine.handle_metadata(FIRST, 30, &metadata(&[1], vec![topic("new", &[(0, Some(1), 1)])]));
     assert!(machine.take_arrived().iter().any(|arrived| &*arrived.topic == "new"));
 }
@@ -410,10 +410,10 @@ fn a_topic_is_created_once_and_then_asked_about_at_once() {
 #[test]
 fn what_waits_for_a_topic_that_is_refused_fails_and_the_next_attempt_is_a_second_later() {
     let mut machine = creates(10);
-    assert_eq!(machine.poll_creatable(10), ["new".into()]);
+    assert_eq!(machine.poll_creatable(10).1, ["new".into()]);
     let refusal = || Problem::new(ProblemKind::Broker(ErrorCode(44)), "not like this");
-    machine.handle_created("new", Err(refusal()));
-    machine.handle_creation_over();
+    machine.handle_created("new", 1, Err(refusal()));
+    machine.handle_creation_over(1);
     let failed = machine.poll_unknown(20);
     let [UnknownTopic { topic, came_before, cause }] = &failed[..] else { panic!("{failed:?}") };
     assert_eq!((&**topic, *came_before), ("new", u64::MAX));
@@ -424,8 +424,8 @@ fn what_waits_for_a_topic_that_is_refused_fails_and_the_next_attempt_is_a_second
     machine.set_creatable("new");
     assert!(asked(&mut machine, SECOND).is_some());
     machine.handle_metadata(FIRST, SECOND, &metadata(&[1], vec![unknown("new")]));
-    assert_eq!(machine.poll_creatable(SECOND), []);
-    assert_eq!(machine.poll_creatable(SECOND + 10), ["new".into()]);
+    assert_eq!(machine.poll_creatable(SECOND).1, []);
+    assert_eq!(machine.poll_creatable(SECOND + 10).1, ["new".into()]);
 }
 
 #[test]
@@ -438,6 +438,6 @@ fn no_topic_is_created_for_a_handle_or_for_lanes_of_a_deleted_one() {
     while asked(&mut machine, SECOND).is_some() {
         let missing = vec![unknown("handle"), unknown("a")];
         machine.handle_metadata(FIRST, SECOND, &metadata(&[1], missing));
-        assert_eq!(machine.poll_creatable(SECOND), []);
+        assert_eq!(machine.poll_creatable(SECOND).1, []);
     }
 }

@@ -106,13 +106,17 @@ enum Creation {
     No,
     /// It does as soon as records wait and brokers say that there is no such topic.
     Due,
-    /// The cluster was asked to.
-    Asked,
+    /// The cluster was asked to, in this round.
+    Asked(u64),
     /// The cluster has created it, and brokers may not have heard of that yet.
     Done,
     /// The cluster refused.
     Refused(Problem),
 }
+
+/// So many requests for new topics are under way at once: one that a broker does not answer must
+/// not hold up all others.
+const CREATIONS_MAX: usize = 4;
 
 /// A topic that could not be created is not tried again within this time, in nanoseconds: a program
 /// that sends on and on must not keep the controller busy.
@@ -169,7 +173,7 @@ impl Wanted {
 
     /// Whether records wait for it to be created.
     fn is_being_created(&self) -> bool {
-        matches!(self.creation, Creation::Due | Creation::Asked) && self.waiting_since.is_some()
+        matches!(self.creation, Creation::Due | Creation::Asked(_)) && self.waiting_since.is_some()
     }
 
     /// When it is to be created, if it is; `last` is when that was tried last.
@@ -252,8 +256,10 @@ pub(super) struct WantedTopics {
     topics: BTreeMap<Arc<str>, Wanted>,
     /// Topics whose answer has come since these were taken out last.
     arrived: Vec<Arrived>,
-    /// The cluster was asked to create topics, and has not answered.
-    is_creating: bool,
+    /// Rounds in which the cluster was asked to create topics, and not all is known yet.
+    creating: BTreeSet<u64>,
+    /// The number of the last round.
+    creation_round: u64,
     /// When that was tried last, by topic; of late only.
     created: BTreeMap<Arc<str>, u64>,
 }
@@ -296,47 +302,61 @@ impl WantedTopics {
         }
     }
 
-    /// Topics that the cluster is to be asked to create now. Only once those are created, or
-    /// refused, are there others.
-    pub(super) fn poll_creatable(&mut self, now: u64) -> Vec<Arc<str>> {
-        if self.is_creating {
-            return Vec::new();
+    /// Topics that the cluster is to be asked to create now, and the number of that round. While
+    /// several rounds are under way others wait, and then go together.
+    pub(super) fn poll_creatable(&mut self, now: u64) -> (u64, Vec<Arc<str>>) {
+        if self.creating.len() >= CREATIONS_MAX {
+            return (self.creation_round, Vec::new());
         }
+        let round = self.creation_round + 1;
         self.created.retain(|_, at| at.saturating_add(CREATION_INTERVAL_MIN) > now);
         let mut topics = Vec::new();
         for (topic, wanted) in &mut self.topics {
             let last = self.created.get(topic).copied();
             if wanted.creates_at(last).is_some_and(|at| at <= now) {
-                wanted.creation = Creation::Asked;
+                wanted.creation = Creation::Asked(round);
                 self.created.insert(topic.clone(), now);
                 topics.push(topic.clone());
             }
         }
-        self.is_creating = !topics.is_empty();
-        topics
+        if !topics.is_empty() {
+            self.creation_round = round;
+            self.creating.insert(round);
+        }
+        (round, topics)
     }
 
-    /// A topic was created, by this producer or another program, or refused.
-    pub(super) fn handle_created(&mut self, topic: &str, outcome: Result<(), Problem>) {
+    /// A topic was created in this round, or there was one; or it was refused.
+    pub(super) fn handle_created(&mut self, topic: &str, round: u64, outcome: Result<(), Problem>) {
         let Some(wanted) = self.topics.get_mut(topic) else { return };
+        // What was asked of another cluster says nothing of this one.
+        if !matches!(wanted.creation, Creation::Asked(asked) if asked == round) {
+            return;
+        }
         match outcome {
-            Ok(()) => {
-                wanted.creation = Creation::Done;
-                (wanted.unknown_since, wanted.said_by) = (None, None);
-                wanted.error = ErrorCode::NONE;
-                (wanted.asked_at, wanted.at_once) = (None, true);
-            }
-            Err(problem) if matches!(wanted.creation, Creation::Asked) => {
-                wanted.creation = Creation::Refused(problem);
-            }
-            // The application's own attempt, of which it hears itself.
-            Err(_) => {}
+            Ok(()) => self.handle_there(topic),
+            Err(problem) => wanted.creation = Creation::Refused(problem),
         }
     }
 
-    /// The answer to [`WantedTopics::poll_creatable`] is complete.
-    pub(super) fn handle_creation_over(&mut self) {
-        self.is_creating = false;
+    /// The topic exists, though brokers may not have heard of it.
+    pub(super) fn handle_there(&mut self, topic: &str) {
+        let Some(wanted) = self.topics.get_mut(topic) else { return };
+        wanted.creation = Creation::Done;
+        (wanted.unknown_since, wanted.said_by) = (None, None);
+        wanted.error = ErrorCode::NONE;
+        (wanted.asked_at, wanted.at_once) = (None, true);
+    }
+
+    /// The answer to [`WantedTopics::poll_creatable`] is complete. Topics that it says nothing of
+    /// are asked for again.
+    pub(super) fn handle_creation_over(&mut self, round: u64) {
+        self.creating.remove(&round);
+        for wanted in self.topics.values_mut() {
+            if matches!(wanted.creation, Creation::Asked(asked) if asked == round) {
+                wanted.creation = Creation::Due;
+            }
+        }
     }
 
     /// Names the topics that something waits for.
@@ -470,10 +490,11 @@ impl WantedTopics {
             (wanted.unknown_since, wanted.said_by) = (None, None);
             (wanted.asked_at, wanted.at_once) = (None, true);
             wanted.error = ErrorCode::NONE;
-            if matches!(wanted.creation, Creation::Done | Creation::Refused(_)) {
+            if !matches!(wanted.creation, Creation::No) {
                 wanted.creation = Creation::Due;
             }
         }
+        self.creating.clear();
     }
 
     /// Topics that something waited for, and that were found to exist since the last call.
@@ -547,7 +568,7 @@ impl WantedTopics {
             Due::Unknown(at) | Due::Unanswered(at) => Some(at),
         };
         let warnings = self.topics.values().filter_map(Wanted::warning_at);
-        let creations = self.topics.iter().filter(|_| !self.is_creating);
+        let creations = self.topics.iter().filter(|_| self.creating.len() < CREATIONS_MAX);
         let creations = creations
             .filter_map(|(topic, wanted)| wanted.creates_at(self.created.get(topic).copied()));
         self.topics.values().filter_map(due).chain(warnings).chain(creations).min()

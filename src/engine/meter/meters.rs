@@ -182,7 +182,7 @@ impl BrokerTotals {
 
 impl RecordCounts {
     /// What a lane has counted.
-    pub fn of(meter: &LaneMeter) -> Self {
+    pub(crate) fn of(meter: &LaneMeter) -> Self {
         RecordCounts {
             records: meter.records.get(),
             bytes: meter.bytes.get(),

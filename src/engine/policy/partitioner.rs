@@ -229,7 +229,8 @@ pub trait Partitioner: Send + Sync {
     /// any lock. `bytes` is the length of its key, value and headers, `batch_size` that of a full
     /// batch. Called for records that named their partition too, and for those that had waited for
     /// their topic, where the same is forbidden as in [`Partitioner::partition`] (see above). A
-    /// panic is logged, and the record is sent all the same.
+    /// panic is logged, and the record is sent all the same. A partitioner that asks one of the
+    /// built-in ones need not pass this on: they do without.
     fn on_appended(&self, partition: i32, bytes: usize, batch_size: usize) {
         let _ = (partition, bytes, batch_size);
     }
@@ -247,7 +248,32 @@ where
 /// Makes the partitioner of each topic, when the topic is first used: whatever state it has
 /// belongs to that topic, so partitioners need no lock and no map.
 ///
-/// Closures `Fn(&str) -> Arc<dyn Partitioner>` are factories too.
+/// Closures `Fn(&str) -> Arc<dyn Partitioner>` are factories too; both types have to be written, as
+/// here:
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidegate::{PartitionRequest, PartitionView, Partitioner, Producer};
+///
+/// /// Records go to the partitions from the last one on.
+/// struct Backwards(std::sync::atomic::AtomicI32);
+///
+/// impl Partitioner for Backwards {
+///     fn partition(&self, request: &PartitionRequest<'_>) -> i32 {
+///         let number = self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+///         number.rem_euclid(request.partitions.count())
+///     }
+/// }
+///
+/// let backwards = |_: &str| -> Arc<dyn Partitioner> { Arc::new(Backwards(0.into())) };
+/// let builder = Producer::builder("kafka:9092").partitioner(backwards);
+/// # drop(builder);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not make partitioners",
+    note = "a `Partitioner` that all topics may share: `EveryTopic::new(it)`",
+    note = "one for each topic: `|_: &str| -> Arc<dyn Partitioner> {{ Arc::new(it) }}`"
+)]
 pub trait PartitionerFactory: Send + Sync {
     /// A partitioner for `topic`. Called when a producer's topic is first used, on the thread that
     /// does so and under no lock; where several threads do at once it may be called by each, and
@@ -264,7 +290,9 @@ where
     }
 }
 
-/// A factory that gives every topic the same partitioner: for those without state of their own.
+/// A factory that gives every topic the same partitioner: for those without state, or whose state
+/// may be shared. A [`DefaultPartitioner`](crate::DefaultPartitioner) works so too: all topics of a
+/// thread then move on to another partition together.
 pub struct EveryTopic(Arc<dyn Partitioner>);
 
 impl EveryTopic {
