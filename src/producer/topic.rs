@@ -43,7 +43,9 @@ impl Topic {
         &self.lanes.name
     }
 
-    /// How many partitions the topic is known to have; 0 before the first metadata.
+    /// How many partitions the topic is known to have; 0 before the first metadata. It is known
+    /// once a record has been acknowledged, and [`Event::TopicFound`](crate::Event::TopicFound)
+    /// tells it.
     pub fn partitions(&self) -> i32 {
         self.lanes.partitions()
     }
