@@ -286,7 +286,9 @@ impl Creation {
         let topics = self.next_topics();
         let response = link.create_topics(&topics, timeout.try_into().unwrap_or(i32::MAX));
         link.close();
-        self.unanswered |= response.is_err();
+        // A broker that is too old was not asked.
+        let was_asked = |it: &ProbeFailure| it.problem.kind() != ProblemKind::BrokerTooOld;
+        self.unanswered |= response.as_ref().is_err_and(was_asked);
         Ok(self.settle(&response?, told))
     }
 

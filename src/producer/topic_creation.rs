@@ -27,7 +27,8 @@ impl Producer {
     /// Has the cluster create a topic (KIP-4, CreateTopics). On a thread of the producer's own with
     /// a connection of its own, to the controller; nothing that is sent waits for it. What stands
     /// in the way (no broker reachable, a controller that moves) is tried again until
-    /// [`NewTopic::timeout`] has passed. Needs brokers from Kafka 0.11 on.
+    /// [`NewTopic::timeout`] has passed. At most 32 calls are under way at once; others wait for
+    /// one to end, and their time runs meanwhile. Needs brokers from Kafka 0.11 on.
     ///
     /// Other brokers may take a moment to hear of the topic. Records that are sent meanwhile wait
     /// as for any topic that is not known yet.
