@@ -480,19 +480,17 @@ impl EventLoop {
     /// looks at its queues once more: a sender that posted before the announcement saw the loop
     /// awake and did not wake it, so its record would wait for the next event.
     fn wait(&mut self, events: &mut Events, more: bool, now: u64, next: Option<u64>) {
-        let has_work = more || self.stopped || next.is_some_and(|at| at <= now);
-        if !has_work && self.spin(events, now, next) {
-            self.slept = true;
-            return;
-        }
-        // Spinning takes time, which is not to be slept as well.
-        let now = if self.wait_strategy == WaitStrategy::Block { now } else { self.clock.now() };
-        let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-        if more || self.stopped {
-            timeout = Some(Duration::ZERO);
-        }
-        let sleeps = timeout != Some(Duration::ZERO);
+        let sleeps = !more && !self.stopped && next.is_none_or(|at| at > now);
+        let mut timeout = Some(Duration::ZERO);
         if sleeps {
+            if self.spin(events, now, next) {
+                self.slept = true;
+                return;
+            }
+            // The loop must not sleep for the time that it has spun as well: timers would be late.
+            let spins = self.wait_strategy != WaitStrategy::Block;
+            let now = if spins { self.clock.now() } else { now };
+            timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
             self.shared.bell.prepare_to_sleep();
             if self.has_news() {
                 timeout = Some(Duration::ZERO);

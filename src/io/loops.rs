@@ -95,8 +95,8 @@ impl EventLoops {
         EventLoops::with(self.0.mode, Pinning::Off, self.0.wait_strategy)
     }
 
-    /// The same, with loops that wait like this while they have nothing to do. Of themselves they
-    /// sleep.
+    /// The same, with loops that wait like this while they have nothing to do. Without this call
+    /// they sleep ([`WaitStrategy::Block`]).
     pub fn waiting(self, strategy: WaitStrategy) -> Self {
         EventLoops::with(self.0.mode, self.0.pinning.clone(), strategy)
     }

@@ -16,7 +16,8 @@ use crate::engine::protocol::{CreateTopicsResponse, ErrorCode, TopicToCreate};
 use crate::error::CreateTopicErrorKind;
 use crate::problem::{Problem, ProblemKind};
 
-/// Calls of the application's that are answered beside each other; others wait for one to end.
+/// So many calls of the application's, and so many rounds of the producer's own, go on at once; a
+/// further one waits until one of them ends.
 const THREADS_MAX: usize = 32;
 /// The wait after all brokers were asked in vain, at first and at the most.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
@@ -337,12 +338,13 @@ impl Creation {
             let Some((name, wish)) = self.open.remove_entry(&*topic.name) else { continue };
             match topic.error {
                 ErrorCode::NONE => told(&name, Ok(())),
-                // By an attempt that nobody answered.
+                // An earlier attempt of this call created it, and its answer was lost.
                 ErrorCode::TOPIC_ALREADY_EXISTS if self.unanswered => told(&name, Ok(())),
                 ErrorCode::TOPIC_ALREADY_EXISTS => {
                     told(&name, Err(CreateTopicErrorKind::AlreadyExists));
                 }
-                // It may be meant for the whole request, or for another topic of it.
+                // Kafka answers so for each topic of a request that has too many partitions. Sent
+                // one by one, each gets the answer that is meant for it.
                 ErrorCode::POLICY_VIOLATION if !is_alone => {
                     self.topics_max = 1;
                     self.open.insert(name, wish);

@@ -392,7 +392,8 @@ fn a_topic_is_created_once_and_then_asked_about_at_once() {
     let mut machine = creates(10);
     assert!(machine.poll_timeout(10).is_some_and(|at| at <= 10));
     assert_eq!(machine.poll_creatable(10).1, ["new".into()]);
-    // While the cluster creates it, it is not given up as unknown, and no other is created.
+    // While the cluster creates it, it is neither asked for twice nor given up as unknown. Another
+    // topic waits until a broker has called it unknown.
     machine.handle_wanted(10, "other".into(), Want::Record);
     machine.set_creatable("other");
     assert_eq!(machine.poll_creatable(LIMIT).1, []);

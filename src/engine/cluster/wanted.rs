@@ -114,8 +114,8 @@ enum Creation {
     Refused(Problem),
 }
 
-/// So many requests for new topics are under way at once: one that a broker does not answer must
-/// not hold up all others.
+/// At most so many requests for new topics are under way at once. One would not do: a broker that
+/// does not answer it would hold up the topics of all later records.
 const CREATIONS_MAX: usize = 4;
 
 /// A topic that could not be created is not tried again within this time, in nanoseconds: a program
