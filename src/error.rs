@@ -7,6 +7,7 @@
 //! * [`FlushError`], [`CloseError`]: what `flush` and `close` report.
 //! * [`CreateTopicError`]: a topic was not created.
 
+mod ends;
 mod topics;
 mod words;
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use crate::engine::protocol::records::Length;
 use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
 use crate::problem::{Problem, ProblemKind};
+pub use ends::{CloseError, FlushError};
 pub use topics::{CreateTopicError, CreateTopicErrorKind};
 use words::{
     NOT_NAMED, did_you_mean, in_its_words, last_cause, level, not_together, obstruction,
@@ -399,6 +401,10 @@ pub enum DeliveryErrorCause {
         #[source]
         last: Option<Problem>,
     },
+    /// The topic does not exist, and this producer, which was to create it (`create_topics`), could
+    /// not.
+    #[error("the topic does not exist, and {0}")]
+    TopicNotCreated(#[source] Problem),
     /// The brokers turned out to be of another cluster: the record may be in the old one's log, or
     /// `on_cluster_change` says to fail.
     #[error("the brokers are of another cluster now: {found}")]
@@ -501,7 +507,8 @@ impl DeliveryError {
             | DeliveryErrorCause::Closed { last }
             | DeliveryErrorCause::UnknownTopic { last, .. } => last.clone(),
             DeliveryErrorCause::Disconnected(problem)
-            | DeliveryErrorCause::BrokerTooOld(problem) => Some(problem.clone()),
+            | DeliveryErrorCause::BrokerTooOld(problem)
+            | DeliveryErrorCause::TopicNotCreated(problem) => Some(problem.clone()),
             cause @ DeliveryErrorCause::Broker { code, .. } => {
                 Some(Problem::new(ProblemKind::Broker(*code), cause))
             }
@@ -515,6 +522,17 @@ impl DeliveryError {
     /// Whether the record may nevertheless be in the log.
     pub fn certainty(&self) -> Certainty {
         self.0.certainty
+    }
+}
+
+impl DeliveryErrorCause {
+    /// Whether brokers say that the record's topic does not exist: it is neither there, nor was it
+    /// created.
+    pub fn is_topic_missing(&self) -> bool {
+        matches!(
+            self,
+            DeliveryErrorCause::UnknownTopic { .. } | DeliveryErrorCause::TopicNotCreated(_)
+        )
     }
 }
 
@@ -541,58 +559,6 @@ impl std::error::Error for DeliveryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.0.cause)
     }
-}
-
-/// `flush` could not wait.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FlushError {
-    /// Called on one of the producer's own threads, where waiting would stop the loop it waits for.
-    #[error("flush was called on a thread of the producer itself, where it would wait for ever")]
-    OwnThread,
-    /// The process was forked: the child has none of the producer's threads.
-    #[error("this process is a fork of the one that built the producer: build a new one here")]
-    Forked,
-}
-
-/// `close` could not deliver everything.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloseError {
-    /// The timeout passed; every remaining delivery was resolved with
-    /// [`DeliveryErrorCause::Closed`].
-    #[error(
-        "the timeout of {timeout:?} passed before every record was acknowledged; the rest were \
-         failed{}",
-        last_cause(last)
-    )]
-    TimedOut {
-        /// The timeout that was given.
-        timeout: Duration,
-        /// What stood in the way, if anything is known to.
-        #[source]
-        last: Option<Problem>,
-    },
-    /// Threads of the producer have not returned from code of the application's (a waker, a
-    /// partitioner, a logger) and were left behind; they end if they ever do. Records that a stuck
-    /// event loop holds resolve then, and not before.
-    #[error(
-        "{} did not return from code of the application's (a waker, a callback, a partitioner, a \
-         logger) within the timeout of {timeout:?}, and was left behind",
-        threads.join(", ")
-    )]
-    Stuck {
-        /// The threads' names, such as `tidegate-loop-0`.
-        threads: Vec<String>,
-        /// The timeout that was given.
-        timeout: Duration,
-    },
-    /// Called on one of the producer's own threads.
-    #[error("close was called on a thread of the producer itself, where it would wait for ever")]
-    OwnThread,
-    /// The process was forked: the child has none of the producer's threads.
-    #[error("this process is a fork of the one that built the producer: build a new one here")]
-    Forked,
 }
 
 #[cfg(test)]

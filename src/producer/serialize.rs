@@ -211,6 +211,7 @@ words! {
     DeliveryErrorCause {
         Broker as "broker", BrokerTooOld as "broker_too_old", TimedOut as "timed_out",
         Disconnected as "disconnected", UnknownTopic as "unknown_topic",
+        TopicNotCreated as "topic_not_created",
         ClusterChanged as "cluster_changed", PartitionOutOfRange as "partition_out_of_range",
         PartitionNotNamed as "partition_not_named", Dropped as "dropped", Closed as "closed",
         LoopPanicked as "loop_panicked", PartitionerPanicked as "partitioner_panicked",

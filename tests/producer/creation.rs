@@ -160,8 +160,9 @@ fn records_of_a_topic_that_the_cluster_refuses_fail_at_once_and_say_why() {
     let topic = producer.topic("t").unwrap();
     let start = Instant::now();
     let error = failed(topic.send("k", "v").unwrap());
-    assert!(matches!(error.cause(), DeliveryErrorCause::UnknownTopic { .. }), "{error}");
+    assert!(matches!(error.cause(), DeliveryErrorCause::TopicNotCreated(_)), "{error}");
     let text = error.to_string();
+    assert!(text.contains("does not exist, and it was not created: the broker"), "{text}");
     assert!(text.contains("POLICY_VIOLATION") && text.contains("no such names here"), "{text}");
     // A program that goes on trying does not keep the controller busy.
     let before = cluster.stats().requests_of(CREATE_TOPICS);

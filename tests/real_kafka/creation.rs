@@ -44,8 +44,14 @@ pub fn as_told(kafka: &Kafka) {
     };
     let replicas = refused(NewTopic::new().replication_factor(5));
     let setting = refused(NewTopic::new().setting("retention.ms", "soon"));
-    println!("{replicas}\n{setting}");
-    for (error, code, word) in [(replicas, 38, "broker"), (setting, 40, "retention.ms")] {
+    let partitions = refused(NewTopic::new().partitions(10_001).replication_factor(1));
+    println!("{replicas}\n{setting}\n{partitions}");
+    for (error, code, word) in [
+        (replicas, 38, "broker"),
+        (setting, 40, "retention.ms"),
+        // Requests are kept below this.
+        (partitions, 44, "partitions"),
+    ] {
         let CreateTopicErrorKind::Refused { code: found, message } = error.kind() else {
             panic!("{error}")
         };

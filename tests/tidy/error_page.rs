@@ -6,8 +6,8 @@ pub(crate) const ENUMS: &[(&str, &str)] = &[
     ("SendErrorKind", "src/error.rs"),
     ("PressureScope", "src/error.rs"),
     ("DeliveryErrorCause", "src/error.rs"),
-    ("FlushError", "src/error.rs"),
-    ("CloseError", "src/error.rs"),
+    ("FlushError", "src/error/ends.rs"),
+    ("CloseError", "src/error/ends.rs"),
     ("CreateTopicErrorKind", "src/error/topics.rs"),
     ("ProblemKind", "src/problem.rs"),
 ];

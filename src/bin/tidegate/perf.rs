@@ -18,9 +18,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidegate::{
-    Close, DeliveryErrorCause, Producer, ProducerConfig, SendError, SendErrorKind, Topic,
-};
+use tidegate::{Close, Producer, ProducerConfig, SendError, SendErrorKind, Topic};
 
 pub(crate) use options::Options;
 
@@ -214,7 +212,7 @@ impl Counting {
             Err(error) => {
                 self.failures.add(format_args!("record {index}"), &error);
                 self.numbers.failed = self.failures.count();
-                if matches!(error.cause(), DeliveryErrorCause::UnknownTopic { .. }) {
+                if error.cause().is_topic_missing() {
                     // Every further record would only tell the same.
                     self.stop.set();
                 }

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidegate::{Certainty, Delivery, DeliveryError, DeliveryErrorCause, Producer, RecordMetadata};
+use tidegate::{Certainty, Delivery, DeliveryError, Producer, RecordMetadata};
 
 pub(crate) use options::{Options, unescape};
 use sending::{Chunk, News, Sending, Sent, Shape};
@@ -233,7 +233,7 @@ impl Reaper {
     fn failed(&mut self, name: &str, error: &DeliveryError) {
         self.failures.add(name, error);
         self.counts.unknown += u64::from(error.certainty() == Certainty::Unknown);
-        if matches!(error.cause(), DeliveryErrorCause::UnknownTopic { .. }) {
+        if error.cause().is_topic_missing() {
             // Every further record would only tell the same.
             self.stop.set();
             self.look_at_stop();

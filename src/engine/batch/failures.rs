@@ -137,7 +137,7 @@ fn kind_of(cause: &DeliveryErrorCause) -> usize {
         DeliveryErrorCause::TimedOut { .. } => TIMED_OUT,
         DeliveryErrorCause::Broker { .. } => REFUSED,
         DeliveryErrorCause::Disconnected(_) => DISCONNECTED,
-        DeliveryErrorCause::UnknownTopic { .. } => UNKNOWN_TOPIC,
+        cause if cause.is_topic_missing() => UNKNOWN_TOPIC,
         DeliveryErrorCause::Closed { .. } => CLOSED,
         _ => OTHER,
     }

@@ -15,7 +15,6 @@ use crate::config::{ClusterChange, ReconnectBackoff, ReconnectWaits};
 use crate::engine::meter::MetadataStanding;
 use crate::engine::protocol::{ErrorCode, MetadataResponse};
 use crate::engine::random::Random;
-use crate::error::DeliveryErrorCause;
 use crate::problem::{Problem, ProblemKind};
 
 /// A question that is due within this time counts as open (nanoseconds).
@@ -567,8 +566,7 @@ impl MetadataMachine {
         }
         let unknown = self.wanted.poll_unknown(now, &self.config, self.last_problem.as_ref());
         for UnknownTopic { topic, cause, .. } in &unknown {
-            let gone = matches!(cause, DeliveryErrorCause::UnknownTopic { .. });
-            if gone && self.snapshot.topics.contains_key(topic) {
+            if cause.is_topic_missing() && self.snapshot.topics.contains_key(topic) {
                 self.forget(topic);
             }
         }

@@ -418,8 +418,7 @@ fn what_waits_for_a_topic_that_is_refused_fails_and_the_next_attempt_is_a_second
     let failed = machine.poll_unknown(20);
     let [UnknownTopic { topic, came_before, cause }] = &failed[..] else { panic!("{failed:?}") };
     assert_eq!((&**topic, *came_before), ("new", u64::MAX));
-    let DeliveryErrorCause::UnknownTopic { last, .. } = cause else { panic!("{cause:?}") };
-    assert_eq!(*last, Some(refusal()));
+    assert_eq!(*cause, DeliveryErrorCause::TopicNotCreated(refusal()));
     // Another record comes.
     machine.handle_wanted(30, "new".into(), Want::Record);
     machine.set_creatable("new");

@@ -523,9 +523,7 @@ impl WantedTopics {
                     (cause, None, false)
                 }
                 Due::Refused(problem) => {
-                    let after = Duration::from_nanos(now.saturating_sub(wanted.since));
-                    let last = Some(problem);
-                    (DeliveryErrorCause::UnknownTopic { after, last }, None, false)
+                    (DeliveryErrorCause::TopicNotCreated(problem), None, false)
                 }
                 Due::Unknown(at) if at <= now => {
                     let limit = wanted.unknown_max(config);

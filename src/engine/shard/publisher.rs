@@ -191,7 +191,7 @@ impl Publisher {
         for UnknownTopic { topic: name, came_before, cause } in machine.poll_unknown(now) {
             let Some(topic) = self.accumulator.known_topic(&name) else { continue };
             log::warn!("topic {name}: {cause}");
-            if matches!(cause, DeliveryErrorCause::UnknownTopic { .. }) {
+            if cause.is_topic_missing() {
                 topic.set_unknown(&topic.lock_stash());
             }
             self.fail_stash(&topic, came_before, &cause);

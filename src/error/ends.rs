@@ -1,0 +1,58 @@
+//! What `flush` and `close` report.
+
+use std::time::Duration;
+
+use super::words::last_cause;
+use crate::problem::Problem;
+
+/// `flush` could not wait.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// Called on one of the producer's own threads, where waiting would stop the loop it waits for.
+    #[error("flush was called on a thread of the producer itself, where it would wait for ever")]
+    OwnThread,
+    /// The process was forked: the child has none of the producer's threads.
+    #[error("this process is a fork of the one that built the producer: build a new one here")]
+    Forked,
+}
+
+/// `close` could not deliver everything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The timeout passed; every remaining delivery was resolved with
+    /// [`DeliveryErrorCause::Closed`](crate::DeliveryErrorCause::Closed).
+    #[error(
+        "the timeout of {timeout:?} passed before every record was acknowledged; the rest were \
+         failed{}",
+        last_cause(last)
+    )]
+    TimedOut {
+        /// The timeout that was given.
+        timeout: Duration,
+        /// What stood in the way, if anything is known to.
+        #[source]
+        last: Option<Problem>,
+    },
+    /// Threads of the producer have not returned from code of the application's (a waker, a
+    /// partitioner, a logger) and were left behind; they end if they ever do. Records that a stuck
+    /// event loop holds resolve then, and not before.
+    #[error(
+        "{} did not return from code of the application's (a waker, a callback, a partitioner, a \
+         logger) within the timeout of {timeout:?}, and was left behind",
+        threads.join(", ")
+    )]
+    Stuck {
+        /// The threads' names, such as `tidegate-loop-0`.
+        threads: Vec<String>,
+        /// The timeout that was given.
+        timeout: Duration,
+    },
+    /// Called on one of the producer's own threads.
+    #[error("close was called on a thread of the producer itself, where it would wait for ever")]
+    OwnThread,
+    /// The process was forked: the child has none of the producer's threads.
+    #[error("this process is a fork of the one that built the producer: build a new one here")]
+    Forked,
+}
