@@ -46,6 +46,25 @@ fn is_ready(producer: &Producer) {
 }
 
 #[test]
+fn a_producer_that_sends_nothing_is_down_soon_after_its_brokers_are() {
+    let cluster = cluster(2, 1);
+    let producer = patient(&cluster).build().unwrap();
+    warm(&producer.topic("t").unwrap(), 1);
+    is_ready(&producer);
+    for broker in cluster.broker_ids() {
+        cluster.stop_broker(broker);
+    }
+    let health = is_health(&producer, HealthState::Down, |it| {
+        matches!(it, HealthReason::Metadata { answered: Some(_), problem: Some(_), .. })
+    });
+    assert!(health.contains("the last answer about leaders is"), "{health}");
+    for broker in cluster.broker_ids() {
+        cluster.restart_broker(broker).unwrap();
+    }
+    is_ready(&producer);
+}
+
+#[test]
 fn a_record_for_a_cluster_that_is_away_says_whom_was_asked_and_what_happened() {
     // Nothing listens there, whatever ports other tests take.
     let port = "127.0.0.1:1";

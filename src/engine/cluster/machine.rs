@@ -84,6 +84,9 @@ pub struct MetadataMachine {
     /// How long to wait after all candidates failed.
     waits: ReconnectWaits,
     pub(super) refresh_wanted: bool,
+    /// A broker closed the connection while it owed nothing, and nobody was asked since: that one,
+    /// or all of them, may be gone.
+    pub(super) closed_idle: bool,
     /// It is wanted because lanes are in trouble.
     pub(super) in_trouble: bool,
     /// When all topics were asked about last.
@@ -125,6 +128,7 @@ impl MetadataMachine {
             candidates: VecDeque::new(),
             waits: ReconnectWaits::default(),
             refresh_wanted: true,
+            closed_idle: false,
             in_trouble: false,
             last_asked: None,
             last_asked_any: None,
@@ -360,7 +364,7 @@ impl MetadataMachine {
                 let random = self.random.draw();
                 self.identity.handle_lost(now, &self.config, random, problem);
             }
-            None => {}
+            None => self.closed_idle |= was_useful,
         }
         let mut wait = 0;
         if !was_useful && self.candidates.is_empty() {

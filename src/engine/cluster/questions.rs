@@ -12,6 +12,12 @@ use super::wanted::{TopicQuestion, Want};
 use crate::engine::protocol::MetadataResponse;
 use crate::problem::Problem;
 
+/// Once a broker has closed the idle connection, metadata older than this is asked for again, in
+/// nanoseconds: a producer that sends nothing would else take a cluster that is gone for a healthy
+/// one until `metadata_max_age`. Not at once: something between client and broker may close
+/// connections after each answer.
+const CLOSED_IDLE_AGE_MAX: u64 = 5_000_000_000;
+
 /// Which topics a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -121,8 +127,10 @@ impl MetadataMachine {
         let interval =
             self.config.reconnect_backoff.lengthen(self.config.interval_min, self.spread);
         let rate_limit = self.last_asked.map_or(0, |at| at + interval);
+        let age_max = if self.closed_idle { CLOSED_IDLE_AGE_MAX } else { u64::MAX };
+        let age_max = age_max.min(self.config.age_max);
         match self.last_answered {
-            Some(at) if !self.refresh_wanted => (at + self.config.age_max).max(rate_limit),
+            Some(at) if !self.refresh_wanted => (at + age_max).max(rate_limit),
             _ => rate_limit,
         }
     }
@@ -147,6 +155,7 @@ impl MetadataMachine {
         self.spread = self.random.draw();
         if !in_part {
             self.refresh_wanted = false;
+            self.closed_idle = false;
             self.last_asked = Some(now);
             self.troubled.handle_asked(now);
         }

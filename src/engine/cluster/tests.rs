@@ -186,6 +186,33 @@ fn asks_by_age_on_demand_and_not_more_often_than_the_interval() {
 }
 
 #[test]
+fn a_connection_that_is_closed_while_idle_makes_the_machine_look_whether_anyone_is_left() {
+    let mut machine = informed(&[(0, Some(1), 1)]);
+    assert_eq!(machine.poll_timeout(1_000 * MS), Some(AGE));
+    machine.handle_down(FIRST, 1_000 * MS, "closed".into());
+    // Whatever closes connections after each answer makes it ask every 5 s, not all the time.
+    assert_eq!(machine.poll_timeout(1_000 * MS), Some(5_000 * MS));
+    assert_eq!(machine.poll_connect(4_999 * MS), None);
+    let mut now = 5_000 * MS;
+    machine.poll_connect(now).expect("the answer is old enough");
+    machine.handle_ready(FIRST);
+    assert_eq!(machine.poll_query(FIRST, now), query(&["t"]));
+    machine.handle_metadata(FIRST, now, &metadata(&[1, 2], Vec::new()));
+    assert_eq!(machine.poll_timeout(now), Some(now + AGE), "someone was there");
+    now += 60_000 * MS;
+    machine.handle_down(FIRST, now, "closed".into());
+    assert!(machine.poll_timeout(now).is_some_and(|at| at <= now), "the answer is old: at once");
+    // Nobody is there: it goes on until somebody answers.
+    for _ in 0..3 {
+        machine.poll_connect(now).expect("one is left");
+        machine.handle_down(FIRST, now, "refused".into());
+    }
+    let next = machine.poll_timeout(now).expect("it tries again");
+    assert!(now < next && next <= now + 200 * MS, "{} ms", (next - now) / MS);
+    assert_eq!(machine.last_problem().map(Problem::message), Some("refused"));
+}
+
+#[test]
 fn a_partition_without_leader_is_asked_about_every_100_ms() {
     let mut machine = informed_by_the_only_one(&[(0, Some(1), 1), (1, None, 3)]);
     for round in 1..5 {
