@@ -62,6 +62,7 @@ const TESTS: &[Test] = &[
     Test { name: "records_of_every_kind_come_back_from_snappy", run: main_job::snappy },
     Test { name: "records_of_every_kind_come_back_from_lz4", run: main_job::lz4 },
     Test { name: "records_of_every_kind_come_back_from_zstd", run: main_job::zstd },
+    Test { name: "java_reads_the_embedded_brokers", run: main_job::embedded_brokers },
     Test { name: "f16_batches_too_large_for_their_topic_are_split", run: main_job::too_large },
     Test { name: "small_records_are_acknowledged_quickly", run: main_job::rate_of_small_records },
     Test { name: "keys_go_where_java_sends_them", run: main_job::keys_as_java },

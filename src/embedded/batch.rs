@@ -13,7 +13,7 @@ pub(super) const HEADER_BYTES: usize = 61;
 /// Bytes of a batch that its length field does not count: base offset and the length itself.
 pub(super) const PREFIX_BYTES: usize = 12;
 /// Where the CRC-32C starts to count: at the attributes.
-const CRC_COVERS_FROM: usize = 21;
+pub(super) const CRC_COVERS_FROM: usize = 21;
 
 const ATTRIBUTE_CODEC: i16 = 0x07;
 const ATTRIBUTE_TRANSACTIONAL: i16 = 0x10;

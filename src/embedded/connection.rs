@@ -231,6 +231,17 @@ impl Connection<'_> {
             (Request::Other(frame), api::CREATE_TOPICS) => {
                 handlers::create_topics::handle(shared, node.id, envelope, frame.clone())
             }
+            (Request::Other(frame), api::FETCH) => {
+                let call = (envelope, frame.clone());
+                let response = handlers::fetch::handle(shared, node, self.gate, call, throttle_ms);
+                return response.map(Some);
+            }
+            (Request::Other(frame), api::LIST_OFFSETS) => {
+                handlers::list_offsets::handle(shared, node, envelope, frame.clone())
+            }
+            (Request::Other(frame), api::OFFSET_FOR_LEADER_EPOCH) => {
+                handlers::list_offsets::handle_epochs(shared, node, envelope, frame.clone())
+            }
             (Request::Other(frame), api::INIT_PRODUCER_ID) => {
                 handlers::init_producer_id::handle(shared, node.id, envelope, frame.clone())
             }

@@ -53,6 +53,7 @@ pub(super) enum Action {
     MetadataError(i16),
     InitProducerIdError(i16),
     CreateTopicsError(i16),
+    FetchError(i16),
 }
 
 impl Action {
@@ -157,6 +158,11 @@ impl Fault {
         Fault::new(Action::CreateTopicsError(code))
     }
 
+    /// A partition that is fetched, or whose offsets are asked for, is answered with this error.
+    pub fn fetch_error(topic: &str, partition: i32, code: i16) -> Fault {
+        Fault::new(Action::FetchError(code)).partition(topic, partition)
+    }
+
     /// How often it happens; 1 unless told, and 0 is never.
     pub fn times(mut self, n: usize) -> Fault {
         self.times = n;
@@ -184,7 +190,8 @@ impl Fault {
     }
 
     /// For delay, silence and close: the kind of request it happens to, as Kafka's API key, instead
-    /// of Produce (0). 3 is Metadata, 18 ApiVersions, 19 CreateTopics, 22 InitProducerId.
+    /// of Produce (0). 1 is Fetch, 2 ListOffsets, 3 Metadata, 18 ApiVersions, 19 CreateTopics, 22
+    /// InitProducerId.
     pub fn api(mut self, api_key: i16) -> Fault {
         self.api_key = api_key;
         self
@@ -338,6 +345,18 @@ impl Script {
         })?;
         match fault.action {
             Action::CreateTopicsError(code) => Some((code, fault.message)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn take_fetch_error(&self, broker: i32, topic: &str, partition: i32) -> Option<i16> {
+        let fault = self.take(|f| {
+            matches!(f.action, Action::FetchError(_))
+                && f.matches_broker(broker)
+                && f.matches_partition(topic, partition)
+        })?;
+        match fault.action {
+            Action::FetchError(code) => Some(code),
             _ => None,
         }
     }

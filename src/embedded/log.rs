@@ -1,5 +1,7 @@
 //! One partition: who leads it, its log, its producers.
 
+pub(super) mod read;
+
 use bytes::Bytes;
 
 use super::batch::{self, BatchHeader};
@@ -9,6 +11,7 @@ use super::records::{self, EmbeddedRecord};
 /// The error codes that the embedded brokers answer with (from Kafka's protocol guide).
 pub(super) mod error {
     pub(crate) const NONE: i16 = 0;
+    pub(crate) const OFFSET_OUT_OF_RANGE: i16 = 1;
     pub(crate) const CORRUPT_MESSAGE: i16 = 2;
     pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
     pub(crate) const LEADER_NOT_AVAILABLE: i16 = 5;
@@ -30,6 +33,9 @@ pub(super) mod error {
     pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
     pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
     pub(crate) const SASL_AUTHENTICATION_FAILED: i16 = 58;
+    pub(crate) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+    pub(crate) const FENCED_LEADER_EPOCH: i16 = 74;
+    pub(crate) const UNKNOWN_LEADER_EPOCH: i16 = 75;
     pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
     pub(crate) const INVALID_RECORD: i16 = 87;
     pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
@@ -129,6 +135,8 @@ impl Incoming {
 #[derive(Debug)]
 struct Stored {
     base_offset: i64,
+    /// That of the leader that appended it.
+    leader_epoch: i32,
     append_time: Option<i64>,
     incoming: Incoming,
 }
@@ -222,7 +230,8 @@ impl Partition {
         }
         self.offset_next += i64::from(incoming.record_count);
         if !matches!(incoming.contents, Contents::Discarded) {
-            self.batches.push(Stored { base_offset, append_time, incoming });
+            let leader_epoch = self.leader_epoch;
+            self.batches.push(Stored { base_offset, leader_epoch, append_time, incoming });
         }
         let append_time = append_time.unwrap_or(-1);
         Ok(Appended { base_offset, append_time, duplicate: false })

@@ -19,14 +19,20 @@
 //!
 //! # What it is
 //!
-//! It speaks ApiVersions, Metadata, CreateTopics, InitProducerId (without transactions), Produce
-//! from version 3, each up to what Kafka 4.1 has unless it is told to be of an age, and logins:
-//! PLAIN, SCRAM, OAUTHBEARER and AWS_MSK_IAM, also over TLS. It is strict where Kafka is: CRC-32C
-//! and well-formed records, one batch a partition, leadership, `acks`, `message.max.bytes`, and the
-//! sequences of idempotent producers. It goes further in three points, which a client must not run
-//! into: a request with leftover bytes ends the connection, a partition that occurs twice in one is
-//! refused, and message sets are judged as strictly as batches. One answer differs from Kafka 4: a
-//! duplicate's log append time is always -1.
+//! For those that write it speaks ApiVersions, Metadata, CreateTopics, InitProducerId (without
+//! transactions), Produce from version 3, each up to what Kafka 4.1 has unless it is told to be of
+//! an age, and logins: PLAIN, SCRAM, OAUTHBEARER and AWS_MSK_IAM, also over TLS. It is strict where
+//! Kafka is: CRC-32C and well-formed records, one batch a partition, leadership, `acks`,
+//! `message.max.bytes`, and the sequences of idempotent producers. It goes further in three points,
+//! which a client must not run into: a request with leftover bytes ends the connection, a partition
+//! that occurs twice in one is refused, and message sets are judged as strictly as batches. One
+//! answer differs from Kafka 4: a duplicate's log append time is always -1.
+//!
+//! Any client can read it that reads partitions of its own choice: it speaks Fetch from version 4,
+//! ListOffsets and OffsetForLeaderEpoch. A fetch waits for `min_bytes`, its limits cut batches as
+//! Kafka's do, leader epochs are judged, and a reader of records that an unclean election took
+//! away is told where to go back to. There are no consumer groups (so `assign`, not `subscribe`),
+//! no fetch sessions and no transactions.
 //!
 //! # How old it is
 //!

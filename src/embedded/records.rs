@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::batch::{BatchHeader, HEADER_BYTES};
+use super::batch::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, PREFIX_BYTES};
 use super::decompress;
 
 /// A record as it lies in a partition of the embedded cluster: decoded, decompressed.
@@ -44,6 +44,52 @@ pub(super) fn decode(
         }
         out.push(record);
     })
+}
+
+/// The records of a message set as one plain batch, for a reader that takes no other format. Their
+/// offsets count from 0 and they have no headers. The first offset and the leader's epoch are 0.
+pub(super) fn encode(messages: &[EmbeddedRecord]) -> Vec<u8> {
+    let base_timestamp = messages.first().map_or(-1, |first| first.timestamp);
+    let max_timestamp = messages.iter().map(|it| it.timestamp).max().unwrap_or(-1);
+    let mut out = vec![0; HEADER_BYTES];
+    let mut record = Vec::new();
+    for message in messages {
+        record.clear();
+        record.push(0);
+        put_varint(&mut record, message.timestamp.wrapping_sub(base_timestamp));
+        put_varint(&mut record, message.offset);
+        for field in [&message.key, &message.value] {
+            put_varint(&mut record, field.as_ref().map_or(-1, |bytes| bytes.len() as i64));
+            record.extend_from_slice(field.as_deref().unwrap_or_default());
+        }
+        put_varint(&mut record, 0);
+        put_varint(&mut out, record.len() as i64);
+        out.extend_from_slice(&record);
+    }
+    let count = messages.len() as i32;
+    let length = (out.len() - PREFIX_BYTES) as i32;
+    let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+    put(8, &length.to_be_bytes());
+    put(16, &[2]);
+    put(23, &(messages.last().map_or(-1, |last| last.offset) as i32).to_be_bytes());
+    put(27, &base_timestamp.to_be_bytes());
+    put(35, &max_timestamp.to_be_bytes());
+    put(43, &(-1i64).to_be_bytes());
+    put(51, &(-1i16).to_be_bytes());
+    put(53, &(-1i32).to_be_bytes());
+    put(57, &count.to_be_bytes());
+    let crc = crc_fast::crc32_iscsi(&out[CRC_COVERS_FROM..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    out
+}
+
+fn put_varint(out: &mut Vec<u8>, value: i64) {
+    let mut raw = ((value << 1) ^ (value >> 63)) as u64;
+    while raw >= 0x80 {
+        out.push(raw as u8 | 0x80);
+        raw >>= 7;
+    }
+    out.push(raw as u8);
 }
 
 /// Calls `each` with every record of a payload; offsets are relative to the batch.

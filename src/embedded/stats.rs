@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// API keys below this are counted by version.
 const APIS: usize = 48;
-const VERSIONS: usize = 16;
+const VERSIONS: usize = 20;
 
 /// What one broker has seen since its cluster started; a restart of the broker does not reset it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tidegate::embedded::EmbeddedCluster;
 use tidegate::internals::protocol::compression::Codec;
 use tidegate::internals::protocol::records::{BatchError, RecordBatchReader};
 use tidegate::{Compression, Delivery, DeliveryErrorCause, Producer, Topic};
 
-use crate::kafka::{Cluster, ClusterConfig, Kafka, unique_topic};
+use crate::kafka::{Cluster, ClusterConfig, Kafka, RecordView, unique_topic};
 use crate::records;
 use crate::streams::patient;
 
@@ -45,6 +46,50 @@ struct Acknowledged {
     timestamp: i64,
 }
 
+/// Java's consumer reads the embedded brokers as it reads Kafka's.
+pub fn embedded_brokers(kafka: &Kafka) {
+    const EACH: u64 = 20_000;
+    let java = kafka.shared_three();
+    let embedded = EmbeddedCluster::builder().brokers(3).start().expect("ports are free");
+    let all = [
+        ("none", Compression::None),
+        ("gzip", Compression::gzip()),
+        ("snappy", Compression::snappy()),
+        ("lz4", Compression::lz4()),
+        ("zstd", Compression::zstd()),
+    ];
+    for (seed, (name, compression)) in (0..).zip(all) {
+        embedded.create_topic(name, PARTITIONS);
+        let builder = patient(Producer::builder(&embedded.bootstrap_servers()));
+        let producer = builder.compression(compression).build().expect("the settings work");
+        let log = send_all(&producer.topic(name).expect("a legal name"), seed, EACH);
+        // Offsets and leaders change while nobody reads.
+        for partition in 0..PARTITIONS {
+            assert!(embedded.move_leader(name, partition, 1 + partition % 3));
+        }
+        let servers = embedded.bootstrap_servers();
+        let read = java.read_elsewhere(&servers, name, as_acknowledged(seed, &log));
+        assert_eq!(read, EACH, "{name}");
+    }
+}
+
+/// Checks that records come one after the other, each as it was acknowledged.
+fn as_acknowledged(
+    seed: u64,
+    log: &[Vec<Option<Acknowledged>>],
+) -> impl FnMut(RecordView<'_>) + '_ {
+    let mut next = [0_usize; PARTITIONS as usize];
+    move |record| {
+        let partition = record.partition as usize;
+        assert_eq!(record.offset, next[partition] as i64, "a gap in partition {partition}");
+        next[partition] += 1;
+        let acknowledged = log[partition].get(record.offset as usize).copied().flatten();
+        let acknowledged = acknowledged.expect("nothing was acknowledged at this offset");
+        let made = records::make(seed, acknowledged.id, PARTITIONS);
+        made.assert_read(acknowledged.id, &record, acknowledged.timestamp);
+    }
+}
+
 fn everything(kafka: &Kafka, compression: Compression) {
     let asked = std::env::var("TIDEGATE_KAFKA_RECORDS").ok();
     let count = asked.map_or(RECORDS, |text| text.parse().expect("a number of records"));
@@ -59,17 +104,8 @@ fn everything(kafka: &Kafka, compression: Compression) {
     let took = start.elapsed();
     producer.close(LIMIT).wait().expect("every record is acknowledged already");
 
-    let mut next = [0_usize; PARTITIONS as usize];
     let start = Instant::now();
-    let read = cluster.read_back_each(&topic, |record| {
-        let partition = record.partition as usize;
-        assert_eq!(record.offset, next[partition] as i64, "a gap in partition {partition}");
-        next[partition] += 1;
-        let acknowledged = log[partition].get(record.offset as usize).copied().flatten();
-        let acknowledged = acknowledged.expect("nothing was acknowledged at this offset");
-        let made = records::make(seed, acknowledged.id, PARTITIONS);
-        made.assert_read(acknowledged.id, &record, acknowledged.timestamp);
-    });
+    let read = cluster.read_back_each(&topic, as_acknowledged(seed, &log));
     assert_eq!(read, count);
     assert_compressed(&cluster, &topic, compression);
     println!(

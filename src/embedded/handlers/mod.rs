@@ -3,7 +3,9 @@
 
 pub(super) mod api_versions;
 pub(super) mod create_topics;
+pub(super) mod fetch;
 pub(super) mod init_producer_id;
+pub(super) mod list_offsets;
 pub(super) mod metadata;
 pub(super) mod old_produce;
 pub(super) mod produce;
@@ -14,19 +16,23 @@ use std::sync::LazyLock;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, InitProducerIdRequest, MetadataRequest,
-    ProduceRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+    ApiKey, ApiVersionsRequest, CreateTopicsRequest, FetchRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
 
 /// API keys of Kafka's protocol.
 pub(super) mod api {
     pub(crate) const PRODUCE: i16 = 0;
+    pub(crate) const FETCH: i16 = 1;
+    pub(crate) const LIST_OFFSETS: i16 = 2;
     pub(crate) const METADATA: i16 = 3;
     pub(crate) const SASL_HANDSHAKE: i16 = 17;
     pub(crate) const API_VERSIONS: i16 = 18;
     pub(crate) const CREATE_TOPICS: i16 = 19;
     pub(crate) const INIT_PRODUCER_ID: i16 = 22;
+    pub(crate) const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub(crate) const SASL_AUTHENTICATE: i16 = 36;
 }
 
@@ -61,10 +67,13 @@ pub(super) static VERSIONS_IMPLEMENTED: LazyLock<BTreeMap<i16, (i16, i16)>> = La
     }
     [
         of::<ProduceRequest>(ApiKey::Produce),
+        of::<FetchRequest>(ApiKey::Fetch),
+        of::<ListOffsetsRequest>(ApiKey::ListOffsets),
         of::<MetadataRequest>(ApiKey::Metadata),
         of::<ApiVersionsRequest>(ApiKey::ApiVersions),
         of::<CreateTopicsRequest>(ApiKey::CreateTopics),
         of::<InitProducerIdRequest>(ApiKey::InitProducerId),
+        of::<OffsetForLeaderEpochRequest>(ApiKey::OffsetForLeaderEpoch),
         of::<SaslHandshakeRequest>(ApiKey::SaslHandshake),
         of::<SaslAuthenticateRequest>(ApiKey::SaslAuthenticate),
     ]
@@ -141,6 +150,30 @@ fn check_counts(envelope: &Envelope, body: &Bytes) -> Option<()> {
             walk.compact = envelope.version >= 9;
             walk.count()?;
         }
+        api::FETCH => {
+            let version = envelope.version;
+            let since = |first: i16, bytes: usize| if version >= first { bytes } else { 0 };
+            walk.compact = version >= 12;
+            // The replica up to v14, wait, least and most bytes, isolation, session and its epoch.
+            let replica = if version <= 14 { 4 } else { 0 };
+            walk.skip(replica + 13 + since(7, 8))?;
+            // Partition, leader's epoch, offset, epoch fetched last, log start, most bytes.
+            let partition = 4 + since(9, 4) + 8 + since(12, 4) + since(5, 8) + 4;
+            walk.topics(version >= 13, partition)?;
+            if version >= 7 {
+                walk.topics(version >= 13, 4)?;
+            }
+        }
+        api::LIST_OFFSETS => {
+            walk.compact = envelope.version >= 6;
+            walk.skip(if envelope.version >= 2 { 5 } else { 4 })?; // The replica, isolation.
+            walk.topics(false, if envelope.version >= 4 { 16 } else { 12 })?;
+        }
+        api::OFFSET_FOR_LEADER_EPOCH => {
+            walk.compact = envelope.version >= 4;
+            walk.skip(if envelope.version >= 3 { 4 } else { 0 })?; // The replica.
+            walk.topics(false, 12)?;
+        }
         _ => {}
     }
     Some(())
@@ -162,6 +195,26 @@ impl Walk<'_> {
     fn count(&mut self) -> Option<usize> {
         let count = self.length(4)?;
         (count <= self.rest.len()).then_some(count)
+    }
+
+    /// Topics, by id or by name, with their partitions, each of so many bytes.
+    fn topics(&mut self, by_id: bool, partition_bytes: usize) -> Option<()> {
+        for _ in 0..self.count()? {
+            if by_id {
+                self.skip(16)?;
+            } else {
+                self.skip_string()?;
+            }
+            for _ in 0..self.count()? {
+                self.skip(partition_bytes)?;
+                // A forgotten topic's partitions are bare numbers.
+                if partition_bytes > 4 {
+                    self.skip_tags()?;
+                }
+            }
+            self.skip_tags()?;
+        }
+        Some(())
     }
 
     fn skip_string(&mut self) -> Option<()> {

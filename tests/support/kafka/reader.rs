@@ -84,8 +84,19 @@ impl Cluster {
     /// `read_committed`, up to the ends that the partitions have now. Offsets ascend within a
     /// partition; partitions mix. Gives the number of records.
     #[track_caller]
-    pub fn read_back_each(&self, topic: &str, mut each: impl FnMut(RecordView<'_>)) -> u64 {
-        let arguments = [self.running_servers(), topic.to_owned()];
+    pub fn read_back_each(&self, topic: &str, each: impl FnMut(RecordView<'_>)) -> u64 {
+        self.read_elsewhere(&self.running_servers(), topic, each)
+    }
+
+    /// The same, of a topic of other brokers than this cluster's, whose Java client reads it.
+    #[track_caller]
+    pub fn read_elsewhere(
+        &self,
+        servers: &str,
+        topic: &str,
+        mut each: impl FnMut(RecordView<'_>),
+    ) -> u64 {
+        let arguments = [servers.to_owned(), topic.to_owned()];
         let (mut process, log) = self.run_tool("ReadBack", "512m", &arguments);
         let stdout = process.take_stdout().expect("the tool was started with a pipe");
         let mut input = BufReader::with_capacity(1 << 20, stdout);
