@@ -33,6 +33,27 @@ struct Parts {
 }
 
 /// The kinds of problems, each with what may lie behind it.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::probe::Probe;
+/// use tidegate::{ProblemKind, ProducerConfig};
+///
+/// # let cluster = EmbeddedCluster::builder().start()?;
+/// # cluster.stop_broker(1);
+/// # let config = ProducerConfig::new(&cluster.bootstrap_servers());
+/// if let Err(error) = Probe::new(config)?.run(|_| {}) {
+///     let advice = match error.failures[0].problem.kind() {
+///         ProblemKind::Refused => "is the broker up, and is this its port?",
+///         ProblemKind::Authentication => "is this the right password?",
+///         _ => "",
+///     };
+///     assert_eq!(advice, "is the broker up, and is this its port?");
+/// }
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemKind {

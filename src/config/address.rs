@@ -7,6 +7,13 @@ use super::security::SecurityProtocol;
 use crate::error::BuildError;
 
 /// A host and a port, as written: a name, an IPv4 or an IPv6 address.
+///
+/// ```
+/// use tidegate::HostPort;
+///
+/// let broker = HostPort { host: "fe80::1".to_owned(), port: 9092 };
+/// assert_eq!(broker.to_string(), "[fe80::1]:9092"); // as in `bootstrap_servers`
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
     /// The host's name or address; an IPv6 address without its brackets.

@@ -5,6 +5,24 @@ use std::fmt;
 /// A release of Kafka before 0.10, whose brokers do not know ApiVersions. Both are spoken to alike,
 /// so a cluster may have brokers of either: see
 /// [`broker_version_fallback`](crate::ProducerConfig::broker_version_fallback).
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::embedded::{EmbeddedCluster, KafkaVersion};
+/// use tidegate::{BrokerVersion, Producer};
+///
+/// # let old = KafkaVersion::V0_9;
+/// # let cluster = EmbeddedCluster::builder().kafka_version(old).topic("orders", 1).start()?;
+/// // All brokers are of Kafka 0.9: none of them is asked which versions it speaks.
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .broker_version_fallback(BrokerVersion::V0_9)
+///     .api_version_request(false)
+///     .build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BrokerVersion {

@@ -20,6 +20,14 @@ use crate::engine::policy::Secret;
 ///
 /// Made from any [`SaslMechanism`], and with the features for them from an `Oidc`, a `TokenFile` or
 /// an `AwsMskIam`.
+///
+/// ```
+/// use tidegate::{Login, ProducerConfig, Scram};
+///
+/// let mut config = ProducerConfig::new("broker-1:9093");
+/// config.sasl = Some(Login::from(Scram::sha_512("shop", "secret")));
+/// assert_eq!(config.sasl.as_ref().map(Login::mechanism_name), Some("SCRAM-SHA-512"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Login {
@@ -202,6 +210,27 @@ impl fmt::Debug for Oidc {
 /// The file is read for a login once 80 % of the last token's lifetime have passed. The lifetime is
 /// the claim `exp` of a JWT; for a token without, the file is read for each login. Needs the
 /// feature `oidc`.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use std::time::Duration;
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::{Producer, TokenFile};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("token");
+/// # let check = |token: &str| (token == "token-of-shop").then_some(Duration::from_secs(60));
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).check_tokens(check).start()?;
+/// // An agent of the identity provider writes the file, and writes it again before it expires.
+/// std::fs::write(&path, "token-of-shop\n")?;
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .sasl(TokenFile::new(&path))
+///     .build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[cfg(feature = "oidc")]
 #[derive(Clone)]
 pub struct TokenFile {

@@ -26,6 +26,20 @@ const MIB: usize = 1024 * KIB;
 
 /// What dropping a producer's last handle does. Either way the producer closes: nothing more is
 /// accepted.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{OnDrop, Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .on_drop(OnDrop::Detach)
+///     .build()?;
+/// let delivery = producer.topic("orders")?.send("customer-42", "paid")?;
+/// drop(producer); // It waits for nothing, and the record is sent all the same.
+/// assert_eq!(delivery.wait()?.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDrop {
     /// The thread waits until everything is acknowledged or has failed, for at most so long; then
@@ -45,6 +59,17 @@ impl Default for OnDrop {
 }
 
 /// How many replicas must have a record before its delivery resolves.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Acks, Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("load", 1).start()?;
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).acks(Acks::None).build()?;
+/// let at = producer.topic("load")?.send("host-7", "0.97")?.wait()?;
+/// assert_eq!(at.offset(), None); // no broker was asked to say where the record is
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Acks {
     /// `acks=0`: none. A delivery resolves when its last byte was written, without an offset; what
@@ -60,6 +85,15 @@ pub enum Acks {
 }
 
 /// What a producer does when its brokers turn out to be of another cluster.
+///
+/// ```
+/// use tidegate::{ClusterChange, ProducerConfig};
+///
+/// let properties = [("bootstrap.servers", "kafka:9092"), ("tidegate.cluster.change", "fail")];
+/// let config = ProducerConfig::from_properties(properties)?;
+/// assert_eq!(config.on_cluster_change, ClusterChange::Fail);
+/// # Ok::<(), tidegate::BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClusterChange {
     /// `follow`: it goes on there, with a new producer id. What waits is sent there. Records that
@@ -87,6 +121,18 @@ impl Acks {
 /// [`ProducerConfig::new`], [`ProducerConfig::from_properties`] or [`ProducerConfig::from_env`] and
 /// change fields; nothing is checked until [`ProducerConfig::validate`], so their order does not
 /// matter. [`manual::configuration`](crate::manual::configuration) has the names of the properties.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::ProducerConfig;
+///
+/// let properties = [("bootstrap.servers", "host1:9092,host2:9092"), ("linger.ms", "5")];
+/// let mut config = ProducerConfig::from_properties(properties)?;
+/// config.buffer_memory = 256 << 20;
+/// config.validate()?; // `Producer::from_config` does so too
+/// assert_eq!(config.linger, Duration::from_millis(5));
+/// # Ok::<(), tidegate::BuildError>(())
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ProducerConfig {

@@ -17,6 +17,14 @@ use super::{property_krackle, property_librdkafka, property_oauth, property_own,
 use crate::error::BuildError;
 
 /// Whose name a property is. A name that several have counts as that of the first in this order.
+///
+/// ```
+/// use tidegate::config::{Origin, reference};
+///
+/// let reference = reference();
+/// let own = reference.entries().filter(|entry| entry.origin() == Origin::Tidegate);
+/// assert!(own.map(|entry| entry.name()).any(|name| name == "tidegate.metrics.log.interval.ms"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Origin {

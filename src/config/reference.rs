@@ -6,6 +6,14 @@ use super::property::{Action, NOT_GIVEN, Origin, Property, Show, all_properties}
 use super::property_draft::Draft;
 
 /// What becomes of a property.
+///
+/// ```
+/// use tidegate::config::{Answer, reference};
+///
+/// let reference = reference();
+/// let refused = reference.entries().filter(|entry| entry.answer() == Answer::Refused);
+/// assert!(refused.map(|entry| entry.name()).any(|name| name == "transactional.id"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Answer {
@@ -18,6 +26,15 @@ pub enum Answer {
 }
 
 /// One property: a row of the [`Reference`].
+///
+/// ```
+/// use tidegate::config::reference;
+///
+/// let reference = reference();
+/// for entry in reference.entries().filter(|entry| entry.name() == "linger.ms") {
+///     assert_eq!((entry.sets(), entry.unit(), entry.default()), (Some("linger"), "ms", "0"));
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Entry {
     property: &'static Property,
@@ -31,6 +48,14 @@ pub struct Entry {
 /// Its `Display` is a table in Markdown, that of [`manual::configuration`].
 ///
 /// [`manual::configuration`]: crate::manual::configuration
+///
+/// ```
+/// use tidegate::config::{Entry, reference};
+///
+/// // What a program must not show when it prints its properties.
+/// let secrets: Vec<Entry> = reference().into_iter().filter(Entry::is_secret).collect();
+/// assert!(secrets.iter().any(|entry| entry.name() == "ssl.key.password"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reference {
     entries: Vec<Entry>,

@@ -3,6 +3,15 @@
 use std::fmt;
 
 /// Kafka's `security.protocol`: whether connections are encrypted, and whether the client logs in.
+///
+/// ```
+/// use tidegate::{ProducerConfig, Scram, SecurityProtocol};
+///
+/// let mut config = ProducerConfig::new("broker-1:9093");
+/// config.security_protocol = Some(SecurityProtocol::SaslSsl);
+/// config.sasl = Some(Scram::sha_512("shop", "secret").into());
+/// assert!(config.validate().is_err()); // TLS was forgotten: nothing is sent in the clear
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SecurityProtocol {
     /// `PLAINTEXT`: neither. The default.

@@ -10,6 +10,24 @@ use crate::engine::policy::Secret;
 use crate::error::BuildError;
 
 /// A version of TLS. Older ones have known holes, and the TLS library has none of them (RFC 8996).
+///
+/// ```
+/// # #[cfg(all(feature = "embedded", feature = "tls"))] {
+/// # use tidegate::embedded::{EmbeddedCluster, EmbeddedTls};
+/// # use tidegate::probe::{Probe, ProbeFinding};
+/// # use tidegate::{ProducerConfig, TlsConfig, TlsVersion};
+/// # let cluster = EmbeddedCluster::builder().tls(EmbeddedTls::new()).start()?;
+/// # let mut config = ProducerConfig::new(&cluster.bootstrap_servers());
+/// let tls = TlsConfig::new().truststore_pem(cluster.authority_pem());
+/// config.tls = Some(tls.protocols(&[TlsVersion::Tls12]));
+/// Probe::new(config)?.run(|step| {
+///     if let Ok(ProbeFinding::Encrypted(tls)) = &step.outcome {
+///         assert_eq!(tls.version, "TLSv1_2");
+///     }
+/// })?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsVersion {
@@ -30,6 +48,21 @@ impl TlsVersion {
 }
 
 /// The format of a truststore or keystore.
+///
+/// ```
+/// # #[cfg(all(feature = "embedded", feature = "tls"))] {
+/// # use tidegate::embedded::{EmbeddedCluster, EmbeddedTls};
+/// # use tidegate::{Producer, StoreType, TlsConfig};
+/// # let cluster = EmbeddedCluster::builder().tls(EmbeddedTls::new()).start()?;
+/// # let folder = tempfile::tempdir()?;
+/// # let file = folder.path().join("ca.p12");
+/// std::fs::write(&file, cluster.authority_pem())?;
+/// let tls = TlsConfig::new().truststore_file(&file).truststore_type(StoreType::Pkcs12);
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).tls(tls).build();
+/// assert!(producer.is_err()); // It is PEM, whatever its name says.
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreType {

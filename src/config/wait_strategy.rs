@@ -11,6 +11,17 @@ use std::time::Duration;
 /// others wait for that core it makes everything slower.
 ///
 /// [`ProducerConfig::cores`]: crate::ProducerConfig::cores
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::{ProducerConfig, WaitStrategy};
+///
+/// let properties = [("bootstrap.servers", "kafka:9092"), ("tidegate.loop.wait", "50")];
+/// let config = ProducerConfig::from_properties(properties)?;
+/// let spin = WaitStrategy::SpinThenBlock(Duration::from_micros(50));
+/// assert_eq!(config.wait_strategy, spin);
+/// # Ok::<(), tidegate::BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitStrategy {

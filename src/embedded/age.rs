@@ -48,6 +48,19 @@ use super::handlers::{VERSIONS_IMPLEMENTED, api};
 /// Produce before version 3 carries message sets, of magic 0 and from 0.10 on also of magic 1
 /// (KIP-32). They are judged strictly: where Kafka lets a set pass that no good client writes, the
 /// answer is CORRUPT_MESSAGE (2).
+///
+/// ```
+/// # use tidegate::Producer;
+/// use tidegate::embedded::{EmbeddedCluster, KafkaVersion};
+///
+/// let old = KafkaVersion::V0_11;
+/// let cluster = EmbeddedCluster::builder().kafka_version(old).topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// // Produce is API 0, and 3 is the newest version of it that Kafka 0.11 has.
+/// assert!(cluster.stats().broker(1).api_versions.contains_key(&(0, 3)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum KafkaVersion {

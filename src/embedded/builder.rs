@@ -10,6 +10,18 @@ use super::login::Logins;
 use super::state::{Config, topic_name_is_valid};
 
 /// Settings of an [`EmbeddedCluster`], made by [`EmbeddedCluster::builder`].
+///
+/// ```
+/// use tidegate::embedded::EmbeddedCluster;
+///
+/// let cluster = EmbeddedCluster::builder()
+///     .brokers(3)
+///     .topic("orders", 6)
+///     .user("shop", "secret") // every client has to log in now
+///     .start()?;
+/// assert_eq!(cluster.leader("orders", 1), Some(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct EmbeddedClusterBuilder {
     pub(super) brokers: i32,

@@ -20,6 +20,21 @@ use super::stats::ClusterStats;
 /// Every method takes `&self` and may be called from any thread. Methods that name a broker panic
 /// if the cluster has none of that id; the others say what they do about a topic that does not
 /// exist.
+///
+/// ```
+/// # use tidegate::Producer;
+/// use tidegate::embedded::EmbeddedCluster;
+///
+/// let cluster = EmbeddedCluster::builder().brokers(2).topic("orders", 1).start()?;
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let orders = producer.topic("orders")?;
+/// orders.send("customer-42", "first")?.wait()?;
+/// cluster.kill_broker(1); // The other one leads now.
+/// orders.send("customer-42", "second")?.wait()?;
+/// assert_eq!(cluster.leader("orders", 0), Some(2));
+/// assert_eq!(cluster.high_watermark("orders", 0), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct EmbeddedCluster {
     shared: Arc<Shared>,

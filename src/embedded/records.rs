@@ -6,6 +6,20 @@ use super::batch::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, PREFIX_BYTES};
 use super::decompress;
 
 /// A record as it lies in a partition of the embedded cluster: decoded, decompressed.
+///
+/// ```
+/// # use tidegate::{Producer, Record, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let tombstone = Record::new().key("customer-42").header("source", "shelf 7");
+/// producer.topic("orders")?.send_record(tombstone)?.wait()?;
+///
+/// let record = &cluster.records("orders", 0)[0];
+/// assert_eq!((record.offset, record.value.as_deref()), (0, None));
+/// assert_eq!(record.key.as_deref(), Some(&b"customer-42"[..]));
+/// assert_eq!(record.headers[0].0, "source");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmbeddedRecord {

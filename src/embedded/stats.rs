@@ -10,6 +10,17 @@ const APIS: usize = 48;
 const VERSIONS: usize = 20;
 
 /// What one broker has seen since its cluster started; a restart of the broker does not reset it.
+///
+/// ```
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let stats = cluster.stats();
+/// let broker = stats.broker(1);
+/// assert_eq!((broker.records, broker.batches, broker.duplicates), (1, 1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerStats {
@@ -40,6 +51,21 @@ pub struct BrokerStats {
 }
 
 /// The counters of all brokers at one moment.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tidegate::{Acks, Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("load", 1).start()?;
+/// # let producer =
+/// #     Producer::builder(&cluster.bootstrap_servers()).acks(Acks::None).build()?;
+/// # let load = producer.topic("load")?;
+/// for value in ["0.97", "0.98", "0.99"] {
+///     load.send("host-7", value)?.wait()?; // without acknowledgement
+/// }
+/// let came = cluster.wait_until(Duration::from_secs(10), |stats| stats.records() == 3);
+/// assert!(came);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterStats {

@@ -22,6 +22,23 @@ const PEM_LINE: usize = 64;
 /// How the brokers of an embedded cluster encrypt. Their certificates are made when it starts,
 /// under an authority of its own, which clients have to trust
 /// ([`authority_pem`](super::EmbeddedCluster::authority_pem)).
+///
+/// ```
+/// # use tidegate::{Producer, TlsConfig};
+/// use tidegate::embedded::{EmbeddedCluster, EmbeddedTls};
+///
+/// let tls = EmbeddedTls::new().client_certificates();
+/// let cluster = EmbeddedCluster::builder().topic("orders", 1).tls(tls).start()?;
+///
+/// let (key, certificate) = cluster.client_identity_pem("shop")?;
+/// let tls = TlsConfig::new()
+///     .truststore_pem(cluster.authority_pem())
+///     .keystore_pem(key, certificate);
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).tls(tls).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(cluster.high_watermark("orders", 0), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct EmbeddedTls {
     names: Vec<String>,

@@ -6,6 +6,25 @@ use super::words::last_cause;
 use crate::problem::Problem;
 
 /// `flush` could not wait.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use std::sync::mpsc;
+/// use tidegate::FlushError;
+///
+/// let (outcomes, received) = mpsc::channel();
+/// let again = producer.clone();
+/// producer.topic("orders")?.send("customer-42", "paid")?.on_complete(move |_| {
+///     // A callback runs on a thread of the producer, which must not wait for itself.
+///     drop(outcomes.send(again.flush().wait()));
+/// })?;
+/// assert_eq!(received.recv()?, Err(FlushError::OwnThread));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlushError {
@@ -18,6 +37,24 @@ pub enum FlushError {
 }
 
 /// `close` could not deliver everything.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use std::time::Duration;
+/// # use tidegate::CloseError;
+/// # cluster.pause_broker(1);
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// drop(producer.topic("orders")?.send("customer-42", "paid")?);
+/// match producer.close(Duration::ZERO).wait() {
+///     Err(CloseError::TimedOut { .. }) => println!("some records were not acknowledged"),
+///     outcome => outcome?,
+/// }
+/// # assert_eq!(producer.failed_records().closed, 1);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {

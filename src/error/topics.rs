@@ -8,6 +8,19 @@ use crate::engine::protocol::ErrorCode;
 use crate::problem::{Problem, ProblemKind};
 
 /// A topic was not created: [`Producer::create_topic`](crate::Producer::create_topic).
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use tidegate::NewTopic;
+/// let error = producer.create_topic("orders", NewTopic::new()).wait().unwrap_err();
+/// assert_eq!(error.topic(), "orders");
+/// assert_eq!(error.to_string(), "topic \"orders\" was not created: there is one of this name");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("topic \"{topic}\" was not created: {kind}")]
 pub struct CreateTopicError {
@@ -16,6 +29,24 @@ pub struct CreateTopicError {
 }
 
 /// Why a topic was not created.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::{CreateTopicErrorKind, NewTopic};
+///
+/// match producer.create_topic("orders", NewTopic::new()).wait() {
+///     Ok(()) => println!("created"),
+///     // So it is there, whoever created it.
+///     Err(error) if *error.kind() == CreateTopicErrorKind::AlreadyExists => {}
+///     Err(error) => return Err(error.into()),
+/// }
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateTopicErrorKind {

@@ -36,6 +36,25 @@ enum Mode {
 /// start when a broker needs them, and end when the last producer that uses this value has closed
 /// and the value itself is dropped. A fork's child that builds a producer with a value of its
 /// parent's gets threads of its own.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::{EventLoops, Producer};
+///
+/// # let cluster = EmbeddedCluster::builder().brokers(3).topic("orders", 3).start()?;
+/// # let servers = cluster.bootstrap_servers();
+/// // Two producers, and one thread that talks to all of their brokers.
+/// let loops = EventLoops::shared(1).unpinned();
+/// let orders = Producer::builder(&servers).event_loops(loops.clone()).build()?;
+/// let audit = Producer::builder(&servers).event_loops(loops).build()?;
+/// for producer in [orders, audit] {
+///     let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+///     assert!(at.offset().is_some());
+/// }
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct EventLoops(Arc<Inner>);
 

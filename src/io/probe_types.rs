@@ -8,6 +8,20 @@ use crate::engine::protocol::{ErrorCode, MetadataResponse};
 use crate::problem::Problem;
 
 /// A step on the way to a cluster's description.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{ProducerConfig, embedded::EmbeddedCluster, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 6).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// # use tidegate::probe::ProbeStage;
+/// let mut stages = Vec::new();
+/// probe.run(|step| stages.push(step.stage))?;
+/// // There was no name to be looked up, no TLS and no login.
+/// assert_eq!(stages, [ProbeStage::Connect, ProbeStage::Versions, ProbeStage::Metadata]);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProbeStage {
@@ -42,6 +56,20 @@ impl fmt::Display for ProbeStage {
 }
 
 /// A step that is over.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{ProducerConfig, embedded::EmbeddedCluster, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 6).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// let mut steps = Vec::new();
+/// probe.run(|step| steps.push(step.clone()))?;
+/// assert!(steps.iter().all(|step| step.outcome.is_ok()));
+/// let slowest = steps.iter().max_by_key(|step| step.took).ok_or("no step")?;
+/// println!("the slowest: {slowest}");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProbeStep {
@@ -67,6 +95,25 @@ impl fmt::Display for ProbeStep {
 }
 
 /// What a step found.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{ProducerConfig, embedded::EmbeddedCluster, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 6).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// use tidegate::probe::ProbeFinding;
+///
+/// let mut findings = Vec::new();
+/// probe.run(|step| findings.extend(step.outcome.clone()))?;
+/// assert!(findings.contains(&ProbeFinding::Connected(cluster.address(1))));
+/// let described = findings.iter().find_map(|finding| match finding {
+///     ProbeFinding::Described { brokers, topics } => Some((*brokers, *topics)),
+///     _ => None,
+/// });
+/// assert_eq!(described, Some((1, 1)));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProbeFinding {
@@ -108,6 +155,27 @@ impl fmt::Display for ProbeFinding {
 }
 
 /// How a connection is encrypted, and the broker's certificate.
+///
+/// ```
+/// # #[cfg(all(feature = "embedded", feature = "tls"))] {
+/// # use tidegate::embedded::{EmbeddedCluster, EmbeddedTls};
+/// # use tidegate::probe::{Probe, ProbeFinding};
+/// # use tidegate::{ProducerConfig, TlsConfig};
+/// # let cluster = EmbeddedCluster::builder().tls(EmbeddedTls::new()).start()?;
+/// # let mut config = ProducerConfig::new(&cluster.bootstrap_servers());
+/// # config.tls = Some(TlsConfig::new().truststore_pem(cluster.authority_pem()));
+/// let mut encrypted = None;
+/// Probe::new(config)?.run(|step| {
+///     if let Ok(ProbeFinding::Encrypted(tls)) = &step.outcome {
+///         encrypted = Some(tls.clone());
+///     }
+/// })?;
+/// let tls = encrypted.ok_or("not encrypted")?;
+/// assert!(tls.names.contains(&"localhost".to_owned()));
+/// assert!(tls.expires_unix > Some(4_000_000_000)); // after the year 2096
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsDescription {
@@ -142,6 +210,20 @@ impl fmt::Display for TlsDescription {
 }
 
 /// What a broker and this client both speak.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::embedded::{EmbeddedCluster, KafkaVersion};
+/// # use tidegate::{ProducerConfig, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().kafka_version(KafkaVersion::V2_7).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// // Of brokers of Kafka 2.7.
+/// let versions = probe.run(|_| {})?.versions;
+/// assert!(versions.newest.contains(&("Produce".to_owned(), 8)));
+/// assert!(!versions.assumed);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpokenVersions {
@@ -166,6 +248,18 @@ impl fmt::Display for SpokenVersions {
 }
 
 /// The cluster as one broker sees it.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{ProducerConfig, embedded::EmbeddedCluster, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().cluster_id("test-1").topic("orders", 6).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// let found = probe.run(|_| {})?;
+/// assert_eq!(found.cluster_id.as_deref(), Some("test-1")); // is it the cluster that is meant?
+/// assert!(found.topics.iter().any(|topic| topic.name == "orders"));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterDescription {
@@ -182,6 +276,21 @@ pub struct ClusterDescription {
 }
 
 /// A broker.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{ProducerConfig, embedded::EmbeddedCluster, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().brokers(3).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// let found = probe.run(|_| {})?;
+/// for broker in &found.brokers {
+///     println!("broker {} advertises {}:{}", broker.id, broker.host, broker.port);
+///     assert_eq!(broker.port, cluster.address(broker.id).port());
+///     probe.reach(&found, broker, |_| {})?; // it can be reached from here
+/// }
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerDescription {
@@ -196,6 +305,18 @@ pub struct BrokerDescription {
 }
 
 /// A topic.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{ProducerConfig, embedded::EmbeddedCluster, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 6).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// let found = probe.run(|_| {})?;
+/// let orders = found.topics.iter().find(|topic| topic.name == "orders").ok_or("no such topic")?;
+/// assert_eq!((orders.error, orders.partitions.len()), (None, 6));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicDescription {
@@ -210,6 +331,21 @@ pub struct TopicDescription {
 }
 
 /// A partition.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{ProducerConfig, embedded::EmbeddedCluster, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 6).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// # cluster.set_leaderless("orders", 4);
+/// let found = probe.run(|_| {})?;
+/// let all = found.topics.iter().flat_map(|topic| &topic.partitions);
+/// let leaderless: Vec<i32> =
+///     all.filter(|it| it.leader.is_none()).map(|it| it.partition).collect();
+/// assert_eq!(leaderless, [4]);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionDescription {
@@ -270,6 +406,24 @@ impl ClusterDescription {
 }
 
 /// What is wrong with a server.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::probe::{Probe, ProbeStage};
+/// use tidegate::{Plain, ProducerConfig};
+///
+/// # let cluster = EmbeddedCluster::builder().user("shop", "secret").start()?;
+/// # let mut config = ProducerConfig::new(&cluster.bootstrap_servers());
+/// config.sasl = Some(Plain::new("shop", "sceret").into());
+/// if let Err(error) = Probe::new(config)?.run(|_| {}) {
+///     let failure = &error.failures[0];
+///     println!("{failure}");
+///     assert_eq!(failure.stage, ProbeStage::Login);
+/// }
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProbeFailure {
@@ -288,6 +442,23 @@ impl fmt::Display for ProbeFailure {
 }
 
 /// No server was of use.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{ProducerConfig, embedded::EmbeddedCluster, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().brokers(2).start()?;
+/// # let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// # cluster.stop_broker(1);
+/// # cluster.stop_broker(2);
+/// // Nobody listens at either of the two bootstrap servers.
+/// if let Err(error) = probe.run(|_| {}) {
+///     println!("{error}");
+///     assert_eq!(error.failures.len(), 2);
+/// }
+/// # assert!(probe.run(|_| {}).is_err());
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProbeError {

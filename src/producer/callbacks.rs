@@ -252,6 +252,27 @@ fn call(callback: Completion, outcome: Result<RecordMetadata, DeliveryError>) {
 }
 
 /// A delivery whose outcome nobody will be called with: [`Delivery::on_complete`] hands it back.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # cluster.pause_broker(1);
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .configure(|config| config.callbacks_max = 1)
+///     .build()?;
+/// let orders = producer.topic("orders")?;
+/// // No broker has answered when the second one is given.
+/// orders.send("customer-42", "first")?.on_complete(|_| println!("done"))?;
+/// let refused = orders.send("customer-42", "second")?.on_complete(|_| println!("done"));
+/// # cluster.resume_broker(1);
+/// if let Err(refused) = refused {
+///     assert_eq!(refused.delivery.wait()?.offset(), Some(1)); // the record is sent all the same
+/// }
+/// # assert_eq!(cluster.high_watermark("orders", 0), 2);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct CallbackRefused {
     /// The delivery. Its record is sent all the same.
     pub delivery: Delivery,

@@ -33,6 +33,22 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Resolves when the producer has closed: everything resolved, all threads ended. It has begun when
 /// it is returned, polled or not. Clones of it, and later calls of `close`, give the same outcome.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use std::time::Duration;
+/// let orders = producer.topic("orders")?;
+/// let delivery = orders.send("customer-42", "paid")?;
+/// let close = producer.close(Duration::from_secs(10)); // a future too
+/// assert!(orders.send("customer-42", "too late").is_err());
+/// close.wait()?;
+/// assert_eq!(delivery.wait()?.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 #[must_use = "close() begins at once, but only waiting tells when and how it ended"]
 pub struct Close {

@@ -15,6 +15,23 @@ use super::producer::{Producer, Shared};
 ///
 /// It holds the producer weakly: dropping the producer closes it although the registry stays, and
 /// from then on, unless a [`Topic`](crate::Topic) is left, nothing is told of it any more.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use prometheus_client::{encoding::text, registry::Registry};
+/// let mut registry = Registry::default();
+/// registry.register_collector(Box::new(producer.prometheus_collector().with_partitions()));
+///
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let mut page = String::new();
+/// text::encode(&mut page, &registry)?;
+/// assert!(page.contains("partition=\"0\""));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct PrometheusCollector {
     producers: Vec<Weak<Shared>>,

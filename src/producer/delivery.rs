@@ -22,6 +22,23 @@ use crate::io::{ThreadDeadline, is_own_thread};
 /// and, for each batch, one completion cell of 128 bytes; it holds no buffer memory. Its waker is
 /// called on an event loop, which waits until it returns: those of the usual runtimes only queue
 /// the task.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let orders = producer.topic("orders")?;
+/// let first = orders.send("customer-42", "2 pairs of shoes")?;
+/// let second = orders.send("customer-42", "1 hat")?;
+/// assert_eq!(first.wait()?.offset(), Some(0)); // holds the thread
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// assert_eq!(second.await?.offset(), Some(1)); // holds the task, in async code
+/// # Ok::<(), tidegate::DeliveryError>(())
+/// # })?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a record's error is lost if nobody looks at its delivery"]
 pub struct Delivery {
     /// `None` once the outcome was given out.
@@ -31,6 +48,21 @@ pub struct Delivery {
 /// Where a record was written.
 ///
 /// Displays as `topic-partition@offset`.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use tidegate::Record;
+/// let record = Record::new().value("paid").timestamp(1_700_000_000_000);
+/// let at = producer.topic("orders")?.send_record(record)?.wait()?;
+/// assert_eq!((at.topic(), at.partition(), at.offset()), ("orders", 0, Some(0)));
+/// assert_eq!(at.timestamp(), 1_700_000_000_000);
+/// assert_eq!(at.to_string(), "orders-0@0");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct RecordMetadata {
     handle: CellHandle,
 }

@@ -19,6 +19,22 @@ use crate::user_code;
 ///
 /// It holds at most `tidegate.events.max` events (1,024 by default). What finds no room is counted
 /// and told as [`Event::Missed`]: a listener never holds the producer up. Dropping it ends it.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 3).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use std::time::Duration;
+/// let events = producer.events()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// producer.close(Duration::from_secs(10)).wait()?;
+/// // They end with the producer.
+/// let told: Vec<String> = events.map(|event| event.to_string()).collect();
+/// assert!(told.contains(&"topic orders has 3 partitions".to_owned()));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Events {
     ring: Arc<EventRing>,
     born: Generation,

@@ -17,6 +17,22 @@ const METADATA: Metadata<'static> = Metadata::new("tidegate", Level::INFO, Some(
 ///
 /// It holds the producer weakly, so that dropping the producer closes it. One is enough for a
 /// producer: each tells the recorder what came since it told last, so two would count twice.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let mut facade = producer.metrics_facade().with_partitions();
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert!(facade.publish()); // to the recorder that is installed, if one is
+/// drop(producer);
+/// while facade.publish() {
+///     std::thread::yield_now(); // A loop that publishes ends a moment after its producer.
+/// }
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct MetricsFacade {
     producer: Weak<Shared>,
     with_partitions: bool,

@@ -14,6 +14,21 @@ use crate::io::{ThreadDeadline, is_own_thread};
 
 /// Resolves when every record sent before [`Producer::flush`](super::Producer::flush) was called
 /// has resolved, successfully or not. It has begun when it is returned, polled or not.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let orders = producer.topic("orders")?;
+/// for number in 0..100 {
+///     drop(orders.send("customer-42", &format!("item {number}"))?);
+/// }
+/// producer.flush().wait()?; // a future too
+/// assert_eq!(cluster.high_watermark("orders", 0), 100);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "flush() begins at once, but only waiting tells when it is done"]
 pub struct Flush {
     progress: Progress,

@@ -14,6 +14,22 @@ const CONNECTING_MAX: u64 = 1_000_000_000;
 const NAMED_MAX: usize = 16;
 
 /// Whether a producer can do its work: [`Producer::health`]. Its `Display` names each reason.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().start()?;
+/// # cluster.pause_broker(1);
+/// use tidegate::{HealthReason, HealthState};
+///
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let health = producer.health();
+/// println!("{health}"); // down: no broker has answered yet, 127.0.0.1:36251 is asked
+/// assert_eq!(health.state, HealthState::Down);
+/// assert!(matches!(health.reasons[..], [HealthReason::Metadata { .. }]));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Health {
@@ -24,6 +40,24 @@ pub struct Health {
 }
 
 /// How healthy a producer is.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().start()?;
+/// # cluster.pause_broker(1);
+/// use tidegate::HealthState;
+///
+/// /// For a readiness probe: a service some of whose records wait still does its work.
+/// fn is_ready(producer: &Producer) -> bool {
+///     producer.health().state < HealthState::Down
+/// }
+///
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// assert!(!is_ready(&producer)); // no broker has answered yet
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum HealthState {
@@ -36,6 +70,22 @@ pub enum HealthState {
 }
 
 /// Something that stands in the way of records.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use std::time::Duration;
+/// use tidegate::HealthReason;
+///
+/// producer.close(Duration::from_secs(10)).wait()?;
+/// let health = producer.health();
+/// assert!(matches!(health.reasons[..], [HealthReason::Closed]));
+/// assert_eq!(health.to_string(), "down: the producer is closed");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum HealthReason {

@@ -18,6 +18,19 @@ use crate::error::SendError;
 ///
 /// The partition is found once, and anew when the topic's partitions have changed, by the default
 /// partitioner; one of your own is asked for each record, since it may look at the value.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("prices", 6).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let gold = producer.topic("prices")?.with_key("XAU");
+/// let first = gold.send("2384.10")?.wait()?;
+/// let second = gold.send("2384.35")?.wait()?;
+/// assert_eq!(first.partition(), second.partition());
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct KeyedTopic {
     topic: Topic,
     key: Option<Bytes>,

@@ -8,6 +8,21 @@ use crate::engine::batch::{BrokerMetrics, Metrics, PartitionMetrics, TopicMetric
 use crate::engine::meter::{ConnectionState, Histogram};
 
 /// Metrics as the JSON that librdkafka gives to `stats_cb`: [`Metrics::librdkafka_json`].
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use serde_json::Value;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let metrics = producer.metrics();
+/// let page = metrics.librdkafka_json().named("shop#producer-1").to_string();
+/// let json: Value = serde_json::from_str(&page)?;
+/// assert_eq!((&json["name"], &json["txmsgs"]), (&"shop#producer-1".into(), &1.into()));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct LibrdkafkaJson<'a> {
     metrics: &'a Metrics,
     before: Option<&'a Metrics>,

@@ -16,6 +16,16 @@ use crate::engine::protocol::records::Length;
 ///
 /// A payload is encoded before `send` returns, a shared one too: nothing of it is referenced later.
 /// What sharing is for is getting it back from the error of a record that was not accepted.
+///
+/// ```
+/// use tidegate::Payload;
+///
+/// let text = Payload::from("paid");
+/// assert_eq!(text.as_option(), Some(&b"paid"[..]));
+/// // Null is not the same as empty.
+/// assert!(Payload::from(()).is_null() && Payload::from(None::<&str>).is_null());
+/// assert!(!Payload::from("").is_null() && Payload::from("").is_empty());
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// No key, or no value: length -1 in Kafka's format.
@@ -36,6 +46,14 @@ const INLINE_MAX: usize = 31;
 const _: () = assert!(size_of::<Payload<'_>>() == 40);
 
 /// A few bytes in their place: [`Payload::Inline`].
+///
+/// ```
+/// use tidegate::Payload;
+///
+/// // A number as a key, without a vector and without anything to borrow from.
+/// let key = Payload::from(42_u64.to_be_bytes());
+/// assert!(matches!(key, Payload::Inline(bytes) if bytes.as_slice() == 42_u64.to_be_bytes()));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InlineBytes {
     len: u8,

@@ -70,10 +70,40 @@ struct Inner {
 ///
 /// Dropping the last clone closes it: [`ProducerConfig::on_drop`] says whether that waits. A
 /// [`Topic`](crate::Topic) that outlives it gets errors.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use std::time::Duration;
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::Producer;
+///
+/// let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?; // in place of Kafka
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.to_string(), "orders-0@0");
+/// producer.close(Duration::from_secs(10)).wait()?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Producer(Arc<Inner>);
 
 /// Buffer memory, in bytes.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .buffer_memory(128 << 20)
+///     .build()?;
+/// let memory = producer.memory();
+/// assert_eq!(memory.capacity, 128 << 20);
+/// let percent = 100 * (memory.capacity - memory.free) / memory.capacity;
+/// println!("{percent} % of the buffer memory are in use");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
@@ -84,6 +114,21 @@ pub struct Memory {
 }
 
 /// The level of one broker: bytes queued and in flight for it, and its watermarks.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .watermarks(1 << 20, 4 << 20)
+///     .build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let levels = &producer.broker_levels()[0];
+/// assert_eq!((levels.broker, levels.low, levels.high), (1, 1 << 20, 4 << 20));
+/// assert!(levels.writable && levels.times_unwritable == 0);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerLevels {

@@ -7,6 +7,19 @@ use crate::engine::batch::Metrics;
 use crate::engine::meter::Histogram;
 
 /// Metrics as a page that Prometheus scrapes (text format 0.0.4): [`Metrics::prometheus`].
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let page = producer.metrics().prometheus().to_string();
+/// let line = "tidegate_acked_records_total{client_id=\"tidegate\",topic=\"orders\"} 1";
+/// assert!(page.lines().any(|it| it == line));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct PrometheusText<'a> {
     producers: Vec<&'a Metrics>,
     with_partitions: bool,

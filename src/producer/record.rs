@@ -23,6 +23,21 @@ use crate::engine::protocol::records::{Header, Length};
 /// Everything is optional: without a key the partitioner spreads, without a value it is null (a
 /// tombstone), without a timestamp it is the time of sending. It borrows what it is given, and
 /// takes from the heap only when it has headers.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 3).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::Record;
+///
+/// let record = Record::new().value("restock").header("source", "shelf 7").partition(2);
+/// let at = producer.topic("orders")?.send_record(record)?.wait()?;
+/// assert_eq!(at.partition(), 2);
+/// assert_eq!(cluster.records("orders", 2)[0].headers[0].0, "source");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record<'a> {
     key: Payload<'a>,
@@ -174,6 +189,23 @@ impl<'a> Record<'a> {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::{OwnedRecord, Record};
+///
+/// // Nothing of it is borrowed, so that it can be kept and sent by another thread.
+/// let kept: OwnedRecord = Record::new().key("customer-42").value("paid").into_owned();
+/// let orders = producer.topic("orders")?;
+/// let sender = std::thread::spawn(move || orders.send_record(kept.as_record()));
+/// let delivery = sender.join().expect("it does not panic")?;
+/// assert_eq!(delivery.wait()?.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnedRecord {
     key: OwnedPayload,
@@ -232,6 +264,16 @@ fn owned(payload: Payload<'_>) -> OwnedPayload {
 }
 
 /// What can be a record's timestamp.
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use tidegate::Record;
+///
+/// let time = UNIX_EPOCH + Duration::from_secs(1_700_000_000); // a `SystemTime`
+/// let record = Record::new().value("paid").timestamp(time);
+/// assert_eq!(record.timestamp_ms(), Some(1_700_000_000_000));
+/// assert_eq!(record, Record::new().value("paid").timestamp(1_700_000_000_000));
+/// ```
 pub trait IntoTimestamp {
     /// Milliseconds since the Unix epoch; negative before it.
     fn into_timestamp_ms(self) -> i64;
@@ -255,6 +297,23 @@ impl IntoTimestamp for SystemTime {
 }
 
 /// What can be a header's value: borrowed bytes or text, or null as `()` or `None`.
+///
+/// ```
+/// use tidegate::{IntoHeaderValue, Record};
+///
+/// struct TraceId([u8; 16]);
+///
+/// impl<'a> IntoHeaderValue<'a> for &'a TraceId {
+///     fn into_header_value(self) -> Option<&'a [u8]> {
+///         Some(&self.0)
+///     }
+/// }
+///
+/// let id = TraceId([7; 16]);
+/// let record = Record::new().value("paid").header("trace", &id).header("note", ());
+/// assert_eq!(record.headers()[0].value, Some(&[7; 16][..]));
+/// assert_eq!(record.headers()[1].value, None);
+/// ```
 pub trait IntoHeaderValue<'a> {
     /// The bytes, or `None` for null.
     fn into_header_value(self) -> Option<&'a [u8]>;

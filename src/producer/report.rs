@@ -21,6 +21,23 @@ const TOPICS_MAX: usize = 256;
 
 /// How a producer stands, as of one moment: [`Producer::report`]. Its `Display` is a page for a
 /// person.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # cluster.pause_broker(1);
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let delivery = producer.topic("orders")?.send("customer-42", "paid")?;
+/// // No broker answers.
+/// let report = producer.report();
+/// println!("{report}");
+/// assert_eq!(report.topics.len(), 1);
+/// # cluster.resume_broker(1);
+/// # delivery.wait()?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -44,6 +61,19 @@ pub struct Report {
 }
 
 /// The metadata channel.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let metadata = producer.report().metadata;
+/// assert_eq!(metadata.cluster_id.as_deref(), Some("tidegate-embedded"));
+/// assert!(metadata.answered.is_some() && metadata.problem.is_none());
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MetadataReport {
@@ -60,6 +90,21 @@ pub struct MetadataReport {
 }
 
 /// One broker.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::ConnectionState;
+///
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let broker = &producer.report().brokers[0];
+/// println!("{broker}"); // broker 1 at 127.0.0.1:36251: connected for 2 ms, 0 requests in ...
+/// assert_eq!((broker.state, broker.failures), (ConnectionState::Ready, 0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BrokerReport {
@@ -86,6 +131,24 @@ pub struct BrokerReport {
 }
 
 /// A topic whose records wait for its partitions to be known.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use tidegate::WaitsFor;
+/// # cluster.pause_broker(1);
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let delivery = producer.topic("orders")?.send("customer-42", "paid")?;
+/// // No broker has said yet which partitions the topic has.
+/// let topic = &producer.report().topics[0];
+/// assert_eq!(&*topic.topic, "orders");
+/// assert!(matches!(topic.waits_for, WaitsFor::Metadata { .. }));
+/// # cluster.resume_broker(1);
+/// # delivery.wait()?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TopicReport {
@@ -98,6 +161,24 @@ pub struct TopicReport {
 }
 
 /// A partition with records that are not resolved.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 2).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # use tidegate::{Record, WaitsFor};
+/// cluster.set_leaderless("orders", 1);
+/// let orders = producer.topic("orders")?;
+/// orders.send_record(Record::new().value("paid").partition(0))?.wait()?;
+/// let delivery = orders.send_record(Record::new().value("paid").partition(1))?;
+/// let partition = &producer.report().partitions[0];
+/// assert_eq!((&*partition.topic, partition.partition), ("orders", 1));
+/// assert!(matches!(partition.waits_for, WaitsFor::Leader));
+/// # producer.close(std::time::Duration::ZERO).wait().ok();
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PartitionReport {

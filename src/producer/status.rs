@@ -18,6 +18,24 @@ use crate::problem::Problem;
 pub(super) const ANSWER_MAX: Duration = Duration::from_millis(100);
 
 /// How one record stands: [`Delivery::status`]. Its `Display` is a sentence for a person.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # cluster.pause_broker(1);
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let delivery = producer.topic("orders")?.send("customer-42", "paid")?;
+/// // No broker answers.
+/// let status = delivery.status();
+/// println!("{status}");
+/// assert!(status.waits_for.is_some());
+/// assert!(!status.maybe_written); // Were it to fail now, it could be sent again.
+/// # cluster.resume_broker(1);
+/// # delivery.wait()?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeliveryStatus {

@@ -23,6 +23,23 @@ use crate::error::{DeliveryError, SendError, SendErrorKind};
 /// of them, to where the first one is, whose offset the others follow one by one, or to an error.
 ///
 /// As a [`Delivery`] it is a future for any runtime, and dropping it cancels nothing.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 3).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::Record;
+///
+/// let lines = ["2 pairs of shoes", "1 hat", "a discount"];
+/// let records = lines.map(|line| Record::new().key("order-17").value(line));
+/// let delivery = producer.topic("orders")?.send_all(records)?;
+/// assert_eq!(delivery.records(), 3);
+/// let first = delivery.wait()?;
+/// assert_eq!(cluster.high_watermark("orders", first.partition()), 3);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "the records' error is lost if nobody looks at their delivery"]
 pub struct BatchDelivery {
     first: Delivery,

@@ -21,6 +21,23 @@ use crate::error::{DeliveryError, SendError, SendErrorKind};
 pub(super) const SURELY_SMALL: usize = 1_024;
 
 /// A topic of one producer: cheap to clone, shared by any number of threads.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let orders = producer.topic("orders")?;
+/// std::thread::scope(|scope| {
+///     for customer in ["customer-42", "customer-43"] {
+///         let orders = &orders; // or a clone of it, which is cheap
+///         scope.spawn(move || orders.send(customer, "paid").map(|delivery| delivery.wait()));
+///     }
+/// });
+/// assert_eq!((orders.partitions(), cluster.high_watermark("orders", 0)), (1, 2));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Topic {
     pub(super) lanes: Arc<TopicLanes>,

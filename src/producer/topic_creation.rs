@@ -16,6 +16,20 @@ type Outcome = Result<(), CreateTopicError>;
 
 /// Resolves when the topic was created, or is known not to be. It has begun when it is returned,
 /// polled or not: [`Producer::create_topic`].
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::NewTopic;
+///
+/// let creation = producer.create_topic("orders", NewTopic::new().partitions(3));
+/// creation.wait()?; // a future too
+/// assert!(cluster.leader("orders", 2).is_some());
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "create_topic() begins at once, but only waiting tells whether it succeeds"]
 pub struct TopicCreation {
     topic: Arc<str>,

@@ -43,6 +43,21 @@ impl Left {
 }
 
 /// Which records [`Producer::purge`] throws away.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("prices", 1).start()?;
+/// # cluster.pause_broker(1);
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::{DeliveryErrorCause, Purge};
+///
+/// let old_price = producer.topic("prices")?.send("XAU", "2384.10")?;
+/// producer.purge(Purge::Queued); // No broker has it yet.
+/// assert_eq!(*old_price.wait().unwrap_err().cause(), DeliveryErrorCause::Purged);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Purge {

@@ -79,6 +79,21 @@ pub struct UnreadFailures {
 }
 
 /// How many records failed, since the producer was built.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// # cluster.script(tidegate::embedded::Fault::produce_error("orders", 0, 10));
+/// let outcome = producer.topic("orders")?.send("customer-42", "paid")?.wait();
+/// assert!(outcome.is_err()); // The broker answers with an error.
+/// let failed = producer.failed_records();
+/// assert_eq!((failed.total, failed.refused), (1, 1));
+/// assert_eq!((failed.unread, failed.maybe_written), (0, 0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedRecords {
@@ -107,6 +122,26 @@ pub struct FailedRecords {
 }
 
 /// How many records the backoff strategy dropped, since the producer was built, by what was full.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("load", 1).start()?;
+/// # use std::time::Duration;
+/// # use tidegate::DropRecords;
+/// # cluster.pause_broker(1);
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).backoff(DropRecords).build()?;
+/// let load = producer.topic("load")?;
+/// for _ in 0..20 {
+///     drop(load.send("host-7", vec![0; 1_000_000])?); // no broker answers
+/// }
+/// let dropped = producer.metrics().dropped;
+/// assert!(dropped.total > 0 && dropped.total == dropped.stash);
+/// # producer.close(Duration::ZERO).wait().ok();
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DroppedRecords {

@@ -31,6 +31,20 @@ use crate::engine::protocol::BrokerId;
 /// }
 /// # }
 /// ```
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let metrics = producer.metrics();
+/// println!("{metrics}");
+/// assert_eq!((metrics.records.acked_records, metrics.failed.total), (1, 0));
+/// assert_eq!((metrics.topics.len(), metrics.brokers.len()), (1, 1));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -67,6 +81,19 @@ pub struct Metrics {
 }
 
 /// What was counted for one topic.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 3).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let topic = &producer.metrics().topics[0];
+/// assert_eq!((&*topic.topic, topic.partitions.len()), ("orders", 3));
+/// assert_eq!(topic.records.acked_records, 1);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TopicMetrics {
@@ -79,6 +106,22 @@ pub struct TopicMetrics {
 }
 
 /// What was counted for one partition.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 3).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let topic = &producer.metrics().topics[0];
+/// for partition in &topic.partitions {
+///     let expected = u64::from(partition.partition == at.partition());
+///     assert_eq!(partition.records.acked_records, expected);
+///     assert_eq!(partition.leader, Some(1));
+/// }
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PartitionMetrics {
@@ -95,6 +138,20 @@ pub struct PartitionMetrics {
 }
 
 /// What was counted for one broker. Times are in microseconds, sizes in bytes.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let broker = &producer.metrics().brokers[0];
+/// assert!(broker.is_connected && broker.writable);
+/// assert_eq!((broker.requests, broker.responses, broker.request_records), (1, 1, 1));
+/// println!("it answers within {} us", broker.request_latency_us.max());
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BrokerMetrics {

@@ -16,6 +16,24 @@ use crate::locking::lock;
 /// A record that was accepted and will never be written:
 /// [`Producer::close_handing_back`](crate::Producer::close_handing_back). It borrows from buffer
 /// memory.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use std::{sync::mpsc, time::Duration};
+/// # cluster.pause_broker(1);
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// drop(producer.topic("orders")?.send("customer-42", "paid")?); // no broker answers
+/// let (values, unsent) = mpsc::channel();
+/// let close = producer.close_handing_back(Duration::ZERO, move |record| {
+///     drop(values.send(record.value().map(<[u8]>::to_vec)));
+/// });
+/// assert!(close.wait().is_err());
+/// assert_eq!(unsent.recv()?, Some(b"paid".to_vec()));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct UnsentRecord<'a> {
     pub(super) key: Option<&'a [u8]>,

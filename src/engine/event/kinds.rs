@@ -11,6 +11,24 @@ use crate::problem::Problem;
 /// Something that happened to a producer: [`Producer::events`](crate::Producer::events).
 ///
 /// Events of one topic, and those of one broker, come in the order in which they happened.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 3).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::Event;
+///
+/// let mut events = producer.events()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let found = events.find_map(|event| match event {
+///     Event::TopicFound { topic, partitions } => Some((topic, partitions)),
+///     _ => None,
+/// });
+/// assert_eq!(found, Some(("orders".into(), 3)));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

@@ -47,6 +47,21 @@ pub struct BrokerMeter {
 }
 
 /// How far the connection to a broker is.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::ConnectionState;
+///
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let broker = &producer.metrics().brokers[0];
+/// assert_eq!(broker.state, ConnectionState::Ready);
+/// assert_eq!(broker.state.to_string(), "connected"); // for people
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectionState {

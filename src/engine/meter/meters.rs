@@ -49,6 +49,23 @@ pub struct BrokerTotals {
 
 /// Records and batches of one partition, one topic, or a whole producer, since the producer was
 /// built. Bytes are those of record batches, their headers of 61 bytes included.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let orders = producer.topic("orders")?;
+/// let before = producer.metrics().records;
+/// for item in ["2 pairs of shoes", "1 hat", "a discount"] {
+///     orders.send("customer-42", item)?.wait()?;
+/// }
+/// let now = producer.metrics().records;
+/// assert_eq!(now.acked_records - before.acked_records, 3);
+/// assert_eq!((now.failed_records, now.dropped_records, now.retries), (0, 0, 0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordCounts {

@@ -11,6 +11,21 @@ use crate::problem::Problem;
 ///
 /// Its `Display` is a sentence for a person: `broker 2 at kafka-2:9092: not connected (4 attempts
 /// failed), next attempt in 180ms: connection refused`.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use tidegate::WaitsFor;
+/// cluster.pause_broker(1); // It accepts connections, and answers nothing.
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let delivery = producer.topic("orders")?.send("customer-42", "paid")?;
+/// assert!(matches!(delivery.status().waits_for, Some(WaitsFor::Metadata { .. })));
+/// cluster.resume_broker(1);
+/// delivery.wait()?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WaitsFor {

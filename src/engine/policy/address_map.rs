@@ -1,6 +1,25 @@
 //! Where brokers are reached, if not where they say.
 
 /// A broker that is about to be connected to.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use tidegate::BrokerPlace;
+/// # let tunnel = cluster.address(1).port();
+/// # cluster.advertise(1, "192.0.2.1:9092".parse()?);
+/// // Brokers say that they are at 192.0.2.1, and are reached through a tunnel from here.
+/// let map = move |place: &BrokerPlace<'_>| {
+///     (place.host == "192.0.2.1").then(|| ("127.0.0.1".to_owned(), tunnel))
+/// };
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).address_map(map).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerPlace<'a> {

@@ -7,6 +7,18 @@ use crate::engine::protocol::records::{Header, Length};
 use crate::error::PressureScope;
 
 /// What a [`BackoffStrategy`] is told about a record for which there is no room.
+///
+/// ```
+/// use tidegate::{Backoff, BackoffStrategy, Pressure, PressureScope, RejectRecords};
+///
+/// // A test of a strategy: small records are dropped, large ones are handed back.
+/// let strategy = |full: &Pressure<'_>| match full.record_size {
+///     0..10_000 => Backoff::Drop,
+///     _ => RejectRecords.decide(full),
+/// };
+/// assert_eq!(strategy.decide(&Pressure::new(PressureScope::Pool, 200)), Backoff::Drop);
+/// assert_eq!(strategy.decide(&Pressure::new(PressureScope::Pool, 20_000)), Backoff::Reject);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pressure<'a> {
@@ -83,6 +95,19 @@ impl fmt::Debug for Pressure<'_> {
 }
 
 /// What is to be done with a record for which there is no room.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::{Backoff, BackoffStrategy, Pressure, PressureScope};
+///
+/// // One broker that is slow holds nobody up; where all of the memory is used up, senders wait.
+/// let strategy = |full: &Pressure<'_>| match full.scope {
+///     PressureScope::Broker(_) => Backoff::Drop,
+///     _ => Backoff::Park { at_most: Duration::from_secs(10) },
+/// };
+/// let slow_broker = Pressure::new(PressureScope::Broker(3), 200);
+/// assert_eq!(strategy.decide(&slow_broker), Backoff::Drop);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backoff {
@@ -140,6 +165,25 @@ where
 
 /// Drops every record for which there is no room: for data that is worth less than the time of the
 /// thread that sends it.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("load", 1).start()?;
+/// # use std::time::Duration;
+/// # use tidegate::DropRecords;
+/// # cluster.pause_broker(1);
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).backoff(DropRecords).build()?;
+/// let load = producer.topic("load")?;
+/// // No broker answers, so that there is no room left at some time.
+/// while producer.dropped_records() == 0 {
+///     drop(load.send("host-7", vec![0; 1_000_000])?); // never waits, and is no error
+/// }
+/// # producer.close(Duration::ZERO).wait().ok();
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropRecords;
 
@@ -151,6 +195,29 @@ impl BackoffStrategy for DropRecords {
 
 /// Makes the sending thread wait for room, or in `send_async` the task; the default, with Kafka's
 /// `max.block.ms` of 60 s, which is for threads.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use std::time::Duration;
+/// # use tidegate::{ParkSender, SendErrorKind};
+/// # cluster.pause_broker(1);
+/// let strategy = ParkSender::for_at_most(Duration::from_millis(1)); // elsewhere some seconds
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).backoff(strategy).build()?;
+/// let orders = producer.topic("orders")?;
+/// // No broker answers, so that there is no room left at some time.
+/// let error = loop {
+///     if let Err(error) = orders.send("customer-42", vec![0; 1_000_000]) {
+///         break error;
+///     }
+/// };
+/// assert!(matches!(error.kind(), SendErrorKind::ParkTimedOut { .. }));
+/// # producer.close(Duration::ZERO).wait().ok();
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParkSender {
     at_most: Duration,
@@ -177,6 +244,29 @@ impl BackoffStrategy for ParkSender {
 }
 
 /// Refuses every record for which there is no room, and hands owned ones back.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use std::time::Duration;
+/// # use tidegate::RejectRecords;
+/// # cluster.pause_broker(1);
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).backoff(RejectRecords).build()?;
+/// let orders = producer.topic("orders")?;
+/// // No broker answers, so that there is no room left at some time.
+/// let error = loop {
+///     if let Err(error) = orders.send("customer-42", vec![7; 1_000_000]) {
+///         break error;
+///     }
+/// };
+/// assert!(error.is_retriable());
+/// assert!(error.into_record().value.is_some_and(|value| value.len() == 1_000_000));
+/// # producer.close(Duration::ZERO).wait().ok();
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RejectRecords;
 

@@ -95,6 +95,28 @@ impl Partitioner for DefaultPartitioner {
 }
 
 /// Gives every topic a [`DefaultPartitioner`] of its own.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("audit", 6).start()?;
+/// use std::sync::Arc;
+/// use tidegate::{DefaultPartitioners, PartitionRequest, Partitioner, PartitionerFactory};
+///
+/// // The records of one topic all go to one partition, those of others where Java sends them.
+/// let factory = |topic: &str| -> Arc<dyn Partitioner> {
+///     match topic {
+///         "audit" => Arc::new(|_: &PartitionRequest<'_>| 0),
+///         topic => DefaultPartitioners.for_topic(topic),
+///     }
+/// };
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).partitioner(factory).build()?;
+/// let at = producer.topic("audit")?.send("customer-42", "logged in")?.wait()?;
+/// assert_eq!(at.partition(), 0);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DefaultPartitioners;
 

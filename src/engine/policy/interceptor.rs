@@ -55,9 +55,53 @@ pub trait Interceptor: Send + Sync {
 }
 
 /// What an interceptor does once a record's outcome is known.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use std::sync::mpsc;
+/// use tidegate::{InterceptedRecord, OnOutcome};
+///
+/// let (outcomes, received) = mpsc::channel();
+/// let audit = move |record: &mut InterceptedRecord<'_>| -> Option<OnOutcome> {
+///     let (outcomes, key) = (outcomes.clone(), record.key()?.to_vec());
+///     Some(Box::new(move |outcome| drop(outcomes.send((key, format!("{outcome:?}"))))))
+/// };
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).interceptor(audit).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let expected = (b"customer-42".to_vec(), "acknowledged: orders-0@0".to_owned());
+/// assert_eq!(received.recv()?, expected);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type OnOutcome = Box<dyn FnOnce(&RecordOutcome<'_>) + Send>;
 
 /// What became of a record, for an [`Interceptor`].
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use std::sync::mpsc;
+/// # use tidegate::{InterceptedRecord, OnOutcome, RecordOutcome};
+/// let (offsets, received) = mpsc::channel();
+/// let follow = move |_: &mut InterceptedRecord<'_>| -> Option<OnOutcome> {
+///     let offsets = offsets.clone();
+///     Some(Box::new(move |outcome| match outcome {
+///         RecordOutcome::Acknowledged { offset, .. } => drop(offsets.send(*offset)),
+///         RecordOutcome::Failed(error) => eprintln!("{error}"),
+///         other => eprintln!("{other:?}"),
+///     }))
+/// };
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).interceptor(follow).build()?;
+/// producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(received.recv()?, Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum RecordOutcome<'a> {
@@ -106,6 +150,26 @@ where
 type AnyHeader<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
 
 /// A record on its way to be encoded: [`Interceptor::on_send`].
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// use tidegate::{InterceptedRecord, OnOutcome, Record};
+///
+/// // Whatever code sends it, this header does not leave the process.
+/// let strip = |record: &mut InterceptedRecord<'_>| -> Option<OnOutcome> {
+///     record.remove_headers("debug");
+///     None
+/// };
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).interceptor(strip).build()?;
+/// let record = Record::new().value("paid").header("debug", "by hand");
+/// producer.topic("orders")?.send_record(record)?.wait()?;
+/// assert!(cluster.records("orders", 0)[0].headers.is_empty());
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct InterceptedRecord<'a> {
     topic: &'a str,
     key: Option<Cow<'a, [u8]>>,

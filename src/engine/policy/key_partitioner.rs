@@ -6,6 +6,24 @@ use super::{
 };
 
 /// Where records without a key go.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("load", 3).start()?;
+/// use tidegate::{BuiltInPartitioners, KeyHash, Keyless};
+///
+/// let partitioner = BuiltInPartitioners::keys(KeyHash::Murmur2, Keyless::RoundRobin);
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).partitioner(partitioner).build()?;
+/// let load = producer.topic("load")?;
+/// for value in ["0.97", "0.98", "0.99"] {
+///     load.send((), value)?.wait()?; // without a key
+/// }
+/// assert!((0..3).all(|partition| cluster.high_watermark("load", partition) == 1));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Keyless {
     /// As a [`StickyPartitioner`] spreads them. librdkafka's `…_random`, which sticks too.

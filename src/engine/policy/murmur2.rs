@@ -5,6 +5,20 @@
 /// The Java client treats the result as signed; for a partition it is masked with `0x7fff_ffff`
 /// and taken modulo the number of partitions, so that equal keys land in the same partition
 /// whichever client sent them.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 12).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::murmur2;
+///
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// let hash = murmur2(b"customer-42") & 0x7fff_ffff;
+/// assert_eq!(at.partition() as u32, hash % 12);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;

@@ -8,6 +8,28 @@ use crate::engine::protocol::records::{Header, Length};
 
 /// What a partitioner may ask about the partitions of its topic. The mechanism implements it on
 /// its own tables, so that asking costs a load or two and touches no snapshot.
+///
+/// ```
+/// use tidegate::{PartitionRequest, PartitionView, Partitioner, Partitions, RoundRobinPartitioner};
+///
+/// /// A topic with four partitions, of which one cannot take records: for tests of partitioners.
+/// struct Four;
+///
+/// impl PartitionView for Four {
+///     fn count(&self) -> i32 {
+///         4
+///     }
+///
+///     fn is_available(&self, partition: i32) -> bool {
+///         partition != 2
+///     }
+/// }
+///
+/// let partitioner = RoundRobinPartitioner::new();
+/// let request = PartitionRequest::new("orders", None, None, Partitions::new(&Four));
+/// let places = [(); 4].map(|()| partitioner.partition(&request));
+/// assert_eq!(places, [0, 1, 3, 0]);
+/// ```
 pub trait PartitionView {
     /// All partitions of the topic, those without a leader included; at least 1.
     fn count(&self) -> i32;
@@ -37,6 +59,32 @@ pub trait PartitionView {
 }
 
 /// The partitions of one topic, as a partitioner sees them. Cheap to copy.
+///
+/// ```
+/// use tidegate::{PartitionRequest, PartitionView, Partitioner, Partitions};
+/// # struct Loads([u32; 3]);
+/// # impl PartitionView for Loads {
+/// #     fn count(&self) -> i32 {
+/// #         3
+/// #     }
+/// #     fn is_available(&self, partition: i32) -> bool {
+/// #         (0..3).contains(&partition)
+/// #     }
+/// #     fn load(&self, partition: i32) -> u32 {
+/// #         self.0[partition as usize]
+/// #     }
+/// # }
+///
+/// // Each record to the partition whose leader has the least to do.
+/// let least = |request: &PartitionRequest<'_>| {
+///     let partitions = request.partitions;
+///     let available = (0..partitions.count()).filter(|it| partitions.is_available(*it));
+///     available.min_by_key(|it| partitions.load(*it)).unwrap_or(0)
+/// };
+/// let loads = Loads([700, 20, 350]); // thousandths of their high watermarks
+/// let request = PartitionRequest::new("orders", None, None, Partitions::new(&loads));
+/// assert_eq!(least.partition(&request), 1);
+/// ```
 #[derive(Clone, Copy)]
 pub struct Partitions<'a> {
     view: &'a dyn PartitionView,
@@ -120,6 +168,29 @@ impl Moment {
 }
 
 /// One record that needs a partition.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 4).start()?;
+/// # use tidegate::{EveryTopic, PartitionRequest, Record};
+/// // By a header, and without it to partition 0.
+/// let by_region = |request: &PartitionRequest<'_>| {
+///     let region = request.headers.iter().find(|header| header.key == "region");
+///     match region.and_then(|header| header.value) {
+///         Some(b"eu") => 1,
+///         Some(b"us") => 2,
+///         _ => 0,
+///     }
+/// };
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .partitioner(EveryTopic::new(by_region))
+///     .build()?;
+/// let record = Record::new().value("paid").header("region", "us");
+/// assert_eq!(producer.topic("orders")?.send_record(record)?.wait()?.partition(), 2);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct PartitionRequest<'a> {
@@ -218,6 +289,30 @@ impl fmt::Debug for PartitionRequest<'_> {
 /// the partitioner waited for them, so waiting for a delivery, flushing, and sending to a topic
 /// that is not ready are errors in such a call
 /// ([`SendErrorKind::SentByPartitioner`](crate::SendErrorKind::SentByPartitioner)).
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 4).start()?;
+/// use tidegate::{DefaultPartitioner, EveryTopic, PartitionRequest, Partitioner};
+///
+/// /// Keeps partition 0 free for records that name it.
+/// struct KeepFirst(DefaultPartitioner);
+///
+/// impl Partitioner for KeepFirst {
+///     fn partition(&self, request: &PartitionRequest<'_>) -> i32 {
+///         self.0.partition(request).max(1)
+///     }
+/// }
+///
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .partitioner(EveryTopic::new(KeepFirst(DefaultPartitioner::new())))
+///     .build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_ne!(at.partition(), 0);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Partitioner: Send + Sync {
     /// The partition for this record: from 0, below `request.partitions.count()`. Any other number
     /// fails the record with `PartitionOutOfRange`, but
@@ -293,6 +388,22 @@ where
 /// A factory that gives every topic the same partitioner: for those without state, or whose state
 /// may be shared. A [`DefaultPartitioner`](crate::DefaultPartitioner) works so too: all topics of a
 /// thread then move on to another partition together.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 4).start()?;
+/// use tidegate::{EveryTopic, PartitionRequest};
+///
+/// let last = |request: &PartitionRequest<'_>| request.partitions.count() - 1;
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .partitioner(EveryTopic::new(last))
+///     .build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.partition(), 3);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct EveryTopic(Arc<dyn Partitioner>);
 
 impl EveryTopic {

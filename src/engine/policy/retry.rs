@@ -9,6 +9,22 @@ use std::time::Duration;
 /// The policy is asked about nothing else. A batch whose connection was lost is sent again as soon
 /// as there is a connection; waits between connections are set with `reconnect_backoff` and
 /// `reconnect_backoff_max`, those between metadata requests with `metadata_min_refresh`.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use std::time::Duration;
+/// # use tidegate::embedded::Fault;
+/// # cluster.script(Fault::produce_error("orders", 0, 6));
+/// // The broker says once that it does not lead the partition.
+/// let fixed = |_attempt: u32, _random: u64| Duration::from_millis(1);
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).retry_policy(fixed).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!((at.offset(), producer.metrics().records.retries), (Some(0), 1));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait RetryPolicy: Send + Sync {
     /// The wait before the batch's next attempt. `attempt` is the number of waits that the batch
     /// has had: 0 for the first. `random` is evenly spread over all of `u64`; it is an argument so
@@ -30,6 +46,18 @@ where
 
 /// Exponential backoff with jitter, as KIP-580 defines it: the wait grows by `multiplier` from
 /// `initial`, is varied by the share `jitter` to either side, and never exceeds `max`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::{ExponentialRetry, RetryPolicy};
+///
+/// let retry = ExponentialRetry {
+///     jitter: 0.0,
+///     ..ExponentialRetry::new(Duration::from_millis(50), Duration::from_millis(300))
+/// };
+/// let waits = [0, 1, 2, 3, 4].map(|attempt| retry.backoff(attempt, 0).as_millis());
+/// assert_eq!(waits, [50, 100, 200, 300, 300]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExponentialRetry {
     /// The first wait, before jitter.

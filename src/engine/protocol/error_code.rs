@@ -6,6 +6,16 @@ use std::fmt;
 ///
 /// A code that this client does not know (a newer broker's) keeps its number, is called `UNKNOWN`,
 /// and is neither retriable nor a reason to refresh the metadata.
+///
+/// ```
+/// use tidegate::ErrorCode;
+///
+/// let code = ErrorCode(6);
+/// assert_eq!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+/// assert_eq!(code.name(), "NOT_LEADER_OR_FOLLOWER");
+/// assert!(code.is_retriable() && code.invalidates_metadata());
+/// assert!(!ErrorCode::MESSAGE_TOO_LARGE.is_retriable());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ErrorCode(pub i16);
 

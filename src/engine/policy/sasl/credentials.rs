@@ -9,6 +9,14 @@ use super::secret::Secret;
 use crate::locking::lock;
 
 /// A user name and its password. `Debug` shows the user name only.
+///
+/// ```
+/// use tidegate::Credentials;
+///
+/// let credentials = Credentials::new("shop", "pa55word");
+/// assert_eq!(credentials.user(), "shop");
+/// assert!(!format!("{credentials:?}").contains("pa55word"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     user: String,

@@ -11,6 +11,16 @@ pub(super) const FOREIGN_WORDS_MAX: usize = 200;
 ///
 /// The words say who is at fault and what to do. They hold no password and no token; mechanisms
 /// of an application's own must keep to that too, as errors are logged.
+///
+/// ```
+/// use tidegate::JaasConfig;
+///
+/// if let Err(error) = JaasConfig::parse("PlainLoginModule required username=\"shop") {
+///     println!("{error}"); // says where the quote begins, and shows nothing of the text
+///     assert!(!error.message().contains("shop"));
+/// }
+/// # assert!(JaasConfig::parse("PlainLoginModule required username=\"shop").is_err());
+/// ```
 #[derive(Clone)]
 pub struct SaslError(Arc<Parts>);
 
@@ -21,6 +31,16 @@ struct Parts {
 }
 
 /// The kinds of failed logins, each with what may lie behind it.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use tidegate::{Plain, SaslErrorKind, SaslMechanism, SaslPeer};
+///
+/// let without_password = Plain::new("shop", "");
+/// let peer = SaslPeer::new("broker-1", 9093, SystemTime::now());
+/// let error = without_password.begin(&peer).err();
+/// assert_eq!(error.map(|error| error.kind()), Some(SaslErrorKind::Credentials));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SaslErrorKind {

@@ -72,6 +72,18 @@ impl<M: SaslMechanism + ?Sized> SaslMechanism for Arc<M> {
 /// broker that reports success before that has skipped its part, and the connection is closed. An
 /// exchange is dropped after it has completed or failed, or when the broker itself reports an
 /// error. It runs on the thread of [`SaslMechanism::begin`], and may compute for long.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use tidegate::{Plain, SaslMechanism, SaslPeer};
+///
+/// // A test of a mechanism, with the test in the broker's place.
+/// let peer = SaslPeer::new("broker-1", 9093, SystemTime::now());
+/// let mut exchange = Plain::new("shop", "secret").begin(&peer)?;
+/// assert_eq!(exchange.next(None)?.as_deref(), Some(&b"\0shop\0secret"[..]));
+/// assert_eq!(exchange.next(Some(b""))?, None); // accepted
+/// # Ok::<(), tidegate::SaslError>(())
+/// ```
 pub trait SaslExchange: Send {
     /// What to send first (`challenge` is `None`), or in answer to `challenge`.
     ///
@@ -91,6 +103,35 @@ pub trait SaslExchange: Send {
 }
 
 /// The broker at which a login begins, and when.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::{Plain, Producer, SaslError, SaslExchange, SaslMechanism, SaslPeer};
+///
+/// /// PLAIN, with a user of its own for each host.
+/// #[derive(Debug)]
+/// struct UserOfHost;
+///
+/// impl SaslMechanism for UserOfHost {
+///     fn name(&self) -> &str {
+///         "PLAIN"
+///     }
+///
+///     fn begin(&self, peer: &SaslPeer<'_>) -> Result<Box<dyn SaslExchange>, SaslError> {
+///         Plain::new(format!("shop@{}", peer.host), "secret").begin(peer)
+///     }
+/// }
+///
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1);
+/// # let cluster = cluster.user("shop@127.0.0.1", "secret").start()?;
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).sasl(UserOfHost).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SaslPeer<'a> {

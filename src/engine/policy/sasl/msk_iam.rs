@@ -22,6 +22,18 @@ use super::secret::Secret;
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 /// Credentials of AWS. `Debug` shows the id of the access key only.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use tidegate::AwsCredentials;
+///
+/// let in_an_hour = SystemTime::now() + Duration::from_secs(3_600);
+/// let credentials = AwsCredentials::new("AKIDEXAMPLE", "key-secret")
+///     .session_token("token-secret")
+///     .expires_at(in_an_hour);
+/// assert_eq!(credentials.expiry(), Some(in_an_hour));
+/// assert!(!format!("{credentials:?}").contains("secret"));
+/// ```
 #[derive(Clone)]
 pub struct AwsCredentials {
     access_key_id: String,
@@ -97,6 +109,23 @@ impl fmt::Debug for AwsCredentials {
 
 /// Where credentials of AWS come from. [`AwsCredentials`] are a provider, and closures
 /// `Fn() -> Result<AwsCredentials, Box<dyn Error + Send + Sync>>` are.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::{AwsCredentials, AwsMskIam, Producer};
+///
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1);
+/// # let cluster = cluster.aws_credentials("AKIDEXAMPLE", "wJalrXUtnFEMI").start()?;
+/// // Asked for each login, so that a key can be replaced. At MSK itself, TLS is needed too.
+/// let vault = || Ok(AwsCredentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI"));
+/// let login = AwsMskIam::with_credentials(vault).region("eu-west-1");
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).sasl(login).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait AwsCredentialsProvider: Send + Sync {
     /// The credentials to sign with now. Called for each login, on a thread that may wait; a panic
     /// fails that login only.

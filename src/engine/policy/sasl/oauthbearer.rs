@@ -23,6 +23,32 @@ const ERROR_SEEN: &[u8] = b"\x01";
 
 /// Where tokens come from: a library of an identity provider, a file, another service. Closures
 /// `Fn() -> Result<OAuthToken, Box<dyn Error + Send + Sync>>` are providers.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use std::time::Duration;
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use std::error::Error;
+/// use tidegate::{OAuthBearer, OAuthToken, Producer, TokenProvider};
+///
+/// /// Stands for the library of an identity provider.
+/// struct Library;
+///
+/// impl TokenProvider for Library {
+///     fn token(&self) -> Result<OAuthToken, Box<dyn Error + Send + Sync>> {
+///         Ok(OAuthToken::new("token-of-shop").lifetime(Duration::from_secs(60)))
+///     }
+/// }
+///
+/// # let check = |token: &str| (token == "token-of-shop").then_some(Duration::from_secs(60));
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).check_tokens(check).start()?;
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).sasl(OAuthBearer::new(Library)).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait TokenProvider: Send + Sync {
     /// Fetches a token.
     ///

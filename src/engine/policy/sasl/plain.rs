@@ -11,6 +11,20 @@ use super::secret::Secret;
 ///
 /// The password crosses the network as it is, so that only an encrypted connection (`SASL_SSL`)
 /// keeps it from others. The identity to act as is left empty, as Kafka's own clients do.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).user("shop", "secret").start()?;
+/// use tidegate::Plain;
+///
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers).sasl(Plain::new("shop", "secret")).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Plain {
     source: Source,

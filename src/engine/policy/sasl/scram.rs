@@ -39,6 +39,20 @@ const GS2_HEADER_BASE64: &str = "biws";
 /// that the next login with the same salt costs nothing. The password's UTF-8 is used as it is,
 /// without SASLprep, as Kafka does. Whoever listens can try passwords against what was said, so
 /// that an encrypted connection is advisable nevertheless.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).user("shop", "secret").start()?;
+/// use tidegate::Scram;
+///
+/// let login = Scram::sha_512("shop", "secret");
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).sasl(login).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Scram {
     source: Source,

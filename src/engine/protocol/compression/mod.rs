@@ -29,6 +29,15 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 
 /// How a batch is compressed, as its attributes say.
+///
+/// ```
+/// use tidegate::Codec;
+///
+/// // The codecs among which a user of this build may choose.
+/// let built: Vec<Codec> = Codec::ALL.into_iter().filter(|codec| codec.is_built()).collect();
+/// assert!(built.contains(&Codec::None));
+/// assert_eq!(Codec::from_name("zstd"), Some(Codec::Zstd));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Codec {
@@ -97,6 +106,21 @@ impl fmt::Display for Codec {
 ///
 /// A batch that would not become smaller is sent as it is. Levels and their defaults are those of
 /// Kafka's producer.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use tidegate::Compression;
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .compression(Compression::gzip().with_level(9)?)
+///     .build()?;
+/// producer.topic("orders")?.send("customer-42", "shoes, ".repeat(1_000))?.wait()?;
+/// let broker = &producer.metrics().brokers[0];
+/// assert!(broker.packed_bytes < broker.plain_bytes / 10);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
@@ -125,6 +149,13 @@ pub enum Compression {
 }
 
 /// A level outside of what Kafka allows for the codec.
+///
+/// ```
+/// use tidegate::Compression;
+///
+/// let error = Compression::gzip().with_level(12).unwrap_err();
+/// assert_eq!(error.to_string(), "gzip has no level 12: Kafka allows 1 to 9");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{codec} has no level {level}: Kafka allows {least} to {most}")]
 pub struct LevelOutOfRange {

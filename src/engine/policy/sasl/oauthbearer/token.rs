@@ -11,6 +11,25 @@ const RESERVED_KEY: &str = "auth";
 
 /// A bearer token, when it expires, and extensions (KIP-342). `Debug` does not show the token or
 /// the extensions' values.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use std::time::Duration;
+/// # use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::{OAuthBearer, OAuthToken, Producer};
+///
+/// # let check = |token: &str| (token == "token-of-shop").then_some(Duration::from_secs(60));
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).check_tokens(check).start()?;
+/// let login = OAuthBearer::new(|| {
+///     let token = OAuthToken::new("token-of-shop").lifetime(Duration::from_secs(60));
+///     Ok(token.extension("logicalCluster", "lkc-42"))
+/// });
+/// let producer = Producer::builder(&cluster.bootstrap_servers()).sasl(login).build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct OAuthToken {
     token: Secret,
