@@ -6,7 +6,10 @@
 //!   be in the log.
 //! * [`FlushError`], [`CloseError`]: what `flush` and `close` report.
 //! * [`CreateTopicError`]: a topic was not created.
+//! * [`ConsumeError`]: something could not be read.
 
+mod consume;
+mod delivery;
 mod ends;
 mod topics;
 mod words;
@@ -18,16 +21,35 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::engine::protocol::records::Length;
-use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
+pub use consume::{ConsumeError, ConsumeErrorCause};
+pub(crate) use delivery::DeliveryFailure;
+pub use delivery::{DeliveryError, DeliveryErrorCause};
 pub use ends::{CloseError, FlushError};
 pub use topics::{CreateTopicError, CreateTopicErrorKind};
-use words::{
-    NOT_NAMED, did_you_mean, in_its_words, last_cause, level, not_together, obstruction,
-    out_of_range,
-};
+use words::{NOT_NAMED, did_you_mean, level, not_together, obstruction, out_of_range};
 
 /// Whether a record whose delivery failed may nevertheless be in the partition's log.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::Certainty;
+/// use tidegate::embedded::Fault;
+///
+/// // Once, the broker answers MESSAGE_TOO_LARGE, which says that it has written nothing.
+/// cluster.script(Fault::produce_error("orders", 0, 10));
+/// let orders = producer.topic("orders")?;
+/// let error = orders.send("customer-42", "paid")?.wait().unwrap_err();
+/// if error.certainty() == Certainty::NotWritten {
+///     orders.send("customer-42", "paid")?.wait()?; // doubles nothing
+/// }
+/// assert_eq!(cluster.high_watermark("orders", 0), 1);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Certainty {
     /// The record is certainly not in the log: it was never written to a connection, or the broker
@@ -48,6 +70,19 @@ impl fmt::Display for Certainty {
 }
 
 /// Which level was full.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::{Backoff, BackoffStrategy, Pressure, PressureScope};
+///
+/// // Where the topic is not known yet, nobody waits: its name may be misspelt.
+/// let strategy = |full: &Pressure<'_>| match full.scope {
+///     PressureScope::Stash => Backoff::Reject,
+///     _ => Backoff::Park { at_most: Duration::from_secs(10) },
+/// };
+/// let unknown_topic = Pressure::new(PressureScope::Stash, 200);
+/// assert_eq!(strategy.decide(&unknown_topic), Backoff::Reject);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PressureScope {
@@ -63,6 +98,14 @@ pub enum PressureScope {
 }
 
 /// A configuration that cannot work. Nothing was started.
+///
+/// ```
+/// use tidegate::{BuildError, ProducerConfig};
+///
+/// let error = ProducerConfig::from_properties([("linger.sm", "5")]).unwrap_err();
+/// assert!(matches!(error, BuildError::UnknownProperty { .. }));
+/// assert!(error.to_string().contains("did you mean \"linger.ms\"?"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -154,6 +197,19 @@ pub enum BuildError {
 }
 
 /// A record that was not accepted. It is in no buffer and will never be written.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// let orders = producer.topic("orders")?;
+/// let error = orders.send("customer-42", vec![0; 2_000_000]).unwrap_err(); // too large
+/// assert_eq!(error.topic(), "orders");
+/// assert!(!error.is_retriable());
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("record for topic \"{topic}\" was not accepted: {kind}")]
 pub struct SendError {
@@ -164,6 +220,22 @@ pub struct SendError {
 
 /// The owned parts of a rejected record, handed back without a copy. A payload that was passed as a
 /// borrowed slice is still the caller's own, and `None` here.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use bytes::Bytes;
+///
+/// let value = Bytes::from(vec![0; 2_000_000]); // larger than `max_request_size`
+/// let error = producer.topic("orders")?.send("customer-42", value.clone()).unwrap_err();
+/// let returned = error.into_record();
+/// assert_eq!(returned.value, Some(value)); // the same bytes, not copied
+/// assert_eq!(returned.key, None); // it was borrowed, and is still at hand
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ReturnedRecord {
     /// The key, if it was passed as [`Payload::Shared`](crate::Payload::Shared).
@@ -183,6 +255,23 @@ impl fmt::Debug for ReturnedRecord {
 }
 
 /// Why a record was not accepted.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().start()?;
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// use tidegate::SendErrorKind;
+///
+/// let orders = producer.topic("orders")?;
+/// let error = orders.send("customer-42", vec![0; 2_000_000]).unwrap_err();
+/// match error.kind() {
+///     SendErrorKind::RecordTooLarge { max, .. } => assert_eq!(*max, 1 << 20),
+///     _ => return Err(error.into()),
+/// }
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendErrorKind {
@@ -336,228 +425,6 @@ impl SendError {
     /// ```
     pub fn into_record(self) -> ReturnedRecord {
         self.returned.map(|boxed| *boxed).unwrap_or_default()
-    }
-}
-
-/// An accepted record that was not, or not certainly, written. Cheap to clone.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DeliveryError(Arc<DeliveryFailure>);
-
-/// The parts of a [`DeliveryError`], made once per failed batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DeliveryFailure {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: Option<PartitionId>,
-    pub(crate) broker: Option<BrokerId>,
-    pub(crate) cause: DeliveryErrorCause,
-    pub(crate) certainty: Certainty,
-}
-
-/// What made a delivery fail.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeliveryErrorCause {
-    /// The broker answered with an error that a retry cannot mend, or that outlasted the retries.
-    #[error("the broker answered {code}{}", in_its_words(message))]
-    Broker {
-        /// Kafka's error code.
-        code: ErrorCode,
-        /// The broker's own words, if it sent any.
-        message: Option<Arc<str>>,
-    },
-    /// The broker takes nothing of the kind, however often it is sent: it is older than what the
-    /// configuration asks for.
-    #[error("the broker is too old: {0}")]
-    BrokerTooOld(#[source] Problem),
-    /// `delivery_timeout` passed. `last` is what stood in the way.
-    #[error(
-        "not acknowledged within delivery_timeout (delivery.timeout.ms) = {after:?}{}",
-        last_cause(last)
-    )]
-    TimedOut {
-        /// The configured `delivery_timeout`.
-        after: Duration,
-        /// The last thing that went wrong: a lost connection, an unknown host, an error code.
-        #[source]
-        last: Option<Problem>,
-    },
-    /// The connection was lost, or the broker's answer left the partition out, and no retry is left
-    /// (`retries`).
-    #[error("no answer, and no retry is left: {0}")]
-    Disconnected(#[source] Problem),
-    /// Brokers said for `topic_unknown_max` that the topic does not exist: it never did, or it was
-    /// deleted.
-    #[error(
-        "the topic does not exist, {after:?} after it was first asked for: check its name, create \
-         it, have this producer create it (create_topics, tidegate.create.topics), or allow \
-         auto-creation (allow_auto_create_topics, tidegate.allow.auto.create.topics, and \
-         auto.create.topics.enable at the brokers){}",
-        last_cause(last)
-    )]
-    UnknownTopic {
-        /// For how long brokers said so.
-        after: Duration,
-        /// What was last said of it.
-        #[source]
-        last: Option<Problem>,
-    },
-    /// The topic does not exist, and this producer, which was to create it (`create_topics`), could
-    /// not.
-    #[error("the topic does not exist, and {0}")]
-    TopicNotCreated(#[source] Problem),
-    /// The brokers turned out to be of another cluster: the record may be in the old one's log, or
-    /// `on_cluster_change` says to fail.
-    #[error("the brokers are of another cluster now: {found}")]
-    ClusterChanged {
-        /// The id of the cluster that answers now.
-        found: Arc<str>,
-    },
-    /// The partition does not exist.
-    #[error("{}", out_of_range(*partition, *partitions, *by_partitioner))]
-    PartitionOutOfRange {
-        /// The partition asked for.
-        partition: i32,
-        /// How many the topic has.
-        partitions: i32,
-        /// Whether the partitioner chose it; else the record named it.
-        by_partitioner: bool,
-    },
-    /// The record names no partition, and the producer's partitioner wants it to:
-    /// [`ExplicitPartitioner`](crate::ExplicitPartitioner).
-    #[error("{NOT_NAMED}")]
-    PartitionNotNamed,
-    /// The backoff strategy dropped the record.
-    #[error("dropped by the backoff strategy")]
-    Dropped,
-    /// The application threw it away: [`Producer::purge`](crate::Producer::purge).
-    #[error("purged by the application")]
-    Purged,
-    /// The producer was closed before the record was acknowledged. `last` is what stood in the way
-    /// until then.
-    #[error("the producer was closed before the record was acknowledged{}", last_cause(last))]
-    Closed {
-        /// The last thing that went wrong, if anything did.
-        #[source]
-        last: Option<Problem>,
-    },
-    /// The event loop that owned the partition ended after a panic.
-    #[error("the event loop that owned the partition panicked; please report this")]
-    LoopPanicked,
-    /// The user's partitioner panicked on this record.
-    #[error("the partitioner panicked")]
-    PartitionerPanicked,
-    /// The topic's partitions would exceed the producer's limit.
-    #[error(
-        "the producer's limit of {lanes_max} partitions (lanes_max, tidegate.lanes.max) is reached"
-    )]
-    TooManyLanes {
-        /// The limit.
-        lanes_max: usize,
-    },
-    /// `wait` was called in a waker, on a thread of the producer itself, or by a partitioner that
-    /// places records which waited for their topic.
-    #[error("wait was called on a thread of the producer itself, where it would wait for ever")]
-    WaitedOnOwnThread,
-    /// `wait` was called in a fork's child, which has none of the producer's threads.
-    #[error(
-        "this process is a fork of the one that sent the record, and will not hear of it: send \
-         from a producer that is built here"
-    )]
-    Forked,
-}
-
-impl DeliveryError {
-    pub(crate) fn new(failure: DeliveryFailure) -> Self {
-        DeliveryError(Arc::new(failure))
-    }
-
-    /// The same error of records of which something else is certain.
-    pub(crate) fn with_certainty(&self, certainty: Certainty) -> Self {
-        if self.0.certainty == certainty {
-            return self.clone();
-        }
-        DeliveryError::new(DeliveryFailure { certainty, ..DeliveryFailure::clone(&self.0) })
-    }
-
-    /// The record's topic.
-    pub fn topic(&self) -> &str {
-        &self.0.topic
-    }
-
-    /// The record's partition, if it had been given one.
-    pub fn partition(&self) -> Option<i32> {
-        self.0.partition.map(|p| p.0)
-    }
-
-    /// The broker that was last asked to write it, if any was.
-    pub fn broker(&self) -> Option<i32> {
-        self.0.broker.map(|b| b.0)
-    }
-
-    /// What went wrong.
-    pub fn cause(&self) -> &DeliveryErrorCause {
-        &self.0.cause
-    }
-
-    /// What stood in the way, if anything outside this process did: a connection, a name, a
-    /// broker's answer.
-    pub fn problem(&self) -> Option<Problem> {
-        match &self.0.cause {
-            DeliveryErrorCause::TimedOut { last, .. }
-            | DeliveryErrorCause::Closed { last }
-            | DeliveryErrorCause::UnknownTopic { last, .. } => last.clone(),
-            DeliveryErrorCause::Disconnected(problem)
-            | DeliveryErrorCause::BrokerTooOld(problem)
-            | DeliveryErrorCause::TopicNotCreated(problem) => Some(problem.clone()),
-            cause @ DeliveryErrorCause::Broker { code, .. } => {
-                Some(Problem::new(ProblemKind::Broker(*code), cause))
-            }
-            cause @ DeliveryErrorCause::ClusterChanged { .. } => {
-                Some(Problem::new(ProblemKind::OtherCluster, cause))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the record may nevertheless be in the log.
-    pub fn certainty(&self) -> Certainty {
-        self.0.certainty
-    }
-}
-
-impl DeliveryErrorCause {
-    /// Whether brokers say that the record's topic does not exist: it is neither there, nor was it
-    /// created.
-    pub fn is_topic_missing(&self) -> bool {
-        matches!(
-            self,
-            DeliveryErrorCause::UnknownTopic { .. } | DeliveryErrorCause::TopicNotCreated(_)
-        )
-    }
-}
-
-impl fmt::Display for DeliveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "delivery to {}", self.0.topic)?;
-        if let Some(partition) = self.0.partition {
-            write!(f, "-{}", partition.0)?;
-        }
-        if let Some(broker) = self.0.broker {
-            write!(f, " at broker {}", broker.0)?;
-        }
-        write!(f, " failed ({}): {}", self.0.certainty, self.0.cause)
-    }
-}
-
-impl fmt::Debug for DeliveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for DeliveryError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0.cause)
     }
 }
 

@@ -1,6 +1,6 @@
 //! An Apache Kafka producer for processes that must send a lot of records without giving up their
 //! latency, their memory budget or their cores: pinned event loops, pooled off-heap buffers, and a
-//! completion future for every record.
+//! completion future for every record. With a lean consumer: chosen partitions, no groups.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -125,6 +125,11 @@
 //! [`Delivery::on_complete`] calls a closure instead. [`Topic::with_key`] is the cheapest way to
 //! send many values of one key, [`Topic::send_all`] keeps records together in one batch.
 //!
+//! # Reading
+//!
+//! A [`Consumer`] reads the partitions that it is told, each from an offset, a time or an end of
+//! the log on, without a consumer group. [`manual::reading`] says what can be relied on.
+//!
 //! # Secured clusters
 //!
 //! [`ProducerBuilder::tls`] encrypts, [`ProducerBuilder::sasl`] logs in: with a password, a token,
@@ -175,6 +180,7 @@
 compile_error!("tidegate needs a 64-bit target: its arena is addressed with 64-bit pointers");
 
 pub mod config;
+mod consumer;
 mod engine;
 mod error;
 mod io;
@@ -209,6 +215,7 @@ pub mod internals {
 
 pub use config::address::HostPort;
 pub use config::broker_version::BrokerVersion;
+pub use config::consumer_config::{ConsumerConfig, IsolationLevel, OffsetReset, StartAt};
 #[cfg(feature = "aws-msk-iam")]
 pub use config::login::AwsMskIam;
 pub use config::login::Login;
@@ -221,11 +228,15 @@ pub use config::socks5::Socks5;
 pub use config::tls::{StoreType, TlsConfig, TlsVersion};
 pub use config::topic::TopicConfig;
 pub use config::wait_strategy::WaitStrategy;
+pub use consumer::{
+    Batches, ConsumedBatch, ConsumedRecord, ConsumedRecords, Consumer, ConsumerBuilder,
+};
 pub use engine::batch::{
     BrokerMetrics, DroppedRecords, FailedRecords, Metrics, PartitionMetrics, TopicMetrics,
     UnsentRecord,
 };
 pub use engine::event::Event;
+pub use engine::fetch::PartitionStatus;
 pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};
 pub use engine::policy::{
     AddressMap, Backoff, BackoffStrategy, BrokerPlace, BuiltInPartitioners, DefaultPartitioner,
@@ -246,8 +257,9 @@ pub use engine::protocol::ErrorCode;
 pub use engine::protocol::compression::{Codec, Compression, LevelOutOfRange};
 pub use engine::protocol::records::Header;
 pub use error::{
-    BuildError, Certainty, CloseError, CreateTopicError, CreateTopicErrorKind, DeliveryError,
-    DeliveryErrorCause, FlushError, PressureScope, ReturnedRecord, SendError, SendErrorKind,
+    BuildError, Certainty, CloseError, ConsumeError, ConsumeErrorCause, CreateTopicError,
+    CreateTopicErrorKind, DeliveryError, DeliveryErrorCause, FlushError, PressureScope,
+    ReturnedRecord, SendError, SendErrorKind,
 };
 pub use io::EventLoops;
 pub use problem::{Problem, ProblemKind};

@@ -127,6 +127,15 @@ fn topic_events_tells_what_happens() {
 }
 
 #[test]
+fn tail_reads_from_a_time_to_the_end() {
+    let stdout = printed("tail", &["--count", "200"]);
+    assert!(stdout.contains("line 100\n"), "{stdout}");
+    assert!(!stdout.contains("line 99\n"), "{stdout}");
+    assert!(stdout.contains("\n100 lines were written since\n"), "{stdout}");
+    assert_eq!(stdout.matches(", Some(0) behind").count(), 2, "{stdout}");
+}
+
+#[test]
 fn callbacks_are_all_called() {
     let stdout = printed("callbacks", &["--count", "500"]);
     assert!(stdout.starts_with("500 callbacks for 500 records"), "{stdout}");

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use brokers::Brokers;
-use tidegate::{Delivery, Producer, Topic};
+use tidegate::{Consumer, Delivery, Producer, StartAt, Topic};
 
 /// Counts what every thread of this process takes from the heap.
 struct Counting;
@@ -70,8 +70,45 @@ fn run(topic: &Topic, window: &mut Vec<Delivery>, keys: bool) {
     assert_eq!(resolved, RECORDS);
 }
 
+/// One after the other: what is counted is the process's.
 #[test]
 fn steady_state_allocates_nothing_per_record() {
+    sending();
+    reading();
+}
+
+/// A handful for each answer of the broker, and one or two for each batch.
+fn reading() {
+    let mut brokers = Brokers::start("serves_brokers", 1, 12, false);
+    let producer = Producer::builder(&brokers.bootstrap_servers)
+        .configure(|config| config.pinning = false)
+        .build()
+        .unwrap();
+    let topic = producer.topic("t").unwrap();
+    let mut window = Vec::with_capacity(WINDOW);
+    run(&topic, &mut window, false);
+    producer.close(Duration::from_secs(30)).wait().unwrap();
+    let (_, batches) = brokers.records_and_batches();
+    let consumer = Consumer::builder(&brokers.bootstrap_servers);
+    let consumer = consumer.topic("t", StartAt::Earliest).build().unwrap();
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let mut records = 0;
+    while records < RECORDS {
+        let batch = consumer.poll(Duration::from_secs(60)).expect("there are more").unwrap();
+        for record in &batch {
+            assert_eq!(record.unwrap().value.map(<[u8]>::len), Some(100));
+            records += 1;
+        }
+    }
+    let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
+    println!("reading: {allocations} allocations, {batches} batches");
+    assert!(
+        allocations <= 1_000 + batches * 6 && allocations < RECORDS as u64 / 20,
+        "{allocations} allocations for {batches} batches"
+    );
+}
+
+fn sending() {
     let mut brokers = Brokers::start("serves_brokers", 1, 12, true);
     let producer = Producer::builder(&brokers.bootstrap_servers)
         .configure(|config| config.pinning = false)

@@ -9,7 +9,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use brokers::Brokers;
-use tidegate::{Delivery, EventLoops, Producer, ProducerBuilder, Record, WaitStrategy};
+use tidegate::{
+    Consumer, Delivery, EventLoops, Producer, ProducerBuilder, Record, StartAt, WaitStrategy,
+};
 
 /// How long each kind of waiting is watched.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -64,6 +66,53 @@ fn f23_a_producer_that_waits_takes_no_processor_time() {
     full_window(&servers, &mut brokers);
     silent_brokers(&servers, &mut brokers);
     refusing_brokers();
+    consumers(brokers);
+}
+
+/// Consumers at the ends of their partitions, with a full queue, with partitions that have failed
+/// and a topic that nobody knows; with silent brokers, and with brokers that are gone.
+fn consumers(mut brokers: Brokers) {
+    let producer = builder(&brokers.bootstrap_servers).build().unwrap();
+    let value = "v".repeat(1_000);
+    let sent: Vec<_> = (0..400).map(|n| send(&producer, n % 8, &value)).collect();
+    sent.into_iter().for_each(|delivery| drop(delivery.wait().unwrap()));
+    producer.close(FAR).wait().unwrap();
+    let start = |topic: &str, start: StartAt| {
+        let consumer = Consumer::builder(&brokers.bootstrap_servers).topic(topic, start);
+        let consumer = consumer.configure(|config| {
+            config.fetch_max_bytes = 20_000;
+            config.max_partition_fetch_bytes = 10_000;
+            config.queue_max_bytes = 100_000;
+        });
+        consumer.build().unwrap()
+    };
+    let at_end = start("t", StartAt::Latest);
+    let full = start("t", StartAt::Earliest);
+    let failed = start("t", StartAt::Offset(1 << 40));
+    let unknown = start("misspelt", StartAt::Earliest);
+    let errors = (0..8).map(|_| failed.poll(FAR).unwrap().unwrap_err());
+    assert_eq!(errors.count(), 8);
+    assert!(unknown.poll(Duration::from_millis(100)).is_none());
+    let begin = Instant::now();
+    while at_end.lag() != Some(0) {
+        assert!(begin.elapsed() < FAR, "the ends are never known");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let percent = percent_while_waiting();
+    assert!(percent < 5, "consumers with nothing to do: {percent} %");
+    brokers.pause();
+    let percent = percent_while_waiting();
+    assert!(percent < 5, "consumers with silent brokers: {percent} %");
+    brokers.resume();
+    // What waited in the full queue is there, and so is the rest.
+    let mut records = 0;
+    while records < 400 {
+        records += full.poll(FAR).unwrap().unwrap().records().count();
+    }
+    drop(brokers);
+    let percent = percent_while_waiting();
+    assert!(percent < 5, "consumers whose brokers are gone: {percent} %");
+    drop((at_end, full, failed, unknown));
 }
 
 /// Loops that spin do so for producers only.

@@ -1,17 +1,25 @@
 //! The message codec against Apache Kafka's own bytes (`golden/`, made by `MessageGolden.java` and
-//! `OldMessageGolden.java`), and, in `round_trip`, against the `kafka-protocol` crate.
+//! `OldMessageGolden.java`), and, in `round_trip`, against the `kafka-protocol` crate. The messages
+//! of consumers have files of their own, `fetch` and `fetch_round_trip`.
 
 use std::collections::BTreeMap;
 
 use tidegate::internals::protocol::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, BrokerMetadata, CreateTopicsRequest,
-    CreateTopicsResponse, CreatedTopic, ErrorCode, InitProducerIdRequest, InitProducerIdResponse,
-    MetadataRequest, MetadataResponse, MetadataTopics, NodeEndpoint, PartitionId,
-    PartitionMetadata, ProduceEncoder, ProduceResponse, ProducerIdentity, SaslAuthenticateRequest,
-    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse, TopicId, TopicMetadata,
-    TopicRef, TopicToCreate, VersionRange, encode_request, encode_request_header, split_response,
+    CreateTopicsResponse, CreatedTopic, ErrorCode, FetchResponse, InitProducerIdRequest,
+    InitProducerIdResponse, ListOffsetsResponse, MetadataRequest, MetadataResponse, MetadataTopics,
+    NodeEndpoint, PartitionId, PartitionMetadata, ProduceEncoder, ProduceResponse,
+    ProducerIdentity, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse, TopicId, TopicMetadata, TopicRef, TopicToCreate, VersionRange,
+    encode_request, encode_request_header, split_response,
 };
 
+#[path = "protocol_messages/damaged.rs"]
+mod damaged;
+#[path = "protocol_messages/fetch.rs"]
+mod fetch;
+#[path = "protocol_messages/fetch_round_trip.rs"]
+mod fetch_round_trip;
 #[path = "protocol_messages/round_trip.rs"]
 mod round_trip;
 

@@ -5,6 +5,8 @@
 
 #[path = "real_kafka/ages.rs"]
 mod ages;
+#[path = "real_kafka/consuming.rs"]
+mod consuming;
 #[path = "real_kafka/creation.rs"]
 mod creation;
 #[path = "support/example.rs"]
@@ -68,6 +70,9 @@ const TESTS: &[Test] = &[
     Test { name: "keys_go_where_java_sends_them", run: main_job::keys_as_java },
     Test { name: "an_unknown_topic_is_an_error_after_the_limit", run: main_job::unknown_topic },
     Test { name: "a_topic_is_created_where_that_is_allowed", run: main_job::auto_creation },
+    Test { name: "transactions_are_read_as_java_reads_them", run: consuming::transactions },
+    Test { name: "a_killed_leader_is_read_over", run: consuming::killed_leader },
+    Test { name: "old_brokers_are_read", run: consuming::old_brokers },
     Test { name: "topics_are_created_as_the_client_says", run: creation::as_told },
     Test {
         name: "kafka_2_0_has_its_controller_create_topics",

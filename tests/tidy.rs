@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+#[path = "tidy/doc_examples.rs"]
+mod doc_examples;
 #[path = "tidy/error_page.rs"]
 mod error_page;
 #[path = "tidy/feature_page.rs"]
@@ -36,6 +38,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("batch", 2),
     ("connection", 3),
     ("shard", 4),
+    ("fetch", 4),
     ("io", 5),
     ("producer", 6),
     ("consumer", 6),
@@ -230,6 +233,40 @@ fn an_error_without_row_and_a_row_without_error_are_seen() {
     assert_eq!(seen(&page.replace("`Three`", "`Four`")).len(), 2);
     assert_eq!(seen(&page.replace("`Three`", "`One`")).len(), 2);
     assert_eq!(error_page::problems(page, "E", &[]).len(), 4);
+}
+
+/// Whoever meets a public item in the documentation sees how it is used, in code that is tested.
+#[test]
+fn every_public_item_has_an_example_that_runs() {
+    let problems = doc_examples::problems(&sources());
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn an_item_without_an_example_that_runs_is_seen() {
+    let list = "//! pub use a::Not;\npub mod p {\n    pub use crate::io::{\n        B,\n    };\n}\n\
+                pub mod internals {\n    pub use crate::x::*;\n}\n#[cfg(x)]\npub use a::b::{C, d};";
+    let exports = doc_examples::exports("src/lib.rs", list);
+    let found: Vec<_> = exports.iter().map(|it| (&*it.name, &*it.from)).collect();
+    assert_eq!(found, [("B", "src/io"), ("C", "src/a/b"), ("d", "src/a/b")]);
+    let [export] = &doc_examples::exports("src/config/mod.rs", "pub use a::E;")[..] else {
+        panic!("there is one");
+    };
+    assert_eq!((&*export.name, &*export.from), ("E", "src/config/a"));
+
+    let seen = |kind: &str| {
+        let docs = format!("/// Says.\n///\n/// ```{kind}\n/// f();\n/// ```\n");
+        let raw = format!("{docs}pub struct A;\n\n/// Says.\n#[x(\n    y\n)]\npub enum B {{}}\n");
+        assert_eq!(doc_examples::has_example(&raw, "B"), Some(false));
+        assert_eq!(doc_examples::has_example(&raw, "C"), None);
+        let raw = format!("{docs}#[x(\n    y\n)]\n#[z]\npub(crate) fn c() {{}}\npub fn d() {{}}\n");
+        assert_eq!(doc_examples::has_example(&raw, "c"), None);
+        assert_eq!(doc_examples::has_example(&raw, "d"), Some(false));
+        let raw = format!("{docs}#[x(\n    y\n)]\n#[z]\npub trait C<T>: Send {{\n}}\n");
+        doc_examples::has_example(&raw, "C").expect("it is there")
+    };
+    assert!(seen("") && seen("rust"));
+    assert!(["text", "no_run", "ignore", "compile_fail", "toml"].into_iter().all(|it| !seen(it)));
 }
 
 #[test]

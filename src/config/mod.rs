@@ -13,6 +13,7 @@ pub(crate) mod broker_version;
 // Without TLS these are carried and refused, not read.
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod cipher_suites;
+pub(crate) mod consumer_config;
 mod environment;
 pub(crate) mod login;
 mod names;
@@ -46,6 +47,7 @@ pub(crate) mod wait_strategy;
 // The root of the crate exports these by their own modules: each type has one path.
 pub(crate) use address::HostPort;
 pub(crate) use broker_version::BrokerVersion;
+pub(crate) use consumer_config::{ConsumerConfig, IsolationLevel, OffsetReset, StartAt};
 #[cfg(feature = "aws-msk-iam")]
 pub(crate) use login::AwsMskIam;
 pub(crate) use login::Login;

@@ -12,6 +12,7 @@
 //! * `batch`: lanes, from the append of a record to the settling of its batch.
 //! * `connection`: one connection's requests and responses.
 //! * `shard`: one producer's lanes and brokers on one event loop.
+//! * `fetch`: one consumer's partitions and brokers.
 //!
 //! Tests, fuzz targets and benches reach it through one door, `tidegate::internals`.
 
@@ -48,6 +49,7 @@ pub mod buffer;
 pub mod cluster;
 pub mod connection;
 pub mod event;
+pub mod fetch;
 pub mod meter;
 #[cfg(feature = "internals")]
 pub mod planted;

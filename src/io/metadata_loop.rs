@@ -448,8 +448,12 @@ impl MetadataLoop {
                 Incoming::InitProducerId(response) => {
                     self.machine.handle_identity(id, now, &response);
                 }
-                // Topics are created on connections of their own.
-                Incoming::Pending | Incoming::Produce(..) | Incoming::CreateTopics(_) => {}
+                // Topics are created, and records read, on connections of their own.
+                Incoming::Pending
+                | Incoming::Produce(..)
+                | Incoming::CreateTopics(_)
+                | Incoming::Fetch(_)
+                | Incoming::ListOffsets(_) => {}
             }
         }
         Ok(())

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::client_parts::ClientParts;
 use super::loops::EventLoops;
-use super::probe::ProbeParts;
 use super::security::Security;
 use super::socket_options::SocketOptions;
 use super::stash_thread::StashMailbox;
@@ -59,8 +59,8 @@ pub struct MetadataParts {
 
 impl MetadataParts {
     /// The same for connections that look at the cluster, or change it.
-    pub(super) fn to_probe(&self) -> ProbeParts {
-        ProbeParts {
+    pub(super) fn to_probe(&self) -> ClientParts {
+        ClientParts {
             bootstrap: self.machine.bootstrap.clone(),
             connection: self.connection.clone(),
             sockets: self.sockets.clone(),

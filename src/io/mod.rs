@@ -8,6 +8,7 @@
 //! * `metadata_loop`, `metadata_link`: the metadata machine's thread and its connections, two at
 //!   most; `metadata_parts`: what it is made of; `metadata_mailbox`: how other threads reach it;
 //!   `warnings`: which of its warnings are news.
+//! * `fetch_loop`: a consumer's thread; `links`: its connections.
 //! * `shard_host`: starts shards on event loops, for the metadata loop.
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
@@ -19,6 +20,7 @@
 //! * `security`, `logins`, `helper_threads`: how a producer encrypts and logs in, and the threads
 //!   for those steps of it that may take long.
 //! * `login`: what a login presents that has to be fetched first.
+//! * `client_parts`: what connections are made of, from the settings.
 //! * `probe`, `probe_link`, `probe_types`: looks at a cluster step by step, for people.
 //! * `topic_creator`: has topics created, on threads of its own; `metadata_topics`: those that the
 //!   metadata loop wants.
@@ -27,6 +29,7 @@
 //! * `sys_fork`: what a fork's child needs; `sys_exit`: what the end of the process loses.
 
 mod address_book;
+mod client_parts;
 mod clock;
 mod dial;
 mod dialer;
@@ -34,8 +37,10 @@ mod dialer;
 mod encrypted;
 mod event_loop;
 mod event_thread;
+mod fetch_loop;
 mod helper_threads;
 mod job_thread;
+mod links;
 mod login;
 mod logins;
 mod loop_mailbox;
@@ -70,23 +75,23 @@ mod transport;
 mod tunnel;
 mod warnings;
 
+pub use client_parts::{ClientParts, metadata_config, nanos, reconnect_backoff};
 pub use clock::{Clock, ThreadDeadline};
 pub use event_thread::EventThread;
+pub use fetch_loop::{FetchHandle, FetchParts};
 pub use job_thread::{Job, JobThread};
 pub use login::mechanism;
 pub use loops::EventLoops;
 pub use metadata_loop::MetadataHandle;
 pub use metadata_mailbox::MetadataMailbox;
 pub use metadata_parts::MetadataParts;
-pub use probe::{Probe, ProbeParts};
+pub use probe::Probe;
 pub use probe_types::{
     BrokerDescription, ClusterDescription, PartitionDescription, ProbeError, ProbeFailure,
     ProbeFinding, ProbeStage, ProbeStep, SpokenVersions, TlsDescription, TopicDescription,
 };
 #[cfg(feature = "internals")]
 pub use resolver::{NameAnswer, answer_name};
-pub use security::Security;
-pub use socket_options::SocketOptions;
 pub use stash_thread::{StashMailbox, StashThread, StashThreadParts};
 pub use sys_exit::InBackground;
 pub use sys_fork::watch_forks;

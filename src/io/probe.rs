@@ -3,37 +3,14 @@
 
 use std::sync::Arc;
 
+use super::client_parts::ClientParts;
 use super::clock::Clock;
 use super::dialer::Dialer;
 use super::probe_link::{ProbeLink, System};
 use super::probe_types::{
     BrokerDescription, ClusterDescription, ProbeError, ProbeFailure, ProbeStage, ProbeStep,
 };
-use super::security::Security;
-use super::socket_options::SocketOptions;
-use crate::config::Socks5;
 use crate::engine::cluster::BrokerAddress;
-use crate::engine::connection::ConnectionConfig;
-use crate::engine::policy::AddressMap;
-
-/// What a probe is made of: what a producer's metadata loop has for its connections.
-#[derive(Clone)]
-pub struct ProbeParts {
-    /// Brokers to start from.
-    pub bootstrap: Vec<BrokerAddress>,
-    /// For each connection.
-    pub connection: Arc<ConnectionConfig>,
-    /// For each connection.
-    pub sockets: SocketOptions,
-    /// How connections are encrypted, and how to log in.
-    pub security: Security,
-    /// Where brokers are reached, if not where they say.
-    pub address_map: Option<Arc<dyn AddressMap>>,
-    /// A proxy through which brokers are reached.
-    pub socks5: Option<Socks5>,
-    /// A seed.
-    pub random: u64,
-}
 
 /// Looks at a cluster with the settings of a producer: resolves names, connects, encrypts, asks for
 /// versions, logs in and asks for metadata, each step timed and told.
@@ -56,13 +33,25 @@ pub struct ProbeParts {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::embedded::EmbeddedCluster;
+/// # use tidegate::{ProducerConfig, probe::Probe};
+/// # let cluster = EmbeddedCluster::builder().brokers(3).topic("orders", 6).start()?;
+/// let probe = Probe::new(ProducerConfig::new(&cluster.bootstrap_servers()))?;
+/// let found = probe.run(|step| println!("{step}"))?;
+/// assert_eq!((found.brokers.len(), found.topics[0].name.as_str()), (3, "orders"));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Probe {
-    parts: ProbeParts,
+    parts: ClientParts,
 }
 
 impl Probe {
     /// With the parts that a producer would have.
-    pub(crate) fn from_parts(parts: ProbeParts) -> Probe {
+    pub(crate) fn from_parts(parts: ClientParts) -> Probe {
         Probe { parts }
     }
 

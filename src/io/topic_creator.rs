@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::client_parts::ClientParts;
 use super::helper_threads::HelperThreads;
-use super::probe::{Probe, ProbeParts};
+use super::probe::Probe;
 use super::probe_link::{Limit, ProbeLink};
 use super::probe_types::ProbeFailure;
 use crate::config::NewTopic;
@@ -68,7 +69,7 @@ pub(super) enum Wanting {
 }
 
 impl TopicCreator {
-    pub(super) fn new(parts: ProbeParts, request_timeout: u64) -> Self {
+    pub(super) fn new(parts: ClientParts, request_timeout: u64) -> Self {
         TopicCreator {
             own: HelperThreads::new("tidegate-topics", THREADS_MAX),
             asked_for: HelperThreads::new("tidegate-topics", THREADS_MAX),

@@ -12,6 +12,7 @@
 //! * [`memory`]: what is bounded by `buffer_memory`, and what stands beside it.
 //! * [`migrating`]: from rdkafka, librdkafka, Java and rskafka.
 //! * [`observing`]: health, why a record waits, metrics, the log.
+//! * [`reading`]: the consumer: from where, what can be relied on, what it costs.
 //! * [`tuning`]: by symptom: what to look at, what to change, what it costs.
 //!
 //! More pages are for those who change the code, and are private modules beside these:
@@ -50,6 +51,9 @@ pub mod migrating {}
 
 #[doc = include_str!("observing.md")]
 pub mod observing {}
+
+#[doc = include_str!("reading.md")]
+pub mod reading {}
 
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}

@@ -8,24 +8,21 @@ use super::intercepted::Interceptors;
 use super::producer::{Producer, Running, Shared};
 use super::topic_maker::TopicMaker;
 use crate::config::{
-    Acks, BrokerVersion, JITTER_PERCENT, Login, NewTopic, OnDrop, ProducerConfig, ReconnectBackoff,
-    Socks5, TlsConfig, TopicConfig,
+    Acks, BrokerVersion, Login, NewTopic, OnDrop, ProducerConfig, Socks5, TlsConfig, TopicConfig,
 };
 use crate::engine::batch::{AccumulatorConfig, RecordAccumulator, TopicSettings};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
-use crate::engine::cluster::{BrokerAddress, MetadataConfig};
-use crate::engine::connection::{ConnectionConfig, Peers, Steps};
+use crate::engine::connection::ConnectionConfig;
 use crate::engine::policy::{
     AddressMap, BackoffStrategy, Interceptor, PartitionerFactory, RetryPolicy,
 };
-use crate::engine::protocol::FRAME_SIZE_MAX_DEFAULT;
 use crate::engine::protocol::compression::Compression;
 use crate::engine::shard::{PortTable, ShardConfig};
 use crate::engine::sync::Generation;
 use crate::error::BuildError;
 use crate::io::{
-    Clock, EventLoops, EventThread, MetadataHandle, MetadataParts, Security, SocketOptions,
-    StashMailbox, StashThread, StashThreadParts, Watch, watch_forks,
+    ClientParts, Clock, EventLoops, EventThread, MetadataHandle, MetadataParts, StashMailbox,
+    StashThread, StashThreadParts, Watch, metadata_config, nanos, reconnect_backoff, watch_forks,
 };
 use crate::logging as log;
 use crate::problem::Problem;
@@ -33,25 +30,34 @@ use crate::problem::Problem;
 /// A request takes no further batch once it is this long, in bytes.
 const REQUEST_BYTES: usize = 1 << 20;
 
-/// Another cluster is believed no earlier after it was first heard: so long a restart of all
-/// brokers may take while another bootstrap name leads to another cluster.
-const CLUSTER_CHANGE_HOLD: u64 = 5_000_000_000;
-
-/// A partition that has had no leader for long is asked for this often, or as often as
-/// `metadata_min_refresh` allows.
-const LEADERLESS_INTERVAL_MAX: Duration = Duration::from_secs(1);
-
 /// Accounts of brokers that are gone, and that something is still charged to.
 const LEAVING_MAX: usize = 64;
-
-/// Login mechanisms that send the password or the token itself.
-const SENT_AS_THEY_ARE: [&str; 2] = ["PLAIN", "OAUTHBEARER"];
 
 /// `retries` from which on a batch that is tried every 100 ms does not use them up within days.
 const RETRIES_MANY: u32 = 10_000_000;
 
 /// Builds a [`Producer`]. Every setting has a method here or a field in [`ProducerConfig`], which
 /// documents units, defaults and costs.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// use std::time::Duration;
+/// use tidegate::{Acks, RejectRecords};
+///
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .client_id("shop")
+///     .acks(Acks::All)
+///     .linger(Duration::from_millis(2))
+///     .backoff(RejectRecords)
+///     .configure(|config| config.retries = 10) // any field of `ProducerConfig`
+///     .build()?;
+/// let at = producer.topic("orders")?.send("customer-42", "paid")?.wait()?;
+/// assert_eq!(at.offset(), Some(0));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ProducerBuilder {
     config: ProducerConfig,
@@ -276,9 +282,7 @@ impl ProducerBuilder {
         let config = self.config;
         config.validate()?;
         warn_of_idempotence(&config);
-        let security = security(&config)?;
-        let bootstrap = config.bootstrap_addresses()?.into_iter();
-        let bootstrap = bootstrap.map(|it| BrokerAddress { host: it.host.into(), port: it.port });
+        let client = ClientParts::of(&config)?;
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
         watch_forks();
         let pool = BufferPool::new(&pool_options(&config))
@@ -293,15 +297,15 @@ impl ProducerBuilder {
             mailbox: mailbox.clone(),
         })
         .map_err(|error| system("a thread", error.into()))?;
-        let connection = Arc::new(connection_config(&config));
+        let connection = client.connection.clone();
         let started = MetadataHandle::start(MetadataParts {
-            machine: metadata_config(&config, has_identity, bootstrap.collect()),
+            machine: metadata_config(&config, has_identity, client.bootstrap),
             shard: Arc::new(shard_config(&config, has_identity, connection.clone())),
             connection,
-            sockets: socket_options(&config),
-            security,
-            address_map: config.address_map.clone(),
-            socks5: config.socks5.clone(),
+            sockets: client.sockets,
+            security: client.security,
+            address_map: client.address_map,
+            socks5: client.socks5,
             retry_policy: config.retry_policy_in_effect(),
             scratch_bytes: config.scratch_bytes(),
             scratch_bytes_max: config.scratch_bytes_max(),
@@ -313,7 +317,7 @@ impl ProducerBuilder {
             topic_idle_max: nanos(config.metadata_max_idle),
             metrics_log_interval: config.metrics_log_interval,
             stashes: mailbox,
-            random: crate::engine::policy::random_seed(),
+            random: client.random,
         });
         let metadata = match started {
             Ok(metadata) => metadata,
@@ -350,26 +354,6 @@ fn warn_of_idempotence(config: &ProducerConfig) {
     }
 }
 
-pub(super) fn security(config: &ProducerConfig) -> Result<Security, BuildError> {
-    let mut security = Security::default();
-    #[cfg(feature = "tls")]
-    if let Some(tls) = &config.tls {
-        security = security.with_tls(crate::io::TlsClient::new(tls)?);
-    }
-    if let Some(login) = &config.sasl {
-        let mechanism = crate::io::mechanism(login)?;
-        let name = mechanism.name();
-        if config.tls.is_none() && SENT_AS_THEY_ARE.contains(&name) {
-            log::warn!(
-                "{name} without TLS: the password or token can be read by everything between this \
-                 machine and the brokers"
-            );
-        }
-        security = security.with_login(mechanism);
-    }
-    Ok(security)
-}
-
 fn system(what: &'static str, problem: Problem) -> BuildError {
     BuildError::System { what, problem }
 }
@@ -381,10 +365,6 @@ fn default_loops(config: &ProducerConfig) -> EventLoops {
         Some(cores) => loops.pinned_to(cores.clone()),
         None => loops,
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn pool_options(config: &ProducerConfig) -> BufferPoolOptions {
@@ -425,45 +405,6 @@ fn accumulator_config(config: &ProducerConfig, has_identity: bool) -> Accumulato
     }
 }
 
-pub(super) fn connection_config(config: &ProducerConfig) -> ConnectionConfig {
-    ConnectionConfig {
-        client_id: config.client_id.as_str().into(),
-        request_timeout: nanos(config.request_timeout),
-        handshake_timeout: nanos(config.connection_setup_timeout),
-        throttle_max: nanos(config.longest_delivery()),
-        response_bytes_max: FRAME_SIZE_MAX_DEFAULT,
-        sasl_mechanism: config.sasl.as_ref().map(|it| it.mechanism_name().into()),
-        is_tls: config.tls.is_some(),
-        is_proxied: config.socks5.is_some(),
-        peers: Arc::new(Peers::new(match config.broker_version_fallback {
-            None => Steps::Asked,
-            Some(version) if config.api_version_request => Steps::AskedOrAssumed(version),
-            Some(version) => Steps::Assumed(version),
-        })),
-    }
-}
-
-fn metadata_config(
-    config: &ProducerConfig,
-    has_identity: bool,
-    bootstrap: Vec<BrokerAddress>,
-) -> MetadataConfig {
-    MetadataConfig {
-        bootstrap,
-        age_max: nanos(config.metadata_max_age),
-        interval_min: nanos(config.metadata_min_refresh),
-        leaderless_interval_max: nanos(LEADERLESS_INTERVAL_MAX),
-        on_cluster_change: config.on_cluster_change,
-        cluster_change_hold: CLUSTER_CHANGE_HOLD,
-        topic_unknown_max: nanos(config.topic_unknown_max.min(config.longest_delivery())),
-        delivery_timeout: nanos(config.delivery_timeout),
-        reconnect_backoff: reconnect_backoff(config),
-        auto_create: config.allow_auto_create_topics,
-        idempotent: has_identity,
-        idempotence_required: config.requires_idempotence(),
-    }
-}
-
 fn shard_config(
     config: &ProducerConfig,
     has_identity: bool,
@@ -486,52 +427,5 @@ fn shard_config(
         reconnect_backoff: reconnect_backoff(config),
         idle_max: nanos(config.connections_max_idle),
         connection,
-    }
-}
-
-/// How long the kernel tries in vain. Where brokers answer, requests have a timeout of their own,
-/// and the kernel is only to notice what that cannot. It must not be quicker: a peer that reads
-/// slowly, with a small window, is out of room all the time by the kernel's count, although bytes
-/// leave.
-fn user_timeout(config: &ProducerConfig) -> Duration {
-    let of_topics = config.topics.values().filter_map(TopicConfig::own_acks);
-    match std::iter::once(config.acks).chain(of_topics).all(|acks| acks == Acks::None) {
-        true => config.request_timeout,
-        false => config.request_timeout.max(config.longest_delivery()),
-    }
-}
-
-pub(super) fn socket_options(config: &ProducerConfig) -> SocketOptions {
-    SocketOptions {
-        send_buffer: config.send_buffer,
-        receive_buffer: config.receive_buffer,
-        keepalive: config.tcp_keepalive,
-        user_timeout: user_timeout(config),
-        setup_timeout: nanos(config.connection_setup_timeout),
-        setup_timeout_max: nanos(config.connection_setup_timeout_max),
-        reconnect: reconnect_backoff(config),
-    }
-}
-
-fn reconnect_backoff(config: &ProducerConfig) -> ReconnectBackoff {
-    ReconnectBackoff {
-        first: nanos(config.reconnect_backoff),
-        longest: nanos(config.reconnect_backoff_max),
-        quick: nanos(config.reconnect_quick),
-        jitter_percent: JITTER_PERCENT,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn c31_a_throttle_is_believed_up_to_delivery_timeout() {
-        for seconds in [60, 120, 600] {
-            let delivery_timeout = Duration::from_secs(seconds);
-            let config = ProducerConfig { delivery_timeout, ..ProducerConfig::default() };
-            assert_eq!(connection_config(&config).throttle_max, nanos(delivery_timeout));
-        }
     }
 }

@@ -19,6 +19,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "api_versions" => responses("ApiVersions", 0),
         "metadata" => responses("Metadata", 1),
         "produce" => responses("Produce", 3),
+        "fetch" => responses("Fetch", 4),
+        "list_offsets" => responses("ListOffsets", 1),
         "init_producer_id" => responses("InitProducerId", 0),
         "sasl_handshake" => responses("SaslHandshake", 0),
         "sasl_authenticate" => responses("SaslAuthenticate", 0),

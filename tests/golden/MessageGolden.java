@@ -35,8 +35,12 @@ import org.apache.kafka.common.message.ApiVersionsRequestData;
 import org.apache.kafka.common.message.ApiVersionsResponseData;
 import org.apache.kafka.common.message.CreateTopicsRequestData;
 import org.apache.kafka.common.message.CreateTopicsResponseData;
+import org.apache.kafka.common.message.FetchRequestData;
+import org.apache.kafka.common.message.FetchResponseData;
 import org.apache.kafka.common.message.InitProducerIdRequestData;
 import org.apache.kafka.common.message.InitProducerIdResponseData;
+import org.apache.kafka.common.message.ListOffsetsRequestData;
+import org.apache.kafka.common.message.ListOffsetsResponseData;
 import org.apache.kafka.common.message.MetadataRequestData;
 import org.apache.kafka.common.message.MetadataResponseData;
 import org.apache.kafka.common.message.ProduceRequestData;
@@ -69,6 +73,8 @@ public class MessageGolden {
             for (short v = 3; v <= 13; v++) produce(v);
             for (short v = 0; v <= 5; v++) initProducerId(v);
             for (short v = 2; v <= 7; v++) createTopics(v);
+            for (short v = 4; v <= 12; v++) fetch(v);
+            for (short v = 1; v <= 6; v++) listOffsets(v);
             for (short v = 0; v <= 1; v++) saslHandshake(v);
             for (short v = 0; v <= 2; v++) saslAuthenticate(v);
         }
@@ -229,10 +235,14 @@ public class MessageGolden {
     }
 
     static ProduceRequestData.PartitionProduceData data(int index, int length, int fill) {
+        return new ProduceRequestData.PartitionProduceData().setIndex(index)
+            .setRecords(records(length, fill));
+    }
+
+    static MemoryRecords records(int length, int fill) {
         byte[] records = new byte[length];
         Arrays.fill(records, (byte) fill);
-        return new ProduceRequestData.PartitionProduceData().setIndex(index)
-            .setRecords(MemoryRecords.readableRecords(ByteBuffer.wrap(records)));
+        return MemoryRecords.readableRecords(ByteBuffer.wrap(records));
     }
 
     static void produceResponse(short v) {
@@ -360,5 +370,147 @@ public class MessageGolden {
         response.topics().add(refused);
         if (v >= 5) tag(response);
         line("CreateTopicsResponse", v, response);
+    }
+
+    static void fetch(short v) {
+        headers(ApiKeys.FETCH, v);
+        FetchRequestData request = fetchRequest().setMaxWaitMs(500).setMinBytes(1024)
+            .setMaxBytes(52428800).setIsolationLevel((byte) 1);
+        request.topics().add(new FetchRequestData.FetchTopic().setTopic("orders").setPartitions(
+            List.of(wanted(v, 7, 42, 0x0102030405060708L, 41, 1048576),
+                wanted(v, 0, 9, 5, 8, 77))));
+        request.topics().add(new FetchRequestData.FetchTopic().setTopic("täglich").setPartitions(
+            List.of(wanted(v, 1, 3, 0x1112131415161718L, 2, Integer.MAX_VALUE))));
+        line("FetchRequest", v, request);
+        FetchRequestData plain = fetchRequest().setMaxWaitMs(0).setMinBytes(1).setMaxBytes(300);
+        plain.topics().add(new FetchRequestData.FetchTopic().setTopic("t").setPartitions(
+            List.of(wanted(v, 0, -1, 0, -1, 200))));
+        line("FetchRequest.plain", v, plain);
+
+        fetchResponse(v);
+        FetchResponseData failed = new FetchResponseData().setThrottleTimeMs(17);
+        if (v >= 7) failed.setErrorCode(Errors.FETCH_SESSION_ID_NOT_FOUND.code());
+        line("FetchResponse.error", v, failed);
+    }
+
+    /** What the client always says: it is no replica, wants no session and is in no rack. */
+    static FetchRequestData fetchRequest() {
+        return new FetchRequestData().setReplicaId(-1).setSessionId(0).setSessionEpoch(-1)
+            .setForgottenTopicsData(List.of()).setRackId("");
+    }
+
+    static FetchRequestData.FetchPartition wanted(
+            short v, int index, int epoch, long offset, int lastEpoch, int bytes) {
+        FetchRequestData.FetchPartition wanted = new FetchRequestData.FetchPartition()
+            .setPartition(index).setCurrentLeaderEpoch(epoch).setFetchOffset(offset)
+            .setLogStartOffset(-1).setPartitionMaxBytes(bytes);
+        if (v >= 12) wanted.setLastFetchedEpoch(lastEpoch);
+        return wanted;
+    }
+
+    static void fetchResponse(short v) {
+        FetchResponseData.PartitionData read = new FetchResponseData.PartitionData()
+            .setPartitionIndex(7).setHighWatermark(0x0102030405060708L)
+            .setLastStableOffset(0x0102030405060701L).setLogStartOffset(12345)
+            .setAbortedTransactions(List.of(
+                new FetchResponseData.AbortedTransaction().setProducerId(0x1112131415161718L)
+                    .setFirstOffset(0x2122232425262728L),
+                new FetchResponseData.AbortedTransaction().setProducerId(8).setFirstOffset(9)))
+            .setRecords(records(200, 0x5a));
+        FetchResponseData.PartitionData moved = new FetchResponseData.PartitionData()
+            .setPartitionIndex(0).setErrorCode(Errors.NOT_LEADER_OR_FOLLOWER.code())
+            .setHighWatermark(-1).setAbortedTransactions(null).setRecords(null);
+        FetchResponseData.PartitionData diverging = new FetchResponseData.PartitionData()
+            .setPartitionIndex(1).setErrorCode(Errors.KAFKA_STORAGE_ERROR.code())
+            .setHighWatermark(500).setLastStableOffset(400).setLogStartOffset(300)
+            .setAbortedTransactions(List.of()).setRecords(MemoryRecords.EMPTY);
+        FetchResponseData.FetchableTopicResponse orders =
+            new FetchResponseData.FetchableTopicResponse().setTopic("orders")
+                .setPartitions(List.of(read, moved));
+        FetchResponseData.FetchableTopicResponse daily =
+            new FetchResponseData.FetchableTopicResponse().setTopic("täglich")
+                .setPartitions(List.of(diverging));
+        FetchResponseData response = new FetchResponseData().setThrottleTimeMs(498);
+        // Brokers send either topics or this error; both at once show that both are read.
+        if (v >= 7) {
+            response.setErrorCode(Errors.INVALID_FETCH_SESSION_EPOCH.code()).setSessionId(123456);
+        }
+        if (v >= 11) {
+            read.setPreferredReadReplica(5);
+            diverging.setPreferredReadReplica(0);
+        }
+        if (v >= 12) fetchTags(response, orders, read, moved, diverging);
+        response.responses().add(orders);
+        response.responses().add(daily);
+        line("FetchResponse", v, response);
+    }
+
+    static void fetchTags(FetchResponseData response,
+            FetchResponseData.FetchableTopicResponse orders, FetchResponseData.PartitionData read,
+            FetchResponseData.PartitionData moved, FetchResponseData.PartitionData diverging) {
+        tag(read.abortedTransactions().get(0));
+        tag(read);
+        moved.setCurrentLeader(new FetchResponseData.LeaderIdAndEpoch()
+            .setLeaderId(3).setLeaderEpoch(43));
+        tag(moved.currentLeader());
+        tag(moved);
+        diverging.setDivergingEpoch(new FetchResponseData.EpochEndOffset()
+            .setEpoch(41).setEndOffset(0x3132333435363738L));
+        tag(diverging.divergingEpoch());
+        diverging.setCurrentLeader(new FetchResponseData.LeaderIdAndEpoch()
+            .setLeaderId(4).setLeaderEpoch(44));
+        // For replicas of Kafka's own metadata only: the client passes over it.
+        diverging.setSnapshotId(new FetchResponseData.SnapshotId().setEndOffset(6).setEpoch(7));
+        tag(orders);
+        tag(response);
+    }
+
+    static void listOffsets(short v) {
+        headers(ApiKeys.LIST_OFFSETS, v);
+        ListOffsetsRequestData request = new ListOffsetsRequestData().setReplicaId(-1);
+        if (v >= 2) request.setIsolationLevel((byte) 1);
+        request.topics().add(new ListOffsetsRequestData.ListOffsetsTopic().setName("orders")
+            .setPartitions(List.of(sought(7, 42, 1760000000000L), sought(0, 9, -1))));
+        request.topics().add(new ListOffsetsRequestData.ListOffsetsTopic().setName("täglich")
+            .setPartitions(List.of(sought(1, 3, -2))));
+        line("ListOffsetsRequest", v, request);
+        ListOffsetsRequestData plain = new ListOffsetsRequestData().setReplicaId(-1);
+        plain.topics().add(new ListOffsetsRequestData.ListOffsetsTopic().setName("t")
+            .setPartitions(List.of(sought(0, -1, 0))));
+        line("ListOffsetsRequest.plain", v, plain);
+
+        ListOffsetsResponseData.ListOffsetsPartitionResponse found =
+            new ListOffsetsResponseData.ListOffsetsPartitionResponse().setPartitionIndex(7)
+                .setTimestamp(1760000000000L).setOffset(0x0102030405060708L);
+        ListOffsetsResponseData.ListOffsetsPartitionResponse moved =
+            new ListOffsetsResponseData.ListOffsetsPartitionResponse().setPartitionIndex(0)
+                .setErrorCode(Errors.NOT_LEADER_OR_FOLLOWER.code());
+        ListOffsetsResponseData.ListOffsetsPartitionResponse earliest =
+            new ListOffsetsResponseData.ListOffsetsPartitionResponse().setPartitionIndex(1)
+                .setOffset(12345);
+        ListOffsetsResponseData.ListOffsetsTopicResponse orders =
+            new ListOffsetsResponseData.ListOffsetsTopicResponse().setName("orders")
+                .setPartitions(List.of(found, moved));
+        ListOffsetsResponseData.ListOffsetsTopicResponse daily =
+            new ListOffsetsResponseData.ListOffsetsTopicResponse().setName("täglich")
+                .setPartitions(List.of(earliest));
+        ListOffsetsResponseData response = new ListOffsetsResponseData().setThrottleTimeMs(498);
+        if (v >= 4) {
+            found.setLeaderEpoch(42);
+            earliest.setLeaderEpoch(0);
+        }
+        if (v >= 6) {
+            tag(found);
+            tag(orders);
+            tag(response);
+        }
+        response.topics().add(orders);
+        response.topics().add(daily);
+        line("ListOffsetsResponse", v, response);
+    }
+
+    static ListOffsetsRequestData.ListOffsetsPartition sought(int index, int epoch, long time) {
+        return new ListOffsetsRequestData.ListOffsetsPartition().setPartitionIndex(index)
+            .setCurrentLeaderEpoch(epoch).setTimestamp(time);
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use tidegate::embedded::EmbeddedCluster;
 use tidegate::internals::protocol::compression::Codec;
 use tidegate::internals::protocol::records::{BatchError, RecordBatchReader};
-use tidegate::{Compression, Delivery, DeliveryErrorCause, Producer, Topic};
+use tidegate::{Compression, Delivery, DeliveryErrorCause, IsolationLevel, Producer, Topic};
 
 use crate::kafka::{Cluster, ClusterConfig, Kafka, RecordView, unique_topic};
-use crate::records;
 use crate::streams::patient;
+use crate::{consuming, records};
 
 const PARTITIONS: i32 = 12;
 const SENDERS: u64 = 2;
@@ -107,9 +107,16 @@ fn everything(kafka: &Kafka, compression: Compression) {
     let start = Instant::now();
     let read = cluster.read_back_each(&topic, as_acknowledged(seed, &log));
     assert_eq!(read, count);
+    let took_java = start.elapsed();
+    let start = Instant::now();
+    let servers = cluster.running_servers();
+    let committed = IsolationLevel::ReadCommitted;
+    let read = consuming::read_each(&servers, &topic, committed, as_acknowledged(seed, &log));
+    assert_eq!(read, count);
     assert_compressed(&cluster, &topic, compression);
     println!(
-        "{:?}: {count} records acknowledged in {took:.2?} ({:.0}/s), read back in {:.2?}",
+        "{:?}: {count} records acknowledged in {took:.2?} ({:.0}/s), read back by Java in \
+         {took_java:.2?}, by tidegate in {:.2?}",
         compression.codec(),
         count as f64 / took.as_secs_f64(),
         start.elapsed()

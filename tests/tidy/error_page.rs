@@ -5,10 +5,11 @@ pub(crate) const ENUMS: &[(&str, &str)] = &[
     ("BuildError", "src/error.rs"),
     ("SendErrorKind", "src/error.rs"),
     ("PressureScope", "src/error.rs"),
-    ("DeliveryErrorCause", "src/error.rs"),
+    ("DeliveryErrorCause", "src/error/delivery.rs"),
     ("FlushError", "src/error/ends.rs"),
     ("CloseError", "src/error/ends.rs"),
     ("CreateTopicErrorKind", "src/error/topics.rs"),
+    ("ConsumeErrorCause", "src/error/consume.rs"),
     ("ProblemKind", "src/problem.rs"),
 ];
 

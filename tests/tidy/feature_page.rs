@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// What the page must have a row for: words that are in its first column.
-const FEATURES: [&str; 31] = [
+const FEATURES: [&str; 34] = [
     "completion future",
     "chosen partition",
     "event loop",
@@ -35,6 +35,9 @@ const FEATURES: [&str; 31] = [
     "handed back",
     "purge",
     "TLS and logins",
+    "chosen partitions are read",
+    "offsets, seek",
+    "large records are read",
 ];
 
 /// What is wrong with the page, given all tests.

@@ -114,18 +114,21 @@ impl Fetch<'_> {
     fn check(&self, partition: &Partition, asked: &FetchPartition) -> Result<Readable, i16> {
         check_leader(self.node.id, partition, asked.current_leader_epoch)?;
         let offset = asked.fetch_offset;
+        // First, as in Kafka: a log that was cut off has neither the offset nor the epoch.
+        if self.version >= VERSION_DIVERGING_MIN && asked.last_fetched_epoch >= 0 {
+            let (epoch, end) = partition.end_of_epoch(asked.last_fetched_epoch);
+            if end < 0 {
+                return Err(error::OFFSET_OUT_OF_RANGE);
+            }
+            if epoch < asked.last_fetched_epoch || end < offset {
+                let diverging = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end);
+                return Ok(Readable { offset, diverging: Some(diverging) });
+            }
+        }
         if !(partition.log_start()..=partition.high_watermark()).contains(&offset) {
             return Err(error::OFFSET_OUT_OF_RANGE);
         }
-        let mut readable = Readable { offset, diverging: None };
-        if self.version >= VERSION_DIVERGING_MIN && asked.last_fetched_epoch >= 0 {
-            let (epoch, end) = partition.end_of_epoch(asked.last_fetched_epoch);
-            if epoch < asked.last_fetched_epoch || end < offset {
-                let diverging = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end);
-                readable.diverging = Some(diverging);
-            }
-        }
-        Ok(readable)
+        Ok(Readable { offset, diverging: None })
     }
 }
 

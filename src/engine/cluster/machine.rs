@@ -20,6 +20,9 @@ use crate::problem::{Problem, ProblemKind};
 /// A question that is due within this time counts as open (nanoseconds).
 const SOON: u64 = 1_000_000_000;
 
+/// The shortest wait after every address failed (nanoseconds), whatever is configured.
+const WAIT_MIN: u64 = 1_000_000;
+
 /// Settings of the metadata channel. Times in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct MetadataConfig {
@@ -370,7 +373,8 @@ impl MetadataMachine {
         if !was_useful && self.candidates.is_empty() {
             let random = self.random.draw();
             let backoff = &self.config.reconnect_backoff;
-            wait = backoff.vary(self.waits.fail(now, backoff), random);
+            // Never none: a driver goes on as long as there is somebody to connect to.
+            wait = backoff.vary(self.waits.fail(now, backoff), random).max(WAIT_MIN);
         }
         self.go_on_without(id, now.saturating_add(wait));
     }

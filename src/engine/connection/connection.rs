@@ -14,8 +14,8 @@ use super::settings::ConnectionConfig;
 use super::unconfirmed::Unconfirmed;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::{
-    ApiKey, CreateTopicsResponse, FrameDecoder, InitProducerIdResponse, MetadataResponse,
-    ProduceResponse, SaslAuthenticateResponse,
+    ApiKey, CreateTopicsResponse, FetchResponse, FrameDecoder, InitProducerIdResponse,
+    ListOffsetsResponse, MetadataResponse, ProduceResponse, SaslAuthenticateResponse,
 };
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
@@ -39,6 +39,10 @@ pub enum Incoming {
     Metadata(MetadataResponse),
     /// What became of topics that were to be created.
     CreateTopics(CreateTopicsResponse),
+    /// Records.
+    Fetch(FetchResponse),
+    /// Offsets.
+    ListOffsets(ListOffsetsResponse),
     /// A producer id, or why there is none.
     InitProducerId(InitProducerIdResponse),
 }
@@ -354,6 +358,16 @@ impl Connection {
                 self.throttle(now, &request, response.throttle_time_ms);
                 self.recycle(request);
                 Ok(Incoming::CreateTopics(response))
+            }
+            Parsed::Fetch(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                self.recycle(request);
+                Ok(Incoming::Fetch(response))
+            }
+            Parsed::ListOffsets(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                self.recycle(request);
+                Ok(Incoming::ListOffsets(response))
             }
             Parsed::InitProducerId(response) => {
                 self.throttle(now, &request, response.throttle_time_ms);

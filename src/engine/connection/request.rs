@@ -27,6 +27,10 @@ pub enum RequestKind {
     ApiVersions,
     /// Who leads which partition.
     Metadata,
+    /// Records.
+    Fetch,
+    /// Offsets.
+    ListOffsets,
     /// New topics.
     CreateTopics,
     /// A producer id.
@@ -50,6 +54,8 @@ impl RequestKind {
         match self {
             RequestKind::ApiVersions => ApiKey::ApiVersions,
             RequestKind::Metadata => ApiKey::Metadata,
+            RequestKind::Fetch => ApiKey::Fetch,
+            RequestKind::ListOffsets => ApiKey::ListOffsets,
             RequestKind::CreateTopics => ApiKey::CreateTopics,
             RequestKind::InitProducerId => ApiKey::InitProducerId,
             RequestKind::SaslHandshake => ApiKey::SaslHandshake,

@@ -2,9 +2,9 @@
 
 use super::request::{Request, RequestKind};
 use crate::engine::protocol::{
-    ApiVersionsResponse, CreateTopicsResponse, DecodeError, DecodeProblem, InitProducerIdResponse,
-    MetadataResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
-    split_response,
+    ApiVersionsResponse, CreateTopicsResponse, DecodeError, DecodeProblem, FetchResponse,
+    InitProducerIdResponse, ListOffsetsResponse, MetadataResponse, ProduceResponse,
+    SaslAuthenticateResponse, SaslHandshakeResponse, split_response,
 };
 use crate::problem::{Problem, ProblemKind};
 
@@ -13,6 +13,8 @@ pub(super) enum Parsed {
     ApiVersions(ApiVersionsResponse),
     Metadata(MetadataResponse),
     CreateTopics(CreateTopicsResponse),
+    Fetch(FetchResponse),
+    ListOffsets(ListOffsetsResponse),
     InitProducerId(InitProducerIdResponse),
     SaslHandshake(SaslHandshakeResponse),
     SaslAuthenticate(SaslAuthenticateResponse),
@@ -39,6 +41,10 @@ pub(super) fn parse(
             }
             RequestKind::CreateTopics => {
                 Parsed::CreateTopics(CreateTopicsResponse::decode(version, body)?)
+            }
+            RequestKind::Fetch => Parsed::Fetch(FetchResponse::decode(version, body)?),
+            RequestKind::ListOffsets => {
+                Parsed::ListOffsets(ListOffsetsResponse::decode(version, body)?)
             }
             RequestKind::InitProducerId => {
                 Parsed::InitProducerId(InitProducerIdResponse::decode(version, body)?)

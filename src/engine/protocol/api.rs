@@ -6,6 +6,10 @@
 pub enum ApiKey {
     /// Writes record batches.
     Produce = 0,
+    /// Reads record batches.
+    Fetch = 1,
+    /// Asks where logs begin and end, and for the offsets of times.
+    ListOffsets = 2,
     /// Asks for brokers, topics, partitions and leaders.
     Metadata = 3,
     /// Names the mechanism of a login (KIP-43).
@@ -49,8 +53,10 @@ impl std::fmt::Display for VersionRange {
 
 impl ApiKey {
     /// Every API, by ascending key.
-    pub const ALL: [ApiKey; 7] = [
+    pub const ALL: [ApiKey; 9] = [
         ApiKey::Produce,
+        ApiKey::Fetch,
+        ApiKey::ListOffsets,
         ApiKey::Metadata,
         ApiKey::SaslHandshake,
         ApiKey::ApiVersions,
@@ -69,6 +75,10 @@ impl ApiKey {
         match self {
             // v3 is the first with record batches. Kafka 4 advertises those below and serves none.
             ApiKey::Produce => VersionRange::new(0, 13),
+            // Those below carry message sets; v13 names topics by id only.
+            ApiKey::Fetch => VersionRange::new(4, 12),
+            // v0 knows no times; from v7 on there are more words in place of a time.
+            ApiKey::ListOffsets => VersionRange::new(1, 6),
             ApiKey::Metadata => VersionRange::new(0, 13),
             ApiKey::ApiVersions => VersionRange::new(0, 4),
             // Those below, of Kafka 0.10.1 and 0.10.2, Kafka 4 has no more.
@@ -87,6 +97,8 @@ impl ApiKey {
         version
             >= match self {
                 ApiKey::Produce => 9,
+                ApiKey::Fetch => 12,
+                ApiKey::ListOffsets => 6,
                 ApiKey::Metadata => 9,
                 ApiKey::ApiVersions => 3,
                 ApiKey::CreateTopics => 5,
@@ -104,6 +116,8 @@ impl ApiKey {
         version
             >= match self {
                 ApiKey::Produce => 6,
+                ApiKey::Fetch => 8,
+                ApiKey::ListOffsets => 3,
                 ApiKey::Metadata => 6,
                 ApiKey::ApiVersions => 2,
                 ApiKey::CreateTopics => 3,

@@ -8,7 +8,7 @@ pub struct BrokerId(pub i32);
 
 /// A partition's number within its topic, from 0. A user's record or partitioner may name a
 /// negative one, which no topic has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId(pub i32);
 
 impl PartitionId {

@@ -13,10 +13,12 @@ mod api_versions;
 pub mod compression;
 mod create_topics;
 mod error_code;
+mod fetch;
 mod frame;
 mod header;
 mod ids;
 mod init_producer_id;
+mod list_offsets;
 mod metadata;
 mod primitives;
 mod produce;
@@ -33,6 +35,9 @@ pub use create_topics::{
     CreateTopicsRequest, CreateTopicsResponse, TopicToCreate, VERSION_TOPIC_DEFAULTS_MIN,
 };
 pub use error_code::ErrorCode;
+#[cfg(any(test, feature = "internals"))]
+pub use fetch::AbortedTransaction;
+pub use fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition};
 pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder};
 #[cfg(feature = "internals")]
 pub use frame::{FrameError, PeerHint};
@@ -41,6 +46,10 @@ pub use header::encode_request_header;
 pub use header::{encode_request, split_response};
 pub use ids::{BrokerId, PartitionId, ProducerIdentity, TopicId};
 pub use init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+pub use list_offsets::{
+    FoundOffset, ListOffsetsRequest, ListOffsetsResponse, OffsetQuestion, TIME_EARLIEST,
+    TIME_LATEST,
+};
 #[cfg(feature = "internals")]
 pub use metadata::{BrokerMetadata, PartitionMetadata};
 pub use metadata::{MetadataRequest, MetadataResponse, MetadataTopics, TopicMetadata};

@@ -16,8 +16,8 @@ const IN_FLIGHT_MAX: usize = 64;
 
 /// ApiVersions v4 as a broker of today answers it.
 const HANDSHAKE: &[u8] = &[
-    0, 0, 5, 0, 0, 0, 3, 0, 13, 0, 0, 3, 0, 0, 0, 13, 0, 0, 18, 0, 0, 0, 4, 0, 0, 22, 0, 0, 0, 5,
-    0, 0, 0, 0, 0, 0,
+    0, 0, 7, 0, 0, 0, 3, 0, 13, 0, 0, 1, 0, 4, 0, 18, 0, 0, 2, 0, 1, 0, 11, 0, 0, 3, 0, 0, 0, 13,
+    0, 0, 18, 0, 0, 0, 4, 0, 0, 22, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0,
 ];
 
 /// A connection and what must be true of it.
@@ -62,7 +62,7 @@ pub fn connection(bytes: &[u8]) {
 impl Driven {
     /// Whether the connection goes on.
     fn step(&mut self, input: &mut Input<'_>) -> bool {
-        match input.byte() % 11 {
+        match input.byte() % 13 {
             0 => self.send_produce(-1, input.byte()),
             1 => self.send_produce(0, input.byte()),
             2 => self.send_simple(RequestKind::Metadata),
@@ -73,6 +73,8 @@ impl Driven {
             7 => return self.answer(input.bytes()),
             8 => return self.answer(HANDSHAKE),
             9 => self.send_simple(RequestKind::CreateTopics),
+            10 => self.send_simple(RequestKind::Fetch),
+            11 => self.send_simple(RequestKind::ListOffsets),
             _ => return self.pass(u64::from(input.byte()) << (input.byte() % 8 * 4)),
         }
         true
@@ -177,6 +179,8 @@ impl Driven {
                 Incoming::Ready
                 | Incoming::Metadata(_)
                 | Incoming::CreateTopics(_)
+                | Incoming::Fetch(_)
+                | Incoming::ListOffsets(_)
                 | Incoming::InitProducerId(_) => {
                     self.ended(oldest.expect("only what was asked is answered"));
                 }

@@ -3,8 +3,8 @@
 use tidegate::internals::protocol::compression::{Codec, decompress};
 use tidegate::internals::protocol::records::RecordBatchReader;
 use tidegate::internals::protocol::{
-    ApiKey, ApiVersionsResponse, FrameDecoder, InitProducerIdResponse, MetadataResponse,
-    ProduceResponse, split_response,
+    ApiKey, ApiVersionsResponse, FetchResponse, FrameDecoder, InitProducerIdResponse,
+    ListOffsetsResponse, MetadataResponse, ProduceResponse, split_response,
 };
 
 use super::memory::bounded;
@@ -61,6 +61,22 @@ pub fn produce(bytes: &[u8]) {
         // It is used again, whatever came before.
         let again = response.decode_into(version, body).is_ok();
         assert_eq!(again, ProduceResponse::new().decode_into(version, body).is_ok());
+    });
+}
+
+pub fn fetch(bytes: &[u8]) {
+    response(ApiKey::Fetch, bytes, |version, body| {
+        if let Ok(response) = FetchResponse::decode(version, body) {
+            let partitions = response.topics.iter().flat_map(|(_, partitions)| partitions);
+            let records: usize = partitions.map(|it| it.records.len()).sum();
+            assert!(records <= body.len(), "no byte is read twice");
+        }
+    });
+}
+
+pub fn list_offsets(bytes: &[u8]) {
+    response(ApiKey::ListOffsets, bytes, |version, body| {
+        let _ = ListOffsetsResponse::decode(version, body);
     });
 }
 

@@ -21,6 +21,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "api_versions", run: decoders::api_versions },
     Target { name: "metadata", run: decoders::metadata },
     Target { name: "produce", run: decoders::produce },
+    Target { name: "fetch", run: decoders::fetch },
+    Target { name: "list_offsets", run: decoders::list_offsets },
     Target { name: "init_producer_id", run: decoders::init_producer_id },
     Target { name: "frames", run: decoders::frames },
     Target { name: "batches", run: decoders::batches },

@@ -144,6 +144,17 @@ impl Cluster {
         partitions
     }
 
+    /// Writes transactions to partition 0 of a topic with Java's producer, some of which it aborts.
+    #[track_caller]
+    pub fn write_transactions(&self, topic: &str, count: u32) {
+        let arguments = [self.running_servers(), topic.to_owned(), count.to_string()];
+        let (mut process, log) = self.run_tool("Transactions", "256m", &arguments);
+        // It prints nothing; its end closes the pipe.
+        drop(process.take_stdout());
+        let status = process.wait(END_LIMIT);
+        assert_eq!(status, Some(0), "writing transactions failed:\n{}", tail(&log));
+    }
+
     #[track_caller]
     fn run_tool(&self, class: &str, heap: &str, arguments: &[String]) -> (Process, TempLog) {
         let log =

@@ -16,7 +16,6 @@ mod encode;
 mod head;
 mod header;
 mod message_set;
-#[cfg(feature = "internals")]
 mod reader;
 mod record;
 mod size;
@@ -32,24 +31,31 @@ pub use checksum::records_crc;
 pub use encode::ScatterWriter;
 pub use encode::{encode_contiguous, encode_spanning};
 pub use head::{RECORD_HEAD_LEN_MAX, RecordHead};
-#[cfg(feature = "internals")]
-pub use header::TimestampType;
-pub use header::{BATCH_HEADER_LEN, BatchHeader};
+pub use header::{BATCH_HEADER_LEN, BatchHeader, TimestampType};
 pub use message_set::{
     MESSAGE_HEAD_MAX, MESSAGE_OVERHEAD_MAX, MESSAGE_SET_GROWTH_MAX, MessageSetChunks,
     MessageSetCursor, MessageSetSurvey, MessageSource, RECORD_GROWTH_MAX, RecordFormat,
     records_of_message_set,
 };
 #[cfg(feature = "internals")]
-pub use reader::{BatchError, RecordBatchReader};
-pub use record::Records;
+pub use reader::BatchError;
+pub use reader::RecordBatchReader;
 #[cfg(feature = "internals")]
-pub use record::{BadRecord, Headers, Record};
+pub use record::{BadRecord, Record};
+pub use record::{Headers, Records};
 #[cfg(feature = "internals")]
 pub use size::max_size;
 pub use size::{RecordSize, single_record_batch_size};
 
 /// A header of a record (KIP-82). Keys may repeat; their order is kept.
+///
+/// ```
+/// use tidegate::{Header, Record};
+///
+/// let record = Record::new().value("paid").header("source", "shelf 7").header("source", ());
+/// let source = |value| Header { key: "source", value };
+/// assert_eq!(record.headers(), [source(Some(b"shelf 7")), source(None)]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
     /// The key, never null.

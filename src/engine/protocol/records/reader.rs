@@ -8,7 +8,9 @@ use thiserror::Error;
 use super::Length;
 use super::checksum::records_crc;
 use super::header::*;
-use super::record::{BadRecord, RECORD_LEN_MIN, Records};
+#[cfg(feature = "internals")]
+use super::record::Records;
+use super::record::{BadRecord, RECORD_LEN_MIN};
 use crate::engine::protocol::ProducerIdentity;
 use crate::engine::protocol::compression::{Codec, DecompressError, decompress};
 
@@ -94,12 +96,20 @@ impl<'a> RecordBatchReader<'a> {
         Ok((RecordBatchReader { header, records }, rest))
     }
 
+    /// Its header, and its records, which are those bytes that it was read from unless they were
+    /// compressed.
+    pub fn into_parts(self) -> (BatchHeader, Cow<'a, [u8]>) {
+        (self.header, self.records)
+    }
+
     /// What the batch's header says.
+    #[cfg(feature = "internals")]
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
     /// The batch's records, in order. Ends after the first error.
+    #[cfg(feature = "internals")]
     pub fn records(&self) -> Records<'_> {
         Records::of_plain(&self.header, &self.records)
     }
@@ -119,7 +129,7 @@ impl fmt::Debug for RecordBatchReader<'_> {
 impl BatchHeader {
     /// Reads a header and the CRC it names. Checks the magic, the codec and the lengths' signs;
     /// not the CRC, nor whether the records are there.
-    pub(super) fn read(bytes: &[u8; BATCH_HEADER_LEN]) -> Result<(BatchHeader, u32), BatchError> {
+    pub fn read(bytes: &[u8; BATCH_HEADER_LEN]) -> Result<(BatchHeader, u32), BatchError> {
         let mut fields = FieldReader { bytes, at: 0 };
         let base_offset = i64::from_be_bytes(fields.take());
         let batch_len = i32::from_be_bytes(fields.take());

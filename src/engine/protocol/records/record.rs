@@ -9,7 +9,6 @@ use super::varint::{take_i32, take_i64};
 use super::{Header, Length};
 
 /// The fewest bytes a record takes: seven numbers of one byte each.
-#[cfg(feature = "internals")]
 pub(super) const RECORD_LEN_MIN: usize = 7;
 /// The fewest bytes a record's header takes: two lengths.
 const HEADER_LEN_MIN: usize = 2;

@@ -1,0 +1,15 @@
+//! Layer 6: what an application holds to read.
+//!
+//! Fed by `io/fetch_loop`, through a queue of batches that were fetched; feeds the application.
+//! Batches are checked and decompressed on the thread that takes them.
+//!
+//! * [`ConsumerBuilder`] → [`Consumer`] → [`ConsumedBatch`] → [`ConsumedRecord`].
+
+mod batch;
+mod builder;
+#[allow(clippy::module_inception)]
+mod consumer;
+
+pub use batch::{ConsumedBatch, ConsumedRecord, ConsumedRecords};
+pub use builder::ConsumerBuilder;
+pub use consumer::{Batches, Consumer};

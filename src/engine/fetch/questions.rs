@@ -1,0 +1,116 @@
+//! What a broker is asked.
+
+use std::sync::Arc;
+
+use super::fetcher::{Edge, Fetcher, Link, Position, Slot, SlotId};
+use crate::engine::protocol::{
+    BrokerId, FetchPartition, OffsetQuestion, TIME_EARLIEST, TIME_LATEST,
+};
+
+/// What to ask a broker. Topics follow the order of the consumer's list, from another place each
+/// time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Records: of how many bytes at the most, and of which partitions.
+    Records(usize, Vec<(Arc<str>, Vec<FetchPartition>)>),
+    /// Offsets.
+    Offsets(Vec<(Arc<str>, Vec<OffsetQuestion>)>),
+}
+
+impl Fetcher {
+    /// What to ask a broker now, while so many bytes wait for the consumer. First where partitions
+    /// begin, then for records.
+    pub fn poll_question(&mut self, now: u64, id: BrokerId, queued: usize) -> Option<Question> {
+        let broker = self.brokers.get(&id)?;
+        if broker.link != Link::Ready || broker.asked.is_some() {
+            return None;
+        }
+        let ready = |slot: &Slot| {
+            let is_led = slot.leader.is_some_and(|leader| leader.broker == id);
+            is_led && slot.is_active() && !slot.is_asked && slot.retry_at <= now
+        };
+        let count = self.slots.len();
+        let turn = (broker.turn + 1) % count.max(1);
+        let order = (turn..count).chain(0..turn).filter(|&at| ready(&self.slots[at]));
+        let mut order: Vec<SlotId> = order.map(SlotId).collect();
+        if let Some(&alone) = order.iter().find(|slot| self.slots[slot.0].is_alone) {
+            order = vec![alone];
+        }
+        let question = match self.offsets(&order) {
+            None => self.records(&order, queued),
+            offsets => offsets,
+        };
+        let (asked, reserved, question) = question?;
+        for slot in &asked {
+            self.slots[slot.0].is_asked = true;
+        }
+        let asked = asked.iter().map(|&slot| (slot, self.slots[slot.0].asked())).collect();
+        let broker = self.brokers.get_mut(&id)?;
+        (broker.asked, broker.reserved, broker.turn) = (Some(asked), reserved, turn);
+        Some(question)
+    }
+
+    fn offsets(&self, order: &[SlotId]) -> Option<(Vec<SlotId>, usize, Question)> {
+        let mut asked = Vec::new();
+        let mut topics = Vec::new();
+        for &id in order {
+            let slot = &self.slots[id.0];
+            let time = match slot.position {
+                Position::At { .. } => continue,
+                Position::Find(Edge::Earliest) => TIME_EARLIEST,
+                Position::Find(Edge::Latest) | Position::FindTime { end: None, .. } => TIME_LATEST,
+                Position::FindTime { time, .. } => time,
+            };
+            let leader_epoch = slot.leader.map_or(-1, |leader| leader.epoch);
+            let question = OffsetQuestion { partition: slot.partition, leader_epoch, time };
+            push(&mut topics, &slot.topic, question);
+            asked.push(id);
+        }
+        (!asked.is_empty()).then_some((asked, 0, Question::Offsets(topics)))
+    }
+
+    fn records(
+        &mut self,
+        order: &[SlotId],
+        queued: usize,
+    ) -> Option<(Vec<SlotId>, usize, Question)> {
+        // Half of the room is shared out, so that no broker has to wait for the answers of others.
+        let leads = |id: &BrokerId| {
+            let led = |slot: &Slot| slot.leader.is_some_and(|leader| leader.broker == *id);
+            self.slots.iter().any(|slot| slot.is_active() && led(slot))
+        };
+        let ready = self.brokers.iter().filter(|(id, it)| it.link == Link::Ready && leads(id));
+        let each = self.config.queue_max_bytes / 2 / ready.count().max(1);
+        let share = self.config.max_bytes.min(each).max(1);
+        let reserved: usize = self.brokers.values().map(|broker| broker.reserved).sum();
+        let is_full = queued + reserved + share > self.config.queue_max_bytes;
+        self.lacks_room |= is_full && !order.is_empty();
+        if is_full {
+            return None;
+        }
+        let mut asked = Vec::new();
+        let mut topics = Vec::new();
+        for &id in order {
+            let slot = &self.slots[id.0];
+            let Position::At { offset, last_epoch } = slot.position else { continue };
+            let question = FetchPartition {
+                partition: slot.partition,
+                leader_epoch: slot.leader.map_or(-1, |leader| leader.epoch),
+                offset,
+                last_epoch,
+                max_bytes: slot.max_bytes.try_into().unwrap_or(i32::MAX),
+            };
+            push(&mut topics, &slot.topic, question);
+            asked.push(id);
+        }
+        (!asked.is_empty()).then_some((asked, share, Question::Records(share, topics)))
+    }
+}
+
+/// Adds a question to those about its topic, if it is the last of them.
+fn push<T>(topics: &mut Vec<(Arc<str>, Vec<T>)>, topic: &Arc<str>, question: T) {
+    match topics.last_mut() {
+        Some((last, questions)) if *last == *topic => questions.push(question),
+        _ => topics.push((topic.clone(), vec![question])),
+    }
+}

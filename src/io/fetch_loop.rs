@@ -1,0 +1,589 @@
+//! A consumer's thread: its connections, the metadata machine, and the fetcher, which says what to
+//! ask whom.
+//!
+//! It is a thread of its own, and no seat on a producer's event loop: an answer of megabytes is
+//! copied there in one go, which would hold up every producer on the loop.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_queue::SegQueue;
+use mio::{Events, Poll};
+
+use super::client_parts::ClientParts;
+use super::clock::{Clock, SleepWatch};
+use super::dialer::Dialer;
+use super::links::{LinkEvent, LinkNews, Links};
+use super::loop_mailbox::PollWaker;
+use super::metadata_link::send_query;
+use super::threads::{OwnThread, Watch};
+use super::warnings::Warnings;
+use crate::config::StartAt;
+use crate::engine::cluster::{
+    BrokerAddress, ChannelId, ClusterSnapshot, MetadataConfig, MetadataMachine, UnknownTopic, Want,
+};
+use crate::engine::connection::{Connection, Incoming, RequestKind};
+use crate::engine::fetch::{FetchConfig, FetchQueue, Fetched, Fetcher, Item, Question, SlotId};
+use crate::engine::protocol::{
+    ApiKey, BrokerId, ErrorCode, FetchRequest, FetchTopic, ListOffsetsRequest, PartitionId,
+};
+use crate::engine::shard::WakeLoop;
+use crate::engine::sync::Doorbell;
+use crate::error::{ConsumeErrorCause, DeliveryErrorCause};
+use crate::locking::lock;
+use crate::logging as log;
+use crate::problem::{Problem, ProblemKind};
+
+/// A topic that was told to be unknown is asked about again after this, in nanoseconds.
+const TOPIC_INTERVAL: u64 = 1_000_000_000;
+
+/// A topic that is read: which of its partitions, or all; and from where on.
+pub type WantedTopic = (Arc<str>, Option<Vec<PartitionId>>, StartAt);
+
+/// What a consumer's thread is made of.
+pub struct FetchParts {
+    /// How brokers are reached.
+    pub client: ClientParts,
+    /// When to ask for metadata, and whom.
+    pub machine: MetadataConfig,
+    /// What to ask for.
+    pub fetch: FetchConfig,
+    /// How long a broker may wait for more, in milliseconds, and for how many bytes.
+    pub wait: (i32, i32),
+    /// No record of a transaction that may still be aborted.
+    pub read_committed: bool,
+    /// What is read.
+    pub topics: Vec<WantedTopic>,
+    /// Where it goes.
+    pub queue: Arc<FetchQueue>,
+}
+
+enum Message {
+    Link(LinkNews),
+    Seek(SlotId, StartAt),
+    Pause(SlotId, bool),
+    /// What a batch of it holds cannot be read, which was fetched when it had been sought so often.
+    Fail(SlotId, u32),
+    /// The consumer has taken something.
+    Room,
+    Stop,
+}
+
+struct Mailbox {
+    messages: SegQueue<Message>,
+    bell: Doorbell,
+    waker: PollWaker,
+    is_over: AtomicBool,
+}
+
+impl Mailbox {
+    fn send(&self, message: Message) {
+        self.messages.push(message);
+        if self.bell.ring() {
+            self.waker.wake();
+        }
+        if self.is_over.load(Ordering::SeqCst) {
+            self.drop_messages();
+        }
+    }
+
+    fn drop_messages(&self) {
+        while self.messages.pop().is_some() {}
+    }
+}
+
+/// A consumer's running thread.
+pub struct FetchHandle {
+    mailbox: Arc<Mailbox>,
+    thread: Mutex<Option<OwnThread>>,
+}
+
+impl FetchHandle {
+    /// Starts the thread.
+    pub fn start(parts: FetchParts) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = PollWaker::new(&poll)?;
+        let mailbox = Arc::new(Mailbox {
+            messages: SegQueue::new(),
+            bell: Doorbell::new(),
+            waker,
+            is_over: AtomicBool::new(false),
+        });
+        let queue = parts.queue.clone();
+        let mut fetch_loop = FetchLoop::new(parts, poll, mailbox.clone());
+        let ended = mailbox.clone();
+        let thread = OwnThread::spawn("tidegate-fetch", move || {
+            if catch_unwind(AssertUnwindSafe(|| fetch_loop.run())).is_err() {
+                log::error!("a consumer's thread panicked: nothing more is read");
+            }
+            queue.end();
+            ended.is_over.store(true, Ordering::SeqCst);
+            ended.drop_messages();
+            ended.waker.close();
+        })?;
+        Ok(FetchHandle { mailbox, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Reads a partition from elsewhere.
+    pub fn seek(&self, slot: SlotId, start: StartAt) {
+        self.mailbox.send(Message::Seek(slot, start));
+    }
+
+    /// Asks for nothing of a partition, or goes on.
+    pub fn set_paused(&self, slot: SlotId, paused: bool) {
+        self.mailbox.send(Message::Pause(slot, paused));
+    }
+
+    /// What a batch of the partition holds cannot be read, which was fetched when that had been
+    /// sought so often.
+    pub fn fail(&self, slot: SlotId, generation: u32) {
+        self.mailbox.send(Message::Fail(slot, generation));
+    }
+
+    /// There is room in the queue.
+    pub fn tell_room(&self) {
+        self.mailbox.send(Message::Room);
+    }
+
+    /// Ends the thread, and waits for that, unless it is the calling one: a waker that it calls may
+    /// own the consumer.
+    pub fn stop(&self, watch: &mut Watch) {
+        self.mailbox.send(Message::Stop);
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            thread.join_in_time(watch);
+        }
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Metadata(ChannelId),
+    Records(BrokerId),
+}
+
+struct FetchLoop {
+    parts: FetchParts,
+    poll: Poll,
+    mailbox: Arc<Mailbox>,
+    clock: Clock,
+    machine: MetadataMachine,
+    fetcher: Fetcher,
+    links: Links,
+    /// By the number of the connection.
+    purposes: BTreeMap<usize, Purpose>,
+    /// Topics that are told to be unknown, and when to ask about them again.
+    unknown: BTreeMap<Arc<str>, u64>,
+    /// Where the next round of questions begins.
+    turn: usize,
+    warnings: Warnings,
+    sleep_watch: SleepWatch,
+    stopped: bool,
+}
+
+impl FetchLoop {
+    fn new(mut parts: FetchParts, poll: Poll, mailbox: Arc<Mailbox>) -> Self {
+        let client = &parts.client;
+        let dialer = Dialer::new(client.sockets.clone(), client.security.clone(), client.random);
+        let dialer = dialer.with_map(client.address_map.clone()).through(client.socks5.clone());
+        let post = mailbox.clone();
+        let links = Links::new(Arc::new(dialer), client.connection.clone(), move |news| {
+            post.send(Message::Link(news));
+        });
+        let mut machine = MetadataMachine::new(parts.machine.clone(), client.random);
+        let mut fetcher = Fetcher::new(parts.fetch.clone(), client.random.rotate_left(1));
+        for (topic, partitions, start) in std::mem::take(&mut parts.topics) {
+            machine.handle_wanted(Clock.now(), topic.clone(), Want::Record);
+            fetcher.want(topic, partitions, start);
+        }
+        FetchLoop {
+            parts,
+            poll,
+            mailbox,
+            clock: Clock,
+            machine,
+            fetcher,
+            links,
+            purposes: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            turn: 0,
+            warnings: Warnings::default(),
+            sleep_watch: SleepWatch::new(),
+            stopped: false,
+        }
+    }
+
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(64);
+        while !self.stopped {
+            self.turn(&mut events);
+        }
+        self.links.close_all(self.poll.registry());
+    }
+
+    fn turn(&mut self, events: &mut Events) {
+        let now = self.clock.now();
+        if self.sleep_watch.look() > 0 {
+            self.machine.handle_refresh_wanted();
+        }
+        for event in events.iter() {
+            self.links.handle_event(self.poll.registry(), now, event);
+        }
+        while let Some(message) = self.mailbox.messages.pop() {
+            self.handle(now, message);
+        }
+        self.links.handle_timeouts(self.poll.registry(), now);
+        self.handle_links(now);
+        self.drive_metadata(now);
+        self.follow(now);
+        // What has come takes room, and is to be counted before more is asked for.
+        self.hand_over();
+        let full = self.ask_brokers(now);
+        self.hand_over();
+        self.links.write(self.poll.registry(), now);
+        // A write may have failed.
+        self.handle_links(now);
+        self.wait(events, now, full);
+    }
+
+    fn handle(&mut self, now: u64, message: Message) {
+        match message {
+            Message::Link(news) => self.links.handle_news(self.poll.registry(), now, news),
+            Message::Seek(slot, start) => {
+                self.fetcher.seek(slot, start);
+                let topic = self.fetcher.slot(slot).0.clone();
+                // What was not there may be there by now.
+                if self.fetcher.leave_missing(slot, self.machine.snapshot()) {
+                    self.machine.handle_wanted(now, topic, Want::Partition);
+                }
+            }
+            Message::Pause(slot, paused) => self.fetcher.set_paused(slot, paused),
+            Message::Fail(slot, generation) => self.fetcher.stop(slot, generation),
+            Message::Room => {}
+            Message::Stop => self.stopped = true,
+        }
+    }
+
+    fn handle_links(&mut self, now: u64) {
+        while let Some((number, event)) = self.links.poll_event() {
+            match event {
+                LinkEvent::Answer(answer) => self.handle_answer(now, number, answer),
+                LinkEvent::Ready => match self.purposes.get(&number) {
+                    Some(Purpose::Metadata(id)) => {
+                        self.machine.handle_ready(*id);
+                        if self.links.connection(number).is_some_and(|it| it.is_assumed()) {
+                            self.machine.handle_assumed(*id);
+                        }
+                    }
+                    Some(Purpose::Records(id)) => self.fetcher.handle_ready(*id),
+                    None => {}
+                },
+                LinkEvent::Down(problem) => {
+                    let is_idle = match self.purposes.get(&number) {
+                        Some(Purpose::Metadata(id)) => self.machine.is_idle(*id),
+                        _ => false,
+                    };
+                    let is_news = !is_idle && self.warnings.is_due(now, problem.message());
+                    let level = if is_news { log::Level::Warn } else { log::Level::Debug };
+                    log::log!(level, "consumer: {problem}");
+                    match self.purposes.remove(&number) {
+                        Some(Purpose::Metadata(id)) => self.machine.handle_down(id, now, problem),
+                        Some(Purpose::Records(id)) => match problem.kind() {
+                            ProblemKind::Protocol => {
+                                self.fetcher.handle_unreadable(now, id, &problem);
+                            }
+                            _ => self.fetcher.handle_down(now, id),
+                        },
+                        None => {}
+                    }
+                }
+                LinkEvent::Postponed { until, problem } => match self.purposes.remove(&number) {
+                    Some(Purpose::Metadata(id)) => {
+                        self.machine.handle_postponed(id, now, until, problem);
+                    }
+                    Some(Purpose::Records(id)) => self.fetcher.handle_postponed(now, id, until),
+                    None => {}
+                },
+            }
+        }
+    }
+
+    fn handle_answer(&mut self, now: u64, number: usize, answer: Incoming) {
+        match (self.purposes.get(&number), answer) {
+            (Some(&Purpose::Metadata(id)), Incoming::Metadata(response)) => {
+                self.machine.handle_metadata(id, now, &response);
+            }
+            (Some(&Purpose::Records(id)), Incoming::Fetch(response)) => {
+                self.fetcher.handle_records(now, id, &response);
+            }
+            (Some(&Purpose::Records(id)), Incoming::ListOffsets(response)) => {
+                self.fetcher.handle_offsets(now, id, &response);
+            }
+            // Nothing else was asked.
+            _ => {}
+        }
+    }
+
+    /// The number of a connection with this purpose.
+    fn number_of(&self, is_it: impl Fn(Purpose) -> bool) -> Option<usize> {
+        self.purposes.iter().find(|(_, purpose)| is_it(**purpose)).map(|(number, _)| *number)
+    }
+
+    fn channel(&self, id: ChannelId) -> Option<usize> {
+        self.number_of(|it| matches!(it, Purpose::Metadata(other) if other == id))
+    }
+
+    fn close(&mut self, number: usize) {
+        self.purposes.remove(&number);
+        self.links.close(self.poll.registry(), number);
+    }
+
+    fn open(&mut self, now: u64, purpose: Purpose, address: BrokerAddress) {
+        let (id, cluster_id) = match purpose {
+            Purpose::Metadata(_) => (None, None),
+            Purpose::Records(id) => (Some(id.0), self.machine.snapshot().cluster_id.clone()),
+        };
+        let number = self.links.open(self.poll.registry(), now, (id, address), cluster_id);
+        self.purposes.insert(number, purpose);
+    }
+
+    /// Has the metadata machine's questions asked.
+    fn drive_metadata(&mut self, now: u64) {
+        if let Some(id) = self.machine.wants_rebootstrap()
+            && let Some(number) = self.channel(id)
+        {
+            let text = "the broker asks to go back to the bootstrap servers";
+            let problem = Problem::new(ProblemKind::Closed, text);
+            self.links.give_up(self.poll.registry(), now, number, problem);
+            self.handle_links(now);
+        }
+        while let Some(id) = self.machine.poll_close(now) {
+            if let Some(number) = self.channel(id) {
+                self.close(number);
+            }
+        }
+        while let Some((id, address)) = self.machine.poll_connect(now) {
+            self.open(now, Purpose::Metadata(id), address);
+            // It may have failed already, and the next one is to be tried.
+            self.handle_links(now);
+        }
+        for id in ChannelId::ALL {
+            let Some(number) = self.channel(id) else { continue };
+            let Some(connection) = self.links.connection(number) else { continue };
+            if self.machine.poll_timeout(now).is_some_and(|at| at <= now) {
+                connection.renew_login(now);
+            }
+            if !connection.may_send(now) {
+                continue;
+            }
+            let Some(query) = self.machine.poll_query(id, now) else { continue };
+            match connection.version(ApiKey::Metadata) {
+                Some(version) => send_query(connection, now, version, &query),
+                None => {
+                    let text = "the broker speaks no version of Metadata that this client knows";
+                    let problem = Problem::new(ProblemKind::BrokerTooOld, text);
+                    self.links.give_up(self.poll.registry(), now, number, problem);
+                }
+            }
+        }
+        self.handle_links(now);
+    }
+
+    /// Tells the fetcher what the metadata machine has learnt.
+    fn follow(&mut self, now: u64) {
+        for arrived in self.machine.take_arrived() {
+            self.unknown.remove(&arrived.topic);
+        }
+        for topic in self.machine.poll_suspicious(now) {
+            self.fetcher.handle_absent(&topic);
+            if !self.unknown.contains_key(&topic) {
+                log::warn!("consumer: brokers say that the topic {topic} does not exist");
+            }
+        }
+        for UnknownTopic { topic, cause, .. } in self.machine.poll_unknown(now) {
+            // It is told once, and asked about until it is there.
+            let is_known = self.unknown.insert(topic.clone(), now + TOPIC_INTERVAL).is_some();
+            let cause = ConsumeErrorCause::Topic(Some(topic_problem(&cause)));
+            if !self.fetcher.fail_topic(&topic, &cause) && !is_known {
+                let fetched = Fetched::Failed(cause);
+                let (slot, generation, partition) = (None, 0, None);
+                self.parts.queue.put(Item { slot, generation, topic, partition, fetched });
+            }
+        }
+        for (topic, at) in &mut self.unknown {
+            if *at <= now {
+                *at = u64::MAX;
+                self.machine.handle_wanted(now, topic.clone(), Want::Record);
+            }
+        }
+        if let Some(snapshot) = self.machine.take_snapshot() {
+            for slot in self.fetcher.handle_snapshot(&snapshot) {
+                let (topic, partition, _) = self.fetcher.slot(slot);
+                self.parts.queue.add_partition(topic.clone(), partition);
+            }
+            self.parts.queue.set_complete(self.fetcher.knows_all());
+            self.leave_moved(now, &snapshot);
+        }
+    }
+
+    /// Gives up connections to brokers that are reached elsewhere now.
+    fn leave_moved(&mut self, now: u64, snapshot: &ClusterSnapshot) {
+        let moved = self.purposes.iter().filter_map(|(&number, purpose)| {
+            let Purpose::Records(id) = purpose else { return None };
+            let address = snapshot.brokers.get(id)?;
+            (self.links.peer(number) != Some(address)).then_some(number)
+        });
+        for number in moved.collect::<Vec<_>>() {
+            let problem = Problem::new(ProblemKind::Closed, "the broker has another address now");
+            self.links.give_up(self.poll.registry(), now, number, problem);
+        }
+        self.handle_links(now);
+    }
+
+    /// Connects to brokers and asks them. If something would be asked for and there is no room for
+    /// it, returns how many bytes were in the queue.
+    fn ask_brokers(&mut self, now: u64) -> Option<usize> {
+        while let Some(id) = self.fetcher.poll_connect(now) {
+            match self.machine.snapshot().brokers.get(&id).cloned() {
+                Some(address) => self.open(now, Purpose::Records(id), address),
+                None => self.fetcher.handle_down(now, id),
+            }
+            self.handle_links(now);
+        }
+        let mut queued = 0;
+        let brokers = self.purposes.iter().filter_map(|(&number, purpose)| match purpose {
+            Purpose::Records(id) => Some((number, *id)),
+            Purpose::Metadata(_) => None,
+        });
+        let mut brokers: Vec<_> = brokers.collect();
+        // Where room is short, not always the same broker gets it.
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn % brokers.len().max(1);
+        brokers.rotate_left(first);
+        for (number, id) in brokers {
+            let Some(connection) = self.links.connection(number) else { continue };
+            if connection.in_flight() == 0 {
+                connection.renew_login(now);
+            }
+            if !connection.may_send(now) {
+                continue;
+            }
+            for api in [ApiKey::Fetch, ApiKey::ListOffsets] {
+                if connection.version(api).is_none() {
+                    let text = format_args!(
+                        "broker {id} speaks no version of {api:?} that this \
+                         consumer knows: it reads from Kafka 0.11 on"
+                    );
+                    self.fetcher.handle_lacking(id, &Problem::new(ProblemKind::BrokerTooOld, text));
+                }
+            }
+            queued = self.parts.queue.bytes();
+            if let Some(question) = self.fetcher.poll_question(now, id, queued) {
+                send_question(connection, now, &question, &self.parts);
+            }
+        }
+        for topic in self.fetcher.take_denied() {
+            self.machine.handle_wanted(now, topic, Want::Lane);
+        }
+        if self.fetcher.take_refresh_wanted() {
+            self.machine.handle_refresh_wanted();
+        }
+        self.fetcher.take_lacks_room().then_some(queued)
+    }
+
+    /// Hands over what has come.
+    fn hand_over(&mut self) {
+        while let Some((slot, high_watermark, log_start)) = self.fetcher.poll_ends() {
+            self.parts.queue.set_ends(slot, high_watermark, log_start);
+        }
+        while let Some((slot, generation, fetched)) = self.fetcher.poll_fetched() {
+            let (topic, partition, _) = self.fetcher.slot(slot);
+            let (topic, partition) = (topic.clone(), Some(partition));
+            let item = Item { slot: Some(slot), generation, topic, partition, fetched };
+            self.parts.queue.put(item);
+        }
+    }
+
+    fn wait(&mut self, events: &mut Events, now: u64, full: Option<usize>) {
+        // What may not be asked yet is looked at again later.
+        let (mut channels_until, mut brokers_until) = (0, None);
+        for (&number, purpose) in &self.purposes {
+            match (purpose, self.links.may_not_send_until(now, number)) {
+                (_, None) => {}
+                (Purpose::Metadata(_), Some(until)) => channels_until = until.max(channels_until),
+                (Purpose::Records(_), until) => {
+                    brokers_until = [brokers_until, until].into_iter().flatten().min();
+                }
+            }
+        }
+        let machine = self.machine.poll_timeout(now).map(|at| at.max(channels_until));
+        let fetcher = self.fetcher.poll_timeout(now);
+        let unknown = self.unknown.values().copied().min().filter(|&at| at != u64::MAX);
+        let next = [self.links.poll_timeout(), machine, fetcher, brokers_until, unknown];
+        let next = next.into_iter().flatten().min();
+        let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        self.mailbox.bell.prepare_to_sleep();
+        let has_room = full.is_some_and(|seen| !self.parts.queue.wait_for_room(seen));
+        if !self.mailbox.messages.is_empty() || self.stopped || has_room {
+            timeout = Some(Duration::ZERO);
+        }
+        if let Err(error) = self.poll.poll(events, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            log::error!("consumer: poll failed: {error}");
+        }
+        self.mailbox.bell.awake();
+    }
+}
+
+/// Why a topic is not read, in words for who reads.
+fn topic_problem(cause: &DeliveryErrorCause) -> Problem {
+    match cause {
+        DeliveryErrorCause::Broker { code, .. } => Problem::from(*code),
+        DeliveryErrorCause::UnknownTopic { after, .. } => {
+            let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            let text = format_args!("brokers have said for {after:?} that it does not exist");
+            Problem::new(ProblemKind::Broker(code), text)
+        }
+        cause => Problem::new(ProblemKind::NoLeader, cause),
+    }
+}
+
+/// Asks a broker, in the newest version that both speak.
+fn send_question(connection: &mut Connection, now: u64, question: &Question, parts: &FetchParts) {
+    match question {
+        Question::Records(max_bytes, topics) => {
+            let Some(version) = connection.version(ApiKey::Fetch) else { return };
+            let topics = topics
+                .iter()
+                .map(|(name, partitions)| FetchTopic { name, partitions: partitions.clone() });
+            let request = FetchRequest {
+                max_wait_ms: parts.wait.0,
+                min_bytes: parts.wait.1,
+                max_bytes: (*max_bytes).try_into().unwrap_or(i32::MAX),
+                read_committed: parts.read_committed,
+                topics: &topics.collect::<Vec<_>>(),
+            };
+            connection.send_simple(now, RequestKind::Fetch, version, |version, out| {
+                request.encode(version, out);
+            });
+        }
+        Question::Offsets(topics) => {
+            let Some(version) = connection.version(ApiKey::ListOffsets) else { return };
+            let topics = topics.iter().map(|(name, questions)| (&**name, questions.clone()));
+            let topics: Vec<_> = topics.collect();
+            let request =
+                ListOffsetsRequest { read_committed: parts.read_committed, topics: &topics };
+            connection.send_simple(now, RequestKind::ListOffsets, version, |version, out| {
+                request.encode(version, out);
+            });
+        }
+    }
+}
