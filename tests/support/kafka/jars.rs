@@ -17,8 +17,19 @@ use super::release::{EXCLUDED, Logging, Release};
 /// The oldest Java that Kafka 4's brokers run on. Older releases run on it as well.
 const JAVA_VERSION_MIN: u32 = 17;
 
-/// 13 s measured with an empty Maven repository; the network decides.
-const MAVEN_LIMIT: Duration = Duration::from_secs(600);
+/// 13 s measured with an empty Maven repository; the network decides. What an attempt has brought
+/// stays in that repository, so the next one goes on from there.
+const MAVEN_LIMIT: Duration = Duration::from_secs(150);
+const MAVEN_ATTEMPTS: usize = 3;
+/// Maven itself waits for half an hour on a connection that has stalled.
+const MAVEN_PATIENCE: [&str; 3] = [
+    "-Dmaven.wagon.rto=30000",
+    "-Daether.connector.connectTimeout=10000",
+    "-Daether.connector.requestTimeout=30000",
+];
+/// After all attempts have failed, for one release, none is made for another within this time: ten
+/// releases would wait for the same network, one after the other.
+const MAVEN_PAUSE: Duration = Duration::from_secs(900);
 const JAVAC_LIMIT: Duration = Duration::from_secs(60);
 
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -210,6 +221,7 @@ fn fetch_jars(root: &Path, release: &Release, pom: &str, folder: &Path) -> Resul
     let log = root.join("maven.log");
     let fetch = |offline: Option<&str>| {
         let mut arguments = vec!["-q".to_owned(), "-B".to_owned()];
+        arguments.extend(MAVEN_PATIENCE.map(str::to_owned));
         arguments.extend(offline.map(str::to_owned));
         arguments.extend(["-f".to_owned(), pom_file.display().to_string()]);
         arguments.push("dependency:copy-dependencies".to_owned());
@@ -218,7 +230,28 @@ fn fetch_jars(root: &Path, release: &Release, pom: &str, folder: &Path) -> Resul
         process::run("mvn", arguments, &log, MAVEN_LIMIT)
     };
     // Maven's own repository may have everything: then no network is needed.
-    fetch(Some("-o")).or_else(|_| fetch(None)).map_err(|error| format!("no jars: {error}"))?;
+    if fetch(Some("-o")).is_err() {
+        let failed = root.with_file_name("maven-failed");
+        let modified = fs::metadata(&failed).and_then(|it| it.modified()).ok();
+        if let Some(age) = modified.and_then(|at| at.elapsed().ok())
+            && age < MAVEN_PAUSE
+        {
+            let failed = failed.display();
+            return Err(format!(
+                "no jars: Maven failed {age:.0?} ago, for this or another release; {failed} is \
+                 the note of that, and without it the next run tries again"
+            ));
+        }
+        let mut attempt = fetch(None);
+        for _ in 1..MAVEN_ATTEMPTS {
+            attempt = attempt.or_else(|_| fetch(None));
+        }
+        if let Err(error) = attempt {
+            // Without the note the next release only waits as well.
+            let _ = fs::write(failed, &error);
+            return Err(format!("no jars: {error}"));
+        }
+    }
     let files = release.jars.iter().map(|jar| output.join(Release::file_of(jar)));
     if let Some(missing) = files.into_iter().find(|file| !file.exists()) {
         return Err(format!("Maven brought no {}", missing.display()));
