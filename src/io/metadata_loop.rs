@@ -207,8 +207,10 @@ impl MetadataLoop {
         }
         self.create_wanted(now);
         self.publisher.fail_unknown(now, &mut self.machine);
-        self.publisher.publish(now, &mut self.machine, &mut self.host);
+        // Before shards hear of it: whoever has an acknowledgement finds a producer that can give
+        // one.
         self.notices.handle_turn(now, &self.machine);
+        self.publisher.publish(now, &mut self.machine, &mut self.host);
         self.wait(events, now);
     }
 

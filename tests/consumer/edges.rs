@@ -210,7 +210,11 @@ fn the_queue_keeps_its_limit() {
 fn seeks_are_not_a_metadata_request_each() {
     let cluster = cluster(1, 1);
     send(&producer(&cluster), 0, numbered(0..3));
-    let consumer = consumer(&cluster).topic("t", StartAt::Earliest).build().unwrap();
+    let consumer = consumer(&cluster)
+        .topic("t", StartAt::Earliest)
+        .configure(|config| config.fetch_max_wait = Duration::from_millis(20))
+        .build()
+        .unwrap();
     read(&consumer, 3);
     let before = cluster.stats().requests_of(3);
     for _ in 0..50 {

@@ -154,7 +154,11 @@ fn a_seek_goes_anywhere_and_leaves_out_what_was_fetched() {
     let producer = producer(&cluster);
     send(&producer, 0, numbered(0..10));
     send(&producer, 1, numbered(0..1));
-    let consumer = consumer(&cluster).topic("t", StartAt::Earliest).build().unwrap();
+    let consumer = consumer(&cluster)
+        .topic("t", StartAt::Earliest)
+        .configure(|config| config.fetch_max_wait = Duration::from_millis(20))
+        .build()
+        .unwrap();
     read(&consumer, 11);
     for _ in 0..20 {
         assert!(consumer.seek("t", 0, StartAt::Offset(4)));

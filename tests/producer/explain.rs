@@ -46,6 +46,17 @@ fn is_ready(producer: &Producer) {
 }
 
 #[test]
+fn a_producer_that_has_delivered_something_is_not_down() {
+    let cluster = cluster(1, 1);
+    for _ in 0..100 {
+        let producer = patient(&cluster).build().unwrap();
+        warm(&producer.topic("t").unwrap(), 1);
+        let health = producer.health();
+        assert_ne!(health.state, HealthState::Down, "{health}");
+    }
+}
+
+#[test]
 fn a_producer_that_sends_nothing_is_down_soon_after_its_brokers_are() {
     let cluster = cluster(2, 1);
     let producer = patient(&cluster).build().unwrap();
