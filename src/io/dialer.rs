@@ -56,7 +56,7 @@ impl Dialer {
 
     fn mapped(&self, id: Option<i32>, broker: BrokerAddress) -> Result<BrokerAddress, Problem> {
         let Some(map) = &self.address_map else { return Ok(broker) };
-        let place = BrokerPlace { id, host: &broker.host, port: broker.port };
+        let place = BrokerPlace::new(id, &broker.host, broker.port);
         let _inside = user_code::enter();
         match user_code::call(|| map.map(&place)) {
             Ok(None) => Ok(broker),

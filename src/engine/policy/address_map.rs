@@ -31,6 +31,31 @@ pub struct BrokerPlace<'a> {
     pub port: u16,
 }
 
+impl<'a> BrokerPlace<'a> {
+    /// A broker as a map sees it, for the tests of a map of your own.
+    ///
+    /// ```
+    /// use tidegate::{AddressMap, BrokerPlace};
+    ///
+    /// struct Forwards;
+    ///
+    /// impl AddressMap for Forwards {
+    ///     fn map(&self, place: &BrokerPlace<'_>) -> Option<(String, u16)> {
+    ///         let port = 19_092 + u16::try_from(place.id?).ok()?;
+    ///         Some(("127.0.0.1".to_owned(), port))
+    ///     }
+    /// }
+    ///
+    /// let broker = BrokerPlace::new(Some(2), "kafka-2.internal", 9092);
+    /// assert_eq!(Forwards.map(&broker), Some(("127.0.0.1".to_owned(), 19_094)));
+    /// assert_eq!(Forwards.map(&BrokerPlace::new(None, "kafka-2.internal", 9092)), None);
+    /// ```
+    #[must_use]
+    pub const fn new(id: Option<i32>, host: &'a str, port: u16) -> Self {
+        Self { id, host, port }
+    }
+}
+
 /// Says where a broker is reached: for port forwards, tunnels and address translation, where what
 /// brokers advertise cannot be reached from here.
 ///
