@@ -14,6 +14,7 @@ pub(crate) mod broker_version;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod cipher_suites;
 pub(crate) mod consumer_config;
+mod consumer_properties;
 mod environment;
 pub(crate) mod login;
 mod names;

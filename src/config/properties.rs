@@ -76,13 +76,16 @@ impl ProducerConfig {
     /// Those of [`ProducerConfig::from_properties_text`], and [`BuildError::System`] if the file
     /// cannot be read.
     pub fn from_properties_file(path: impl AsRef<Path>) -> Result<Self, BuildError> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|error| BuildError::System {
-            what: "the properties file",
-            problem: Problem::from(error).at(path.display()),
-        })?;
-        Self::from_properties_text(&text)
+        Self::from_properties_text(&read_file(path.as_ref())?)
     }
+}
+
+/// The text of a file of properties.
+pub(super) fn read_file(path: &Path) -> Result<String, BuildError> {
+    std::fs::read_to_string(path).map_err(|error| BuildError::System {
+        what: "the properties file",
+        problem: Problem::from(error).at(path.display()),
+    })
 }
 
 /// The configuration that properties come to. Of a repeated name the last one counts.
