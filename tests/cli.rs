@@ -2,6 +2,8 @@
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/consume.rs"]
+mod consume;
 #[path = "cli/perf.rs"]
 mod perf;
 #[path = "cli/produce.rs"]
@@ -49,8 +51,13 @@ fn cluster(topic: &str, partitions: i32) -> EmbeddedCluster {
 
 #[test]
 fn help_and_version_go_to_the_standard_output() {
-    for arguments in [&["--help"][..], &["produce", "--help"], &["perf", "--help"], &["--version"]]
-    {
+    for arguments in [
+        &["--help"][..],
+        &["produce", "--help"],
+        &["consume", "--help"],
+        &["perf", "--help"],
+        &["--version"],
+    ] {
         let (status, out, error) = told(&run(arguments, b""));
         assert_eq!((status, error.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(out.contains("tidegate"), "{out}");
@@ -68,6 +75,12 @@ fn wrong_arguments_end_with_2() {
         &["produce", "-b", "localhost", "-t", "orders"],
         &["produce", "-b", "localhost:1", "-t", "orders", "-X", "linger.m=1"],
         &["produce", "-b", "localhost:1", "-t", "orders", "-D", "\\q"],
+        &["consume", "-b", "localhost:1"],
+        &["consume", "-b", "localhost:1", "-t", "a b"],
+        &["consume", "-b", "localhost:1", "-t", "orders", "-o", "soon"],
+        &["consume", "-b", "localhost:1", "-t", "orders", "-f", "%q"],
+        &["consume", "-b", "localhost:1", "-t", "orders", "-J", "-f", "%s"],
+        &["consume", "-b", "localhost:1", "-t", "orders", "-p", "1", "-p", "1"],
         &["broker", "--topic", "orders:0"],
         &["no-such-command"],
     ] {
@@ -82,7 +95,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let (status, out, _) = told(&run(&["completions", shell], b""));
         assert_eq!(status, Some(0));
-        for command in ["produce", "perf", "metadata", "check", "broker"] {
+        for command in ["produce", "consume", "perf", "metadata", "check", "broker"] {
             assert!(out.contains(command), "{shell}: {command}");
         }
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use tidegate::ProducerConfig;
+use tidegate::{BuildError, ConsumerConfig, ProducerConfig};
 
 use crate::failure::Failure;
 
@@ -20,7 +20,7 @@ pub(crate) struct Connect {
 
     /// A property in Kafka's name, as NAME=VALUE; may be repeated
     ///
-    /// Any property of the producer: `linger.ms=5`, `security.protocol=SASL_SSL`. Goes before the
+    /// Any property of the client: `client.id=till`, `security.protocol=SASL_SSL`. Goes before the
     /// file of -F. Arguments can be seen by other users of the machine: passwords are better in a
     /// file.
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE")]
@@ -38,13 +38,45 @@ impl Connect {
     /// # Errors
     /// Which of them cannot be used. No value of a password is in it.
     pub(crate) fn config(&self, defaults: &[(&str, &str)]) -> Result<ProducerConfig, Failure> {
+        let text = self.text(defaults)?;
+        let config = ProducerConfig::from_properties_text(&text)
+            .map_err(|error| self.error(error, ProducerConfig::from_properties_file))?;
+        check_servers(&config)?;
+        Ok(config)
+    }
+
+    /// The settings of a consumer: as [`Connect::config`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn consumer_config(
+        &self,
+        defaults: &[(&str, &str)],
+    ) -> Result<ConsumerConfig, Failure> {
+        let text = self.text(defaults)?;
+        let config = ConsumerConfig::from_properties_text(&text)
+            .map_err(|error| self.error(error, ConsumerConfig::from_properties_file))?;
+        check_servers(&config.client)?;
+        Ok(config)
+    }
+
+    /// What is wrong: with the file by itself, if it is that, in the file's own lines.
+    fn error<'a, T>(
+        &'a self,
+        of_all: BuildError,
+        read: impl FnOnce(&'a PathBuf) -> Result<T, BuildError>,
+    ) -> BuildError {
+        let of_file = self.file.as_ref().and_then(|file| read(file).err());
+        of_file.unwrap_or(of_all)
+    }
+
+    /// All properties, as one file.
+    fn text(&self, defaults: &[(&str, &str)]) -> Result<String, Failure> {
         let mut text = String::new();
         for (name, value) in defaults {
             text.push_str(&property_line(name, value));
         }
         if let Some(file) = &self.file {
-            // By itself first, for errors that name the file and its own lines.
-            ProducerConfig::from_properties_file(file)?;
             let read = fs::read_to_string(file);
             text += &read.map_err(|error| {
                 Failure::failed(format_args!("{} cannot be read: {error}", file.display()))
@@ -62,13 +94,17 @@ impl Connect {
         if let Some(servers) = &self.servers {
             text.push_str(&property_line("bootstrap.servers", servers));
         }
-        let config = ProducerConfig::from_properties_text(&text)?;
-        if config.bootstrap_servers.is_empty() {
-            return Err(Failure::usage(
-                "no broker to connect to: give -b HOST:PORT, or bootstrap.servers with -X or -F",
-            ));
-        }
-        Ok(config)
+        Ok(text)
+    }
+}
+
+/// Whether there is a broker to begin with.
+fn check_servers(config: &ProducerConfig) -> Result<(), Failure> {
+    match config.bootstrap_servers.is_empty() {
+        false => Ok(()),
+        true => Err(Failure::usage(
+            "no broker to connect to: give -b HOST:PORT, or bootstrap.servers with -X or -F",
+        )),
     }
 }
 

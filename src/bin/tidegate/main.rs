@@ -1,9 +1,10 @@
-//! The command `tidegate`: sends records, measures, describes and checks a cluster, and runs one
-//! for tests. It uses the crate's public interface and nothing else.
+//! The command `tidegate`: sends and reads records, measures, describes and checks a cluster, and
+//! runs one for tests. It uses the crate's public interface and nothing else.
 
 mod broker;
 mod check;
 mod connect;
+mod consume;
 mod failure;
 mod failures;
 mod metadata;
@@ -20,7 +21,7 @@ use clap_complete::Shell;
 
 use failure::Failure;
 
-/// Sends records to Apache Kafka, and says what a cluster is like.
+/// Sends records to Apache Kafka, reads them, and says what a cluster is like.
 #[derive(Parser)]
 #[command(name = "tidegate", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     /// Send lines or files as records
     Produce(produce::Options),
+    /// Print the records of topics
+    Consume(consume::Options),
     /// Measure rate and latency, with the arguments of kafka-producer-perf-test
     Perf(perf::Options),
     /// Show brokers, topics and leaders
@@ -57,6 +60,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Produce(options) => produce::run(&options),
+        Command::Consume(options) => consume::run(&options),
         Command::Perf(options) => perf::run(&options),
         Command::Metadata(options) => metadata::run(&options),
         Command::Check(options) => check::run(&options),

@@ -21,6 +21,14 @@ impl Output {
         Ok(writeln!(self.0, "{line}")?)
     }
 
+    /// Writes bytes. They may stay in the buffer until [`Output::flush`].
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.0.write_all(bytes)?)
+    }
+
     /// Hands what is in the buffer to the reader.
     ///
     /// # Errors
@@ -34,7 +42,7 @@ impl Output {
     /// # Errors
     /// As [`Output::line`].
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.0.write_all(bytes)?;
+        self.write(bytes)?;
         self.flush()
     }
 }
