@@ -77,13 +77,17 @@ fn steady_state_allocates_nothing_per_record() {
     reading();
 }
 
+fn producer(brokers: &Brokers) -> Producer {
+    Producer::builder(&brokers.bootstrap_servers)
+        .configure(|config| config.pinning = false)
+        .build()
+        .unwrap()
+}
+
 /// A handful for each answer of the broker, and one or two for each batch.
 fn reading() {
     let mut brokers = Brokers::start("serves_brokers", 1, 12, false);
-    let producer = Producer::builder(&brokers.bootstrap_servers)
-        .configure(|config| config.pinning = false)
-        .build()
-        .unwrap();
+    let producer = producer(&brokers);
     let topic = producer.topic("t").unwrap();
     let mut window = Vec::with_capacity(WINDOW);
     run(&topic, &mut window, false);
@@ -110,10 +114,7 @@ fn reading() {
 
 fn sending() {
     let mut brokers = Brokers::start("serves_brokers", 1, 12, true);
-    let producer = Producer::builder(&brokers.bootstrap_servers)
-        .configure(|config| config.pinning = false)
-        .build()
-        .unwrap();
+    let producer = producer(&brokers);
     let topic = producer.topic("t").unwrap();
     let mut window = Vec::with_capacity(WINDOW);
     for keys in [false, true] {

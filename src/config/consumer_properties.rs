@@ -1,5 +1,6 @@
 //! A consumer's settings in the names that Kafka gives them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,10 +68,22 @@ impl ConsumerConfig {
         let properties: Vec<(K, V)> = properties.into_iter().collect();
         let pairs = properties.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
         let mut own = ConsumerConfig::for_client(ProducerConfig::default());
-        let mut of_client = Vec::new();
+        let (mut of_client, mut said) = (Vec::new(), BTreeMap::new());
         for (name, value) in pairs {
-            if !own.read((name.trim(), value.trim()))? {
+            let pair = (name.trim(), value.trim());
+            if !own.read(pair)? {
                 of_client.push((name, value));
+                continue;
+            }
+            match said.insert(kafkas_name(pair.0), pair) {
+                Some(other) if other.0 != pair.0 && other.1 != pair.1 => {
+                    return Err(BuildError::Conflict(format!(
+                        "{} = {} and {} = {} set the same thing to different values: leave one of \
+                         them out",
+                        other.0, other.1, pair.0, pair.1
+                    )));
+                }
+                _ => {}
             }
         }
         own.client = ProducerConfig::from_properties(of_client)?;
@@ -112,7 +125,7 @@ impl ConsumerConfig {
     /// Takes a property if it is a consumer's; whether it is.
     fn read(&mut self, pair: Pair<'_>) -> Result<bool, BuildError> {
         let (name, value) = pair;
-        match name {
+        match kafkas_name(name) {
             "isolation.level" => {
                 self.isolation_level = match value {
                     "read_uncommitted" => IsolationLevel::ReadUncommitted,
@@ -128,14 +141,12 @@ impl ConsumerConfig {
                     _ => return Err(wrong(pair, "it is none, earliest or latest")),
                 }
             }
-            "fetch.max.wait.ms" | "fetch.wait.max.ms" => {
+            "fetch.max.wait.ms" => {
                 self.fetch_max_wait = Duration::from_millis(size(pair)? as u64);
             }
             "fetch.min.bytes" => self.fetch_min_bytes = size(pair)?,
             "fetch.max.bytes" => self.fetch_max_bytes = size(pair)?,
-            "max.partition.fetch.bytes" | "fetch.message.max.bytes" => {
-                self.max_partition_fetch_bytes = size(pair)?;
-            }
+            "max.partition.fetch.bytes" => self.max_partition_fetch_bytes = size(pair)?,
             "tidegate.consumer.batch.max.bytes" => self.batch_max_bytes = size(pair)?,
             "tidegate.consumer.queue.max.bytes" => self.queue_max_bytes = size(pair)?,
             _ => {
@@ -147,6 +158,15 @@ impl ConsumerConfig {
             }
         }
         Ok(true)
+    }
+}
+
+/// The name that Kafka gives what librdkafka calls otherwise; others as they are.
+fn kafkas_name(name: &str) -> &str {
+    match name {
+        "fetch.wait.max.ms" => "fetch.max.wait.ms",
+        "fetch.message.max.bytes" => "max.partition.fetch.bytes",
+        name => name,
     }
 }
 
@@ -199,6 +219,18 @@ mod tests {
         let text = "fetch.min.bytes=1\nfetch.min.bytes=2\n";
         let config = ConsumerConfig::from_properties_text(text).expect("it can be read");
         assert_eq!(config.fetch_min_bytes, 2);
+    }
+
+    #[test]
+    fn librdkafkas_names_are_known_and_must_not_say_otherwise() {
+        let text = "fetch.wait.max.ms=7\nfetch.max.wait.ms=7\nfetch.message.max.bytes=8\n";
+        let config = ConsumerConfig::from_properties_text(text).expect("it can be read");
+        assert_eq!(config.fetch_max_wait, Duration::from_millis(7));
+        assert_eq!(config.max_partition_fetch_bytes, 8);
+        let text = "fetch.wait.max.ms=7\nfetch.max.wait.ms=8\n";
+        let error = ConsumerConfig::from_properties_text(text).expect_err("which one?");
+        let words = "fetch.wait.max.ms = 7 and fetch.max.wait.ms = 8 set the same thing";
+        assert!(error.to_string().contains(words), "{error}");
     }
 
     #[test]

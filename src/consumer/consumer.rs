@@ -124,7 +124,7 @@ impl Consumer {
             (Fetched::Failed(cause), partition) => {
                 Err(ConsumeError { topic: item.topic, partition: partition.map(|it| it.0), cause })
             }
-            // The queue keeps the rest to itself.
+            // Nothing else leaves the queue.
             _ => return self.poll_next(context),
         };
         Poll::Ready(Some(next))

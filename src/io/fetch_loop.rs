@@ -66,7 +66,8 @@ enum Message {
     Link(LinkNews),
     Seek(SlotId, StartAt),
     Pause(SlotId, bool),
-    /// What a batch of it holds cannot be read, which was fetched when it had been sought so often.
+    /// The consumer could not read a batch of this partition. The number says how often the
+    /// partition had been sought when that was fetched: if it was sought since, it goes on.
     Fail(SlotId, u32),
     /// The consumer has taken something.
     Room,
@@ -138,8 +139,8 @@ impl FetchHandle {
         self.mailbox.send(Message::Pause(slot, paused));
     }
 
-    /// What a batch of the partition holds cannot be read, which was fetched when that had been
-    /// sought so often.
+    /// The consumer could not read a batch of this partition, which was fetched when the partition
+    /// had been sought so often.
     pub fn fail(&self, slot: SlotId, generation: u32) {
         self.mailbox.send(Message::Fail(slot, generation));
     }

@@ -207,8 +207,8 @@ impl MetadataLoop {
         }
         self.create_wanted(now);
         self.publisher.fail_unknown(now, &mut self.machine);
-        // Before shards hear of it: whoever has an acknowledgement finds a producer that can give
-        // one.
+        // First what `Producer::health` reads, then what lets shards send: else a record could be
+        // acknowledged while `health` still says that brokers give no producer id.
         self.notices.handle_turn(now, &self.machine);
         self.publisher.publish(now, &mut self.machine, &mut self.host);
         self.wait(events, now);

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tidegate::embedded::{EmbeddedCluster, Fault};
-use tidegate::{ConsumeErrorCause, Consumer, ProblemKind, StartAt};
+use tidegate::{ConsumeErrorCause, Consumer, ProblemKind, Record, StartAt};
 
 use super::{LONG, cluster, consumer, error, eventually, next, numbered, producer, read, send};
 
@@ -93,17 +93,17 @@ fn a_record_that_comes_between_the_two_questions_for_a_time_is_read() {
     let cluster = cluster(1, 1);
     let producer = producer(&cluster);
     send(&producer, 0, numbered(0..3));
-    thread::sleep(Duration::from_millis(20));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    // Later than those: the year 2096.
+    let time = 4_000_000_000_000;
     cluster.script([
         Fault::delay(Duration::from_millis(1)).api(2),
         Fault::delay(Duration::from_secs(2)).api(2),
     ]);
-    let consumer =
-        consumer(&cluster).topic("t", StartAt::Time(now.as_millis() as i64)).build().unwrap();
+    let consumer = consumer(&cluster).topic("t", StartAt::Time(time)).build().unwrap();
+    // Its second question is answered 2 s after it came.
     eventually("it asks again", || cluster.faults_left() == 0);
-    thread::sleep(Duration::from_millis(100));
-    send(&producer, 0, numbered(3..4));
+    let record = Record::new().value("3").timestamp(time);
+    producer.topic("t").unwrap().send_record(record).unwrap().wait().unwrap();
     let found = consumer.poll(LONG);
     assert!(found.is_some(), "offset 3 is newer and was lost: {:?}", consumer.partitions());
 }
@@ -194,15 +194,16 @@ fn the_queue_keeps_its_limit() {
         })
         .build()
         .unwrap();
+    // Time enough to fetch too much in.
     thread::sleep(Duration::from_secs(1));
     cluster.stop_broker(1);
-    thread::sleep(Duration::from_millis(300));
     let mut bytes = 0;
     while let Some(batch) = consumer.poll(Duration::from_millis(300)) {
         for record in &batch.unwrap() {
             bytes += record.unwrap().value.unwrap().len();
         }
     }
+    assert!(bytes > 0, "it was stopped before anything came");
     assert!(bytes <= 50_000, "{bytes} bytes were in a queue of 50000");
 }
 
@@ -242,9 +243,8 @@ fn a_broker_is_not_starved_while_the_queue_is_never_empty() {
         })
         .build()
         .unwrap();
-    let is_there = || consumer.partitions().len() == 2;
-    eventually("known", is_there);
-    thread::sleep(Duration::from_secs(1));
+    // Both brokers have answered, and the first one has filled the queue.
+    eventually("known", || consumer.lag().is_some());
     send(&producer, 1, numbered(0..1));
     let mut count = 0;
     loop {
@@ -270,7 +270,7 @@ fn a_leader_that_falls_silent_is_left_when_another_leads() {
     eventually("known", || consumer.lag() == Some(0));
     // Its fetches are swallowed, and everything else is answered.
     cluster.script([Fault::silence().api(1).broker(1).times(1_000)]);
-    thread::sleep(Duration::from_secs(1));
+    eventually("one is", || cluster.faults_left() < 1_000);
     assert!(cluster.move_leader("t", 0, 2));
     send(&producer, 0, numbered(0..1));
     let start = Instant::now();

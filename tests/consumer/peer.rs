@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
@@ -21,11 +21,24 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
-/// See the module. It lives as long as the process.
+/// See the module. It ends when it is dropped, and each connection when its client leaves.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// How many fetches it got.
     pub(crate) fetches: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // It waits for a connection: this one it does not serve.
+        drop(TcpStream::connect(self.address));
+        if let Some(thread) = self.listening.take() {
+            thread.join().unwrap();
+        }
+    }
 }
 
 /// The error code and the records that the n-th fetch, from 0, is answered with.
@@ -41,13 +54,18 @@ pub(crate) fn peer(
     let fetches = Arc::new(AtomicUsize::new(0));
     let counted = fetches.clone();
     let answer: Arc<Answer> = Arc::new(answer);
-    thread::spawn(move || {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = is_over.clone();
+    let listening = thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            if ends.load(Ordering::SeqCst) {
+                return;
+            }
             let (counted, answer) = (counted.clone(), answer.clone());
             thread::spawn(move || serve(stream, address, closes, &counted, &*answer));
         }
     });
-    Peer { address, fetches }
+    Peer { address, fetches, is_over, listening: Some(listening) }
 }
 
 fn text(text: &str) -> StrBytes {

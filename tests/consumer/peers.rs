@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidegate::{ConsumeErrorCause, Consumer, ConsumerBuilder, OffsetReset, StartAt};
 
@@ -13,12 +13,6 @@ fn reader(peer: &Peer) -> ConsumerBuilder {
     Consumer::builder(&peer.address.to_string()).topic("t", StartAt::Earliest)
 }
 
-fn rss_mib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = status.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok());
-    pages.unwrap_or(0) * 4 / 1_024
-}
-
 #[test]
 fn a_broker_that_closes_behind_each_answer_is_read() {
     let peer = peer(true, |_, request| (0, batch(asked(request), 0, 10)));
@@ -26,32 +20,6 @@ fn a_broker_that_closes_behind_each_answer_is_read() {
     let found = consumer.poll(LONG);
     let fetches = peer.fetches.load(Ordering::SeqCst);
     assert!(found.is_some_and(|it| it.is_ok()), "{fetches} answers, each dropped");
-}
-
-#[test]
-fn a_tail_that_is_cut_off_takes_no_memory() {
-    // Each answer: one batch of some 70 bytes, and 1 MiB of a batch whose end is cut off.
-    let peer = peer(false, |count, request| {
-        if count > 300 {
-            thread::sleep(Duration::from_secs(30));
-        }
-        let mut records = batch(asked(request), 0, 1);
-        let mut tail = batch(asked(request) + 1, 0, 1);
-        tail[8..12].copy_from_slice(&(8i32 << 20).to_be_bytes());
-        records.extend(tail);
-        records.resize(1 << 20, 7);
-        (0, records)
-    });
-    let before = rss_mib();
-    let consumer =
-        reader(&peer).configure(|config| config.queue_max_bytes = 8 << 20).build().unwrap();
-    let start = Instant::now();
-    while peer.fetches.load(Ordering::SeqCst) < 300 && start.elapsed() < Duration::from_secs(20) {
-        thread::sleep(Duration::from_millis(50));
-    }
-    let grown = rss_mib() - before;
-    drop(consumer);
-    assert!(grown < 40, "{grown} MiB");
 }
 
 #[test]

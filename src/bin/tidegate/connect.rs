@@ -45,10 +45,10 @@ impl Connect {
         Ok(config)
     }
 
-    /// The settings of a consumer: as [`Connect::config`].
+    /// The same for a consumer, whose own properties are read too.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Connect::config`].
     pub(crate) fn consumer_config(
         &self,
         defaults: &[(&str, &str)],

@@ -72,9 +72,6 @@ fn format(options: &Options) -> Result<Format, Failure> {
     Ok(Format::Shape(Shape::line(key_delimiter, delimiter, &options.null)))
 }
 
-/// A partition, and the offset up to which it is read.
-type End = (std::sync::Arc<str>, i32, i64);
-
 struct Reading {
     consumer: Consumer,
     stop: Stop,
@@ -84,8 +81,8 @@ struct Reading {
     line: Vec<u8>,
     /// So many records are printed at the most.
     left: u64,
-    /// Where the logs ended when all of them were first known.
-    ends_at: Option<Vec<End>>,
+    /// Where the logs ended when all of them were first known, in the consumer's order.
+    ends_at: Option<Vec<i64>>,
     read: u64,
 }
 
@@ -153,22 +150,17 @@ impl Reading {
     /// Whether all is read that was there when the ends of all partitions were first known: with
     /// writers that do not rest, the end itself is never reached.
     fn is_at_end(&mut self) -> bool {
-        if self.ends_at.is_none() && self.consumer.lag().is_some() {
-            let statuses = self.consumer.partitions().into_iter();
-            let ends = statuses.map(|it| (it.topic, it.partition, it.high_watermark.unwrap_or(0)));
-            self.ends_at = Some(ends.collect());
+        if self.ends_at.is_none() && self.consumer.lag().is_none() {
+            return false;
         }
-        let Some(ends) = &mut self.ends_at else { return false };
-        for status in self.consumer.partitions() {
-            let is_read = |end: &End| {
-                end.0 == status.topic
-                    && end.1 == status.partition
-                    && status.position.is_some_and(|position| position >= end.2)
-            };
-            if let Some(index) = ends.iter().position(is_read) {
-                ends.swap_remove(index);
-            }
-        }
-        ends.is_empty()
+        let statuses = self.consumer.partitions();
+        let ends_at = self.ends_at.get_or_insert_with(|| {
+            statuses.iter().map(|status| status.high_watermark.unwrap_or_default()).collect()
+        });
+        // Partitions that were added since stand behind these.
+        ends_at
+            .iter()
+            .zip(&statuses)
+            .all(|(end, status)| status.position.is_some_and(|position| position >= *end))
     }
 }

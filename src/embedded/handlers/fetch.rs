@@ -102,7 +102,7 @@ impl Fetch<'_> {
                 let Some(partition) = topic.partition(asked.partition) else { return true };
                 match self.check(&partition, asked) {
                     Ok(Readable { diverging: None, offset }) => {
-                        ready += partition.readable(offset).min(bytes(asked.partition_max_bytes));
+                        ready += partition.readable(offset, bytes(asked.partition_max_bytes));
                     }
                     _ => return true,
                 }

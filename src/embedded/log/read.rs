@@ -60,9 +60,16 @@ impl Partition {
         if keeps { 0 } else { self.offset_next }
     }
 
-    /// Bytes that a fetch from this offset on could get.
-    pub(crate) fn readable(&self, offset: i64) -> usize {
-        self.from(offset).map(Stored::size).sum()
+    /// Bytes that a fetch from this offset on could get, counted up to `enough`.
+    pub(crate) fn readable(&self, offset: i64, enough: usize) -> usize {
+        let mut bytes = 0;
+        for stored in self.from(offset) {
+            bytes += stored.size();
+            if bytes >= enough {
+                return enough;
+            }
+        }
+        bytes
     }
 
     /// What a fetch from this offset gets: batches from the one on that holds it, up to about

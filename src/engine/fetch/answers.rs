@@ -1,8 +1,10 @@
 //! What becomes of partitions after an answer.
 
+use std::collections::HashMap;
+
 use super::Fetched;
 use super::batches::cut;
-use super::fetcher::{Fetcher, Position, SlotId, position_of};
+use super::fetcher::{Asked, Fetcher, Position, SlotId, position_of};
 use crate::config::{OffsetReset, StartAt};
 use crate::engine::protocol::{
     BrokerId, ErrorCode, FetchResponse, FetchedPartition, FoundOffset, ListOffsetsResponse,
@@ -35,13 +37,8 @@ impl Fetcher {
             }
             return;
         }
-        for (slot, as_asked) in asked {
-            let answer = response.topics.iter().find_map(|(topic, partitions)| {
-                self.is_about(slot, topic)
-                    .then(|| self.find(slot, partitions, |it| it.partition))?
-            });
+        for (slot, answer) in self.match_up(asked, &response.topics, |it| it.partition) {
             match answer {
-                _ if self.slots[slot.0].asked() != as_asked => {}
                 Some(answer) => self.take_records(retry_at, slot, answer),
                 // The broker left it out.
                 None => self.slots[slot.0].retry_at = retry_at,
@@ -54,31 +51,33 @@ impl Fetcher {
         let asked = self.take_asked(broker);
         self.handle_answer(broker);
         let retry_at = now.saturating_add(self.config.retry_backoff);
-        for (slot, as_asked) in asked {
-            let answer = response.topics.iter().find_map(|(topic, partitions)| {
-                self.is_about(slot, topic)
-                    .then(|| self.find(slot, partitions, |it| it.partition))?
-            });
-            match answer.copied() {
-                _ if self.slots[slot.0].asked() != as_asked => {}
-                Some(answer) => self.take_offset(retry_at, slot, answer),
+        for (slot, answer) in self.match_up(asked, &response.topics, |it| it.partition) {
+            match answer {
+                Some(answer) => self.take_offset(retry_at, slot, *answer),
                 None => self.slots[slot.0].retry_at = retry_at,
             }
         }
     }
 
-    fn is_about(&self, slot: SlotId, topic: &str) -> bool {
-        *self.slots[slot.0].topic == *topic
-    }
-
-    fn find<'a, T>(
+    /// Finds the answer for each partition that was asked about and still stands as it did then.
+    fn match_up<'a, T>(
         &self,
-        slot: SlotId,
-        partitions: &'a [T],
+        asked: Vec<(SlotId, Asked)>,
+        topics: &'a [(impl AsRef<str>, Vec<T>)],
         index: impl Fn(&T) -> PartitionId,
-    ) -> Option<&'a T> {
-        let partition = self.slots[slot.0].partition;
-        partitions.iter().find(|it| index(it) == partition)
+    ) -> Vec<(SlotId, Option<&'a T>)> {
+        // By name and index: an answer may be about thousands of partitions.
+        let answers: HashMap<_, _> = topics
+            .iter()
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |it| (topic.as_ref(), it)))
+            .map(|(topic, it)| ((topic, index(it)), it))
+            .collect();
+        let current = asked.into_iter().filter(|(id, asked)| self.slots[id.0].asked() == *asked);
+        let answer = |(id, _): (SlotId, Asked)| {
+            let slot = &self.slots[id.0];
+            (id, answers.get(&(&*slot.topic, slot.partition)).copied())
+        };
+        current.map(answer).collect()
     }
 
     fn take_records(&mut self, retry_at: u64, id: SlotId, answer: &FetchedPartition) {

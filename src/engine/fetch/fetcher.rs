@@ -80,7 +80,7 @@ pub(super) struct Slot {
     pub leaders: u32,
     /// It is asked about alone: an answer about several could not be read, or was too long.
     pub is_alone: bool,
-    /// The log was told that it goes on elsewhere, and nothing has come since.
+    /// A warning said that it goes on elsewhere; the next one is due once something has come.
     pub told_reset: bool,
     /// It is not asked about before.
     pub retry_at: u64,

@@ -117,6 +117,30 @@ struct Queue {
 }
 
 impl Queue {
+    /// Takes note that nothing for a consumer is before an offset. Returns false if that has to
+    /// wait in the queue, behind batches of the same partition.
+    fn pass(&mut self, item: &Item, next_offset: i64) -> bool {
+        let Some(progress) = item.slot.and_then(|slot| self.progress.get_mut(slot.0)) else {
+            return false;
+        };
+        if progress.queued == 0 {
+            progress.advance(item.generation, &item.fetched);
+            return true;
+        }
+        // Where the last one that waits is of this kind too, it says the later offset now. Marks of
+        // transactions may come without end while nothing is taken.
+        let last = self.items.iter_mut().rev().find(|last| last.slot == item.slot);
+        match last {
+            Some(Item { fetched: Fetched::Passed(next), generation, .. })
+                if *generation == item.generation =>
+            {
+                *next = next_offset;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes the next, past what is for nobody any more.
     fn take(&mut self, room_below: usize, tells: &mut bool) -> Poll<Option<Item>> {
         while let Some(item) = self.items.pop_front() {
@@ -182,30 +206,19 @@ impl FetchQueue {
         if let Fetched::Batch(batch) = &item.fetched {
             queue.bytes += batch.bytes.len();
         }
+        if let Fetched::Passed(next) = item.fetched
+            && queue.pass(&item, next)
+        {
+            return;
+        }
         if let Some(progress) = item.slot.and_then(|slot| queue.progress.get_mut(slot.0)) {
-            // Nothing is before it that the consumer has to take first.
-            let is_passed = matches!(item.fetched, Fetched::Passed(_));
-            if is_passed && progress.queued == 0 {
-                progress.advance(item.generation, &item.fetched);
-                return;
-            }
-            // Marks of transactions may come without end while nothing is taken.
-            let last = queue.items.iter_mut().rev().find(|last| last.slot == item.slot);
-            if let Some(Item { fetched: Fetched::Passed(next), generation, .. }) = last
-                && let Fetched::Passed(later) = item.fetched
-                && *generation == item.generation
-            {
-                *next = later;
-                return;
-            }
-            if let Some(progress) = item.slot.and_then(|slot| queue.progress.get_mut(slot.0)) {
-                progress.queued += 1;
-            }
+            progress.queued += 1;
         }
         queue.items.push_back(item);
         let waiting = std::mem::take(&mut queue.waiting);
+        // A waker may run anything: none is called under the lock.
         drop(queue);
-        // It may run anything. All of them, since one may have given up.
+        // All of them: one may belong to a `poll` that has given up, which would take nothing.
         waiting.into_iter().for_each(Waker::wake);
     }
 

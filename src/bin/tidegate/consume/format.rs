@@ -10,10 +10,10 @@ use tidegate::{ConsumedBatch, ConsumedRecord};
 use crate::failure::Failure;
 use crate::produce::unescape;
 
-/// What `-f` can have.
+/// The parts that `-f` knows, for its errors.
 const PARTS: &str = "%t, %p, %o, %k, %K, %s, %S, %h, %T and %%";
 
-/// How records are printed.
+/// What is printed for a record: parts and text (`-f`, `-K`, `-D`), or JSON (`-J`).
 #[derive(Debug)]
 pub(crate) enum Format {
     Shape(Shape),

@@ -113,7 +113,7 @@ impl From<Level> for IsolationLevel {
     }
 }
 
-/// Where to begin.
+/// What `-o` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     At(StartAt),
