@@ -169,6 +169,9 @@ impl Consumer {
 
     /// How many offsets all partitions together are behind the ends of their logs. `None` until
     /// all topics and their partitions are known, and where each of those ends.
+    ///
+    /// Where a log ends is told with its records. While the queue is full nothing is asked for, so
+    /// the ends stay as they were, or unknown, until something is taken.
     pub fn lag(&self) -> Option<u64> {
         if self.born.is_current() { self.queue.lag() } else { None }
     }

@@ -243,8 +243,8 @@ fn a_broker_is_not_starved_while_the_queue_is_never_empty() {
         })
         .build()
         .unwrap();
-    // Both brokers have answered, and the first one has filled the queue.
-    eventually("known", || consumer.lag().is_some());
+    // The first broker alone fills the queue. Whether the second one was asked before that is a
+    // matter of luck, and must not matter.
     send(&producer, 1, numbered(0..1));
     let mut count = 0;
     loop {
