@@ -80,7 +80,8 @@
 //!   no records until it is below the low one. What then happens to a record is what the
 //!   [`BackoffStrategy`] decides: [`ParkSender`] holds the thread, up to a limit (the default),
 //!   [`DropRecords`] drops and counts, [`RejectRecords`] gives an error that hands shared payloads
-//!   back. [`Producer::memory`] and [`Producer::broker_levels`] show the state.
+//!   back, [`UseFallback`] gives the record to the producer's [`Fallback`], which also gets those
+//!   that fail later. [`Producer::memory`] and [`Producer::broker_levels`] show the state.
 //! * **Event loops.** Threads that talk to brokers, pinned to cores where there are some to spare.
 //!   [`EventLoops`] is a value: one thread for each broker, or a number of them, for one producer
 //!   or shared by several.
@@ -233,18 +234,17 @@ pub use consumer::{
 };
 pub use engine::batch::{
     BrokerMetrics, DroppedRecords, FailedRecords, Metrics, PartitionMetrics, TopicMetrics,
-    UnsentRecord,
 };
 pub use engine::event::Event;
 pub use engine::fetch::PartitionStatus;
 pub use engine::meter::{ConnectionState, Histogram, RecordCounts, WaitsFor};
 pub use engine::policy::{
     AddressMap, Backoff, BackoffStrategy, BrokerPlace, BuiltInPartitioners, DefaultPartitioner,
-    DefaultPartitioners, DropRecords, EveryTopic, ExplicitPartitioner, ExponentialRetry,
+    DefaultPartitioners, DropRecords, EveryTopic, ExplicitPartitioner, ExponentialRetry, Fallback,
     InterceptedRecord, Interceptor, KeyHash, KeyPartitioner, Keyless, OnOutcome, ParkSender,
     PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions, Pressure,
     RandomPartitioner, RecordOutcome, RejectRecords, RetryPolicy, RotatingPartitioner,
-    RoundRobinPartitioner, StickyPartitioner, murmur2,
+    RoundRobinPartitioner, StickyPartitioner, UndeliveredRecord, UseFallback, murmur2,
 };
 #[cfg(feature = "aws-msk-iam")]
 pub use engine::policy::{AwsCredentials, AwsCredentialsProvider};

@@ -163,13 +163,14 @@ fn what_this_client_does_anyway_is_not_warned_of() {
 }
 
 /// The fields that no property sets on its own.
-const OTHER_FIELDS: [&str; 6] = [
+const OTHER_FIELDS: [&str; 7] = [
     // The list of `compression.type`, and what comes of `ssl.…`.
     "compression_fallback",
     "tls",
     // `tidegate.topic.NAME.…`
     "topics",
     // In code only.
+    "fallback",
     "address_map",
     "interceptors",
     "retry_policy",

@@ -143,6 +143,13 @@ fn callbacks_are_all_called() {
 }
 
 #[test]
+fn fallback_loses_nothing() {
+    let stdout = printed("fallback", &["--count", "2000"]);
+    assert!(stdout.starts_with("2000 records sent while the broker was away"), "{stdout}");
+    assert!(stdout.ends_with("2001 different orders in the log\n"), "{stdout}");
+}
+
+#[test]
 fn per_topic_settings_have_the_same_effect_in_code_and_as_properties() {
     let stdout = printed("per_topic_settings", &["--count", "500"]);
     let lines = |topic: &str, words: &str| {

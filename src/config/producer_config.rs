@@ -16,8 +16,8 @@ use super::tls::TlsConfig;
 use super::topic::TopicConfig;
 use super::wait_strategy::WaitStrategy;
 use crate::engine::policy::{
-    AddressMap, BackoffStrategy, BuiltInPartitioners, ExponentialRetry, Interceptor, ParkSender,
-    PartitionerFactory, RetryPolicy,
+    AddressMap, BackoffStrategy, BuiltInPartitioners, ExponentialRetry, Fallback, Interceptor,
+    ParkSender, PartitionerFactory, RetryPolicy,
 };
 use crate::engine::protocol::compression::Compression;
 
@@ -381,8 +381,15 @@ pub struct ProducerConfig {
     /// request takes at the slowest broker that is in order. `partitioner.availability.timeout.ms`.
     pub partitioner_availability_timeout: Duration,
     /// What happens to a record without room. Default: `None`: [`ParkSender`] for `max_block`.
-    /// `tidegate.backoff.strategy`: `park`, `drop` or `reject`.
+    /// `tidegate.backoff.strategy`: `park`, `drop`, `reject` or `fallback`.
     pub backoff: Option<Arc<dyn BackoffStrategy>>,
+    /// Who gets the records that fail, to keep them elsewhere. Default: `None`. In code only.
+    pub fallback: Option<Arc<dyn Fallback>>,
+    /// How much memory records may take that [`Backoff::Fallback`](crate::Backoff::Fallback) copies
+    /// because there is no room for them, as long as the fallback has not seen them; while it is
+    /// used up, such records are refused. In bytes, about 200 a record more than its own. Default:
+    /// 8 MiB. `tidegate.fallback.memory`.
+    pub fallback_memory: usize,
     /// How long a retry waits. Default: `None`: [`ExponentialRetry`] from `retry_backoff` to
     /// `retry_backoff_max`. In code only.
     pub retry_policy: Option<Arc<dyn RetryPolicy>>,
@@ -397,8 +404,7 @@ pub struct ProducerConfig {
 
 impl Default for ProducerConfig {
     fn default() -> Self {
-        let seconds = Duration::from_secs;
-        let millis = Duration::from_millis;
+        let (seconds, millis) = (Duration::from_secs, Duration::from_millis);
         ProducerConfig {
             bootstrap_servers: Vec::new(),
             client_id: "tidegate".to_owned(),
@@ -456,6 +462,8 @@ impl Default for ProducerConfig {
             partitioner_adaptive: true,
             partitioner_availability_timeout: Duration::ZERO,
             backoff: None,
+            fallback: None,
+            fallback_memory: 8 * MIB,
             retry_policy: None,
             sasl: None,
             address_map: None,

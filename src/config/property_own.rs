@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::producer_config::OnDrop;
 use super::property::{Origin, Property, Show, Unit, field, shown_field};
-use crate::engine::policy::{DropRecords, RejectRecords};
+use crate::engine::policy::{DropRecords, RejectRecords, UseFallback};
 
 pub(super) const OWN: &[Property] = &[
     field!(
@@ -100,6 +100,14 @@ pub(super) const OWN: &[Property] = &[
         "Callbacks for single records that may be outstanding; further ones are refused."
     ),
     field!(
+        "tidegate.fallback.memory",
+        Tidegate,
+        fallback_memory,
+        Bytes,
+        size,
+        "Memory for records without room that wait for the fallback; further ones are refused."
+    ),
+    field!(
         "tidegate.events.max",
         Tidegate,
         events_max,
@@ -190,13 +198,14 @@ pub(super) const OWN: &[Property] = &[
         "backoff",
         Unit::None,
         Show::Draft(|_| "park".to_owned()),
-        "What happens to a record without room: `park` the sender, `drop` it or `reject` it.",
+        "A record without room: `park` the sender, `drop` or `reject` it, or to the `fallback`.",
         |draft, setting| {
             draft.config.backoff = match setting.value {
                 "park" => None,
                 "drop" => Some(Arc::new(DropRecords)),
                 "reject" => Some(Arc::new(RejectRecords)),
-                _ => return Err(setting.refuse("it must be park, drop or reject")),
+                "fallback" => Some(Arc::new(UseFallback)),
+                _ => return Err(setting.refuse("it must be park, drop, reject or fallback")),
             };
             Ok(())
         },

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Certainty;
-use super::words::{NOT_NAMED, in_its_words, last_cause, out_of_range};
+use super::words::{NOT_NAMED, in_its_words, last_cause, obstruction, out_of_range};
+use super::{Certainty, PressureScope};
 use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId};
 use crate::problem::{Problem, ProblemKind};
 
@@ -131,6 +131,13 @@ pub enum DeliveryErrorCause {
     /// The backoff strategy dropped the record.
     #[error("dropped by the backoff strategy")]
     Dropped,
+    /// There was no room for the record, and the backoff strategy gave it to the producer's
+    /// [`Fallback`](crate::Fallback).
+    #[error("no room: {}; so the backoff strategy gave it to the fallback", obstruction(*full))]
+    GivenToFallback {
+        /// What was full.
+        full: PressureScope,
+    },
     /// The application threw it away: [`Producer::purge`](crate::Producer::purge).
     #[error("purged by the application")]
     Purged,

@@ -306,7 +306,7 @@ impl StashKeeper {
         let mut wakes = WakeList::new();
         let failed = topic.lock_stash().fail(came_before, &destination, &cause, &mut wakes);
         topic.failed_in_stash.add_shared(failed.records as u64);
-        drop(failed);
+        topic.give_back(failed);
         wakes.wake_all();
         if wakes.take_flushers() {
             self.parts.accumulator.flush.notify();

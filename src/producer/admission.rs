@@ -2,13 +2,15 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::producer::Shared;
 use super::record::Record;
 use crate::engine::batch::{
-    LaneTail, NeedRoom, TopicLanes, TopicState, is_placing, take_room_through,
+    CopiedRecord, FallbackQueue, LaneTail, NeedRoom, Reserved, TopicLanes, TopicState, is_placing,
+    take_room_through,
 };
 use crate::engine::buffer::{AccountId, PoolError, Segment, WaitTicket};
 use crate::engine::meter::Counter;
@@ -83,8 +85,24 @@ pub(super) struct Admission<'a> {
 pub(super) enum Admitted {
     /// There was room: try again.
     Again,
+    /// It is not sent.
+    LeftOut(LeftOut),
+}
+
+/// What the strategy does with a record that is not sent.
+pub(super) enum LeftOut {
     /// The record is dropped, and counted as such.
     Dropped,
+    /// The fallback gets it.
+    Given(GivenToFallback),
+}
+
+/// What a record needs that goes to the fallback.
+pub(super) struct GivenToFallback {
+    pub queue: Arc<FallbackQueue>,
+    pub reserved: Reserved,
+    pub partition: Option<PartitionId>,
+    pub full: PressureScope,
 }
 
 impl<'a> Admission<'a> {
@@ -129,41 +147,61 @@ impl<'a> Admission<'a> {
         need: Option<NeedRoom>,
         spare: &mut Vec<Segment>,
     ) -> Result<Admitted, SendErrorKind> {
-        if self.shared.accumulator.is_closed() {
-            return Err(SendErrorKind::Closed);
+        let mut timed_out = None;
+        loop {
+            if self.shared.accumulator.is_closed() {
+                return Err(SendErrorKind::Closed);
+            }
+            let account = place.account();
+            let pressure = self.next_pressure(place, account);
+            if self.how.waits == Waits::AtOnce {
+                return Err(rejected(&pressure));
+            }
+            let strategy = &self.lanes.strategy;
+            let decision = user_code::call(|| strategy.decide(&pressure))
+                .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
+            match decision {
+                Backoff::Drop => {
+                    self.count_dropped((place, account), pressure.scope);
+                    return Ok(Admitted::LeftOut(LeftOut::Dropped));
+                }
+                // A task would wait for the partitioner that sends it, and that for the task.
+                Backoff::Park { at_most } if self.how.waits == Waits::Task => {
+                    if at_most.is_zero() || is_placing() {
+                        return Err(rejected(&pressure));
+                    }
+                    self.wait((place, account), need, spare).await?;
+                    return Ok(Admitted::Again);
+                }
+                Backoff::Park { at_most } if !is_own_thread() => {
+                    let left = at_most.saturating_sub(pressure.elapsed);
+                    if let Some(error) = timed_out.take_if(|_| left.is_zero()) {
+                        return Err(error);
+                    }
+                    match self.park((place, account), need, spare, (left, pressure.scope)) {
+                        // The time that it gave is over, and it is asked once more.
+                        Err(error @ SendErrorKind::ParkTimedOut { .. }) => timed_out = Some(error),
+                        parked => return parked.map(|()| Admitted::Again),
+                    }
+                }
+                Backoff::Fallback => {
+                    let given = self.give_to_fallback(place, pressure.scope);
+                    let given = given.ok_or_else(|| rejected(&pressure))?;
+                    return Ok(Admitted::LeftOut(LeftOut::Given(given)));
+                }
+                // Where waiting would stop the loop that makes room.
+                Backoff::Park { .. } | Backoff::Reject => return Err(rejected(&pressure)),
+            }
         }
-        let account = place.account();
+    }
+
+    /// What the strategy is told next.
+    fn next_pressure(&mut self, place: Place<'_>, account: AccountId) -> Pressure<'a> {
         let now = self.shared.clock.now();
         let refused_at = *self.refused_at.get_or_insert(now);
         let pressure = self.pressure((account, place.partition()), now - refused_at);
         self.attempt += 1;
-        if self.how.waits == Waits::AtOnce {
-            return Err(rejected(&pressure));
-        }
-        let strategy = &self.lanes.strategy;
-        let decision = user_code::call(|| strategy.decide(&pressure))
-            .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
-        match decision {
-            Backoff::Drop => {
-                self.count_dropped((place, account), pressure.scope);
-                Ok(Admitted::Dropped)
-            }
-            // A task would wait for the partitioner that sends it, and that for the task.
-            Backoff::Park { at_most } if self.how.waits == Waits::Task => {
-                if at_most.is_zero() || is_placing() {
-                    return Err(rejected(&pressure));
-                }
-                self.wait((place, account), need, spare).await?;
-                Ok(Admitted::Again)
-            }
-            Backoff::Park { at_most } if !is_own_thread() => {
-                let left = at_most.saturating_sub(pressure.elapsed);
-                self.park((place, account), need, spare, (left, pressure.scope))?;
-                Ok(Admitted::Again)
-            }
-            // Where waiting would stop the loop that makes room.
-            Backoff::Park { .. } | Backoff::Reject => Err(rejected(&pressure)),
-        }
+        pressure
     }
 
     /// The strategy drops what is sent, because this was full.
@@ -175,6 +213,18 @@ impl<'a> Admission<'a> {
             accumulator.pool.count_dropped(account, records);
         }
         accumulator.failures.count_dropped(full, records);
+    }
+
+    /// Reserves memory for what is sent, to be copied for the fallback.
+    fn give_to_fallback(&self, place: Place<'_>, full: PressureScope) -> Option<GivenToFallback> {
+        let Some(queue) = self.lanes.settings.fallback.clone() else {
+            self.shared.warn_of_missing_fallback();
+            return None;
+        };
+        let records = self.records as usize;
+        let reserved = queue.reserve(self.record_size + records * size_of::<CopiedRecord>())?;
+        self.shared.accumulator.failures.count_given_to_fallback(u64::from(self.records));
+        Some(GivenToFallback { queue, reserved, partition: place.partition(), full })
     }
 
     fn pressure(

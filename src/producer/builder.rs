@@ -1,20 +1,22 @@
 //! From settings to a running producer.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::callbacks::Callbacks;
+use super::fallback::FallbackCaller;
 use super::intercepted::Interceptors;
 use super::producer::{Producer, Running, Shared};
 use super::topic_maker::TopicMaker;
 use crate::config::{
     Acks, BrokerVersion, Login, NewTopic, OnDrop, ProducerConfig, Socks5, TlsConfig, TopicConfig,
 };
-use crate::engine::batch::{AccumulatorConfig, RecordAccumulator, TopicSettings};
+use crate::engine::batch::{AccumulatorConfig, FallbackQueue, RecordAccumulator, TopicSettings};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
 use crate::engine::connection::ConnectionConfig;
 use crate::engine::policy::{
-    AddressMap, BackoffStrategy, Interceptor, PartitionerFactory, RetryPolicy,
+    AddressMap, BackoffStrategy, Fallback, Interceptor, PartitionerFactory, RetryPolicy,
 };
 use crate::engine::protocol::compression::Compression;
 use crate::engine::shard::{PortTable, ShardConfig};
@@ -233,6 +235,12 @@ impl ProducerBuilder {
         self.configure(|config| config.backoff = Some(strategy))
     }
 
+    /// Gets the records that fail, so that they can be kept elsewhere: see [`Fallback`].
+    #[must_use]
+    pub fn fallback(self, fallback: impl Fallback + 'static) -> Self {
+        self.configure(|config| config.fallback = Some(Arc::new(fallback)))
+    }
+
     /// Decides when a failed batch is sent again.
     #[must_use]
     pub fn retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
@@ -285,10 +293,12 @@ impl ProducerBuilder {
         let client = ClientParts::of(&config)?;
         let event_loops = self.event_loops.unwrap_or_else(|| default_loops(&config));
         watch_forks();
-        let pool = BufferPool::new(&pool_options(&config))
-            .map_err(|error| system("buffer memory", error.into()))?;
         let has_identity = has_identity(&config);
-        let accumulator = RecordAccumulator::new(accumulator_config(&config, has_identity), pool);
+        let callbacks = Callbacks::new(config.callbacks_max);
+        let fallback = FallbackCaller::start(&config, callbacks.thread())
+            .map_err(|error| system("a thread", error.into()))?;
+        let queue = FallbackCaller::queue_of(&fallback);
+        let accumulator = accumulator(&config, has_identity, queue.clone())?;
         let ports = PortTable::new(config.brokers_max);
         let mailbox = Arc::new(StashMailbox::default());
         let stash_thread = StashThread::start(StashThreadParts {
@@ -336,9 +346,11 @@ impl ProducerBuilder {
             max_request_size: config.max_request_size,
             born: Generation::current(),
             watches_stalls: !config.partitioner_availability_timeout.is_zero(),
-            callbacks: Callbacks::new(config.callbacks_max),
+            callbacks,
             interceptors: Interceptors(config.interceptors.clone()),
-            topics: TopicMaker::new(config, has_identity),
+            fallback,
+            missing_fallback_told: AtomicBool::new(false),
+            topics: TopicMaker::new(config, has_identity, queue),
         });
         Ok(Producer::start(Running { shared, metadata, stash_thread, events }, on_drop, timeout))
     }
@@ -385,7 +397,11 @@ fn has_identity(config: &ProducerConfig) -> bool {
 }
 
 /// The settings of topics that are sent to with this configuration.
-pub(super) fn topic_settings(config: &ProducerConfig, has_identity: bool) -> TopicSettings {
+pub(super) fn topic_settings(
+    config: &ProducerConfig,
+    has_identity: bool,
+    fallback: Option<Arc<FallbackQueue>>,
+) -> TopicSettings {
     TopicSettings {
         acks: config.acks.code(),
         idempotent: has_identity && config.is_idempotent(),
@@ -394,15 +410,24 @@ pub(super) fn topic_settings(config: &ProducerConfig, has_identity: bool) -> Top
         delivery_timeout: nanos(config.delivery_timeout),
         compressions: config.compressions().collect(),
         create: config.create_topics.clone().map(Arc::new),
+        fallback,
     }
 }
 
-fn accumulator_config(config: &ProducerConfig, has_identity: bool) -> AccumulatorConfig {
-    AccumulatorConfig {
-        topics: Arc::new(topic_settings(config, has_identity)),
+/// The buffer memory, and who keeps records in it.
+fn accumulator(
+    config: &ProducerConfig,
+    has_identity: bool,
+    fallback: Option<Arc<FallbackQueue>>,
+) -> Result<Arc<RecordAccumulator>, BuildError> {
+    let pool = BufferPool::new(&pool_options(config))
+        .map_err(|error| system("buffer memory", error.into()))?;
+    let parts = AccumulatorConfig {
+        topics: Arc::new(topic_settings(config, has_identity, fallback)),
         lanes_max: config.lanes_max,
         leaderless_account: AccountId::LEADERLESS,
-    }
+    };
+    Ok(RecordAccumulator::new(parts, pool))
 }
 
 fn shard_config(

@@ -199,8 +199,18 @@ fn run(
     running.metadata.stop(Some(&mut watch));
     // What the others told before they ended is handed out, and the application hears of it.
     running.events.stop(Some(&mut watch));
+    let mut threads = watch.left_behind().to_vec();
+    if let Some(fallback) = &running.shared.fallback {
+        // No loop is left that could add to it. It takes as long as the application likes.
+        fallback.wait_until_done();
+        watch = Watch::begin(PATIENCE);
+    }
     running.shared.callbacks.thread().stop(Some(&mut watch));
-    let threads = watch.left_behind().to_vec();
+    for thread in watch.left_behind() {
+        if !threads.contains(thread) {
+            threads.push(thread.clone());
+        }
+    }
     match (threads.is_empty(), drained) {
         (false, _) => Err(CloseError::Stuck { threads, timeout }),
         (true, true) => Ok(()),
@@ -248,7 +258,10 @@ fn fail_rest(running: &Running, left: Option<&mut Left>) -> WakeList {
             DeliveryErrorCause::Closed { last: shared.accumulator.meters.metadata().problem };
         let failed = topic.lock_stash().fail(u64::MAX, &destination, &cause, &mut wakes);
         topic.failed_in_stash.add_shared(failed.records as u64);
-        in_stashes.extend(unsent.is_some().then_some(failed));
+        match &unsent {
+            Some(_) => in_stashes.push(failed),
+            None => topic.give_back(failed),
+        }
     }
     if let Some(left) = left {
         left.in_stashes = in_stashes;

@@ -108,6 +108,9 @@ const PRODUCER: &[Row<Metrics>] = &[
     row("unread_failures_total", "Failed records nobody looked at.", Counter, |it| {
         whole(it.failed.unread)
     }),
+    row("fallback_records_total", "Records that the fallback was called with.", Counter, |it| {
+        whole(it.fallback_records)
+    }),
     row("maybe_written_failures_total", "Failed records that may be in the log.", Counter, |it| {
         whole(it.failed.maybe_written)
     }),

@@ -27,6 +27,7 @@ mod events;
 mod exposition;
 #[cfg(feature = "metrics")]
 mod facade;
+mod fallback;
 mod flush;
 mod health;
 mod intercepted;

@@ -1,12 +1,14 @@
 //! The producer itself.
 
 use std::any::Any;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::Duration;
 
 use super::builder::ProducerBuilder;
 use super::callbacks::Callbacks;
 use super::close::Close;
+use super::fallback::FallbackCaller;
 use super::flush::Flush;
 use super::intercepted::Interceptors;
 use super::topic_maker::TopicMaker;
@@ -36,6 +38,10 @@ pub(super) struct Shared {
     pub callbacks: Arc<Callbacks>,
     /// Who sees records before they are encoded.
     pub interceptors: Interceptors,
+    /// Who gets the records that fail.
+    pub fallback: Option<Arc<FallbackCaller>>,
+    /// The log was told that the strategy gives records to a fallback that there is not.
+    pub missing_fallback_told: AtomicBool,
 }
 
 /// The threads of a producer.
@@ -191,6 +197,7 @@ impl Producer {
     /// failed with [`DeliveryErrorCause::Closed`](crate::DeliveryErrorCause::Closed) once `timeout`
     /// has passed. Then the threads end. It ends within 100 ms of the timeout, also if one of them
     /// is stuck in code of the application's, and says which: for a hard limit give it 100 ms less.
+    /// Only a [`Fallback`](crate::Fallback) is given the time that it takes for what was left.
     /// A second call gives the outcome of the first.
     pub fn close(&self, timeout: Duration) -> Close {
         self.close_with(|running| Close::begin(running, timeout))

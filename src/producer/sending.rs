@@ -397,8 +397,8 @@ impl Topic {
         // All who wait for a level are woken at once: those who come too late wait for the next.
         while !has_level {
             let place = Place::Lane(lane);
-            if let Admitted::Dropped = admission.admit(place, None, &mut spare.0).await? {
-                return Ok(Delivery::new(self.dropped.issue(timestamp)));
+            if let Admitted::LeftOut(left_out) = admission.admit(place, None, &mut spare.0).await? {
+                return Ok(self.leave_out(left_out, timestamp, parts));
             }
             has_level = pool.is_writable(lane.account());
         }
@@ -428,8 +428,10 @@ impl Topic {
                 continue;
             }
             let place = Place::Lane(lane);
-            if let Admitted::Dropped = admission.admit(place, Some(need), &mut spare.0).await? {
-                return Ok(Delivery::new(self.dropped.issue(timestamp)));
+            if let Admitted::LeftOut(left_out) =
+                admission.admit(place, Some(need), &mut spare.0).await?
+            {
+                return Ok(self.leave_out(left_out, timestamp, parts));
             }
         }
     }
@@ -448,7 +450,7 @@ impl Topic {
         let stashing = Stashing { shared: &self.shared, lanes: &self.lanes, partition };
         match stashing.stash(&mut admission, &(timestamp, parts), &mut spare.0).await? {
             Stashed::Handles(handle) => Ok(Some(Delivery::new(handle))),
-            Stashed::Dropped => Ok(Some(Delivery::new(self.dropped.issue(timestamp)))),
+            Stashed::LeftOut(left_out) => Ok(Some(self.leave_out(left_out, timestamp, parts))),
             Stashed::Ready => Ok(None),
             Stashed::NoPartition(partition) => Err(self.out_of_range(partition, false)),
         }

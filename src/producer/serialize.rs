@@ -124,8 +124,9 @@ structs! {
         fails_in in seconds,
     }
     Metrics {
-        client_id, time_ms, age in seconds, records, failed, dropped, topics, brokers,
-        requests, request_bytes, connects, connection_failures, memory_capacity, memory_free,
+        client_id, time_ms, age in seconds, records, failed, dropped, fallback_records, topics,
+        brokers, requests, request_bytes, connects, connection_failures, memory_capacity,
+        memory_free,
         metadata_age in seconds,
     }
     TopicMetrics { topic, records, partitions }
@@ -213,7 +214,8 @@ words! {
         Disconnected as "disconnected", UnknownTopic as "unknown_topic",
         TopicNotCreated as "topic_not_created",
         ClusterChanged as "cluster_changed", PartitionOutOfRange as "partition_out_of_range",
-        PartitionNotNamed as "partition_not_named", Dropped as "dropped", Closed as "closed",
+        PartitionNotNamed as "partition_not_named", Dropped as "dropped",
+        GivenToFallback as "given_to_fallback", Closed as "closed",
         LoopPanicked as "loop_panicked", PartitionerPanicked as "partitioner_panicked",
         TooManyLanes as "too_many_lanes", WaitedOnOwnThread as "waited_on_own_thread",
         Forked as "forked", Purged as "purged",

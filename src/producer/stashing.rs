@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::admission::{Admission, Admitted, Place};
+use super::admission::{Admission, Admitted, LeftOut, Place};
 use super::producer::Shared;
 use crate::engine::batch::{
     CellHandle, Cells, Destination, NeedRoom, Stash, TopicLanes, TopicState, drain_stash,
@@ -103,8 +103,8 @@ pub(super) struct Stashing<'a> {
 pub(super) enum Stashed<H> {
     /// It waits in the stash.
     Handles(H),
-    /// The strategy dropped it.
-    Dropped,
+    /// It is not sent.
+    LeftOut(LeftOut),
     /// The topic is ready after all.
     Ready,
     /// There is no such partition: brokers said so just now, or it is negative.
@@ -141,9 +141,10 @@ impl Stashing<'_> {
             spare.clear();
             let place = Place::Stash(self.lanes, self.partition);
             if !take_room(pool, AccountId::STASH, need, spare)
-                && let Admitted::Dropped = admission.admit(place, Some(need), spare).await?
+                && let Admitted::LeftOut(left_out) =
+                    admission.admit(place, Some(need), spare).await?
             {
-                return Ok(Stashed::Dropped);
+                return Ok(Stashed::LeftOut(left_out));
             }
         }
     }

@@ -312,8 +312,8 @@ impl Topic {
         let pool = &self.shared.accumulator.pool;
         while !pool.is_writable(lane.account()) {
             let place = Place::Lane(lane);
-            if let Admitted::Dropped = admission.admit(place, None, spare).await? {
-                return Ok(self.dropped_together(together));
+            if let Admitted::LeftOut(left_out) = admission.admit(place, None, spare).await? {
+                return Ok(self.leave_out_all(left_out, &together.records));
             }
         }
         loop {
@@ -344,14 +344,10 @@ impl Topic {
                 continue;
             }
             let place = Place::Lane(lane);
-            if let Admitted::Dropped = admission.admit(place, Some(need), spare).await? {
-                return Ok(self.dropped_together(together));
+            if let Admitted::LeftOut(left_out) = admission.admit(place, Some(need), spare).await? {
+                return Ok(self.leave_out_all(left_out, &together.records));
             }
         }
-    }
-
-    fn dropped_together(&self, together: &Together<'_>) -> Vec<CellHandle> {
-        together.records.iter().map(|(timestamp, _)| self.dropped.issue(*timestamp)).collect()
     }
 
     /// They wait for their topic, or for their partition, to be known. `None`: it is.
@@ -370,7 +366,7 @@ impl Topic {
         spare.clear();
         match stashed {
             Stashed::Handles(handles) => Ok(Some(handles)),
-            Stashed::Dropped => Ok(Some(self.dropped_together(together))),
+            Stashed::LeftOut(left_out) => Ok(Some(self.leave_out_all(left_out, records))),
             Stashed::Ready => Ok(None),
             Stashed::NoPartition(partition) => Err(self.out_of_range(partition, false)),
         }

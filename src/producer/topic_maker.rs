@@ -7,7 +7,7 @@ use super::builder::topic_settings;
 use super::producer::{Producer, Shared};
 use super::topic::Topic;
 use crate::config::{ProducerConfig, TopicConfig, check_topic_name, of_topic};
-use crate::engine::batch::{TopicLanes, TopicParts};
+use crate::engine::batch::{FallbackQueue, TopicLanes, TopicParts, TopicSettings};
 use crate::engine::cluster::Want;
 use crate::engine::policy::{BackoffStrategy, Chooser, DefaultPartitioner, PartitionerFactory};
 use crate::error::{BuildError, SendError, SendErrorKind};
@@ -25,6 +25,8 @@ pub(super) struct TopicMaker {
     compresses: bool,
     /// The producer has an identity, which the topics that want it share.
     has_identity: bool,
+    /// Where records of all topics go that fail.
+    fallback: Option<Arc<FallbackQueue>>,
     /// For topics that have none of their own.
     strategy: Arc<dyn BackoffStrategy>,
     /// The same; `None` for the default.
@@ -35,11 +37,16 @@ pub(super) struct TopicMaker {
 }
 
 impl TopicMaker {
-    pub(super) fn new(config: ProducerConfig, has_identity: bool) -> Self {
+    pub(super) fn new(
+        config: ProducerConfig,
+        has_identity: bool,
+        fallback: Option<Arc<FallbackQueue>>,
+    ) -> Self {
         TopicMaker {
             largest_batch: config.largest_batch(),
             compresses: config.compresses(),
             has_identity,
+            fallback,
             strategy: config.backoff_in_effect(),
             partitioners: config.partitioner_in_effect(),
             config: config.without_topics(),
@@ -102,7 +109,7 @@ impl TopicMaker {
     fn check_given(&self, topic: &TopicLanes) -> Result<(), BuildError> {
         let Some(own) = self.given().get(&*topic.name).cloned() else { return Ok(()) };
         let config = self.config.with_topic(&own);
-        let has_settings = *topic.settings == topic_settings(&config, self.has_identity);
+        let has_settings = *topic.settings == self.settings(&config);
         let has_strategy =
             config.backoff.is_none_or(|strategy| Arc::ptr_eq(&strategy, &topic.strategy));
         let has_partitioner = config.partitioner.is_none() || topic.partitioner.is_own();
@@ -110,6 +117,10 @@ impl TopicMaker {
             true => Ok(()),
             false => Err(has_others(&topic.name)),
         }
+    }
+
+    fn settings(&self, config: &ProducerConfig) -> TopicSettings {
+        topic_settings(config, self.has_identity, self.fallback.clone())
     }
 
     /// What the topic is made of. Runs the user's partitioner factory.
@@ -120,7 +131,7 @@ impl TopicMaker {
             return TopicParts { settings: None, partitioner, strategy: self.strategy.clone() };
         };
         let config = self.config.with_topic(&own);
-        let settings = Arc::new(topic_settings(&config, self.has_identity));
+        let settings = Arc::new(self.settings(&config));
         let partitioner = self.chooser(name, config.partitioner_in_effect().as_ref());
         TopicParts { settings: Some(settings), partitioner, strategy: config.backoff_in_effect() }
     }

@@ -7,14 +7,15 @@ use super::close::Close;
 use super::producer::{Producer, Shared};
 use super::record::Record;
 use super::topic::Topic;
-use crate::engine::batch::{Destination, FailedRuns, LaneTail, TopicLanes, Unsent, UnsentRecord};
+use crate::engine::batch::{Destination, FailedRuns, LaneTail, TopicLanes, Unsent};
+use crate::engine::policy::UndeliveredRecord;
 use crate::engine::shard::{Control, PurgeOrder};
 use crate::engine::sync::WakeList;
 use crate::error::DeliveryErrorCause;
 use crate::{logging as log, user_code};
 
 /// What an application does with records that were never sent.
-pub(super) type HandBack = Box<dyn FnMut(&UnsentRecord<'_>) + Send>;
+pub(super) type HandBack = Box<dyn FnMut(&UndeliveredRecord<'_>) + Send>;
 
 /// What a close left.
 #[derive(Default)]
@@ -137,7 +138,7 @@ impl Producer {
     pub fn close_handing_back(
         &self,
         timeout: Duration,
-        each: impl FnMut(&UnsentRecord<'_>) + Send + 'static,
+        each: impl FnMut(&UndeliveredRecord<'_>) + Send + 'static,
     ) -> Close {
         self.close_with(|running| Close::begin_handing_back(running, timeout, Box::new(each)))
     }
@@ -150,7 +151,7 @@ impl Topic {
     }
 }
 
-impl UnsentRecord<'_> {
+impl UndeliveredRecord<'_> {
     /// The record, to be sent to another topic or by another producer: with its key, value, headers
     /// and timestamp, and without its partition, which may be another one there.
     pub fn to_record(&self) -> Record<'_> {

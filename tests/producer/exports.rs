@@ -443,6 +443,7 @@ fn metrics_are_json_with_every_number() {
             "disconnected": 0, "unknown_topic": 0, "closed": 0, "other": 0,
         },
         "dropped": { "total": 0, "broker": 0, "pool": 0, "stash": 0, "leaderless": 0 },
+        "fallback_records": 0,
         "topics": [{
             "topic": "t", "records": records,
             "partitions": [{

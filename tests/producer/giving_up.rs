@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use tidegate::embedded::Fault;
 use tidegate::{
     Acks, Certainty, CloseError, Compression, DeliveryErrorCause, EveryTopic, PartitionRequest,
-    Purge, UnsentRecord,
+    Purge, UndeliveredRecord,
 };
 
 use super::*;
@@ -17,7 +17,7 @@ const MESSAGE_TOO_LARGE: i16 = 10;
 /// What came back, as text: partition, key, value, headers.
 type Back = (Option<i32>, String, String, Vec<String>);
 
-fn described(record: &UnsentRecord<'_>) -> Back {
+fn described(record: &UndeliveredRecord<'_>) -> Back {
     let text = |bytes: Option<&[u8]>| {
         bytes.map_or("null".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
     };

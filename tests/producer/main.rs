@@ -19,6 +19,7 @@ mod explain;
 mod exports;
 mod extremes;
 mod fairness;
+mod fallback;
 mod faults;
 mod giving_up;
 mod handles;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::internals::batch::{
-    AccumulatorConfig, CellHandle, RecordAccumulator, Refusal, ShardId, TopicLanes, TopicSettings,
-    drain_stash, take_room,
+    AccumulatorConfig, CellHandle, FallbackQueue, RecordAccumulator, Refusal, ShardId, TopicLanes,
+    TopicSettings, drain_stash, take_room,
 };
 use tidegate::internals::buffer::{AccountId, BufferPool, BufferPoolOptions, ScratchSlot, Segment};
 use tidegate::internals::cluster::{BrokerAddress, MetadataConfig, MetadataMachine, Want};
@@ -48,6 +48,8 @@ pub struct Client {
     pub machine: MetadataMachine,
     pub publisher: Publisher,
     pub host: Host,
+    /// Gets the records that fail, in every other run.
+    pub fallback: Option<Arc<FallbackQueue>>,
     spare: Vec<Segment>,
 }
 
@@ -56,7 +58,8 @@ impl Client {
         let options = BufferPoolOptions { bytes: plan.settings.pool_bytes, ..Default::default() };
         let options = BufferPoolOptions { accounts_max: 16, ..options };
         let pool = BufferPool::new(&options).expect("the system gives a test some memory");
-        let topics = Arc::new(topic_settings(plan));
+        let fallback = (plan.seed % 2 == 1).then(|| FallbackQueue::new(0));
+        let topics = Arc::new(topic_settings(plan, fallback.clone()));
         let config =
             AccumulatorConfig { topics, lanes_max: 64, leaderless_account: AccountId::LEADERLESS };
         let accumulator = RecordAccumulator::new(config, pool);
@@ -85,6 +88,7 @@ impl Client {
             shards,
             machine,
             host: Host::default(),
+            fallback,
             spare: Vec::new(),
         }
     }
@@ -166,7 +170,7 @@ fn metadata_config(plan: &Plan) -> MetadataConfig {
     }
 }
 
-fn topic_settings(plan: &Plan) -> TopicSettings {
+fn topic_settings(plan: &Plan, fallback: Option<Arc<FallbackQueue>>) -> TopicSettings {
     let settings = &plan.settings;
     TopicSettings {
         acks: settings.acks,
@@ -176,6 +180,7 @@ fn topic_settings(plan: &Plan) -> TopicSettings {
         delivery_timeout: settings.delivery_timeout,
         compressions: vec![settings.compression],
         create: None,
+        fallback,
     }
 }
 

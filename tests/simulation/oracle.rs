@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidegate::internals::batch::CellHandle;
-use tidegate::{Certainty, DeliveryErrorCause};
+use tidegate::{Certainty, DeliveryError, DeliveryErrorCause};
 
 use super::cluster::Cluster;
 use super::partition::{Partition, code};
@@ -65,6 +65,8 @@ pub struct Sent {
     pub deadline: u64,
     pub handle: CellHandle,
     pub resolved: bool,
+    /// How often the fallback was called with it.
+    pub given: u32,
 }
 
 fn partition_of(cluster: &Cluster, topic: usize, partition: usize) -> &Partition {
@@ -99,6 +101,39 @@ impl Oracle {
         }
         while self.sent.get(self.from).is_some_and(|sent| sent.resolved) {
             self.from += 1;
+        }
+    }
+
+    /// The fallback was called with a record.
+    pub fn note_given(&mut self, id: u32, error: &DeliveryError) {
+        let sent = &mut self.sent[id as usize];
+        sent.given += 1;
+        assert_eq!(sent.handle.error(), Some(error), "record {id} is given back");
+    }
+
+    /// The fallback has got each record that failed, once, and no other. Of those in doubt it does
+    /// not get what a late answer acknowledged, nor what was in flight on an event loop that ended.
+    pub fn check_given(&self, cluster: &Cluster, plan: &Plan, has_fallback: bool) {
+        let mut written = vec![false; self.sent.len()];
+        for (.., it) in logs(cluster) {
+            it.log.iter().flat_map(|it| &it.records).for_each(|&id| written[id as usize] = true);
+        }
+        for (id, sent) in self.sent.iter().enumerate() {
+            let Some(error) = sent.handle.error().filter(|_| has_fallback) else {
+                assert_eq!(sent.given, 0, "record {id} was acknowledged, and given back");
+                continue;
+            };
+            // Of what was acknowledged like that the log may have lost its copy since.
+            let may_be_lost = match plan.settings.acks {
+                0 => true,
+                1 => logs(cluster).any(|(.., it)| it.lost_tail),
+                _ => false,
+            };
+            let was_dropped = *error.cause() == DeliveryErrorCause::LoopPanicked;
+            let may_lack = error.certainty() == Certainty::Unknown
+                && (written[id] || may_be_lost || was_dropped);
+            let is_right = sent.given == 1 || sent.given == 0 && may_lack;
+            assert!(is_right, "record {id} is given back {} times: {error}", sent.given);
         }
     }
 

@@ -140,6 +140,9 @@ impl World {
             self.oracle.check_recovery(well_since);
         }
         self.drop_shards();
+        self.call_fallback();
+        let has_fallback = self.client.fallback.is_some();
+        self.oracle.check_given(&self.cluster, &self.plan, has_fallback);
         self.client.accumulator.pool.assert_all_free();
     }
 
@@ -244,8 +247,26 @@ impl World {
         for index in 0..self.client.shards.len() {
             more |= self.drive_shard(index);
         }
+        self.call_fallback();
         self.oracle.check_deadlines(self.queue.now);
         more
+    }
+
+    /// What the thread does that calls the fallback.
+    fn call_fallback(&mut self) {
+        let Some(queue) = self.client.fallback.clone() else { return };
+        queue.begin_look();
+        while let Some((undelivered, _)) = queue.take() {
+            undelivered.for_each(&mut |record| {
+                let mut topics = self.client.topics.iter();
+                let topic = topics.position(|topic| *topic.name == *record.topic());
+                let topic = topic.expect("it is one of the plan's");
+                let partition = record.partition().expect("it was in a lane") as usize;
+                let value = record.value().expect("no null was sent");
+                let id = Content::read(value, topic, partition);
+                self.oracle.note_given(id, record.error());
+            });
+        }
     }
 
     pub fn load(&mut self, load: Load) {
@@ -257,7 +278,14 @@ impl World {
             };
             let deadline = self.now() + self.plan.settings.delivery_timeout;
             let (topic, partition) = (load.topic, load.partition);
-            self.oracle.sent.push(Sent { topic, partition, deadline, handle, resolved: false });
+            self.oracle.sent.push(Sent {
+                topic,
+                partition,
+                deadline,
+                handle,
+                resolved: false,
+                given: 0,
+            });
             if self.trace {
                 self.note(format_args!("record {id} is sent to {topic}/{partition}"));
             }

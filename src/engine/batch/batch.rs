@@ -1,5 +1,6 @@
 //! One record batch: its memory, its header, its completion cell.
 
+use super::fallback::GivenBackLater;
 use super::pieces::Pieces;
 use super::{BatchCell, CellHandle};
 use crate::engine::buffer::{AccountId, Segment};
@@ -112,6 +113,8 @@ pub struct Batch {
     /// Set once the batch could not be sent as one. The fields above then describe its present
     /// piece.
     pub(super) pieces: Option<Box<Pieces>>,
+    /// It failed in flight, and the application wants what nobody acknowledges.
+    pub(super) given_back_later: Option<Box<GivenBackLater>>,
     /// Attempts and their outcomes.
     pub state: BatchState,
 }
@@ -149,6 +152,7 @@ impl Batch {
             producer: ProducerIdentity::NONE,
             base_sequence: -1,
             pieces: None,
+            given_back_later: None,
             state: BatchState::default(),
         })
     }

@@ -121,6 +121,7 @@ impl LaneHead {
                 Some(error) => {
                     batch.fail(error.clone(), wakes);
                     self.count_failed(batch.records());
+                    self.give_piece_back(&batch, error);
                 }
             }
             if !batch.next_piece(wakes) {

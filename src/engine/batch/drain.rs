@@ -249,8 +249,11 @@ impl Draining {
             (Question::Place(record), Ok(partition)) => {
                 self.waiting = Some(Waiting { partition, ..record });
             }
-            (Question::Place(_), Err(error)) => {
+            (Question::Place(record), Err(error)) => {
                 topic.failed_in_stash.add_shared(1);
+                let headers = record.headers();
+                let parts = record.parts(&headers);
+                topic.give_record_back(None, record.timestamp, &parts, &error);
                 self.table.fail(1, error);
             }
             (Question::Tell(..), _) => {}
@@ -312,7 +315,9 @@ impl Mover<'_> {
             }
             match self.partition_of(record.partition, &parts) {
                 Err(error) => {
-                    self.topic.failed_in_stash.add_shared(1);
+                    let (topic, timestamp) = (self.topic, record.timestamp);
+                    topic.failed_in_stash.add_shared(1);
+                    topic.give_record_back(record.partition, timestamp, &parts, &error);
                     draining.table.fail(1, error);
                 }
                 Ok(partition) => match self.move_record(partition, record.timestamp, &parts) {
@@ -417,6 +422,7 @@ impl Mover<'_> {
                     let mut cell = self.context.cells.allocate(destination);
                     let handle = cell.issue(timestamp);
                     self.topic.failed_in_stash.add_shared(1);
+                    self.topic.give_record_back(Some(partition), timestamp, parts, &error);
                     cell.fail(error, &mut WakeList::default());
                     return Ok(handle);
                 }

@@ -3,7 +3,9 @@
 use super::TopicLanes;
 use super::drain::{Draining, Moved, Mover, Question, Waiting};
 use super::open::{Refusal, together_size};
+use super::stash::StashedRecord;
 use crate::engine::protocol::PartitionId;
+use crate::engine::protocol::records::RecordParts;
 use crate::error::DeliveryError;
 
 impl Mover<'_> {
@@ -78,8 +80,13 @@ impl Draining {
     pub(super) fn fail_together(&mut self, topic: &TopicLanes, error: DeliveryError) {
         let records = self.run.records();
         topic.failed_in_stash.add_shared(u64::from(records));
-        self.table.fail(records, error);
+        self.run.begin_again();
         // Past them all.
-        while self.run.next_record().is_some() {}
+        while let Some(record) = self.run.next_record() {
+            let StashedRecord { partition, timestamp, key, value, headers } = record;
+            let parts = RecordParts { key, value, headers: &headers };
+            topic.give_record_back(partition, timestamp, &parts, &error);
+        }
+        self.table.fail(records, error);
     }
 }

@@ -20,6 +20,9 @@ use crate::locking::lock;
 /// counted together: a cluster that is away must not cost memory for each of its partitions.
 const KINDS_MAX: usize = 64;
 
+/// Why there was no room for records.
+const TOO_SLOW: &str = "brokers take them slower than they are sent, or not at all";
+
 /// Lines of one report.
 const LINES_MAX: usize = 8;
 
@@ -39,6 +42,8 @@ pub struct Failures {
     unread: AtomicU64,
     /// By what was full: see [`dropped_kind`].
     dropped: [AtomicU64; 4],
+    /// Records without room that the fallback got.
+    given_to_fallback: AtomicU64,
     /// Something was noted since the last [`Failures::take_unread`], and the reporter called.
     announced: AtomicBool,
     noted: Mutex<Noted>,
@@ -56,6 +61,8 @@ struct Noted {
     others: u64,
     /// Records dropped by the strategy, as of the last report.
     dropped_told: u64,
+    /// See [`Failures::given_to_fallback`], as of the last report.
+    given_to_fallback_told: u64,
 }
 
 /// Records of one partition that failed of one cause, and whose deliveries were dropped unread.
@@ -76,6 +83,8 @@ pub struct UnreadFailures {
     pub others: u64,
     /// Records that the backoff strategy dropped.
     pub dropped: u64,
+    /// Records that it gave to the fallback.
+    pub given_to_fallback: u64,
 }
 
 /// How many records failed, since the producer was built.
@@ -242,6 +251,12 @@ impl Failures {
         self.announce();
     }
 
+    /// The strategy gave so many records to the fallback.
+    pub fn count_given_to_fallback(&self, records: u64) {
+        self.given_to_fallback.fetch_add(records, Relaxed);
+        self.announce();
+    }
+
     /// Records that the backoff strategy dropped.
     pub fn dropped(&self) -> DroppedRecords {
         let [broker, pool, stash, leaderless] =
@@ -274,10 +289,13 @@ impl Failures {
         let mut noted = lock(&self.noted);
         let dropped = self.dropped().total;
         let before = std::mem::replace(&mut noted.dropped_told, dropped);
+        let given = self.given_to_fallback.load(Relaxed);
+        let given_before = std::mem::replace(&mut noted.given_to_fallback_told, given);
         UnreadFailures {
             unread: take(&mut noted.unread),
             others: take(&mut noted.others),
             dropped: dropped - before,
+            given_to_fallback: given - given_before,
         }
     }
 
@@ -313,10 +331,11 @@ impl UnreadFailures {
         }
         if self.dropped > 0 {
             let records = counted(self.dropped, "record");
-            lines.push(format!(
-                "the backoff strategy dropped {records}: brokers take them slower than they are \
-                 sent, or not at all"
-            ));
+            lines.push(format!("the backoff strategy dropped {records}: {TOO_SLOW}"));
+        }
+        if self.given_to_fallback > 0 {
+            let records = counted(self.given_to_fallback, "record");
+            lines.push(format!("the backoff strategy gave {records} to the fallback: {TOO_SLOW}"));
         }
         lines
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::doubt::Proved;
-use super::{Batch, EpochsUsed, LaneTail, ResolveWindow, Sequencer, ShardId, batch_error};
+use super::{Batch, EpochsUsed, LaneTail, ResolveWindow, Sequencer, ShardId};
 use crate::engine::buffer::AccountId;
 use crate::engine::protocol::{BrokerId, ProducerIdentity, TopicId};
 use crate::engine::sync::WakeList;
@@ -304,6 +304,7 @@ impl LaneHead {
         self.proving_leader &= self.settling;
         self.end_attempt();
         self.suspect = false;
+        batch.note_late_success();
         let resolved = batch.ack(offset, append_time, wakes);
         if resolved {
             self.count_acked(&batch);
@@ -371,9 +372,15 @@ impl LaneHead {
     ) {
         self.end_attempt();
         self.note_gap(&batch);
-        if batch.fail(error, wakes) {
+        if batch.fail(error.clone(), wakes) {
             self.count_failed(batch.records());
-            self.go_on(batch, wakes);
+            if batch.behind(&error).is_some() {
+                self.give_piece_back(&batch, &error);
+                return self.go_on(batch, wakes);
+            }
+            let number = batch.number;
+            self.give_back(batch, error, None);
+            self.mark_resolved(number, wakes);
         }
     }
 
@@ -405,6 +412,7 @@ impl LaneHead {
             return;
         }
         self.count_failed(culprits.len() as u32);
+        self.give_records_back(&batch, culprits);
         if batch.remove(culprits, wakes) {
             batch.state.attempts -= 1;
             batch.state.refused_by = refused_by.or(batch.state.refused_by);
@@ -459,7 +467,11 @@ impl LaneHead {
         error: DeliveryError,
         wakes: &mut WakeList,
     ) {
-        self.fail(batch, error, wakes);
+        let behind = batch.behind(&error);
+        if self.fail_unmarked(batch, error.clone(), wakes) {
+            self.give_back_later(batch, error, behind);
+            self.mark_resolved(batch.number, wakes);
+        }
         // The broker may still carry this attempt out, whatever is known of earlier ones.
         self.failed_in_doubt |= batch.is_numbered();
         #[cfg(feature = "internals")]
@@ -468,15 +480,9 @@ impl LaneHead {
         }
     }
 
-    fn fail(&mut self, batch: &mut Batch, error: DeliveryError, wakes: &mut WakeList) {
-        if self.fail_unmarked(batch, error, wakes) {
-            self.mark_resolved(batch.number, wakes);
-        }
-    }
-
     /// Fails a batch, of which who waits for a flush or a close does not hear yet. Returns whether
     /// it was not resolved before: then [`LaneHead::mark_resolved`] is to be called.
-    fn fail_unmarked(
+    pub(super) fn fail_unmarked(
         &mut self,
         batch: &mut Batch,
         error: DeliveryError,
@@ -509,14 +515,14 @@ impl LaneHead {
         let mut expired = 0;
         while self.retries.iter().any(|batch| batch.deadline <= now) {
             let position = self.retries.iter().position(|batch| batch.deadline <= now);
-            if let Some(mut batch) = position.and_then(|index| self.retries.remove(index)) {
-                self.fail_waiting(&mut batch, cause, wakes);
+            if let Some(batch) = position.and_then(|index| self.retries.remove(index)) {
+                self.fail_waiting(batch, cause, wakes);
                 expired += 1;
             }
         }
         while self.tail.sealed_deadline().is_some_and(|deadline| deadline <= now) {
-            if let Some(mut batch) = self.tail.pop_sealed() {
-                self.fail_waiting(&mut batch, cause, wakes);
+            if let Some(batch) = self.tail.pop_sealed() {
+                self.fail_waiting(batch, cause, wakes);
                 expired += 1;
             }
         }
@@ -526,30 +532,6 @@ impl LaneHead {
     /// Fails all sealed batches and retries, whatever their deadlines.
     pub fn fail_all(&mut self, cause: &DeliveryErrorCause, wakes: &mut WakeList) -> usize {
         self.expire(u64::MAX, cause, wakes)
-    }
-
-    pub(super) fn fail_waiting(
-        &mut self,
-        batch: &mut Batch,
-        cause: &DeliveryErrorCause,
-        wakes: &mut WakeList,
-    ) {
-        if self.fail_waiting_unmarked(batch, cause, wakes) {
-            self.mark_resolved(batch.number, wakes);
-        }
-    }
-
-    /// As [`LaneHead::fail_unmarked`], of a batch that waits.
-    pub(super) fn fail_waiting_unmarked(
-        &mut self,
-        batch: &mut Batch,
-        cause: &DeliveryErrorCause,
-        wakes: &mut WakeList,
-    ) -> bool {
-        let error = batch_error(&self.tail, batch, cause.clone(), batch.certainty());
-        let in_doubt = batch.certainty() == Certainty::Unknown || batch.was_split_in_doubt();
-        self.failed_in_doubt |= batch.is_numbered() && in_doubt;
-        self.fail_unmarked(batch, error, wakes)
     }
 
     /// Charges the sealed batches and retries to another account.

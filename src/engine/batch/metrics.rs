@@ -60,6 +60,9 @@ pub struct Metrics {
     pub failed: FailedRecords,
     /// Records that the backoff strategy dropped, by what was full.
     pub dropped: DroppedRecords,
+    /// Records that the [`Fallback`](crate::Fallback) was called with: those that failed, and those
+    /// without room that the backoff strategy gave it.
+    pub fallback_records: u64,
     /// Every topic in use, by name.
     pub topics: Vec<TopicMetrics>,
     /// Every broker of the cluster that has been placed on an event loop, by node id.
@@ -222,6 +225,7 @@ impl RecordAccumulator {
             records: gone,
             failed: self.failures.counts(),
             dropped: self.failures.dropped(),
+            fallback_records: self.config.topics.fallback.as_ref().map_or(0, |it| it.records()),
             brokers: meters
                 .iter()
                 .map(|meter| self.broker_metrics(now, meter, &accounts))

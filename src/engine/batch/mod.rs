@@ -32,6 +32,7 @@ mod doubt;
 mod drain;
 mod drain_together;
 mod failures;
+mod fallback;
 mod flush;
 mod head;
 mod message_set;
@@ -49,6 +50,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod undelivered;
 mod unsent;
 
 use std::sync::Arc;
@@ -59,6 +61,7 @@ pub use drain::{Drained, drain_stash, is_placing};
 pub use failures::{DroppedRecords, FailedRecords, Failures};
 #[cfg(feature = "internals")]
 pub use failures::{UnreadFailure, UnreadFailures};
+pub use fallback::{FallbackQueue, Reserved};
 pub use flush::FlushWaiters;
 pub use head::{DrainRules, Drainable, LaneHead, Leader};
 pub use metrics::{BrokerMetrics, Metrics, PartitionMetrics, TopicMetrics};
@@ -74,7 +77,8 @@ pub use stash::{FailedRuns, Stash, stashed_len};
 pub use tail::{AppendContext, Appended};
 pub use tail::{LaneId, LaneTail, MonotonicClock, ShardId, batch_error};
 pub use topic::{TopicLanes, TopicParts, TopicState};
-pub use unsent::{Unsent, UnsentRecord};
+pub use undelivered::{CopiedRecord, Undelivered, UndeliveredBatch};
+pub use unsent::Unsent;
 
 use crate::engine::protocol::PartitionId;
 use crate::engine::sync::{Abandon, CellOwner, CellStore, Handle};

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use super::undelivered::Behind;
 use super::{Batch, BatchCell, BatchState, Link, sequence_after};
 use crate::engine::buffer::{AccountId, BufferPool, LentScratch, ScratchSlot, Segment};
 use crate::engine::protocol::ProducerIdentity;
@@ -54,6 +55,11 @@ impl Pieces {
     /// Whether an attempt to send the whole may be in the log.
     fn is_in_doubt(&self) -> bool {
         self.unanswered || self.unanswered_unnumbered
+    }
+
+    /// What is known of those that wait, if they fail.
+    fn certainty(&self) -> Certainty {
+        if self.is_in_doubt() { Certainty::Unknown } else { Certainty::NotWritten }
     }
 }
 
@@ -236,12 +242,15 @@ impl Batch {
         self.cell_id() == Some(id) || pieces.map(|piece| piece.cell.cell_id()).any(|it| it == id)
     }
 
-    /// The pieces behind the present one, if they are certainly not in the log: where the first
-    /// begins, and how many records all have.
-    pub(super) fn pieces_never_sent(&self) -> Option<(usize, u32)> {
-        let pieces = self.pieces.as_ref().filter(|pieces| !pieces.is_in_doubt())?;
+    /// The pieces behind the present one, which fails with `error`: they fail of the same cause.
+    pub(super) fn behind(&self, error: &DeliveryError) -> Option<Behind> {
+        let pieces = self.pieces.as_ref()?;
         let first = pieces.waiting.front()?;
-        Some((first.at, pieces.waiting.iter().map(|piece| piece.records).sum()))
+        Some(Behind {
+            at: first.at,
+            records: pieces.waiting.iter().map(|piece| piece.records).sum(),
+            error: error.with_certainty(pieces.certainty()),
+        })
     }
 
     /// Fails the pieces that wait behind the present one, of the same cause. Returns how many
@@ -252,9 +261,7 @@ impl Batch {
         wakes: &mut WakeList,
     ) -> u32 {
         let Some(pieces) = &mut self.pieces else { return 0 };
-        let certainty =
-            if pieces.is_in_doubt() { Certainty::Unknown } else { Certainty::NotWritten };
-        let error = &error.with_certainty(certainty);
+        let error = &error.with_certainty(pieces.certainty());
         let mut records = 0;
         for piece in pieces.waiting.drain(..) {
             piece.cell.fail(error.clone(), wakes);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::FallbackQueue;
 use crate::config::NewTopic;
 use crate::engine::policy::STAY_MS_MIN;
 use crate::engine::protocol::compression::Compression;
@@ -27,6 +28,8 @@ pub struct TopicSettings {
     pub compressions: Vec<Compression>,
     /// What the topic is created with if it does not exist.
     pub create: Option<Arc<NewTopic>>,
+    /// Where records go that fail, if the application wants them.
+    pub fallback: Option<Arc<FallbackQueue>>,
 }
 
 impl TopicSettings {
@@ -47,6 +50,7 @@ impl Default for TopicSettings {
             delivery_timeout: 120_000_000_000,
             compressions: vec![Compression::None],
             create: None,
+            fallback: None,
         }
     }
 }

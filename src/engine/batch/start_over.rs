@@ -38,7 +38,7 @@ impl LaneHead {
         let mut waiting = std::mem::take(&mut self.retries);
         for mut batch in waiting.drain(..) {
             if batch.state.unanswered {
-                self.fail_waiting(&mut batch, cause, wakes);
+                self.fail_waiting(batch, cause, wakes);
             } else {
                 batch.set_number(ProducerIdentity::NONE, -1);
                 batch.state.refused_by = None;

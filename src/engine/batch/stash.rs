@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use super::drain::{Draining, Waiting};
-use super::{BatchCell, CellHandle, Cells, Destination, UnsentRecord};
+use super::{BatchCell, CellHandle, Cells, Destination};
 use crate::engine::buffer::Segment;
+use crate::engine::policy::UndeliveredRecord;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{Header, RecordParts};
 use crate::engine::sync::WakeList;
@@ -126,10 +127,10 @@ pub(super) struct FailedRun {
 
 impl FailedRuns {
     /// Calls `each` with every record that failed, in order.
-    pub fn for_each(&self, each: &mut dyn FnMut(&UnsentRecord<'_>)) {
+    pub fn for_each(&self, each: &mut dyn FnMut(&UndeliveredRecord<'_>)) {
         let Some(error) = &self.error else { return };
         let mut hand_over = |record: StashedRecord<'_>| {
-            each(&UnsentRecord {
+            each(&UndeliveredRecord {
                 key: record.key,
                 value: record.value,
                 headers: record.headers,

@@ -114,17 +114,24 @@ pub enum Backoff {
     /// The delivery resolves at once as dropped, which is counted. `send` itself succeeds.
     Drop,
     /// The sending thread waits until there is room, the producer is closed, or `at_most` has
-    /// passed since the record was first refused; after that `send` fails with `ParkTimedOut`. On
-    /// the producer's own threads, which must not wait, it acts as [`Backoff::Reject`]. A task in
+    /// passed since the record was first refused. Then the strategy is asked once more: it may
+    /// drop the record, give it to the fallback, or allow a longer wait; if it answers with a time
+    /// that is over, `send` fails with `ParkTimedOut`. On the producer's own threads, which must
+    /// not wait, it acts as [`Backoff::Reject`]. A task in
     /// [`Topic::send_async`](crate::Topic::send_async) waits instead of its thread, and without
     /// limit, unless `at_most` is zero: then it is refused.
     Park {
         /// The longest wait, counted from the first refusal of this record. Answering with the
-        /// same value again does not extend it, so that no sender parks for ever.
+        /// same value again does not extend it.
         at_most: Duration,
     },
     /// `send` fails at once with `Rejected` and hands an owned record back.
     Reject,
+    /// The record is copied for the producer's [`Fallback`](crate::Fallback), and its delivery
+    /// resolves at once as [`GivenToFallback`](crate::DeliveryErrorCause::GivenToFallback). `send`
+    /// itself succeeds. Where the producer has no fallback, or its copies would take more than
+    /// [`fallback_memory`](crate::ProducerConfig::fallback_memory), it acts as [`Backoff::Reject`].
+    Fallback,
 }
 
 /// Decides what happens to a record when the level it belongs to is above its high watermark, or
@@ -276,6 +283,47 @@ impl BackoffStrategy for RejectRecords {
     }
 }
 
+/// Gives every record for which there is no room to the producer's
+/// [`Fallback`](crate::Fallback): see [`Backoff::Fallback`].
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("load", 1).start()?;
+/// # use std::sync::mpsc;
+/// # use std::time::Duration;
+/// use tidegate::{UndeliveredRecord, UseFallback};
+/// # cluster.pause_broker(1);
+/// let (kept, keys) = mpsc::channel();
+/// let servers = cluster.bootstrap_servers();
+/// let producer = Producer::builder(&servers)
+///     .backoff(UseFallback)
+///     .fallback(move |record: &UndeliveredRecord<'_>| {
+///         drop(kept.send(record.key().map(<[u8]>::to_vec)));
+///     })
+///     .build()?;
+/// let load = producer.topic("load")?;
+/// // No broker answers, so that there is no room left at some time.
+/// let first = loop {
+///     drop(load.send("host-7", vec![0; 1_000_000])?);
+///     if let Ok(key) = keys.try_recv() {
+///         break key;
+///     }
+/// };
+/// assert_eq!(first, Some(b"host-7".to_vec()));
+/// # producer.close(Duration::ZERO).wait().ok();
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UseFallback;
+
+impl BackoffStrategy for UseFallback {
+    fn decide(&self, _pressure: &Pressure<'_>) -> Backoff {
+        Backoff::Fallback
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -288,6 +336,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(DropRecords.decide(&pressure), Backoff::Drop);
         assert_eq!(RejectRecords.decide(&pressure), Backoff::Reject);
+        assert_eq!(UseFallback.decide(&pressure), Backoff::Fallback);
         assert_eq!(ParkSender::default().decide(&pressure), Backoff::Park { at_most: minute });
         let second = Duration::from_secs(1);
         let park = ParkSender::for_at_most(second);

@@ -7,6 +7,7 @@
 //! * [`Partitioner`] chooses a record's partition; a [`PartitionerFactory`] makes one per topic.
 //!   [`BuiltInPartitioners`] makes those that are there already.
 //! * [`BackoffStrategy`] says what happens to a record for which there is no room.
+//! * [`Fallback`] gets the records that fail.
 //! * [`RetryPolicy`] says how long a failed attempt waits before the next.
 //! * [`AddressMap`] says where a broker is reached, if not where it says.
 //! * [`SaslMechanism`] logs in at brokers; it may wait and hold locks (`sasl/mod.rs`).
@@ -21,6 +22,7 @@ mod backoff;
 mod built_in;
 mod chooser;
 mod default_partitioner;
+mod fallback;
 mod interceptor;
 mod key_hash;
 mod key_partitioner;
@@ -35,10 +37,13 @@ mod sticky_partitioner;
 mod test_topic;
 
 pub use address_map::{AddressMap, BrokerPlace};
-pub use backoff::{Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, RejectRecords};
+pub use backoff::{
+    Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, RejectRecords, UseFallback,
+};
 pub use built_in::BuiltInPartitioners;
 pub use chooser::Chooser;
 pub use default_partitioner::{DefaultPartitioner, DefaultPartitioners};
+pub use fallback::{Fallback, UndeliveredRecord};
 pub use interceptor::{InterceptedRecord, Interceptor, OnOutcome, RecordOutcome};
 pub use key_hash::KeyHash;
 pub use key_partitioner::{KeyPartitioner, Keyless};

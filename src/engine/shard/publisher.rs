@@ -299,7 +299,7 @@ impl Publisher {
         let mut wakes = WakeList::new();
         let failed = topic.lock_stash().fail(came_before, &destination, cause, &mut wakes);
         topic.failed_in_stash.add_shared(failed.records as u64);
-        drop(failed);
+        topic.give_back(failed);
         wakes.wake_all();
         if wakes.take_flushers() {
             self.accumulator.flush.notify();

@@ -19,6 +19,9 @@ impl Shard {
                 self.leave_behind(index, unsent, &cause);
             }
             self.fail_in_flight(index, u64::MAX, |_, _| Some(cause.clone()));
+            if unsent.is_some() {
+                self.forget_behind(index);
+            }
         }
         for index in 0..self.lanes.len() {
             let cause = self.completed(&cause, LaneId(index as u32));
@@ -39,6 +42,14 @@ impl Shard {
             if let Some(Some(entry)) = self.lanes.get(lane.0 as usize) {
                 unsent.copy_behind(&entry.head.tail, batch, cause);
             }
+        }
+    }
+
+    /// What [`Shard::leave_behind`] has left to the close does not go to the fallback too.
+    fn forget_behind(&mut self, index: usize) {
+        let connection = self.brokers.get_mut(index).and_then(Broker::connection_mut);
+        for it in connection.into_iter().flat_map(|it| it.batches_mut()) {
+            it.batch.leave_behind_to_close();
         }
     }
 

@@ -1,0 +1,249 @@
+//! Failed records on their way to the application's [`Fallback`](crate::Fallback).
+//!
+//! They are put here where they fail, on event loops mostly, and taken out by the thread that calls
+//! back. A batch that waited comes with its segments, which stay charged to buffer memory until the
+//! fallback has seen the records: so one that is slow holds senders up, and does not fill the heap.
+//!
+//! Two kinds are copied. Records for which there was no room have no memory here; what their copies
+//! take is bounded ([`FallbackQueue::reserve`]). And what was in flight when it failed lies in
+//! memory that its request goes on owning: it is copied once the request ends without an
+//! acknowledgement.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_queue::SegQueue;
+
+use super::undelivered::{Behind, CopiedRecord, Undelivered, UndeliveredBatch, copy_records};
+use super::{Batch, FailedRuns, LaneHead, LaneTail, TopicLanes};
+use crate::engine::protocol::PartitionId;
+use crate::engine::protocol::records::RecordParts;
+use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
+
+/// The failed records of one producer that has a fallback.
+pub struct FallbackQueue {
+    undelivered: SegQueue<(Undelivered, Option<Reserved>)>,
+    /// Something was put here since the thread began to look.
+    announced: AtomicBool,
+    announce: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Bytes of records that were refused for lack of room, and copied.
+    copied: AtomicUsize,
+    copied_max: usize,
+    records: AtomicU64,
+}
+
+/// Room for copies; it is free again when this is dropped.
+pub struct Reserved {
+    queue: Arc<FallbackQueue>,
+    bytes: usize,
+}
+
+impl FallbackQueue {
+    /// An empty one, whose copies of refused records take at most `copied_max` bytes.
+    pub fn new(copied_max: usize) -> Arc<Self> {
+        Arc::new(FallbackQueue {
+            undelivered: SegQueue::new(),
+            announced: AtomicBool::new(false),
+            announce: OnceLock::new(),
+            copied: AtomicUsize::new(0),
+            copied_max,
+            records: AtomicU64::new(0),
+        })
+    }
+
+    /// Sets what is called, on whatever thread, when there is something to be taken and the one who
+    /// takes it does not look. Only the first call counts.
+    pub fn set_announce(&self, announce: impl Fn() + Send + Sync + 'static) {
+        let _ = self.announce.set(Box::new(announce));
+    }
+
+    /// Whoever takes begins to look: what is put here from now on is announced again.
+    pub fn begin_look(&self) {
+        self.announced.store(false, Ordering::SeqCst);
+    }
+
+    /// The oldest, with the room that it keeps.
+    pub fn take(&self) -> Option<(Undelivered, Option<Reserved>)> {
+        self.undelivered.pop()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.undelivered.is_empty()
+    }
+
+    /// So many records were handed to the fallback.
+    pub fn count(&self, records: u64) {
+        self.records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// How many records were handed to the fallback.
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Room for copies of refused records. `None` if those that wait take it all.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        let fits = |copied: usize| copied.checked_add(bytes).filter(|&sum| sum <= self.copied_max);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let is_taken = self.copied.fetch_update(set, fetch, fits).is_ok();
+        is_taken.then(|| Reserved { queue: self.clone(), bytes })
+    }
+
+    /// Puts records here that were refused for lack of room.
+    pub fn put_refused(&self, records: Vec<CopiedRecord>, reserved: Reserved) {
+        self.put(Undelivered::Copied(records), Some(reserved));
+    }
+
+    fn put(&self, undelivered: Undelivered, reserved: Option<Reserved>) {
+        self.undelivered.push((undelivered, reserved));
+        if !self.announced.swap(true, Ordering::SeqCst)
+            && let Some(announce) = self.announce.get()
+        {
+            announce();
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.queue.copied.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Two are the same if they are one: settings of topics are compared.
+impl PartialEq for FallbackQueue {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for FallbackQueue {}
+
+impl fmt::Debug for FallbackQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackQueue").field("records", &self.records()).finish_non_exhaustive()
+    }
+}
+
+/// What is given back of a batch that failed in flight, once its request has ended without an
+/// acknowledgement.
+pub(super) struct GivenBackLater {
+    queue: Arc<FallbackQueue>,
+    partition: PartitionId,
+    /// Of its present piece; `None` once that was acknowledged after all.
+    present: Option<DeliveryError>,
+    behind: Option<Behind>,
+}
+
+impl Batch {
+    /// It failed in flight, and its request has ended, or the event loop: nobody will acknowledge
+    /// it any more.
+    pub(super) fn give_back_now(&mut self) {
+        let Some(later) = self.given_back_later.take() else { return };
+        let GivenBackLater { queue, partition, present, behind } = *later;
+        if present.is_some() || behind.is_some() {
+            let copy = UndeliveredBatch::copy_of(partition, self, present, behind);
+            queue.put(Undelivered::Batch(copy), None);
+        }
+    }
+
+    /// It was acknowledged after it had failed: its present piece is not given back.
+    pub(super) fn note_late_success(&mut self) {
+        if let Some(later) = &mut self.given_back_later {
+            later.present = None;
+        }
+    }
+
+    /// Of what failed in flight, what is behind the present piece is given back by a close that
+    /// hands back what was certainly not written.
+    pub fn leave_behind_to_close(&mut self) {
+        if let Some(later) = &mut self.given_back_later {
+            later.behind.take_if(|it| it.error.certainty() == Certainty::NotWritten);
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.give_back_now();
+    }
+}
+
+/// Where what fails of this cause goes: what the application threw away goes nowhere.
+fn fallback_for<'l>(
+    lane: &'l LaneTail,
+    cause: &DeliveryErrorCause,
+) -> Option<&'l Arc<FallbackQueue>> {
+    lane.settings.fallback.as_ref().filter(|_| *cause != DeliveryErrorCause::Purged)
+}
+
+impl LaneHead {
+    /// Gives a batch back that has failed and is not needed any more.
+    pub(super) fn give_back(
+        &self,
+        batch: Box<Batch>,
+        present: DeliveryError,
+        behind: Option<Behind>,
+    ) {
+        if let Some(queue) = fallback_for(&self.tail, present.cause()) {
+            let batch = UndeliveredBatch::take(&self.tail, batch, Some(present), behind);
+            queue.put(Undelivered::Batch(batch), None);
+        }
+    }
+
+    /// Gives the present piece of a batch back, which has failed. The batch goes on.
+    pub(super) fn give_piece_back(&self, batch: &Batch, error: &DeliveryError) {
+        if let Some(queue) = fallback_for(&self.tail, error.cause()) {
+            let copy = UndeliveredBatch::copy(&self.tail, batch, Some(error.clone()), None);
+            queue.put(Undelivered::Batch(copy), None);
+        }
+    }
+
+    /// Gives records of a batch back, by their places, that its broker will not have.
+    pub(super) fn give_records_back(&self, batch: &Batch, failed: &[(u32, DeliveryError)]) {
+        let Some(queue) = &self.tail.settings.fallback else { return };
+        queue.put(Undelivered::Copied(copy_records(&self.tail, batch, failed)), None);
+    }
+
+    /// A batch has failed in flight: it is given back once its request has ended, unless that
+    /// brings an acknowledgement.
+    pub(super) fn give_back_later(
+        &self,
+        batch: &mut Batch,
+        present: DeliveryError,
+        behind: Option<Behind>,
+    ) {
+        if let Some(queue) = fallback_for(&self.tail, present.cause()) {
+            let (queue, partition) = (queue.clone(), self.tail.partition);
+            let later = GivenBackLater { queue, partition, present: Some(present), behind };
+            batch.given_back_later = Some(Box::new(later));
+        }
+    }
+}
+
+impl TopicLanes {
+    /// Gives runs back that have failed. Their memory may go back to the pool here, which calls
+    /// wakers: the stash must not be locked.
+    pub fn give_back(&self, runs: FailedRuns) {
+        match &self.settings.fallback {
+            Some(queue) if runs.records > 0 => queue.put(Undelivered::Runs(runs), None),
+            _ => drop(runs),
+        }
+    }
+
+    /// Gives a record back that failed when it was moved out of the stash.
+    pub(super) fn give_record_back(
+        &self,
+        partition: Option<PartitionId>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+        error: &DeliveryError,
+    ) {
+        if let Some(queue) = &self.settings.fallback {
+            let copy = CopiedRecord::new(partition, timestamp, parts, error.clone());
+            queue.put(Undelivered::Copied(vec![copy]), None);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Records that were not delivered, in the memory in which they waited: to be given back.
+
+use std::borrow::Cow;
+
+use super::batch::Link;
+use super::{Batch, FailedRuns, LaneTail};
+use crate::engine::policy::UndeliveredRecord;
+use crate::engine::protocol::PartitionId;
+use crate::engine::protocol::compression::{Codec, decompress};
+use crate::engine::protocol::records::{
+    BATCH_HEADER_LEN, BatchHeader, Header, RecordParts, Records, records_of_message_set,
+};
+use crate::error::DeliveryError;
+
+/// Records to be given back. Dropping it releases their memory, which may call wakers.
+pub enum Undelivered {
+    /// Those of a batch, or some of them.
+    Batch(UndeliveredBatch),
+    /// Those that waited for their topic or their partition.
+    Runs(FailedRuns),
+    /// Single ones.
+    Copied(Vec<CopiedRecord>),
+}
+
+impl Undelivered {
+    /// Calls `each` with every record, in order.
+    pub fn for_each(&self, each: &mut dyn FnMut(&UndeliveredRecord<'_>)) {
+        match self {
+            Undelivered::Batch(batch) => batch.for_each(each),
+            Undelivered::Runs(runs) => runs.for_each(each),
+            Undelivered::Copied(records) => records.iter().for_each(|record| record.show(each)),
+        }
+    }
+}
+
+/// Name and value.
+type CopiedHeader = (Box<str>, Option<Box<[u8]>>);
+
+/// A record with memory of its own.
+pub struct CopiedRecord {
+    partition: Option<PartitionId>,
+    timestamp: i64,
+    key: Option<Box<[u8]>>,
+    value: Option<Box<[u8]>>,
+    headers: Vec<CopiedHeader>,
+    error: DeliveryError,
+}
+
+impl CopiedRecord {
+    /// Copies a record, which failed with `error`.
+    pub fn new(
+        partition: Option<PartitionId>,
+        timestamp: i64,
+        parts: &RecordParts<'_>,
+        error: DeliveryError,
+    ) -> Self {
+        let headers = parts.headers.iter();
+        CopiedRecord {
+            partition,
+            timestamp,
+            key: parts.key.map(Into::into),
+            value: parts.value.map(Into::into),
+            headers: headers.map(|it| (it.key.into(), it.value.map(Into::into))).collect(),
+            error,
+        }
+    }
+
+    fn show(&self, each: &mut dyn FnMut(&UndeliveredRecord<'_>)) {
+        let headers = self.headers.iter();
+        each(&UndeliveredRecord {
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: headers.map(|(key, value)| Header { key, value: value.as_deref() }).collect(),
+            timestamp: self.timestamp,
+            partition: self.partition.map(|partition| partition.0),
+            error: &self.error,
+        });
+    }
+}
+
+/// Records behind the present piece of a batch that was split.
+#[derive(Clone)]
+pub(super) struct Behind {
+    /// Where the first begins, counted from the batch's first byte.
+    pub at: usize,
+    /// How many there are.
+    pub records: u32,
+    /// What they failed with.
+    pub error: DeliveryError,
+}
+
+/// Records of a batch that failed: of its present piece, behind that, or both.
+pub struct UndeliveredBatch {
+    partition: PartitionId,
+    base_timestamp: i64,
+    records: Place,
+}
+
+/// Where the records are.
+enum Place {
+    /// In the batch, which keeps its memory.
+    Batch { batch: Box<Batch>, present: Option<DeliveryError>, behind: Option<Behind> },
+    /// Copied from a batch whose memory is needed for something else.
+    Copied(Vec<(Vec<u8>, u32, DeliveryError)>),
+}
+
+impl UndeliveredBatch {
+    /// Takes the batch with its memory; it has failed. `present` is what its present piece failed
+    /// with, if that is to be given back. A batch that lies in its loop's scratch is copied: other
+    /// batches wait for the scratch.
+    pub(super) fn take(
+        lane: &LaneTail,
+        batch: Box<Batch>,
+        present: Option<DeliveryError>,
+        behind: Option<Behind>,
+    ) -> Self {
+        if batch.is_in_scratch() {
+            return UndeliveredBatch::copy(lane, &batch, present, behind);
+        }
+        UndeliveredBatch {
+            partition: lane.partition,
+            base_timestamp: batch.base_timestamp,
+            records: Place::Batch { batch, present, behind },
+        }
+    }
+
+    /// The same, of a batch that keeps its memory.
+    pub(super) fn copy(
+        lane: &LaneTail,
+        batch: &Batch,
+        present: Option<DeliveryError>,
+        behind: Option<Behind>,
+    ) -> Self {
+        UndeliveredBatch::copy_of(lane.partition, batch, present, behind)
+    }
+
+    pub(super) fn copy_of(
+        partition: PartitionId,
+        batch: &Batch,
+        present: Option<DeliveryError>,
+        behind: Option<Behind>,
+    ) -> Self {
+        let memory = batch.memory();
+        let present = present.and_then(|error| {
+            Some((plain_records(batch, &memory)?.into_owned(), batch.records(), error))
+        });
+        let behind =
+            behind.and_then(|it| Some((memory.get(it.at..)?.to_vec(), it.records, it.error)));
+        UndeliveredBatch {
+            partition,
+            base_timestamp: batch.base_timestamp,
+            records: Place::Copied(present.into_iter().chain(behind).collect()),
+        }
+    }
+
+    /// Calls `each` with every record, in order.
+    pub fn for_each(&self, each: &mut dyn FnMut(&UndeliveredRecord<'_>)) {
+        match &self.records {
+            Place::Copied(copies) => {
+                copies.iter().for_each(|(plain, records, error)| {
+                    self.read(plain, *records, error, each);
+                });
+            }
+            Place::Batch { batch, present, behind } => {
+                let memory = batch.memory();
+                if let Some(error) = present
+                    && let Some(plain) = plain_records(batch, &memory)
+                {
+                    self.read(&plain, batch.records(), error, each);
+                }
+                if let Some(Behind { at, records, error }) = behind
+                    && let Some(plain) = memory.get(*at..)
+                {
+                    self.read(plain, *records, error, each);
+                }
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        plain: &[u8],
+        records: u32,
+        error: &DeliveryError,
+        each: &mut dyn FnMut(&UndeliveredRecord<'_>),
+    ) {
+        let header = plain_header(self.base_timestamp, records);
+        for record in Records::of_plain(&header, plain).take(records as usize).flatten() {
+            each(&UndeliveredRecord {
+                key: record.key,
+                value: record.value,
+                headers: record.headers.collect(),
+                timestamp: record.timestamp,
+                partition: Some(self.partition.0),
+                error,
+            });
+        }
+    }
+}
+
+/// What is to be known of a batch for reading its records uncompressed.
+fn plain_header(base_timestamp: i64, records: u32) -> BatchHeader {
+    BatchHeader { base_timestamp, record_count: records, ..Default::default() }
+}
+
+/// Copies some records of a batch, or of its present piece, by their places, each with its error.
+pub(super) fn copy_records(
+    lane: &LaneTail,
+    batch: &Batch,
+    failed: &[(u32, DeliveryError)],
+) -> Vec<CopiedRecord> {
+    let memory = batch.memory();
+    let Some(plain) = plain_records(batch, &memory) else { return Vec::new() };
+    let header = plain_header(batch.base_timestamp, batch.records());
+    let mut failed = failed.iter().peekable();
+    let mut copies = Vec::with_capacity(failed.len());
+    for (place, record) in (0..batch.records()).zip(Records::of_plain(&header, &plain).flatten()) {
+        let Some((_, error)) = failed.next_if(|failed| failed.0 == place) else { continue };
+        let headers: Vec<_> = record.headers.collect();
+        let parts = RecordParts { key: record.key, value: record.value, headers: &headers };
+        let (partition, timestamp) = (Some(lane.partition), record.timestamp);
+        copies.push(CopiedRecord::new(partition, timestamp, &parts, error.clone()));
+    }
+    copies
+}
+
+/// The records of the batch or of its present piece, as they were encoded. `None` where the bytes
+/// are not what was compressed, which only a bug could do.
+fn plain_records<'m>(batch: &Batch, memory: &'m [u8]) -> Option<Cow<'m, [u8]>> {
+    let payload = memory.get(BATCH_HEADER_LEN..batch.len)?;
+    if batch.codec == Codec::None {
+        return Some(payload.into());
+    }
+    let plain = decompress(batch.codec, payload, i32::MAX as usize).ok()?;
+    match batch.packed_as.is_message_set() {
+        true => {
+            records_of_message_set(&plain, batch.packed_as, batch.base_timestamp).map(Cow::from)
+        }
+        false => Some(plain.into()),
+    }
+}
+
+impl Batch {
+    /// Its bytes in one piece, those behind the present piece included.
+    fn memory(&self) -> Vec<u8> {
+        match self.pieces.as_ref().and_then(|pieces| pieces.unpacked.as_deref()) {
+            Some(scratch) => scratch.to_vec(),
+            None => self.links.iter().flat_map(Link::bytes).copied().collect(),
+        }
+    }
+
+    /// Whether it lies in memory that its loop has only once.
+    fn is_in_scratch(&self) -> bool {
+        self.pieces.as_ref().is_some_and(|pieces| pieces.unpacked.is_some())
+    }
+}

@@ -1,0 +1,154 @@
+//! Where records go that this producer does not bring to a broker.
+
+use std::fmt;
+
+use crate::engine::protocol::records::{Header, Length};
+use crate::error::DeliveryError;
+
+/// Gets the records that fail, so that they can be kept elsewhere: in a file, or in another cluster
+/// by another producer. Closures `Fn(&UndeliveredRecord<'_>)` are fallbacks too.
+///
+/// It gets every record that was accepted and has failed, whatever the cause, but for those that
+/// the application threw away itself ([`Producer::purge`](crate::Producer::purge)). It also gets
+/// every record without room for which the strategy says
+/// [`Backoff::Fallback`](crate::Backoff::Fallback).
+///
+/// [`UndeliveredRecord::error`] says why, and whether the record may be in the log nevertheless
+/// ([`Certainty::Unknown`](crate::Certainty::Unknown)): that was under way when it failed. To keep
+/// it may double it, to leave it may lose it. It comes once its request has ended, and does not
+/// come if its broker acknowledges it after all, later than `delivery_timeout`.
+///
+/// ```
+/// # #[cfg(feature = "embedded")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+///
+/// use tidegate::embedded::EmbeddedCluster;
+/// use tidegate::{Certainty, Producer, UndeliveredRecord};
+///
+/// let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// cluster.pause_broker(1); // it accepts connections, and answers nothing
+/// let kept = Arc::new(Mutex::new(Vec::new()));
+/// let keeper = kept.clone();
+/// let producer = Producer::builder(&cluster.bootstrap_servers())
+///     .fallback(move |record: &UndeliveredRecord<'_>| {
+///         if record.error().certainty() == Certainty::NotWritten {
+///             keeper.lock().unwrap().push(record.value().map(<[u8]>::to_vec));
+///         }
+///     })
+///     .build()?;
+/// drop(producer.topic("orders")?.send("customer-42", "paid")?);
+/// // What has not been sent by then fails, and the close waits for the fallback.
+/// assert!(producer.close(Duration::from_millis(50)).wait().is_err());
+/// assert_eq!(*kept.lock().unwrap(), [Some(b"paid".to_vec())]);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "embedded"))]
+/// # fn main() {}
+/// ```
+pub trait Fallback: Send + Sync {
+    /// A record has failed. Called once for each, on the thread of the producer's that also calls
+    /// [`Delivery::on_complete`](crate::Delivery::on_complete)'s closures. Records of a partition
+    /// that fail for one reason come in their order. One that there was no room for may come before
+    /// earlier ones, and one that was in flight after later ones.
+    ///
+    /// It may take its time: what it has not seen yet stays in buffer memory, and senders find less
+    /// room meanwhile. A close waits for it, as long as no call takes over 10 s. It may send to
+    /// another producer; a call that waits for this one is an error. A panic is logged, and that
+    /// record is lost.
+    fn take(&self, record: &UndeliveredRecord<'_>);
+}
+
+impl<F> Fallback for F
+where
+    F: Fn(&UndeliveredRecord<'_>) + Send + Sync,
+{
+    fn take(&self, record: &UndeliveredRecord<'_>) {
+        self(record);
+    }
+}
+
+/// A record that the producer gives back, with all that it was sent with: to a [`Fallback`], or at
+/// [`Producer::close_handing_back`](crate::Producer::close_handing_back). It borrows from buffer
+/// memory.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// # use tidegate::{Producer, embedded::EmbeddedCluster};
+/// # let cluster = EmbeddedCluster::builder().topic("orders", 1).start()?;
+/// # use std::{sync::mpsc, time::Duration};
+/// # cluster.pause_broker(1);
+/// # let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
+/// drop(producer.topic("orders")?.send("customer-42", "paid")?); // no broker answers
+/// let (values, returned) = mpsc::channel();
+/// let close = producer.close_handing_back(Duration::ZERO, move |record| {
+///     drop(values.send(record.value().map(<[u8]>::to_vec)));
+/// });
+/// assert!(close.wait().is_err());
+/// assert_eq!(returned.recv()?, Some(b"paid".to_vec()));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct UndeliveredRecord<'a> {
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: Vec<Header<'a>>,
+    pub(crate) timestamp: i64,
+    pub(crate) partition: Option<i32>,
+    pub(crate) error: &'a DeliveryError,
+}
+
+impl<'a> UndeliveredRecord<'a> {
+    /// Its topic.
+    pub fn topic(&self) -> &'a str {
+        self.error.topic()
+    }
+
+    /// The partition that it was for; `None` if the topic was not known and the record names none.
+    pub fn partition(&self) -> Option<i32> {
+        self.partition
+    }
+
+    /// Its key; `None` for a null key.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
+    /// Its value; `None` for a null value.
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.value
+    }
+
+    /// Its headers, in order.
+    pub fn headers(&self) -> &[Header<'a>] {
+        &self.headers
+    }
+
+    /// Its timestamp, in milliseconds since the Unix epoch: the one that it was given, or the time
+    /// of sending.
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp
+    }
+
+    /// What its delivery failed with. At `close_handing_back` its certainty is always
+    /// [`Certainty::NotWritten`](crate::Certainty::NotWritten).
+    pub fn error(&self) -> &'a DeliveryError {
+        self.error
+    }
+}
+
+impl fmt::Debug for UndeliveredRecord<'_> {
+    /// Lengths only: the bytes may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UndeliveredRecord")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition)
+            .field("key", &Length(self.key))
+            .field("value", &Length(self.value))
+            .field("headers", &self.headers)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
