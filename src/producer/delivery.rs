@@ -98,7 +98,17 @@ impl Delivery {
     ///
     /// # Panics
     /// If the outcome was taken before, by polling.
+    #[inline]
     pub fn wait(mut self) -> Result<RecordMetadata, DeliveryError> {
+        match self.take_known() {
+            Some(outcome) => outcome,
+            None => self.wait_for_it(),
+        }
+    }
+
+    /// The rest of [`Delivery::wait`], where the outcome is not known yet.
+    #[inline(never)]
+    fn wait_for_it(mut self) -> Result<RecordMetadata, DeliveryError> {
         let deadline = ThreadDeadline::after(is_own_thread().then_some(Duration::ZERO));
         let outcome =
             wait_until(|context| self.poll_outcome(context), |parker| deadline.park(parker));
@@ -129,10 +139,18 @@ impl Delivery {
     /// If the outcome was taken before.
     #[inline]
     pub fn try_take(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
-        let error = match self.handle().try_outcome() {
-            Some(Outcome::Acked { .. }) => None,
-            Some(Outcome::Failed(error)) => Some(error.clone()),
-            None => Some(self.never_resolved()?),
+        self.take_known().or_else(|| {
+            let error = self.never_resolved()?;
+            Some(self.give(Some(error)))
+        })
+    }
+
+    /// The outcome, if the record is resolved.
+    #[inline]
+    fn take_known(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
+        let error = match self.handle().try_outcome()? {
+            Outcome::Acked { .. } => None,
+            Outcome::Failed(error) => Some(error.clone()),
         };
         Some(self.give(error))
     }
@@ -153,7 +171,9 @@ impl Delivery {
     /// Gives out an outcome that is known.
     #[inline]
     fn give(&mut self, error: Option<DeliveryError>) -> Result<RecordMetadata, DeliveryError> {
-        let handle = self.handle.take().expect("a Delivery gives its outcome once");
+        let mut handle = self.handle.take().expect("a Delivery gives its outcome once");
+        // The metadata may be kept for long, and nobody waits for it any more.
+        handle.forget_waiter();
         match error {
             None => Ok(RecordMetadata { handle }),
             Some(error) => Err(read(handle, error)),
@@ -182,9 +202,10 @@ impl Delivery {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<RecordMetadata, DeliveryError>> {
-        if self.handle().try_outcome().is_none()
-            && let Some(error) = self.never_resolved()
-        {
+        if let Some(outcome) = self.take_known() {
+            return Poll::Ready(outcome);
+        }
+        if let Some(error) = self.never_resolved() {
             return Poll::Ready(Err(error));
         }
         let handle = self.handle.as_mut().expect("a Delivery gives its outcome once");

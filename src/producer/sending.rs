@@ -299,7 +299,7 @@ impl Topic {
     }
 
     /// The record is in its batch: tells the partitioner, and makes the cell's handle a delivery.
-    #[inline]
+    #[inline(always)]
     fn sent(&self, partition: PartitionId, len: usize, handle: CellHandle) -> Delivery {
         self.tell_appended(partition, len);
         Delivery::new(handle)
@@ -314,7 +314,7 @@ impl Topic {
 
     /// The usual case of a record that has neither partition nor key: it goes where the thread's
     /// last one went. One look at the lane tells both whether it may and whether there is room.
-    #[inline]
+    #[inline(always)]
     fn writable_sticky(
         &self,
         spread: bool,

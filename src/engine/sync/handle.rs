@@ -188,8 +188,9 @@ impl<C, E> Handle<C, E> {
         (Counted::move_out(self, |handle| &handle.cell), index)
     }
 
+    /// Nobody waits with it any more.
     #[inline]
-    fn forget_waiter(&mut self) {
+    pub fn forget_waiter(&mut self) {
         forget_waiter(&self.cell, &mut self.waiter);
     }
 }
