@@ -90,6 +90,10 @@ const TESTS: &[Test] = &[
         name: "what_was_never_sent_comes_back_when_the_broker_is_gone",
         run: sending::handed_back,
     },
+    Test {
+        name: "a_fallback_gets_what_a_killed_broker_does_not",
+        run: sending::fallback_to_another_cluster,
+    },
     Test { name: "a_killed_leader_costs_nothing_acknowledged", run: failover::killed_leader },
     Test { name: "each_broker_in_turn_may_be_killed", run: failover::each_broker_in_turn },
     Test { name: "all_brokers_stand_still_and_go_on", run: stalled::all_brokers },

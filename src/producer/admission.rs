@@ -76,6 +76,8 @@ pub(super) struct Admission<'a> {
     record_size: usize,
     /// More than one where they are sent together.
     records: u32,
+    /// Of all of them.
+    headers: usize,
     attempt: u32,
     /// When it was first refused, nanoseconds, monotonic.
     refused_at: Option<u64>,
@@ -119,19 +121,21 @@ impl<'a> Admission<'a> {
             parts,
             record_size,
             records: 1,
+            headers: parts.headers.len(),
             attempt: 0,
             refused_at: None,
         }
     }
 
-    /// The same for so many records that are sent together: `parts` are the first one's.
+    /// The same for records that are sent together: `parts` are the first one's.
     pub(super) fn together(
         lanes: (&'a Shared, &'a TopicLanes),
         how: How,
         parts: &'a RecordParts<'a>,
-        records: u32,
+        all: &[(i64, RecordParts<'_>)],
     ) -> Self {
-        Admission { records, ..Admission::new(lanes, how, parts) }
+        let headers = all.iter().map(|(_, parts)| parts.headers.len()).sum();
+        Admission { records: all.len() as u32, headers, ..Admission::new(lanes, how, parts) }
     }
 
     /// Records that are sent together take this much where they are to go now.
@@ -186,8 +190,11 @@ impl<'a> Admission<'a> {
                 }
                 Backoff::Fallback => {
                     let given = self.give_to_fallback(place, pressure.scope);
-                    let given = given.ok_or_else(|| rejected(&pressure))?;
-                    return Ok(Admitted::LeftOut(LeftOut::Given(given)));
+                    return match given {
+                        Some(given) => Ok(Admitted::LeftOut(LeftOut::Given(given))),
+                        None if self.shared.accumulator.is_closed() => Err(SendErrorKind::Closed),
+                        None => Err(rejected(&pressure)),
+                    };
                 }
                 // Where waiting would stop the loop that makes room.
                 Backoff::Park { .. } | Backoff::Reject => return Err(rejected(&pressure)),
@@ -221,8 +228,12 @@ impl<'a> Admission<'a> {
             self.shared.warn_of_missing_fallback();
             return None;
         };
-        let records = self.records as usize;
-        let reserved = queue.reserve(self.record_size + records * size_of::<CopiedRecord>())?;
+        let overhead = CopiedRecord::overhead(self.records as usize, self.headers);
+        let reserved = queue.reserve(self.record_size.saturating_add(overhead))?;
+        if self.shared.accumulator.is_closed() {
+            // Nobody may wait for the fallback any more.
+            return None;
+        }
         self.shared.accumulator.failures.count_given_to_fallback(u64::from(self.records));
         Some(GivenToFallback { queue, reserved, partition: place.partition(), full })
     }

@@ -93,6 +93,11 @@ impl Callbacks {
         &self.thread
     }
 
+    /// How many have not returned.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::SeqCst)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Lines> {
         // No code of the application's runs under it.
         lock(&self.lines)

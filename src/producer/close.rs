@@ -201,9 +201,9 @@ fn run(
     running.events.stop(Some(&mut watch));
     let mut threads = watch.left_behind().to_vec();
     if let Some(fallback) = &running.shared.fallback {
-        // No loop is left that could add to it. It takes as long as the application likes.
-        fallback.wait_until_done();
-        watch = Watch::begin(PATIENCE);
+        fallback.wait_until_done(|| running.shared.callbacks.outstanding());
+        // Callbacks have what is left of the timeout, as without a fallback.
+        watch = Watch::begin(deadline.left().unwrap_or(timeout).saturating_add(PATIENCE));
     }
     running.shared.callbacks.thread().stop(Some(&mut watch));
     for thread in watch.left_behind() {

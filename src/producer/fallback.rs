@@ -1,6 +1,7 @@
 //! Calling the application's fallback with the records that failed.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -13,21 +14,24 @@ use crate::config::ProducerConfig;
 use crate::engine::batch::{CellHandle, CopiedRecord, Destination, FallbackQueue};
 use crate::engine::policy::{Fallback, UndeliveredRecord};
 use crate::engine::protocol::records::RecordParts;
+use crate::engine::sync::Generation;
 use crate::error::{Certainty, DeliveryErrorCause};
-use crate::io::{Job, JobThread};
+use crate::io::{Job, JobThread, ThreadDeadline};
 use crate::locking::lock;
 use crate::logging as log;
 use crate::user_code;
 
 /// A call of the fallback that takes longer than this counts as stuck when the producer closes.
-pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// How often a close looks how far the fallback has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Calls before other jobs of the thread get their turn.
 const CALLS_PER_TURN: u64 = 1_024;
 
-/// The application's fallback, and what waits for it.
+/// The application's fallback, and the thread that calls it.
 pub(super) struct FallbackCaller {
-    queue: Arc<FallbackQueue>,
     fallback: Arc<dyn Fallback>,
     thread: Arc<JobThread>,
     /// A thread calls the fallback. After a close there may be two, and one at a time does.
@@ -36,60 +40,82 @@ pub(super) struct FallbackCaller {
     paused: Condvar,
     calls: AtomicU64,
     panic_told: AtomicBool,
+    born: Generation,
 }
 
-impl FallbackCaller {
+/// What waits for the fallback is to be looked at.
+struct Turn {
+    queue: Arc<FallbackQueue>,
+    caller: Arc<FallbackCaller>,
+}
+
+/// A fallback with its queue.
+pub(super) struct FallbackOf {
+    pub queue: Arc<FallbackQueue>,
+    caller: Arc<FallbackCaller>,
+}
+
+impl FallbackOf {
     /// Has the application's fallback called on this thread, which is started. `None`: there is no
     /// fallback.
     pub(super) fn start(
         config: &ProducerConfig,
         thread: &Arc<JobThread>,
-    ) -> io::Result<Option<Arc<Self>>> {
+    ) -> io::Result<Option<Self>> {
         let Some(fallback) = config.fallback.clone() else { return Ok(None) };
         thread.start()?;
         let queue = FallbackQueue::new(config.fallback_memory);
         let caller = Arc::new(FallbackCaller {
-            queue: queue.clone(),
             fallback,
             thread: thread.clone(),
             is_running: Mutex::new(false),
             paused: Condvar::new(),
             calls: AtomicU64::new(0),
             panic_told: AtomicBool::new(false),
+            born: Generation::current(),
         });
-        // The caller keeps the queue alive, and not the other way round.
-        let weak = Arc::downgrade(&caller);
-        queue.set_announce(move || {
-            if let Some(caller) = weak.upgrade() {
-                caller.thread.clone().push(caller);
-            }
+        // The queue keeps the caller, as long as an event loop may put something there: also one
+        // that a close left behind.
+        let announced = caller.clone();
+        queue.set_announce(move |queue| {
+            let (queue, caller) = (queue.clone(), announced.clone());
+            let thread = caller.thread.clone();
+            thread.push(Arc::new(Turn { queue, caller }));
         });
-        Ok(Some(caller))
+        Ok(Some(FallbackOf { queue, caller }))
     }
 
-    /// Where records go that it is to be called with.
-    pub(super) fn queue_of(caller: &Option<Arc<Self>>) -> Option<Arc<FallbackQueue>> {
-        caller.as_ref().map(|caller| caller.queue.clone())
+    /// The queue, if there is a fallback.
+    pub(super) fn queue_of(fallback: &Option<Self>) -> Option<Arc<FallbackQueue>> {
+        fallback.as_ref().map(|fallback| fallback.queue.clone())
     }
 
     /// Waits until the fallback has got everything, however long that takes; but not longer than
-    /// [`STUCK_AFTER`] for a single call. No records may come any more.
-    pub(super) fn wait_until_done(&self) {
-        let mut is_running = lock(&self.is_running);
+    /// [`STUCK_AFTER`] for a single call, of the fallback or of a callback: `callbacks` is how many
+    /// of those have not returned. No event loop is left that could add something.
+    pub(super) fn wait_until_done(&self, callbacks: impl Fn() -> usize) {
+        let caller = &self.caller;
+        let progress = || (caller.calls.load(Ordering::SeqCst), callbacks());
+        let patience = || ThreadDeadline::after(Some(STUCK_AFTER));
+        let (mut before, mut limit) = (progress(), patience());
+        let mut is_running = lock(&caller.is_running);
         while *is_running || !self.queue.is_empty() {
-            let before = self.calls.load(Ordering::SeqCst);
-            let waited = self.paused.wait_timeout(is_running, STUCK_AFTER);
-            let (guard, timeout) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-            is_running = guard;
-            if timeout.timed_out() && self.calls.load(Ordering::SeqCst) == before {
+            let waited = caller.paused.wait_timeout(is_running, LOOK_AGAIN);
+            is_running = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            let now = progress();
+            if now != before {
+                (before, limit) = (now, patience());
+            } else if limit.left() == Some(Duration::ZERO) {
                 return;
             }
         }
     }
+}
 
-    fn call(&self, record: &UndeliveredRecord<'_>) {
+impl FallbackCaller {
+    fn call(&self, queue: &FallbackQueue, record: &UndeliveredRecord<'_>) {
         let _inside = user_code::enter();
-        self.queue.count(1);
+        queue.count(1);
         if user_code::call(|| self.fallback.take(record)).is_err()
             && !self.panic_told.swap(true, Ordering::Relaxed)
         {
@@ -99,12 +125,12 @@ impl FallbackCaller {
     }
 
     /// Calls the fallback with what waits. Returns whether all of it was called for.
-    fn call_for_all(&self) -> bool {
-        self.queue.begin_look();
+    fn call_for_all(&self, queue: &FallbackQueue) -> bool {
+        queue.begin_look();
         let before = self.calls.load(Ordering::SeqCst);
         while self.calls.load(Ordering::SeqCst) - before < CALLS_PER_TURN {
-            let Some((undelivered, _room)) = self.queue.take() else { return true };
-            undelivered.for_each(&mut |record| self.call(record));
+            let Some((undelivered, _room)) = queue.take() else { return true };
+            undelivered.for_each(&mut |record| self.call(queue, record));
             // Here its memory goes back to the pool.
         }
         false
@@ -112,31 +138,38 @@ impl FallbackCaller {
 }
 
 impl Drop for FallbackCaller {
-    /// A close has stopped the thread before; not so if the producer could not be built.
+    /// A close has stopped the thread before; not so if the producer could not be built. A fork's
+    /// child has no such thread, and a lock may be taken there for ever.
     fn drop(&mut self) {
-        self.thread.stop(None);
+        if self.born.is_current() {
+            self.thread.stop(None);
+        }
     }
 }
 
-impl Job for FallbackCaller {
+impl Job for Turn {
     fn run(self: Arc<Self>) {
-        if std::mem::replace(&mut *lock(&self.is_running), true) {
+        let Turn { queue, caller } = &*self;
+        if std::mem::replace(&mut *lock(&caller.is_running), true) {
             // The other thread looks once more before it ends.
             return;
         }
-        let mut is_done = self.call_for_all();
-        loop {
-            let mut is_running = lock(&self.is_running);
-            if !is_done || self.queue.is_empty() {
+        let is_done = loop {
+            // What is not the application's must not panic; if it does, that costs what it was at.
+            let called = catch_unwind(AssertUnwindSafe(|| caller.call_for_all(queue)));
+            let is_done = called.unwrap_or_else(|_| {
+                log::error!("records for the fallback could not be read: they are lost");
+                false
+            });
+            let mut is_running = lock(&caller.is_running);
+            if !is_done || queue.has_none() {
                 *is_running = false;
-                self.paused.notify_all();
-                break;
+                caller.paused.notify_all();
+                break is_done;
             }
-            drop(is_running);
-            is_done = self.call_for_all();
-        }
+        };
         if !is_done {
-            self.thread.clone().push(self);
+            caller.thread.clone().push(self);
         }
     }
 }

@@ -249,8 +249,7 @@ impl Topic {
             return Err(SendErrorKind::NotTogether { partition: None, other: None });
         };
         let lanes = (&*self.shared, &*self.lanes);
-        let records = together.records.len() as u32;
-        let mut admission = Admission::together(lanes, how, first, records);
+        let mut admission = Admission::together(lanes, how, first, &together.records);
         let mut spare = Vec::new();
         loop {
             if self.shared.accumulator.is_closed() {

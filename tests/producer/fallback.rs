@@ -496,6 +496,81 @@ fn a_panic_in_the_fallback_costs_one_record() {
 }
 
 #[test]
+fn a_close_waits_for_a_fallback_that_takes_its_time() {
+    let cluster = cluster(1, 1);
+    let (sender, got) = mpsc::channel();
+    let keep = keeper(sender);
+    let producer = patient(&cluster).fallback(move |record: &UndeliveredRecord<'_>| {
+        std::thread::sleep(millis(200));
+        keep(record);
+    });
+    let producer = producer.build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    stop(&cluster, &producer);
+    (0..5).for_each(|n| drop(topic.send("k", format!("{n}")).unwrap()));
+    let outcome = producer.close(Duration::ZERO).wait();
+    assert!(matches!(outcome, Err(CloseError::TimedOut { .. })), "{outcome:?}");
+    assert_eq!(rest(&got), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn with_a_fallback_callbacks_still_have_the_time_that_a_close_gives() {
+    let cluster = cluster(1, 1);
+    let producer = patient(&cluster).fallback(|_: &UndeliveredRecord<'_>| {}).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let (sender, called) = mpsc::channel();
+    for n in 0..20 {
+        let sender = sender.clone();
+        let slow = move |outcome: Result<_, _>| {
+            std::thread::sleep(millis(20));
+            sender.send((n, outcome.is_ok())).unwrap();
+        };
+        topic.send("k", "v").unwrap().on_complete(slow).unwrap();
+    }
+    producer.close(LONG).wait().unwrap();
+    assert!(called.try_iter().eq((0..20).map(|n| (n, true))));
+}
+
+/// The broker answers nothing, records expire in flight, and the fallback does not return: what has
+/// failed keeps its memory.
+#[test]
+fn what_fails_in_flight_does_not_fill_the_heap() {
+    let cluster = cluster(1, 1);
+    let (fallback, open, got) = gated();
+    let producer = builder(&cluster).buffer_memory(4 << 20).backoff(tidegate::RejectRecords);
+    let short = |c: &mut tidegate::ProducerConfig| {
+        (c.request_timeout, c.delivery_timeout) = (millis(100), millis(150));
+    };
+    let producer = producer.configure(short).fallback(fallback).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    goes_on(&topic, 0, "warm");
+    cluster.pause_broker(1);
+    let (large, start) = ("x".repeat(100_000), Instant::now());
+    let (mut accepted, mut refused_since) = (0, None);
+    // At some time all of it is taken by what has failed, and stays so for several timeouts.
+    while refused_since.is_none_or(|since: Instant| since.elapsed() < millis(600)) {
+        match topic.send("k", large.clone()) {
+            Ok(_) => (accepted, refused_since) = (accepted + 1, None),
+            Err(_) => {
+                refused_since.get_or_insert_with(Instant::now);
+                std::thread::sleep(millis(1));
+            }
+        }
+        assert!(start.elapsed() < LONG, "{accepted} records of 100 kB were accepted");
+    }
+    assert!(accepted < 100, "{accepted} records of 100 kB in 4 MiB");
+    open.send(()).unwrap();
+    let mut large = 0;
+    while large < accepted {
+        large += usize::from(next(&got).value.unwrap().len() == 100_000);
+    }
+    cluster.resume_broker(1);
+    drop(producer.close(secs(5)).wait());
+}
+
+#[test]
 fn without_a_fallback_the_strategy_refuses() {
     let cluster = cluster(1, 1);
     let producer = small(&cluster).build().unwrap();
@@ -520,9 +595,9 @@ fn the_fallback_can_be_another_cluster() {
     let producer = patient(&broken).fallback(move |record: &UndeliveredRecord<'_>| {
         drop(elsewhere.send_record(record.to_record()).unwrap());
     });
-    // One waits as long as there is hope, and then it goes elsewhere.
-    let strategy = |full: &Pressure<'_>| match full.elapsed < millis(100) {
-        true => Backoff::Park { at_most: millis(100) },
+    // A record waits for a moment, and then it goes elsewhere.
+    let strategy = |full: &Pressure<'_>| match full.elapsed < millis(2) {
+        true => Backoff::Park { at_most: millis(2) },
         false => Backoff::Fallback,
     };
     let producer = producer.buffer_memory(4 << 20).backoff(strategy).build().unwrap();

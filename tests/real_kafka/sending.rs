@@ -1,14 +1,16 @@
 //! Settings of one topic, records that stay together, interceptors and records that come back:
 //! against a real broker, read by Java's consumer.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use tidegate::{
     Acks, Certainty, Compression, InterceptedRecord, OnOutcome, Producer, ProducerConfig, Record,
+    UndeliveredRecord, UseFallback,
 };
 
-use crate::kafka::{ClusterConfig, Kafka, unique_topic, wait_until};
+use crate::kafka::{ClusterConfig, Kafka, ReadRecord, unique_topic, wait_until};
 
 /// Far over what anything takes, also on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -123,4 +125,74 @@ pub fn handed_back(kafka: &Kafka) {
     }
     second.close(LIMIT).wait().expect("all is acknowledged");
     assert_eq!(elsewhere.read_back(&name).len(), back.len());
+}
+
+/// The broker is killed while records are sent, and what does not get there goes to another cluster
+/// at once: each record is in one of the two, and in both only if it was in doubt.
+pub fn fallback_to_another_cluster(kafka: &Kafka) {
+    const COUNT: usize = 20_000;
+    let (cluster, elsewhere) = (kafka.start(&ClusterConfig::single()), kafka.shared_single());
+    let name = unique_topic("fallback");
+    cluster.create_topic(&name, 3, 1, &[]);
+    elsewhere.create_topic(&name, 3, 1, &[]);
+    let second = Producer::builder(&elsewhere.bootstrap_servers()).build();
+    let second = second.expect("the settings work");
+    let other = second.topic(&name).expect("a legal name");
+    let (sender, doubts) = mpsc::channel();
+    let fallback = move |record: &UndeliveredRecord<'_>| {
+        drop(other.send_record(record.to_record()).expect("there is room"));
+        if record.error().certainty() == Certainty::Unknown {
+            let value = record.value().expect("no null was sent");
+            sender.send(value.to_vec()).expect("the test takes them");
+        }
+    };
+    let producer = Producer::builder(&cluster.bootstrap_servers())
+        .buffer_memory(4 << 20)
+        .request_timeout(Duration::from_secs(1))
+        .delivery_timeout(Duration::from_secs(3))
+        .backoff(UseFallback)
+        .fallback(fallback)
+        .configure(|config| config.fallback_memory = 64 << 20)
+        .build()
+        .expect("the settings work");
+    let topic = producer.topic(&name).expect("a legal name");
+    topic.send("k", "0").expect("there is room").wait().expect("acknowledged");
+    let mut acknowledged = 1;
+    let mut deliveries = Vec::new();
+    for n in 1..COUNT {
+        if n == COUNT / 10 {
+            topic.flush().wait().expect("the broker is there");
+            cluster.kill(cluster.broker_ids()[0]);
+        }
+        let value = format!("{n} {}", "x".repeat(500));
+        deliveries.push(topic.send(value.as_bytes(), &value).expect("the fallback takes the rest"));
+    }
+    for delivery in deliveries {
+        acknowledged += usize::from(delivery.wait().is_ok());
+    }
+    drop(producer.close(LIMIT).wait());
+    let given = producer.metrics().fallback_records as usize;
+    second.close(LIMIT).wait().expect("all is acknowledged");
+    cluster.restart(cluster.broker_ids()[0]);
+    let number = |value: &[u8]| {
+        let text = String::from_utf8_lossy(value).into_owned();
+        text.split(' ').next().and_then(|n| n.parse::<usize>().ok()).expect("a number")
+    };
+    let read = |records: Vec<ReadRecord>| -> Vec<usize> {
+        records.iter().map(|it| number(it.value.as_deref().expect("no null"))).collect()
+    };
+    let (here, there) = (read(cluster.read_back(&name)), read(elsewhere.read_back(&name)));
+    let doubts: BTreeSet<usize> = doubts.try_iter().map(|value| number(&value)).collect();
+    println!(
+        "{acknowledged} acknowledged, {given} given to the fallback, {} of them in doubt; {} and \
+         {} in the logs",
+        doubts.len(),
+        here.len(),
+        there.len()
+    );
+    let [here_once, there_once] = [&here, &there].map(|it| it.iter().collect::<BTreeSet<_>>());
+    assert_eq!((here_once.len(), there_once.len()), (here.len(), there.len()), "none twice");
+    assert_eq!(here_once.union(&there_once).count(), COUNT, "none is lost");
+    assert_eq!((acknowledged + given, there.len()), (COUNT, given));
+    assert!(here_once.intersection(&there_once).all(|n| doubts.contains(n)));
 }

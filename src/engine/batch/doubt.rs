@@ -93,8 +93,9 @@ impl LaneHead {
 
     /// A leader refused a batch that is known to be in the log: its deliveries resolve as written.
     /// The refusal is no success at this leader, so `proving_leader` and `succeeded_at` stay.
-    pub fn settle_in_log(&mut self, batch: Box<Batch>, wakes: &mut WakeList) {
+    pub fn settle_in_log(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
         self.end_attempt();
+        batch.note_late_success();
         self.resolve_whole(batch, None, wakes);
     }
 
@@ -109,7 +110,7 @@ impl LaneHead {
     ) {
         if batch.is_resolved() {
             // It expired in flight.
-            return;
+            return self.end_resolved(batch);
         }
         let whole_in_doubt = batch.was_split_in_doubt();
         loop {
@@ -121,7 +122,7 @@ impl LaneHead {
                 Some(error) => {
                     batch.fail(error.clone(), wakes);
                     self.count_failed(batch.records());
-                    self.give_piece_back(&batch, error);
+                    self.give_copy_back(&batch, Some(error.clone()), None);
                 }
             }
             if !batch.next_piece(wakes) {

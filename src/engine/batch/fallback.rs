@@ -4,10 +4,12 @@
 //! back. A batch that waited comes with its segments, which stay charged to buffer memory until the
 //! fallback has seen the records: so one that is slow holds senders up, and does not fill the heap.
 //!
-//! Two kinds are copied. Records for which there was no room have no memory here; what their copies
-//! take is bounded ([`FallbackQueue::reserve`]). And what was in flight when it failed lies in
-//! memory that its request goes on owning: it is copied once the request ends without an
-//! acknowledgement.
+//! What was in flight when it failed lies in memory that its request goes on owning: it comes once
+//! the request has ended without an acknowledgement.
+//!
+//! Some are copied. Records for which there was no room have no memory here; what their copies take
+//! is bounded ([`FallbackQueue::reserve`]). Single records that a broker refuses, pieces of a batch
+//! that goes on, and records that fail on their way out of a stash are copied without a bound.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,26 +18,30 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_queue::SegQueue;
 
 use super::undelivered::{Behind, CopiedRecord, Undelivered, UndeliveredBatch, copy_records};
-use super::{Batch, FailedRuns, LaneHead, LaneTail, TopicLanes};
+use super::{Batch, FailedRuns, LaneHead, TopicLanes};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::RecordParts;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
+
+/// Has the queue looked at.
+type Announce = Box<dyn Fn(&Arc<FallbackQueue>) + Send + Sync>;
 
 /// The failed records of one producer that has a fallback.
 pub struct FallbackQueue {
     undelivered: SegQueue<(Undelivered, Option<Reserved>)>,
     /// Something was put here since the thread began to look.
     announced: AtomicBool,
-    announce: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    announce: OnceLock<Announce>,
     /// Bytes of records that were refused for lack of room, and copied.
-    copied: AtomicUsize,
+    copied: Arc<AtomicUsize>,
     copied_max: usize,
     records: AtomicU64,
 }
 
 /// Room for copies; it is free again when this is dropped.
 pub struct Reserved {
-    queue: Arc<FallbackQueue>,
+    /// [`FallbackQueue::copied`].
+    copied: Arc<AtomicUsize>,
     bytes: usize,
 }
 
@@ -46,7 +52,7 @@ impl FallbackQueue {
             undelivered: SegQueue::new(),
             announced: AtomicBool::new(false),
             announce: OnceLock::new(),
-            copied: AtomicUsize::new(0),
+            copied: Arc::default(),
             copied_max,
             records: AtomicU64::new(0),
         })
@@ -54,7 +60,7 @@ impl FallbackQueue {
 
     /// Sets what is called, on whatever thread, when there is something to be taken and the one who
     /// takes it does not look. Only the first call counts.
-    pub fn set_announce(&self, announce: impl Fn() + Send + Sync + 'static) {
+    pub fn set_announce(&self, announce: impl Fn(&Arc<FallbackQueue>) + Send + Sync + 'static) {
         let _ = self.announce.set(Box::new(announce));
     }
 
@@ -68,8 +74,13 @@ impl FallbackQueue {
         self.undelivered.pop()
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits, and no sender is about to put something here.
     pub fn is_empty(&self) -> bool {
+        self.undelivered.is_empty() && self.copied.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether nothing can be taken.
+    pub fn has_none(&self) -> bool {
         self.undelivered.is_empty()
     }
 
@@ -84,31 +95,33 @@ impl FallbackQueue {
     }
 
     /// Room for copies of refused records. `None` if those that wait take it all.
-    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+    pub fn reserve(&self, bytes: usize) -> Option<Reserved> {
         let fits = |copied: usize| copied.checked_add(bytes).filter(|&sum| sum <= self.copied_max);
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        // Before the caller looks whether the producer was closed: either it sees that, or the
+        // close sees the room that is taken.
+        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
         let is_taken = self.copied.fetch_update(set, fetch, fits).is_ok();
-        is_taken.then(|| Reserved { queue: self.clone(), bytes })
+        is_taken.then(|| Reserved { copied: self.copied.clone(), bytes })
     }
 
     /// Puts records here that were refused for lack of room.
-    pub fn put_refused(&self, records: Vec<CopiedRecord>, reserved: Reserved) {
+    pub fn put_refused(self: &Arc<Self>, records: Vec<CopiedRecord>, reserved: Reserved) {
         self.put(Undelivered::Copied(records), Some(reserved));
     }
 
-    fn put(&self, undelivered: Undelivered, reserved: Option<Reserved>) {
+    fn put(self: &Arc<Self>, undelivered: Undelivered, reserved: Option<Reserved>) {
         self.undelivered.push((undelivered, reserved));
         if !self.announced.swap(true, Ordering::SeqCst)
             && let Some(announce) = self.announce.get()
         {
-            announce();
+            announce(self);
         }
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.queue.copied.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.copied.fetch_sub(self.bytes, Ordering::SeqCst);
     }
 }
 
@@ -138,13 +151,13 @@ pub(super) struct GivenBackLater {
 }
 
 impl Batch {
-    /// It failed in flight, and its request has ended, or the event loop: nobody will acknowledge
-    /// it any more.
-    pub(super) fn give_back_now(&mut self) {
+    /// It failed in flight, and the event loop ends before its request: nobody will acknowledge it
+    /// any more. What it is sent from may be in other hands: it is copied.
+    fn give_back_now(&mut self) {
         let Some(later) = self.given_back_later.take() else { return };
         let GivenBackLater { queue, partition, present, behind } = *later;
         if present.is_some() || behind.is_some() {
-            let copy = UndeliveredBatch::copy_of(partition, self, present, behind);
+            let copy = UndeliveredBatch::copy(partition, self, present, behind);
             queue.put(Undelivered::Batch(copy), None);
         }
     }
@@ -156,11 +169,15 @@ impl Batch {
         }
     }
 
-    /// Of what failed in flight, what is behind the present piece is given back by a close that
-    /// hands back what was certainly not written.
+    /// A close that hands back has failed it in flight, if nothing else had before, and hands back
+    /// what is behind its present piece.
     pub fn leave_behind_to_close(&mut self) {
+        let is_left = |behind: &mut Behind| {
+            let is_close = matches!(behind.error.cause(), DeliveryErrorCause::Closed { .. });
+            is_close && behind.error.certainty() == Certainty::NotWritten
+        };
         if let Some(later) = &mut self.given_back_later {
-            later.behind.take_if(|it| it.error.certainty() == Certainty::NotWritten);
+            later.behind.take_if(is_left);
         }
     }
 }
@@ -171,33 +188,50 @@ impl Drop for Batch {
     }
 }
 
-/// Where what fails of this cause goes: what the application threw away goes nowhere.
-fn fallback_for<'l>(
-    lane: &'l LaneTail,
-    cause: &DeliveryErrorCause,
-) -> Option<&'l Arc<FallbackQueue>> {
-    lane.settings.fallback.as_ref().filter(|_| *cause != DeliveryErrorCause::Purged)
-}
-
 impl LaneHead {
-    /// Gives a batch back that has failed and is not needed any more.
+    /// Gives a batch back that has failed and is not needed any more: its present piece, what is
+    /// behind that, or both, which fail of one cause.
     pub(super) fn give_back(
         &self,
         batch: Box<Batch>,
-        present: DeliveryError,
+        present: Option<DeliveryError>,
         behind: Option<Behind>,
     ) {
-        if let Some(queue) = fallback_for(&self.tail, present.cause()) {
-            let batch = UndeliveredBatch::take(&self.tail, batch, Some(present), behind);
+        if let Some(queue) = self.fallback_for(&present, &behind) {
+            let batch = UndeliveredBatch::take(self.tail.partition, batch, present, behind);
             queue.put(Undelivered::Batch(batch), None);
         }
     }
 
-    /// Gives the present piece of a batch back, which has failed. The batch goes on.
-    pub(super) fn give_piece_back(&self, batch: &Batch, error: &DeliveryError) {
-        if let Some(queue) = fallback_for(&self.tail, error.cause()) {
-            let copy = UndeliveredBatch::copy(&self.tail, batch, Some(error.clone()), None);
+    /// The same, of a batch that goes on.
+    pub(super) fn give_copy_back(
+        &self,
+        batch: &Batch,
+        present: Option<DeliveryError>,
+        behind: Option<Behind>,
+    ) {
+        if let Some(queue) = self.fallback_for(&present, &behind) {
+            let copy = UndeliveredBatch::copy(self.tail.partition, batch, present, behind);
             queue.put(Undelivered::Batch(copy), None);
+        }
+    }
+
+    /// Where what fails of this cause goes: what the application threw away goes nowhere.
+    fn fallback_for(
+        &self,
+        present: &Option<DeliveryError>,
+        behind: &Option<Behind>,
+    ) -> Option<&Arc<FallbackQueue>> {
+        let error = present.as_ref().or(behind.as_ref().map(|behind| &behind.error))?;
+        let is_purged = *error.cause() == DeliveryErrorCause::Purged;
+        self.tail.settings.fallback.as_ref().filter(|_| !is_purged)
+    }
+
+    /// The request has ended of a batch that had failed in flight.
+    pub(super) fn end_resolved(&self, mut batch: Box<Batch>) {
+        if let Some(later) = batch.given_back_later.take() {
+            let GivenBackLater { present, behind, .. } = *later;
+            self.give_back(batch, present, behind);
         }
     }
 
@@ -215,9 +249,10 @@ impl LaneHead {
         present: DeliveryError,
         behind: Option<Behind>,
     ) {
-        if let Some(queue) = fallback_for(&self.tail, present.cause()) {
+        let present = Some(present);
+        if let Some(queue) = self.fallback_for(&present, &behind) {
             let (queue, partition) = (queue.clone(), self.tail.partition);
-            let later = GivenBackLater { queue, partition, present: Some(present), behind };
+            let later = GivenBackLater { queue, partition, present, behind };
             batch.given_back_later = Some(Box::new(later));
         }
     }

@@ -311,6 +311,8 @@ impl LaneHead {
         }
         if resolved || planted!(CompletesTwice) {
             self.go_on(batch, wakes);
+        } else {
+            self.end_resolved(batch);
         }
     }
 
@@ -343,8 +345,9 @@ impl LaneHead {
     /// in flight is resolved, and ends here.
     pub fn settle_for_retry(&mut self, batch: Box<Batch>) {
         self.end_attempt();
-        if !batch.is_resolved() {
-            self.insert_retry(batch);
+        match batch.is_resolved() {
+            true => self.end_resolved(batch),
+            false => self.insert_retry(batch),
         }
     }
 
@@ -372,16 +375,17 @@ impl LaneHead {
     ) {
         self.end_attempt();
         self.note_gap(&batch);
-        if batch.fail(error.clone(), wakes) {
-            self.count_failed(batch.records());
-            if batch.behind(&error).is_some() {
-                self.give_piece_back(&batch, &error);
-                return self.go_on(batch, wakes);
-            }
-            let number = batch.number;
-            self.give_back(batch, error, None);
-            self.mark_resolved(number, wakes);
+        if !batch.fail(error.clone(), wakes) {
+            return self.end_resolved(batch);
         }
+        self.count_failed(batch.records());
+        if batch.behind(&error).is_some() {
+            self.give_copy_back(&batch, Some(error), None);
+            return self.go_on(batch, wakes);
+        }
+        let number = batch.number;
+        self.give_back(batch, Some(error), None);
+        self.mark_resolved(number, wakes);
     }
 
     /// An attempt settled: the batch was too large, and is sent again in two parts, which together
@@ -389,7 +393,7 @@ impl LaneHead {
     pub fn settle_too_large(&mut self, mut batch: Box<Batch>, wakes: &mut WakeList) {
         self.end_attempt();
         if batch.is_resolved() {
-            return;
+            return self.end_resolved(batch);
         }
         batch.split(wakes);
         batch.state.attempts -= 1;
@@ -409,7 +413,7 @@ impl LaneHead {
         self.end_attempt();
         self.note_gap(&batch);
         if batch.is_resolved() {
-            return;
+            return self.end_resolved(batch);
         }
         self.count_failed(culprits.len() as u32);
         self.give_records_back(&batch, culprits);

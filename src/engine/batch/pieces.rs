@@ -245,12 +245,10 @@ impl Batch {
     /// The pieces behind the present one, which fails with `error`: they fail of the same cause.
     pub(super) fn behind(&self, error: &DeliveryError) -> Option<Behind> {
         let pieces = self.pieces.as_ref()?;
-        let first = pieces.waiting.front()?;
-        Some(Behind {
-            at: first.at,
-            records: pieces.waiting.iter().map(|piece| piece.records).sum(),
-            error: error.with_certainty(pieces.certainty()),
-        })
+        let waiting: Vec<_> =
+            pieces.waiting.iter().map(|piece| (piece.at, piece.records)).collect();
+        let error = error.with_certainty(pieces.certainty());
+        (!waiting.is_empty()).then_some(Behind { pieces: waiting, error })
     }
 
     /// Fails the pieces that wait behind the present one, of the same cause. Returns how many

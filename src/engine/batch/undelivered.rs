@@ -33,6 +33,9 @@ impl Undelivered {
     }
 }
 
+/// What an allocation costs its allocator, in bytes.
+const ALLOCATION: usize = 16;
+
 /// Name and value.
 type CopiedHeader = (Box<str>, Option<Box<[u8]>>);
 
@@ -65,6 +68,14 @@ impl CopiedRecord {
         }
     }
 
+    /// What so many records with so many headers take besides their bytes.
+    pub fn overhead(records: usize, headers: usize) -> usize {
+        let allocations = 3 * records + 2 * headers;
+        records * size_of::<CopiedRecord>()
+            + headers * size_of::<CopiedHeader>()
+            + allocations * ALLOCATION
+    }
+
     fn show(&self, each: &mut dyn FnMut(&UndeliveredRecord<'_>)) {
         let headers = self.headers.iter();
         each(&UndeliveredRecord {
@@ -78,15 +89,25 @@ impl CopiedRecord {
     }
 }
 
-/// Records behind the present piece of a batch that was split.
-#[derive(Clone)]
+/// The pieces behind the present one of a batch that was split.
 pub(super) struct Behind {
-    /// Where the first begins, counted from the batch's first byte.
-    pub at: usize,
-    /// How many there are.
-    pub records: u32,
+    /// Of each piece, in order: where it begins, counted from the batch's first byte, and how many
+    /// records it has. What lies between two of them is left over: pieces move up to be sent.
+    pub pieces: Vec<(usize, u32)>,
     /// What they failed with.
     pub error: DeliveryError,
+}
+
+impl Behind {
+    /// Calls `each` with the bytes of each piece, which may go on behind it, and its records.
+    fn for_each(&self, memory: &[u8], mut each: impl FnMut(&[u8], u32)) {
+        let ends = self.pieces.iter().skip(1).map(|next| next.0).chain([memory.len()]);
+        for (&(at, records), end) in self.pieces.iter().zip(ends) {
+            if let Some(plain) = memory.get(at..end) {
+                each(plain, records);
+            }
+        }
+    }
 }
 
 /// Records of a batch that failed: of its present piece, behind that, or both.
@@ -109,16 +130,16 @@ impl UndeliveredBatch {
     /// with, if that is to be given back. A batch that lies in its loop's scratch is copied: other
     /// batches wait for the scratch.
     pub(super) fn take(
-        lane: &LaneTail,
+        partition: PartitionId,
         batch: Box<Batch>,
         present: Option<DeliveryError>,
         behind: Option<Behind>,
     ) -> Self {
         if batch.is_in_scratch() {
-            return UndeliveredBatch::copy(lane, &batch, present, behind);
+            return UndeliveredBatch::copy(partition, &batch, present, behind);
         }
         UndeliveredBatch {
-            partition: lane.partition,
+            partition,
             base_timestamp: batch.base_timestamp,
             records: Place::Batch { batch, present, behind },
         }
@@ -126,15 +147,6 @@ impl UndeliveredBatch {
 
     /// The same, of a batch that keeps its memory.
     pub(super) fn copy(
-        lane: &LaneTail,
-        batch: &Batch,
-        present: Option<DeliveryError>,
-        behind: Option<Behind>,
-    ) -> Self {
-        UndeliveredBatch::copy_of(lane.partition, batch, present, behind)
-    }
-
-    pub(super) fn copy_of(
         partition: PartitionId,
         batch: &Batch,
         present: Option<DeliveryError>,
@@ -144,12 +156,16 @@ impl UndeliveredBatch {
         let present = present.and_then(|error| {
             Some((plain_records(batch, &memory)?.into_owned(), batch.records(), error))
         });
-        let behind =
-            behind.and_then(|it| Some((memory.get(it.at..)?.to_vec(), it.records, it.error)));
+        let mut copies: Vec<_> = present.into_iter().collect();
+        if let Some(behind) = behind {
+            behind.for_each(&memory, |plain, records| {
+                copies.push((plain.to_vec(), records, behind.error.clone()));
+            });
+        }
         UndeliveredBatch {
             partition,
             base_timestamp: batch.base_timestamp,
-            records: Place::Copied(present.into_iter().chain(behind).collect()),
+            records: Place::Copied(copies),
         }
     }
 
@@ -168,10 +184,10 @@ impl UndeliveredBatch {
                 {
                     self.read(&plain, batch.records(), error, each);
                 }
-                if let Some(Behind { at, records, error }) = behind
-                    && let Some(plain) = memory.get(*at..)
-                {
-                    self.read(plain, *records, error, each);
+                if let Some(behind) = behind {
+                    behind.for_each(&memory, |plain, records| {
+                        self.read(plain, records, &behind.error, each);
+                    });
                 }
             }
         }

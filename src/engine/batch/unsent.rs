@@ -26,7 +26,7 @@ impl Unsent {
         let behind =
             batch.behind(&error).filter(|it| it.error.certainty() == Certainty::NotWritten);
         if behind.is_some() {
-            self.push(UndeliveredBatch::copy(lane, batch, None, behind));
+            self.push(UndeliveredBatch::copy(lane.partition, batch, None, behind));
         }
     }
 
@@ -61,20 +61,24 @@ impl LaneHead {
             let number = batch.number;
             let Some(failed) = self.fail_waiting_unmarked(batch, cause, wakes) else { continue };
             let (batch, present, behind) = failed;
-            let is_certain = present.certainty() == Certainty::NotWritten;
-            let behind_is_certain =
-                behind.as_ref().is_some_and(|it| it.error.certainty() == Certainty::NotWritten);
-            match (is_certain, behind_is_certain) {
-                (false, false) => self.give_back(batch, present, behind),
-                // A piece in doubt, and what was never sent behind it.
-                (false, true) => {
-                    self.give_piece_back(&batch, &present);
-                    unsent.push(UndeliveredBatch::take(&tail, batch, None, behind));
+            let is_certain = |error: &DeliveryError| error.certainty() == Certainty::NotWritten;
+            let (certain, doubted) = match is_certain(&present) {
+                true => (Some(present), None),
+                false => (None, Some(present)),
+            };
+            let (certain_behind, doubted_behind) = match behind {
+                Some(behind) if is_certain(&behind.error) => (Some(behind), None),
+                behind => (None, behind),
+            };
+            if certain.is_none() && certain_behind.is_none() {
+                self.give_back(batch, doubted, doubted_behind);
+            } else {
+                if doubted.is_some() || doubted_behind.is_some() {
+                    self.give_copy_back(&batch, doubted, doubted_behind);
                 }
-                (true, _) => {
-                    let behind = behind.filter(|_| behind_is_certain);
-                    unsent.push(UndeliveredBatch::take(&tail, batch, Some(present), behind));
-                }
+                let certain =
+                    UndeliveredBatch::take(tail.partition, batch, certain, certain_behind);
+                unsent.push(certain);
             }
             // Last: who waits for the close takes what is there once all is resolved.
             self.mark_resolved(number, wakes);
@@ -102,7 +106,7 @@ impl LaneHead {
     ) {
         let number = batch.number;
         if let Some((batch, present, behind)) = self.fail_waiting_unmarked(batch, cause, wakes) {
-            self.give_back(batch, present, behind);
+            self.give_back(batch, Some(present), behind);
             self.mark_resolved(number, wakes);
         }
     }

@@ -114,9 +114,10 @@ pub enum Backoff {
     /// The delivery resolves at once as dropped, which is counted. `send` itself succeeds.
     Drop,
     /// The sending thread waits until there is room, the producer is closed, or `at_most` has
-    /// passed since the record was first refused. Then the strategy is asked once more: it may
-    /// drop the record, give it to the fallback, or allow a longer wait; if it answers with a time
-    /// that is over, `send` fails with `ParkTimedOut`. On the producer's own threads, which must
+    /// passed since the record was first refused. Then the strategy is asked again: it may drop
+    /// the record, give it to the fallback, or allow a longer wait, for which the sender goes to
+    /// the end of the line; if it answers with a time that is over, `send` fails with
+    /// `ParkTimedOut`. On the producer's own threads, which must
     /// not wait, it acts as [`Backoff::Reject`]. A task in
     /// [`Topic::send_async`](crate::Topic::send_async) waits instead of its thread, and without
     /// limit, unless `at_most` is zero: then it is refused.

@@ -53,10 +53,11 @@ pub trait Fallback: Send + Sync {
     /// that fail for one reason come in their order. One that there was no room for may come before
     /// earlier ones, and one that was in flight after later ones.
     ///
-    /// It may take its time: what it has not seen yet stays in buffer memory, and senders find less
-    /// room meanwhile. A close waits for it, as long as no call takes over 10 s. It may send to
-    /// another producer; a call that waits for this one is an error. A panic is logged, and that
-    /// record is lost.
+    /// It may take its time: what it has not seen yet stays in buffer memory for the most part, and
+    /// senders find less room meanwhile; callbacks wait as well. A close waits for it, as long as
+    /// no call takes over 10 s; a flush does not. It may send to another producer. To send to this
+    /// one would come back here as long as its brokers are away, and a call that waits for it is an
+    /// error. A panic is logged, and that record is lost.
     fn take(&self, record: &UndeliveredRecord<'_>);
 }
 
@@ -127,7 +128,8 @@ impl<'a> UndeliveredRecord<'a> {
     }
 
     /// Its timestamp, in milliseconds since the Unix epoch: the one that it was given, or the time
-    /// of sending.
+    /// of sending. If its batch was compressed for Kafka 0.8 or 0.9, which have no timestamps, that
+    /// of the batch's first record.
     pub fn timestamp_ms(&self) -> i64 {
         self.timestamp
     }

@@ -6,6 +6,7 @@ mod heads;
 mod lanes;
 mod pieces;
 mod stashes;
+mod undelivered;
 
 use std::cell::Cell as StdCell;
 use std::sync::Arc;
@@ -46,11 +47,14 @@ pub(super) struct Bench {
 
 impl Bench {
     pub fn new(pool_bytes: usize, batch_size: usize) -> Bench {
+        Bench::with(pool_bytes, TopicSettings { batch_size, ..TopicSettings::default() })
+    }
+
+    pub fn with(pool_bytes: usize, settings: TopicSettings) -> Bench {
         let options = BufferPoolOptions { bytes: pool_bytes, ..Default::default() };
         let pool = BufferPool::new(&options).expect("the system gives a test some memory");
         let account = pool.open_account(AccountKind::Broker).expect("there is room for one");
-        let delivery_timeout = DELIVERY_TIMEOUT;
-        let topics = TopicSettings { batch_size, delivery_timeout, ..TopicSettings::default() };
+        let topics = TopicSettings { delivery_timeout: DELIVERY_TIMEOUT, ..settings };
         let config = AccumulatorConfig {
             topics: Arc::new(topics),
             lanes_max: 100,
