@@ -4,9 +4,12 @@
 //! cargo run --release --example fallback
 //! ```
 //!
-//! Starts a broker within this process, which dies while records are sent. What is not acknowledged
-//! in time, and what there is no room for meanwhile, goes to the fallback, which writes it to a
-//! file. Once the broker is back, the file is sent. Checks that every record is in the log then.
+//! Starts a broker within this process, stops it, and sends records while it is away. What is not
+//! acknowledged in time, and what there is no room for, goes to the fallback, which writes it to a
+//! file. Once the broker is back, the file is sent. Checks that every record is in the topic then.
+//!
+//! The file is as simple as can be, a line for each record: it has no headers, timestamps or nulls,
+//! and keys and values without tabs and line ends only.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -78,23 +81,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let closed = producer.close(Duration::from_secs(5)).wait();
     let kept = BufReader::new(File::open(&path)?).lines().collect::<Result<Vec<_>, _>>()?;
     println!("{count} records sent while the broker was away; the close said: {closed:?}");
-    println!("{} in {}; {refused} times no room there either", kept.len(), path.display());
+    println!("{} in {}; send refused {refused} times meanwhile", kept.len(), path.display());
 
     cluster.restart_broker(1)?;
     let producer = Producer::builder(&cluster.bootstrap_servers()).build()?;
     let orders = producer.topic(TOPIC)?;
+    let mut deliveries = Vec::with_capacity(kept.len());
     for line in &kept {
         let (key, value) = line.split_once('\t').ok_or("a line without a tab")?;
-        drop(orders.send(key, value)?);
+        deliveries.push(orders.send(key, value)?);
     }
-    producer.close(Duration::from_secs(30)).wait()?;
+    for delivery in deliveries {
+        delivery.wait()?;
+    }
+    // Only now: each of them was acknowledged.
     std::fs::remove_file(&path)?;
+    producer.close(Duration::from_secs(30)).wait()?;
 
     let mut keys = BTreeSet::new();
     for partition in 0..3 {
         let records = cluster.records(TOPIC, partition);
         keys.extend(records.into_iter().filter_map(|record| record.key));
     }
-    println!("{} different orders in the log", keys.len());
+    println!("{} different orders in the topic", keys.len());
     if keys.len() == count + 1 { Ok(()) } else { Err("records are missing".into()) }
 }

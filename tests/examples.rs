@@ -146,7 +146,7 @@ fn callbacks_are_all_called() {
 fn fallback_loses_nothing() {
     let stdout = printed("fallback", &["--count", "2000"]);
     assert!(stdout.starts_with("2000 records sent while the broker was away"), "{stdout}");
-    assert!(stdout.ends_with("2001 different orders in the log\n"), "{stdout}");
+    assert!(stdout.ends_with("2001 different orders in the topic\n"), "{stdout}");
 }
 
 #[test]

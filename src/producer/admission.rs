@@ -85,7 +85,7 @@ pub(super) struct Admission<'a> {
 
 /// The strategy's decision, carried out.
 pub(super) enum Admitted {
-    /// There was room: try again.
+    /// The wait is over, for room or because another account is to be charged: try again.
     Again,
     /// It is not sent.
     LeftOut(LeftOut),
@@ -96,11 +96,11 @@ pub(super) enum LeftOut {
     /// The record is dropped, and counted as such.
     Dropped,
     /// The fallback gets it.
-    Given(GivenToFallback),
+    Given(ForFallback),
 }
 
-/// What a record needs that goes to the fallback.
-pub(super) struct GivenToFallback {
+/// What is needed to copy a record for the fallback.
+pub(super) struct ForFallback {
     pub queue: Arc<FallbackQueue>,
     pub reserved: Reserved,
     pub partition: Option<PartitionId>,
@@ -223,7 +223,7 @@ impl<'a> Admission<'a> {
     }
 
     /// Reserves memory for what is sent, to be copied for the fallback.
-    fn give_to_fallback(&self, place: Place<'_>, full: PressureScope) -> Option<GivenToFallback> {
+    fn give_to_fallback(&self, place: Place<'_>, full: PressureScope) -> Option<ForFallback> {
         let Some(queue) = self.lanes.settings.fallback.clone() else {
             self.shared.warn_of_missing_fallback();
             return None;
@@ -235,7 +235,7 @@ impl<'a> Admission<'a> {
             return None;
         }
         self.shared.accumulator.failures.count_given_to_fallback(u64::from(self.records));
-        Some(GivenToFallback { queue, reserved, partition: place.partition(), full })
+        Some(ForFallback { queue, reserved, partition: place.partition(), full })
     }
 
     fn pressure(

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::callbacks::Callbacks;
-use super::fallback::FallbackOf;
+use super::fallback::FallbackHandle;
 use super::intercepted::Interceptors;
 use super::producer::{Producer, Running, Shared};
 use super::topic_maker::TopicMaker;
@@ -295,9 +295,9 @@ impl ProducerBuilder {
         watch_forks();
         let has_identity = has_identity(&config);
         let callbacks = Callbacks::new(config.callbacks_max);
-        let fallback = FallbackOf::start(&config, callbacks.thread())
+        let fallback = FallbackHandle::start(&config, callbacks.thread())
             .map_err(|error| system("a thread", error.into()))?;
-        let queue = FallbackOf::queue_of(&fallback);
+        let queue = FallbackHandle::queue_of(&fallback);
         let accumulator = accumulator(&config, has_identity, queue.clone())?;
         let ports = PortTable::new(config.brokers_max);
         let mailbox = Arc::new(StashMailbox::default());

@@ -187,7 +187,7 @@ fn run(
         let wakes = as_own_thread(|| fail_rest(running, left.as_mut()));
         await_failed(running, &mut progress, &mut watch);
         if !wakes.is_empty() {
-            // A waker that never returns keeps that thread, and not the close.
+            // A waker that never returns blocks that helper thread only.
             run_watched("tidegate-wake", &mut watch, move || drop(wakes));
         }
         // Last, as it takes as long as the application likes.
@@ -197,12 +197,13 @@ fn run(
     }
     running.stash_thread.stop(Some(&mut watch));
     running.metadata.stop(Some(&mut watch));
-    // What the others told before they ended is handed out, and the application hears of it.
+    // After the other threads: their last events are still delivered.
     running.events.stop(Some(&mut watch));
     let mut threads = watch.left_behind().to_vec();
     if let Some(fallback) = &running.shared.fallback {
         fallback.wait_until_done(|| running.shared.callbacks.outstanding());
-        // Callbacks have what is left of the timeout, as without a fallback.
+        // That may have used up the watch: callbacks get a new one, for what is left of the
+        // timeout.
         watch = Watch::begin(deadline.left().unwrap_or(timeout).saturating_add(PATIENCE));
     }
     running.shared.callbacks.thread().stop(Some(&mut watch));
@@ -246,7 +247,7 @@ fn what_is_wrong(shared: &Shared) -> Option<Problem> {
 }
 
 /// Fails what is left. Stashed records here, and their wakers are returned; the rest by the loops.
-/// What was never sent is left in `left`, if somebody wants it.
+/// What is certainly not written is left in `left`, if somebody wants it.
 fn fail_rest(running: &Running, left: Option<&mut Left>) -> WakeList {
     let shared = &running.shared;
     let mut wakes = WakeList::new();

@@ -17,11 +17,11 @@ use crate::io::{ThreadDeadline, is_own_thread};
 /// What becomes of one record: resolves exactly once, to where it was written or to an error.
 ///
 /// A future for any runtime; threads use [`Delivery::wait`]. Dropping it does not cancel the
-/// record. Should that fail, the log tells, and
-/// [`Producer::failed_records`](super::Producer::failed_records) does. Keeping it costs 24 bytes
-/// and, for each batch, one completion cell of 128 bytes; it holds no buffer memory. Its waker is
-/// called on an event loop, which waits until it returns: those of the usual runtimes only queue
-/// the task.
+/// record: if it fails then, a warning in the application's log says so, and
+/// [`Producer::failed_records`](super::Producer::failed_records) counts it. Keeping it costs 24
+/// bytes and, for each batch, one completion cell of 128 bytes; it holds no buffer memory. Its
+/// waker is called on an event loop, which waits until it returns: those of the usual runtimes only
+/// queue the task.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")] {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use super::admission::{GivenToFallback, LeftOut};
+use super::admission::{ForFallback, LeftOut};
 use super::delivery::Delivery;
 use super::producer::Shared;
 use super::topic::Topic;
@@ -21,41 +21,43 @@ use crate::locking::lock;
 use crate::logging as log;
 use crate::user_code;
 
-/// A call of the fallback that takes longer than this counts as stuck when the producer closes.
+/// A call of the fallback, or of a callback, that takes longer than this counts as stuck when the
+/// producer closes.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// How often a close looks how far the fallback has come.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Calls before other jobs of the thread get their turn.
+/// After so many calls, and at the end of a batch, other jobs of the thread get their turn.
 const CALLS_PER_TURN: u64 = 1_024;
 
 /// The application's fallback, and the thread that calls it.
 pub(super) struct FallbackCaller {
     fallback: Arc<dyn Fallback>,
     thread: Arc<JobThread>,
-    /// A thread calls the fallback. After a close there may be two, and one at a time does.
+    /// A thread calls the fallback now. After a close there may be two threads, and this lets one
+    /// of them in.
     is_running: Mutex<bool>,
-    /// It may have nothing left to do.
+    /// Notified when a thread has stopped calling.
     paused: Condvar,
     calls: AtomicU64,
     panic_told: AtomicBool,
     born: Generation,
 }
 
-/// What waits for the fallback is to be looked at.
+/// A job: what waits in the queue is to be looked at.
 struct Turn {
     queue: Arc<FallbackQueue>,
     caller: Arc<FallbackCaller>,
 }
 
 /// A fallback with its queue.
-pub(super) struct FallbackOf {
+pub(super) struct FallbackHandle {
     pub queue: Arc<FallbackQueue>,
     caller: Arc<FallbackCaller>,
 }
 
-impl FallbackOf {
+impl FallbackHandle {
     /// Has the application's fallback called on this thread, which is started. `None`: there is no
     /// fallback.
     pub(super) fn start(
@@ -82,7 +84,7 @@ impl FallbackOf {
             let thread = caller.thread.clone();
             thread.push(Arc::new(Turn { queue, caller }));
         });
-        Ok(Some(FallbackOf { queue, caller }))
+        Ok(Some(FallbackHandle { queue, caller }))
     }
 
     /// The queue, if there is a fallback.
@@ -92,14 +94,15 @@ impl FallbackOf {
 
     /// Waits until the fallback has got everything, however long that takes; but not longer than
     /// [`STUCK_AFTER`] for a single call, of the fallback or of a callback: `callbacks` is how many
-    /// of those have not returned. No event loop is left that could add something.
+    /// of those have not returned. Event loops have ended by then, but for those that the close
+    /// left behind: what they add later is not waited for.
     pub(super) fn wait_until_done(&self, callbacks: impl Fn() -> usize) {
         let caller = &self.caller;
         let progress = || (caller.calls.load(Ordering::SeqCst), callbacks());
         let patience = || ThreadDeadline::after(Some(STUCK_AFTER));
         let (mut before, mut limit) = (progress(), patience());
         let mut is_running = lock(&caller.is_running);
-        while *is_running || !self.queue.is_empty() {
+        while *is_running || !self.queue.is_idle() {
             let waited = caller.paused.wait_timeout(is_running, LOOK_AGAIN);
             is_running = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
             let now = progress();
@@ -115,7 +118,7 @@ impl FallbackOf {
 impl FallbackCaller {
     fn call(&self, queue: &FallbackQueue, record: &UndeliveredRecord<'_>) {
         let _inside = user_code::enter();
-        queue.count(1);
+        queue.count_called(1);
         if user_code::call(|| self.fallback.take(record)).is_err()
             && !self.panic_told.swap(true, Ordering::Relaxed)
         {
@@ -124,14 +127,15 @@ impl FallbackCaller {
         self.calls.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Calls the fallback with what waits. Returns whether all of it was called for.
+    /// Calls the fallback with what waits, up to [`CALLS_PER_TURN`]. Returns whether nothing was
+    /// left.
     fn call_for_all(&self, queue: &FallbackQueue) -> bool {
         queue.begin_look();
         let before = self.calls.load(Ordering::SeqCst);
         while self.calls.load(Ordering::SeqCst) - before < CALLS_PER_TURN {
             let Some((undelivered, _room)) = queue.take() else { return true };
             undelivered.for_each(&mut |record| self.call(queue, record));
-            // Here its memory goes back to the pool.
+            // Its memory goes back to the pool here, and the room for copies is free again.
         }
         false
     }
@@ -151,18 +155,19 @@ impl Job for Turn {
     fn run(self: Arc<Self>) {
         let Turn { queue, caller } = &*self;
         if std::mem::replace(&mut *lock(&caller.is_running), true) {
-            // The other thread looks once more before it ends.
+            // The other thread looks into the queue once more before it clears this flag.
             return;
         }
         let is_done = loop {
-            // What is not the application's must not panic; if it does, that costs what it was at.
+            // The application's panics are caught in `call`. One of our own loses the batch that
+            // was being read.
             let called = catch_unwind(AssertUnwindSafe(|| caller.call_for_all(queue)));
             let is_done = called.unwrap_or_else(|_| {
                 log::error!("records for the fallback could not be read: they are lost");
                 false
             });
             let mut is_running = lock(&caller.is_running);
-            if !is_done || queue.has_none() {
+            if !is_done || queue.is_empty() {
                 *is_running = false;
                 caller.paused.notify_all();
                 break is_done;
@@ -205,7 +210,7 @@ impl Topic {
         left_out: LeftOut,
         records: &[(i64, RecordParts<'_>)],
     ) -> Vec<CellHandle> {
-        let GivenToFallback { queue, reserved, partition, full } = match left_out {
+        let ForFallback { queue, reserved, partition, full } = match left_out {
             LeftOut::Given(given) => given,
             LeftOut::Dropped => {
                 let handles = records.iter().map(|(timestamp, _)| self.dropped.issue(*timestamp));

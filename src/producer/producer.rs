@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::builder::ProducerBuilder;
 use super::callbacks::Callbacks;
 use super::close::Close;
-use super::fallback::FallbackOf;
+use super::fallback::FallbackHandle;
 use super::flush::Flush;
 use super::intercepted::Interceptors;
 use super::topic_maker::TopicMaker;
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     /// Who sees records before they are encoded.
     pub interceptors: Interceptors,
     /// Who gets the records that fail.
-    pub fallback: Option<FallbackOf>,
+    pub fallback: Option<FallbackHandle>,
     /// The log was told that the strategy gives records to a fallback that there is not.
     pub missing_fallback_told: AtomicBool,
 }

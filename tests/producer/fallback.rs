@@ -82,6 +82,7 @@ fn what_is_not_acknowledged_in_time_goes_to_the_fallback_in_order() {
         goes_on(&topic, partition, "warm");
     }
     stop(&cluster, &producer);
+    // What failed because the machine was slow.
     let _ = got.try_iter().count();
     let mut deliveries = Vec::new();
     for n in 0..1_000 {
@@ -316,7 +317,7 @@ fn what_the_application_throws_away_does_not_go_to_the_fallback() {
     assert_eq!(rest(&got), [""; 0]);
 }
 
-/// Every partition that the partitioner names is one too many.
+/// The partitioner names the partition behind the last.
 #[test]
 fn what_has_no_partition_goes_to_the_fallback() {
     let cluster = EmbeddedCluster::builder().start().unwrap();
@@ -333,7 +334,7 @@ fn what_has_no_partition_goes_to_the_fallback() {
     close(&producer);
 }
 
-/// A producer with little memory, whose broker answers nothing until it is resumed.
+/// A producer with 4 MiB of memory that gives records without room to the fallback.
 fn small(cluster: &EmbeddedCluster) -> ProducerBuilder {
     patient(cluster).buffer_memory(4 << 20).batch_size(16_384).backoff(UseFallback)
 }
@@ -359,7 +360,7 @@ fn what_there_is_no_room_for_goes_to_the_fallback() {
             break next(&got);
         }
     };
-    // It was refused only now.
+    // Only the last one went there.
     let last = format!("{} {}", sent - 1, "x".repeat(10_000));
     let cause = DeliveryErrorCause::GivenToFallback { full: PressureScope::Broker(1) };
     assert_eq!((full.error.cause(), full.error.certainty()), (&cause, Certainty::NotWritten));
@@ -407,7 +408,7 @@ fn what_the_stash_has_no_room_for_goes_to_the_fallback() {
     drop(producer.close(Duration::ZERO).wait());
 }
 
-/// A fallback that waits until it may go on, and then never again.
+/// A fallback that blocks in its first call, until it may go on.
 fn gated() -> (impl Fallback + 'static, SyncSender<()>, Receiver<Got>) {
     let (open, gate) = mpsc::sync_channel(1);
     let (sender, got) = mpsc::channel();

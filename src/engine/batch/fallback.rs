@@ -2,14 +2,15 @@
 //!
 //! They are put here where they fail, on event loops mostly, and taken out by the thread that calls
 //! back. A batch that waited comes with its segments, which stay charged to buffer memory until the
-//! fallback has seen the records: so one that is slow holds senders up, and does not fill the heap.
+//! fallback has seen the records: so a slow fallback holds senders up, and does not fill the heap.
 //!
 //! What was in flight when it failed lies in memory that its request goes on owning: it comes once
 //! the request has ended without an acknowledgement.
 //!
 //! Some are copied. Records for which there was no room have no memory here; what their copies take
 //! is bounded ([`FallbackQueue::reserve`]). Single records that a broker refuses, pieces of a batch
-//! that goes on, and records that fail on their way out of a stash are copied without a bound.
+//! that goes on, records that fail on their way out of a stash, and what has failed in flight when
+//! an event loop ends are copied without a bound.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -58,8 +59,8 @@ impl FallbackQueue {
         })
     }
 
-    /// Sets what is called, on whatever thread, when there is something to be taken and the one who
-    /// takes it does not look. Only the first call counts.
+    /// Sets what is called, on whatever thread, when something is put here and nothing was since
+    /// the last [`FallbackQueue::begin_look`]. Only the first call counts.
     pub fn set_announce(&self, announce: impl Fn(&Arc<FallbackQueue>) + Send + Sync + 'static) {
         let _ = self.announce.set(Box::new(announce));
     }
@@ -74,33 +75,34 @@ impl FallbackQueue {
         self.undelivered.pop()
     }
 
-    /// Whether nothing waits, and no sender is about to put something here.
-    pub fn is_empty(&self) -> bool {
+    /// Whether nothing waits, and no sender has reserved room to put something here.
+    pub fn is_idle(&self) -> bool {
         self.undelivered.is_empty() && self.copied.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether nothing can be taken.
-    pub fn has_none(&self) -> bool {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
         self.undelivered.is_empty()
     }
 
-    /// So many records were handed to the fallback.
-    pub fn count(&self, records: u64) {
+    /// Counts records that the fallback was called with.
+    pub fn count_called(&self, records: u64) {
         self.records.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// How many records were handed to the fallback.
-    pub fn records(&self) -> u64 {
+    /// How many records the fallback was called with.
+    pub fn records_called(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
     }
 
-    /// Room for copies of refused records. `None` if those that wait take it all.
+    /// Room for copies of refused records. `None` if they would take more than `copied_max`, with
+    /// those that wait.
     pub fn reserve(&self, bytes: usize) -> Option<Reserved> {
         let fits = |copied: usize| copied.checked_add(bytes).filter(|&sum| sum <= self.copied_max);
         // Before the caller looks whether the producer was closed: either it sees that, or the
         // close sees the room that is taken.
-        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
-        let is_taken = self.copied.fetch_update(set, fetch, fits).is_ok();
+        let taken = self.copied.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits);
+        let is_taken = taken.is_ok();
         is_taken.then(|| Reserved { copied: self.copied.clone(), bytes })
     }
 
@@ -125,7 +127,7 @@ impl Drop for Reserved {
     }
 }
 
-/// Two are the same if they are one: settings of topics are compared.
+/// By identity. It is part of a topic's settings, which are compared.
 impl PartialEq for FallbackQueue {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self, other)
@@ -136,7 +138,9 @@ impl Eq for FallbackQueue {}
 
 impl fmt::Debug for FallbackQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FallbackQueue").field("records", &self.records()).finish_non_exhaustive()
+        f.debug_struct("FallbackQueue")
+            .field("records", &self.records_called())
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,8 +155,8 @@ pub(super) struct GivenBackLater {
 }
 
 impl Batch {
-    /// It failed in flight, and the event loop ends before its request: nobody will acknowledge it
-    /// any more. What it is sent from may be in other hands: it is copied.
+    /// A batch that failed in flight is dropped, and its request has not ended: its event loop has.
+    /// The kernel may still read its memory, so the records are copied.
     fn give_back_now(&mut self) {
         let Some(later) = self.given_back_later.take() else { return };
         let GivenBackLater { queue, partition, present, behind } = *later;
@@ -169,8 +173,9 @@ impl Batch {
         }
     }
 
-    /// A close that hands back has failed it in flight, if nothing else had before, and hands back
-    /// what is behind its present piece.
+    /// `close_handing_back` gives back what is behind the present piece of a batch that it has
+    /// failed in flight ([`Unsent::copy_behind`](super::Unsent::copy_behind)): the fallback does
+    /// not get that too.
     pub fn leave_behind_to_close(&mut self) {
         let is_left = |behind: &mut Behind| {
             let is_close = matches!(behind.error.cause(), DeliveryErrorCause::Closed { .. });
@@ -190,7 +195,7 @@ impl Drop for Batch {
 
 impl LaneHead {
     /// Gives a batch back that has failed and is not needed any more: its present piece, what is
-    /// behind that, or both, which fail of one cause.
+    /// behind that, or both, which fail for one cause.
     pub(super) fn give_back(
         &self,
         batch: Box<Batch>,
@@ -216,7 +221,8 @@ impl LaneHead {
         }
     }
 
-    /// Where what fails of this cause goes: what the application threw away goes nowhere.
+    /// The queue for what fails with these errors. `None`: there is no fallback, or the application
+    /// purged it.
     fn fallback_for(
         &self,
         present: &Option<DeliveryError>,
@@ -235,7 +241,7 @@ impl LaneHead {
         }
     }
 
-    /// Gives records of a batch back, by their places, that its broker will not have.
+    /// Gives back the records at these places of a batch, which its broker rejected.
     pub(super) fn give_records_back(&self, batch: &Batch, failed: &[(u32, DeliveryError)]) {
         let Some(queue) = &self.tail.settings.fallback else { return };
         queue.put(Undelivered::Copied(copy_records(&self.tail, batch, failed)), None);

@@ -225,7 +225,12 @@ impl RecordAccumulator {
             records: gone,
             failed: self.failures.counts(),
             dropped: self.failures.dropped(),
-            fallback_records: self.config.topics.fallback.as_ref().map_or(0, |it| it.records()),
+            fallback_records: self
+                .config
+                .topics
+                .fallback
+                .as_ref()
+                .map_or(0, |it| it.records_called()),
             brokers: meters
                 .iter()
                 .map(|meter| self.broker_metrics(now, meter, &accounts))

@@ -77,7 +77,9 @@ pub use stash::{FailedRuns, Stash, stashed_len};
 pub use tail::{AppendContext, Appended};
 pub use tail::{LaneId, LaneTail, MonotonicClock, ShardId, batch_error};
 pub use topic::{TopicLanes, TopicParts, TopicState};
-pub use undelivered::{CopiedRecord, Undelivered, UndeliveredBatch};
+pub use undelivered::CopiedRecord;
+#[cfg(feature = "internals")]
+pub use undelivered::Undelivered;
 pub use unsent::Unsent;
 
 use crate::engine::protocol::PartitionId;

@@ -1,4 +1,5 @@
-//! Records that were not delivered, in the memory in which they waited: to be given back.
+//! Records that were not delivered, and are to be given back: most of them still in the batch in
+//! which they waited, the others copied.
 
 use std::borrow::Cow;
 
@@ -11,6 +12,7 @@ use crate::engine::protocol::records::{
     BATCH_HEADER_LEN, BatchHeader, Header, RecordParts, Records, records_of_message_set,
 };
 use crate::error::DeliveryError;
+use crate::logging as log;
 
 /// Records to be given back. Dropping it releases their memory, which may call wakers.
 pub enum Undelivered {
@@ -240,20 +242,25 @@ pub(super) fn copy_records(
     copies
 }
 
-/// The records of the batch or of its present piece, as they were encoded. `None` where the bytes
-/// are not what was compressed, which only a bug could do.
+/// The records of the batch or of its present piece, as they were encoded. `None`, with an error in
+/// the log, where the bytes are not what was compressed: only a bug could do that.
 fn plain_records<'m>(batch: &Batch, memory: &'m [u8]) -> Option<Cow<'m, [u8]>> {
     let payload = memory.get(BATCH_HEADER_LEN..batch.len)?;
     if batch.codec == Codec::None {
         return Some(payload.into());
     }
-    let plain = decompress(batch.codec, payload, i32::MAX as usize).ok()?;
-    match batch.packed_as.is_message_set() {
-        true => {
-            records_of_message_set(&plain, batch.packed_as, batch.base_timestamp).map(Cow::from)
-        }
-        false => Some(plain.into()),
+    let plain = decompress(batch.codec, payload, i32::MAX as usize).ok();
+    let plain = plain.and_then(|plain| match batch.packed_as.is_message_set() {
+        true => records_of_message_set(&plain, batch.packed_as, batch.base_timestamp),
+        false => Some(plain),
+    });
+    if plain.is_none() {
+        log::error!(
+            "{} records could not be unpacked to be given back: they are lost; please report this",
+            batch.records()
+        );
     }
+    plain.map(Cow::from)
 }
 
 impl Batch {

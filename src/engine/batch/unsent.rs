@@ -9,13 +9,14 @@ use crate::engine::sync::WakeList;
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause};
 use crate::locking::lock;
 
-/// Where shards leave the batches that they fail when a producer closes.
+/// What is certainly not written of the batches that shards fail at a close: it is set aside here
+/// for `close_handing_back`.
 #[derive(Default)]
 pub struct Unsent(Mutex<Vec<Undelivered>>);
 
 impl Unsent {
     fn push(&self, batch: UndeliveredBatch) {
-        // One push, or one take.
+        // Nothing under this lock can be left half done.
         lock(&self.0).push(Undelivered::Batch(batch));
     }
 
@@ -54,7 +55,8 @@ impl LaneHead {
     }
 
     /// Fails all sealed batches and retries, and leaves those in `unsent` that are certainly not in
-    /// the log. The memory of those is released with them. The fallback gets the others.
+    /// the partition's log: their memory stays charged until `unsent` drops them. The fallback gets
+    /// the others.
     fn fail_all_into(&mut self, unsent: &Unsent, cause: &DeliveryErrorCause, wakes: &mut WakeList) {
         let tail: Arc<LaneTail> = self.tail.clone();
         while let Some(batch) = self.retries.pop_front().or_else(|| tail.pop_sealed()) {
@@ -80,7 +82,7 @@ impl LaneHead {
                     UndeliveredBatch::take(tail.partition, batch, certain, certain_behind);
                 unsent.push(certain);
             }
-            // Last: who waits for the close takes what is there once all is resolved.
+            // Only now: the closing thread takes what is in `unsent` once every number is resolved.
             self.mark_resolved(number, wakes);
         }
     }

@@ -7,16 +7,22 @@ use crate::error::DeliveryError;
 
 /// Gets the records that fail, so that they can be kept elsewhere: in a file, or in another cluster
 /// by another producer. Closures `Fn(&UndeliveredRecord<'_>)` are fallbacks too.
+/// [`ProducerBuilder::fallback`](crate::ProducerBuilder::fallback) sets it; by default there is
+/// none.
 ///
-/// It gets every record that was accepted and has failed, whatever the cause, but for those that
-/// the application threw away itself ([`Producer::purge`](crate::Producer::purge)). It also gets
-/// every record without room for which the strategy says
-/// [`Backoff::Fallback`](crate::Backoff::Fallback).
+/// It gets every record that was taken into buffer memory and has failed, whatever the cause,
+/// except those that the application purged ([`Producer::purge`](crate::Producer::purge)), those
+/// that [`close_handing_back`](crate::Producer::close_handing_back) gives back, and those that were
+/// in flight on an event loop that panicked. It also gets every record without room for which the
+/// strategy says [`Backoff::Fallback`](crate::Backoff::Fallback): those are copied, up to
+/// [`fallback_memory`](crate::ProducerConfig::fallback_memory). `try_send` asks no strategy, and
+/// gives it none.
 ///
-/// [`UndeliveredRecord::error`] says why, and whether the record may be in the log nevertheless
-/// ([`Certainty::Unknown`](crate::Certainty::Unknown)): that was under way when it failed. To keep
-/// it may double it, to leave it may lose it. It comes once its request has ended, and does not
-/// come if its broker acknowledges it after all, later than `delivery_timeout`.
+/// [`UndeliveredRecord::error`] is what the record's delivery fails with. If its certainty is
+/// [`Unknown`](crate::Certainty::Unknown), the record was in flight: to send it again may double
+/// it, to discard it may lose it. The fallback gets it when its request has ended, and not at all
+/// if the broker acknowledges it after it failed. [`manual::guarantees`](crate::manual::guarantees)
+/// has a table.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -48,16 +54,25 @@ use crate::error::DeliveryError;
 /// # fn main() {}
 /// ```
 pub trait Fallback: Send + Sync {
-    /// A record has failed. Called once for each, on the thread of the producer's that also calls
-    /// [`Delivery::on_complete`](crate::Delivery::on_complete)'s closures. Records of a partition
-    /// that fail for one reason come in their order. One that there was no room for may come before
-    /// earlier ones, and one that was in flight after later ones.
+    /// A record has failed. Called once for each, never twice at a time, on the thread of the
+    /// producer's that also calls [`Delivery::on_complete`](crate::Delivery::on_complete)'s
+    /// closures; its delivery may resolve a moment earlier or later. After a close that left an
+    /// event loop behind ([`CloseError::Stuck`](crate::CloseError::Stuck)), what that loop fails
+    /// comes on another thread.
     ///
-    /// It may take its time: what it has not seen yet stays in buffer memory for the most part, and
-    /// senders find less room meanwhile; callbacks wait as well. A close waits for it, as long as
-    /// no call takes over 10 s; a flush does not. It may send to another producer. To send to this
-    /// one would come back here as long as its brokers are away, and a call that waits for it is an
-    /// error. A panic is logged, and that record is lost.
+    /// Records of a partition that fail together come in their order. Records without room may come
+    /// before earlier ones, and records that were in flight after later ones.
+    ///
+    /// It may block: for a file, a lock, another producer. Until it returns, most of what has
+    /// failed stays in buffer memory ([`manual::memory`](crate::manual::memory) names the
+    /// exceptions), so senders find less room; and callbacks wait. A close waits for it beyond its
+    /// own timeout, for as long as calls return. If one call, of it or of a callback, takes more
+    /// than 10 s, the close waits no longer and ends with `Stuck`. A flush does not wait for it.
+    ///
+    /// Do not send to this producer from here: while its brokers are away, the record comes back.
+    /// To wait for it here is an error
+    /// ([`WaitedOnOwnThread`](crate::DeliveryErrorCause::WaitedOnOwnThread)). A panic loses the
+    /// record that it was called with; the first one is logged.
     fn take(&self, record: &UndeliveredRecord<'_>);
 }
 
@@ -71,8 +86,9 @@ where
 }
 
 /// A record that the producer gives back, with all that it was sent with: to a [`Fallback`], or at
-/// [`Producer::close_handing_back`](crate::Producer::close_handing_back). It borrows from buffer
-/// memory.
+/// [`Producer::close_handing_back`](crate::Producer::close_handing_back). It is there for the call
+/// only: copy what is to be kept, for instance with
+/// [`to_record`](UndeliveredRecord::to_record)`().into_owned()`.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")] {
@@ -107,7 +123,7 @@ impl<'a> UndeliveredRecord<'a> {
         self.error.topic()
     }
 
-    /// The partition that it was for; `None` if the topic was not known and the record names none.
+    /// The partition that it was for; `None` if it failed before it had one, and names none.
     pub fn partition(&self) -> Option<i32> {
         self.partition
     }
@@ -128,8 +144,8 @@ impl<'a> UndeliveredRecord<'a> {
     }
 
     /// Its timestamp, in milliseconds since the Unix epoch: the one that it was given, or the time
-    /// of sending. If its batch was compressed for Kafka 0.8 or 0.9, which have no timestamps, that
-    /// of the batch's first record.
+    /// of sending. If its batch was compressed for Kafka 0.8 or 0.9, which have no timestamps, it
+    /// is that of the batch's first record.
     pub fn timestamp_ms(&self) -> i64 {
         self.timestamp
     }
