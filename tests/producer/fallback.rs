@@ -82,8 +82,6 @@ fn what_is_not_acknowledged_in_time_goes_to_the_fallback_in_order() {
         goes_on(&topic, partition, "warm");
     }
     stop(&cluster, &producer);
-    // What failed because the machine was slow.
-    let _ = got.try_iter().count();
     let mut deliveries = Vec::new();
     for n in 0..1_000 {
         let (key, value) = (format!("key {n}"), format!("value {n}"));
@@ -92,8 +90,10 @@ fn what_is_not_acknowledged_in_time_goes_to_the_fallback_in_order() {
     }
     deliveries.push(topic.send_record(Record::new().partition(1)).unwrap());
     let (mut all, mut errors) = ([Vec::new(), Vec::new()], Vec::new());
-    for _ in 0..deliveries.len() {
-        let got = next(&got);
+    // Where the machine is slow, records of the beginning have failed as well.
+    let is_warm = |it: &Got| it.value.as_deref() == Some("warm");
+    let failed_now = std::iter::repeat_with(|| next(&got)).filter(|it| !is_warm(it));
+    for got in failed_now.take(deliveries.len()) {
         all[got.partition.unwrap() as usize].push(got);
     }
     for (partition, of_it) in (0..).zip(&mut all) {
@@ -119,7 +119,7 @@ fn what_is_not_acknowledged_in_time_goes_to_the_fallback_in_order() {
     eventually("its memory is free again", || is_all_free(&producer));
     assert!(producer.metrics().fallback_records >= 1_001);
     close(&producer);
-    assert_eq!(rest(&got), [""; 0]);
+    assert!(rest(&got).iter().all(|value| value == "warm"));
 }
 
 #[test]
