@@ -183,7 +183,7 @@ impl<'a> Admission<'a> {
                         return Err(error);
                     }
                     match self.park((place, account), need, spare, (left, pressure.scope)) {
-                        // The time that it gave is over, and it is asked once more.
+                        // The time that the strategy gave is over: it is asked again.
                         Err(error @ SendErrorKind::ParkTimedOut { .. }) => timed_out = Some(error),
                         parked => return parked.map(|()| Admitted::Again),
                     }

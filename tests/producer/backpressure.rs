@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use tidegate::{
-    BackoffStrategy, DeliveryErrorCause, DropRecords, ParkSender, Pressure, RejectRecords,
+    Backoff, BackoffStrategy, DeliveryErrorCause, DropRecords, ParkSender, Pressure, RejectRecords,
     SendErrorKind,
 };
 
@@ -163,6 +163,29 @@ fn a_parked_senders_deadline_holds() {
     all.resume();
     deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
     all.ends_with(count);
+}
+
+#[test]
+fn a_record_can_be_dropped_once_it_has_waited() {
+    let strategy = |full: &Pressure<'_>| match full.elapsed < millis(50) {
+        true => Backoff::Park { at_most: millis(50) },
+        false => Backoff::Drop,
+    };
+    let all = paused(1, |builder| builder.backoff(strategy));
+    let value = Bytes::from(vec![7_u8; 20_000]);
+    let mut accepted = 0;
+    let (dropped, took) = loop {
+        let start = Instant::now();
+        let delivery = all.topic.send((), value.clone()).unwrap();
+        if all.producer.dropped_records() > 0 {
+            break (delivery, start.elapsed());
+        }
+        accepted += 1;
+    };
+    assert_eq!(*failed(dropped).cause(), DeliveryErrorCause::Dropped);
+    assert!(took >= millis(50), "{took:?}");
+    all.resume();
+    all.ends_with(accepted);
 }
 
 #[test]

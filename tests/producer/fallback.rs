@@ -66,6 +66,31 @@ fn rest(got: &Receiver<Got>) -> Vec<String> {
     got.try_iter().map(|got| got.value.expect("no null here")).collect()
 }
 
+/// A record in flight at a broker that stands still, one that waits behind it, and one of a topic
+/// that is not known.
+fn stalled(cluster: &EmbeddedCluster, fallback: impl Fallback + 'static) -> (Producer, Topic) {
+    let one = |c: &mut tidegate::ProducerConfig| c.max_in_flight = 1;
+    let producer = patient(cluster).configure(one).fallback(fallback).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    cluster.pause_broker(1);
+    drop(topic.send("k", "flying").unwrap());
+    eventually("it is in flight", || producer.metrics().brokers[0].in_flight == 1);
+    drop(topic.send("k", "waits").unwrap());
+    drop(producer.topic("unknown").unwrap().send("k", "stashed").unwrap());
+    (producer, topic)
+}
+
+/// What a close hands back, whose time is up at once.
+fn handed_back(producer: &Producer) -> Vec<String> {
+    let (sender, back) = mpsc::channel();
+    let close = producer.close_handing_back(millis(50), move |record| {
+        sender.send(text(record.value()).unwrap()).unwrap();
+    });
+    assert!(close.wait().is_err());
+    back.iter().collect()
+}
+
 fn is_all_free(producer: &Producer) -> bool {
     producer.memory().free == producer.memory().capacity
 }
@@ -208,15 +233,7 @@ fn both_halves_of_a_split_batch_go_to_the_fallback() {
 fn what_a_close_leaves_goes_to_the_fallback_before_it_ends() {
     let cluster = cluster(1, 1);
     let (fallback, got) = fallback();
-    let one = |c: &mut tidegate::ProducerConfig| c.max_in_flight = 1;
-    let producer = patient(&cluster).configure(one).fallback(fallback).build().unwrap();
-    let topic = producer.topic("t").unwrap();
-    warm(&topic, 1);
-    cluster.pause_broker(1);
-    drop(topic.send("k", "flying").unwrap());
-    eventually("it is in flight", || producer.metrics().brokers[0].in_flight == 1);
-    drop(topic.send("k", "waits").unwrap());
-    drop(producer.topic("unknown").unwrap().send("k", "stashed").unwrap());
+    let (producer, _topic) = stalled(&cluster, fallback);
     let outcome = producer.close(millis(50)).wait();
     assert!(matches!(outcome, Err(CloseError::TimedOut { .. })), "{outcome:?}");
     let mut all: Vec<_> = got.try_iter().collect();
@@ -235,21 +252,8 @@ fn what_a_close_leaves_goes_to_the_fallback_before_it_ends() {
 fn what_a_close_hands_back_does_not_go_to_the_fallback() {
     let cluster = cluster(1, 1);
     let (fallback, got) = fallback();
-    let one = |c: &mut tidegate::ProducerConfig| c.max_in_flight = 1;
-    let producer = patient(&cluster).configure(one).fallback(fallback).build().unwrap();
-    let topic = producer.topic("t").unwrap();
-    warm(&topic, 1);
-    cluster.pause_broker(1);
-    drop(topic.send("k", "flying").unwrap());
-    eventually("it is in flight", || producer.metrics().brokers[0].in_flight == 1);
-    drop(topic.send("k", "waits").unwrap());
-    drop(producer.topic("unknown").unwrap().send("k", "stashed").unwrap());
-    let (sender, back) = mpsc::channel();
-    let close = producer.close_handing_back(millis(50), move |record| {
-        sender.send(text(record.value()).unwrap()).unwrap();
-    });
-    assert!(close.wait().is_err());
-    assert_eq!(back.iter().collect::<Vec<_>>(), ["waits", "stashed"]);
+    let (producer, _topic) = stalled(&cluster, fallback);
+    assert_eq!(handed_back(&producer), ["waits", "stashed"]);
     assert_eq!(rest(&got), ["flying"]);
     cluster.resume_broker(1);
 }
@@ -271,12 +275,8 @@ fn a_half_in_flight_and_what_waits_behind_it_part_at_a_close_that_hands_back() {
     eventually("the first half was refused", || cluster.faults_left() == 0);
     cluster.pause_broker(1);
     eventually("the first half is in flight", || producer.metrics().brokers[0].in_flight == 1);
-    let (sender, back) = mpsc::channel();
-    let close = producer.close_handing_back(millis(50), move |record| {
-        sender.send(text(record.value()).unwrap()).unwrap();
-    });
-    assert!(close.wait().is_err());
-    let (flying, back) = (rest(&got), back.iter().collect::<Vec<_>>());
+    let back = handed_back(&producer);
+    let flying = rest(&got);
     assert!((30..70).contains(&flying.len()), "{} in flight", flying.len());
     assert_eq!([flying, back].concat(), sent);
     cluster.resume_broker(1);
@@ -300,17 +300,9 @@ fn dropping_the_last_handle_gives_what_is_left_to_the_fallback() {
 fn what_the_application_throws_away_does_not_go_to_the_fallback() {
     let cluster = cluster(1, 1);
     let (fallback, got) = fallback();
-    let one = |c: &mut tidegate::ProducerConfig| c.max_in_flight = 1;
-    let producer = patient(&cluster).configure(one).fallback(fallback).build().unwrap();
-    let topic = producer.topic("t").unwrap();
-    warm(&topic, 1);
-    cluster.pause_broker(1);
-    let flying = topic.send("k", "flying").unwrap();
-    eventually("it is in flight", || producer.metrics().brokers[0].in_flight == 1);
-    let waits = topic.send("k", "waits").unwrap();
-    let stashed = producer.topic("unknown").unwrap().send("k", "stashed").unwrap();
+    let (producer, topic) = stalled(&cluster, fallback);
     producer.purge(Purge::QueuedAndInFlight);
-    [flying, waits, stashed].into_iter().for_each(|delivery| drop(failed(delivery)));
+    eventually("all of it failed", || producer.failed_records().total == 3);
     cluster.resume_broker(1);
     acked(topic.send("k", "goes on").unwrap());
     close(&producer);
