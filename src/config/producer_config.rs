@@ -44,7 +44,7 @@ const MIB: usize = 1024 * KIB;
 pub enum OnDrop {
     /// The thread waits until everything is acknowledged or has failed, for at most so long; then
     /// what is left fails. A program that ends after that has lost nothing unseen. A
-    /// [`Fallback`](crate::Fallback) is waited for beyond that time, as by a close.
+    /// [`Fallback`] is waited for beyond that time, as by a close.
     Wait(Duration),
     /// The thread goes on at once, and the producer goes on in the background until everything has
     /// resolved, for at most `delivery_timeout`. For async code, where a thread must not wait. If

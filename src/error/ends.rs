@@ -73,8 +73,8 @@ pub enum CloseError {
         last: Option<Problem>,
     },
     /// Threads of the producer have not returned from code of the application's (a waker, a
-    /// callback, a fallback, a partitioner, a logger) and were left behind; they end if they ever do. Records that a stuck
-    /// event loop holds resolve then, and not before.
+    /// callback, a fallback, a partitioner, a logger) and were left behind; they end if they ever
+    /// do. Records that a stuck event loop holds resolve then, and not before.
     #[error(
         "{} did not return from code of the application's (a waker, a callback, a fallback, a \
          partitioner, a logger) within the timeout of {timeout:?}, and was left behind",

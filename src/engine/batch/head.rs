@@ -337,7 +337,11 @@ impl LaneHead {
             }
             self.insert_retry(batch);
         } else {
-            self.mark_resolved(batch.number, wakes);
+            let number = batch.number;
+            // First: a flush on another thread may see the number at once, and whoever waited for
+            // it finds the memory free.
+            drop(batch);
+            self.mark_resolved(number, wakes);
         }
     }
 
