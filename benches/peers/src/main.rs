@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Clients: `tidegate`, `rdkafka-batch` (`rd_kafka_produce_batch`), `rdkafka-produce`
-//! (`rd_kafka_produce`), `rdkafka-threaded` (`rdkafka::producer::ThreadedProducer`).
+//! (`rd_kafka_produce`), `rdkafka-threaded` (`rdkafka::producer::ThreadedProducer`), and `raw`: no
+//! client, but one thread that encodes and writes, which is what the others can reach at most.
 //!
 //! Every client runs with acks=all, idempotence and 64 MiB of buffer, and every acknowledgement is
 //! checked. What is measured begins when a first record has been acknowledged, so neither side is
@@ -18,6 +19,7 @@ mod broker;
 mod compare;
 mod measure;
 mod native;
+mod raw;
 mod settings;
 mod threaded;
 mod tidegate_client;
@@ -29,8 +31,8 @@ use settings::{Client, Settings};
 
 const USAGE: &str = "tidegate-peers compare|run|broker
   compare  [--rounds 3] [--clients tidegate,rdkafka-batch,rdkafka-produce] and the settings below
-  run      --client tidegate|rdkafka-batch|rdkafka-produce|rdkafka-threaded [--bootstrap HOST:PORT]
-           without --bootstrap it starts a broker process
+  run      --client tidegate|rdkafka-batch|rdkafka-produce|rdkafka-threaded|raw
+           [--bootstrap HOST:PORT]; without --bootstrap it starts a broker process
   broker   [--partitions P]: prints bootstrap.servers, ends when standard input is closed
 settings:
   --records N      records to send, by each client (default 10,000,000)
@@ -77,5 +79,6 @@ fn run(settings: &Settings) -> Result<Measured, Box<dyn Error>> {
         Client::Tidegate => tidegate_client::run(settings, bootstrap),
         Client::Batch | Client::Produce => native::run(settings, bootstrap, client),
         Client::Threaded => threaded::run(settings, bootstrap),
+        Client::Raw => raw::run(settings, bootstrap),
     }
 }

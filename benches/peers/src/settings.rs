@@ -12,6 +12,8 @@ pub enum Client {
     Batch,
     Produce,
     Threaded,
+    /// No client: see `raw`.
+    Raw,
 }
 
 impl Client {
@@ -21,11 +23,12 @@ impl Client {
             Client::Batch => "rdkafka-batch",
             Client::Produce => "rdkafka-produce",
             Client::Threaded => "rdkafka-threaded",
+            Client::Raw => "raw",
         }
     }
 
     fn parse(name: &str) -> Result<Client, String> {
-        let all = [Client::Tidegate, Client::Batch, Client::Produce, Client::Threaded];
+        let all = [Client::Tidegate, Client::Batch, Client::Produce, Client::Threaded, Client::Raw];
         let found = all.into_iter().find(|client| client.name() == name);
         found.ok_or_else(|| format!("there is no client {name}"))
     }
