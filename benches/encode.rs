@@ -7,7 +7,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::internals::protocol::ProducerIdentity;
 use tidegate::internals::protocol::compression::{Compression, Compressor};
 use tidegate::internals::protocol::records::{
-    BATCH_HEADER_LEN, BatchHeader, RecordParts, RecordSize, encode_contiguous, records_crc,
+    BATCH_HEADER_LEN, BatchHeader, RecordParts, RecordSize, encode_contiguous, encode_plain,
+    records_crc,
 };
 
 const SEGMENT_LEN: usize = 64 * 1024;
@@ -29,6 +30,19 @@ fn fill(segment: &mut [u8], key: Option<&[u8]>, value: &[u8]) -> u32 {
     }
 }
 
+/// The same as most records are written: see `encode_plain`.
+#[inline(never)]
+fn fill_plain(segment: &mut [u8], key: Option<&[u8]>, value: &[u8]) -> u32 {
+    let (mut at, mut count) = (0, 0);
+    while let Some(written) =
+        encode_plain(&mut segment[at..], count, i64::from(count >> 6), key, Some(value))
+    {
+        at += written;
+        count += 1;
+    }
+    count
+}
+
 fn records(c: &mut Criterion) {
     let mut segment = vec![0; SEGMENT_LEN];
     let mut group = c.benchmark_group("encode");
@@ -42,6 +56,11 @@ fn records(c: &mut Criterion) {
         group.throughput(Throughput::Elements(u64::from(count)));
         group.bench_function(name, |b| {
             b.iter(|| fill(black_box(&mut segment), black_box(key), black_box(&value)))
+        });
+        let count = fill_plain(&mut segment, key, &value);
+        group.throughput(Throughput::Elements(u64::from(count)));
+        group.bench_function(format!("{name}, plain"), |b| {
+            b.iter(|| fill_plain(black_box(&mut segment), black_box(key), black_box(&value)))
         });
     }
     group.finish();

@@ -8,7 +8,8 @@ pub(super) fn wall_coarse_ms() -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec to write to; the clock exists since Linux 2.6.32.
     unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut time) };
-    time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+    // The nanoseconds are less than a second's: 32 bits, which divide in fewer instructions.
+    time.tv_sec * 1_000 + i64::from(time.tv_nsec as u32 / 1_000_000)
 }
 
 /// Wall time in milliseconds since the Unix epoch.

@@ -19,6 +19,7 @@ use crate::engine::policy::{
     AddressMap, BackoffStrategy, Fallback, Interceptor, PartitionerFactory, RetryPolicy,
 };
 use crate::engine::protocol::compression::Compression;
+use crate::engine::protocol::records::PLAIN_BATCH_OVERHEAD_MAX;
 use crate::engine::shard::{PortTable, ShardConfig};
 use crate::engine::sync::Generation;
 use crate::error::BuildError;
@@ -344,6 +345,7 @@ impl ProducerBuilder {
             metadata: metadata.mailbox().clone(),
             clock: Clock,
             max_request_size: config.max_request_size,
+            surely_fits: config.max_request_size.saturating_sub(PLAIN_BATCH_OVERHEAD_MAX),
             born: Generation::current(),
             watches_stalls: !config.partitioner_availability_timeout.is_zero(),
             callbacks,

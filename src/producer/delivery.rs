@@ -98,15 +98,15 @@ impl Delivery {
     ///
     /// # Panics
     /// If the outcome was taken before, by polling.
-    #[inline]
+    #[inline(always)]
     pub fn wait(mut self) -> Result<RecordMetadata, DeliveryError> {
-        match self.take_known() {
-            Some(outcome) => outcome,
+        match self.take_acked() {
+            Some(metadata) => Ok(metadata),
             None => self.wait_for_it(),
         }
     }
 
-    /// The rest of [`Delivery::wait`], where the outcome is not known yet.
+    /// The rest of [`Delivery::wait`].
     #[inline(never)]
     fn wait_for_it(mut self) -> Result<RecordMetadata, DeliveryError> {
         let deadline = ThreadDeadline::after(is_own_thread().then_some(Duration::ZERO));
@@ -137,16 +137,37 @@ impl Delivery {
     ///
     /// # Panics
     /// If the outcome was taken before.
-    #[inline]
+    #[inline(always)]
     pub fn try_take(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
+        match self.take_acked() {
+            Some(metadata) => Some(Ok(metadata)),
+            None => self.take_if_known(),
+        }
+    }
+
+    /// The rest of [`Delivery::try_take`].
+    #[inline(never)]
+    fn take_if_known(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
         self.take_known().or_else(|| {
             let error = self.never_resolved()?;
             Some(self.give(Some(error)))
         })
     }
 
+    /// Where the record was written, if its batch was acknowledged whole: what becomes of nearly
+    /// all. It is compiled into the caller, so that what it returns stays in registers.
+    #[inline(always)]
+    fn take_acked(&mut self) -> Option<RecordMetadata> {
+        if !self.handle.as_ref()?.is_acked_whole() {
+            return None;
+        }
+        let mut handle = self.handle.take()?;
+        // The metadata may be kept for long, and nobody waits for it any more.
+        handle.forget_waiter();
+        Some(RecordMetadata { handle })
+    }
+
     /// The outcome, if the record is resolved.
-    #[inline]
     fn take_known(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
         let error = match self.handle().try_outcome()? {
             Outcome::Acked { .. } => None,
@@ -228,8 +249,13 @@ fn read(handle: CellHandle, error: DeliveryError) -> DeliveryError {
 impl Future for Delivery {
     type Output = Result<RecordMetadata, DeliveryError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.get_mut().poll_outcome(context)
+        let delivery = self.get_mut();
+        match delivery.take_acked() {
+            Some(metadata) => Poll::Ready(Ok(metadata)),
+            None => delivery.poll_outcome(context),
+        }
     }
 }
 

@@ -4,9 +4,10 @@
 //! shards. Starts and ends the threads of `io/`.
 //!
 //! * [`ProducerBuilder`] → [`Producer`] → [`Topic`] → [`Delivery`] → [`RecordMetadata`].
-//! * `sending`: the way of a record into its batch; `together`: of several into one; `stashing`:
-//!   of those whose topic is not known yet; `intercepted`: past interceptors. `admission`: what
-//!   happens to a record for which there is no room, whether a thread or a task sends it.
+//! * `sending`: the way of a record into its batch; `fast_path`: the usual case of it; `together`:
+//!   of several into one; `stashing`: of those whose topic is not known yet; `intercepted`: past
+//!   interceptors. `admission`: what happens to a record for which there is no room, whether a
+//!   thread or a task sends it.
 //! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.
 //! * `exposition`: every metric's name; `prometheus`, `collector`, `facade` write them out.
 //!   `librdkafka` and `serialize` tell metrics, the latter also the rest, as JSON.
@@ -28,6 +29,7 @@ mod exposition;
 #[cfg(feature = "metrics")]
 mod facade;
 mod fallback;
+mod fast_path;
 mod flush;
 mod health;
 mod intercepted;

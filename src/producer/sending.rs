@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::admission::{Admission, Admitted, How, Place, at_once};
 use super::delivery::Delivery;
 use super::stashing::{Stashed, Stashing};
-use super::topic::{SURELY_SMALL, Topic};
+use super::topic::Topic;
 use crate::engine::batch::{CellHandle, LaneTail, Refusal, TopicState, take_room};
 use crate::engine::buffer::Segment;
 use crate::engine::policy::{ExplicitPartitioner, Moment};
@@ -100,6 +100,41 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
+        if let Some(delivery) = self.send_usual((partition, found), timestamp, parts) {
+            return Ok(delivery);
+        }
+        self.send_whole_way(sender, (partition, found), timestamp, parts)
+    }
+
+    /// [`Topic::send_fast`], for a record that it may be right for. One with a timestamp of its own
+    /// and no partition goes the whole way: where it goes may depend on the time as well.
+    #[inline(always)]
+    pub(super) fn send_usual(
+        &self,
+        (partition, found): (Option<PartitionId>, Option<PartitionId>),
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Option<Delivery> {
+        if !self.has_fast_path || !parts.headers.is_empty() {
+            return None;
+        }
+        let at = timestamp.unwrap_or_else(|| self.shared.clock.wall_ms());
+        let issued = match partition.or(found) {
+            Some(to) => self.send_fast_to(to, at, (parts.key, parts.value)),
+            None if timestamp.is_none() => self.send_fast(at, parts.key, parts.value),
+            None => None,
+        };
+        Some(Delivery::new(issued?.into_handle(at)))
+    }
+
+    #[inline(never)]
+    pub(super) fn send_whole_way(
+        &self,
+        sender: Sender<'_>,
+        (partition, found): (Option<PartitionId>, Option<PartitionId>),
+        timestamp: Option<i64>,
+        parts: &RecordParts<'_>,
+    ) -> Result<Delivery, SendErrorKind> {
         if self.is_intercepted {
             return self.send_intercepted(sender, partition, timestamp, parts);
         }
@@ -119,7 +154,7 @@ impl Topic {
             return Err(SendErrorKind::Forked);
         }
         let len = parts.payload_len();
-        if len > SURELY_SMALL || !parts.headers.is_empty() {
+        if len > self.shared.surely_fits || !parts.headers.is_empty() {
             self.check_size(parts)?;
         }
         // The time counts for the record's timestamp, and for where one without key goes.
@@ -132,7 +167,7 @@ impl Topic {
         {
             return Ok(delivery);
         }
-        let (partition, lane) = match self.writable_sticky(spread, moment) {
+        let (chosen, lane) = match self.writable_sticky(spread, moment) {
             Some(found) => found,
             None => {
                 let found = found.filter(|found| found.is_among(self.lanes.partitions()));
@@ -167,7 +202,7 @@ impl Topic {
             self.shared.ports.post(lane);
         }
         match appended.result {
-            Ok(handle) => Ok(self.sent(partition, len, handle)),
+            Ok(handle) => Ok(self.sent(chosen, len, handle)),
             Err(Refusal::NeedRoom(_)) => self.send_slowly(sender, (lane, true), timestamp, parts),
             Err(Refusal::Closed) => Err(SendErrorKind::Closed),
         }
@@ -200,6 +235,9 @@ impl Topic {
         timestamp: Option<i64>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
+        if let Some(delivery) = self.send_usual((partition, found), timestamp, parts) {
+            return Ok(delivery);
+        }
         if self.is_intercepted {
             return self.send_intercepted_async(how, partition, timestamp, parts).await;
         }
@@ -312,8 +350,8 @@ impl Topic {
         self.lanes.partitioner.on_appended(&self.lanes.name, partition, len, batch_size);
     }
 
-    /// The usual case of a record that has neither partition nor key: it goes where the thread's
-    /// last one went. One look at the lane tells both whether it may and whether there is room.
+    /// Where a record that has neither partition nor key goes if the thread's stay goes on: one
+    /// look at the lane tells both whether it may and whether there is room.
     #[inline(always)]
     fn writable_sticky(
         &self,
@@ -323,7 +361,8 @@ impl Topic {
         if !spread {
             return None;
         }
-        let partition = self.lanes.partitioner.sticky(moment?)?;
+        let stay = self.lanes.partitioner.as_default()?.stay(moment?)?;
+        let partition = PartitionId(stay.partition());
         let lane = self.lanes.lane(partition)?;
         let pool = &self.shared.accumulator.pool;
         let account = lane.account();

@@ -17,9 +17,6 @@ use crate::engine::protocol::records::RecordParts;
 use crate::engine::sync::SharedFailure;
 use crate::error::{DeliveryError, SendError, SendErrorKind};
 
-/// Parts shorter than this together cannot be over any permitted `max_request_size`.
-pub(super) const SURELY_SMALL: usize = 1_024;
-
 /// A topic of one producer: cheap to clone, shared by any number of threads.
 ///
 /// ```
@@ -44,6 +41,8 @@ pub struct Topic {
     pub(super) shared: Arc<Shared>,
     /// Records pass the application's interceptors first.
     pub(super) is_intercepted: bool,
+    /// Nothing of how it was made rules out [`Topic::send_fast`].
+    pub(super) has_fast_path: bool,
     pub(super) dropped: Arc<SharedFailure<crate::engine::batch::Destination, DeliveryError>>,
 }
 
@@ -52,7 +51,9 @@ impl Topic {
         let (destination, error) = shared.accumulator.dropped_error(&lanes.name);
         let dropped = Arc::new(shared.accumulator.cells.allocate_failed(destination, error));
         let is_intercepted = !shared.interceptors.0.is_empty();
-        Topic { lanes, shared, is_intercepted, dropped }
+        let has_fast_path =
+            !is_intercepted && !shared.watches_stalls && !lanes.partitioner.is_own();
+        Topic { lanes, shared, is_intercepted, has_fast_path, dropped }
     }
 
     /// The topic's name.
@@ -82,6 +83,7 @@ impl Topic {
     /// # Errors
     /// [`SendError`]: the record was not accepted and will not be written. Payloads that were
     /// passed as [`Payload::Shared`] are in the error.
+    #[inline(always)]
     pub fn send<'k, 'v>(
         &self,
         key: impl Into<Payload<'k>>,
@@ -103,6 +105,7 @@ impl Topic {
     ///
     /// # Errors
     /// As [`Topic::send`]; [`SendErrorKind::Rejected`] says where there is no room.
+    #[inline(always)]
     pub fn try_send<'k, 'v>(
         &self,
         key: impl Into<Payload<'k>>,
@@ -181,9 +184,34 @@ impl Topic {
         value: Payload<'_>,
     ) -> Result<Delivery, SendError> {
         let parts = RecordParts { key: key.as_option(), value: value.as_option(), headers: &[] };
-        match self.send_parts(Sender::Waits(how), None, None, &parts) {
-            Ok(delivery) => Ok(delivery),
-            Err(kind) => Err(self.refuse(kind, key, value)),
+        if let Some(delivery) = self.send_usual((None, None), None, &parts) {
+            return Ok(delivery);
+        }
+        // The error is told through a place of its own. Were the whole result written by a call,
+        // the compiler would keep it in memory, and a record of the usual case would be stored
+        // there and loaded again at once, which takes as long as a quarter of its append.
+        let mut refused = None;
+        match self.send_pair_whole_way(how, key, value, &mut refused) {
+            Some(delivery) => Ok(delivery),
+            None => Err(refused.expect("what is not sent is refused")),
+        }
+    }
+
+    #[inline(never)]
+    fn send_pair_whole_way(
+        &self,
+        how: How,
+        key: Payload<'_>,
+        value: Payload<'_>,
+        refused: &mut Option<SendError>,
+    ) -> Option<Delivery> {
+        let parts = RecordParts { key: key.as_option(), value: value.as_option(), headers: &[] };
+        match self.send_whole_way(Sender::Waits(how), (None, None), None, &parts) {
+            Ok(delivery) => Some(delivery),
+            Err(kind) => {
+                *refused = Some(self.refuse(kind, key, value));
+                None
+            }
         }
     }
 

@@ -99,6 +99,14 @@ impl Client {
         let context = self.accumulator.append_context(&self.accumulator.config.topics, &self.clock);
         self.spare.clear();
         let lane = self.topics[topic].lane(PartitionId::from_index(partition))?;
+        let mut post = false;
+        let issued = lane.append_plain(0, None, Some(value), &mut post);
+        if post {
+            self.ports.post(lane);
+        }
+        if let Some(issued) = issued {
+            return Some(issued.into_handle(0));
+        }
         loop {
             let appended = lane.append(&context, 0, &parts, &mut self.spare);
             if appended.post {

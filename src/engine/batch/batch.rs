@@ -2,7 +2,7 @@
 
 use super::fallback::GivenBackLater;
 use super::pieces::Pieces;
-use super::{BatchCell, CellHandle};
+use super::{BatchCell, CellHandle, IssuedHandle};
 use crate::engine::buffer::{AccountId, Segment};
 use crate::engine::protocol::compression::Codec;
 use crate::engine::protocol::records::{
@@ -231,7 +231,28 @@ impl Batch {
         let written = records::encode_contiguous(out, size, self.records, delta, parts);
         debug_assert_eq!(written, size.total);
         link.len = start + size.total;
-        self.count_record(timestamp, size)
+        self.count_record(timestamp, size.total);
+        self.issue(timestamp)
+    }
+
+    /// Appends a record without headers, if it is a small one and there surely is room for it in
+    /// the last link and below `batch_size`. `None`: that is not sure, and nothing was appended.
+    #[inline(always)]
+    pub fn append_plain(
+        &mut self,
+        timestamp: i64,
+        (key, value): (Option<&[u8]>, Option<&[u8]>),
+        batch_size: usize,
+    ) -> Option<IssuedHandle> {
+        let delta = timestamp.checked_sub(self.base_timestamp)?;
+        let link = self.links.last_mut()?;
+        let room = batch_size.saturating_sub(self.len);
+        let out = &mut link.segment[link.len..];
+        let most = room.min(out.len());
+        let written = records::encode_plain(&mut out[..most], self.records, delta, key, value)?;
+        link.len += written;
+        self.count_record(timestamp, written);
+        self.cell.as_mut().map(BatchCell::issue_bare)
     }
 
     /// Appends a record that spans the links from `first_link` on, which are empty but for the
@@ -256,14 +277,19 @@ impl Batch {
             left -= part;
         }
         assert_eq!(left, 0, "the caller checked that the links hold the record");
-        self.count_record(timestamp, size)
+        self.count_record(timestamp, size.total);
+        self.issue(timestamp)
+    }
+
+    #[inline(always)]
+    fn count_record(&mut self, timestamp: i64, bytes: usize) {
+        self.records += 1;
+        self.len += bytes;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
     }
 
     #[inline]
-    fn count_record(&mut self, timestamp: i64, size: RecordSize) -> CellHandle {
-        self.records += 1;
-        self.len += size.total;
-        self.max_timestamp = self.max_timestamp.max(timestamp);
+    fn issue(&mut self, timestamp: i64) -> CellHandle {
         let cell = self.cell.as_mut().expect("an open batch is not resolved");
         cell.issue(timestamp)
     }

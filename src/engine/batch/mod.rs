@@ -83,7 +83,7 @@ pub use undelivered::Undelivered;
 pub use unsent::Unsent;
 
 use crate::engine::protocol::PartitionId;
-use crate::engine::sync::{Abandon, CellOwner, CellStore, Handle};
+use crate::engine::sync::{Abandon, CellOwner, CellStore, Handle, Issued};
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
 
 /// What a completion cell knows about its records: where they go.
@@ -103,6 +103,8 @@ pub type Cells = CellStore<Destination, DeliveryError>;
 pub type BatchCell = CellOwner<Destination, DeliveryError>;
 /// The waiting side of a cell: the inside of a `Delivery`.
 pub type CellHandle = Handle<Destination, DeliveryError>;
+/// What a [`CellHandle`] is made of.
+pub type IssuedHandle = Issued<Destination, DeliveryError>;
 
 impl Destination {
     /// An error for a record on its way here.

@@ -2,7 +2,7 @@
 
 use super::batch::Opening;
 use super::tail::{AppendContext, LaneTail};
-use super::{Batch, CellHandle, Destination};
+use super::{Batch, CellHandle, Destination, IssuedHandle};
 use crate::engine::buffer::{AccountId, BufferPool, Class, Segment, WaitTicket};
 use crate::engine::protocol::records::{
     BATCH_HEADER_LEN, RecordParts, RecordSize, single_record_batch_size,
@@ -76,6 +76,18 @@ impl OpenState {
         // sender that waited for room first would wait for its own batch.
         *news |= self.seal_into(lane);
         self.append_to_new(lane, context, timestamp, parts, spare, news)
+    }
+
+    /// Appends a small record without headers to the open batch, if there is one that surely has
+    /// room for it. `None`: nothing was done.
+    #[inline(always)]
+    pub fn append_plain(
+        &mut self,
+        timestamp: i64,
+        payloads: (Option<&[u8]>, Option<&[u8]>),
+        batch_size: usize,
+    ) -> Option<IssuedHandle> {
+        self.batch.as_mut()?.append_plain(timestamp, payloads, batch_size)
     }
 
     #[cold]

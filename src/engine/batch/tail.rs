@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use super::open::{OpenState, Refusal};
-use super::{Batch, BatchStanding, CellHandle, Cells, EpochsUsed, TopicSettings};
+use super::{Batch, BatchStanding, CellHandle, Cells, EpochsUsed, IssuedHandle, TopicSettings};
 use crate::engine::buffer::{AccountId, BufferPool, Segment};
 use crate::engine::meter::LaneMeter;
 use crate::engine::protocol::PartitionId;
@@ -141,6 +141,29 @@ impl LaneTail {
         let result = open.append(self, context, timestamp, parts, spare, &mut news);
         open.unlock(|open| news |= open.seal_into(self));
         Appended { result, post: news && self.mark_posted() }
+    }
+
+    /// The usual case of [`LaneTail::append`] by itself: a small record without headers, key and
+    /// value, and an open batch that surely has room for it. `None`: it is not that; nothing was
+    /// appended, and the caller goes the whole way. Either way the caller posts the lane if `post`
+    /// is set.
+    #[inline(never)]
+    pub fn append_plain(
+        &self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        post: &mut bool,
+    ) -> Option<IssuedHandle> {
+        let batch_size = self.settings.batch_size;
+        let mut open = self.open.lock();
+        let issued = open.append_plain(timestamp, (key, value), batch_size);
+        open.unlock(|open| {
+            if open.seal_into(self) {
+                *post = self.mark_posted();
+            }
+        });
+        issued
     }
 
     /// Appends records that were sent together, as a batch of their own: else as

@@ -127,7 +127,7 @@ impl TopicLanes {
         self.lane_at(partition.index())
     }
 
-    #[inline]
+    #[inline(always)]
     fn lane_at(&self, index: usize) -> Option<&Arc<LaneTail>> {
         let (chunk, offset) = chunk_of(index);
         self.chunks.get(chunk)?.get()?.get(offset)?.get()

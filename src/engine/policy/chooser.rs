@@ -27,12 +27,11 @@ impl Chooser {
         matches!(self, Chooser::Own(_))
     }
 
-    /// Where [`Chooser::partition`] would put a record without key, if it is known before anybody
-    /// was asked, and as long as that partition is available.
+    /// The default partitioner, for a caller that knows how it chooses.
     #[inline]
-    pub fn sticky(&self, moment: Moment) -> Option<PartitionId> {
+    pub fn as_default(&self) -> Option<&DefaultPartitioner> {
         match self {
-            Chooser::Default(partitioner) => partitioner.sticky(moment).map(PartitionId),
+            Chooser::Default(partitioner) => Some(partitioner),
             Chooser::Own(_) => None,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     KeyHash, Moment, PartitionRequest, PartitionView, Partitioner, PartitionerFactory,
-    StickyPartitioner,
+    StickyPartitioner, sticky_partitioner::Stay,
 };
 
 /// The default partitioner of one topic.
@@ -68,10 +68,10 @@ impl DefaultPartitioner {
         }
     }
 
-    /// See [`StickyPartitioner::sticky`].
+    /// See [`StickyPartitioner::stay`].
     #[inline]
-    pub(crate) fn sticky(&self, moment: Moment) -> Option<i32> {
-        self.sticky.sticky(moment)
+    pub(crate) fn stay(&self, moment: Moment) -> Option<Stay<'_>> {
+        self.sticky.stay(moment)
     }
 
     /// What [`Partitioner::on_appended`] does.

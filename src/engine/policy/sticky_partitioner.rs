@@ -145,13 +145,13 @@ impl StickyPartitioner {
         self.slots.get().is_some()
     }
 
-    /// What [`StickyPartitioner::choose`] answers, if this partition is available: for a caller
-    /// that looks at the partition anyway.
-    #[inline]
-    pub(crate) fn sticky(&self, moment: Moment) -> Option<i32> {
+    /// The calling thread's stay with a partition, if it goes on. Whether the partition is
+    /// available is for the caller to see, who looks at it anyway.
+    #[inline(always)]
+    pub(crate) fn stay(&self, moment: Moment) -> Option<Stay<'_>> {
         let slot = &self.slots.get()?[thread_number() as usize % SLOTS];
-        let sticky = slot.partition.load(Relaxed);
-        (sticky >= 0 && slot.stays(moment)).then_some(sticky)
+        let partition = slot.partition.load(Relaxed);
+        (partition >= 0 && slot.stays(moment)).then_some(Stay { slot, partition })
     }
 
     /// What [`Partitioner::on_appended`] does.
@@ -160,14 +160,8 @@ impl StickyPartitioner {
         // Nobody asked for stickiness yet: every record had a key.
         let Some(slots) = self.slots.get() else { return };
         let slot = &slots[thread_number() as usize % SLOTS];
-        if slot.partition.load(Relaxed) != partition {
-            return;
-        }
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let total = slot.bytes.load(Relaxed).saturating_add(bytes);
-        slot.bytes.store(total, Relaxed);
-        if total as usize >= batch_size {
-            slot.partition.store(partition | EXHAUSTED, Relaxed);
+        if slot.partition.load(Relaxed) == partition {
+            Stay { slot, partition }.count_appended(bytes, batch_size);
         }
     }
 
@@ -190,6 +184,31 @@ impl StickyPartitioner {
     fn slot(&self) -> &Slot {
         let slots = self.slots.get_or_init(|| make_slots(self.seed));
         &slots[thread_number() as usize % SLOTS]
+    }
+}
+
+/// A thread's stay with a partition.
+pub(crate) struct Stay<'a> {
+    slot: &'a Slot,
+    partition: i32,
+}
+
+impl Stay<'_> {
+    /// The partition.
+    #[inline]
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// So many bytes were appended there. A batch's worth ends the stay.
+    #[inline]
+    pub(crate) fn count_appended(&self, bytes: usize, batch_size: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let total = self.slot.bytes.load(Relaxed).saturating_add(bytes);
+        self.slot.bytes.store(total, Relaxed);
+        if total as usize >= batch_size {
+            self.slot.partition.store(self.partition | EXHAUSTED, Relaxed);
+        }
     }
 }
 

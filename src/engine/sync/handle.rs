@@ -11,11 +11,16 @@ use super::waiter_list::NO_WAITER;
 /// One record's share in a completion cell: 24 bytes. Dropping it costs one subtraction; it does
 /// not cancel the record. After resolution it keeps the result and the context alive, so that
 /// nothing needs to be cloned.
+///
+/// The order of the fields is for speed. Such a value is copied as 16 bytes and 8, and who reads
+/// the 16 where two stores have just written them waits for both to leave the processor; so the 16
+/// are those that are read together.
+#[repr(C)]
 pub struct Handle<C, E> {
-    cell: Counted<C, E>,
     timestamp: i64,
     index: u32,
     waiter: u32,
+    cell: Counted<C, E>,
 }
 
 /// Names a completion cell, as long as it is there.
@@ -73,6 +78,12 @@ impl<C, E> Handle<C, E> {
     #[inline]
     pub fn try_outcome(&self) -> Option<Outcome<'_, E>> {
         follow(&self.cell, self.index).1
+    }
+
+    /// Whether its cell was acknowledged as it is: not forwarded to others.
+    #[inline(always)]
+    pub fn is_acked_whole(&self) -> bool {
+        matches!(self.cell.resolution(), Some(Resolution::Acked { .. }))
     }
 
     /// Another handle of the same record, for somebody who watches what becomes of it: one atomic

@@ -43,7 +43,7 @@ pub use lane_queue::LaneQueue;
 #[cfg(feature = "internals")]
 pub use open_lock::OpenGuard;
 pub use open_lock::OpenLock;
-pub use owner::{Abandon, CellOwner, SharedFailure};
+pub use owner::{Abandon, CellOwner, Issued, SharedFailure};
 pub use parker::{Parker, block_on, wait_until};
 pub use wake_list::WakeList;
 

@@ -55,7 +55,7 @@ impl<T> OpenLock<T> {
 
     /// Takes the lock; waits while another thread holds it: a short spin, then asleep. Not fair,
     /// not reentrant.
-    #[inline]
+    #[inline(always)]
     pub fn lock(&self) -> OpenGuard<'_, T> {
         if self.state.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.lock_contended();
@@ -159,7 +159,7 @@ impl<T> OpenGuard<'_, T> {
     /// Releases the lock. Before that, still holding it, calls `seal` once for all requests to seal
     /// that came in so far, and again if another came in meanwhile. Returns whether `seal` was
     /// called: the lane is to be posted then.
-    #[inline]
+    #[inline(always)]
     pub fn unlock(mut self, seal: impl FnMut(&mut T)) -> bool {
         let state = &self.lock.state;
         if state.compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed).is_ok() {

@@ -54,6 +54,17 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
         Handle::new(self.count(), timestamp, index)
     }
 
+    /// What the next record's handle is made of, once its timestamp is at hand.
+    ///
+    /// # Panics
+    /// As [`CellOwner::issue`].
+    #[inline(always)]
+    pub fn issue_bare(&mut self) -> Issued<C, E> {
+        let index = self.skip(1);
+        self.counts += 1;
+        Issued { cell: self.cell, index }
+    }
+
     /// How many records have an index, those forwarded to this cell included.
     #[inline]
     pub fn issued(&self) -> u32 {
@@ -163,6 +174,25 @@ impl<C: fmt::Debug, E: Abandon<C>> fmt::Debug for CellOwner<C, E> {
             .field("context", self.context())
             .field("issued", &self.issued)
             .finish()
+    }
+}
+
+/// One record's share in a completion cell that is still to become a [`Handle`]. Two words, which a
+/// function returns in registers; a handle's three go through memory, and whoever copies them from
+/// there at once waits for what was just written. One that is dropped keeps its cell for ever.
+pub struct Issued<C, E> {
+    /// Live: the owner counts one more than there are handles.
+    cell: NonNull<Cell<C, E>>,
+    index: u32,
+}
+
+impl<C, E> Issued<C, E> {
+    /// The handle. `timestamp` is the record's, in milliseconds since the epoch.
+    #[inline(always)]
+    pub fn into_handle(self, timestamp: i64) -> Handle<C, E> {
+        // SAFETY: the owner has counted it, and it becomes one handle: it cannot be copied.
+        let count = unsafe { Counted::new(self.cell) };
+        Handle::new(count, timestamp, self.index)
     }
 }
 

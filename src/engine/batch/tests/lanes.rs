@@ -232,3 +232,57 @@ fn a_batchs_links_follow_its_use_and_not_batch_size() {
     assert_eq!(second.links().len(), first.links().len());
     assert_eq!(second.links_capacity(), first.links().len(), "no growth, and nothing unused");
 }
+
+#[test]
+fn the_fast_path_makes_the_same_batches_as_the_whole_way() {
+    let bench = Bench::new(8 << 20, 1 << 14);
+    let (topic, mut heads) = bench.topic("t", 2);
+    for head in &mut heads {
+        head.lead_by(leader(1, 1));
+    }
+    let lanes = [0, 1].map(|at| topic.lane(PartitionId(at)).expect("it is there").clone());
+    let bytes = [5; 9_000];
+    let mut random = 1;
+    let mut fast = 0;
+    for n in 0..4_000 {
+        random = crate::engine::random::step(random);
+        let len = [0, 60, 100, 1_000, 9_000][random as usize % 5];
+        let value = (len > 0).then(|| &bytes[..len - random as usize % 50 % len]);
+        let key = (random % 3 == 0).then(|| &bytes[..random as usize % 80]);
+        let timestamp = 1_000 + n / 7 + i64::from(random % 500 == 0) * 9_000;
+        let mut post = false;
+        let issued = lanes[0].append_plain(timestamp, key, value, &mut post);
+        fast += u32::from(issued.is_some());
+        let parts = RecordParts { key, value, headers: &[] };
+        let first = match issued {
+            Some(issued) => issued.into_handle(timestamp),
+            None => bench.append_parts(&lanes[0], timestamp, &parts).expect("there is room"),
+        };
+        let second = bench.append_parts(&lanes[1], timestamp, &parts).expect("there is room");
+        assert_eq!((first.index(), first.timestamp()), (second.index(), second.timestamp()));
+        while let (Some(first), Some(second)) = (lanes[0].pop_sealed(), lanes[1].pop_sealed()) {
+            let records = |batch: &Batch| batch.record_slices().collect::<Vec<_>>().concat();
+            assert_eq!(records(&first), records(&second), "after record {n}");
+            assert_eq!((first.records(), first.len()), (second.records(), second.len()));
+            assert_eq!(classes(&first), classes(&second));
+            drop([first, second]);
+        }
+        assert_eq!(lanes[0].sealed_batches(), lanes[1].sealed_batches(), "after record {n}");
+    }
+    assert!(fast > 2_000, "{fast} records took the fast path");
+}
+
+#[test]
+fn the_fast_path_declines_at_a_closed_lane() {
+    let bench = Bench::new(1 << 20, 1 << 14);
+    let head = bench.led_head();
+    drop(bench.append(&head.tail, b"opens the batch"));
+    let mut post = false;
+    // Nobody asks, nothing is sealed.
+    assert!(head.tail.append_plain(0, None, Some(b"joins it"), &mut post).is_some());
+    assert!(!post && !head.tail.has_sealed());
+    // Closed, and with its batch sealed: it declines, and the whole way says why.
+    head.tail.seal(true);
+    assert!(head.tail.append_plain(0, None, Some(b"late"), &mut post).is_none());
+    assert!(matches!(bench.append(&head.tail, b"late"), Err(Refusal::Closed)));
+}

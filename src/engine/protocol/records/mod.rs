@@ -16,6 +16,7 @@ mod encode;
 mod head;
 mod header;
 mod message_set;
+mod plain;
 mod reader;
 mod record;
 mod size;
@@ -37,6 +38,7 @@ pub use message_set::{
     MessageSetCursor, MessageSetSurvey, MessageSource, RECORD_GROWTH_MAX, RecordFormat,
     records_of_message_set,
 };
+pub use plain::encode_plain;
 #[cfg(feature = "internals")]
 pub use reader::BatchError;
 pub use reader::RecordBatchReader;
@@ -45,7 +47,7 @@ pub use record::{BadRecord, Record};
 pub use record::{Headers, Records};
 #[cfg(feature = "internals")]
 pub use size::max_size;
-pub use size::{RecordSize, single_record_batch_size};
+pub use size::{PLAIN_BATCH_OVERHEAD_MAX, RecordSize, single_record_batch_size};
 
 /// A header of a record (KIP-82). Keys may repeat; their order is kept.
 ///

@@ -15,6 +15,9 @@ pub struct RecordSize {
 /// A record's length, attributes and two deltas at their widest.
 const OVERHEAD_MAX: usize = VARINT_LEN_MAX + 1 + VARLONG_LEN_MAX + VARINT_LEN_MAX;
 
+/// The most bytes of a batch that holds one record without headers, besides key and value.
+pub const PLAIN_BATCH_OVERHEAD_MAX: usize = BATCH_HEADER_LEN + OVERHEAD_MAX + 3 * VARINT_LEN_MAX;
+
 const LENGTH_MAX: usize = i32::MAX as usize;
 
 impl RecordSize {
