@@ -277,12 +277,7 @@ impl FetchLoop {
             match event {
                 LinkEvent::Answer(answer) => self.handle_answer(now, number, answer),
                 LinkEvent::Ready => match self.purposes.get(&number) {
-                    Some(Purpose::Metadata(id)) => {
-                        self.machine.handle_ready(*id);
-                        if self.links.connection(number).is_some_and(|it| it.is_assumed()) {
-                            self.machine.handle_assumed(*id);
-                        }
-                    }
+                    Some(Purpose::Metadata(id)) => self.machine.handle_ready(*id),
                     Some(Purpose::Records(id)) => self.fetcher.handle_ready(*id),
                     None => {}
                 },

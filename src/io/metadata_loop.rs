@@ -310,9 +310,6 @@ impl MetadataLoop {
             log::info!("metadata channel: {peer}: connected again, after {after:?}");
         }
         self.machine.handle_ready(id);
-        if link.connection.as_ref().is_some_and(Connection::is_unanswered_assumption) {
-            self.machine.handle_assumed(id);
-        }
     }
 
     /// Has the next step of the link's login computed, if there is one.

@@ -41,10 +41,8 @@ pub(super) struct Channel {
     pub in_flight: Option<MetadataQuery>,
     /// Since when it owes an answer: the attempt to connect counts.
     pub owes_since: Option<u64>,
-    /// It has answered something.
+    /// It has answered something: metadata first, and of the known cluster.
     pub answered: bool,
-    /// It is only taken for an old broker, and has answered nothing that shows it is one.
-    pub is_assumed: bool,
     /// What was asked was asked because lanes are in trouble.
     pub for_trouble: bool,
     /// The question is not about all topics.
@@ -63,7 +61,6 @@ impl Channel {
             in_flight: None,
             owes_since: None,
             answered: false,
-            is_assumed: false,
             for_trouble: false,
             in_part: false,
             about_leaders: false,

@@ -158,3 +158,26 @@ fn c48_by_setting_it_does_not_go_on_there() {
     machine.handle_metadata(id, later, &said_by("one", &[1]));
     assert_eq!(machine.changed_to(), None);
 }
+
+#[test]
+fn c48_no_producer_id_is_taken_from_an_address_that_has_not_shown_its_cluster() {
+    let mut machine = at_one(ClusterChange::Fail);
+    // A lane used up its epochs, and the connection is lost at the same moment. "boot" is another
+    // cluster's address by now.
+    machine.handle_identity_wanted(producer_id().identity);
+    machine.handle_down(ONE, SECOND, "reset".into());
+    let mut now = SECOND;
+    let mut asked = 0;
+    while now < 10 * SECOND {
+        now += 10 * MS;
+        let Some((id, _)) = machine.poll_connect(now) else { continue };
+        machine.handle_ready(id);
+        match machine.poll_query(id, now).expect("it has questions") {
+            MetadataQuery::InitProducerId => panic!("a foreign broker was asked for an id"),
+            MetadataQuery::Metadata(_) => asked += 1,
+        }
+        machine.handle_metadata(id, now, &said_by("other", &[1]));
+        assert_eq!(machine.poll_close(now), Some(id), "it is of no use");
+    }
+    assert!(asked > 1 && machine.identity().is_none());
+}

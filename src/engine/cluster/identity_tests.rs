@@ -30,6 +30,16 @@ fn knows_brokers(ids: &[i32]) -> (MetadataMachine, BrokerAddress) {
     (machine, first)
 }
 
+/// The channel is connected anew: metadata comes first there, and then an id is asked for.
+fn connect_and_ask(machine: &mut MetadataMachine, now: u64, ids: &[i32]) -> BrokerAddress {
+    let peer = machine.poll_connect(now).expect("others are there").1;
+    machine.handle_ready(FIRST);
+    assert!(matches!(machine.poll_query(FIRST, now), Some(MetadataQuery::Metadata(_))));
+    machine.handle_metadata(FIRST, now, &metadata(ids, Vec::new()));
+    assert_eq!(machine.poll_query(FIRST, now), Some(MetadataQuery::InitProducerId));
+    peer
+}
+
 #[test]
 fn c66_a_denied_producer_id_is_asked_for_with_growing_pauses() {
     let (mut machine, _) = knows_brokers(&[1]);
@@ -53,8 +63,8 @@ fn c66_a_denied_producer_id_is_asked_for_with_growing_pauses() {
 fn c66_a_producer_id_that_no_broker_can_give_is_denied_when_all_were_asked() {
     let (mut machine, first) = knows_brokers(&[1, 2, 3]);
     let (mut now, mut peer, mut visited) = (0, first, Vec::new());
+    assert_eq!(machine.poll_query(FIRST, now), Some(MetadataQuery::InitProducerId));
     loop {
-        assert_eq!(machine.poll_query(FIRST, now), Some(MetadataQuery::InitProducerId));
         visited.push(peer.clone());
         if !machine.handle_identity_lacking(FIRST, now, peer) {
             break;
@@ -62,8 +72,7 @@ fn c66_a_producer_id_that_no_broker_can_give_is_denied_when_all_were_asked() {
         assert!(machine.identity_denied().is_none(), "others may have it");
         machine.handle_down(FIRST, now, "it lacks that".into());
         now += 1_000 * MS;
-        peer = machine.poll_connect(now).expect("others are there").1;
-        machine.handle_ready(FIRST);
+        peer = connect_and_ask(&mut machine, now, &[1, 2, 3]);
     }
     visited.sort();
     visited.dedup();
@@ -190,9 +199,7 @@ fn c66_a_producer_does_without_an_id_that_no_broker_can_give_unless_one_is_requi
     assert!(!machine.is_without_identity());
     machine.handle_down(FIRST, 0, "it lacks that".into());
     let now = 1_000 * MS;
-    let second = machine.poll_connect(now).expect("another is there").1;
-    machine.handle_ready(FIRST);
-    assert_eq!(machine.poll_query(FIRST, now), Some(MetadataQuery::InitProducerId));
+    let second = connect_and_ask(&mut machine, now, &[1, 2]);
     assert!(!machine.handle_identity_lacking(FIRST, now, second), "both lack it");
     assert!(machine.is_without_identity() && machine.identity_denied().is_none());
     // Upgraded.
@@ -226,7 +233,6 @@ fn c64_a_broker_that_is_taken_for_an_old_one_shows_that_with_metadata_before_an_
     let now = 1_000 * MS;
     machine.poll_connect(now).expect("it is tried again");
     machine.handle_ready(FIRST);
-    machine.handle_assumed(FIRST);
     assert!(matches!(machine.poll_query(FIRST, now), Some(MetadataQuery::Metadata(_))));
     machine.handle_metadata(FIRST, now, &metadata(&[1], Vec::new()));
     assert_eq!(machine.poll_query(FIRST, now), Some(MetadataQuery::InitProducerId));

@@ -311,19 +311,11 @@ impl MetadataMachine {
         channel.answered = false;
     }
 
-    /// The broker at the other end did not say what it speaks, and is taken for an old one. It is
-    /// asked about metadata before anything else: that it cannot give a producer id counts only
-    /// once an answer has shown that it is one.
-    pub fn handle_assumed(&mut self, id: ChannelId) {
-        self.channel_mut(id).is_assumed = true;
-    }
-
     /// The connection is of use: the next time one is needed, the search starts over.
     pub(super) fn handle_answer(&mut self, now: u64, id: ChannelId) {
         let channel = self.channel_mut(id);
         channel.in_flight = None;
         channel.answered = true;
-        channel.is_assumed = false;
         let took = channel.owes_since.take().map_or(0, |since| now.saturating_sub(since));
         self.waits.reset();
         self.candidates.clear();
@@ -423,9 +415,13 @@ impl MetadataMachine {
         // is asked what the first one owes.
         let (metadata_at, scope) = self.next_question(now);
         let owed = self.channel(self.present).in_flight.clone().filter(|_| is_beside);
-        let identity_at = self.asks_identity_at().filter(|_| !self.channel(id).is_assumed);
+        // A producer id is asked for only where this very connection has answered metadata. The
+        // address may be another cluster's by now, and its ids mean nothing in ours; and a broker
+        // that is only taken for an old one has not shown that it is one.
+        let may_ask_identity = self.channel(id).answered;
+        let identity_at = self.asks_identity_at().filter(|_| may_ask_identity);
         let query = match owed {
-            Some(MetadataQuery::InitProducerId) if self.channel(id).is_assumed => {
+            Some(MetadataQuery::InitProducerId) if !may_ask_identity => {
                 MetadataQuery::Metadata(self.question(id, now, scope))
             }
             Some(MetadataQuery::InitProducerId) => MetadataQuery::InitProducerId,

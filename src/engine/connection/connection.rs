@@ -317,8 +317,8 @@ impl Connection {
             // A response that cannot be read leaves its request among the unsettled.
             let (parsed, surplus) = parse(frame, request, &mut self.spare_response)?;
             if surplus > 0 && self.config.peers.handle_surplus(now, &self.peer) {
-                let kind = request.kind;
-                log::warn!("{}: {surplus} bytes too many in a {kind:?} response", self.peer);
+                let api = request.kind.api_key();
+                log::warn!("{}: {surplus} bytes too many in a {api:?} response", self.peer);
             }
             let request = self.take_answered(now);
             if self.phase == Phase::Ready && !self.answered {

@@ -88,7 +88,7 @@ impl Connection {
     }
 
     /// Whether it is taken for an old broker, and has answered nothing yet that shows it is one.
-    pub fn is_unanswered_assumption(&self) -> bool {
+    pub(super) fn is_unanswered_assumption(&self) -> bool {
         self.is_assumed() && !self.answered
     }
 

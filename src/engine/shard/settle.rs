@@ -359,12 +359,12 @@ impl Shard {
         broker.generation += 1;
         broker.is_left = false;
         self.take_next_address(now, index);
+        if let Some(unconfirmed) = unconfirmed {
+            self.lose_unconfirmed(now, index, &problem, unconfirmed.recent(now));
+        }
         let broker = &self.brokers[index];
         if was_idle {
             log::debug!("connection closed: {problem}");
-            if let Some(unconfirmed) = unconfirmed {
-                self.lose_unconfirmed(now, index, &problem, unconfirmed.recent(now));
-            }
         } else {
             // A broker that stays down is tried several times a second: only the first failure is a
             // warning. But each failure asks for metadata: until the cluster has elected other
