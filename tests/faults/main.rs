@@ -8,6 +8,7 @@ mod brokers;
 mod clusters;
 mod cuts;
 mod handshakes;
+mod limits;
 // What names lead to can be set with the feature `internals` only.
 #[cfg(feature = "internals")]
 mod names;
