@@ -1,11 +1,18 @@
 //! What a producer tells the log. Alone in its process: there is one logger.
 
+#[path = "support/proxy/mod.rs"]
+mod proxy;
+
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use proxy::Proxy;
 use tidegate::embedded::{EmbeddedCluster, Fault};
-use tidegate::{Acks, OnDrop, Plain, Producer, ProducerBuilder, ProducerConfig};
+use tidegate::{
+    Acks, ClusterChange, DeliveryErrorCause, OnDrop, Plain, Producer, ProducerBuilder,
+    ProducerConfig, Topic,
+};
 
 /// Nothing listens there.
 const AWAY: &str = "127.0.0.1:1";
@@ -203,6 +210,129 @@ fn idempotence_does_not_go_off_without_a_word() {
     drop(acks_one().build().expect("good settings"));
     let line = &lines(Level::Warn, &["idempotence is off", "acks=all (it is 1)"])[0];
     assert!(line.contains("double or reorder") && line.contains("enable_idempotence"), "{line}");
+}
+
+#[test]
+fn where_no_broker_knows_idempotence_that_is_told_once_and_not_where_nobody_wants_it() {
+    const INIT_PRODUCER_ID: i16 = 22;
+    install();
+    let words = ["no broker knows idempotence", "may double records", "enable.idempotence"];
+    let cluster = EmbeddedCluster::builder().brokers(2).topic("t", 2).start().expect("it starts");
+    cluster.limit_api(INIT_PRODUCER_ID, 1, 0);
+    let send = |builder: ProducerBuilder| {
+        let producer = builder.build().expect("good settings");
+        let topic = producer.topic("t").expect("a good name");
+        for partition in 0..2 {
+            let record = tidegate::Record::new().value("v").partition(partition);
+            topic.send_record(record).expect("accepted").wait().expect("written");
+        }
+        producer.close(LONG).wait().expect("closed");
+    };
+    let servers = cluster.bootstrap_servers();
+    send(builder(&servers).enable_idempotence(false));
+    assert_eq!(lines(Level::Warn, &words), [""; 0]);
+    send(builder(&servers));
+    let warned = lines(Level::Warn, &words);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+}
+
+/// Two clusters, and an address that leads to the first of them.
+///
+/// The line that a broker is not connected has both ids as well, once for each broker: it comes
+/// before the change is believed, and is not the one that these tests count.
+struct TwoClusters {
+    // Dropped first: a broker that ends waits for what is at work on its connections.
+    proxy: Proxy,
+    one: EmbeddedCluster,
+    other: EmbeddedCluster,
+}
+
+impl TwoClusters {
+    /// Their ids are in the lines, and lines are all that tells tests from each other.
+    fn new(one: &str, other: &str) -> TwoClusters {
+        let cluster = |id: &str| {
+            EmbeddedCluster::builder().cluster_id(id).topic("t", 1).start().expect("it starts")
+        };
+        let (one, other) = (cluster(one), cluster(other));
+        let proxy = Proxy::to(one.address(1));
+        one.advertise(1, proxy.address());
+        other.advertise(1, proxy.address());
+        TwoClusters { proxy, one, other }
+    }
+
+    fn producer(&self, change: ClusterChange) -> Producer {
+        let builder = builder(&self.proxy.address().to_string());
+        let builder = builder.configure(|config| {
+            config.on_cluster_change = change;
+            config.reconnect_backoff = Duration::from_millis(1);
+            config.reconnect_backoff_max = Duration::from_millis(10);
+        });
+        builder.build().expect("good settings")
+    }
+
+    /// The address leads to the other cluster, and does so again.
+    fn turn(&self) {
+        self.proxy.forward_to(self.other.address(1));
+        self.proxy.cut_all();
+    }
+}
+
+/// Sends one record after the other until one ends as is wanted: the first ones may be written to a
+/// connection of which nobody has heard yet that it is gone.
+fn send_until(topic: &Topic, is_wanted: impl Fn(Option<&DeliveryErrorCause>) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let mut delivery = topic.send((), "v").expect("accepted");
+        let outcome = delivery.wait_timeout(LONG).expect("every delivery resolves");
+        if is_wanted(outcome.as_ref().err().map(|error| error.cause())) {
+            return;
+        }
+        assert!(begun.elapsed() < LONG, "{outcome:?}");
+    }
+}
+
+#[test]
+fn c48_f41_that_records_go_to_another_cluster_is_one_warning_with_both_ids() {
+    install();
+    let two = TwoClusters::new("follow-one", "follow-other");
+    let producer = two.producer(ClusterChange::Follow);
+    let topic = producer.topic("t").expect("a good name");
+    topic.send((), "v").expect("accepted").wait().expect("written");
+    let both = ["the brokers are of another cluster", "follow-one", "follow-other"];
+    assert_eq!(lines(Level::Warn, &both), [""; 0]);
+    // The second time the other cluster is the known one.
+    for _ in 0..2 {
+        two.turn();
+        send_until(&topic, |failed_by| failed_by.is_none());
+    }
+    producer.close(LONG).wait().expect("closed");
+    assert_eq!(two.one.high_watermark("t", 0), 1);
+    let warned = lines(Level::Warn, &both);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("follow-other instead of follow-one"), "{warned:?}");
+    assert!(warned[0].contains("records go there from now on"), "{warned:?}");
+}
+
+#[test]
+fn c48_f41_that_another_cluster_is_not_followed_is_one_warning_with_both_ids() {
+    install();
+    let two = TwoClusters::new("fail-one", "fail-other");
+    let producer = two.producer(ClusterChange::Fail);
+    let topic = producer.topic("t").expect("a good name");
+    topic.send((), "v").expect("accepted").wait().expect("written");
+    // The second time nothing has changed, as the user sees it.
+    for _ in 0..2 {
+        two.turn();
+        let changed = DeliveryErrorCause::ClusterChanged { found: "fail-other".into() };
+        (0..3).for_each(|_| send_until(&topic, |failed_by| failed_by == Some(&changed)));
+    }
+    producer.close(LONG).wait().expect("closed");
+    assert_eq!(two.other.high_watermark("t", 0), 0);
+    let both = ["the brokers are of another cluster", "fail-one", "fail-other"];
+    let warned = lines(Level::Warn, &both);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("fail-other instead of fail-one"), "{warned:?}");
+    assert!(warned[0].contains("on_cluster_change, tidegate.cluster.change"), "{warned:?}");
 }
 
 #[test]
