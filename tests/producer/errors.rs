@@ -351,6 +351,34 @@ fn c61_keys_keep_their_partitions_where_the_limit_of_lanes_is_reached() {
 }
 
 #[test]
+fn c59_a_record_whose_broker_is_one_too_many_is_told_which_setting_says_so() {
+    let cluster = cluster(2, 2);
+    let too_few = |builder: ProducerBuilder| builder.configure(|c| c.brokers_max = 1);
+    let words = ["broker 2 is left out", "brokers_max = 1"];
+    let producer =
+        too_few(builder(&cluster).request_timeout(millis(100)).delivery_timeout(millis(500)));
+    let producer = producer.build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    goes_on(&topic, 0, "the first broker has the only place");
+    let error = failed(topic.send_record(to(1, "v")).unwrap());
+    assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
+    assert_eq!((error.partition(), error.certainty()), (Some(1), Certainty::NotWritten));
+    says(&error, &words);
+    // Who asks need not wait for the error.
+    let producer = too_few(patient(&cluster)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    let waits = topic.send_record(to(1, "v")).unwrap();
+    eventually("the status says it", || {
+        let status = waits.status().to_string();
+        words.iter().all(|word| status.contains(word))
+    });
+    acked(topic.send_record(to(0, "the others go on")).unwrap());
+    producer.close(Duration::ZERO).wait().unwrap_err();
+    says(failed(waits), &["closed"]);
+}
+
+#[test]
 fn a_topic_that_may_not_be_written_fails_at_once() {
     let cluster = cluster(1, 1);
     cluster.script(Fault::metadata_error("t", 29).times(1_000_000));
