@@ -307,6 +307,26 @@ fn without_retries_a_retriable_error_fails_at_once() {
     acked(topic.send((), "after").unwrap());
 }
 
+/// A leader that is not one any more has written nothing by itself; one whose disk failed may have,
+/// and with acks=1 nobody but that leader knows.
+#[test]
+fn c11_with_acks_1_a_failed_disk_leaves_a_record_in_doubt_and_a_deposed_leader_does_not() {
+    let cluster = cluster(1, 1);
+    let producer = quick(&cluster).acks(Acks::Leader).configure(|c| c.retries = 0).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    warm(&topic, 1);
+    for (code, certainty) in [
+        (ErrorCode::KAFKA_STORAGE_ERROR, Certainty::Unknown),
+        (ErrorCode::NOT_LEADER_OR_FOLLOWER, Certainty::NotWritten),
+    ] {
+        cluster.script(Fault::produce_error("t", 0, code.0));
+        let error = failed(topic.send((), "v").unwrap());
+        assert_eq!(*error.cause(), DeliveryErrorCause::Broker { code, message: None }, "{error}");
+        assert_eq!(error.certainty(), certainty, "{error}");
+    }
+    acked(topic.send((), "after").unwrap());
+}
+
 #[test]
 fn one_partition_in_trouble_does_not_hold_up_the_others() {
     let cluster = cluster(1, 3);
