@@ -175,3 +175,36 @@ fn c50_f55_a_clean_restart_beside_several_unanswered_batches_doubles_none() {
     close(&producer);
     assert_eq!(log(&cluster), ["first", "a", "b", "c", "d", "last"]);
 }
+
+/// Kafka forgets a producer that was idle for `producer.id.expiration.ms`, and takes whatever
+/// sequence comes first from one that it does not know. Sent beside the first batch, which is
+/// refused, a second one would be that.
+#[test]
+fn c49_f42_a_burst_to_a_broker_that_forgot_the_producer_keeps_its_order_over_a_refusal() {
+    let idle_max = millis(200);
+    let cluster = cluster(1, 1);
+    // Each record is a batch of its own.
+    let producer = patient(&cluster).batch_size(1).configure(|c| c.producer_id_idle_max = idle_max);
+    let producer = producer.build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        let value = format!("{round} before");
+        acked(topic.send((), &*value).unwrap());
+        expected.push(value);
+        // Idle for long enough: nothing but time makes it so. Longer does no harm.
+        std::thread::sleep(idle_max + idle_max / 2);
+        cluster.forget_producers("t", 0);
+        cluster.script(Fault::produce_error("t", 0, NOT_ENOUGH_REPLICAS));
+        // As many as may be in flight are so before the first is answered.
+        cluster.pause_broker(1);
+        let burst: Vec<_> = (0..5).map(|n| format!("{round} {n}")).collect();
+        let sent: Vec<_> = burst.iter().map(|value| topic.send((), &**value).unwrap()).collect();
+        cluster.resume_broker(1);
+        sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+        assert_eq!(cluster.faults_left(), 0, "one was refused");
+        expected.extend(burst);
+    }
+    close(&producer);
+    assert_eq!(log(&cluster), expected);
+}
