@@ -1,7 +1,7 @@
 //! What goes wrong on the way, and what the user sees of it.
 
 use tidegate::embedded::Fault;
-use tidegate::{Acks, Certainty, DeliveryErrorCause, ErrorCode};
+use tidegate::{Acks, Certainty, DeliveryErrorCause, ErrorCode, TopicConfig};
 
 use super::*;
 
@@ -457,4 +457,78 @@ fn acks_of_none_survive_a_lost_connection() {
         values(&cluster.records("t", 0)).contains(&"after".to_owned())
     });
     close(&producer);
+}
+
+/// Two requests in one go: the broker answers the first with a pause of a minute, and reads the
+/// second only after that.
+fn send_into_a_throttle(
+    cluster: &EmbeddedCluster,
+    producer: &Producer,
+    topic: &Topic,
+) -> [Delivery; 2] {
+    let in_flight = |n| {
+        eventually("so many requests are on their way", || {
+            producer.report().brokers[0].requests_in_flight == n
+        });
+    };
+    in_flight(0);
+    cluster.script(Fault::throttle(60_000));
+    cluster.pause_broker(1);
+    let sent = [1, 2].map(|n| {
+        let delivery = topic.send((), "v").unwrap();
+        in_flight(n);
+        delivery
+    });
+    cluster.resume_broker(1);
+    sent
+}
+
+/// The throttle is believed, because another topic's records may take two minutes.
+#[test]
+fn c31_f12_under_a_throttle_of_a_minute_a_record_expires_on_time_and_the_connection_stays() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let cluster = EmbeddedCluster::builder().topic("t", 1).topic("brief", 1).start().unwrap();
+    let producer = builder(&cluster)
+        .request_timeout(secs(1))
+        .topic_config("brief", TopicConfig::new().delivery_timeout(TIMEOUT))
+        .build()
+        .unwrap();
+    let (topic, brief) = (producer.topic("t").unwrap(), producer.topic("brief").unwrap());
+    warm(&topic, 1);
+    goes_on(&brief, 0, "known");
+    let accepted = cluster.stats().broker(1).connections_accepted;
+    let [throttled, mut waits] = send_into_a_throttle(&cluster, &producer, &topic);
+    acked(throttled);
+    let start = Instant::now();
+    let error = failed(brief.send((), "expires").unwrap());
+    let took = start.elapsed();
+    assert!((TIMEOUT..10 * TIMEOUT).contains(&took), "{took:?}");
+    assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
+    assert_eq!(error.certainty(), Certainty::NotWritten, "{error}");
+    assert_eq!(cluster.stats().broker(1).connections_accepted, accepted, "it was given up");
+    assert!(waits.try_take().is_none(), "it has time");
+    producer.close(Duration::ZERO).wait().unwrap_err();
+}
+
+#[test]
+fn c31_f12_a_throttle_gives_no_record_in_flight_longer_than_its_delivery_timeout() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    in_time(|| {
+        let cluster = cluster(1, 1);
+        let producer =
+            builder(&cluster).request_timeout(TIMEOUT).delivery_timeout(TIMEOUT).build().unwrap();
+        let topic = producer.topic("t").unwrap();
+        goes_on(&topic, 0, "known");
+        let start = Instant::now();
+        let [throttled, expires] = send_into_a_throttle(&cluster, &producer, &topic);
+        if outcome(throttled).is_err() {
+            return false;
+        }
+        let error = failed(expires);
+        let took = start.elapsed();
+        assert!((TIMEOUT..10 * TIMEOUT).contains(&took), "{took:?}");
+        assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
+        assert_eq!(error.certainty(), Certainty::Unknown, "{error}");
+        true
+    });
 }
