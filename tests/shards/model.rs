@@ -86,20 +86,29 @@ pub struct Model {
 impl Model {
     /// So many brokers, numbered from 1, that lead so many partitions in turn.
     pub fn new(brokers: i32, partitions: i32) -> Model {
-        let partition = |index: i32| {
-            let leader = 1 + index % brokers;
-            let log = Vec::new();
-            let producers = HashMap::new();
-            (
-                index,
-                Partition { leader, epoch: 1, log, producers, refuses_once: None, refuses: None },
-            )
-        };
-        Model {
+        let mut model = Model {
             topic_id: [1; 16],
-            partitions: (0..partitions).map(partition).collect(),
+            partitions: BTreeMap::new(),
             moods: (1..=brokers).map(|id| (id, Mood::Well)).collect(),
             hints: false,
+        };
+        model.add_partitions(partitions);
+        model
+    }
+
+    /// From now on the topic has `total` partitions; the new ones are led in turn.
+    pub fn add_partitions(&mut self, total: i32) {
+        let brokers = self.moods.len() as i32;
+        for index in self.partitions.len() as i32..total {
+            let partition = Partition {
+                leader: 1 + index % brokers,
+                epoch: 1,
+                log: Vec::new(),
+                producers: HashMap::new(),
+                refuses_once: None,
+                refuses: None,
+            };
+            self.partitions.insert(index, partition);
         }
     }
 

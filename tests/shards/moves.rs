@@ -43,6 +43,49 @@ fn a_lane_that_is_ahead_of_its_new_shards_view_stays_there() {
     assert_exactly_once(&world, &sent);
 }
 
+/// A loop that was busy finds as many views as there were changes: each would move lanes to where
+/// they have long left.
+#[test]
+fn of_the_views_that_a_shard_finds_in_a_turn_only_the_last_counts() {
+    let mut world = ready(&Settings::default());
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    for leader in [2, 1].repeat(10) {
+        world.model.move_leader(0, leader);
+        world.refresh_metadata_alone();
+    }
+    // A lane comes between two views, and goes by the later one too.
+    world.model.add_partitions(2);
+    world.refresh_metadata_alone();
+    world.model.move_leader(1, 1);
+    world.refresh_metadata_alone();
+    send_many(&mut world, &mut sent, 1, 0);
+    let of_new = world.send(1, "the new partition's");
+    world.run_for(SECOND);
+    let moves = world.events.iter().filter(|(_, event)| matches!(event, Event::LaneSent { .. }));
+    let moves: Vec<_> = moves.collect();
+    assert!(matches!(moves[..], [(_, Event::LaneSent { from: 1, to: 0 })]), "{moves:?}");
+    assert_eq!((world.lane_counts(), of_new.offset()), (vec![2, 0], Some(0)));
+    assert_exactly_once(&world, &sent);
+}
+
+/// The same, for brokers that have led a partition in between.
+#[test]
+fn only_the_last_of_several_leaders_that_a_shard_hears_of_at_once_is_connected_to() {
+    let mut world = ready(&Settings { shards: 1, brokers: 10, ..Settings::default() });
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    for leader in 2..=10 {
+        world.model.move_leader(0, leader);
+        world.refresh_metadata_alone();
+    }
+    send_many(&mut world, &mut sent, 1, 0);
+    world.run_for(SECOND);
+    let connected: Vec<_> = (1..=10).filter(|&id| world.connection_to(id).is_some()).collect();
+    assert_eq!(connected, [1, 10]);
+    assert_exactly_once(&world, &sent);
+}
+
 #[test]
 fn a_lane_that_was_posted_to_its_old_owner_while_it_moved_is_posted_again() {
     for lanes_come_first in [false, true] {
