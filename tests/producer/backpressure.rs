@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use tidegate::embedded::Fault;
 use tidegate::{
     Backoff, BackoffStrategy, DeliveryErrorCause, DropRecords, ParkSender, Pressure, RejectRecords,
     SendErrorKind,
@@ -113,6 +114,45 @@ fn rejecting_errs_and_hands_an_owned_record_back() {
     all.resume();
     deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
     all.ends_with(count);
+}
+
+/// What is queued is under the high watermark again and not under the low one: "over the high
+/// watermark" would be plainly wrong.
+#[test]
+fn between_the_watermarks_a_refusal_says_what_is_waited_for() {
+    const RECORD: usize = 16_000;
+    const ANSWERED: usize = 4;
+    let (low, high) = (3 * RECORD, 10 * RECORD);
+    let all = paused(1, |builder| {
+        // Each record is a batch and, of one partition, a request.
+        let builder = builder.batch_size(0).request_timeout(FAR).delivery_timeout(2 * FAR);
+        builder.watermarks(low, high).backoff(RejectRecords)
+    });
+    let value = vec![7_u8; RECORD];
+    let mut sent: Vec<_> = std::iter::from_fn(|| all.topic.send((), &value).ok()).collect();
+    assert!(all.producer.broker_levels()[0].charged >= high);
+    // The broker answers so many requests, and swallows the rest.
+    all.cluster
+        .script([Fault::delay(Duration::ZERO).times(ANSWERED), Fault::silence().times(1_000_000)]);
+    all.resume();
+    sent.drain(..ANSWERED).for_each(|delivery| drop(acked(delivery)));
+    eventually("their memory is back", || {
+        all.producer.broker_levels()[0].charged + (ANSWERED - 1) * RECORD < high
+    });
+    let error = all.topic.send((), &value).expect_err("it is writable below the low one only");
+    let SendErrorKind::Rejected { queued, low: told_low, high: told_high, .. } = *error.kind()
+    else {
+        panic!("{error}")
+    };
+    assert!((low..high).contains(&queued), "{queued}");
+    assert_eq!((told_low, told_high), (low, high));
+    let text = error.to_string();
+    let words = format!(
+        "{queued} bytes are queued for broker 1, which went over the high watermark and takes no \
+         more until it is below the low one ({low} bytes; the high one is {high} now)"
+    );
+    assert!(text.contains(&words), "{text}");
+    all.producer.close(Duration::ZERO).wait().unwrap_err();
 }
 
 #[test]
