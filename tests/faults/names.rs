@@ -123,11 +123,15 @@ fn passes_over(host: &'static str, welcome: Welcome) {
     let name = Name::of(host, &[ELSEWHERE, HERE]);
     advertise(&stage, &[name.host]);
     let builder = quick(Producer::builder(&format!("{host}:{port}")));
-    let builder = builder.configure(|c| c.connection_setup_timeout = millis(500));
+    let setup_timeout = millis(500);
+    let builder = builder.configure(|c| c.connection_setup_timeout = setup_timeout);
+    let start = Instant::now();
     let producer = builder.build().unwrap();
     let topic = producer.topic("t").unwrap();
     let mut sent = vec![send(&topic, 0, "first".to_owned())];
     assert!(stage.cluster.wait_until(LONG, |stats| stats.broker(1).records == 1), "{host}");
+    let took = start.elapsed();
+    assert!(took < 10 * setup_timeout, "{host}: passed over after {took:?}");
     let tried = bad.seen().accepted;
     assert!(tried > 0, "{host}: it was tried first");
     for n in 0..3 {
