@@ -57,6 +57,69 @@ fn f54_a_deleted_topic_leaves_the_others_of_its_leader_their_rate() {
     assert_eq!(producer.memory().free, producer.memory().capacity);
 }
 
+/// The rate of the other topic is far below what the machine can, so that every span must have it,
+/// whatever else runs.
+#[test]
+fn f54_a_topic_with_a_steady_rate_keeps_it_while_another_of_its_leader_is_deleted() {
+    const PER_SECOND: u32 = 500;
+    const SPAN: Duration = Duration::from_secs(2);
+    let cluster = EmbeddedCluster::builder().topic("a", 2).topic("b", 2);
+    let cluster = cluster.discard_payloads(true).start().unwrap();
+    let producer = builder(&cluster)
+        .buffer_memory(8 << 20)
+        .configure(|c| c.topic_unknown_max = 2 * SPAN)
+        .build()
+        .unwrap();
+    let (a, b) = (producer.topic("a").unwrap(), producer.topic("b").unwrap());
+    warm(&a, 2);
+    warm(&b, 2);
+    let stop = AtomicBool::new(false);
+    // As fast as there is room.
+    let hammer = || {
+        while !stop.load(Ordering::Relaxed) {
+            drop(a.send((), &[7; 1_000]));
+        }
+    };
+    // One after the other when it is due, several at once if it was kept from it.
+    let steady = || {
+        let start = Instant::now();
+        let mut sent = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let due = Duration::from_secs(1) * sent.len() as u32 / PER_SECOND;
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+            sent.push(b.send((), &[7; 1_000]).expect("there is room in time"));
+        }
+        sent
+    };
+    let acked_of_b = || cluster.high_watermark("b", 0) + cluster.high_watermark("b", 1);
+    // Of what is due, in per cent.
+    let share = || {
+        let (start, before) = (Instant::now(), acked_of_b());
+        std::thread::sleep(SPAN);
+        let due = start.elapsed().as_secs_f64() * f64::from(PER_SECOND);
+        100.0 * (acked_of_b() - before) as f64 / due
+    };
+    let (shares, sent) = std::thread::scope(|scope| {
+        scope.spawn(hammer);
+        let steady = scope.spawn(steady);
+        let start = Instant::now();
+        let under_way = || acked_of_b() > 500 && cluster.high_watermark("a", 0) > 1_000;
+        while !under_way() && start.elapsed() < LONG {
+            std::thread::sleep(millis(1));
+        }
+        cluster.delete_topic("a");
+        // Before brokers have said for long enough that it is gone, and from then on.
+        let shares: Vec<_> = (0..4).map(|_| share()).collect();
+        stop.store(true, Ordering::Relaxed);
+        // Whoever is parked for a topic that is gone goes on.
+        cluster.create_topic("a", 2);
+        (shares, steady.join().unwrap())
+    });
+    assert!(shares.iter().all(|&share| share >= 90.0), "per cent of what is due: {shares:?}");
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    close(&producer);
+}
+
 #[test]
 fn f54_what_waits_in_lanes_of_a_deleted_topic_fails_as_of_an_unknown_one() {
     let cluster = cluster(1, 1);
