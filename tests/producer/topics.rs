@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tidegate::{Certainty, DeliveryErrorCause, SendErrorKind};
+use tidegate::embedded::Fault;
+use tidegate::{Certainty, DeliveryErrorCause, PressureScope, RejectRecords, SendErrorKind};
 
 use super::*;
 
@@ -120,6 +121,57 @@ fn f54_a_topic_with_a_steady_rate_keeps_it_while_another_of_its_leader_is_delete
     close(&producer);
 }
 
+/// Metadata has the topic, its leader denies it: that may last as long as deliveries do.
+#[test]
+fn f54_what_a_leader_denies_again_and_again_takes_the_stashs_room_and_not_the_leaders() {
+    const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    let cluster = EmbeddedCluster::builder().topic("a", 1).topic("b", 1).start().unwrap();
+    let producer = patient(&cluster)
+        .buffer_memory(8 << 20)
+        .backoff(RejectRecords)
+        .configure(|c| {
+            (c.retry_backoff, c.retry_backoff_max) = (millis(1), millis(10));
+            c.topic_unknown_max = FAR;
+        })
+        .build()
+        .unwrap();
+    let (a, b) = (producer.topic("a").unwrap(), producer.topic("b").unwrap());
+    warm(&a, 1);
+    warm(&b, 1);
+    let charged = || producer.broker_levels()[0].charged;
+    let denied = Fault::produce_error("a", 0, UNKNOWN_TOPIC_OR_PARTITION);
+    cluster.script(denied.times(1_000_000));
+    cluster.pause_broker(1);
+    let mut sent = vec![a.send((), "first").unwrap()];
+    assert!(charged() > 0, "it is the leader's until that has denied it often enough");
+    cluster.resume_broker(1);
+    eventually("the leader has its room back", || charged() == 0);
+    let error = loop {
+        match a.send((), &[7; 1_000]) {
+            Ok(delivery) => sent.push(delivery),
+            Err(error) => break error,
+        }
+    };
+    let SendErrorKind::Rejected { scope: PressureScope::Stash, .. } = error.kind() else {
+        panic!("{error}")
+    };
+    let memory = producer.memory();
+    let taken = memory.capacity - memory.free;
+    assert!(taken > 1_000_000 && taken <= memory.capacity / 4, "{taken} of {}", memory.capacity);
+    (0..100).for_each(|_| drop(acked(b.send((), &[7; 1_000]).unwrap())));
+    eventually("nothing of it is the leader's", || charged() == 0);
+    cluster.clear_faults();
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    // From then on it is a lane as any other.
+    cluster.pause_broker(1);
+    let last = a.send((), "last").unwrap();
+    assert!(charged() > 0);
+    cluster.resume_broker(1);
+    acked(last);
+    close(&producer);
+    assert_eq!(producer.memory().free, producer.memory().capacity);
+}
+
 #[test]
 fn f54_what_waits_in_lanes_of_a_deleted_topic_fails_as_of_an_unknown_one() {
     let cluster = cluster(1, 1);
@@ -152,7 +204,7 @@ fn c13_a_topic_that_is_hidden_for_a_while_goes_on_where_it_was() {
         builder(&cluster).configure(|c| c.metadata_max_age = millis(20)).build().unwrap();
     let topic = producer.topic("t").unwrap();
     warm(&topic, 1);
-    let unknown = tidegate::embedded::Fault::metadata_error("t", 3).times(20);
+    let unknown = Fault::metadata_error("t", 3).times(20);
     cluster.script(unknown);
     let mut n = 0;
     while cluster.faults_left() > 0 {
