@@ -189,3 +189,32 @@ fn deadlines_and_requests_in_flight_do_not_move_by_a_suspend() {
     world.run_for(60 * SECOND);
     assert_exactly_once(&world, &sent);
 }
+
+/// A broker that is gone for good must not keep a socket: where node ids are generated there are
+/// ever new ones.
+#[test]
+fn c59_the_connection_to_a_broker_that_left_the_cluster_is_closed_once_nothing_is_in_flight() {
+    let mut world = ready(&Settings { request_timeout: 120 * SECOND, ..Settings::default() });
+    let mut sent = Vec::new();
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    world.model.move_leader(0, 2);
+    world.machine.handle_refresh_wanted();
+    world.run_for(SECOND);
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    assert!(sent[1].offset().is_some() && world.connection_to(2).is_some());
+    // The broker leaves while one record is on its way to it.
+    world.slow = [(2, 50 * SECOND)].into();
+    send_many(&mut world, &mut sent, 1, 0);
+    world.run_for(MS);
+    world.model.move_leader(0, 1);
+    world.model.moods.remove(&2);
+    world.machine.handle_refresh_wanted();
+    let closed = |world: &World| count(world, |it| matches!(it, Event::Closed { broker: 2 }));
+    world.run_for(45 * SECOND);
+    assert_eq!((closed(&world), sent[2].try_outcome().is_some()), (0, false));
+    world.run_for(10 * SECOND);
+    assert_eq!((closed(&world), world.connection_to(2)), (1, None));
+    send_many(&mut world, &mut sent, 1, 10 * MS);
+    assert_exactly_once(&world, &sent);
+    assert!(world.connection_to(1).is_some());
+}
