@@ -7,7 +7,7 @@ use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use proxy::Proxy;
+use proxy::{Act, Proxy};
 use tidegate::embedded::{EmbeddedCluster, Fault};
 use tidegate::{
     Acks, ClusterChange, DeliveryErrorCause, OnDrop, Plain, Producer, ProducerBuilder,
@@ -289,6 +289,38 @@ fn send_until(topic: &Topic, is_wanted: impl Fn(Option<&DeliveryErrorCause>) -> 
         }
         assert!(begun.elapsed() < LONG, "{outcome:?}");
     }
+}
+
+#[test]
+fn c26_bytes_that_a_peer_adds_to_its_answers_are_one_warning() {
+    const PRODUCE: i16 = 0;
+    install();
+    let cluster = EmbeddedCluster::builder().topic("t", 1).start().expect("it starts");
+    let proxy = Proxy::to(cluster.address(1));
+    cluster.advertise(1, proxy.address());
+    proxy.script(|frame| {
+        if !frame.answers(PRODUCE) {
+            return Act::Pass;
+        }
+        // One byte more, within what the frame says of its length.
+        let length = frame.bytes.len() as u32 - 4 + 1;
+        let mut bytes = frame.patched(0, &length.to_be_bytes());
+        bytes.push(7);
+        Act::Replace(bytes)
+    });
+    let address = proxy.address().to_string();
+    let producer = builder(&address).build().expect("good settings");
+    let topic = producer.topic("t").expect("a good name");
+    for _ in 0..20 {
+        topic.send((), "v").expect("accepted").wait().expect("written");
+    }
+    // A connection more to the same peer is none the wiser.
+    proxy.cut_all();
+    topic.send((), "v").expect("accepted").wait().expect("written");
+    producer.close(LONG).wait().expect("closed");
+    let warned = lines(Level::Warn, &[&address, "too many"]);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("Produce"), "{warned:?}");
 }
 
 #[test]
