@@ -92,6 +92,8 @@ pub enum ProblemKind {
     Broker(ErrorCode),
     /// The partition has no leader now.
     NoLeader,
+    /// The broker asked for a pause: a quota of the cluster's (KIP-124, KIP-219).
+    Throttled,
     /// A limit of this client's configuration is reached.
     Limit,
     /// The operating system refused something: memory, a thread, a descriptor, a permission (also
@@ -150,7 +152,7 @@ impl Problem {
             ProblemKind::TimedOut => 3,
             ProblemKind::Unreachable => 2,
             ProblemKind::System | ProblemKind::Limit => 1,
-            ProblemKind::Dns | ProblemKind::NoLeader => 0,
+            ProblemKind::Dns | ProblemKind::NoLeader | ProblemKind::Throttled => 0,
         }
     }
 

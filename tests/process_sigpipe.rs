@@ -54,30 +54,13 @@ fn c56_f48_encrypted_connections_that_end_under_load_do_not_end_such_a_process_e
     lives_through_ends(Some(EmbeddedTls::new()));
 }
 
-/// Threads that are started by this, and theirs, never get the signal: this is a test of the
-/// producer, and the brokers' TLS writes as std does, which asks for no `MSG_NOSIGNAL`.
-fn without_sigpipe<R>(start: impl FnOnce() -> R) -> R {
-    // SAFETY: the set is initialised before it is used, and both calls are given pointers to it or
-    // none.
-    let set_mask = |how: i32| unsafe {
-        let mut set = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGPIPE);
-        assert_eq!(libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()), 0);
-    };
-    set_mask(libc::SIG_BLOCK);
-    let started = start();
-    set_mask(libc::SIG_UNBLOCK);
-    started
-}
-
 fn lives_through_ends(tls: Option<EmbeddedTls>) {
     // SAFETY: no handler is installed; the default disposition is one of the two constants.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let is_encrypted = tls.is_some();
     let builder = EmbeddedCluster::builder().topic("t", PARTITIONS);
     let builder = tls.into_iter().fold(builder, |builder, tls| builder.tls(tls));
-    let cluster = without_sigpipe(|| builder.start().unwrap());
+    let cluster = builder.start().unwrap();
     let proxy = Proxy::to(cluster.address(1));
     cluster.advertise(1, proxy.address());
     let mut builder = Producer::builder(&proxy.address().to_string());

@@ -11,7 +11,7 @@ use proxy::{Act, Proxy};
 use tidegate::embedded::{EmbeddedCluster, Fault};
 use tidegate::{
     Acks, ClusterChange, DeliveryErrorCause, OnDrop, Plain, Producer, ProducerBuilder,
-    ProducerConfig, Topic,
+    ProducerConfig, Topic, TopicConfig,
 };
 
 /// Nothing listens there.
@@ -173,6 +173,41 @@ fn f40_a_leader_that_moved_is_found_without_acknowledgements_and_a_warning_says_
     let _ = producer.close(LONG).wait();
 }
 
+/// As above, while another topic's records are on their way over the same connection.
+#[test]
+fn f40_the_loss_is_told_also_where_acknowledged_records_share_the_connection() {
+    install();
+    let cluster = EmbeddedCluster::builder().brokers(2).topic("none", 1).topic("all", 1);
+    let cluster = cluster.start().expect("a cluster");
+    assert_eq!(cluster.leader("none", 0), cluster.leader("all", 0));
+    let leader = cluster.leader("none", 0).expect("it has one");
+    let producer = builder(&cluster.bootstrap_servers())
+        .topic_config("none", TopicConfig::new().acks(Acks::None))
+        .build()
+        .expect("good settings");
+    let (none, all) =
+        (producer.topic("none").expect("a name"), producer.topic("all").expect("a name"));
+    let sent = |topic: &Topic| topic.send((), "v").expect("there is room").wait();
+    sent(&none).expect("written is delivered");
+    sent(&all).expect("acknowledged");
+    // On its way when the connection is lost.
+    let begun = cluster.stats().requests_of(0);
+    cluster.script(Fault::silence().topic("all"));
+    let on_its_way = all.send((), "v").expect("there is room");
+    assert!(cluster.wait_until(LONG, |stats| stats.requests_of(0) > begun));
+    assert!(cluster.move_leader("none", 0, 3 - leader));
+    sent(&none).expect("written is delivered, and nobody takes it");
+    on_its_way.wait().expect("sent again");
+    let warned = lines(Level::Warn, &["acks=0 may be lost", &cluster.address(leader).to_string()]);
+    assert_eq!(
+        warned.len(),
+        1,
+        "{warned:?} {:?}",
+        lines(Level::Warn, &[&cluster.address(leader).to_string()])
+    );
+    producer.close(LONG).wait().expect("closed");
+}
+
 #[test]
 fn a_misspelt_topic_is_a_warning_within_seconds() {
     install();
@@ -321,6 +356,7 @@ fn c26_bytes_that_a_peer_adds_to_its_answers_are_one_warning() {
     let warned = lines(Level::Warn, &[&address, "too many"]);
     assert_eq!(warned.len(), 1, "{warned:?}");
     assert!(warned[0].contains("Produce"), "{warned:?}");
+    assert!(!warned[0].contains("acks"), "{warned:?}");
 }
 
 #[test]

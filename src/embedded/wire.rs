@@ -12,12 +12,36 @@ pub(super) enum Wire<'a> {
 
 /// A connection whose handshake is made with the first read or write.
 #[cfg(feature = "tls")]
-type Encrypted<'a> = rustls::StreamOwned<rustls::ServerConnection, &'a TcpStream>;
+type Encrypted<'a> = rustls::StreamOwned<rustls::ServerConnection, OneSliceAtATime<'a>>;
+
+/// A socket that is never written to with `writev`. A peer that has closed the connection makes
+/// that end the process with SIGPIPE, where the host leaves this signal at its default; a write of
+/// one slice only returns an error, for the standard library has the system told to raise none.
+#[cfg(feature = "tls")]
+pub(super) struct OneSliceAtATime<'a>(&'a TcpStream);
+
+#[cfg(feature = "tls")]
+impl Read for OneSliceAtATime<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Write for OneSliceAtATime<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 impl<'a> Wire<'a> {
     #[cfg(feature = "tls")]
     pub(super) fn encrypted(tls: rustls::ServerConnection, stream: &'a TcpStream) -> Wire<'a> {
-        Wire::Encrypted(Box::new(rustls::StreamOwned::new(tls, stream).into()))
+        Wire::Encrypted(Box::new(rustls::StreamOwned::new(tls, OneSliceAtATime(stream)).into()))
     }
 
     pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {

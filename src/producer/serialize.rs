@@ -207,7 +207,8 @@ words! {
         Closed as "closed", TimedOut as "timed_out", NotKafka as "not_kafka", Tls as "tls",
         Authentication as "authentication", Proxy as "proxy", Protocol as "protocol",
         BrokerTooOld as "broker_too_old", OtherCluster as "other_cluster", Broker as "broker",
-        NoLeader as "no_leader", Limit as "limit", System as "system",
+        NoLeader as "no_leader", Throttled as "throttled",
+        Limit as "limit", System as "system",
     }
     DeliveryErrorCause {
         Broker as "broker", BrokerTooOld as "broker_too_old", TimedOut as "timed_out",

@@ -505,6 +505,7 @@ fn c31_f12_under_a_throttle_of_a_minute_a_record_expires_on_time_and_the_connect
     assert!((TIMEOUT..10 * TIMEOUT).contains(&took), "{took:?}");
     assert!(matches!(error.cause(), DeliveryErrorCause::TimedOut { .. }), "{error}");
     assert_eq!(error.certainty(), Certainty::NotWritten, "{error}");
+    assert!(error.to_string().contains("quota"), "the cause is known: {error}");
     assert_eq!(cluster.stats().broker(1).connections_accepted, accepted, "it was given up");
     assert!(waits.try_take().is_none(), "it has time");
     producer.close(Duration::ZERO).wait().unwrap_err();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::broker::Broker;
 use super::shard::Shard;
 use super::timers::TimerKind;
 use crate::engine::batch::LaneId;
@@ -104,7 +105,7 @@ impl Shard {
             Some(broker) => {
                 let needs_one = !broker.format().is_message_set();
                 let missing = || self.no_identity(wants_identity).filter(|_| needs_one);
-                broker.last_problem.clone().or_else(missing)
+                broker.last_problem.clone().or_else(missing).or_else(|| throttle_of(broker))
             }
             None => {
                 let left_out = leader.and_then(|id| self.view.left_out.get(&id)).cloned();
@@ -148,4 +149,12 @@ impl Shard {
         }
         next
     }
+}
+
+/// The pause that the broker asked for, if it has not ended.
+fn throttle_of(broker: &Broker) -> Option<Problem> {
+    let until = broker.connection().map_or(0, Connection::throttled_until);
+    let (id, address) = (broker.id, &broker.address);
+    let words = || format!("broker {id} at {address}: it asked for a pause, which a quota sets");
+    (until > 0).then(|| Problem::new(ProblemKind::Throttled, words()))
 }
