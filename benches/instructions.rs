@@ -36,7 +36,7 @@ struct Way {
 const WAYS: [Way; 3] = [
     Way { name: "send", limit: 560 },
     Way { name: "send with a key", limit: 690 },
-    Way { name: "send_record to a partition", limit: 840 },
+    Way { name: "send_record to a partition", limit: 720 },
 ];
 
 fn main() -> Outcome {

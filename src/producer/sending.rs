@@ -64,24 +64,8 @@ pub(super) enum Sender<'a> {
 const HELD: SendErrorKind = SendErrorKind::Closed;
 
 impl Topic {
-    /// What every send does: size, time, partition, level, append. All of it is in this function as
-    /// long as the topic is known, the broker takes records and the open batch has room; each of
-    /// these has a slow path of its own otherwise ([`Topic::send_to_stash`],
-    /// [`Topic::send_slowly`]).
-    #[inline(always)]
-    pub(super) fn send_parts(
-        &self,
-        sender: Sender<'_>,
-        partition: Option<PartitionId>,
-        timestamp: Option<i64>,
-        parts: &RecordParts<'_>,
-    ) -> Result<Delivery, SendErrorKind> {
-        self.send_hinted(sender, (partition, None), timestamp, parts)
-    }
-
-    /// The same for a record with a key whose partition the caller has found before. It is no
-    /// partition that the record names: where the topic has to be asked for again, its key is
-    /// hashed anew.
+    /// A record with a key whose partition the caller has found before. It is no partition that the
+    /// record names: where the topic has to be asked for again, its key is hashed anew.
     #[inline]
     pub(super) fn send_keyed(
         &self,
@@ -89,21 +73,10 @@ impl Topic {
         found: Option<PartitionId>,
         parts: &RecordParts<'_>,
     ) -> Result<Delivery, SendErrorKind> {
-        self.send_hinted(sender, (None, found), None, parts)
-    }
-
-    #[inline(always)]
-    fn send_hinted(
-        &self,
-        sender: Sender<'_>,
-        (partition, found): (Option<PartitionId>, Option<PartitionId>),
-        timestamp: Option<i64>,
-        parts: &RecordParts<'_>,
-    ) -> Result<Delivery, SendErrorKind> {
-        if let Some(delivery) = self.send_usual((partition, found), timestamp, parts) {
+        if let Some(delivery) = self.send_usual((None, found), None, parts) {
             return Ok(delivery);
         }
-        self.send_whole_way(sender, (partition, found), timestamp, parts)
+        self.send_whole_way(sender, (None, found), None, parts)
     }
 
     /// [`Topic::send_fast`], for a record that it may be right for. One with a timestamp of its own
@@ -127,6 +100,9 @@ impl Topic {
         Some(Delivery::new(issued?.into_handle(at)))
     }
 
+    /// What every send does that is not a usual one: interceptors, size, time, partition, level,
+    /// append. `partition` is the one that the record names; `found` is one that its key was found
+    /// to belong to.
     #[inline(never)]
     pub(super) fn send_whole_way(
         &self,
@@ -141,7 +117,9 @@ impl Topic {
         self.send_plain(sender, (partition, found), timestamp, parts)
     }
 
-    /// What interceptors have seen, or need not see.
+    /// What interceptors have seen, or need not see. All of it is in this function as long as the
+    /// topic is known, the broker takes records and the open batch has room; each of these has a
+    /// slow path of its own otherwise ([`Topic::send_to_stash`], [`Topic::send_slowly`]).
     #[inline(always)]
     pub(super) fn send_plain(
         &self,

@@ -96,6 +96,7 @@ impl Topic {
     ///
     /// # Errors
     /// As [`Topic::send`].
+    #[inline]
     pub fn send_record(&self, record: Record<'_>) -> Result<Delivery, SendError> {
         self.send_whole(How::THREAD, record)
     }
@@ -118,6 +119,7 @@ impl Topic {
     ///
     /// # Errors
     /// As [`Topic::try_send`].
+    #[inline]
     pub fn try_send_record(&self, record: Record<'_>) -> Result<Delivery, SendError> {
         self.send_whole(How::AT_ONCE, record)
     }
@@ -217,11 +219,37 @@ impl Topic {
 
     #[inline(always)]
     fn send_whole(&self, how: How, record: Record<'_>) -> Result<Delivery, SendError> {
+        if let Ok((partition, timestamp)) = destination(&record)
+            && let Some(delivery) = self.send_usual((partition, None), timestamp, &parts(&record))
+        {
+            return Ok(delivery);
+        }
+        // As in `send_pair`.
+        let mut refused = None;
+        match self.send_record_whole_way(how, record, &mut refused) {
+            Some(delivery) => Ok(delivery),
+            None => Err(refused.expect("what is not sent is refused")),
+        }
+    }
+
+    #[inline(never)]
+    fn send_record_whole_way(
+        &self,
+        how: How,
+        record: Record<'_>,
+        refused: &mut Option<SendError>,
+    ) -> Option<Delivery> {
         let sent = destination(&record).and_then(|(partition, timestamp)| {
             let sender = Sender::Waits(how.of(&record));
-            self.send_parts(sender, partition, timestamp, &parts(&record))
+            self.send_whole_way(sender, (partition, None), timestamp, &parts(&record))
         });
-        self.accepted_or_refused(sent, record)
+        match self.accepted_or_refused(sent, record) {
+            Ok(delivery) => Some(delivery),
+            Err(error) => {
+                *refused = Some(error);
+                None
+            }
+        }
     }
 
     #[inline]
