@@ -345,7 +345,7 @@ impl ProducerBuilder {
             metadata: metadata.mailbox().clone(),
             clock: Clock,
             max_request_size: config.max_request_size,
-            surely_fits: config.max_request_size.saturating_sub(PLAIN_BATCH_OVERHEAD_MAX),
+            fits_below: config.max_request_size.saturating_sub(PLAIN_BATCH_OVERHEAD_MAX),
             born: Generation::current(),
             watches_stalls: !config.partitioner_availability_timeout.is_zero(),
             callbacks,

@@ -106,7 +106,7 @@ impl Delivery {
         }
     }
 
-    /// The rest of [`Delivery::wait`].
+    /// The rest of [`Delivery::wait`]: the record failed, its batch was split, or nothing is known.
     #[inline(never)]
     fn wait_for_it(mut self) -> Result<RecordMetadata, DeliveryError> {
         let deadline = ThreadDeadline::after(is_own_thread().then_some(Duration::ZERO));
@@ -145,7 +145,7 @@ impl Delivery {
         }
     }
 
-    /// The rest of [`Delivery::try_take`].
+    /// The rest of [`Delivery::try_take`]: as there.
     #[inline(never)]
     fn take_if_known(&mut self) -> Option<Result<RecordMetadata, DeliveryError>> {
         self.take_known().or_else(|| {

@@ -1,8 +1,8 @@
 //! The usual case of a send, by itself and as short as it can be: the topic is known, the record is
 //! a small one without headers, its broker takes records, and its partition's open batch has room.
 //!
-//! It does what the whole way does ([`super::sending`]), or nothing: where one of these does not
-//! hold it declines, and the record goes the whole way.
+//! It appends the record as the whole way does ([`super::sending`]), or appends nothing: where one
+//! of these does not hold it declines, and the record goes the whole way.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::topic::Topic;
 use crate::engine::batch::{IssuedHandle, LaneTail, TopicState};
 use crate::engine::policy::{DefaultPartitioner, Moment};
 use crate::engine::protocol::PartitionId;
+use crate::engine::protocol::records::PLAIN_PAYLOAD_MAX;
 
 impl Topic {
     /// Sends a record that names neither partition nor time. `now` is in milliseconds since the
@@ -55,7 +56,8 @@ impl Topic {
     fn fast_partitioner(&self, len: usize) -> Option<&DefaultPartitioner> {
         let is_usual = self.shared.born.is_current()
             && self.lanes.state() == TopicState::Ready
-            && len <= self.shared.surely_fits;
+            && len < self.shared.fits_below
+            && len <= PLAIN_PAYLOAD_MAX;
         if is_usual { self.lanes.partitioner.as_default() } else { None }
     }
 
@@ -67,7 +69,9 @@ impl Topic {
         timestamp: i64,
         (key, value): (Option<&[u8]>, Option<&[u8]>),
     ) -> Option<IssuedHandle> {
-        if !partition.is_among(self.lanes.partitions()) {
+        // The state once more, behind the partitions: others' records may be on their way to a
+        // partition that has just become known (see `TopicLanes::set_known`).
+        if !partition.is_among(self.lanes.partitions()) || self.lanes.state() != TopicState::Ready {
             return None;
         }
         let lane = self.lanes.lane(partition)?;

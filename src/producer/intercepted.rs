@@ -80,8 +80,9 @@ impl Topic {
         self.shared.interceptors.see(untouched)
     }
 
-    /// [`Topic::send_hinted`] where there are interceptors. What they see is copied if they change
-    /// it; a record whose partition the caller had found is hashed anew, as its key may differ.
+    /// [`Topic::send_whole_way`] where there are interceptors. What they see is copied if they
+    /// change it; a record whose partition the caller had found is hashed anew, as its key may
+    /// differ.
     #[cold]
     #[inline(never)]
     pub(super) fn send_intercepted(

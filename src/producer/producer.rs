@@ -30,9 +30,9 @@ pub(super) struct Shared {
     pub topics: TopicMaker,
     pub clock: Clock,
     pub max_request_size: usize,
-    /// A record without headers, and with a key and a value of no more than so many bytes together,
-    /// is not over `max_request_size`.
-    pub surely_fits: usize,
+    /// A record without headers is not over `max_request_size` if its key and value have fewer
+    /// bytes than this together.
+    pub fits_below: usize,
     /// In a fork's child nothing of this is used: its threads are the parent's.
     pub born: Generation,
     /// Brokers are watched for batches that they do not take (`partitioner_availability_timeout`).

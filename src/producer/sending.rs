@@ -1,5 +1,5 @@
-//! The way of one record from the application into a batch: the usual case in one function, and the
-//! slow paths, on which a thread or a task may wait for room.
+//! The whole way of one record from the application into a batch, on which a thread or a task may
+//! wait for room. The usual case is in `fast_path`.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -80,7 +80,8 @@ impl Topic {
     }
 
     /// [`Topic::send_fast`], for a record that it may be right for. One with a timestamp of its own
-    /// and no partition goes the whole way: where it goes may depend on the time as well.
+    /// and no partition goes the whole way: the fast path has one time, the record's and that by
+    /// which it is spread.
     #[inline(always)]
     pub(super) fn send_usual(
         &self,
@@ -132,7 +133,7 @@ impl Topic {
             return Err(SendErrorKind::Forked);
         }
         let len = parts.payload_len();
-        if len > self.shared.surely_fits || !parts.headers.is_empty() {
+        if len >= self.shared.fits_below || !parts.headers.is_empty() {
             self.check_size(parts)?;
         }
         // The time counts for the record's timestamp, and for where one without key goes.

@@ -245,14 +245,15 @@ impl Batch {
         batch_size: usize,
     ) -> Option<IssuedHandle> {
         let delta = timestamp.checked_sub(self.base_timestamp)?;
-        let link = self.links.last_mut()?;
+        let (link, cell) = (self.links.last_mut()?, self.cell.as_mut()?);
         let room = batch_size.saturating_sub(self.len);
         let out = &mut link.segment[link.len..];
         let most = room.min(out.len());
         let written = records::encode_plain(&mut out[..most], self.records, delta, key, value)?;
         link.len += written;
+        let issued = cell.issue_bare();
         self.count_record(timestamp, written);
-        self.cell.as_mut().map(BatchCell::issue_bare)
+        Some(issued)
     }
 
     /// Appends a record that spans the links from `first_link` on, which are empty but for the

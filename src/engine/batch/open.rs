@@ -79,7 +79,7 @@ impl OpenState {
     }
 
     /// Appends a small record without headers to the open batch, if there is one that surely has
-    /// room for it. `None`: nothing was done.
+    /// room for it. `None`: nothing was appended.
     #[inline(always)]
     pub fn append_plain(
         &mut self,

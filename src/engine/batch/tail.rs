@@ -143,10 +143,10 @@ impl LaneTail {
         Appended { result, post: news && self.mark_posted() }
     }
 
-    /// The usual case of [`LaneTail::append`] by itself: a small record without headers, key and
-    /// value, and an open batch that surely has room for it. `None`: it is not that; nothing was
-    /// appended, and the caller goes the whole way. Either way the caller posts the lane if `post`
-    /// is set.
+    /// The usual case of [`LaneTail::append`] by itself: a small record that has no headers, and an
+    /// open batch that surely has room for it. `None`: it is not that; nothing was appended, and
+    /// the caller goes the whole way. Either way a batch was sealed if the loop had asked for it
+    /// meanwhile, and the caller posts the lane if `post` is set.
     #[inline(never)]
     pub fn append_plain(
         &self,

@@ -41,8 +41,10 @@ pub(super) struct Channel {
     pub in_flight: Option<MetadataQuery>,
     /// Since when it owes an answer: the attempt to connect counts.
     pub owes_since: Option<u64>,
-    /// It has answered something: metadata first, and of the known cluster.
+    /// It has answered something.
     pub answered: bool,
+    /// It has answered with metadata, so that it is known to be of the producer's cluster.
+    pub is_of_cluster: bool,
     /// What was asked was asked because lanes are in trouble.
     pub for_trouble: bool,
     /// The question is not about all topics.
@@ -61,6 +63,7 @@ impl Channel {
             in_flight: None,
             owes_since: None,
             answered: false,
+            is_of_cluster: false,
             for_trouble: false,
             in_part: false,
             about_leaders: false,

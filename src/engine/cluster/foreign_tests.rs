@@ -181,3 +181,15 @@ fn c48_no_producer_id_is_taken_from_an_address_that_has_not_shown_its_cluster() 
     }
     assert!(asked > 1 && machine.identity().is_none());
 }
+
+#[test]
+fn c48_an_error_in_the_place_of_metadata_shows_no_cluster() {
+    let mut machine = at_one(ClusterChange::Fail);
+    machine.handle_identity_wanted(producer_id().identity);
+    machine.handle_down(ONE, SECOND, "reset".into());
+    let now = 2 * SECOND;
+    connect(&mut machine, now);
+    let refused = MetadataResponse { error: ErrorCode::UNKNOWN_SERVER_ERROR, ..said_by("", &[]) };
+    machine.handle_metadata(ONE, now, &refused);
+    assert!(!matches!(machine.poll_query(ONE, now + SECOND), Some(MetadataQuery::InitProducerId)));
+}

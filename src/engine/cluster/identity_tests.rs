@@ -86,6 +86,46 @@ fn c66_a_producer_id_that_no_broker_can_give_is_denied_when_all_were_asked() {
     assert!(machine.identity_denied().is_none() && machine.identity().is_some());
 }
 
+/// When an id has come that brokers take so long to give, and how often one was asked for.
+fn id_that_takes(millis: u64, ids: &[i32]) -> Option<(u64, u32)> {
+    let (mut machine, _) = knows_brokers(ids);
+    let mut owed: Vec<(ChannelId, u64, MetadataQuery)> = Vec::new();
+    let mut asked = 0;
+    for now in (0..120_000).map(|tick| tick * MS) {
+        while let Some(id) = machine.poll_close(now) {
+            owed.retain(|(channel, ..)| *channel != id);
+        }
+        if let Some((id, _)) = machine.poll_connect(now) {
+            machine.handle_ready(id);
+        }
+        for id in ChannelId::ALL {
+            let Some(query) = machine.poll_query(id, now) else { continue };
+            let is_id = query == MetadataQuery::InitProducerId;
+            asked += u32::from(is_id);
+            owed.push((id, now + if is_id { millis } else { 20 } * MS, query));
+        }
+        while let Some(at) = owed.iter().position(|(_, at, _)| *at <= now) {
+            let (id, _, query) = owed.remove(at);
+            if query == MetadataQuery::InitProducerId {
+                machine.handle_identity(id, now, &identity(7, ErrorCode::NONE));
+                return Some((now / MS, asked));
+            }
+            machine.handle_metadata(id, now, &metadata(ids, Vec::new()));
+        }
+    }
+    None
+}
+
+#[test]
+fn c51_a_producer_id_that_takes_its_time_is_waited_for() {
+    for millis in [100, 900, 1_100, 1_500, 3_000, 10_000] {
+        for ids in [&[1][..], &[1, 2, 3]] {
+            let (came, asked) = id_that_takes(millis, ids).expect("it comes");
+            assert!(came <= millis + 100 && asked <= 20, "{millis}, {ids:?}: {came}, {asked}");
+        }
+    }
+}
+
 #[test]
 fn an_identity_that_is_refused_does_not_keep_metadata_from_being_asked() {
     let mut machine = machine(&["a"], true);

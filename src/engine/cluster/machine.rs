@@ -7,7 +7,6 @@ use super::channel::{Channel, ChannelId, ChannelState, SecondOpinion};
 use super::doubt::Doubts;
 use super::foreign::{ForeignCluster, ForeignWatch};
 use super::identity::IdentityQuestion;
-use super::questions::Scope;
 use super::troubled::TroubledTopics;
 use super::wanted::{Arrived, TopicQuestion, UnknownTopic, WantedTopics};
 use super::{BrokerAddress, ClusterSnapshot, LeaderHint};
@@ -81,8 +80,8 @@ pub struct MetadataMachine {
     pub(super) doubts: Doubts,
     /// By [`ChannelId::index`].
     pub(super) channels: [Channel; 2],
-    present: ChannelId,
-    second: SecondOpinion,
+    pub(super) present: ChannelId,
+    pub(super) second: SecondOpinion,
     candidates: VecDeque<BrokerAddress>,
     /// How long to wait after all candidates failed.
     waits: ReconnectWaits,
@@ -308,7 +307,7 @@ impl MetadataMachine {
     pub fn handle_ready(&mut self, id: ChannelId) {
         let channel = self.channel_mut(id);
         channel.state = ChannelState::Ready;
-        channel.answered = false;
+        (channel.answered, channel.is_of_cluster) = (false, false);
     }
 
     /// The connection is of use: the next time one is needed, the search starts over.
@@ -390,66 +389,6 @@ impl MetadataMachine {
         self.go_on_without(id, if self.candidates.is_empty() { until } else { now });
     }
 
-    /// When the next question is due, in the past if it is due now.
-    fn asks_at(&self) -> u64 {
-        let metadata = self.asks_metadata_at();
-        self.asks_identity_at().map_or(metadata, |identity| identity.min(metadata))
-    }
-
-    /// Metadata comes first: lanes need leaders before they need an identity.
-    fn asks_identity_at(&self) -> Option<u64> {
-        self.identity.asks_at().filter(|_| self.last_answered.is_some())
-    }
-
-    /// What to ask on a connection, if anything is due.
-    pub fn poll_query(&mut self, id: ChannelId, now: u64) -> Option<MetadataQuery> {
-        let channel = self.channel(id);
-        if channel.state != ChannelState::Ready || channel.in_flight.is_some() || channel.is_left {
-            return None;
-        }
-        let is_beside = id != self.present;
-        if !is_beside && self.asks_at() > now {
-            return None;
-        }
-        // What is due for longer goes first, so that neither can starve the other. A second broker
-        // is asked what the first one owes.
-        let (metadata_at, scope) = self.next_question(now);
-        let owed = self.channel(self.present).in_flight.clone().filter(|_| is_beside);
-        // A producer id is asked for only where this very connection has answered metadata. The
-        // address may be another cluster's by now, and its ids mean nothing in ours; and a broker
-        // that is only taken for an old one has not shown that it is one.
-        let may_ask_identity = self.channel(id).answered;
-        let identity_at = self.asks_identity_at().filter(|_| may_ask_identity);
-        let query = match owed {
-            Some(MetadataQuery::InitProducerId) if !may_ask_identity => {
-                MetadataQuery::Metadata(self.question(id, now, scope))
-            }
-            Some(MetadataQuery::InitProducerId) => MetadataQuery::InitProducerId,
-            Some(MetadataQuery::Metadata(owed)) => {
-                let present = self.channel(self.present);
-                let (in_part, about_leaders) = (present.in_part, present.about_leaders);
-                let channel = self.channel_mut(id);
-                (channel.in_part, channel.about_leaders) = (in_part, about_leaders);
-                MetadataQuery::Metadata(owed)
-            }
-            None if !is_beside && identity_at.is_some_and(|at| at < metadata_at) => {
-                MetadataQuery::InitProducerId
-            }
-            // Whatever the first one was asked in vain.
-            None if is_beside && (metadata_at > now || self.second.is_fruitless()) => {
-                MetadataQuery::Metadata(self.question(id, now, Scope::Everything))
-            }
-            None => MetadataQuery::Metadata(self.question(id, now, scope)),
-        };
-        let asks_identity = query == MetadataQuery::InitProducerId;
-        let for_trouble = !asks_identity && std::mem::take(&mut self.in_trouble);
-        let channel = self.channel_mut(id);
-        channel.for_trouble = for_trouble || is_beside;
-        channel.in_flight = Some(query.clone());
-        channel.owes_since.get_or_insert(now);
-        Some(query)
-    }
-
     /// Whether a topic may be created for a record that waits for it.
     pub fn auto_create(&self) -> bool {
         self.config.auto_create
@@ -471,7 +410,21 @@ impl MetadataMachine {
         }
         let for_trouble = self.channel(id).for_trouble;
         let in_part = std::mem::take(&mut self.channel_mut(id).in_part);
-        self.handle_answer(now, id);
+        // The first connection owes a producer id, and the second was asked for metadata only to be
+        // asked for an id as well: whichever gives one first is kept. To switch to it now would
+        // give up what the first one was asked, again and again where ids take their time.
+        let owes_identity =
+            self.channel(self.present).in_flight == Some(MetadataQuery::InitProducerId);
+        let is_candidate = id != self.present && owes_identity;
+        if is_candidate {
+            let channel = self.channel_mut(id);
+            (channel.in_flight, channel.owes_since) = (None, None);
+            // The next is tried in its place.
+            channel.is_left |= response.error != ErrorCode::NONE;
+        } else {
+            self.handle_answer(now, id);
+        }
+        self.channel_mut(id).is_of_cluster = response.error == ErrorCode::NONE;
         self.changed_to = None;
         if !in_part || self.last_answered.is_none() {
             self.last_answered = Some(now);
@@ -491,7 +444,9 @@ impl MetadataMachine {
         let for_lanes =
             for_trouble || self.channel(id).about_leaders && self.troubled.has_leaderless();
         let for_topics = self.wanted.has_waiting();
-        self.second.handle_metadata(now, news, for_lanes, for_topics);
+        if !is_candidate {
+            self.second.handle_metadata(now, news, for_lanes, for_topics);
+        }
     }
 
     /// A broker of another cluster than the known one answered. Returns whether the producer goes

@@ -1,11 +1,11 @@
-//! Which topics the metadata machine asks about, and what it makes of the answers.
+//! What the metadata machine asks, when and whom, and what it makes of the answers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::channel::{ChannelId, News};
+use super::channel::{ChannelId, ChannelState, News};
 use super::doubt::Doubts;
-use super::machine::MetadataMachine;
+use super::machine::{MetadataMachine, MetadataQuery};
 use super::snapshot::Answer;
 use super::troubled::TroubledTopics;
 use super::wanted::{TopicQuestion, Want};
@@ -32,6 +32,66 @@ pub(super) enum Scope {
 }
 
 impl MetadataMachine {
+    /// When the next question is due, in the past if it is due now.
+    pub(super) fn asks_at(&self) -> u64 {
+        let metadata = self.asks_metadata_at();
+        self.asks_identity_at().map_or(metadata, |identity| identity.min(metadata))
+    }
+
+    /// Metadata comes first: lanes need leaders before they need an identity.
+    fn asks_identity_at(&self) -> Option<u64> {
+        self.identity.asks_at().filter(|_| self.last_answered.is_some())
+    }
+
+    /// What to ask on a connection, if anything is due.
+    pub fn poll_query(&mut self, id: ChannelId, now: u64) -> Option<MetadataQuery> {
+        let channel = self.channel(id);
+        if channel.state != ChannelState::Ready || channel.in_flight.is_some() || channel.is_left {
+            return None;
+        }
+        let is_beside = id != self.present;
+        if !is_beside && self.asks_at() > now {
+            return None;
+        }
+        // What is due for longer goes first, so that neither can starve the other. A second broker
+        // is asked what the first one owes.
+        let (metadata_at, scope) = self.next_question(now);
+        let owed = self.channel(self.present).in_flight.clone().filter(|_| is_beside);
+        // A producer id is asked for only where this very connection has answered metadata. The
+        // address may be another cluster's by now, and its ids mean nothing in ours; and a broker
+        // that is only taken for an old one has not shown that it is one.
+        let may_ask_identity = self.channel(id).is_of_cluster;
+        let identity_at = self.asks_identity_at().filter(|_| may_ask_identity);
+        let query = match owed {
+            Some(MetadataQuery::InitProducerId) if !may_ask_identity => {
+                MetadataQuery::Metadata(self.question(id, now, scope))
+            }
+            Some(MetadataQuery::InitProducerId) => MetadataQuery::InitProducerId,
+            Some(MetadataQuery::Metadata(owed)) => {
+                let present = self.channel(self.present);
+                let (in_part, about_leaders) = (present.in_part, present.about_leaders);
+                let channel = self.channel_mut(id);
+                (channel.in_part, channel.about_leaders) = (in_part, about_leaders);
+                MetadataQuery::Metadata(owed)
+            }
+            None if !is_beside && identity_at.is_some_and(|at| at < metadata_at) => {
+                MetadataQuery::InitProducerId
+            }
+            // Whatever the first one was asked in vain.
+            None if is_beside && (metadata_at > now || self.second.is_fruitless()) => {
+                MetadataQuery::Metadata(self.question(id, now, Scope::Everything))
+            }
+            None => MetadataQuery::Metadata(self.question(id, now, scope)),
+        };
+        let asks_identity = query == MetadataQuery::InitProducerId;
+        let for_trouble = !asks_identity && std::mem::take(&mut self.in_trouble);
+        let channel = self.channel_mut(id);
+        channel.for_trouble = for_trouble || is_beside;
+        channel.in_flight = Some(query.clone());
+        channel.owes_since.get_or_insert(now);
+        Some(query)
+    }
+
     /// Something wants the topic, because of `why`. Asks about it unless enough is known of it for
     /// that, and returns whether it is.
     pub fn handle_wanted(&mut self, now: u64, topic: Arc<str>, why: Want) -> bool {

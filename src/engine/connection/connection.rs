@@ -335,6 +335,7 @@ impl Connection {
         self.written -= 1;
         self.left_bytes = self.left_bytes.max(request.ends_at);
         self.check_unsent_later(now);
+        self.unconfirmed.handle_answer(request.correlation);
         request
     }
 

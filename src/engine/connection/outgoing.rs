@@ -118,7 +118,7 @@ impl Connection {
             }
             self.unanswered_ids.push_back(request.correlation);
             let records = request.batches.iter().map(|entry| u64::from(entry.batch.records()));
-            self.unconfirmed.add(now, records.sum());
+            self.unconfirmed.add(now, request.correlation, records.sum());
             settled.push(request);
         }
     }

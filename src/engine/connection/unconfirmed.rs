@@ -12,11 +12,14 @@ pub struct Unconfirmed {
     span_began: u64,
     in_span: u64,
     in_span_before: u64,
+    /// Of the last request that was counted.
+    last_correlation: i32,
 }
 
 impl Unconfirmed {
-    /// So many records were written.
-    pub(super) fn add(&mut self, now: u64, records: u64) {
+    /// So many records were written, with a request of this correlation id.
+    pub(super) fn add(&mut self, now: u64, correlation: i32, records: u64) {
+        self.last_correlation = correlation;
         self.first_at.get_or_insert(now);
         let passed = now.saturating_sub(self.span_began) / SPAN;
         if passed > 0 {
@@ -25,6 +28,14 @@ impl Unconfirmed {
             self.span_began = now - now % SPAN;
         }
         self.in_span += records;
+    }
+
+    /// A request was answered. A broker takes the requests of a connection in their order: if all
+    /// that was counted went before that request, the broker has refused none of it.
+    pub(super) fn handle_answer(&mut self, correlation: i32) {
+        if correlation.wrapping_sub(self.last_correlation) > 0 {
+            *self = Unconfirmed::default();
+        }
     }
 
     /// Whether any were.
@@ -55,17 +66,27 @@ mod tests {
     fn c47_what_was_written_lately_is_counted() {
         let mut unconfirmed = Unconfirmed::default();
         assert!(!unconfirmed.is_any() && !unconfirmed.has_lasted(u64::MAX, 0));
-        unconfirmed.add(100 * SPAN + 5, 3);
-        unconfirmed.add(100 * SPAN + 6, 4);
+        unconfirmed.add(100 * SPAN + 5, 1, 3);
+        unconfirmed.add(100 * SPAN + 6, 2, 4);
         assert!(unconfirmed.is_any());
         assert_eq!(unconfirmed.recent(100 * SPAN + 7), 7);
-        unconfirmed.add(101 * SPAN, 10);
+        unconfirmed.add(101 * SPAN, 3, 10);
         assert_eq!(unconfirmed.recent(101 * SPAN + 1), 17);
         assert_eq!(unconfirmed.recent(102 * SPAN), 10);
         assert_eq!(unconfirmed.recent(103 * SPAN), 0);
-        unconfirmed.add(110 * SPAN, 1);
+        unconfirmed.add(110 * SPAN, 4, 1);
         assert_eq!(unconfirmed.recent(110 * SPAN), 1);
         assert!(unconfirmed.has_lasted(100 * SPAN + 8, 2));
         assert!(!unconfirmed.has_lasted(100 * SPAN + 7, 2));
+    }
+
+    #[test]
+    fn c47_an_answer_proves_what_was_written_before_its_request() {
+        let mut unconfirmed = Unconfirmed::default();
+        unconfirmed.add(5, 7, 3);
+        unconfirmed.handle_answer(6);
+        assert_eq!((unconfirmed.is_any(), unconfirmed.recent(6)), (true, 3));
+        unconfirmed.handle_answer(8);
+        assert_eq!((unconfirmed.is_any(), unconfirmed.recent(6)), (false, 0));
     }
 }

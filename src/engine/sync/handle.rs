@@ -12,9 +12,10 @@ use super::waiter_list::NO_WAITER;
 /// not cancel the record. After resolution it keeps the result and the context alive, so that
 /// nothing needs to be cloned.
 ///
-/// The order of the fields is for speed. Such a value is copied as 16 bytes and 8, and who reads
-/// the 16 where two stores have just written them waits for both to leave the processor; so the 16
-/// are those that are read together.
+/// The order of the fields is for speed. Such a value is copied as its first 16 bytes and its last
+/// 8: timestamp, index and waiter together, and the cell. A later load of 16 bytes is quick only if
+/// one store has written all of them just before. With the cell in front, taking an outcome loaded
+/// timestamp, index and waiter across two such stores, which takes twenty cycles.
 #[repr(C)]
 pub struct Handle<C, E> {
     timestamp: i64,

@@ -18,9 +18,9 @@ pub trait Abandon<C>: Sized {
 
 /// The one who issues a cell's handles and resolves it; lives in the batch.
 ///
-/// Records have indices from 0, in the order of [`issue`](Self::issue) and
-/// [`ForwardTable::forward`]. Dropped unresolved, the cell fails as [`Abandon`]ed and its waiters
-/// are woken at once.
+/// Records have indices from 0, in the order of [`issue`](Self::issue),
+/// [`issue_bare`](Self::issue_bare) and [`ForwardTable::forward`]. Dropped unresolved, the cell
+/// fails as [`Abandon`]ed and its waiters are woken at once.
 pub struct CellOwner<C, E: Abandon<C>> {
     /// Live and unresolved.
     cell: NonNull<Cell<C, E>>,
@@ -179,9 +179,11 @@ impl<C: fmt::Debug, E: Abandon<C>> fmt::Debug for CellOwner<C, E> {
 
 /// One record's share in a completion cell that is still to become a [`Handle`]. Two words, which a
 /// function returns in registers; a handle's three go through memory, and whoever copies them from
-/// there at once waits for what was just written. One that is dropped keeps its cell for ever.
+/// there at once waits for what was just written.
+#[must_use = "dropped, it keeps its cell for ever"]
 pub struct Issued<C, E> {
-    /// Live: the owner counts one more than there are handles.
+    /// The owner has counted this share, and no handle has it yet: the cell stays live, resolved or
+    /// not, until the share is dropped.
     cell: NonNull<Cell<C, E>>,
     index: u32,
 }
@@ -190,7 +192,8 @@ impl<C, E> Issued<C, E> {
     /// The handle. `timestamp` is the record's, in milliseconds since the epoch.
     #[inline(always)]
     pub fn into_handle(self, timestamp: i64) -> Handle<C, E> {
-        // SAFETY: the owner has counted it, and it becomes one handle: it cannot be copied.
+        // SAFETY: the owner has counted this share, so the cell is live until it is given up; and
+        // it becomes one handle, for it cannot be copied.
         let count = unsafe { Counted::new(self.cell) };
         Handle::new(count, timestamp, self.index)
     }

@@ -279,7 +279,8 @@ fn the_fast_path_declines_at_a_closed_lane() {
     drop(bench.append(&head.tail, b"opens the batch"));
     let mut post = false;
     // Nobody asks, nothing is sealed.
-    assert!(head.tail.append_plain(0, None, Some(b"joins it"), &mut post).is_some());
+    let issued = head.tail.append_plain(0, None, Some(b"joins it"), &mut post);
+    assert_eq!(issued.expect("there is room").into_handle(0).index(), 1);
     assert!(!post && !head.tail.has_sealed());
     // Closed, and with its batch sealed: it declines, and the whole way says why.
     head.tail.seal(true);

@@ -38,7 +38,7 @@ pub use message_set::{
     MessageSetCursor, MessageSetSurvey, MessageSource, RECORD_GROWTH_MAX, RecordFormat,
     records_of_message_set,
 };
-pub use plain::encode_plain;
+pub use plain::{PLAIN_PAYLOAD_MAX, encode_plain};
 #[cfg(feature = "internals")]
 pub use reader::BatchError;
 pub use reader::RecordBatchReader;

@@ -4,8 +4,8 @@
 
 use super::varint::zigzag;
 
-/// The bytes before a record's key, in one number: that of the record's length takes at most 2,
-/// attributes 1, timestamp delta 2, offset delta 3.
+/// The head, which is what comes before a record's key, fits one word: the record's length takes at
+/// most 2 bytes, attributes 1, timestamp delta 2, offset delta 3.
 const WORD: usize = size_of::<u64>();
 
 /// The bytes of a key's or value's length.
@@ -14,6 +14,10 @@ const LENGTH_MAX: usize = 2;
 /// What [`encode_plain`] needs of memory besides the payloads: the head, the lengths of key and
 /// value, and a whole word for the number of headers, which is a single byte of it.
 const PLAIN_OVERHEAD: usize = WORD + 2 * LENGTH_MAX + WORD;
+
+/// The most bytes of key and value together that [`encode_plain`] takes. A record's body has at
+/// most 11 other bytes, and its length, doubled, fits two bytes of a varint.
+pub const PLAIN_PAYLOAD_MAX: usize = TWO_BYTES as usize / 2 - 12 - 1;
 
 /// Two bytes of a varint hold numbers below this.
 const TWO_BYTES: u64 = 1 << 14;
@@ -31,9 +35,9 @@ const NO_HEADERS: u64 = 0;
 /// that [`encode_contiguous`](super::encode_contiguous) writes. Behind it up to seven bytes of
 /// `out` are overwritten.
 ///
-/// `None` if it cannot do it, and what is in `out` means nothing: the record takes 8 KiB or more,
-/// it is more than 8 s younger than its batch, or older, or it is the batch's millionth; or `out`
-/// has less than `PLAIN_OVERHEAD` besides the payloads.
+/// `None` if it cannot do it, and what is in `out` means nothing: key and value are longer than
+/// [`PLAIN_PAYLOAD_MAX`], the timestamp is not within 8 s of the batch's first, the record is not
+/// among the batch's first 2²⁰; or `out` has less than `PLAIN_OVERHEAD` besides the payloads.
 #[inline(always)]
 pub fn encode_plain(
     out: &mut [u8],
@@ -45,8 +49,7 @@ pub fn encode_plain(
     let payload = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
     let timestamp = zigzag(timestamp_delta);
     let offset = u64::from(offset_delta) << 1;
-    // With at most 12 other bytes the body's length, doubled, takes no more than two.
-    let is_small = payload < TWO_BYTES as usize / 2 - 12;
+    let is_small = payload <= PLAIN_PAYLOAD_MAX;
     if !is_small || timestamp >= TWO_BYTES || offset >= THREE_BYTES {
         return None;
     }

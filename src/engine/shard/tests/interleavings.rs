@@ -86,6 +86,14 @@ impl World {
             clock: &StandsStill,
             accepted_at: None,
         };
+        let mut post = false;
+        let issued = self.lane.append_plain(0, None, Some(b"v"), &mut post);
+        if post {
+            self.ports.post(&self.lane);
+        }
+        if let Some(issued) = issued {
+            return drop(issued.into_handle(0));
+        }
         let parts = RecordParts { key: None, value: Some(b"v"), headers: &[] };
         let segment = self.pool.take_one(AccountId::LEADERLESS, Class::Kib4);
         let mut spare = vec![segment.expect("the pool is large enough")];
