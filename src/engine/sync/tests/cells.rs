@@ -329,6 +329,30 @@ fn forward_in_two(owner: Owner, left: &mut Owner, right: &mut Owner, wakes: &mut
 }
 
 #[test]
+fn a_share_becomes_a_handle_after_its_cell_was_resolved_or_split_too() {
+    with_store(|store, new| {
+        let mut wakes = WakeList::new();
+        let mut owner = store.allocate(new(1));
+        let (first, second) = (owner.issue_bare(), owner.issue_bare());
+        owner.ack(Some(40), None, &mut wakes);
+        // The only share that is left keeps the cell.
+        let first = first.into_handle(5);
+        assert_eq!((outcome(&first), first.timestamp()), (Some(Ok((Some(40), None))), 5));
+        drop(first);
+        assert_eq!(outcome(&second.into_handle(6)), Some(Ok((Some(41), None))));
+
+        let mut whole = store.allocate(new(2));
+        let shares = [whole.issue_bare(), whole.issue_bare()];
+        let (mut left, mut right) = (store.allocate(new(3)), store.allocate(new(4)));
+        forward_in_two(whole, &mut left, &mut right, &mut wakes);
+        left.ack(Some(7), None, &mut wakes);
+        right.fail(new(9), &mut wakes);
+        let outcomes = shares.map(|share| outcome(&share.into_handle(0)));
+        assert_eq!(outcomes, [Some(Ok((Some(7), None))), Some(Err(9))]);
+    });
+}
+
+#[test]
 fn a_split_batch_is_followed_by_polling() {
     with_store(|store, new| {
         let mut whole = store.allocate(new(1));
