@@ -39,7 +39,7 @@ use crate::io::{ThreadDeadline, is_own_thread};
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a record's error is lost if nobody looks at its delivery"]
+#[must_use = "dropped, a record's error reaches only the log and `Producer::failed_records`"]
 pub struct Delivery {
     /// `None` once the outcome was given out.
     handle: Option<CellHandle>,
@@ -97,7 +97,7 @@ impl Delivery {
     /// happened to the record.
     ///
     /// # Panics
-    /// If the outcome was taken before, by polling.
+    /// If the outcome was taken before, by polling, `try_take` or `wait_timeout`.
     #[inline(always)]
     pub fn wait(mut self) -> Result<RecordMetadata, DeliveryError> {
         match self.take_acked() {

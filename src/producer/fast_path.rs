@@ -14,7 +14,7 @@ use crate::engine::protocol::records::PLAIN_PAYLOAD_MAX;
 
 impl Topic {
     /// Sends a record that names neither partition nor time. `now` is in milliseconds since the
-    /// epoch. `None`: the record has to go the whole way.
+    /// epoch. `None`: the record has to go the whole way. Only for a topic with `has_fast_path`.
     #[inline(never)]
     pub(super) fn send_fast(
         &self,
@@ -61,7 +61,8 @@ impl Topic {
         if is_usual { self.lanes.partitioner.as_default() } else { None }
     }
 
-    /// Appends to a partition that was not chosen for the time, and tells the partitioner.
+    /// Appends to a partition that the key or the caller gives, and tells the partitioner. Whether
+    /// it has a leader makes no difference: its records wait there for one.
     #[inline(always)]
     fn append_counted(
         &self,
@@ -69,8 +70,7 @@ impl Topic {
         timestamp: i64,
         (key, value): (Option<&[u8]>, Option<&[u8]>),
     ) -> Option<IssuedHandle> {
-        // The state once more, behind the partitions: others' records may be on their way to a
-        // partition that has just become known (see `TopicLanes::set_known`).
+        // The state once more, for a partition that has just become known: see `send_plain`.
         if !partition.is_among(self.lanes.partitions()) || self.lanes.state() != TopicState::Ready {
             return None;
         }

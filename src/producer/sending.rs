@@ -47,14 +47,15 @@ impl Drop for Spare {
 pub(super) enum Held {
     /// For room in the stash.
     InStash { timestamp: i64 },
-    /// For room in this lane.
+    /// For room at this lane's broker, or, once that has a level below its watermark, for a
+    /// segment.
     AtLane { lane: Arc<LaneTail>, has_level: bool, timestamp: i64 },
 }
 
 /// How a record is sent, and, for a task's, where it turned out to have to wait.
 #[derive(Clone, Copy)]
 pub(super) enum Sender<'a> {
-    /// It goes all the way, whatever that takes.
+    /// The calling thread carries it through: it parks, or is refused, as this says.
     Waits(How),
     /// What would have to wait is put here, and the result means nothing then.
     Task(&'a Cell<Option<Held>>),
@@ -64,8 +65,9 @@ pub(super) enum Sender<'a> {
 const HELD: SendErrorKind = SendErrorKind::Closed;
 
 impl Topic {
-    /// A record with a key whose partition the caller has found before. It is no partition that the
-    /// record names: where the topic has to be asked for again, its key is hashed anew.
+    /// A record with a key whose partition the caller has found before. That is a hint, and no
+    /// partition that the record names: where the topic has fewer or more by now, the key is hashed
+    /// again.
     #[inline]
     pub(super) fn send_keyed(
         &self,
@@ -118,9 +120,10 @@ impl Topic {
         self.send_plain(sender, (partition, found), timestamp, parts)
     }
 
-    /// What interceptors have seen, or need not see. All of it is in this function as long as the
-    /// topic is known, the broker takes records and the open batch has room; each of these has a
-    /// slow path of its own otherwise ([`Topic::send_to_stash`], [`Topic::send_slowly`]).
+    /// Sends a record that interceptors have seen, or of a producer that has none. All of it is in
+    /// this function as long as the topic is known, the broker takes records and the open batch has
+    /// room; each of these has a slow path of its own otherwise ([`Topic::send_to_stash`],
+    /// [`Topic::send_slowly`]).
     #[inline(always)]
     pub(super) fn send_plain(
         &self,
@@ -155,8 +158,9 @@ impl Topic {
                     None => self.choose(partition, parts, moment)?,
                 };
                 let known = chosen.is_among(self.lanes.partitions());
-                // A partition that is named, and that has just become known: what waits for it goes
-                // first, and the state told of that before the partition was there.
+                // `TopicLanes::set_known` stores the state before the number of partitions. Where a
+                // named partition has just become known, the state that was read above may be
+                // older than that; read again, it tells whether stashed records have to go first.
                 if (!known || partition.is_some() && self.lanes.state() != TopicState::Ready)
                     && let Some(delivery) =
                         self.send_elsewhere(sender, (chosen, partition), timestamp, parts)?
@@ -223,7 +227,7 @@ impl Topic {
         self.send_plain_async(how, (partition, found), timestamp, parts).await
     }
 
-    /// What interceptors have seen, or need not see.
+    /// [`Topic::send_plain`] for a task.
     pub(super) async fn send_plain_async(
         &self,
         how: How,
@@ -275,7 +279,8 @@ impl Topic {
         self.send_to_stash(sender, asked, timestamp, parts)
     }
 
-    /// There is no room in a lane: see [`Topic::append_slowly`].
+    /// The lane's broker is above its watermark, or, where `has_level` is set, the batch needs a
+    /// segment: see [`Topic::append_slowly`].
     #[cold]
     #[inline(never)]
     fn send_slowly(
@@ -329,8 +334,8 @@ impl Topic {
         self.lanes.partitioner.on_appended(&self.lanes.name, partition, len, batch_size);
     }
 
-    /// Where a record that has neither partition nor key goes if the thread's stay goes on: one
-    /// look at the lane tells both whether it may and whether there is room.
+    /// The lane of the partition that this thread sticks to, for a record with neither partition
+    /// nor key: if the stay goes on, the partition has a leader, and its broker takes records.
     #[inline(always)]
     fn writable_sticky(
         &self,

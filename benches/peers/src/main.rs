@@ -9,11 +9,11 @@
 //!
 //! Clients: `tidegate`, `rdkafka-batch` (`rd_kafka_produce_batch`), `rdkafka-produce`
 //! (`rd_kafka_produce`), `rdkafka-threaded` (`rdkafka::producer::ThreadedProducer`), and `raw`: no
-//! client, but one thread that encodes and writes, which is what the others can reach at most.
+//! client, but one thread that encodes and writes.
 //!
-//! Every client runs with acks=all, idempotence and 64 MiB of buffer, and every acknowledgement is
-//! checked. What is measured begins when a first record has been acknowledged, so neither side is
-//! charged for connecting.
+//! Every other one runs with acks=all, idempotence and 64 MiB of buffer, and every acknowledgement
+//! is checked. What is measured begins when a first record has been acknowledged, so neither side
+//! is charged for connecting.
 
 mod broker;
 mod compare;

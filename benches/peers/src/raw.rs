@@ -1,6 +1,7 @@
-//! The limit: one thread that encodes records into one request after the other, with their CRC, and
-//! writes it to a blocking socket. No queue, no second thread, no deliveries, no faults: what a
-//! client could reach at most that did the rest for nothing. It copies the values, as clients do.
+//! No client, but what one thread reaches that encodes records into one request after the other,
+//! with their CRC, and writes it to a blocking socket: no queue, no deliveries, no idempotence, no
+//! faults. It copies the values, as clients do. A client with a thread for each of the two could
+//! exceed it.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -11,19 +12,23 @@ use crc_fast::{CrcAlgorithm, Digest};
 use crate::measure::{Measured, Stopwatch};
 use crate::settings::{Settings, TOPIC};
 
-/// Produce, and its last version without compact lengths.
-const PRODUCE: [i16; 2] = [0, 8];
+/// Produce.
+const API_KEY: i16 = 0;
+/// Its last version without compact lengths.
+const API_VERSION: i16 = 8;
 /// Requests that wait for their answers, at most: as many as Kafka's clients have by default.
 const IN_FLIGHT_MAX: u64 = 5;
 /// Bytes of the records of one batch, about.
 const BATCH_BYTES: usize = 64 * 1024;
 /// A batch's bytes before its records.
 const BATCH_HEAD: usize = 61;
-/// Where in a batch its length stands, what that does not count, and where its CRC and what the CRC
-/// covers begin.
+/// Where in a batch its length stands.
 const LENGTH_AT: usize = 8;
+/// The length counts what comes from here on.
 const LENGTH_FROM: usize = 12;
+/// Where the CRC stands.
 const CRC_AT: usize = 17;
+/// The CRC covers what comes from here on.
 const COVERED_FROM: usize = 21;
 
 pub fn run(settings: &Settings, bootstrap: &str) -> Result<Measured, Box<dyn Error>> {
@@ -71,7 +76,7 @@ impl Limit {
         let out = &mut self.request;
         out.clear();
         out.extend([0; 4]);
-        PRODUCE.iter().for_each(|number| out.extend(number.to_be_bytes()));
+        [API_KEY, API_VERSION].iter().for_each(|number| out.extend(number.to_be_bytes()));
         out.extend(0_i32.to_be_bytes()); // correlation id
         put_string(out, "raw");
         out.extend((-1_i16).to_be_bytes()); // no transaction

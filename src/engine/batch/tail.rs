@@ -17,8 +17,8 @@ use crate::engine::sync::loom::{
 };
 use crate::error::{Certainty, DeliveryError, DeliveryErrorCause, DeliveryFailure};
 
-/// A lane of one producer, unique among those that there are: the id of a lane that is gone, with
-/// its head, is given to another.
+/// A lane of one producer. Unique among live lanes: an id is used again once its lane and the
+/// lane's head are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u32);
 
@@ -71,6 +71,8 @@ pub struct LaneTail {
     pub settings: Arc<TopicSettings>,
     /// What is counted for it.
     pub meter: LaneMeter,
+    /// What its `unlock` is given runs only if the loop asked for a seal while the sender held the
+    /// lock (`try_seal`).
     open: CachePadded<OpenLock<OpenState>>,
     fifo: Mutex<VecDeque<Box<Batch>>>,
     /// Sealed batches in `fifo`: lets the loop pass by without the lock.
@@ -181,8 +183,9 @@ impl LaneTail {
         (result, news && self.mark_posted())
     }
 
-    /// Seals the open batch for a flush or a close, waiting for the lock. Returns the number below
-    /// which every batch was opened before, and whether the lane must be posted.
+    /// Seals the open batch for a flush or a close, waiting for the lock. Returns the flush's
+    /// target, below which every batch was opened before this call, and whether the lane must be
+    /// posted.
     pub fn seal(&self, close: bool) -> (u64, bool) {
         let mut open = self.open.lock();
         open.closed |= close;
@@ -209,6 +212,8 @@ impl LaneTail {
         let mut fifo = self.lock_fifo();
         sealed.append(&mut fifo);
         *fifo = sealed;
+        // A sender that sealed one meanwhile counted only that.
+        self.sealed.store(fifo.len(), Ordering::Release);
     }
 
     /// Ends the lane: its head is gone, and nothing that is appended would ever be sent.
@@ -358,7 +363,7 @@ impl LaneTail {
     }
 
     /// By the owner: which broker's level counts, and whether the partition has a leader.
-    /// Those who wait for room in another account look again.
+    /// Senders that wait for room in the account that was charged before look at the new one.
     pub fn set_leader_account(&self, pool: &BufferPool, account: AccountId, has_leader: bool) {
         let before = AccountId::from_raw(self.account.swap(account.to_raw(), Ordering::Relaxed));
         self.has_leader.store(has_leader, Ordering::Relaxed);

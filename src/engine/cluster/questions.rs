@@ -77,7 +77,8 @@ impl MetadataMachine {
             None if !is_beside && identity_at.is_some_and(|at| at < metadata_at) => {
                 MetadataQuery::InitProducerId
             }
-            // Whatever the first one was asked in vain.
+            // The first one owes nothing, and its answers have helped nobody, or nothing is due:
+            // the second is asked for all that could help.
             None if is_beside && (metadata_at > now || self.second.is_fruitless()) => {
                 MetadataQuery::Metadata(self.question(id, now, Scope::Everything))
             }
@@ -92,8 +93,8 @@ impl MetadataMachine {
         Some(query)
     }
 
-    /// Something wants the topic, because of `why`. Asks about it unless enough is known of it for
-    /// that, and returns whether it is.
+    /// Something wants the topic, because of `why`. Returns whether what is known of it is enough
+    /// for that; if not, a question about it is due.
     pub fn handle_wanted(&mut self, now: u64, topic: Arc<str>, why: Want) -> bool {
         self.in_trouble |= why == Want::Lane;
         let awake = !self.asleep.remove(&topic);

@@ -1,7 +1,9 @@
 //! What a connection wrote that no broker confirms: requests with acks=0.
 
-/// Records are counted by spans of this length, in nanoseconds. Two of them cover the longest that
-/// the kernel tries in vain to send, by default, before it gives a connection up.
+/// Records are counted by spans of this length, in nanoseconds. What counts as recent is the
+/// present span and the one before it, so the last 15 to 30 s. The kernel gives up a connection
+/// that carries acks=0 only after `request_timeout`, 30 s by default: what was written earlier has
+/// reached the broker, or the connection would be gone.
 const SPAN: u64 = 15_000_000_000;
 
 /// Records written with acks=0 over one connection. A broker says that it refused some of them by
@@ -48,7 +50,7 @@ impl Unconfirmed {
         self.first_at.is_some_and(|first| now.saturating_sub(first) > time)
     }
 
-    /// How many were written in the last half minute, at the most.
+    /// How many were written in the present span and the one before it.
     pub fn recent(&self, now: u64) -> u64 {
         match now.saturating_sub(self.span_began) / SPAN {
             0 => self.in_span + self.in_span_before,

@@ -12,10 +12,10 @@ use super::waiter_list::NO_WAITER;
 /// not cancel the record. After resolution it keeps the result and the context alive, so that
 /// nothing needs to be cloned.
 ///
-/// The order of the fields is for speed. Such a value is copied as its first 16 bytes and its last
-/// 8: timestamp, index and waiter together, and the cell. A later load of 16 bytes is quick only if
-/// one store has written all of them just before. With the cell in front, taking an outcome loaded
-/// timestamp, index and waiter across two such stores, which takes twenty cycles.
+/// The order of the fields is for speed. A handle is copied as 16 bytes and 8. A load takes what it
+/// needs from stores that are not in the cache yet only where one store covers all of it. With the
+/// cell in front, taking an outcome loaded timestamp, index and waiter across the two stores of the
+/// copy before, and stood still for some twenty cycles (measured on an AMD EPYC).
 #[repr(C)]
 pub struct Handle<C, E> {
     timestamp: i64,

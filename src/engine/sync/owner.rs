@@ -182,8 +182,9 @@ impl<C: fmt::Debug, E: Abandon<C>> fmt::Debug for CellOwner<C, E> {
 /// there at once waits for what was just written.
 #[must_use = "dropped, it keeps its cell for ever"]
 pub struct Issued<C, E> {
-    /// The owner has counted this share, and no handle has it yet: the cell stays live, resolved or
-    /// not, until the share is dropped.
+    /// The owner has counted this share, so the cell stays live until `into_handle` has made a
+    /// handle of it and that is dropped. A share has no destructor: one that is dropped leaks its
+    /// cell.
     cell: NonNull<Cell<C, E>>,
     index: u32,
 }
@@ -192,8 +193,8 @@ impl<C, E> Issued<C, E> {
     /// The handle. `timestamp` is the record's, in milliseconds since the epoch.
     #[inline(always)]
     pub fn into_handle(self, timestamp: i64) -> Handle<C, E> {
-        // SAFETY: the owner has counted this share, so the cell is live until it is given up; and
-        // it becomes one handle, for it cannot be copied.
+        // SAFETY: the owner has counted this share, and nobody gives that count up but the handle
+        // made here. A share cannot be copied, so it becomes one handle.
         let count = unsafe { Counted::new(self.cell) };
         Handle::new(count, timestamp, self.index)
     }

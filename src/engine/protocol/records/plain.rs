@@ -15,15 +15,18 @@ const LENGTH_MAX: usize = 2;
 /// value, and a whole word for the number of headers, which is a single byte of it.
 const PLAIN_OVERHEAD: usize = WORD + 2 * LENGTH_MAX + WORD;
 
-/// The most bytes of key and value together that [`encode_plain`] takes. A record's body has at
-/// most 11 other bytes, and its length, doubled, fits two bytes of a varint.
-pub const PLAIN_PAYLOAD_MAX: usize = TWO_BYTES as usize / 2 - 12 - 1;
+/// A record's body besides key and value, at most: attributes, deltas, two lengths, no headers.
+const BODY_OVERHEAD_MAX: usize = 1 + 2 + 3 + 2 * LENGTH_MAX + 1;
+
+/// The most bytes of key and value together that [`encode_plain`] takes: with them the length of
+/// the body, zigzagged, fits two bytes of a varint.
+pub const PLAIN_PAYLOAD_MAX: usize = TWO_BYTES_END as usize / 2 - 1 - BODY_OVERHEAD_MAX;
 
 /// Two bytes of a varint hold numbers below this.
-const TWO_BYTES: u64 = 1 << 14;
+const TWO_BYTES_END: u64 = 1 << 14;
 
 /// Three bytes of a varint hold numbers below this.
-const THREE_BYTES: u64 = 1 << 21;
+const THREE_BYTES_END: u64 = 1 << 21;
 
 /// A null key's or value's length, zigzagged: -1.
 const NULL: (u64, usize) = (1, 1);
@@ -35,7 +38,7 @@ const NO_HEADERS: u64 = 0;
 /// that [`encode_contiguous`](super::encode_contiguous) writes. Behind it up to seven bytes of
 /// `out` are overwritten.
 ///
-/// `None` if it cannot do it, and what is in `out` means nothing: key and value are longer than
+/// `None` if it cannot do it, and `out` is as it was: key and value are longer than
 /// [`PLAIN_PAYLOAD_MAX`], the timestamp is not within 8 s of the batch's first, the record is not
 /// among the batch's first 2²⁰; or `out` has less than `PLAIN_OVERHEAD` besides the payloads.
 #[inline(always)]
@@ -50,7 +53,7 @@ pub fn encode_plain(
     let timestamp = zigzag(timestamp_delta);
     let offset = u64::from(offset_delta) << 1;
     let is_small = payload <= PLAIN_PAYLOAD_MAX;
-    if !is_small || timestamp >= TWO_BYTES || offset >= THREE_BYTES {
+    if !is_small || timestamp >= TWO_BYTES_END || offset >= THREE_BYTES_END {
         return None;
     }
     if out.len() < payload + PLAIN_OVERHEAD {
@@ -99,7 +102,7 @@ fn length(field: Option<&[u8]>) -> (u64, usize) {
     field.map_or(NULL, |bytes| varint_of_two((bytes.len() as u64) << 1))
 }
 
-/// A number below [`TWO_BYTES`] as a varint, likewise.
+/// A number below [`TWO_BYTES_END`] as a varint, likewise.
 #[inline(always)]
 fn varint_of_two(raw: u64) -> (u64, usize) {
     let is_two = u64::from(raw >= 1 << 7);
@@ -107,10 +110,10 @@ fn varint_of_two(raw: u64) -> (u64, usize) {
     (raw + (raw & !0x7f) + (is_two << 7), 1 + is_two as usize)
 }
 
-/// A number below [`THREE_BYTES`] as a varint, likewise.
+/// A number below [`THREE_BYTES_END`] as a varint, likewise.
 #[inline(always)]
 fn varint_of_three(raw: u64) -> (u64, usize) {
-    if raw < TWO_BYTES {
+    if raw < TWO_BYTES_END {
         return varint_of_two(raw);
     }
     (raw & 0x7f | 0x80 | (raw >> 7 & 0x7f | 0x80) << 8 | raw >> 14 << 16, 3)
@@ -140,14 +143,15 @@ mod tests {
     #[test]
     fn it_writes_what_the_general_way_writes_or_declines() {
         let bytes: Vec<u8> = (0..9_000u32).map(|n| n as u8).collect();
-        let fields = [None, Some(0), Some(1), Some(63), Some(64), Some(8_000), Some(8_190)];
+        let fields =
+            [None, Some(0), Some(1), Some(63), Some(64), Some(8_000), Some(8_180), Some(8_181)];
         let field = |len: Option<usize>| len.map(|len| &bytes[..len]);
         let mut written = 0;
         for key in fields {
             for value in fields {
                 for offset in EDGES {
                     for delta in EDGES.iter().flat_map(|n| [i64::from(*n), -i64::from(*n)]) {
-                        let is_small = key.unwrap_or(0) + value.unwrap_or(0) < 8_180;
+                        let is_small = key.unwrap_or(0) + value.unwrap_or(0) <= 8_180;
                         let is_near = (-8_192..8_192).contains(&delta);
                         let can = is_small && is_near && offset < 1 << 20;
                         let did = same_as_general(offset, delta, field(key), field(value));
