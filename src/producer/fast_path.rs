@@ -28,6 +28,9 @@ impl Topic {
             let partition = PartitionId(partitioner.choose(key, &*self.lanes, None));
             return self.append_counted(partition, now, (key, value));
         }
+        if self.lanes.state() != TopicState::Ready {
+            return None;
+        }
         let stay = partitioner.stay(Moment::new(now, self.lanes.stay_ms))?;
         let lane = self.lanes.lane(PartitionId(stay.partition()))?;
         if !lane.has_leader() {
@@ -51,11 +54,10 @@ impl Topic {
         self.append_counted(partition, timestamp, (key, value))
     }
 
-    /// The partitioner, unless something asks for the whole way before the partition is known.
+    /// The partitioner, unless the record has to go the whole way wherever it goes.
     #[inline(always)]
     fn fast_partitioner(&self, len: usize) -> Option<&DefaultPartitioner> {
         let is_usual = self.shared.born.is_current()
-            && self.lanes.state() == TopicState::Ready
             && len < self.shared.fits_below
             && len <= PLAIN_PAYLOAD_MAX;
         if is_usual { self.lanes.partitioner.as_default() } else { None }
@@ -70,7 +72,7 @@ impl Topic {
         timestamp: i64,
         (key, value): (Option<&[u8]>, Option<&[u8]>),
     ) -> Option<IssuedHandle> {
-        // The state once more, for a partition that has just become known: see `send_plain`.
+        // The state behind the partitions, for one that has just become known: see `send_plain`.
         if !partition.is_among(self.lanes.partitions()) || self.lanes.state() != TopicState::Ready {
             return None;
         }

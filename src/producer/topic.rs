@@ -189,14 +189,7 @@ impl Topic {
         if let Some(delivery) = self.send_usual((None, None), None, &parts) {
             return Ok(delivery);
         }
-        // The error is told through a place of its own. Were the whole result written by a call,
-        // the compiler would keep it in memory, and a record of the usual case would be stored
-        // there and loaded again at once, which takes as long as a quarter of its append.
-        let mut refused = None;
-        match self.send_pair_whole_way(how, key, value, &mut refused) {
-            Some(delivery) => Ok(delivery),
-            None => Err(refused.expect("what is not sent is refused")),
-        }
+        apart(|refused| self.send_pair_whole_way(how, key, value, refused))
     }
 
     #[inline(never)]
@@ -208,13 +201,8 @@ impl Topic {
         refused: &mut Option<SendError>,
     ) -> Option<Delivery> {
         let parts = RecordParts { key: key.as_option(), value: value.as_option(), headers: &[] };
-        match self.send_whole_way(Sender::Waits(how), (None, None), None, &parts) {
-            Ok(delivery) => Some(delivery),
-            Err(kind) => {
-                *refused = Some(self.refuse(kind, key, value));
-                None
-            }
-        }
+        let sent = self.send_whole_way(Sender::Waits(how), (None, None), None, &parts);
+        sent.map_err(|kind| *refused = Some(self.refuse(kind, key, value))).ok()
     }
 
     #[inline(always)]
@@ -224,12 +212,7 @@ impl Topic {
         {
             return Ok(delivery);
         }
-        // As in `send_pair`.
-        let mut refused = None;
-        match self.send_record_whole_way(how, record, &mut refused) {
-            Some(delivery) => Ok(delivery),
-            None => Err(refused.expect("what is not sent is refused")),
-        }
+        apart(|refused| self.send_record_whole_way(how, record, refused))
     }
 
     #[inline(never)]
@@ -243,13 +226,7 @@ impl Topic {
             let sender = Sender::Waits(how.of(&record));
             self.send_whole_way(sender, (partition, None), timestamp, &parts(&record))
         });
-        match self.accepted_or_refused(sent, record) {
-            Ok(delivery) => Some(delivery),
-            Err(error) => {
-                *refused = Some(error);
-                None
-            }
-        }
+        self.accepted_or_refused(sent, record).map_err(|error| *refused = Some(error)).ok()
     }
 
     #[inline]
@@ -316,6 +293,21 @@ impl Topic {
     ///     crate::ProducerConfig::partitioner_availability_timeout
     pub fn is_available(&self, partition: i32) -> bool {
         self.lanes.is_available(partition)
+    }
+}
+
+/// The result of a rare way, which is a function of its own that tells its error apart from its
+/// delivery. Were the whole result written by such a call, the compiler would keep it in memory for
+/// the usual way too: a delivery would be stored there and loaded again at once, which takes as
+/// long as a quarter of an append.
+#[inline(always)]
+fn apart(
+    rare: impl FnOnce(&mut Option<SendError>) -> Option<Delivery>,
+) -> Result<Delivery, SendError> {
+    let mut refused = None;
+    match rare(&mut refused) {
+        Some(delivery) => Ok(delivery),
+        None => Err(refused.expect("what is not sent is refused")),
     }
 }
 

@@ -262,67 +262,62 @@ fn many() -> u32 {
     if open_files_max() > 8_192 { 200 } else { 30 }
 }
 
+/// Connections a second that each of many producers makes whose broker is away, over `span` and
+/// once their waits have `grown`.
+fn dials_of_each(
+    stage: &Stage,
+    builder: impl Fn() -> ProducerBuilder,
+    grown: Duration,
+    span: Duration,
+) -> f64 {
+    let producers: Vec<_> = (0..many()).map(|_| builder().build().unwrap()).collect();
+    let topics: Vec<_> = producers.iter().map(|producer| producer.topic("t").unwrap()).collect();
+    topics.iter().for_each(|topic| warm(topic, 1));
+    stage.proxy(1).welcome(Welcome::Reset);
+    stage.proxy(1).cut_all();
+    let sent: Vec<_> = topics.iter().map(|topic| topic.send((), "v").unwrap()).collect();
+    // What is measured is what happens in a time, so time has to pass.
+    std::thread::sleep(grown);
+    let before = stage.proxy(1).seen().accepted;
+    let start = Instant::now();
+    std::thread::sleep(span);
+    let dials = stage.proxy(1).seen().accepted - before;
+    let each = dials as f64 / f64::from(many()) / start.elapsed().as_secs_f64();
+    stage.proxy(1).welcome(Welcome::Forward);
+    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
+    each
+}
+
 /// With every wait as it is by default, but for the half minute in which they do not grow.
 #[test]
 fn c65_f52_each_of_many_producers_without_their_broker_tries_it_once_a_second_by_default() {
     let stage = Stage::new(1, 1);
     let servers = stage.bootstrap_servers();
-    let producers: Vec<_> = (0..many())
-        .map(|_| {
-            let builder = Producer::builder(&servers).configure(|c| {
-                c.pinning = false;
-                c.reconnect_quick = secs(1);
-            });
-            builder.build().unwrap()
+    let builder = || {
+        Producer::builder(&servers).configure(|c| {
+            c.pinning = false;
+            c.reconnect_quick = secs(1);
         })
-        .collect();
-    let topics: Vec<_> = producers.iter().map(|producer| producer.topic("t").unwrap()).collect();
-    topics.iter().for_each(|topic| warm(topic, 1));
-    stage.proxy(1).welcome(Welcome::Reset);
-    stage.proxy(1).cut_all();
-    let sent: Vec<_> = topics.iter().map(|topic| topic.send((), "v").unwrap()).collect();
-    // By then waits are as long as they get: 50 ms doubled five times, after one second.
-    std::thread::sleep(secs(5));
-    let before = stage.proxy(1).seen().accepted;
-    let start = Instant::now();
-    std::thread::sleep(secs(4));
-    let dials = stage.proxy(1).seen().accepted - before;
-    let each = dials as f64 / f64::from(many()) / start.elapsed().as_secs_f64();
+    };
+    // Waits are as long as they get by then: 50 ms doubled five times, after one second.
+    let each = dials_of_each(&stage, builder, secs(5), secs(8));
     // Waits are shorter by a fifth at the most.
     assert!(each < 1.3, "{each:.2} connections a second from each");
     assert!(each > 0.1, "they are tried: {each:.2}");
-    stage.proxy(1).welcome(Welcome::Forward);
-    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
 }
 
 #[test]
 fn c65_f52_many_producers_without_their_broker_make_no_storm() {
-    let count = many();
     let stage = Stage::new(1, 1);
-    let producers: Vec<_> = (0..count)
-        .map(|_| {
-            let builder = stage.builder().configure(|c| {
-                c.reconnect_quick = Duration::ZERO;
-                (c.reconnect_backoff, c.reconnect_backoff_max) = (millis(50), millis(500));
-            });
-            builder.build().unwrap()
+    let builder = || {
+        stage.builder().configure(|c| {
+            c.reconnect_quick = Duration::ZERO;
+            (c.reconnect_backoff, c.reconnect_backoff_max) = (millis(50), millis(500));
         })
-        .collect();
-    let topics: Vec<_> = producers.iter().map(|producer| producer.topic("t").unwrap()).collect();
-    topics.iter().for_each(|topic| warm(topic, 1));
-    stage.proxy(1).welcome(Welcome::Reset);
-    stage.proxy(1).cut_all();
-    let sent: Vec<_> = topics.iter().map(|topic| topic.send((), "v").unwrap()).collect();
-    // By then waits have grown; each producer's two channels want the same address.
-    std::thread::sleep(secs(2));
-    let before = stage.proxy(1).seen().accepted;
-    let start = Instant::now();
-    std::thread::sleep(secs(2));
-    let dials = stage.proxy(1).seen().accepted - before;
-    let each = dials as f64 / f64::from(count) / start.elapsed().as_secs_f64();
+    };
+    // Each producer's two channels want the same address.
+    let each = dials_of_each(&stage, builder, secs(2), secs(2));
     // One in 0.4 s at the most.
     assert!(each < 3.0, "{each:.1} connections a second from each");
     assert!(each > 0.2, "they are tried: {each:.1}");
-    stage.proxy(1).welcome(Welcome::Forward);
-    sent.into_iter().for_each(|delivery| drop(acked(delivery)));
 }

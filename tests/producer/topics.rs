@@ -63,7 +63,8 @@ fn f54_a_deleted_topic_leaves_the_others_of_its_leader_their_rate() {
 #[test]
 fn f54_a_topic_with_a_steady_rate_keeps_it_while_another_of_its_leader_is_deleted() {
     const PER_SECOND: u32 = 500;
-    const SPAN: Duration = Duration::from_secs(2);
+    // A tenth of it is what a busy machine may hold the test up.
+    const SPAN: Duration = Duration::from_secs(4);
     let cluster = EmbeddedCluster::builder().topic("a", 2).topic("b", 2);
     let cluster = cluster.discard_payloads(true).start().unwrap();
     let producer = builder(&cluster)

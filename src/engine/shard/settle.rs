@@ -359,24 +359,16 @@ impl Shard {
         broker.generation += 1;
         broker.is_left = false;
         self.take_next_address(now, index);
+        // Each failure asks: until the cluster has elected other leaders, answers name the old
+        // ones. And a broker can refuse requests with acks=0 only by closing, as one does that has
+        // ceased to lead.
+        if !was_idle || unconfirmed.is_some() {
+            self.actions.push_back(Action::RefreshMetadata);
+        }
         if let Some(unconfirmed) = unconfirmed {
             self.lose_unconfirmed(now, index, &problem, unconfirmed.recent(now));
         }
-        let broker = &self.brokers[index];
-        if was_idle {
-            log::debug!("connection closed: {problem}");
-        } else {
-            // A broker that stays down is tried several times a second: only the first failure is a
-            // warning. But each failure asks for metadata: until the cluster has elected other
-            // leaders, answers name the old ones.
-            let level =
-                if broker.waits.failures() > 1 { log::Level::Debug } else { log::Level::Warn };
-            log::log!(level, "not connected: {problem}");
-            if level == log::Level::Warn {
-                self.brokers[index].outage_since.get_or_insert(now);
-            }
-            self.actions.push_back(Action::RefreshMetadata);
-        }
+        self.tell_of_loss(now, index, &problem, was_idle);
         self.count_loss_of_connection(now, index, (!was_idle).then_some(&problem));
         let Connectivity::Up(connection) = old else { return };
         for (position, mut request) in connection.into_unsettled().enumerate() {
@@ -395,11 +387,23 @@ impl Shard {
         }
     }
 
-    /// A connection that carried acks=0 is lost. A broker can refuse such a request only by closing
-    /// the connection, so the leaders may have moved: asks for metadata. The deliveries have
-    /// resolved long ago, so a warning is all that tells the user.
+    /// A broker that stays down is tried several times a second: only the first failure is a
+    /// warning.
+    fn tell_of_loss(&mut self, now: u64, index: usize, problem: &Problem, was_idle: bool) {
+        let broker = &mut self.brokers[index];
+        if was_idle {
+            log::debug!("connection closed: {problem}");
+        } else if broker.waits.failures() > 1 {
+            log::debug!("not connected: {problem}");
+        } else {
+            log::warn!("not connected: {problem}");
+            broker.outage_since.get_or_insert(now);
+        }
+    }
+
+    /// A connection that carried acks=0 is lost. The deliveries have resolved long ago, so a
+    /// warning is all that tells the user.
     fn lose_unconfirmed(&mut self, now: u64, index: usize, problem: &Problem, records: u64) {
-        self.actions.push_back(Action::RefreshMetadata);
         let broker = &mut self.brokers[index];
         broker.unconfirmed_lost += records;
         let last = broker.unconfirmed_warned_at;
