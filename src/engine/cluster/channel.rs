@@ -43,7 +43,8 @@ pub(super) struct Channel {
     pub owes_since: Option<u64>,
     /// It has answered something.
     pub answered: bool,
-    /// It has answered with metadata, so that it is known to be of the producer's cluster.
+    /// It has answered with metadata, and not as a broker of another cluster. (Kafka before 0.10.1
+    /// does not say which one it is of.)
     pub is_of_cluster: bool,
     /// What was asked was asked because lanes are in trouble.
     pub for_trouble: bool,
