@@ -3,7 +3,7 @@
 use super::fallback::GivenBackLater;
 use super::pieces::Pieces;
 use super::{BatchCell, CellHandle, IssuedHandle};
-use crate::engine::buffer::{AccountId, Segment};
+use crate::engine::buffer::{AccountId, Segment, WaitTicket};
 use crate::engine::protocol::compression::Codec;
 use crate::engine::protocol::records::{
     self, BATCH_HEADER_LEN, BatchHeader, RecordFormat, RecordParts, RecordSize,
@@ -113,6 +113,8 @@ pub struct Batch {
     /// Set once the batch could not be sent as one. The fields above then describe its present
     /// piece.
     pub(super) pieces: Option<Box<Pieces>>,
+    /// Its place in the line for segments that it is to be unpacked into.
+    pub(super) room_to_unpack: Option<Box<WaitTicket>>,
     /// It failed in flight, and the application wants what nobody acknowledges.
     pub(super) given_back_later: Option<Box<GivenBackLater>>,
     /// Attempts and their outcomes.
@@ -152,6 +154,7 @@ impl Batch {
             producer: ProducerIdentity::NONE,
             base_sequence: -1,
             pieces: None,
+            room_to_unpack: None,
             given_back_later: None,
             state: BatchState::default(),
         })

@@ -270,8 +270,9 @@ impl Batch {
 
     /// Unpacks a compressed batch into segments of `account`, as if it had never been compressed.
     /// Where the pool has none to give it goes into its loop's scratch, if `may_borrow`, and keeps
-    /// that until it is resolved. Meanwhile other batches that have to be unpacked wait, and new
-    /// ones go uncompressed. The memory of the compressed records returns to the pool.
+    /// that until it is resolved. Meanwhile other batches that have to be unpacked wait, in the
+    /// line for segments as well, and new ones go uncompressed. The memory of the compressed
+    /// records returns to the pool.
     pub fn unpack(
         &mut self,
         pool: &BufferPool,
@@ -288,20 +289,40 @@ impl Batch {
             plain = records.ok_or(NotUnpacked::Damaged)?;
         }
         let len = BATCH_HEADER_LEN + plain.len();
-        let mut segments = Vec::new();
-        if pool.take_bytes(account, len, &mut segments) {
+        if let Some(segments) = self.take_room_to_unpack(pool, account, len) {
             self.links = lay_out(segments, &plain);
-        } else {
-            let scratch = if may_borrow { slot.lend() } else { None };
-            let Some(mut scratch) = scratch else { return Err(NotUnpacked::ScratchIsLent) };
+        } else if may_borrow && let Some(mut scratch) = slot.lend() {
             scratch[BATCH_HEADER_LEN..len].copy_from_slice(&plain);
             self.pieces.get_or_insert_default().unpacked = Some(scratch);
             self.links.clear();
+        } else {
+            // Without a place in the line senders could take whatever becomes free.
+            if self.room_to_unpack.is_none() {
+                self.room_to_unpack = pool.wait(account, len).ok().map(Box::new);
+            }
+            return Err(NotUnpacked::ScratchIsLent);
         }
+        self.room_to_unpack = None;
         (self.codec, self.packed_as) = (Codec::None, RecordFormat::Batch);
         self.len = len;
         self.records_crc = None;
         Ok(())
+    }
+
+    /// Segments for `len` bytes: those that were kept for this batch, or any that are free.
+    fn take_room_to_unpack(
+        &mut self,
+        pool: &BufferPool,
+        account: AccountId,
+        len: usize,
+    ) -> Option<Vec<Segment>> {
+        let mut segments = Vec::new();
+        // Another leader's account has another line.
+        self.room_to_unpack = self.room_to_unpack.take().filter(|it| it.account() == account);
+        let kept = self.room_to_unpack.as_mut();
+        let is_taken = kept.is_some_and(|ticket| ticket.take_bytes(len, &mut segments))
+            || pool.take_bytes(account, len, &mut segments);
+        is_taken.then_some(segments)
     }
 }
 

@@ -20,6 +20,11 @@ pub struct WaitTicket {
 }
 
 impl WaitTicket {
+    /// What is waited for is charged to it.
+    pub fn account(&self) -> AccountId {
+        self.account
+    }
+
     /// Whether the wait is over.
     pub fn is_ready(&self) -> bool {
         self.pool.lock().waiters.is_admitted(self.slot)

@@ -294,3 +294,32 @@ fn c39_without_a_free_segment_a_batch_is_unpacked_into_the_scratch_and_gives_it_
     drop((handles, head, slot, taken));
     bench.assert_all_free();
 }
+
+/// The scratch may be lent for long: to a batch whose broker is away.
+#[test]
+fn c39_a_batch_that_finds_the_scratch_lent_gets_what_becomes_free_before_senders_do() {
+    let bench = Bench::new(1 << 22, 1 << 17);
+    let mut head = bench.led_head();
+    let slot = ScratchSlot::new(bench.pool().carve_scratch(1 << 17).expect("a fresh pool"));
+    let handles = filled(&bench, &head, 40);
+    let (mut batch, _) = compressed(&mut head, &slot);
+    let lent = slot.lend();
+    let (pool, account) = (bench.pool(), bench.account);
+    let other = pool.open_account(AccountKind::Broker).expect("a fresh pool");
+    let (mut taken, mut more) = (Vec::new(), Vec::new());
+    while pool.take_bytes(other, 4_096, &mut taken) {}
+    for _ in 0..3 {
+        assert_eq!(batch.unpack(pool, account, &slot, true), Err(NotUnpacked::ScratchIsLent));
+        taken.pop();
+        assert!(!pool.take_bytes(other, 4_096, &mut more), "that is kept for the batch");
+    }
+    // By now there is room, with what other batches leave.
+    taken.truncate(1);
+    assert_eq!(batch.unpack(pool, account, &slot, true), Ok(()));
+    assert!(pool.take_bytes(other, 4_096, &mut more), "nothing is kept any more");
+    head.settle_too_large(batch, &mut WakeList::default());
+    let sent: Vec<_> = drain_pieces(&mut head, 0).into_iter().flat_map(|piece| piece.0).collect();
+    assert_eq!(sent, (0..40).map(value).collect::<Vec<_>>());
+    drop((handles, head, lent, slot, taken, more));
+    bench.assert_all_free();
+}
