@@ -132,6 +132,7 @@ impl ConsumerBuilder {
         let handle = FetchHandle::start(FetchParts {
             client,
             machine,
+            idle_max: nanos(config.client.connections_max_idle),
             fetch: FetchConfig {
                 max_bytes: config.fetch_max_bytes,
                 partition_max_bytes: config.max_partition_fetch_bytes,

@@ -50,6 +50,9 @@ pub struct FetchParts {
     pub client: ClientParts,
     /// When to ask for metadata, and whom.
     pub machine: MetadataConfig,
+    /// A connection that was idle for so long, in nanoseconds, is not trusted after the machine was
+    /// asleep.
+    pub idle_max: u64,
     /// What to ask for.
     pub fetch: FetchConfig,
     /// How long a broker may wait for more, in milliseconds, and for how many bytes.
@@ -231,8 +234,10 @@ impl FetchLoop {
 
     fn turn(&mut self, events: &mut Events) {
         let now = self.clock.now();
-        if self.sleep_watch.look() > 0 {
+        let span = self.sleep_watch.look();
+        if span > 0 {
             self.machine.handle_refresh_wanted();
+            self.links.handle_suspended(self.poll.registry(), now, span, self.parts.idle_max);
         }
         for event in events.iter() {
             self.links.handle_event(self.poll.registry(), now, event);

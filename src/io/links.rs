@@ -13,7 +13,7 @@ use super::dialer::Dialer;
 use super::socket::{Progress, Socket, SocketNews};
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::connection::{Connection, ConnectionConfig, Incoming, LoginAnswer};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 
 /// How often it is looked whether a login is over, while one is under way, in nanoseconds.
 const LOGIN_LOOK: u64 = 50_000_000;
@@ -186,6 +186,32 @@ impl Links {
             if let Err(problem) = connection.handle_timeout(now) {
                 self.lose(registry, now, number, problem);
             }
+        }
+    }
+
+    /// The machine was asleep for `span`, which `now` does not count, in nanoseconds like
+    /// `idle_max`. Gives up the connections that are hardly there any more: those that were idle
+    /// for `idle_max`, and those whose request is unanswered for `request_timeout`, with the sleep.
+    /// Nothing here is asked that could not be asked again.
+    pub(super) fn handle_suspended(
+        &mut self,
+        registry: &Registry,
+        now: u64,
+        span: u64,
+        idle_max: u64,
+    ) {
+        for number in 0..self.links.capacity() {
+            let Some(link) = self.links.get_mut(number) else { continue };
+            let Some(connection) = &mut link.connection else { continue };
+            connection.handle_suspended(span);
+            let text = match connection.in_flight() {
+                0 if connection.idle_at(idle_max) <= now => "idle while the machine was asleep",
+                1.. if span >= self.config.request_timeout => {
+                    "a request was unanswered while the machine was asleep"
+                }
+                _ => continue,
+            };
+            self.lose(registry, now, number, Problem::new(ProblemKind::Closed, text));
         }
     }
 
