@@ -413,7 +413,7 @@ impl Shard {
             broker.unconfirmed_warned_at = Some(now);
             log::warn!(
                 "records sent with acks=0 may be lost: {problem}; {lost} were written to it within \
-                 half a minute before, and a broker that refuses some says so only by closing"
+                 half a minute before, and nothing tells which of them it took"
             );
         }
     }
