@@ -152,7 +152,7 @@ fn full_window(servers: &str, brokers: &mut Brokers) {
     let producer = builder(servers)
         .configure(|config| {
             config.max_in_flight = 1;
-            config.part_filled_floor = FLOOR;
+            config.part_filled_floor = Some(FLOOR);
             config.batch_size = 16 * 1_024;
         })
         .build()

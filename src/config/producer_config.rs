@@ -347,9 +347,10 @@ pub struct ProducerConfig {
     /// effect. Needs `high_watermark`. `tidegate.low.watermark`.
     pub low_watermark: Option<usize>,
     /// The least time between requests that carry part-filled batches on a busy connection.
-    /// Default: 100 µs. Raise it (to 200 µs) for less processor time, lower it to 0 for the least
-    /// latency. `tidegate.part.filled.floor.us`.
-    pub part_filled_floor: Duration,
+    /// Default: `None`: none while the broker's event loop has time to spare, up to 100 µs when it
+    /// has not. Set it (to 200 µs) for less processor time, or to 0 for the least latency under any
+    /// load. `tidegate.part.filled.floor.us`.
+    pub part_filled_floor: Option<Duration>,
     /// The processor cores that event loops are pinned to, by number. Default: `None`: chosen among
     /// those allowed to the process. `tidegate.cores`, as in `0,2-5`.
     pub cores: Option<Vec<usize>>,
@@ -454,7 +455,7 @@ impl Default for ProducerConfig {
             brokers_max: 1_024,
             high_watermark: None,
             low_watermark: None,
-            part_filled_floor: Duration::from_micros(100),
+            part_filled_floor: None,
             cores: None,
             pinning: true,
             wait_strategy: WaitStrategy::Block,

@@ -166,7 +166,8 @@ pub(super) const OWN: &[Property] = &[
         part_filled_floor,
         Microseconds,
         microseconds,
-        "The least time between requests with part-filled batches on a busy connection."
+        "The least time between requests with part-filled batches on a busy connection; not given: \
+         none while its event loop has time to spare, else up to 100 µs."
     ),
     field!(
         "tidegate.cores",

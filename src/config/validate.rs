@@ -279,7 +279,7 @@ impl ProducerConfig {
             self.in_time_range(field, time, min, TIME_MAX)?;
         }
         let floor_max = Duration::from_millis(100);
-        let floor = self.part_filled_floor;
+        let floor = self.part_filled_floor.unwrap_or_default();
         self.in_time_range("part_filled_floor", floor, Duration::ZERO, floor_max)?;
         let least_delivery = self.linger + self.request_timeout;
         if self.delivery_timeout < least_delivery {

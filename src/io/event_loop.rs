@@ -20,7 +20,7 @@ use super::sys::Timer;
 use crate::config::WaitStrategy;
 use crate::engine::cluster::{BrokerAddress, Want};
 use crate::engine::protocol::BrokerId;
-use crate::engine::shard::{self, Action, Control, Driver, Shard, Token};
+use crate::engine::shard::{self, Action, Control, Driver, LoopLoad, Shard, Token};
 use crate::logging as log;
 use crate::problem::Problem;
 use crate::user_code;
@@ -55,6 +55,9 @@ pub(super) struct EventLoop {
     sockets: Slab<SocketEntry>,
     next_serial: u64,
     sleep_watch: SleepWatch,
+    load: LoopLoad,
+    /// Since when it has nothing to do, if so.
+    idle_since: Option<u64>,
     /// The loop may have slept, or spun, for long: the machine may have been asleep meanwhile.
     slept: bool,
     stopped: bool,
@@ -93,6 +96,8 @@ impl EventLoop {
             sockets: Slab::new(),
             next_serial: 0,
             sleep_watch: SleepWatch::new(),
+            load: LoopLoad::default(),
+            idle_since: None,
             slept: false,
             stopped: false,
         }
@@ -117,6 +122,8 @@ impl EventLoop {
         #[cfg(feature = "internals")]
         crate::engine::planted::begin_turn();
         let now = self.clock.now();
+        let idle = self.idle_since.take().map_or(0, |since| now.saturating_sub(since));
+        self.load.observe(now, idle);
         self.check_suspended(now);
         self.receive(now, events);
         self.take_messages(now);
@@ -175,6 +182,7 @@ impl EventLoop {
     /// One shard's part of a turn. Returns whether more is to be done at once.
     fn drive(&mut self, now: u64, key: usize) -> bool {
         let port = self.seats[key].port.clone();
+        self.seats[key].shard.set_load(self.load);
         let turn = shard::turn(now, &port, &mut AtSeat { event_loop: self, key });
         if turn.panics > 0 {
             log::error!("the waker of a task that awaits a delivery panicked");
@@ -483,13 +491,16 @@ impl EventLoop {
         let sleeps = !more && !self.stopped && next.is_none_or(|at| at > now);
         let mut timeout = Some(Duration::ZERO);
         if sleeps {
+            let mut now = self.clock.now();
+            self.idle_since = Some(now);
             if self.spin(events, now, next) {
                 self.slept = true;
                 return;
             }
             // The loop must not sleep for the time that it has spun as well: timers would be late.
-            let spins = self.wait_strategy != WaitStrategy::Block;
-            let now = if spins { self.clock.now() } else { now };
+            if self.wait_strategy != WaitStrategy::Block {
+                now = self.clock.now();
+            }
             timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
             self.shared.bell.prepare_to_sleep();
             if self.has_news() {

@@ -444,7 +444,7 @@ fn shard_config(
         producer_id_idle_max: nanos(config.producer_id_idle_max),
         topic_unknown_max: nanos(config.topic_unknown_max.min(config.longest_delivery())),
         request_timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
-        part_filled_floor: nanos(config.part_filled_floor),
+        part_filled_floor: config.part_filled_floor.map(nanos),
         availability_timeout: Some(nanos(config.partitioner_availability_timeout))
             .filter(|&timeout| timeout > 0),
         request_bytes: REQUEST_BYTES.min(config.largest_request()),

@@ -37,7 +37,7 @@ fn the_longest_times_there_are() {
 #[test]
 fn no_time_at_all() {
     let cluster = cluster(1, 1);
-    let producer = builder(&cluster).configure(|c| c.part_filled_floor = Duration::ZERO);
+    let producer = builder(&cluster).configure(|c| c.part_filled_floor = Some(Duration::ZERO));
     let producer = producer.backoff(ParkSender::for_at_most(Duration::ZERO)).build().unwrap();
     let topic = producer.topic("t").unwrap();
     let delivery = topic.send((), "v").unwrap();

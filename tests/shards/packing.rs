@@ -1,5 +1,7 @@
 //! What goes into a request, and when it leaves.
 
+use tidegate::internals::shard::LoopLoad;
+
 use super::*;
 
 #[test]
@@ -52,6 +54,28 @@ fn part_filled_batches_keep_their_distance_and_are_two_in_flight() {
     expected.extend([2 * MS; 6]);
     assert_eq!(arrivals(&world, start), expected);
     assert_exactly_once(&world, &sent);
+}
+
+#[test]
+fn without_a_setting_part_filled_batches_keep_a_distance_on_a_busy_loop_only() {
+    let settings = Settings { part_filled_floor: None, ..Settings::default() };
+    for (asleep_percent, expected) in [(60, MS / 50), (30, 5 * MS / 100), (0, MS / 10)] {
+        let mut world = ready(&settings);
+        let mut load = LoopLoad::default();
+        // Nanoseconds: turns of 10 µs.
+        (1..=10_000).for_each(|turn| load.observe(10_000 * turn, 100 * asleep_percent));
+        world.set_load(load);
+        let mut sent = Vec::new();
+        send_many(&mut world, &mut sent, 1, 10 * MS);
+        let start = world.now();
+        // One every 20 µs: the second leaves when the distance is kept.
+        send_many(&mut world, &mut sent, 9, MS / 50);
+        world.run_for(SECOND);
+        let second = arrivals(&world, start).into_iter().find(|&at| at > 0);
+        let second = second.expect("it arrives");
+        assert!(second.abs_diff(expected) < 1_000, "{asleep_percent} %: {second}");
+        assert_exactly_once(&world, &sent);
+    }
 }
 
 /// Two lanes, each with one record in a part-filled batch: one of them behind a full one. The full

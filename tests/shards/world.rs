@@ -22,7 +22,7 @@ use tidegate::internals::protocol::{
     ErrorCode, InitProducerIdResponse, MetadataResponse, PartitionId, ProducerIdentity,
 };
 use tidegate::internals::shard::{
-    Control, PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig,
+    Control, LoopLoad, PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig,
     ShardHost, ShardParts, ShardPort, Token,
 };
 use tidegate::internals::sync::Doorbell;
@@ -136,6 +136,8 @@ pub struct Settings {
     /// Nanoseconds.
     pub linger: u64,
     /// Nanoseconds.
+    pub part_filled_floor: Option<u64>,
+    /// Nanoseconds.
     pub availability_timeout: Option<u64>,
 }
 
@@ -152,6 +154,7 @@ impl Default for Settings {
             gives_identity: true,
             acks: -1,
             linger: 0,
+            part_filled_floor: Some(MS / 10),
             availability_timeout: None,
         }
     }
@@ -405,6 +408,11 @@ impl World {
         }
     }
 
+    /// The loops that drive the shards have been as busy as this for a while.
+    pub fn set_load(&mut self, load: LoopLoad) {
+        self.shards.iter_mut().for_each(|shard| shard.set_load(load));
+    }
+
     /// The machine was asleep: the clock of this world, which is monotonic, did not go on.
     pub fn suspend(&mut self, span: u64) {
         let now = self.now();
@@ -485,7 +493,7 @@ fn shard_parts(settings: &Settings, pool: &BufferPool) -> ShardParts {
         producer_id_idle_max: 900 * SECOND,
         topic_unknown_max: 30 * SECOND,
         request_timeout_ms: (settings.request_timeout / MS) as i32,
-        part_filled_floor: MS / 10,
+        part_filled_floor: settings.part_filled_floor,
         availability_timeout: settings.availability_timeout,
         request_bytes: settings.request_bytes_max.min(1 << 20),
         request_bytes_max: settings.request_bytes_max,

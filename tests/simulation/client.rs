@@ -212,7 +212,7 @@ fn shard_config(plan: &Plan) -> ShardConfig {
         producer_id_idle_max: settings.producer_id_idle_max,
         topic_unknown_max: 10_000 * MS,
         request_timeout_ms: settings.broker_timeout_ms,
-        part_filled_floor: MS / 10,
+        part_filled_floor: Some(MS / 10),
         availability_timeout: None,
         request_bytes: settings.request_bytes_max,
         request_bytes_max: settings.request_bytes_max,

@@ -72,7 +72,7 @@ fn own_names_set_own_fields() {
     assert_eq!((config.tcp_keepalive, config.on_drop), (None, crate::OnDrop::Wait(millis(3))));
     assert_eq!((config.lanes_max, config.brokers_max), (4, 5));
     assert_eq!((config.high_watermark, config.low_watermark), (Some(7), Some(6)));
-    assert_eq!(config.part_filled_floor, Duration::from_micros(50));
+    assert_eq!(config.part_filled_floor, Some(Duration::from_micros(50)));
     assert_eq!((config.cores.as_deref(), config.pinning), (Some(&[0, 2, 3, 4][..]), false));
     assert_eq!(config.wait_strategy, WaitStrategy::SpinThenBlock(Duration::from_micros(50)));
     let pressure = Pressure::new(PressureScope::Pool, 1);

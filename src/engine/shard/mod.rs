@@ -40,6 +40,7 @@ mod idle;
 #[path = "tests/interleavings.rs"]
 mod interleavings;
 mod links;
+mod load;
 mod old_format;
 mod pack;
 mod placements;
@@ -63,6 +64,7 @@ mod view;
 #[cfg(feature = "internals")]
 pub use crate::config::reconnect::ReconnectBackoff;
 pub use explain::{About, Answer, LaneStanding, Question};
+pub use load::LoopLoad;
 pub use port::{Control, PortTable, PurgeOrder, ShardPort, WakeLoop};
 pub use publisher::{Publisher, PublisherLimits, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};

@@ -2,8 +2,9 @@
 //!
 //! A request holds at most one batch of a lane. Full batches use the connection's whole window. A
 //! part-filled batch goes when fewer than [`PART_FILLED_IN_FLIGHT`] requests are in flight, none
-//! waits for the socket, and the last one left at least `part_filled_floor` ago: a lone record
-//! leaves at once, and a busy lane fills its batches by itself. The broker answers a connection's
+//! waits for the socket, and the last one left long enough ago for a loop that is as busy as this
+//! one ([`LoopLoad`](super::load::LoopLoad)), or `part_filled_floor` ago: a lone record leaves at
+//! once, and a busy lane fills its batches by itself. The broker answers a connection's
 //! requests one after the other, so a third small request would not be answered earlier.
 
 use std::collections::VecDeque;
@@ -120,7 +121,7 @@ impl Shard {
     /// Whether part-filled batches may go now. If only the floor holds them back, sets
     /// `part_filled_at` to the time at which they may.
     fn part_filled_may_go(&mut self, now: u64, index: usize) -> bool {
-        let floor = self.config.part_filled_floor;
+        let floor = self.config.part_filled_floor.unwrap_or_else(|| self.load.floor());
         let broker = &mut self.brokers[index];
         if broker.part_filled.is_empty() {
             return false;

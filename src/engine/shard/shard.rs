@@ -6,6 +6,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::broker::{Broker, Queued};
+use super::load::LoopLoad;
 use super::port::{Control, ShardPort};
 use super::timers::{Stay, TimerKind, Timers};
 use super::under_min_isr::UnderMinIsr;
@@ -46,8 +47,9 @@ pub struct ShardConfig {
     pub topic_unknown_max: u64,
     /// How long the broker may wait for its followers.
     pub request_timeout_ms: i32,
-    /// On a busy connection, part-filled batches leave at least this long after the last request.
-    pub part_filled_floor: u64,
+    /// Part-filled batches leave at least this long after the connection's last request. `None`: as
+    /// long as the loop's load says.
+    pub part_filled_floor: Option<u64>,
     /// A broker that has not taken a ready batch for so long is passed over by senders that may
     /// choose another. `None`: never.
     pub availability_timeout: Option<u64>,
@@ -238,6 +240,8 @@ pub struct Shard {
     pub(super) turned_away: u64,
     /// The time of the last turn.
     pub(super) now: u64,
+    /// Of the loop that drives the shard.
+    pub(super) load: LoopLoad,
     /// When it was last warned of batches that expired.
     pub(super) expiry_warned_at: Option<u64>,
     /// Everything unresolved was failed, and so is what still arrives.
@@ -273,6 +277,7 @@ impl Shard {
             requests: 0,
             turned_away: 0,
             now: 0,
+            load: LoopLoad::default(),
             expiry_warned_at: None,
             failing: None,
             stopped: false,
@@ -284,6 +289,11 @@ impl Shard {
     pub fn observed_by(mut self, meters: Arc<Meters>, events: Arc<EventHub>) -> Self {
         (self.meters, self.events) = (meters, events);
         self
+    }
+
+    /// The loop that drives the shard is as busy as this.
+    pub fn set_load(&mut self, load: LoopLoad) {
+        self.load = load;
     }
 
     /// Takes what was sent to the shard's port, a bounded number a turn, and what is due. Returns

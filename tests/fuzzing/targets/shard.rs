@@ -355,7 +355,7 @@ fn parts(pool: &BufferPool) -> ShardParts {
         producer_id_idle_max: 900_000_000_000,
         topic_unknown_max: DELIVERY_TIMEOUT,
         request_timeout_ms: (REQUEST_TIMEOUT / MS) as i32,
-        part_filled_floor: MS / 10,
+        part_filled_floor: Some(MS / 10),
         availability_timeout: None,
         request_bytes: 1 << 20,
         request_bytes_max: 8 << 20,
