@@ -2,47 +2,13 @@
 
 #[path = "support/brokers.rs"]
 mod brokers;
+#[path = "support/heap.rs"]
+mod heap;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use brokers::Brokers;
 use tidegate::{Consumer, Delivery, Producer, StartAt, Topic};
-
-/// Counts what every thread of this process takes from the heap.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static LIVE: AtomicU64 = AtomicU64::new(0);
-
-#[allow(unsafe_code)]
-// SAFETY: every call goes to the system's allocator unchanged; the counters touch no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE.fetch_add(size as u64, Ordering::Relaxed);
-        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[test]
 fn serves_brokers() {
@@ -95,7 +61,7 @@ fn reading() {
     let (_, batches) = brokers.records_and_batches();
     let consumer = Consumer::builder(&brokers.bootstrap_servers);
     let consumer = consumer.topic("t", StartAt::Earliest).build().unwrap();
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let before = heap::allocations();
     let mut records = 0;
     while records < RECORDS {
         let batch = consumer.poll(Duration::from_secs(60)).expect("there are more").unwrap();
@@ -104,7 +70,7 @@ fn reading() {
             records += 1;
         }
     }
-    let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
+    let allocations = heap::allocations() - before;
     println!("reading: {allocations} allocations, {batches} batches");
     assert!(
         allocations <= 1_000 + batches * 6 && allocations < RECORDS as u64 / 20,
@@ -119,11 +85,11 @@ fn sending() {
     let mut window = Vec::with_capacity(WINDOW);
     for keys in [false, true] {
         run(&topic, &mut window, keys);
-        let (before, live_before) = (ALLOCATIONS.load(Ordering::SeqCst), live());
+        let (before, live_before) = (heap::allocations(), heap::live());
         let (_, batches_before) = brokers.records_and_batches();
         run(&topic, &mut window, keys);
-        let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
-        let live_after = live();
+        let allocations = heap::allocations() - before;
+        let live_after = heap::live();
         let (_, batches) = brokers.records_and_batches();
         let batches = batches - batches_before;
         println!("keys {keys}: {allocations} allocations, {batches} batches");
@@ -138,8 +104,4 @@ fn sending() {
         );
     }
     producer.close(Duration::from_secs(30)).wait().unwrap();
-}
-
-fn live() -> u64 {
-    LIVE.load(Ordering::SeqCst)
 }
