@@ -13,7 +13,6 @@ mod limits;
 #[cfg(feature = "internals")]
 mod names;
 mod recovery;
-mod rewrite;
 mod slow;
 mod stage;
 mod wire;
@@ -27,7 +26,7 @@ use tidegate::{
     Certainty, Delivery, DeliveryError, Producer, ProducerBuilder, Record, RecordMetadata, Topic,
 };
 
-use proxy::{Act, Direction, Frame, Proxy, Random, Seen, Welcome, api};
+use proxy::{Act, Direction, Frame, Proxy, Random, Seen, Welcome, api, rewrite};
 use stage::{Sent, Stage, quick, send};
 
 /// Longer than anything that works takes, also on a busy machine.

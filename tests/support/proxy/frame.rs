@@ -1,5 +1,6 @@
 //! What a script sees of a frame, and what it can say.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// API keys of Kafka's protocol.
@@ -24,6 +25,8 @@ pub enum Direction {
 pub struct Frame<'a> {
     /// The number of its connection at this proxy, from 1.
     pub connection: u64,
+    /// Where the client connected to: a proxy may listen on several addresses of the machine's.
+    pub address: SocketAddr,
     /// Which way it goes.
     pub direction: Direction,
     /// The kind of the request; of a response, that of the request that it answers. -1 if there is

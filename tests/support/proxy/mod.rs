@@ -11,14 +11,16 @@
 //! * In front of real ones: [`Proxy::start`] for each, `ClusterConfig::three().behind(&ports)` with
 //!   their ports, then [`Proxy::forward_to`] each broker's `proxied_address`.
 //!
-//! `frame` is what a script sees and says; `pump` carries bytes from one side to the other. Two
-//! threads a connection, two a proxy; all of them end when the proxy is dropped.
+//! `frame` is what a script sees and says; `rewrite` has scripts that change what a response says;
+//! `pump` carries bytes from one side to the other. Two threads a connection, two a proxy; all of
+//! them end when the proxy is dropped.
 
 // A module of the test binary, whose items are public within it; no binary uses every one.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod frame;
 mod pump;
+pub mod rewrite;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -204,7 +206,12 @@ impl Proxy {
     /// Closes every connection that is open in good order (FIN), as a broker that goes down does.
     /// What the client goes on to write is answered by resets.
     pub fn end_all(&self) {
-        for link in self.shared.lock().links.values() {
+        self.end_those(|_| true);
+    }
+
+    /// The same, of connections that clients have made to these of its addresses.
+    pub fn end_those(&self, at: impl Fn(SocketAddr) -> bool) {
+        for link in self.shared.lock().links.values().filter(|link| at(link.address())) {
             link.end();
         }
         self.shared.changed.notify_all();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const LONG: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct Link {
     number: u64,
+    /// Where the client connected to.
+    address: SocketAddr,
     client: TcpStream,
     upstream: Option<TcpStream>,
     over: AtomicBool,
@@ -40,12 +42,17 @@ impl Link {
             stream.set_nodelay(true)?;
             stream.set_write_timeout(Some(WRITE_LIMIT))?;
         }
+        let address = client.local_addr()?;
         let (over, deadline, asked) = Default::default();
-        Ok(Link { number, client, upstream, over, deadline, asked })
+        Ok(Link { number, address, client, upstream, over, deadline, asked })
     }
 
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -219,8 +226,9 @@ impl Pump<'_> {
             }
             Direction::Response => (number(4), asked.remove(&number(4)).unwrap_or((-1, -1))),
         };
-        let (connection, direction, nth) = (self.link.number, self.direction, self.nth);
-        Frame { connection, direction, api_key, version, correlation, nth, bytes }
+        let Link { number: connection, address, .. } = *self.link;
+        let (direction, nth) = (self.direction, self.nth);
+        Frame { connection, address, direction, api_key, version, correlation, nth, bytes }
     }
 
     fn count(&self, api_key: i16) {

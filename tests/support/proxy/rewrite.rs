@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{MetadataResponse, ProduceResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
-use super::*;
+use super::{Act, Frame, Proxy, api};
 
 /// The message in a response.
 fn read<R: Decodable + HeaderVersion>(frame: &Frame<'_>) -> (ResponseHeader, R) {
@@ -15,7 +15,7 @@ fn read<R: Decodable + HeaderVersion>(frame: &Frame<'_>) -> (ResponseHeader, R) 
 }
 
 /// The frame with its message changed.
-fn rewritten<R: Decodable + Encodable + HeaderVersion>(
+pub fn rewritten<R: Decodable + Encodable + HeaderVersion>(
     frame: &Frame<'_>,
     change: impl FnOnce(&mut R),
 ) -> Act {
