@@ -186,7 +186,7 @@ const LONG: &[Test] = &[
 ];
 
 fn main() -> ExitCode {
-    logger::install();
+    logger::install_and_keep_warnings();
     let (long, rest): (Vec<_>, Vec<_>) = std::env::args().partition(|text| text == "--long");
     let mut tests = TESTS.to_vec();
     if !long.is_empty() {

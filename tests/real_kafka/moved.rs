@@ -1,64 +1,96 @@
 //! Leaders that move while the client cannot hear of it in the usual way.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidegate::{Acks, Delivery, Producer};
+use tidegate::{Acks, Delivery, Producer, Topic};
 
 use crate::extent;
 use crate::kafka::{Cluster, ClusterConfig, Kafka, unique_topic, wait_until};
+use crate::logger;
 use crate::proxy::{Proxy, api};
 use crate::streams::patient;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Ten times what it may take until records flow again.
 const RECOVERY_MAX: Duration = Duration::from_secs(20);
+/// How long records may go to a broker that has closed their connection. To ask for metadata a
+/// second late is too late. Up to 30 ms were seen as a rule, on two cores with three busy loops
+/// beside 70, with seven 160.
+const LATE_MAX: Duration = Duration::from_millis(600);
 
 /// Under acks=0 a broker that does not lead any more closes the connection, and says nothing else.
+/// What it took before it heard that it does not lead is lost as well, which is the broker's doing:
+/// 30 to 100 ms as a rule, 2.5 s on a busy machine.
 pub fn f40_acks_0_and_a_moved_leader(kafka: &Kafka) {
-    const BURST: u32 = 10;
-    const EVERY: Duration = Duration::from_millis(10);
-    // 1,000 a second: a fault that nobody notices loses nearly all of them.
     let after = extent::pick(6_000, 38_000);
-    let lost_max = extent::pick(after / 3, after / 10);
     let cluster = kafka.shared_three();
     let topic = unique_topic("moved");
     cluster.create_topic(&topic, 1, 2, &[("min.insync.replicas", "1")]);
     let producer = Producer::builder(&cluster.bootstrap_servers()).acks(Acks::None).build();
     let producer = producer.expect("the settings work");
     let handle = producer.topic(&topic).expect("a legal name");
-    let send = |count: u32| {
-        let mut due = Instant::now();
-        let mut sent: Vec<Delivery> = Vec::new();
-        for number in 0..count {
-            sent.push(handle.send((), "moved").expect("there is room"));
-            if number % BURST == 0 {
-                due += EVERY;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-        }
-        sent.into_iter().filter_map(|delivery| delivery.wait().ok()).count()
-    };
-    let before = send(1_000);
+    let mut told = send_paced(&handle, 0..1_000);
     let replicas = cluster.partition(&topic, 0).replicas;
     let leader = cluster.leader(&topic, 0).expect("a created topic has leaders");
     let to = replicas.into_iter().find(|&id| id != leader).expect("there are two");
-    let acked = thread::scope(|scope| {
-        let sender = scope.spawn(|| send(after));
+    let moved_at = thread::scope(|scope| {
+        let sender = scope.spawn(|| send_paced(&handle, 1_000..1_000 + after));
         thread::sleep(Duration::from_millis(500));
         cluster.move_leader(&topic, 0, to);
-        sender.join().expect("the sender does not panic")
+        let moved_at = Instant::now();
+        told.extend(sender.join().expect("the sender does not panic"));
+        moved_at
     });
     producer.close(LIMIT).wait().expect("everything is resolved");
-    let mut read = 0;
+    let mut read = HashSet::new();
     // The broker may be reading the last requests still.
     wait_until(Duration::from_secs(10), || {
-        let last = std::mem::replace(&mut read, cluster.read_back_each(&topic, |_| {}));
-        last == read
+        let last = std::mem::take(&mut read);
+        cluster.read_back_each(&topic, |record| {
+            read.insert(number_of(record.value));
+        });
+        last.len() == read.len()
     });
-    let told = (before + acked) as u64;
-    println!("f40: {told} told delivered, {read} in the log, {} lost", told - read);
-    assert!(told - read < u64::from(lost_max), "{read} of {told} are in the log");
+    let left = format!("broker {leader} at {}", cluster.address(leader));
+    let closed_at = logger::warned_at(&["acks=0 may be lost", &left]);
+    let closed_at = closed_at.unwrap_or_else(|| panic!("no word of what {left} may have lost"));
+    // By then each broker has heard of it, whatever the producer has noticed.
+    let heard_at = closed_at.min(moved_at);
+    let lost: Vec<Instant> =
+        told.iter().filter(|(number, _)| !read.contains(number)).map(|&(_, at)| at).collect();
+    let late = lost.iter().filter(|&&at| at >= heard_at).count();
+    let (of, lost) = (told.len(), lost.len());
+    println!("f40: of {of} told delivered {lost} lost, {late} since the broker closed");
+    assert!((late as u128) < LATE_MAX.as_millis(), "{late} of {lost} lost are the producer's");
+}
+
+/// Sends these numbers, one a millisecond. Returns those that were told delivered, and when each
+/// was sent.
+fn send_paced(handle: &Topic, numbers: Range<u32>) -> Vec<(u32, Instant)> {
+    const BURST: u32 = 10;
+    const EVERY: Duration = Duration::from_millis(BURST as u64);
+    let mut due = Instant::now();
+    let mut sent: Vec<(u32, Instant, Delivery)> = Vec::new();
+    for number in numbers {
+        let at = Instant::now();
+        sent.push((number, at, handle.send((), number.to_be_bytes()).expect("there is room")));
+        if number % BURST == 0 {
+            due += EVERY;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+    let told = |(number, at, delivery): (u32, Instant, Delivery)| {
+        delivery.wait().ok().map(|_| (number, at))
+    };
+    sent.into_iter().filter_map(told).collect()
+}
+
+fn number_of(value: Option<&[u8]>) -> u32 {
+    let bytes = value.and_then(|value| value.try_into().ok());
+    u32::from_be_bytes(bytes.expect("each value is a number"))
 }
 
 /// The broker that metadata is asked of stands still, and so nobody hears of another's death.
