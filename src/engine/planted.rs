@@ -5,7 +5,8 @@
 
 use std::cell::Cell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::locking::lock;
 
@@ -197,4 +198,18 @@ pub fn begin_turn() {
             act();
         }
     }
+}
+
+/// How long the machine was asleep, beyond what the system knows of, in nanoseconds.
+static ASLEEP: AtomicU64 = AtomicU64::new(0);
+
+/// Has every loop of the process find, in a turn of its own, that the machine was asleep for so
+/// long: no test can suspend the machine. It wakes no loop, as the end of a suspend does not.
+pub fn sleep_for(span: Duration) {
+    ASLEEP.fetch_add(span.as_nanos() as u64, Ordering::SeqCst);
+}
+
+/// For the clock that counts sleeps.
+pub fn asleep_ns() -> u64 {
+    ASLEEP.load(Ordering::SeqCst)
 }

@@ -48,12 +48,12 @@ pub(super) struct SleepWatch {
 impl SleepWatch {
     /// One that tells of sleeps from now on.
     pub(super) fn new() -> Self {
-        SleepWatch { told: sys::asleep_ns() }
+        SleepWatch { told: asleep_ns() }
     }
 
     /// How long the machine was asleep since this was last told; 0 if it was not.
     pub(super) fn look(&mut self) -> u64 {
-        sys::asleep_ns().map_or(0, |asleep| self.observe(asleep))
+        asleep_ns().map_or(0, |asleep| self.observe(asleep))
     }
 
     fn observe(&mut self, asleep: u64) -> u64 {
@@ -64,6 +64,14 @@ impl SleepWatch {
         self.told = Some(asleep);
         span
     }
+}
+
+/// What the system says, and tests have planted.
+fn asleep_ns() -> Option<u64> {
+    let asleep = sys::asleep_ns();
+    #[cfg(feature = "internals")]
+    let asleep = asleep.map(|asleep| asleep + crate::engine::planted::asleep_ns());
+    asleep
 }
 
 /// Parks the calling thread until it is unparked or a time has passed.
