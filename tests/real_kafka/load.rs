@@ -1,4 +1,5 @@
-//! Senders of small records, as fast as they can, and what became of their records.
+//! Senders of small records, as fast as they can or at a steady rate, and what became of their
+//! records.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,8 @@ use crate::kafka::wait_until;
 
 const VALUE: [u8; 100] = [7; 100];
 const BURST: usize = 500;
+/// How often a sender with a steady rate looks at what is due.
+const PACE: Duration = Duration::from_millis(5);
 /// How often a sender looks at its deliveries.
 const COLLECT: Duration = Duration::from_millis(20);
 /// How long a sender waits after a record that was refused.
@@ -32,14 +35,23 @@ struct Shared {
 }
 
 impl Load {
-    /// So many senders of records without key.
+    /// So many senders of records without key, as fast as they can.
     pub fn start(topic: &Topic, senders: usize) -> Load {
         let shared = Arc::new(Shared::default());
-        let start = |_| {
-            let (topic, shared) = (topic.clone(), shared.clone());
-            thread::spawn(move || shared.send(&topic))
-        };
+        let start = |_| shared.start(topic, || BURST);
         Load { senders: (0..senders).map(start).collect(), shared }
+    }
+
+    /// One sender that sends each record when it is due, or later all that it was kept from.
+    pub fn paced(topic: &Topic, per_second: u64) -> Load {
+        let shared = Arc::new(Shared::default());
+        let (start, mut before) = (Instant::now(), 0);
+        let sender = shared.start(topic, move || {
+            thread::sleep(PACE);
+            let due = start.elapsed().as_millis() as u64 * per_second / 1_000;
+            (due - std::mem::replace(&mut before, due)) as usize
+        });
+        Load { senders: vec![sender], shared }
     }
 
     /// Records that were accepted so far.
@@ -104,12 +116,22 @@ impl Drop for Load {
 }
 
 impl Shared {
+    /// Starts a sender, which asks again and again how many records to send next.
+    fn start(
+        self: &Arc<Shared>,
+        topic: &Topic,
+        burst: impl FnMut() -> usize + Send + 'static,
+    ) -> JoinHandle<Vec<Delivery>> {
+        let (topic, shared) = (topic.clone(), self.clone());
+        thread::spawn(move || shared.send(&topic, burst))
+    }
+
     /// Sends until told to stop; gives the deliveries that are not resolved.
-    fn send(&self, topic: &Topic) -> Vec<Delivery> {
+    fn send(&self, topic: &Topic, mut burst: impl FnMut() -> usize) -> Vec<Delivery> {
         let mut held = Vec::new();
         let mut collected = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
-            for _ in 0..BURST {
+            for _ in 0..burst() {
                 match topic.send((), &VALUE) {
                     Ok(delivery) => held.push(delivery),
                     Err(error) => {

@@ -6,29 +6,44 @@ use std::time::{Duration, Instant};
 use tidegate::{DeliveryErrorCause, Producer, Record, SendErrorKind, Topic};
 
 use crate::extent;
-use crate::kafka::{ClusterConfig, Kafka, V2_7, unique_topic, wait_until};
+use crate::kafka::{Cluster, ClusterConfig, Kafka, V2_7, unique_topic, wait_until};
 use crate::load::Load;
 
 /// Far over what anything takes, also on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A topic is deleted while two are sent to at full speed: the other one keeps its rate.
+/// How long a rate is looked at beside a deleted topic. A tenth of it is what a busy machine may
+/// hold a test up.
+const SPAN: Duration = Duration::from_secs(4);
+
+/// A topic is deleted while it is sent to at full speed: another one keeps its rate, be that as
+/// fast as it can or a steady one.
 pub fn f54_deleted_topic(kafka: &Kafka) {
-    const SPAN: Duration = Duration::from_secs(4);
-    /// Less than the default of 30 s, so that a short run sees the records fail.
-    const UNKNOWN_MAX: Duration = Duration::from_secs(3);
     let config = ClusterConfig::single().property("auto.create.topics.enable", "false");
     let cluster = kafka.start(&config);
-    let (deleted, other) = (unique_topic("deleted"), unique_topic("other"));
-    cluster.create_topic(&deleted, 3, 1, &[]);
-    cluster.create_topic(&other, 3, 1, &[]);
+    beside_deleted_at_full_speed(&cluster);
+    beside_deleted_at_a_steady_rate(&cluster);
+}
+
+/// Two topics of three partitions, of which one is to be deleted, and a producer for both.
+fn two_topics(cluster: &Cluster) -> (Producer, String, [Topic; 2]) {
+    /// Less than the default of 30 s, so that a short run sees the records fail.
+    const UNKNOWN_MAX: Duration = Duration::from_secs(3);
+    let names = [unique_topic("deleted"), unique_topic("other")];
+    names.iter().for_each(|name| cluster.create_topic(name, 3, 1, &[]));
     let producer = Producer::builder(&cluster.bootstrap_servers())
         .buffer_memory(8 << 20)
         .configure(|config| config.topic_unknown_max = UNKNOWN_MAX)
         .build()
         .expect("the settings work");
-    let load_of = |name: &str| Load::start(&producer.topic(name).expect("a legal name"), 1);
-    let (lost, mut kept) = (load_of(&deleted), load_of(&other));
+    let handles = names.each_ref().map(|name| producer.topic(name).expect("a legal name"));
+    let [deleted, _] = names;
+    (producer, deleted, handles)
+}
+
+fn beside_deleted_at_full_speed(cluster: &Cluster) {
+    let (_producer, deleted, handles) = two_topics(cluster);
+    let [lost, mut kept] = handles.each_ref().map(|handle| Load::start(handle, 1));
     lost.wait_for_more(20_000, LIMIT);
     kept.wait_for_more(20_000, LIMIT);
     let before = kept.rate(SPAN);
@@ -43,6 +58,26 @@ pub fn f54_deleted_topic(kafka: &Kafka) {
         assert!(rate >= before / 2.0, "{rate:.0}/s beside a deleted topic, {before:.0}/s before");
     }
     assert!(failed && error.is_some_and(|error| error.contains(&deleted)));
+    kept.settle(LIMIT);
+    assert_eq!((kept.failed(), kept.acked()), (0, kept.sent()), "{:?}", kept.first_error());
+}
+
+/// The steady rate is far below what the machine can, so that every span must have it, whatever
+/// else runs.
+fn beside_deleted_at_a_steady_rate(cluster: &Cluster) {
+    const PER_SECOND: u64 = 1_000;
+    let (_producer, deleted, [to_delete, other]) = two_topics(cluster);
+    let (lost, mut kept) = (Load::start(&to_delete, 1), Load::paced(&other, PER_SECOND));
+    lost.wait_for_more(20_000, LIMIT);
+    kept.wait_for_more(PER_SECOND, LIMIT);
+    cluster.delete_topic(&deleted);
+    // Before the broker has said for long enough that it is gone, and from then on.
+    let spans = extent::pick(2, 20);
+    let shares: Vec<f64> =
+        (0..spans).map(|_| 100.0 * kept.rate(SPAN) / PER_SECOND as f64).collect();
+    println!("f54: beside a deleted topic, per cent of a steady rate: {shares:.0?}");
+    assert!(shares.iter().all(|&share| share >= 90.0), "per cent of a steady rate: {shares:.1?}");
+    assert!(wait_until(LIMIT, || lost.failed() > 0), "{:?}", lost.first_error());
     kept.settle(LIMIT);
     assert_eq!((kept.failed(), kept.acked()), (0, kept.sent()), "{:?}", kept.first_error());
 }
