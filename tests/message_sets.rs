@@ -5,8 +5,8 @@ use tidegate::internals::protocol::compression::{
     Codec, Compression, Compressor, decompress, use_lz4_header_of_magic_0,
 };
 use tidegate::internals::protocol::records::{
-    MessageSetChunks, MessageSetCursor, MessageSource, RecordFormat, RecordParts, RecordSize,
-    encode_contiguous, records_of_message_set,
+    MessageRun, MessageSetChunks, MessageSetCursor, MessageSource, RecordFormat, RecordParts,
+    RecordSize, Records, encode_contiguous, read_messages, records_of_message_set,
 };
 
 const DECOMPRESSED_MAX: usize = 1 << 20;
@@ -155,6 +155,38 @@ fn compressed_sets_are_wrapped_as_kafkas_clients_wrap_them() {
             _ => inner,
         };
         assert!(plain == inner, "{:?} {}", set.format, set.codec);
+        seen += 1;
+    }
+    assert!(seen >= 20, "{seen} sets");
+}
+
+/// As a broker keeps them: in magic 0 it numbers the messages within a compressed one anew.
+#[test]
+fn what_kafkas_clients_wrote_is_read() {
+    let mut seen = 0;
+    for set in golden() {
+        let last = set.records.len() as u64 - 1;
+        let mut bytes = set.bytes.clone();
+        let first = match (set.codec, set.format) {
+            (Codec::None, _) => {
+                bytes = with_offsets(&bytes);
+                0
+            }
+            (_, RecordFormat::MessagesV0) => continue,
+            (..) => {
+                bytes[..8].copy_from_slice(&(100 + last).to_be_bytes());
+                100
+            }
+        };
+        let run = MessageRun::at_front(&bytes).expect("Kafka's own");
+        assert_eq!((run.len, run.last_offset), (bytes.len(), first + last as i64));
+        let (header, plain) = read_messages(&bytes, DECOMPRESSED_MAX).expect("Kafka's own");
+        let records: Vec<_> =
+            Records::of_plain(&header, &plain).collect::<Result<_, _>>().expect("good records");
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        let read = records.iter().map(|it| (it.timestamp, owned(it.key), owned(it.value)));
+        assert!(read.eq(set.records.iter().cloned()), "{:?} {}", set.format, set.codec);
+        assert!(records.iter().map(|it| it.offset).eq(first..=first + last as i64));
         seen += 1;
     }
     assert!(seen >= 20, "{seen} sets");

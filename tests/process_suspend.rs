@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tidegate::embedded::{ClusterStats, EmbeddedCluster};
 use tidegate::internals::planted;
-use tidegate::{BrokerReport, Delivery, EventLoops, Producer, ProducerBuilder, Record};
+use tidegate::{
+    BrokerReport, Consumer, Delivery, EventLoops, Producer, ProducerBuilder, Record, StartAt,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 /// Longer than any connection may be idle, and than every other limit.
@@ -135,6 +137,39 @@ fn a_suspend_moves_no_deadline() {
     assert!(cluster.create_topic("later", 1));
     waiting.into_iter().for_each(acknowledged);
     assert_eq!(cluster.stats().duplicates(), 0, "what is in flight is left alone");
+    producer.close(LONG).wait().unwrap();
+}
+
+/// A fetch is on its way, and its answer was lost with the connection, which nobody told of.
+#[test]
+fn after_a_long_suspend_a_consumer_reads_over_new_connections() {
+    let _machine = machine();
+    let cluster = two_brokers(2);
+    let producer = builder(&cluster, 1).build().unwrap();
+    let consumer = Consumer::builder(&cluster.address(1).to_string())
+        .topic("t", StartAt::Earliest)
+        .client(|client| {
+            (client.request_timeout, client.metadata_max_age) = (2 * LONG, ASLEEP);
+        })
+        .build()
+        .unwrap();
+    let read = |partition: i32| {
+        acknowledged(send(&producer, partition));
+        let batch = consumer.poll(LONG).expect("it comes in time").expect("it can be read");
+        assert_eq!((batch.partition(), batch.records().count()), (partition, 1));
+    };
+    [1, 0].into_iter().for_each(read);
+    let before = cluster.stats();
+
+    // Shorter than a request may take: metadata is asked for, and the connections stay.
+    let asked = before.requests_of(METADATA);
+    planted::sleep_for(LONG);
+    assert!(cluster.wait_until(LONG, |stats| stats.requests_of(METADATA) > asked));
+    assert_eq!(closed(&cluster.stats(), 2), closed(&before, 2));
+    planted::sleep_for(3 * LONG);
+    let gone = cluster.wait_until(LONG, |stats| closed(stats, 2) > closed(&before, 2));
+    assert!(gone, "{:?}", cluster.stats());
+    [1, 0].into_iter().for_each(read);
     producer.close(LONG).wait().unwrap();
 }
 

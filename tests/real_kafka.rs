@@ -72,6 +72,7 @@ const TESTS: &[Test] = &[
     Test { name: "a_topic_is_created_where_that_is_allowed", run: main_job::auto_creation },
     Test { name: "transactions_are_read_as_java_reads_them", run: consuming::transactions },
     Test { name: "a_killed_leader_is_read_over", run: consuming::killed_leader },
+    Test { name: "topics_in_an_old_format_are_read", run: consuming::old_formats },
     Test { name: "old_brokers_are_read", run: consuming::old_brokers },
     Test { name: "topics_are_created_as_the_client_says", run: creation::as_told },
     Test {

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use crate::engine::fetch::FetchedBatch;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::{
-    BATCH_HEADER_LEN, BatchHeader, Header, Headers, Length, RecordBatchReader, Records,
-    TimestampType,
+    BATCH_HEADER_LEN, BatchError, BatchHeader, Header, Headers, Length, RecordBatchReader, Records,
+    TimestampType, read_messages,
 };
 use crate::error::{ConsumeError, ConsumeErrorCause};
 use crate::problem::{Problem, ProblemKind};
 
 /// Records of one partition that follow each other: what a producer sent as one batch, from the
-/// first record on that is wanted. It owns its memory, and its records borrow from it.
+/// first record on that is wanted. (Where producers of before Kafka 0.11 wrote, who had no batches,
+/// it is a compressed set, or some messages in a row.) It owns its memory, and its records borrow
+/// from it.
 ///
 /// Cloning it copies no record.
 ///
@@ -57,13 +59,8 @@ impl ConsumedBatch {
         fetched: &FetchedBatch,
         bytes_max: usize,
     ) -> Result<ConsumedBatch, ConsumeError> {
-        match RecordBatchReader::read(&fetched.bytes, bytes_max) {
-            Ok((reader, _)) => {
-                let (header, plain) = reader.into_parts();
-                let plain = match plain {
-                    Cow::Borrowed(_) => fetched.bytes.slice(BATCH_HEADER_LEN..),
-                    Cow::Owned(plain) => plain.into(),
-                };
+        match read(fetched, bytes_max) {
+            Ok((header, plain)) => {
                 Ok(ConsumedBatch { topic, partition, header, plain, from: fetched.from })
             }
             Err(error) => {
@@ -115,6 +112,22 @@ impl ConsumedBatch {
             next: self.from,
         }
     }
+}
+
+/// The batch's header, and its records as a batch has them, without compression.
+fn read(fetched: &FetchedBatch, bytes_max: usize) -> Result<(BatchHeader, Bytes), BatchError> {
+    if fetched.is_messages {
+        let (header, plain) = read_messages(&fetched.bytes, bytes_max)?;
+        return Ok((header, plain.into()));
+    }
+    let (header, plain) = RecordBatchReader::read(&fetched.bytes, bytes_max)?.0.into_parts();
+    Ok((
+        header,
+        match plain {
+            Cow::Borrowed(_) => fetched.bytes.slice(BATCH_HEADER_LEN..),
+            Cow::Owned(plain) => plain.into(),
+        },
+    ))
 }
 
 // What users wrote is shown as lengths.
@@ -232,7 +245,8 @@ impl fmt::Debug for ConsumedRecords<'_> {
 pub struct ConsumedRecord<'a> {
     /// Its offset in the partition.
     pub offset: i64,
-    /// Its timestamp, in milliseconds since the Unix epoch.
+    /// Its timestamp, in milliseconds since the Unix epoch; -1 where it has none, as it was written
+    /// before Kafka 0.10 knew them.
     pub timestamp_ms: i64,
     /// Its key; `None` is null.
     pub key: Option<&'a [u8]>,

@@ -27,7 +27,9 @@ use crate::engine::cluster::{
     BrokerAddress, ChannelId, ClusterSnapshot, MetadataConfig, MetadataMachine, UnknownTopic, Want,
 };
 use crate::engine::connection::{Connection, Incoming, RequestKind};
-use crate::engine::fetch::{FetchConfig, FetchQueue, Fetched, Fetcher, Item, Question, SlotId};
+use crate::engine::fetch::{
+    Abilities, FetchConfig, FetchQueue, Fetched, Fetcher, Item, Question, SlotId,
+};
 use crate::engine::protocol::{
     ApiKey, BrokerId, ErrorCode, FetchRequest, FetchTopic, ListOffsetsRequest, PartitionId,
 };
@@ -283,7 +285,7 @@ impl FetchLoop {
                 LinkEvent::Answer(answer) => self.handle_answer(now, number, answer),
                 LinkEvent::Ready => match self.purposes.get(&number) {
                     Some(Purpose::Metadata(id)) => self.machine.handle_ready(*id),
-                    Some(Purpose::Records(id)) => self.fetcher.handle_ready(*id),
+                    Some(&Purpose::Records(id)) => self.handle_records_ready(number, id),
                     None => {}
                 },
                 LinkEvent::Down(problem) => {
@@ -314,6 +316,14 @@ impl FetchLoop {
                 },
             }
         }
+    }
+
+    /// A broker can be asked for records, unless it does not know how.
+    fn handle_records_ready(&mut self, number: usize, id: BrokerId) {
+        let Some(connection) = self.links.connection(number) else { return };
+        let version = |api| connection.version(api).unwrap_or(0);
+        let (fetch, list_offsets) = (version(ApiKey::Fetch), version(ApiKey::ListOffsets));
+        self.fetcher.handle_ready(id, Abilities::of_versions(fetch, list_offsets));
     }
 
     fn handle_answer(&mut self, now: u64, number: usize, answer: Incoming) {
@@ -479,8 +489,7 @@ impl FetchLoop {
             for api in [ApiKey::Fetch, ApiKey::ListOffsets] {
                 if connection.version(api).is_none() {
                     let text = format_args!(
-                        "broker {id} speaks no version of {api:?} that this \
-                         consumer knows: it reads from Kafka 0.11 on"
+                        "broker {id} speaks no version of {api:?} that this consumer knows"
                     );
                     self.fetcher.handle_lacking(id, &Problem::new(ProblemKind::BrokerTooOld, text));
                 }

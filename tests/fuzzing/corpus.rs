@@ -19,13 +19,14 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "api_versions" => responses("ApiVersions", 0),
         "metadata" => responses("Metadata", 1),
         "produce" => responses("Produce", 3),
-        "fetch" => responses("Fetch", 4),
-        "list_offsets" => responses("ListOffsets", 1),
+        "fetch" => responses("Fetch", 0),
+        "list_offsets" => responses("ListOffsets", 0),
         "init_producer_id" => responses("InitProducerId", 0),
         "sasl_handshake" => responses("SaslHandshake", 0),
         "sasl_authenticate" => responses("SaslAuthenticate", 0),
         "frames" => frames(),
         "batches" => batches(),
+        "messages" => messages(),
         "decompression" => compressed(),
         _ => Vec::new(),
     };
@@ -74,6 +75,12 @@ fn batches() -> Vec<Vec<u8>> {
     let text = std::fs::read_to_string(folder().join("tests/golden/batches.txt")).unwrap();
     let bytes = text.lines().filter_map(|line| line.strip_prefix("bytes "));
     bytes.map(unhex).filter(|bytes| bytes.len() < 2_000).collect()
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    let text = std::fs::read_to_string(folder().join("tests/golden/message_sets.txt")).unwrap();
+    let bytes = text.lines().filter_map(|line| line.strip_prefix("bytes "));
+    bytes.filter(|line| !line.contains('*')).map(unhex).filter(|set| set.len() < 2_000).collect()
 }
 
 /// The records of the golden batches that are compressed, behind their codec.

@@ -56,6 +56,7 @@ fn fetch_request() {
 }
 
 fn fetched_expected(version: i16) -> Vec<(String, Vec<FetchedPartition>)> {
+    let stable = |offset| if version >= 4 { offset } else { -1 };
     let start = |offset| if version >= 5 { offset } else { -1 };
     // Where the leader is and where logs part are tagged fields.
     let leader = |id, epoch| (version >= 12).then_some((BrokerId(id), epoch));
@@ -64,9 +65,12 @@ fn fetched_expected(version: i16) -> Vec<(String, Vec<FetchedPartition>)> {
         partition: PartitionId(7),
         error: ErrorCode::NONE,
         high_watermark: 0x0102_0304_0506_0708,
-        last_stable_offset: 0x0102_0304_0506_0701,
+        last_stable_offset: stable(0x0102_0304_0506_0701),
         log_start_offset: start(12_345),
-        aborted: vec![aborted(0x1112_1314_1516_1718, 0x2122_2324_2526_2728), aborted(8, 9)],
+        aborted: match version {
+            ..4 => Vec::new(),
+            4.. => vec![aborted(0x1112_1314_1516_1718, 0x2122_2324_2526_2728), aborted(8, 9)],
+        },
         diverging: None,
         current_leader: None,
         records: vec![0x5a; 200].into(),
@@ -84,7 +88,7 @@ fn fetched_expected(version: i16) -> Vec<(String, Vec<FetchedPartition>)> {
         partition: PartitionId(1),
         error: ErrorCode::KAFKA_STORAGE_ERROR,
         high_watermark: 500,
-        last_stable_offset: 400,
+        last_stable_offset: stable(400),
         log_start_offset: start(300),
         diverging: (version >= 12).then_some((41, 0x3132_3334_3536_3738)),
         current_leader: leader(4, 44),
@@ -96,9 +100,10 @@ fn fetched_expected(version: i16) -> Vec<(String, Vec<FetchedPartition>)> {
 #[test]
 fn fetch_response() {
     let error_of = |version, error| if version >= 7 { error } else { ErrorCode::NONE };
+    let throttle_of = |version, ms| if version >= 1 { ms } else { 0 };
     for (version, bytes) in golden_of(ApiKey::Fetch, "FetchResponse") {
         let expected = FetchResponse {
-            throttle_time_ms: 498,
+            throttle_time_ms: throttle_of(version, 498),
             error: error_of(version, ErrorCode::INVALID_FETCH_SESSION_EPOCH),
             topics: fetched_expected(version),
         };
@@ -107,7 +112,7 @@ fn fetch_response() {
     }
     for (version, bytes) in golden_of(ApiKey::Fetch, "FetchResponse.error") {
         let expected = FetchResponse {
-            throttle_time_ms: 17,
+            throttle_time_ms: throttle_of(version, 17),
             error: error_of(version, ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
             topics: vec![],
         };
@@ -149,8 +154,9 @@ fn list_offsets_response() {
             leader_epoch: if version >= 4 { epoch } else { -1 },
         };
         let none = ErrorCode::NONE;
+        let time = if version >= 1 { 1_760_000_000_000 } else { -1 };
         let orders = vec![
-            found(7, none, 1_760_000_000_000, 0x0102_0304_0506_0708, 42),
+            found(7, none, time, 0x0102_0304_0506_0708, 42),
             found(0, ErrorCode::NOT_LEADER_OR_FOLLOWER, -1, -1, -1),
         ];
         let daily = vec![found(1, none, -1, 12_345, 0)];

@@ -48,7 +48,12 @@ pub(super) fn peer_encode(message: &impl Encodable, version: i16) -> Vec<u8> {
 
 /// The versions that both codecs speak: the peer has no Produce before record batches.
 pub(super) fn versions(api: ApiKey) -> std::ops::RangeInclusive<i16> {
-    let min = if api == ApiKey::Produce { 3 } else { api.versions().min };
+    let min = match api {
+        ApiKey::Produce => 3,
+        ApiKey::Fetch => 4,
+        ApiKey::ListOffsets => 1,
+        api => api.versions().min,
+    };
     min..=api.versions().max
 }
 

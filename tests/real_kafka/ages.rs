@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tidegate::{
-    BrokerVersion, Compression, Delivery, DeliveryError, DeliveryErrorCause, ProblemKind, Producer,
-    ProducerBuilder, Record, RecordMetadata,
+    BrokerVersion, Compression, Consumer, ConsumerBuilder, Delivery, DeliveryError,
+    DeliveryErrorCause, ProblemKind, Producer, ProducerBuilder, Record, RecordMetadata,
 };
 
+use crate::consuming;
 use crate::kafka::{
-    Cluster, ClusterConfig, Kafka, Release, TimestampType, V0_8, V0_9, V0_10, V0_10_0, V0_11, V1_1,
-    V2_0, V2_8, V3_9, V4_3, unique_topic,
+    Cluster, ClusterConfig, Kafka, RecordView, Release, TimestampType, V0_8, V0_9, V0_10, V0_10_0,
+    V0_11, V1_1, V2_0, V2_8, V3_9, V4_3, unique_topic,
 };
 use crate::records::{self, Made};
 use crate::streams::{Pace, Streams, patient};
@@ -126,22 +127,12 @@ fn return_from(cluster: &Cluster, age: &Age, builder: ProducerBuilder, compressi
     }
     producer.close(LIMIT).wait().expect("every record is acknowledged already");
 
-    let mut next = [0_usize; PARTITIONS as usize];
-    let read = cluster.read_back_each(&topic, |record| {
-        let partition = record.partition as usize;
-        assert_eq!(record.offset, next[partition] as i64, "a gap in partition {partition}");
-        let acknowledged = log[partition][next[partition]];
-        next[partition] += 1;
-        let made = made(age, seed, acknowledged.id);
-        if age.magic == 0 {
-            made.assert_content(acknowledged.id, &record);
-            assert_eq!(record.timestamp_type, TimestampType::None);
-        } else {
-            made.assert_read(acknowledged.id, &record, acknowledged.timestamp);
-            assert_eq!(record.timestamp_type, TimestampType::CreateTime);
-        }
-    });
+    let by_java = look(age, seed, &log, TimestampType::None);
+    let read = cluster.read_back_each(&topic, by_java);
     assert_eq!(read, RECORDS);
+    // Without timestamps, which is shown as a time of -1.
+    let by_tidegate = look(age, seed, &log, TimestampType::CreateTime);
+    assert_eq!(consuming::read_through(consumer(cluster, age), &topic, by_tidegate), RECORDS);
     let (compressed, plain) = stored(cluster, &topic, age.magic, compression);
     let (version, codec) = (age.release.version, compression.codec());
     println!("{version}: {read} records with {codec}: {compressed} compressed, {plain} plain");
@@ -150,6 +141,37 @@ fn return_from(cluster: &Cluster, age: &Age, builder: ProducerBuilder, compressi
         // Where it would save nothing, batches go plain.
         _ => assert!(compressed > plain),
     }
+}
+
+/// Compares what is read with what was acknowledged.
+fn look<'a>(
+    age: &'a Age,
+    seed: u64,
+    log: &'a [Vec<Acknowledged>],
+    without_time: TimestampType,
+) -> impl FnMut(RecordView<'_>) + 'a {
+    let mut next = [0_usize; PARTITIONS as usize];
+    move |record| {
+        let partition = record.partition as usize;
+        assert_eq!(record.offset, next[partition] as i64, "a gap in partition {partition}");
+        let acknowledged = log[partition][next[partition]];
+        next[partition] += 1;
+        let made = made(age, seed, acknowledged.id);
+        if age.magic == 0 {
+            made.assert_content(acknowledged.id, &record);
+            assert_eq!(record.timestamp_type, without_time);
+        } else {
+            made.assert_read(acknowledged.id, &record, acknowledged.timestamp);
+            assert_eq!(record.timestamp_type, TimestampType::CreateTime);
+        }
+    }
+}
+
+fn consumer(cluster: &Cluster, age: &Age) -> ConsumerBuilder {
+    Consumer::builder(&cluster.bootstrap_servers()).client(|client| {
+        client.broker_version_fallback = age.fallback;
+        client.api_version_request = age.fallback.is_none();
+    })
 }
 
 /// A record as these brokers take it, which every codec makes smaller: a set of messages is longer
@@ -167,7 +189,7 @@ fn made(age: &Age, seed: u64, id: u64) -> Made {
 
 /// How many messages or batches in the broker's files are compressed and plain. All are of this
 /// magic, and none has another codec.
-fn stored(cluster: &Cluster, topic: &str, magic: u8, compression: Compression) -> (u32, u32) {
+pub fn stored(cluster: &Cluster, topic: &str, magic: u8, compression: Compression) -> (u32, u32) {
     /// Offset and length before what the length counts.
     const HEAD: usize = 12;
     const MAGIC_AT: usize = 16;

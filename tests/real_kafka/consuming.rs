@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tidegate::{Compression, ConsumedBatch, Consumer, IsolationLevel, Producer, Record, StartAt};
+use tidegate::{
+    Compression, ConsumedBatch, Consumer, ConsumerBuilder, IsolationLevel, Producer, Record,
+    StartAt,
+};
 
+use crate::ages;
 use crate::kafka::{
     Cluster, ClusterConfig, Kafka, ReadRecord, RecordView, Release, TimestampType, V0_11, V2_0,
     V2_8, unique_topic,
@@ -20,13 +24,18 @@ pub fn read_each(
     servers: &str,
     topic: &str,
     isolation: IsolationLevel,
+    each: impl FnMut(RecordView<'_>),
+) -> u64 {
+    read_through(Consumer::builder(servers).isolation_level(isolation), topic, each)
+}
+
+/// The same through a consumer that is set up otherwise.
+pub fn read_through(
+    builder: ConsumerBuilder,
+    topic: &str,
     mut each: impl FnMut(RecordView<'_>),
 ) -> u64 {
-    let consumer = Consumer::builder(servers)
-        .topic(topic, StartAt::Earliest)
-        .isolation_level(isolation)
-        .build()
-        .expect("the settings work");
+    let consumer = builder.topic(topic, StartAt::Earliest).build().expect("the settings work");
     let mut count = 0;
     let start = Instant::now();
     while consumer.lag() != Some(0) {
@@ -129,6 +138,42 @@ pub fn killed_leader(kafka: &Kafka) {
     let acked = summary.acked as i64;
     read(&|next| next.values().sum::<i64>() >= acked);
     assert_eq!(consumer.lag(), Some(0), "what is acknowledged is all there is");
+}
+
+/// Topics that keep the format of Kafka 0.10 at newer brokers are read, also where the broker sets
+/// the time, and from the midst of a compressed set on.
+pub fn old_formats(kafka: &Kafka) {
+    let cluster = kafka.start(&ClusterConfig::single().release(&V2_8));
+    for (times, compression) in [
+        ("CreateTime", Compression::None),
+        ("CreateTime", Compression::gzip()),
+        ("CreateTime", Compression::snappy()),
+        ("LogAppendTime", Compression::lz4()),
+        ("LogAppendTime", Compression::None),
+    ] {
+        let topic = unique_topic("format");
+        let config = [("message.format.version", "0.10.2"), ("message.timestamp.type", times)];
+        cluster.create_topic(&topic, 1, 1, &config);
+        let producer = patient(Producer::builder(&cluster.bootstrap_servers()));
+        let producer = producer.compression(compression).build().expect("the settings work");
+        let sent = producer.topic(&topic).expect("a legal name");
+        let records = (0..500).map(|n| sent.send(n.to_string(), "value ".repeat(20)));
+        let deliveries: Vec<_> = records.map(|sent| sent.expect("there is room")).collect();
+        deliveries.into_iter().for_each(|delivery| drop(delivery.wait().expect("acknowledged")));
+        let (compressed, plain) = ages::stored(&cluster, &topic, 1, compression);
+        assert!(compressed + plain > 0);
+        assert_eq!(compressed > 0, compression != Compression::None, "{compression:?}");
+        let read = read_all(&cluster, &topic, IsolationLevel::ReadCommitted);
+        assert_eq!(read, cluster.read_back(&topic), "{compression:?} {times}");
+        assert_eq!(read.len(), 500);
+        let consumer = Consumer::builder(&cluster.bootstrap_servers());
+        let consumer = consumer.partitions(&topic, [0], StartAt::Offset(250)).build();
+        let batch = consumer.expect("the settings work").poll(LIMIT).expect("there are more");
+        let batch = batch.expect("it can be read");
+        let first = batch.records().next().expect("a batch has records").expect("a good one");
+        assert_eq!((batch.first_offset(), first.offset), (250, 250));
+        producer.close(LIMIT).wait().expect("everything is resolved");
+    }
 }
 
 /// Brokers of 0.11, 2.0 and 2.8 are read.

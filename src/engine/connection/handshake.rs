@@ -72,11 +72,13 @@ impl Connection {
     }
 
     /// Takes the broker for an old one, which does not know ApiVersions. Kafka 0.9 knows version 1
-    /// of Produce too, but 0.8.2 answers that in the layout of 0, and the versions differ in
-    /// nothing else that this client needs.
+    /// of Produce and Fetch too, but 0.8.2 answers that in the layout of 0, and the versions differ
+    /// in nothing else that this client needs.
     pub(super) fn assume(&mut self) {
         self.versions = ApiKey::ALL.map(|api| match api {
-            ApiKey::Produce | ApiKey::Metadata => (api, Some(0)),
+            ApiKey::Produce | ApiKey::Metadata | ApiKey::Fetch | ApiKey::ListOffsets => {
+                (api, Some(0))
+            }
             api => (api, None),
         });
         self.end_handshake();

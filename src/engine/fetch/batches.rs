@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Fetched;
 use crate::engine::protocol::FetchedPartition;
-use crate::engine::protocol::records::{BATCH_HEADER_LEN, BatchHeader, Records};
+use crate::engine::protocol::records::{BATCH_HEADER_LEN, BatchHeader, MessageRun, Records};
 use crate::error::ConsumeErrorCause;
 use crate::problem::{Problem, ProblemKind};
 
@@ -26,10 +26,13 @@ const ABORT: [u8; 2] = [0, 0];
 /// A batch as it was fetched: neither its checksum nor its records were looked at.
 #[derive(Clone)]
 pub struct FetchedBatch {
-    /// What its header says.
+    /// What its header says. Messages of before Kafka 0.11 have none: this is that of a batch with
+    /// the last of them alone.
     pub header: BatchHeader,
-    /// Header and records, perhaps compressed.
+    /// Header and records, perhaps compressed; or such messages.
     pub bytes: Bytes,
+    /// They are messages of before Kafka 0.11.
+    pub is_messages: bool,
     /// Its records before this offset were not asked for.
     pub from: i64,
 }
@@ -146,17 +149,15 @@ fn next_batch(
     if rest.len() < size {
         return Ok(None);
     }
-    let bytes = rest.split_to(size);
-    if magic != MAGIC {
-        let text = format_args!(
-            "it is a message set of magic {magic}, as producers before Kafka 0.11 write them, \
-             which this consumer does not read"
-        );
-        // The offset of a compressed set is that of its last message.
-        let last = bytes.first_chunk().map(|offset| i64::from_be_bytes(*offset));
-        let next = last.map(|last| last.saturating_add(1));
-        return Err((next, Problem::new(ProblemKind::BrokerTooOld, text)));
+    match magic {
+        0 | 1 => return next_messages(rest).map(Some),
+        MAGIC => {}
+        _ => {
+            let text = format_args!("its format, of magic {magic}, is newer than this client");
+            return Err((None, Problem::new(ProblemKind::Protocol, text)));
+        }
     }
+    let bytes = rest.split_to(size);
     let Some(front) = bytes.first_chunk::<BATCH_HEADER_LEN>() else {
         return wrong("a batch that is shorter than its header");
     };
@@ -165,8 +166,26 @@ fn next_batch(
         Ok((header, _)) if header.last_offset_delta < 0 || header.base_offset < 0 => {
             wrong("a batch whose offsets are negative")
         }
-        Ok((header, _)) => Ok(Some(FetchedBatch { header, bytes, from: 0 })),
+        Ok((header, _)) => Ok(Some(FetchedBatch { header, bytes, is_messages: false, from: 0 })),
     }
+}
+
+/// Takes the messages of before Kafka 0.11 that `rest` begins with, the first of them whole, as far
+/// as they are one batch.
+fn next_messages(rest: &mut Bytes) -> Result<FetchedBatch, (Option<i64>, Problem)> {
+    let run = MessageRun::at_front(rest);
+    let run = run.map_err(|error| (None, Problem::new(ProblemKind::Protocol, error)))?;
+    if run.last_offset < 0 {
+        let text = "a message whose offset is negative";
+        return Err((None, Problem::new(ProblemKind::Protocol, text)));
+    }
+    let header = BatchHeader {
+        base_offset: run.last_offset,
+        last_offset_delta: 0,
+        record_count: 1,
+        ..BatchHeader::default()
+    };
+    Ok(FetchedBatch { header, bytes: rest.split_to(run.len), is_messages: true, from: 0 })
 }
 
 /// Which producers' records belong to an aborted transaction, batch by batch.

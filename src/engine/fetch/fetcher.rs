@@ -7,7 +7,10 @@ use super::Fetched;
 use crate::config::{OffsetReset, ReconnectBackoff, ReconnectWaits, StartAt};
 use crate::engine::batch::Leader;
 use crate::engine::cluster::ClusterSnapshot;
-use crate::engine::protocol::{BrokerId, ErrorCode, PartitionId, TopicId};
+use crate::engine::protocol::{
+    BrokerId, ErrorCode, FETCH_VERSION_BOUNDED_MIN, LIST_OFFSETS_VERSION_TIMES_MIN, PartitionId,
+    TopicId,
+};
 use crate::engine::random::Random;
 use crate::error::ConsumeErrorCause;
 use crate::problem::{Problem, ProblemKind};
@@ -123,10 +126,31 @@ pub(super) enum Link {
 /// How a partition stood when it was asked for. An answer counts only if it still stands so.
 pub(super) type Asked = (u32, u32, Position);
 
+/// What brokers of before Kafka 0.10.1 cannot do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// It bounds a whole answer with records. Others bound what each partition has in it, and may
+    /// cut off its first message.
+    pub bounds_answers: bool,
+    /// It finds the record of a time.
+    pub finds_times: bool,
+}
+
+impl Abilities {
+    /// Those of a broker that speaks these versions of Fetch and ListOffsets.
+    pub fn of_versions(fetch: i16, list_offsets: i16) -> Self {
+        Abilities {
+            bounds_answers: fetch >= FETCH_VERSION_BOUNDED_MIN,
+            finds_times: list_offsets >= LIST_OFFSETS_VERSION_TIMES_MIN,
+        }
+    }
+}
+
 /// A broker that leads partitions which are read.
 #[derive(Debug)]
 pub(super) struct Broker {
     pub link: Link,
+    pub abilities: Abilities,
     waits: ReconnectWaits,
     /// What its answer is about: partitions, and where they were to be read when they were asked
     /// for.
@@ -317,6 +341,7 @@ impl Fetcher {
         for leader in leaders {
             let broker = self.brokers.entry(leader.broker).or_insert(Broker {
                 link: Link::Down { retry_at: 0 },
+                abilities: Abilities { bounds_answers: true, finds_times: true },
                 waits: ReconnectWaits::default(),
                 asked: None,
                 reserved: 0,
@@ -333,9 +358,9 @@ impl Fetcher {
     }
 
     /// The connection to a broker is ready for questions.
-    pub fn handle_ready(&mut self, id: BrokerId) {
+    pub fn handle_ready(&mut self, id: BrokerId, abilities: Abilities) {
         if let Some(broker) = self.brokers.get_mut(&id) {
-            broker.link = Link::Ready;
+            (broker.link, broker.abilities) = (Link::Ready, abilities);
         }
     }
 

@@ -16,7 +16,7 @@ mod queue;
 mod tests;
 
 pub use batches::FetchedBatch;
-pub use fetcher::{FetchConfig, Fetcher, SlotId};
+pub use fetcher::{Abilities, FetchConfig, Fetcher, SlotId};
 pub use questions::Question;
 pub use queue::{FetchQueue, Item, PartitionStatus};
 

@@ -6,6 +6,12 @@ use super::fetcher::{Edge, Fetcher, Link, Position, Slot, SlotId};
 use crate::engine::protocol::{
     BrokerId, FetchPartition, OffsetQuestion, TIME_EARLIEST, TIME_LATEST,
 };
+use crate::error::ConsumeErrorCause;
+use crate::problem::{Problem, ProblemKind};
+
+/// A partition is asked for so many bytes at the least where each has its own bound, so that small
+/// messages come in some number.
+const PARTITION_BYTES_MIN: usize = 16 << 10;
 
 /// What to ask a broker. Topics follow the order of the consumer's list, from another place each
 /// time.
@@ -36,8 +42,12 @@ impl Fetcher {
         if let Some(&alone) = order.iter().find(|slot| self.slots[slot.0].is_alone) {
             order = vec![alone];
         }
+        let abilities = broker.abilities;
+        if !abilities.finds_times {
+            order.retain(|&slot| !self.fail_time(slot));
+        }
         let question = match self.offsets(&order) {
-            None => self.records(&order, queued),
+            None => self.records(&order, queued, abilities.bounds_answers),
             offsets => offsets,
         };
         let (asked, reserved, question) = question?;
@@ -48,6 +58,18 @@ impl Fetcher {
         let broker = self.brokers.get_mut(&id)?;
         (broker.asked, broker.reserved, broker.turn) = (Some(asked), reserved, turn);
         Some(question)
+    }
+
+    /// Whether the partition begins at a time. It fails: its broker would find when the segment was
+    /// last written that the record is in, and no more.
+    fn fail_time(&mut self, id: SlotId) -> bool {
+        if !matches!(self.slots[id.0].position, Position::FindTime { .. }) {
+            return false;
+        }
+        let text = "its broker does not find the record of a time: Kafka does from 0.10.1 on";
+        let problem = Problem::new(ProblemKind::BrokerTooOld, text);
+        self.fail(id, ConsumeErrorCause::Refused(problem));
+        true
     }
 
     fn offsets(&self, order: &[SlotId]) -> Option<(Vec<SlotId>, usize, Question)> {
@@ -73,6 +95,7 @@ impl Fetcher {
         &mut self,
         order: &[SlotId],
         queued: usize,
+        bounds_answers: bool,
     ) -> Option<(Vec<SlotId>, usize, Question)> {
         // Half of the room is shared out, so that no broker has to wait for the answers of others.
         let leads = |id: &BrokerId| {
@@ -90,15 +113,27 @@ impl Fetcher {
         }
         let mut asked = Vec::new();
         let mut topics = Vec::new();
+        let mut most = 0;
         for &id in order {
             let slot = &self.slots[id.0];
             let Position::At { offset, last_epoch } = slot.position else { continue };
+            let mut max_bytes = slot.max_bytes;
+            if !bounds_answers {
+                // One whose first message needs more than all partitions have gets that.
+                let is_usual = max_bytes <= self.config.partition_max_bytes;
+                let even = (share / order.len()).max(PARTITION_BYTES_MIN);
+                max_bytes = if is_usual { max_bytes.min(even) } else { max_bytes };
+                most += max_bytes;
+                if most > share && !asked.is_empty() {
+                    break;
+                }
+            }
             let question = FetchPartition {
                 partition: slot.partition,
                 leader_epoch: slot.leader.map_or(-1, |leader| leader.epoch),
                 offset,
                 last_epoch,
-                max_bytes: slot.max_bytes.try_into().unwrap_or(i32::MAX),
+                max_bytes: max_bytes.try_into().unwrap_or(i32::MAX),
             };
             push(&mut topics, &slot.topic, question);
             asked.push(id);

@@ -18,6 +18,7 @@ use crate::engine::protocol::{
 const MS: u64 = 1_000_000;
 const ONE: BrokerId = BrokerId(1);
 const TWO: BrokerId = BrokerId(2);
+const ABLE: Abilities = Abilities { bounds_answers: true, finds_times: true };
 
 fn config() -> FetchConfig {
     FetchConfig {
@@ -56,7 +57,7 @@ fn reading(config: FetchConfig) -> Fetcher {
     assert_eq!(taken(&mut fetcher), [(-1, 0)], "it is told where it begins");
     assert_eq!(fetcher.poll_connect(0), Some(ONE));
     assert_eq!(fetcher.poll_connect(0), None);
-    fetcher.handle_ready(ONE);
+    fetcher.handle_ready(ONE, ABLE);
     fetcher
 }
 
@@ -160,7 +161,7 @@ fn errors_of_the_moment_wait_and_ask_for_metadata_where_the_leader_has_moved() {
     fetcher.handle_records(0, ONE, &fails(ErrorCode::NOT_LEADER_OR_FOLLOWER));
     fetcher.handle_snapshot(&snapshot(&[(0, Some(2), 6)]));
     assert_eq!(fetcher.poll_connect(0), Some(TWO));
-    fetcher.handle_ready(TWO);
+    fetcher.handle_ready(TWO, ABLE);
     assert_eq!((asks(&mut fetcher, 0, ONE), asks(&mut fetcher, 0, TWO)), (None, Some(0)));
 }
 
@@ -178,13 +179,13 @@ fn a_lost_answer_is_asked_for_again_and_a_late_leader_too() {
         assert_eq!(fetcher.poll_timeout(50 * MS), Some((50 + wait) * MS));
         assert_eq!(fetcher.poll_connect((50 + wait) * MS), Some(ONE));
     }
-    fetcher.handle_ready(ONE);
+    fetcher.handle_ready(ONE, ABLE);
     assert_eq!(asks(&mut fetcher, 0, ONE), Some(0));
     // The leader moves while its answer is awaited: the new one is asked at once, and only its
     // answer counts.
     fetcher.handle_snapshot(&snapshot(&[(0, Some(2), 6)]));
     assert_eq!(fetcher.poll_connect(0), Some(TWO));
-    fetcher.handle_ready(TWO);
+    fetcher.handle_ready(TWO, ABLE);
     assert_eq!(asks(&mut fetcher, 0, TWO), Some(0));
     fetcher.handle_records(0, ONE, &answer(fetched(at(0, 2))));
     assert_eq!((taken(&mut fetcher), asks(&mut fetcher, 0, TWO)), (vec![], None));
@@ -237,7 +238,7 @@ fn no_more_is_asked_for_than_there_is_room_for() {
     fetcher.handle_snapshot(&snapshot(&[(0, Some(1), 5), (1, Some(2), 5)]));
     for _ in 0..2 {
         let broker = fetcher.poll_connect(0).expect("two lead");
-        fetcher.handle_ready(broker);
+        fetcher.handle_ready(broker, ABLE);
     }
     assert_eq!(fetcher.poll_question(0, ONE, 3_001), None);
     assert!(fetcher.take_lacks_room() && !fetcher.take_lacks_room());
@@ -256,7 +257,7 @@ fn partitions_take_turns() {
     fetcher.want("t".into(), None, StartAt::Offset(0));
     fetcher.handle_snapshot(&snapshot(&[(0, Some(1), 5), (1, Some(1), 5), (2, Some(1), 5)]));
     fetcher.poll_connect(0).expect("one leads");
-    fetcher.handle_ready(ONE);
+    fetcher.handle_ready(ONE, ABLE);
     let mut firsts = Vec::new();
     for _ in 0..6 {
         let Some(Question::Records(_, topics)) = fetcher.poll_question(0, ONE, 0) else {
@@ -271,6 +272,49 @@ fn partitions_take_turns() {
         fetcher.handle_records(0, ONE, &response);
     }
     assert_eq!(firsts, [1, 2, 0, 1, 2, 0], "the first gets what there is room for");
+}
+
+#[test]
+fn a_broker_that_bounds_partitions_only_is_asked_for_no_more_than_there_is_room_for() {
+    let config = FetchConfig {
+        max_bytes: 64 << 10,
+        partition_max_bytes: 60 << 10,
+        batch_max_bytes: 1 << 20,
+        queue_max_bytes: 1 << 20,
+        ..config()
+    };
+    let mut fetcher = Fetcher::new(config, 7);
+    fetcher.want("t".into(), None, StartAt::Offset(0));
+    let led: Vec<_> = (0..6).map(|index| (index, Some(1), 5)).collect();
+    fetcher.handle_snapshot(&snapshot(&led));
+    fetcher.poll_connect(0).expect("one leads");
+    fetcher.handle_ready(ONE, Abilities::of_versions(2, 0));
+    let asked = |fetcher: &mut Fetcher| {
+        let Some(Question::Records(_, topics)) = fetcher.poll_question(0, ONE, 0) else {
+            panic!("it asks for records")
+        };
+        let partitions = topics.into_iter().flat_map(|topic| topic.1);
+        partitions.map(|it| (it.partition.0, it.max_bytes)).collect::<Vec<_>>()
+    };
+    let even = 16 << 10;
+    assert_eq!(asked(&mut fetcher), [1, 2, 3, 4].map(|partition| (partition, even)));
+    // A message comes cut off: the next time there is more room for it.
+    let cut_off =
+        FetchedPartition { partition: PartitionId(2), ..fetched(at(0, 200)[..50].into()) };
+    fetcher.handle_records(
+        0,
+        ONE,
+        &FetchResponse { topics: vec![("t".to_owned(), vec![cut_off])], ..Default::default() },
+    );
+    assert_eq!(asked(&mut fetcher), [(2, 120 << 10)]);
+    // Times are not found by such a broker, which says so.
+    fetcher.handle_records(0, ONE, &FetchResponse::default());
+    while fetcher.poll_fetched().is_some() {}
+    fetcher.seek(SlotId(5), StartAt::Time(7));
+    assert!(!asked(&mut fetcher).iter().any(|it| it.0 == 5));
+    let (_, _, failed) = fetcher.poll_fetched().expect("it is told");
+    let Fetched::Failed(ConsumeErrorCause::Refused(problem)) = failed else { panic!("{failed:?}") };
+    assert!(problem.message().contains("0.10.1"), "{problem}");
 }
 
 #[test]
@@ -393,14 +437,14 @@ fn no_bytes_of_a_broker_make_it_panic_or_stand_still() {
             assert!(cut.next >= 0, "{place} {byte}: {cut:?}");
         }
     }
-    let old = batch(|_| (), 1);
-    let old: Vec<u8> =
-        old.iter().enumerate().map(|(at, &b)| if at == 16 { 1 } else { b }).collect();
-    let cut = cut(&fetched(old), 0, 1_000);
+    let newer = batch(|_| (), 1);
+    let newer: Vec<u8> =
+        newer.iter().enumerate().map(|(at, &b)| if at == 16 { 3 } else { b }).collect();
+    let cut = cut(&fetched(newer), 0, 1_000);
     let [Fetched::Failed(ConsumeErrorCause::Unreadable { offset: 0, problem, .. })] =
         &cut.fetched[..]
     else {
         panic!("{cut:?}")
     };
-    assert!(problem.message().contains("magic 1"), "{problem}");
+    assert!(problem.message().contains("magic 3"), "{problem}");
 }

@@ -75,10 +75,10 @@ impl ApiKey {
         match self {
             // v3 is the first with record batches. Kafka 4 advertises those below and serves none.
             ApiKey::Produce => VersionRange::new(0, 13),
-            // Those below carry message sets; v13 names topics by id only.
-            ApiKey::Fetch => VersionRange::new(4, 12),
-            // v0 knows no times; from v7 on there are more words in place of a time.
-            ApiKey::ListOffsets => VersionRange::new(1, 6),
+            // v13 names topics by id only.
+            ApiKey::Fetch => VersionRange::new(0, 12),
+            // From v7 on there are more words in place of a time.
+            ApiKey::ListOffsets => VersionRange::new(0, 6),
             ApiKey::Metadata => VersionRange::new(0, 13),
             ApiKey::ApiVersions => VersionRange::new(0, 4),
             // Those below, of Kafka 0.10.1 and 0.10.2, Kafka 4 has no more.

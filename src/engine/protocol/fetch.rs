@@ -1,5 +1,6 @@
-//! Fetch v4–12: record batches of partitions, from offsets on. Topics are named by name, which v13
-//! no longer does. There are no fetch sessions (KIP-227): each request names all its partitions.
+//! Fetch v0–12: record batches of partitions, from offsets on, and below v4 messages of before
+//! Kafka 0.11. Topics are named by name, which v13 no longer does. There are no fetch sessions
+//! (KIP-227): each request names all its partitions.
 
 use bytes::Bytes;
 
@@ -10,10 +11,14 @@ use super::{BrokerId, ErrorCode, PartitionId};
 // The least bytes of an element in any version, for the check of counts.
 /// Flexible: empty name, partition count, tag count.
 const TOPIC_BYTES_MIN: usize = 1 + 1 + 1;
-/// Classic v4: index, error, two offsets, no aborted transactions, no records.
-const PARTITION_BYTES_MIN: usize = 4 + 2 + 8 + 8 + 4 + 4;
+/// Classic v0: index, error, an offset, no records.
+const PARTITION_BYTES_MIN: usize = 4 + 2 + 8 + 4;
 /// Producer id and first offset.
 const ABORTED_BYTES_MIN: usize = 8 + 8;
+
+/// The first version that bounds a whole response. Below it each partition's records do, and a
+/// first message that is longer comes cut off (KIP-74).
+pub const FETCH_VERSION_BOUNDED_MIN: i16 = 3;
 
 /// Consumers are no replica.
 const NO_REPLICA: i32 = -1;
@@ -26,9 +31,11 @@ pub struct FetchRequest<'a> {
     /// It answers once it has so many bytes.
     pub min_bytes: i32,
     /// Bytes of records in the response, about: a first batch that is larger comes all the same.
+    /// From [`FETCH_VERSION_BOUNDED_MIN`] on.
     pub max_bytes: i32,
     /// Records of open and of aborted transactions are not wanted. The broker answers with what is
-    /// before the first open one, and says which were aborted.
+    /// before the first open one, and says which were aborted. From v4 on: brokers of before have
+    /// no transactions.
     pub read_committed: bool,
     /// Topics and partitions. The response follows their order, and the first get what there is
     /// room for.
@@ -67,8 +74,12 @@ impl FetchRequest<'_> {
         w.i32(NO_REPLICA);
         w.i32(self.max_wait_ms);
         w.i32(self.min_bytes);
-        w.i32(self.max_bytes);
-        w.i8(i8::from(self.read_committed));
+        if version >= FETCH_VERSION_BOUNDED_MIN {
+            w.i32(self.max_bytes);
+        }
+        if version >= 4 {
+            w.i8(i8::from(self.read_committed));
+        }
         if version >= 7 {
             w.i32(0); // session_id
             w.i32(-1); // session_epoch: no session is wanted
@@ -107,7 +118,7 @@ impl FetchRequest<'_> {
 /// What a broker has of what was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FetchResponse {
-    /// How long the broker throttles this client, in milliseconds.
+    /// How long the broker throttles this client, in milliseconds; 0 in v0.
     pub throttle_time_ms: i32,
     /// An error of the whole request (from v7 on), or NONE.
     pub error: ErrorCode,
@@ -124,7 +135,8 @@ pub struct FetchedPartition {
     pub error: ErrorCode,
     /// The offset that the next record gets which all replicas in sync have.
     pub high_watermark: i64,
-    /// The offset of the first record of a transaction that is still open; else as above.
+    /// The offset of the first record of a transaction that is still open; else as above. -1 where
+    /// it is not told (below v4).
     pub last_stable_offset: i64,
     /// The first offset that is still in the log; -1 where it is not told (below v5).
     pub log_start_offset: i64,
@@ -135,7 +147,7 @@ pub struct FetchedPartition {
     pub diverging: Option<(i32, i64)>,
     /// Where the leader is (v12), if it is another.
     pub current_leader: Option<(BrokerId, i32)>,
-    /// Record batches, the last of them perhaps cut off.
+    /// Record batches, or messages of before Kafka 0.11, the last of them perhaps cut off.
     pub records: Bytes,
 }
 
@@ -153,8 +165,10 @@ impl FetchResponse {
     pub fn decode(version: i16, body: &[u8]) -> Result<Self, DecodeError> {
         assert!(ApiKey::Fetch.versions().contains(version));
         let mut r = Reader::new(body, ApiKey::Fetch.is_flexible(version));
-        let mut response =
-            FetchResponse { throttle_time_ms: r.i32("throttle_time_ms")?, ..Default::default() };
+        let mut response = FetchResponse::default();
+        if version >= 1 {
+            response.throttle_time_ms = r.i32("throttle_time_ms")?;
+        }
         if version >= 7 {
             response.error = ErrorCode(r.i16("error_code")?);
             r.i32("session_id")?;
@@ -180,14 +194,21 @@ fn partition(version: i16, r: &mut Reader<'_>) -> Result<FetchedPartition, Decod
         partition: PartitionId(r.i32("partition_index")?),
         error: ErrorCode(r.i16("error_code")?),
         high_watermark: r.i64("high_watermark")?,
-        last_stable_offset: r.i64("last_stable_offset")?,
+        last_stable_offset: -1,
         log_start_offset: -1,
         ..FetchedPartition::default()
     };
+    if version >= 4 {
+        fetched.last_stable_offset = r.i64("last_stable_offset")?;
+    }
     if version >= 5 {
         fetched.log_start_offset = r.i64("log_start_offset")?;
     }
-    for _ in 0..r.nullable_array("aborted_transactions", ABORTED_BYTES_MIN)?.unwrap_or(0) {
+    let aborted = match version {
+        ..4 => None,
+        4.. => r.nullable_array("aborted_transactions", ABORTED_BYTES_MIN)?,
+    };
+    for _ in 0..aborted.unwrap_or(0) {
         let producer_id = r.i64("producer_id")?;
         let first_offset = r.i64("first_offset")?;
         r.skip_tags("aborted_tags")?;

@@ -1,4 +1,4 @@
-//! ListOffsets v1–6: where a partition's log begins and ends, and what is where in it.
+//! ListOffsets v0–6: where a partition's log begins and ends, and what is where in it.
 
 use super::api::ApiKey;
 use super::primitives::{DecodeError, Reader, Writer};
@@ -11,8 +11,12 @@ pub const TIME_EARLIEST: i64 = -2;
 
 /// The least that a topic takes in a response: empty name, partition count, tag count.
 const TOPIC_BYTES_MIN: usize = 1 + 1 + 1;
-/// The least that a partition takes: index, error, time, offset.
-const PARTITION_BYTES_MIN: usize = 4 + 2 + 8 + 8;
+/// The least that a partition takes, in v0: index, error, no offsets.
+const PARTITION_BYTES_MIN: usize = 4 + 2 + 4;
+
+/// The first version that finds the record of a time (KIP-79). v0 knows when segments were last
+/// written, no more.
+pub const LIST_OFFSETS_VERSION_TIMES_MIN: i16 = 1;
 
 /// Consumers are no replica.
 const NO_REPLICA: i32 = -1;
@@ -57,6 +61,9 @@ impl ListOffsetsRequest<'_> {
                     w.i32(question.leader_epoch);
                 }
                 w.i64(question.time);
+                if version < LIST_OFFSETS_VERSION_TIMES_MIN {
+                    w.i32(1); // max_num_offsets
+                }
                 w.no_tags();
             }
             w.no_tags();
@@ -101,14 +108,7 @@ impl ListOffsetsResponse {
             let count = r.array("partitions", PARTITION_BYTES_MIN)?;
             let mut partitions = Vec::with_capacity(count);
             for _ in 0..count {
-                partitions.push(FoundOffset {
-                    partition: PartitionId(r.i32("partition_index")?),
-                    error: ErrorCode(r.i16("error_code")?),
-                    time: r.i64("timestamp")?,
-                    offset: r.i64("offset")?,
-                    leader_epoch: if version >= 4 { r.i32("leader_epoch")? } else { -1 },
-                });
-                r.skip_tags("partition_tags")?;
+                partitions.push(found(version, &mut r)?);
             }
             r.skip_tags("topic_tags")?;
             topics.push((name, partitions));
@@ -117,4 +117,29 @@ impl ListOffsetsResponse {
         r.finish("list_offsets_response")?;
         Ok(ListOffsetsResponse { throttle_time_ms, topics })
     }
+}
+
+fn found(version: i16, r: &mut Reader<'_>) -> Result<FoundOffset, DecodeError> {
+    let mut found = FoundOffset {
+        partition: PartitionId(r.i32("partition_index")?),
+        error: ErrorCode(r.i16("error_code")?),
+        time: -1,
+        offset: -1,
+        leader_epoch: -1,
+    };
+    if version < LIST_OFFSETS_VERSION_TIMES_MIN {
+        for place in 0..r.array("old_style_offsets", 8)? {
+            let offset = r.i64("old_style_offset")?;
+            if place == 0 {
+                found.offset = offset;
+            }
+        }
+        return Ok(found);
+    }
+    (found.time, found.offset) = (r.i64("timestamp")?, r.i64("offset")?);
+    if version >= 4 {
+        found.leader_epoch = r.i32("leader_epoch")?;
+    }
+    r.skip_tags("partition_tags")?;
+    Ok(found)
 }

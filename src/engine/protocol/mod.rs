@@ -37,6 +37,7 @@ pub use create_topics::{
 pub use error_code::ErrorCode;
 #[cfg(any(test, feature = "internals"))]
 pub use fetch::AbortedTransaction;
+pub use fetch::FETCH_VERSION_BOUNDED_MIN;
 pub use fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition};
 pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder};
 #[cfg(feature = "internals")]
@@ -47,8 +48,8 @@ pub use header::{encode_request, split_response};
 pub use ids::{BrokerId, PartitionId, ProducerIdentity, TopicId};
 pub use init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 pub use list_offsets::{
-    FoundOffset, ListOffsetsRequest, ListOffsetsResponse, OffsetQuestion, TIME_EARLIEST,
-    TIME_LATEST,
+    FoundOffset, LIST_OFFSETS_VERSION_TIMES_MIN, ListOffsetsRequest, ListOffsetsResponse,
+    OffsetQuestion, TIME_EARLIEST, TIME_LATEST,
 };
 #[cfg(feature = "internals")]
 pub use metadata::{BrokerMetadata, PartitionMetadata};

@@ -1,7 +1,9 @@
 //! Responses, frames, record batches and what is compressed in them.
 
 use tidegate::internals::protocol::compression::{Codec, decompress};
-use tidegate::internals::protocol::records::RecordBatchReader;
+use tidegate::internals::protocol::records::{
+    MessageRun, RecordBatchReader, Records, read_messages,
+};
 use tidegate::internals::protocol::{
     ApiKey, ApiVersionsResponse, FetchResponse, FrameDecoder, InitProducerIdResponse,
     ListOffsetsResponse, MetadataResponse, ProduceResponse, split_response,
@@ -147,6 +149,35 @@ fn read_batches(mut bytes: &[u8]) {
         assert!(rest.len() < bytes.len(), "it gets on");
         let records = batch.records().count();
         assert!(records <= batch.header().record_count as usize + 1, "one error at the most");
+        bytes = rest;
+    }
+}
+
+pub fn messages(bytes: &[u8]) {
+    let limit = bytes.len() * 4 + DECOMPRESSED_MAX * 2 + CODEC_STATE;
+    bounded(limit, || {
+        take_messages(bytes);
+        // The first one's CRC is right once more.
+        let mut mended = bytes.to_vec();
+        if let Some((head, rest)) = mended.split_at_mut_checked(16) {
+            let size = head[8..12].first_chunk().map_or(0, |raw| u32::from_be_bytes(*raw));
+            let covered = (size as usize).saturating_sub(4).min(rest.len());
+            head[12..].copy_from_slice(&crc32fast::hash(&rest[..covered]).to_be_bytes());
+            take_messages(&mended);
+        }
+    });
+}
+
+fn take_messages(mut bytes: &[u8]) {
+    while let Ok(run) = MessageRun::at_front(bytes) {
+        assert!((1..=bytes.len()).contains(&run.len), "it gets on");
+        let (front, rest) = bytes.split_at(run.len);
+        if let Ok((header, plain)) = read_messages(front, DECOMPRESSED_MAX) {
+            assert!(plain.len() <= front.len().max(DECOMPRESSED_MAX));
+            let records = Records::of_plain(&header, &plain);
+            let count = records.inspect(|record| assert!(record.is_ok())).count();
+            assert_eq!(count, header.record_count as usize);
+        }
         bytes = rest;
     }
 }

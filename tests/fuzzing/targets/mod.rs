@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "init_producer_id", run: decoders::init_producer_id },
     Target { name: "frames", run: decoders::frames },
     Target { name: "batches", run: decoders::batches },
+    Target { name: "messages", run: decoders::messages },
     Target { name: "decompression", run: decoders::decompression },
     Target { name: "properties", run: config::properties },
     Target { name: "bootstrap", run: config::bootstrap },

@@ -405,13 +405,13 @@ pub fn records_of_message_set(
     Some(records)
 }
 
-fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+pub(super) fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (front, behind) = rest.split_at_checked(len)?;
     *rest = behind;
     Some(front)
 }
 
-fn take_nullable<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+pub(super) fn take_nullable<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let length = i32::from_be_bytes(*take(rest, 4)?.first_chunk::<4>()?);
     match usize::try_from(length) {
         Ok(length) => take(rest, length).map(Some),

@@ -16,6 +16,7 @@ mod encode;
 mod head;
 mod header;
 mod message_set;
+mod messages;
 mod plain;
 mod reader;
 mod record;
@@ -38,10 +39,9 @@ pub use message_set::{
     MessageSetCursor, MessageSetSurvey, MessageSource, RECORD_GROWTH_MAX, RecordFormat,
     records_of_message_set,
 };
+pub use messages::{MessageRun, read_messages};
 pub use plain::{PLAIN_PAYLOAD_MAX, encode_plain};
-#[cfg(feature = "internals")]
-pub use reader::BatchError;
-pub use reader::RecordBatchReader;
+pub use reader::{BatchError, RecordBatchReader};
 #[cfg(feature = "internals")]
 pub use record::{BadRecord, Record};
 pub use record::{Headers, Records};

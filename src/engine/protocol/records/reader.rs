@@ -49,6 +49,17 @@ pub enum BatchError {
     /// The records could not be decompressed.
     #[error("records cannot be decompressed: {0}")]
     Decompress(#[from] DecompressError),
+    /// The bytes of a message of before Kafka 0.11 are not those that were written.
+    #[error("the message's CRC-32 is {computed:08x}, it says {named:08x}")]
+    MessageCrc {
+        /// The checksum of the bytes that are there.
+        computed: u32,
+        /// The checksum in the message.
+        named: u32,
+    },
+    /// A message of before Kafka 0.11, or a set of them, is not as the protocol has it.
+    #[error("a message of before Kafka 0.11: {0}")]
+    Message(&'static str),
     /// A record's inside is not what its lengths say.
     #[error(transparent)]
     Record(#[from] BadRecord),
