@@ -78,6 +78,9 @@ impl RequestKind {
     }
 }
 
+/// Of the memory for a request without batches so many bytes are kept for the next.
+const FRAMING_KEPT: usize = 16 << 10;
+
 /// A request from its making until it settles. Recycled with its memory.
 pub struct Request {
     /// What it asks.
@@ -130,6 +133,11 @@ impl Request {
             self.framing.zeroize();
         }
         self.framing.clear();
+        // A question for all topics is long, and asked seldom. What frames batches is kept:
+        // requests with as many of them follow each other.
+        if !matches!(self.kind, RequestKind::Produce { .. }) {
+            self.framing.shrink_to(FRAMING_KEPT);
+        }
         self.splices.clear();
         self.batches.clear();
         self.wire_len = 0;

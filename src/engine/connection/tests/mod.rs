@@ -407,3 +407,15 @@ fn a_request_is_used_again_with_its_memory() {
     assert!(request.framing.is_empty() && request.framing.capacity() >= 1_000);
     assert_eq!((request.written(), request.wire_len), (0, 0));
 }
+
+#[test]
+fn a_long_question_gives_its_memory_back_and_a_long_request_with_batches_keeps_it() {
+    let capacity_after = |kind| {
+        let mut request = Request::new();
+        (request.kind, request.framing) = (kind, vec![0; 1 << 20]);
+        request.clear();
+        request.framing.capacity()
+    };
+    assert!(capacity_after(RequestKind::Metadata) < 1 << 16);
+    assert!(capacity_after(RequestKind::Produce { acks: -1 }) >= 1 << 20);
+}
