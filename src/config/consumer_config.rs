@@ -44,7 +44,8 @@ pub enum StartAt {
     Latest,
     /// With the record of this offset.
     Offset(i64),
-    /// With the first record that is not older: milliseconds since the Unix epoch.
+    /// With the first record that is not older: milliseconds since the Unix epoch. An error where
+    /// the partition's leader is older than Kafka 0.10.1.
     Time(i64),
 }
 

@@ -17,6 +17,7 @@ use mio::{Events, Poll};
 use super::client_parts::ClientParts;
 use super::clock::{Clock, SleepWatch};
 use super::dialer::Dialer;
+use super::fetch_question::send_question;
 use super::links::{LinkEvent, LinkNews, Links};
 use super::loop_mailbox::PollWaker;
 use super::metadata_link::send_query;
@@ -26,13 +27,9 @@ use crate::config::StartAt;
 use crate::engine::cluster::{
     BrokerAddress, ChannelId, ClusterSnapshot, MetadataConfig, MetadataMachine, UnknownTopic, Want,
 };
-use crate::engine::connection::{Connection, Incoming, RequestKind};
-use crate::engine::fetch::{
-    Abilities, FetchConfig, FetchQueue, Fetched, Fetcher, Item, Question, SlotId,
-};
-use crate::engine::protocol::{
-    ApiKey, BrokerId, ErrorCode, FetchRequest, FetchTopic, ListOffsetsRequest, PartitionId,
-};
+use crate::engine::connection::Incoming;
+use crate::engine::fetch::{Abilities, FetchConfig, FetchQueue, Fetched, Fetcher, Item, SlotId};
+use crate::engine::protocol::{ApiKey, BrokerId, ErrorCode, PartitionId};
 use crate::engine::shard::WakeLoop;
 use crate::engine::sync::Doorbell;
 use crate::error::{ConsumeErrorCause, DeliveryErrorCause};
@@ -318,7 +315,7 @@ impl FetchLoop {
         }
     }
 
-    /// A broker can be asked for records, unless it does not know how.
+    /// A broker can be asked for records.
     fn handle_records_ready(&mut self, number: usize, id: BrokerId) {
         let Some(connection) = self.links.connection(number) else { return };
         let version = |api| connection.version(api).unwrap_or(0);
@@ -486,6 +483,19 @@ impl FetchLoop {
             if !connection.may_send(now) {
                 continue;
             }
+            if connection.was_assumed_wrongly(now) {
+                if connection.in_flight() == 0 {
+                    let text = "it was taken for an old broker, and has said since what it speaks";
+                    let problem = Problem::new(ProblemKind::Closed, text);
+                    self.links.give_up(self.poll.registry(), now, number, problem);
+                }
+                continue;
+            }
+            if connection.is_assumed() && self.parts.read_committed {
+                let text = "read_committed needs a broker that says what it speaks";
+                self.fetcher.handle_lacking(id, &Problem::new(ProblemKind::BrokerTooOld, text));
+                continue;
+            }
             for api in [ApiKey::Fetch, ApiKey::ListOffsets] {
                 if connection.version(api).is_none() {
                     let text = format_args!(
@@ -563,37 +573,5 @@ fn topic_problem(cause: &DeliveryErrorCause) -> Problem {
             Problem::new(ProblemKind::Broker(code), text)
         }
         cause => Problem::new(ProblemKind::NoLeader, cause),
-    }
-}
-
-/// Asks a broker, in the newest version that both speak.
-fn send_question(connection: &mut Connection, now: u64, question: &Question, parts: &FetchParts) {
-    match question {
-        Question::Records(max_bytes, topics) => {
-            let Some(version) = connection.version(ApiKey::Fetch) else { return };
-            let topics = topics
-                .iter()
-                .map(|(name, partitions)| FetchTopic { name, partitions: partitions.clone() });
-            let request = FetchRequest {
-                max_wait_ms: parts.wait.0,
-                min_bytes: parts.wait.1,
-                max_bytes: (*max_bytes).try_into().unwrap_or(i32::MAX),
-                read_committed: parts.read_committed,
-                topics: &topics.collect::<Vec<_>>(),
-            };
-            connection.send_simple(now, RequestKind::Fetch, version, |version, out| {
-                request.encode(version, out);
-            });
-        }
-        Question::Offsets(topics) => {
-            let Some(version) = connection.version(ApiKey::ListOffsets) else { return };
-            let topics = topics.iter().map(|(name, questions)| (&**name, questions.clone()));
-            let topics: Vec<_> = topics.collect();
-            let request =
-                ListOffsetsRequest { read_committed: parts.read_committed, topics: &topics };
-            connection.send_simple(now, RequestKind::ListOffsets, version, |version, out| {
-                request.encode(version, out);
-            });
-        }
     }
 }

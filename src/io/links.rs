@@ -191,7 +191,7 @@ impl Links {
 
     /// The machine was asleep for `span`, which `now` does not count, in nanoseconds like
     /// `idle_max`. Gives up the connections that are hardly there any more: those that were idle
-    /// for `idle_max`, and those whose request is unanswered for `request_timeout`, with the sleep.
+    /// for `idle_max`, and those that wait for an answer while the sleep took `request_timeout`.
     /// Nothing here is asked that could not be asked again.
     pub(super) fn handle_suspended(
         &mut self,

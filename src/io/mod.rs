@@ -38,6 +38,7 @@ mod encrypted;
 mod event_loop;
 mod event_thread;
 mod fetch_loop;
+mod fetch_question;
 mod helper_threads;
 mod job_thread;
 mod links;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tidegate::embedded::{EmbeddedCluster, Fault, KafkaVersion};
 use tidegate::{
-    BuildError, ConsumeErrorCause, Consumer, ConsumerConfig, IsolationLevel, OffsetReset,
-    ProblemKind, StartAt,
+    BrokerVersion, BuildError, ConsumeErrorCause, Consumer, ConsumerConfig, IsolationLevel,
+    OffsetReset, ProblemKind, StartAt,
 };
 
 use super::{
@@ -141,6 +141,24 @@ fn a_broker_that_is_too_old_is_named_as_such() {
     let ConsumeErrorCause::Refused(problem) = error.cause() else { panic!("{error}") };
     assert_eq!(problem.kind(), ProblemKind::BrokerTooOld);
     assert!(error.to_string().contains("speaks no version of Fetch"), "{error}");
+}
+
+/// It may be a newer one, with transactions, of which it would tell nothing.
+#[test]
+fn a_broker_that_is_only_taken_for_an_old_one_gives_no_committed_records() {
+    let cluster = EmbeddedCluster::builder().topic("t", 1).kafka_version(KafkaVersion::V0_9);
+    let cluster = cluster.start().unwrap();
+    let consumer = consumer(&cluster)
+        .topic("t", StartAt::Offset(0))
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .client(|client| {
+            client.broker_version_fallback = Some(BrokerVersion::V0_9);
+            client.api_version_request = false;
+        });
+    let error = error(&consumer.build().unwrap());
+    let ConsumeErrorCause::Refused(problem) = error.cause() else { panic!("{error}") };
+    assert_eq!(problem.kind(), ProblemKind::BrokerTooOld);
+    assert!(error.to_string().contains("read_committed needs a broker that says"), "{error}");
 }
 
 #[test]

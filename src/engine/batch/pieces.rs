@@ -296,8 +296,10 @@ impl Batch {
             self.pieces.get_or_insert_default().unpacked = Some(scratch);
             self.links.clear();
         } else {
-            // Without a place in the line senders could take whatever becomes free.
-            if self.room_to_unpack.is_none() {
+            // Without a place in the line, senders could take whatever becomes free. (It keeps
+            // nothing while the account is not writable, as no sender's does.) One batch of a lane
+            // is enough: the others wait for it anyway.
+            if may_borrow && self.room_to_unpack.is_none() {
                 self.room_to_unpack = pool.wait(account, len).ok().map(Box::new);
             }
             return Err(NotUnpacked::ScratchIsLent);

@@ -65,7 +65,7 @@ pub(super) struct Cut {
     pub fetched: Vec<Fetched>,
     /// Where to go on.
     pub next: i64,
-    /// The leader's epoch of the last batch.
+    /// The leader's epoch of the last batch, -1 where that has none.
     pub last_epoch: Option<i32>,
     /// There were bytes, and not one whole batch: the limit was too low for it.
     pub is_too_short: bool,
@@ -99,7 +99,7 @@ pub(super) fn cut(data: &FetchedPartition, offset: i64, batch_max: usize) -> Cut
         }
         let is_wanted = transactions.let_pass(&batch);
         let from = std::mem::replace(&mut cut.next, end);
-        cut.last_epoch = Some(batch.header.partition_leader_epoch).filter(|&epoch| epoch >= 0);
+        cut.last_epoch = Some(batch.header.partition_leader_epoch);
         passed = !is_wanted || batch.header.record_count == 0;
         if !passed {
             cut.fetched.push(Fetched::Batch(FetchedBatch { from, ..batch }));
@@ -142,7 +142,10 @@ fn next_batch(
     let size = LOG_OVERHEAD + length;
     if size > batch_max {
         let front = rest.first_chunk::<BATCH_HEADER_LEN>();
-        let next = front.and_then(|front| BatchHeader::read(front).ok()).map(|it| end_of(&it.0));
+        let next = match magic {
+            0 | 1 => offset_behind_message(rest),
+            _ => front.and_then(|front| BatchHeader::read(front).ok()).map(|it| end_of(&it.0)),
+        };
         let text = format_args!("the batch is {size} bytes long: raise batch_max_bytes");
         return Err((next, Problem::new(ProblemKind::Protocol, text)));
     }
@@ -170,11 +173,19 @@ fn next_batch(
     }
 }
 
+/// The offset behind the message at the front.
+fn offset_behind_message(bytes: &[u8]) -> Option<i64> {
+    let offset = i64::from_be_bytes(*bytes.first_chunk()?);
+    offset.checked_add(1).filter(|&next| next > 0)
+}
+
 /// Takes the messages of before Kafka 0.11 that `rest` begins with, the first of them whole, as far
 /// as they are one batch.
 fn next_messages(rest: &mut Bytes) -> Result<FetchedBatch, (Option<i64>, Problem)> {
     let run = MessageRun::at_front(rest);
-    let run = run.map_err(|error| (None, Problem::new(ProblemKind::Protocol, error)))?;
+    let run = run.map_err(|error| {
+        (offset_behind_message(rest), Problem::new(ProblemKind::Protocol, error))
+    })?;
     if run.last_offset < 0 {
         let text = "a message whose offset is negative";
         return Err((None, Problem::new(ProblemKind::Protocol, text)));

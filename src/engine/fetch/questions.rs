@@ -23,6 +23,16 @@ pub enum Question {
     Offsets(Vec<(Arc<str>, Vec<OffsetQuestion>)>),
 }
 
+/// A question, and what stands behind it.
+struct Chosen {
+    asked: Vec<SlotId>,
+    /// The first that there was no room for.
+    left_out: Option<SlotId>,
+    /// Bytes that the answer may have.
+    reserved: usize,
+    question: Question,
+}
+
 impl Fetcher {
     /// What to ask a broker now, while so many bytes wait for the consumer. First where partitions
     /// begin, then for records.
@@ -50,12 +60,14 @@ impl Fetcher {
             None => self.records(&order, queued, abilities.bounds_answers),
             offsets => offsets,
         };
-        let (asked, reserved, question) = question?;
+        let Chosen { asked, left_out, reserved, question } = question?;
         for slot in &asked {
             self.slots[slot.0].is_asked = true;
         }
         let asked = asked.iter().map(|&slot| (slot, self.slots[slot.0].asked())).collect();
         let broker = self.brokers.get_mut(&id)?;
+        // The next question begins with the first that had no room in this one.
+        let turn = left_out.map_or(turn, |slot| (slot.0 + count - 1) % count);
         (broker.asked, broker.reserved, broker.turn) = (Some(asked), reserved, turn);
         Some(question)
     }
@@ -72,7 +84,7 @@ impl Fetcher {
         true
     }
 
-    fn offsets(&self, order: &[SlotId]) -> Option<(Vec<SlotId>, usize, Question)> {
+    fn offsets(&self, order: &[SlotId]) -> Option<Chosen> {
         let mut asked = Vec::new();
         let mut topics = Vec::new();
         for &id in order {
@@ -88,15 +100,11 @@ impl Fetcher {
             push(&mut topics, &slot.topic, question);
             asked.push(id);
         }
-        (!asked.is_empty()).then_some((asked, 0, Question::Offsets(topics)))
+        let question = Question::Offsets(topics);
+        (!asked.is_empty()).then_some(Chosen { asked, left_out: None, reserved: 0, question })
     }
 
-    fn records(
-        &mut self,
-        order: &[SlotId],
-        queued: usize,
-        bounds_answers: bool,
-    ) -> Option<(Vec<SlotId>, usize, Question)> {
+    fn records(&mut self, order: &[SlotId], queued: usize, bounds_answers: bool) -> Option<Chosen> {
         // Half of the room is shared out, so that no broker has to wait for the answers of others.
         let leads = |id: &BrokerId| {
             let led = |slot: &Slot| slot.leader.is_some_and(|leader| leader.broker == *id);
@@ -113,21 +121,23 @@ impl Fetcher {
         }
         let mut asked = Vec::new();
         let mut topics = Vec::new();
-        let mut most = 0;
+        let (mut most, mut left_out) = (0, None);
         for &id in order {
             let slot = &self.slots[id.0];
             let Position::At { offset, last_epoch } = slot.position else { continue };
             let mut max_bytes = slot.max_bytes;
             if !bounds_answers {
-                // One whose first message needs more than all partitions have gets that.
-                let is_usual = max_bytes <= self.config.partition_max_bytes;
-                let even = (share / order.len()).max(PARTITION_BYTES_MIN);
-                max_bytes = if is_usual { max_bytes.min(even) } else { max_bytes };
-                most += max_bytes;
-                if most > share && !asked.is_empty() {
-                    break;
+                // A partition whose first message was cut off gets what that needs.
+                let was_cut_off = max_bytes > self.config.partition_max_bytes;
+                if !was_cut_off {
+                    max_bytes = max_bytes.min((share / order.len()).max(PARTITION_BYTES_MIN));
+                }
+                if most + max_bytes > share && !asked.is_empty() {
+                    left_out = left_out.or(Some(id));
+                    continue;
                 }
             }
+            most += max_bytes;
             let question = FetchPartition {
                 partition: slot.partition,
                 leader_epoch: slot.leader.map_or(-1, |leader| leader.epoch),
@@ -138,7 +148,13 @@ impl Fetcher {
             push(&mut topics, &slot.topic, question);
             asked.push(id);
         }
-        (!asked.is_empty()).then_some((asked, share, Question::Records(share, topics)))
+        let reserved = if bounds_answers { share } else { most.max(share) };
+        (!asked.is_empty()).then_some(Chosen {
+            asked,
+            left_out,
+            reserved,
+            question: Question::Records(share, topics),
+        })
     }
 }
 

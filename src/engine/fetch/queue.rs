@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use super::{Fetched, SlotId};
+use super::{Fetched, FetchedBatch, SlotId};
 use crate::engine::protocol::PartitionId;
 use crate::locking::lock;
 
@@ -145,7 +145,7 @@ impl Queue {
     fn take(&mut self, room_below: usize, tells: &mut bool) -> Poll<Option<Item>> {
         while let Some(item) = self.items.pop_front() {
             if let Fetched::Batch(batch) = &item.fetched {
-                self.bytes -= batch.bytes.len();
+                self.bytes -= size_of_queued(batch);
                 let has_room = self.bytes <= room_below;
                 *tells |= has_room && std::mem::take(&mut self.lacks_room);
             }
@@ -204,7 +204,7 @@ impl FetchQueue {
     pub fn put(&self, item: Item) {
         let mut queue = self.lock();
         if let Fetched::Batch(batch) = &item.fetched {
-            queue.bytes += batch.bytes.len();
+            queue.bytes += size_of_queued(batch);
         }
         if let Fetched::Passed(next) = item.fetched
             && queue.pass(&item, next)
@@ -333,4 +333,9 @@ impl FetchQueue {
         let lags = queue.progress.iter().map(|progress| progress.status.lag());
         if queue.is_complete { lags.sum() } else { None }
     }
+}
+
+/// What a batch counts for: many small ones take more than their bytes.
+fn size_of_queued(batch: &FetchedBatch) -> usize {
+    batch.bytes.len() + size_of::<Item>()
 }

@@ -1,5 +1,6 @@
 //! What is asked of whom, and what becomes of the answers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::batches::cut;
@@ -289,16 +290,16 @@ fn a_broker_that_bounds_partitions_only_is_asked_for_no_more_than_there_is_room_
     fetcher.handle_snapshot(&snapshot(&led));
     fetcher.poll_connect(0).expect("one leads");
     fetcher.handle_ready(ONE, Abilities::of_versions(2, 0));
-    let asked = |fetcher: &mut Fetcher| {
-        let Some(Question::Records(_, topics)) = fetcher.poll_question(0, ONE, 0) else {
+    let asked = |fetcher: &mut Fetcher, now: u64| {
+        let Some(Question::Records(_, topics)) = fetcher.poll_question(now, ONE, 0) else {
             panic!("it asks for records")
         };
         let partitions = topics.into_iter().flat_map(|topic| topic.1);
         partitions.map(|it| (it.partition.0, it.max_bytes)).collect::<Vec<_>>()
     };
     let even = 16 << 10;
-    assert_eq!(asked(&mut fetcher), [1, 2, 3, 4].map(|partition| (partition, even)));
-    // A message comes cut off: the next time there is more room for it.
+    assert_eq!(asked(&mut fetcher, 0), [1, 2, 3, 4].map(|partition| (partition, even)));
+    // A message comes cut off: the next time there is more room for it, and for nothing else.
     let cut_off =
         FetchedPartition { partition: PartitionId(2), ..fetched(at(0, 200)[..50].into()) };
     fetcher.handle_records(
@@ -306,12 +307,24 @@ fn a_broker_that_bounds_partitions_only_is_asked_for_no_more_than_there_is_room_
         ONE,
         &FetchResponse { topics: vec![("t".to_owned(), vec![cut_off])], ..Default::default() },
     );
-    assert_eq!(asked(&mut fetcher), [(2, 120 << 10)]);
-    // Times are not found by such a broker, which says so.
+    // First those that there was no room for.
+    assert_eq!(asked(&mut fetcher, 0), [5, 0].map(|partition| (partition, (64 << 10) / 3)));
     fetcher.handle_records(0, ONE, &FetchResponse::default());
+    assert_eq!(asked(&mut fetcher, 0), [(2, 120 << 10)]);
+    // Every partition has its turn, however many there are and wherever the large one stands.
+    while fetcher.poll_fetched().is_some() {}
+    let mut seen = BTreeSet::new();
+    for now in 1..=3 {
+        fetcher.handle_records(now * 100 * MS, ONE, &FetchResponse::default());
+        let partitions = asked(&mut fetcher, (now + 1) * 100 * MS);
+        seen.extend(partitions.into_iter().map(|it| it.0));
+    }
+    assert_eq!(seen.len(), 6, "{seen:?}");
+    // Times are not found by such a broker, which says so.
+    fetcher.handle_records(400 * MS, ONE, &FetchResponse::default());
     while fetcher.poll_fetched().is_some() {}
     fetcher.seek(SlotId(5), StartAt::Time(7));
-    assert!(!asked(&mut fetcher).iter().any(|it| it.0 == 5));
+    assert!(!asked(&mut fetcher, 500 * MS).iter().any(|it| it.0 == 5));
     let (_, _, failed) = fetcher.poll_fetched().expect("it is told");
     let Fetched::Failed(ConsumeErrorCause::Refused(problem)) = failed else { panic!("{failed:?}") };
     assert!(problem.message().contains("0.10.1"), "{problem}");

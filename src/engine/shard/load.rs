@@ -18,6 +18,9 @@ const FREE_UP_TO: u64 = WHOLE / 2;
 /// From this load on they are held back for [`FLOOR_MAX`].
 const BUSY_FROM: u64 = WHOLE * 9 / 10;
 
+/// A shorter wait is not worth the timer and the sleep that it takes, in nanoseconds.
+const FLOOR_MIN: u64 = 10_000;
+
 /// What a busy loop holds part-filled batches back for, in nanoseconds.
 const FLOOR_MAX: u64 = 100_000;
 
@@ -32,9 +35,10 @@ impl LoopLoad {
     /// A turn begins at `now`. Of the time since the last one began the loop slept for `asleep`, or
     /// looked for something to do and found nothing. Both in nanoseconds.
     pub fn observe(&mut self, now: u64, asleep: u64) {
-        let passed = now.saturating_sub(self.seen_at);
-        self.seen_at = now;
-        if passed == 0 {
+        let before = std::mem::replace(&mut self.seen_at, now);
+        let passed = now.saturating_sub(before);
+        // The first turn has none before it.
+        if before == 0 || passed == 0 {
             return;
         }
         let counted = passed.min(SPAN);
@@ -47,7 +51,8 @@ impl LoopLoad {
     /// nanoseconds.
     pub fn floor(self) -> u64 {
         let over = self.millionths.clamp(FREE_UP_TO, BUSY_FROM) - FREE_UP_TO;
-        FLOOR_MAX * over / (BUSY_FROM - FREE_UP_TO)
+        let floor = FLOOR_MAX * over / (BUSY_FROM - FREE_UP_TO);
+        if floor < FLOOR_MIN { 0 } else { floor }
     }
 }
 

@@ -89,17 +89,18 @@ impl MessageRun {
         let mut rest = bytes;
         let first = Message::take(&mut rest)?;
         let mut run = MessageRun { len: bytes.len() - rest.len(), last_offset: first.offset };
-        if first.codec()? != Codec::None {
+        // A damaged one is a run of its own: what is good before and behind it can be read.
+        if first.codec()? != Codec::None || first.check().is_err() {
             return Ok(run);
         }
-        // What belongs together is decided by the messages' own heads. The next one may be cut off,
-        // or be a batch.
+        // The next one may be cut off, or be a batch.
         while let Some(next) = Message::try_take(&mut rest) {
             let alike = next.magic == first.magic && next.attributes == first.attributes;
             let same_time = !first.is_log_append_time() || next.timestamp == first.timestamp;
             let distance = next.offset.checked_sub(first.offset);
             let fits = distance.is_some_and(|distance| i32::try_from(distance).is_ok());
-            if !alike || !same_time || !fits || next.offset <= run.last_offset {
+            let is_behind = next.offset > run.last_offset;
+            if !(alike && same_time && fits && is_behind && next.check().is_ok()) {
                 break;
             }
             run = MessageRun { len: bytes.len() - rest.len(), last_offset: next.offset };
@@ -108,8 +109,9 @@ impl MessageRun {
     }
 }
 
-/// Reads a [`MessageRun`] as a batch, whose records may take at most `decompressed_max` bytes. It
-/// belongs to no producer and to no transaction.
+/// Reads a [`MessageRun`] as a batch, which belongs to no producer and to no transaction. What is
+/// compressed may take at most `decompressed_max` bytes; the records take no more than the
+/// messages.
 ///
 /// # Errors
 ///
@@ -156,24 +158,30 @@ fn gather(
         let delta = offset.checked_sub(first).and_then(|delta| i32::try_from(delta).ok());
         delta.ok_or(BatchError::Message("its offset is too far from the first one's"))
     };
-    let last_offset_delta = delta(last)?;
-    let end = wrapper.filter(|wrapper| wrapper.magic > 0).map_or(last, |wrapper| wrapper.offset);
+    let (base_offset, last_offset_delta) = match wrapper {
+        None => (first, delta(last)?),
+        Some(wrapper) if wrapper.magic == 0 && last > wrapper.offset => {
+            return Err(BatchError::Message("an offset in it is above its own"));
+        }
+        Some(wrapper) if wrapper.magic == 0 => (first, delta(wrapper.offset)?),
+        Some(wrapper) => (wrapper.offset.saturating_sub(delta(last)?.into()), delta(last)?),
+    };
+    if base_offset < 0 {
+        return Err(BatchError::Message("its offset is negative"));
+    }
     let (mut records, mut count, mut rest) = (Vec::with_capacity(set.len()), 0, set);
     while !rest.is_empty() {
         let message = Message::take(&mut rest)?;
         let parts = RecordParts { key: message.key, value: message.value, headers: &[] };
         let place = delta(message.offset)? as u32;
-        let size = message.timestamp.checked_sub(base_timestamp);
-        let size = size.and_then(|time| Some((time, RecordSize::of(place, time, &parts)?)));
-        let (time, size) = size.ok_or(BatchError::Message("its timestamp is impossible"))?;
+        // It is read with the same arithmetic, so any time comes back as it was.
+        let time = message.timestamp.wrapping_sub(base_timestamp);
+        let size = RecordSize::of(place, time, &parts);
+        let size = size.ok_or(BatchError::Message("it is too large to be a record"))?;
         let at = records.len();
         records.resize(at + size.total, 0);
         encode_contiguous(&mut records[at..], size, place, time, &parts);
         count += 1;
-    }
-    let base_offset = end.saturating_sub(i64::from(last_offset_delta));
-    if base_offset < 0 {
-        return Err(BatchError::Message("its offset is negative"));
     }
     let timestamps_of = wrapper.unwrap_or(model);
     let is_log_append_time = timestamps_of.is_log_append_time();

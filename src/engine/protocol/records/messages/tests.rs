@@ -78,12 +78,22 @@ fn keys_and_values_are_as_they_were_written() {
 }
 
 #[test]
+fn any_time_comes_back_as_it_was() {
+    let at = |offset, timestamp| message((1, 0), offset, timestamp, (None, None));
+    let bytes = [at(0, 1), at(1, i64::MIN), at(2, i64::MAX)].concat();
+    assert_eq!(read(&bytes).expect("good").1, [(0, 1), (1, i64::MIN), (2, i64::MAX)]);
+}
+
+#[test]
 fn offsets_within_a_compressed_message_count_from_its_first_in_magic_1_only() {
     let of_magic_1 = compressed(1, 12, 12, &set(1, &[0, 2, 3]));
     assert_eq!(read(&of_magic_1).expect("good").1, [(9, 0), (11, 2), (12, 3)]);
     // The first and the last were compacted away.
     let compacted = compressed(1, 11, 12, &set(1, &[1, 2]));
     assert_eq!(read(&compacted).expect("good").1, [(10, 1), (11, 2)]);
+    let outer_above = compressed(0, 20, 12, &set(0, &[9, 11, 12]));
+    let (header, _) = read_messages(&outer_above, 1 << 20).expect("good");
+    assert_eq!((header.base_offset, header.last_offset_delta), (9, 11), "it ends with the outer");
     let of_magic_0 = compressed(0, 12, 12, &set(0, &[9, 11, 12]));
     assert_eq!(read(&of_magic_0).expect("good").1, [(9, -1), (11, -1), (12, -1)]);
 }
@@ -127,7 +137,12 @@ fn what_is_wrong_is_told() {
     let words = |bytes: &[u8]| read(bytes).expect_err("it is bad").to_string();
     let mut damaged = good.clone();
     *damaged.last_mut().expect("there are bytes") ^= 1;
-    assert!(words(&damaged).contains("CRC-32"));
+    // What is good before it is read, and then it alone is not.
+    let (before, _) = read(&damaged).expect("the first three are good");
+    assert_eq!(before, good.len() / 4 * 3);
+    assert!(words(&damaged[before..]).contains("CRC-32"));
+    let followed = [&damaged[before..], &good].concat();
+    assert_eq!(MessageRun::at_front(&followed).map(|run| run.len), Ok(good.len() / 4));
     assert!(words(&compressed(1, 3, 0, &damaged)).contains("CRC-32"), "within, too");
     let null = message((1, Codec::Gzip.id()), 0, 0, (None, None));
     assert!(words(&null).contains("its value is null"));
@@ -137,6 +152,7 @@ fn what_is_wrong_is_told() {
     let back = compressed(1, 3, 0, &[&good[..], &good].concat());
     assert!(words(&back).contains("not above"));
     assert!(words(&compressed(1, 2, 0, &good)).contains("negative"));
+    assert!(words(&compressed(0, 3, 0, &set(0, &[2, 3, 4]))).contains("above its own"));
     let cut = compressed(1, 3, 0, &good[..good.len() - 1]);
     assert!(words(&cut).contains("lengths"));
     let bomb = compressed(1, 3, 0, &vec![0; 2 << 20]);
