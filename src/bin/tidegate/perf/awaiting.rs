@@ -315,9 +315,12 @@ mod tests {
         topic.send((), "warm").expect("there is room").wait().expect("it is written");
         let board = Board::new();
         let mut groups = Groups::new(board.clone());
+        // It must be on its way still when it is handed over: else no waker is called.
+        cluster.pause_broker(1);
         let delivery = topic.send((), "timed").expect("there is room");
         groups.add(0, board.now(), 5, delivery);
         groups.hand_over();
+        cluster.resume_broker(1);
         // The waker unparks this thread.
         while board.woken.is_empty() {
             thread::park_timeout(Duration::from_millis(1));
