@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tidegate::ProducerConfig;
+use tidegate::{ConnectionState, ProducerConfig};
 
 use super::*;
 
@@ -37,9 +37,16 @@ fn refuse_over(limit: usize, proxy: &Proxy) -> Lengths {
 }
 
 /// Each record fills a batch of its own; all partitions have some before the first request can go.
-fn send_to_all(stage: &Stage, topic: &Topic, value_len: usize) -> Vec<Sent> {
+fn send_to_all(stage: &Stage, producer: &Producer, value_len: usize) -> Vec<Sent> {
+    let topic = &producer.topic("t").unwrap();
     stage.proxy(1).refuse();
     stage.proxy(1).cut_all();
+    // What is sent before it is noticed may go over the connection that is lost, and comes later.
+    let start = Instant::now();
+    while producer.report().brokers.iter().any(|it| it.state == ConnectionState::Ready) {
+        assert!(start.elapsed() < LONG, "{}", producer.report());
+        std::thread::sleep(millis(1));
+    }
     let value = |n: i32| format!("{n} {}", "x".repeat(value_len));
     let sent = (0..10 * PARTITIONS).map(|n| send(topic, n % PARTITIONS, value(n))).collect();
     stage.proxy(1).listen();
@@ -55,7 +62,7 @@ fn requests_over_a_limit_that_nobody_told_us_become_shorter_until_they_get_throu
     warm(&topic, PARTITIONS);
     let lengths = refuse_over(LIMIT, stage.proxy(1));
     // One batch of each partition: 320,000 bytes.
-    let sent = send_to_all(&stage, &topic, 20_000);
+    let sent = send_to_all(&stage, &producer, 20_000);
     stage.judge_all_acked(sent);
     let refused = lengths.over(LIMIT);
     // Two connections are lost before requests are halved. Two halvings are enough; the rest is
@@ -110,7 +117,7 @@ fn no_request_under_load_is_longer_than_max_request_size() {
         let topic = producer.topic("t").unwrap();
         warm(&topic, PARTITIONS);
         let lengths = refuse_over(usize::MAX, stage.proxy(1));
-        let sent = send_to_all(&stage, &topic, 20_000);
+        let sent = send_to_all(&stage, &producer, 20_000);
         for sent in sent {
             acked(sent.delivery);
         }
