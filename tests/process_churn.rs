@@ -6,14 +6,14 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/client_process.rs"]
+mod client_process;
 #[path = "support/heap.rs"]
 mod heap;
 #[path = "support/proxy/mod.rs"]
 mod proxy;
 
-use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -22,50 +22,15 @@ use kafka_protocol::messages::{BrokerId, MetadataResponse, ProduceResponse};
 use tidegate::embedded::EmbeddedCluster;
 use tidegate::{Delivery, DeliveryErrorCause, Producer, ProducerBuilder, Record};
 
+use client_process::{ask, run};
 use proxy::{Act, Proxy, api, rewrite};
 
 const LONG: Duration = Duration::from_secs(60);
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 
-/// Tells the child where its brokers are.
-const BOOTSTRAP: &str = "TIDEGATE_TEST_BOOTSTRAP";
-/// What the child asks for begins with this: the test harness prints lines of its own.
-const ASKS: &str = "child asks: ";
-
-/// Runs a test of this binary in a process of its own, and does what it asks for.
-fn run(test: &str, bootstrap: &str, mut serve: impl FnMut(&str)) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(BOOTSTRAP, bootstrap)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut answers = child.stdin.take().unwrap();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        match line.split_once(ASKS) {
-            Some((_, asks)) => {
-                serve(asks);
-                writeln!(answers, "done").unwrap();
-            }
-            None => println!("{line}"),
-        }
-    }
-    assert!(child.wait().unwrap().success(), "{test} failed in its process");
-}
-
-/// The child's side of [`run`].
-fn ask(what: &str) {
-    println!("{ASKS}{what}");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), "done");
-}
-
 /// Nothing in any other process than a child.
 fn builder() -> Option<ProducerBuilder> {
-    let bootstrap = std::env::var(BOOTSTRAP).ok()?;
+    let bootstrap = client_process::bootstrap()?;
     Some(Producer::builder(&bootstrap).delivery_timeout(LONG).configure(|config| {
         config.pinning = false;
         (config.retry_backoff, config.retry_backoff_max) = (millis(1), millis(10));
@@ -185,7 +150,7 @@ fn c59_f49_ever_new_brokers_leave_nothing_behind() {
             Act::Pass
         }
     });
-    run("child_of_ever_new_brokers", &format!("127.0.0.1:{port}"), |asks| match asks {
+    run("child_of_ever_new_brokers", "", &format!("127.0.0.1:{port}"), |asks| match asks {
         "others" => drop(generation.fetch_add(1, Ordering::SeqCst)),
         "shut down" => {
             let present = generation.load(Ordering::SeqCst);
@@ -262,7 +227,7 @@ const TOPICS: i32 = 5_000;
 #[test]
 fn c59_f49_ever_new_topics_leave_nothing_behind() {
     let cluster = EmbeddedCluster::builder().start().unwrap();
-    run("child_of_ever_new_topics", &cluster.bootstrap_servers(), |asks| {
+    run("child_of_ever_new_topics", "", &cluster.bootstrap_servers(), |asks| {
         let done = match asks.split_once(' ') {
             Some(("create", name)) => cluster.create_topic(name, 1),
             Some(("delete", name)) => cluster.delete_topic(name),

@@ -5,71 +5,43 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/client_process.rs"]
+mod client_process;
 #[path = "support/proxy/mod.rs"]
 mod proxy;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tidegate::embedded::EmbeddedCluster;
 use tidegate::{BuildError, Delivery, Producer, ProducerBuilder, Record};
 
+use client_process::ask;
 use proxy::Proxy;
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Tells the child where its brokers are.
-const BOOTSTRAP: &str = "TIDEGATE_TEST_BOOTSTRAP";
-/// What the child asks for begins with this: the test harness prints lines of its own.
-const ASKS: &str = "child asks: ";
-
-/// Runs a test of this binary in a process with at most so many descriptors, and does what it asks
-/// for. Fails if it does.
+/// Runs a test of this binary in a process with at most so many descriptors, behind a proxy that
+/// refuses and listens again when it asks for that.
 fn run(test: &str, descriptors: u32) {
     let cluster = EmbeddedCluster::builder().topic("t", 2).start().unwrap();
     let proxy = Proxy::to(cluster.address(1));
     cluster.advertise(1, proxy.address());
-    let mut child = Command::new("sh")
-        .args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(BOOTSTRAP, proxy.address().to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut answers = child.stdin.take().unwrap();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        println!("{line}");
-        let Some((_, asks)) = line.split_once(ASKS) else { continue };
-        match asks {
-            "refuse" => {
-                proxy.refuse();
-                proxy.cut_all();
-            }
-            "listen" => proxy.listen(),
-            other => panic!("what is {other}?"),
+    let limit = format!("ulimit -n {descriptors};");
+    client_process::run(test, &limit, &proxy.address().to_string(), |asks| match asks {
+        "refuse" => {
+            proxy.refuse();
+            proxy.cut_all();
         }
-        writeln!(answers, "done").unwrap();
-    }
-    assert!(child.wait().unwrap().success(), "{test} failed in its process");
-}
-
-/// The child's side of [`run`].
-fn ask(what: &str) {
-    println!("{ASKS}{what}");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), "done");
+        "listen" => proxy.listen(),
+        other => panic!("what is {other}?"),
+    });
 }
 
 /// Nothing in any other process than a child.
 fn builder() -> Option<ProducerBuilder> {
-    let bootstrap = std::env::var(BOOTSTRAP).ok()?;
+    let bootstrap = client_process::bootstrap()?;
     Some(Producer::builder(&bootstrap).configure(|config| config.pinning = false))
 }
 
