@@ -78,7 +78,7 @@ impl RequestKind {
     }
 }
 
-/// Of the memory for a request without batches so many bytes are kept for the next.
+/// Of the memory of a question for metadata so many bytes are kept for the next request.
 const FRAMING_KEPT: usize = 16 << 10;
 
 /// A request from its making until it settles. Recycled with its memory.
@@ -133,9 +133,9 @@ impl Request {
             self.framing.zeroize();
         }
         self.framing.clear();
-        // A question for all topics is long, and asked seldom. What frames batches is kept:
-        // requests with as many of them follow each other.
-        if !matches!(self.kind, RequestKind::Produce { .. }) {
+        // A question for all topics is long, and asked seldom; other long requests follow each
+        // other, and would take their memory anew each time.
+        if self.kind == RequestKind::Metadata {
             self.framing.shrink_to(FRAMING_KEPT);
         }
         self.splices.clear();

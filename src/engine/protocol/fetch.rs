@@ -35,7 +35,8 @@ pub struct FetchRequest<'a> {
     pub max_bytes: i32,
     /// Records of open and of aborted transactions are not wanted. The broker answers with what is
     /// before the first open one, and says which were aborted. From v4 on: brokers of before have
-    /// no transactions.
+    /// no transactions. (One that is only taken for an old broker may have some, so `fetch_loop`
+    /// does not ask it at all where this is set.)
     pub read_committed: bool,
     /// Topics and partitions. The response follows their order, and the first get what there is
     /// room for.

@@ -2,8 +2,8 @@
 //!
 //! A loop with time to spare sends a part-filled batch at once: nothing is gained by waiting. On a
 //! busy one each request takes time from all others, so part-filled batches wait for some records
-//! more. In between the wait grows with the load. It lowers the load that it follows, so the two
-//! settle somewhere in between instead of swinging.
+//! more. In between the wait grows with the load. A longer wait makes fewer requests, and so a
+//! lower load: the two settle at some value, where a wait that is on or off would swing.
 
 /// How far back the load looks, in nanoseconds. Some hundreds of turns at a high rate; and short
 /// enough that a burst after a quiet time is soon known for what it is.

@@ -409,7 +409,7 @@ fn a_request_is_used_again_with_its_memory() {
 }
 
 #[test]
-fn a_long_question_gives_its_memory_back_and_a_long_request_with_batches_keeps_it() {
+fn a_long_question_for_metadata_gives_its_memory_back_and_other_long_requests_keep_it() {
     let capacity_after = |kind| {
         let mut request = Request::new();
         (request.kind, request.framing) = (kind, vec![0; 1 << 20]);
@@ -417,5 +417,7 @@ fn a_long_question_gives_its_memory_back_and_a_long_request_with_batches_keeps_i
         request.framing.capacity()
     };
     assert!(capacity_after(RequestKind::Metadata) < 1 << 16);
-    assert!(capacity_after(RequestKind::Produce { acks: -1 }) >= 1 << 20);
+    for kind in [RequestKind::Produce { acks: -1 }, RequestKind::Fetch] {
+        assert!(capacity_after(kind) >= 1 << 20, "{kind:?}");
+    }
 }
