@@ -13,7 +13,7 @@ use mio::{Events, Poll};
 use slab::Slab;
 
 use super::clock::{Clock, SleepWatch};
-use super::loop_mailbox::{LoopMessage, LoopShared, SocketAddress};
+use super::loop_mailbox::{LoopMailbox, LoopMessage, SocketAddress};
 use super::seat::Seat;
 use super::socket::{Progress, Socket, SocketNews};
 use super::sys::Timer;
@@ -47,7 +47,7 @@ struct SocketEntry {
 
 pub(super) struct EventLoop {
     poll: Poll,
-    shared: Arc<LoopShared>,
+    mailbox: Arc<LoopMailbox>,
     wait_strategy: WaitStrategy,
     clock: Clock,
     timer: Option<Timer>,
@@ -84,11 +84,11 @@ impl Driver for AtSeat<'_> {
 }
 
 impl EventLoop {
-    pub(super) fn new(poll: Poll, shared: Arc<LoopShared>, wait_strategy: WaitStrategy) -> Self {
+    pub(super) fn new(poll: Poll, mailbox: Arc<LoopMailbox>, wait_strategy: WaitStrategy) -> Self {
         let timer = super::sys::timer_of(&poll, TIMER_TOKEN);
         EventLoop {
             poll,
-            shared,
+            mailbox,
             wait_strategy,
             clock: Clock,
             timer,
@@ -114,7 +114,7 @@ impl EventLoop {
         if result.is_err() {
             log::error!("an event loop panicked; everything it still held is failed");
         }
-        self.shared.end();
+        self.mailbox.end();
         // Dropping the seats drops their lanes, which fails what is in them.
     }
 
@@ -155,7 +155,7 @@ impl EventLoop {
     }
 
     fn take_messages(&mut self, now: u64) {
-        while let Some(message) = self.shared.inbox.pop() {
+        while let Some(message) = self.mailbox.pop() {
             match message {
                 LoopMessage::Stop => self.stopped = true,
                 LoopMessage::Add(mut seat) => {
@@ -242,11 +242,11 @@ impl EventLoop {
             }
             Action::Login { token, task } => {
                 let logins = context.dialer.security.logins.clone();
-                let (shared, address) = (self.shared.clone(), self.address(key, token));
+                let (mailbox, address) = (self.mailbox.clone(), self.address(key, token));
                 let peer = self.seats[key].shard.address_of(token);
                 if let (Some(logins), Some(peer)) = (logins, peer) {
                     logins.compute(peer, task, move |answer| {
-                        shared.send(LoopMessage::Login { address, answer });
+                        mailbox.send(LoopMessage::Login { address, answer });
                     });
                 }
             }
@@ -272,11 +272,11 @@ impl EventLoop {
         broker: BrokerId,
         address: BrokerAddress,
     ) {
-        let (shared, whose) = (self.shared.clone(), self.address(key, token));
+        let (mailbox, whose) = (self.mailbox.clone(), self.address(key, token));
         let seat = &mut self.seats[key];
         let (id, dialer) = (Some(broker.0), &seat.context.dialer);
         let socket = Socket::dial(id, address, dialer, now, move |news| {
-            shared.send(LoopMessage::Socket { address: whose, news });
+            mailbox.send(LoopMessage::Socket { address: whose, news });
         });
         let index = self.sockets.insert(SocketEntry { socket, seat: key, token });
         if seat.sockets.len() <= token.broker {
@@ -502,7 +502,7 @@ impl EventLoop {
                 now = self.clock.now();
             }
             timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-            self.shared.bell.prepare_to_sleep();
+            self.mailbox.prepare_to_sleep();
             if self.has_news() {
                 timeout = Some(Duration::ZERO);
             }
@@ -521,7 +521,7 @@ impl EventLoop {
         }
         self.slept = sleeps;
         if sleeps {
-            self.shared.bell.awake();
+            self.mailbox.awake();
         }
     }
 }
@@ -533,7 +533,7 @@ const LOOKS: u32 = 64;
 impl EventLoop {
     /// Whether senders or other threads have left something to do.
     fn has_news(&self) -> bool {
-        !self.shared.inbox.is_empty()
+        !self.mailbox.is_empty()
             || self.seats.iter().any(|(_, seat)| seat.port.has_news())
             // A sender that waits for memory rings, and leaves nothing in a queue.
             || self.seats.iter().any(|(_, seat)| seat.shard.is_under_pressure())

@@ -7,11 +7,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_queue::SegQueue;
 use mio::{Events, Poll};
 
 use super::client_parts::ClientParts;
@@ -30,8 +28,7 @@ use crate::engine::cluster::{
 use crate::engine::connection::Incoming;
 use crate::engine::fetch::{Abilities, FetchConfig, FetchQueue, Fetched, Fetcher, Item, SlotId};
 use crate::engine::protocol::{ApiKey, BrokerId, ErrorCode, PartitionId};
-use crate::engine::shard::WakeLoop;
-use crate::engine::sync::Doorbell;
+use crate::engine::sync::Mailbox;
 use crate::error::{ConsumeErrorCause, DeliveryErrorCause};
 use crate::locking::lock;
 use crate::logging as log;
@@ -76,32 +73,9 @@ enum Message {
     Stop,
 }
 
-struct Mailbox {
-    messages: SegQueue<Message>,
-    bell: Doorbell,
-    waker: PollWaker,
-    is_over: AtomicBool,
-}
-
-impl Mailbox {
-    fn send(&self, message: Message) {
-        self.messages.push(message);
-        if self.bell.ring() {
-            self.waker.wake();
-        }
-        if self.is_over.load(Ordering::SeqCst) {
-            self.drop_messages();
-        }
-    }
-
-    fn drop_messages(&self) {
-        while self.messages.pop().is_some() {}
-    }
-}
-
 /// A consumer's running thread.
 pub struct FetchHandle {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<Message>>,
     thread: Mutex<Option<OwnThread>>,
 }
 
@@ -109,13 +83,8 @@ impl FetchHandle {
     /// Starts the thread.
     pub fn start(parts: FetchParts) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = PollWaker::new(&poll)?;
-        let mailbox = Arc::new(Mailbox {
-            messages: SegQueue::new(),
-            bell: Doorbell::new(),
-            waker,
-            is_over: AtomicBool::new(false),
-        });
+        let waker = Arc::new(PollWaker::new(&poll)?);
+        let mailbox = Arc::new(Mailbox::new(Arc::default(), waker.clone()));
         let queue = parts.queue.clone();
         let mut fetch_loop = FetchLoop::new(parts, poll, mailbox.clone());
         let ended = mailbox.clone();
@@ -124,9 +93,8 @@ impl FetchHandle {
                 log::error!("a consumer's thread panicked: nothing more is read");
             }
             queue.end();
-            ended.is_over.store(true, Ordering::SeqCst);
-            ended.drop_messages();
-            ended.waker.close();
+            ended.end();
+            waker.close();
         })?;
         Ok(FetchHandle { mailbox, thread: Mutex::new(Some(thread)) })
     }
@@ -175,7 +143,7 @@ enum Purpose {
 struct FetchLoop {
     parts: FetchParts,
     poll: Poll,
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<Message>>,
     clock: Clock,
     machine: MetadataMachine,
     fetcher: Fetcher,
@@ -192,7 +160,7 @@ struct FetchLoop {
 }
 
 impl FetchLoop {
-    fn new(mut parts: FetchParts, poll: Poll, mailbox: Arc<Mailbox>) -> Self {
+    fn new(mut parts: FetchParts, poll: Poll, mailbox: Arc<Mailbox<Message>>) -> Self {
         let client = &parts.client;
         let dialer = Dialer::new(client.sockets.clone(), client.security.clone(), client.random);
         let dialer = dialer.with_map(client.address_map.clone()).through(client.socks5.clone());
@@ -241,7 +209,7 @@ impl FetchLoop {
         for event in events.iter() {
             self.links.handle_event(self.poll.registry(), now, event);
         }
-        while let Some(message) = self.mailbox.messages.pop() {
+        while let Some(message) = self.mailbox.pop() {
             self.handle(now, message);
         }
         self.links.handle_timeouts(self.poll.registry(), now);
@@ -549,9 +517,9 @@ impl FetchLoop {
         let next = [self.links.poll_timeout(), machine, fetcher, brokers_until, unknown];
         let next = next.into_iter().flatten().min();
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-        self.mailbox.bell.prepare_to_sleep();
+        self.mailbox.prepare_to_sleep();
         let has_room = full.is_some_and(|seen| !self.parts.queue.wait_for_room(seen));
-        if !self.mailbox.messages.is_empty() || self.stopped || has_room {
+        if !self.mailbox.is_empty() || self.stopped || has_room {
             timeout = Some(Duration::ZERO);
         }
         if let Err(error) = self.poll.poll(events, timeout)
@@ -559,7 +527,7 @@ impl FetchLoop {
         {
             log::error!("consumer: poll failed: {error}");
         }
-        self.mailbox.bell.awake();
+        self.mailbox.awake();
     }
 }
 

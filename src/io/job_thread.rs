@@ -20,6 +20,10 @@ pub trait Job: Send + Sync {
 }
 
 /// The thread and its queue. Whoever adds jobs bounds their number.
+///
+/// The queue is no [`Mailbox`](crate::engine::sync::Mailbox): that drops what comes after its end,
+/// and a job that is dropped is a callback that is never called. Here the thread ends only once the
+/// queue is empty, and another thread is started for what comes later.
 pub struct JobThread {
     name: &'static str,
     queue: Arc<Queue>,

@@ -1,16 +1,14 @@
 //! How other threads reach an event loop.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
-use crossbeam_queue::SegQueue;
 use mio::Poll;
 
 use super::seat::Seat;
 use super::socket::SocketNews;
 use crate::engine::connection::LoginAnswer;
-use crate::engine::shard::{Token, WakeLoop};
-use crate::engine::sync::Doorbell;
+use crate::engine::shard::Token;
+use crate::engine::sync::{Mailbox, WakeLoop};
 use crate::logging as log;
 
 /// The waker's events carry it, and no socket's do.
@@ -42,6 +40,9 @@ pub(super) enum LoopMessage {
     Stop,
 }
 
+/// An event loop's own mailbox. Its shards' are beside it.
+pub(super) type LoopMailbox = Mailbox<LoopMessage>;
+
 /// Wakes a poll. Topics and producers that an application keeps after close still hold it, so the
 /// loop takes the descriptor along when it ends.
 pub(super) struct PollWaker(RwLock<Option<mio::Waker>>);
@@ -65,49 +66,5 @@ impl WakeLoop for PollWaker {
         {
             log::error!("an event loop could not be woken: {error}");
         }
-    }
-}
-
-/// What other threads see of a loop.
-pub(super) struct LoopShared {
-    pub inbox: SegQueue<LoopMessage>,
-    pub bell: Arc<Doorbell>,
-    pub waker: Arc<PollWaker>,
-    /// The loop has ended and takes no messages any more.
-    ended: AtomicBool,
-}
-
-impl LoopShared {
-    pub(super) fn new(bell: Arc<Doorbell>, waker: Arc<PollWaker>) -> Arc<Self> {
-        let (inbox, ended) = (SegQueue::new(), AtomicBool::new(false));
-        Arc::new(LoopShared { inbox, bell, waker, ended })
-    }
-
-    /// Once the loop has ended the message is dropped, which ends a shard that it holds.
-    pub(super) fn send(&self, message: LoopMessage) {
-        self.inbox.push(message);
-        // Either this sees the flag, or `end` sees the message.
-        fence(Ordering::SeqCst);
-        if self.has_ended() {
-            self.discard();
-        } else if self.bell.ring() {
-            self.waker.wake();
-        }
-    }
-
-    /// By the loop, at its end: drops the messages that were sent to it, now and from now on.
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        self.discard();
-    }
-
-    fn discard(&self) {
-        while self.inbox.pop().is_some() {}
-    }
-
-    /// Whether the loop runs no more: it was stopped, or it panicked.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use mio::Poll;
 
 use super::event_loop::EventLoop;
-use super::loop_mailbox::{LoopMessage, LoopShared, PollWaker};
+use super::loop_mailbox::{LoopMailbox, LoopMessage, PollWaker};
 use super::pinning::{self, Pinning};
 use super::sys_fork::PerProcess;
 use super::threads::{OwnThread, Watch};
 use crate::config::WaitStrategy;
-use crate::engine::sync::{Doorbell, Generation};
+use crate::engine::sync::{Generation, Mailbox};
 use crate::locking::lock;
 use crate::logging as log;
 use crate::user_code::Whereabouts;
@@ -78,7 +78,7 @@ pub(super) struct Place {
 
 /// One running loop.
 pub struct LoopHandle {
-    pub(super) shared: Arc<LoopShared>,
+    pub(super) mailbox: Arc<LoopMailbox>,
     /// `None` once it was left behind.
     thread: Mutex<Option<OwnThread>>,
     pub(super) whereabouts: Arc<Whereabouts>,
@@ -183,22 +183,20 @@ impl LoopHandle {
         let pinning = loops.pinning.clone();
         let poll = Poll::new()?;
         let waker = Arc::new(PollWaker::new(&poll)?);
-        let bell = Arc::new(Doorbell::new());
-        let shared = LoopShared::new(bell, waker);
-        let event_loop = EventLoop::new(poll, shared.clone(), loops.wait_strategy);
-        let ended = shared.clone();
+        let mailbox = Arc::new(Mailbox::new(Arc::default(), waker.clone()));
+        let event_loop = EventLoop::new(poll, mailbox.clone(), loops.wait_strategy);
         let name = format!("tidegate-loop-{number}");
         let thread = OwnThread::spawn(&name, move || {
             let core = pinning::pin_current(&pinning, number);
             event_loop.run();
-            ended.waker.close();
+            waker.close();
             if let Some(core) = core {
                 pinning::unpin(&pinning, core);
             }
         })?;
         let (whereabouts, born) = (thread.whereabouts().clone(), Generation::current());
         let (thread, load) = (Mutex::new(Some(thread)), Mutex::default());
-        Ok(LoopHandle { shared, thread, whereabouts, load, born })
+        Ok(LoopHandle { mailbox, thread, whereabouts, load, born })
     }
 
     /// Nobody waits for its thread: that is stuck in code of the application's. It ends by itself
@@ -210,7 +208,7 @@ impl LoopHandle {
     /// Whether it panicked or was left behind, so that no shard may be placed on it.
     fn is_gone(&self) -> bool {
         let left_behind = || lock(&self.thread).is_none();
-        self.shared.has_ended() || left_behind()
+        self.mailbox.has_ended() || left_behind()
     }
 
     /// Nothing is on a loop that would be replaced.
@@ -251,7 +249,7 @@ impl Drop for LoopHandle {
             // The thread is the parent's.
             return;
         }
-        self.shared.send(LoopMessage::Stop);
+        self.mailbox.send(LoopMessage::Stop);
         // Dropped on one of our own threads: it ends by itself, and nobody waits.
         if let Some(thread) = self.take_thread()
             && !super::is_own_thread()

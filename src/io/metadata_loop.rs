@@ -45,8 +45,8 @@ impl MetadataHandle {
     pub fn start(parts: MetadataParts) -> io::Result<Self> {
         parts.accumulator.meters.set_producer(parts.connection.client_id.clone(), Clock.now());
         let poll = Poll::new()?;
-        let waker = PollWaker::new(&poll)?;
-        let mailbox = MetadataMailbox::new(waker);
+        let waker = Arc::new(PollWaker::new(&poll)?);
+        let mailbox = MetadataMailbox::new(waker.clone());
         let shards = Arc::new(Mutex::new(Vec::new()));
         let ports = parts.ports.clone();
         let mut metadata_loop = MetadataLoop::new(parts, poll, mailbox.clone(), shards.clone());
@@ -56,8 +56,8 @@ impl MetadataHandle {
             if catch_unwind(AssertUnwindSafe(|| metadata_loop.run())).is_err() {
                 log::error!("the metadata loop panicked: leaders are not followed any more");
             }
-            ended.end();
-            ended.waker.close();
+            ended.messages.end();
+            waker.close();
         });
         // The loop may be another producer's as well, and live on.
         let thread = thread.inspect_err(|_| stop_shards(&ports))?;
@@ -552,7 +552,7 @@ impl MetadataLoop {
         let next = setups.filter(|&at| at != u64::MAX).chain(responses).chain(unsent);
         let next = next.chain(own).min();
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-        self.mailbox.bell.prepare_to_sleep();
+        self.mailbox.messages.prepare_to_sleep();
         if !self.mailbox.messages.is_empty() || self.stopped {
             timeout = Some(Duration::ZERO);
         }
@@ -561,6 +561,6 @@ impl MetadataLoop {
         {
             log::error!("metadata loop: poll failed: {error}");
         }
-        self.mailbox.bell.awake();
+        self.mailbox.messages.awake();
     }
 }

@@ -1,9 +1,6 @@
 //! How other threads reach the metadata loop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use crossbeam_queue::SegQueue;
 
 use super::loop_mailbox::PollWaker;
 use super::socket::SocketNews;
@@ -11,8 +8,7 @@ use crate::config::NewTopic;
 use crate::engine::cluster::{LeaderHint, Want};
 use crate::engine::connection::LoginAnswer;
 use crate::engine::protocol::ProducerIdentity;
-use crate::engine::shard::WakeLoop;
-use crate::engine::sync::Doorbell;
+use crate::engine::sync::Mailbox;
 use crate::error::CreateTopicErrorKind;
 use crate::problem::Problem;
 
@@ -51,42 +47,18 @@ pub(super) type TellCreation = Box<dyn Fn(Result<(), CreateTopicErrorKind>) + Se
 
 /// How other threads reach the metadata loop.
 pub struct MetadataMailbox {
-    pub(super) messages: SegQueue<Message>,
-    pub(super) bell: Doorbell,
-    pub(super) waker: PollWaker,
-    /// The loop takes no more messages.
-    is_over: AtomicBool,
+    /// Once the loop has ended, what somebody waits for is dropped, which tells them.
+    pub(super) messages: Mailbox<Message>,
 }
 
 impl MetadataMailbox {
     /// An empty one, of the loop that `waker` wakes.
-    pub(super) fn new(waker: PollWaker) -> Arc<Self> {
-        Arc::new(MetadataMailbox {
-            messages: SegQueue::new(),
-            bell: Doorbell::new(),
-            waker,
-            is_over: AtomicBool::new(false),
-        })
+    pub(super) fn new(waker: Arc<PollWaker>) -> Arc<Self> {
+        Arc::new(MetadataMailbox { messages: Mailbox::new(Arc::default(), waker) })
     }
 
     pub(super) fn send(&self, message: Message) {
-        self.messages.push(message);
-        if self.bell.ring() {
-            self.waker.wake();
-        }
-        if self.is_over.load(Ordering::SeqCst) {
-            self.drop_messages();
-        }
-    }
-
-    /// The loop has ended. What somebody waits for is dropped, which tells them.
-    pub(super) fn end(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
-        self.drop_messages();
-    }
-
-    fn drop_messages(&self) {
-        while self.messages.pop().is_some() {}
+        self.messages.send(message);
     }
 
     /// The cluster is to create a topic; `tell` is called, or dropped when the producer ends.

@@ -24,7 +24,7 @@ use crate::engine::protocol::{
     ApiKey, CreateTopicsRequest, CreateTopicsResponse, ErrorCode, MetadataRequest,
     MetadataResponse, MetadataTopics, TopicToCreate, VERSION_TOPIC_DEFAULTS_MIN,
 };
-use crate::engine::shard::WakeLoop;
+use crate::engine::sync::WakeLoop;
 use crate::problem::{Problem, ProblemKind};
 
 /// What the only socket's events carry.

@@ -51,9 +51,9 @@ impl ShardHost for LoopHost {
             shards.iter().map(|shard| shard.place.event_loop.clone()).collect()
         };
         let place = parts.loops.place(&own)?;
-        let shared = &place.event_loop.shared;
+        let mailbox = &place.event_loop.mailbox;
         let lanes_max = parts.accumulator.config.lanes_max;
-        let port = ShardPort::new(lanes_max, shared.bell.clone(), shared.waker.clone());
+        let port = ShardPort::new(lanes_max, mailbox.beside());
         let shard_parts = ShardParts {
             config: parts.shard.clone(),
             retry_policy: parts.retry_policy.clone(),
@@ -71,7 +71,7 @@ impl ShardHost for LoopHost {
         let accumulator = &parts.accumulator;
         let events = accumulator.failures.events.clone();
         let shard = Shard::new(id, shard_parts).observed_by(accumulator.meters.clone(), events);
-        shared.send(LoopMessage::Add(Seat::new(shard, port.clone(), context, ended.clone())));
+        mailbox.send(LoopMessage::Add(Seat::new(shard, port.clone(), context, ended.clone())));
         parts.ports.set(id, port);
         let mut shards = lock(&self.shards);
         shards.push(RunningShard { place, ended });

@@ -25,7 +25,7 @@ use tidegate::internals::shard::{
     Control, LoopLoad, PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig,
     ShardHost, ShardParts, ShardPort, Token,
 };
-use tidegate::internals::sync::Doorbell;
+use tidegate::internals::sync::Mailbox;
 use tidegate::{
     ClusterChange, DeliveryErrorCause, ExponentialRetry, PartitionRequest, PartitionView,
     Partitioner,
@@ -179,7 +179,8 @@ impl World {
         let ports = PortTable::new(settings.shards);
         let shards = (0..settings.shards).map(|index| {
             let id = ShardId(index as u16);
-            ports.set(id, ShardPort::new(64, Arc::new(Doorbell::new()), Arc::new(NoWaker)));
+            let control = Mailbox::new(Arc::default(), Arc::new(NoWaker));
+            ports.set(id, ShardPort::new(64, control));
             Shard::new(id, shard_parts(settings, &accumulator.pool))
         });
         let limits = PublisherLimits {

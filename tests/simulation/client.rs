@@ -16,7 +16,7 @@ use tidegate::internals::shard::{
     PortTable, Publisher, PublisherLimits, ReconnectBackoff, Shard, ShardConfig, ShardHost,
     ShardParts, ShardPort,
 };
-use tidegate::internals::sync::Doorbell;
+use tidegate::internals::sync::Mailbox;
 use tidegate::{ClusterChange, Compression, ExponentialRetry, PartitionRequest, Partitioner};
 
 use super::cluster::{PORT, host, name};
@@ -67,7 +67,8 @@ impl Client {
         let config = Arc::new(shard_config(plan));
         let shards = (0..plan.shards).map(|index| {
             let id = ShardId(index as u16);
-            ports.set(id, ShardPort::new(64, Arc::new(Doorbell::new()), Arc::new(NoWaker)));
+            let control = Mailbox::new(Arc::default(), Arc::new(NoWaker));
+            ports.set(id, ShardPort::new(64, control));
             Shard::new(id, shard_parts(plan, config.clone(), &accumulator.pool, index))
         });
         let shards = shards.collect();

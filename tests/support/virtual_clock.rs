@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use tidegate::internals::batch::MonotonicClock;
-use tidegate::internals::shard::WakeLoop;
+use tidegate::internals::sync::WakeLoop;
 
 /// Nanoseconds, as the producer's clock counts them.
 #[derive(Default)]

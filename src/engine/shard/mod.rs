@@ -65,7 +65,7 @@ mod view;
 pub use crate::config::reconnect::ReconnectBackoff;
 pub use explain::{About, Answer, LaneStanding, Question};
 pub use load::LoopLoad;
-pub use port::{Control, PortTable, PurgeOrder, ShardPort, WakeLoop};
+pub use port::{Control, PortTable, PurgeOrder, ShardPort};
 pub use publisher::{Publisher, PublisherLimits, ShardHost};
 pub use shard::{Action, Shard, ShardConfig, ShardParts, Token};
 pub use turn::{Driver, turn};

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use super::View;
 use super::explain::Question;
 use crate::engine::batch::{LaneHead, LaneId, LaneTail, ShardId, Unsent};
-use crate::engine::sync::loom::{AtomicBool, AtomicU64, Ordering, SegQueue, fence};
-use crate::engine::sync::{Doorbell, LaneQueue};
+use crate::engine::sync::loom::{AtomicU64, Ordering};
+use crate::engine::sync::{LaneQueue, Mailbox};
 use crate::error::DeliveryErrorCause;
 
 /// A message to a shard; rare, so its queue may allocate.
@@ -40,30 +40,20 @@ pub struct PurgeOrder {
     pub in_flight: bool,
 }
 
-/// Wakes the loop's thread out of its poll.
-pub trait WakeLoop: Send + Sync {
-    /// Makes the current or the next poll return at once.
-    fn wake(&self);
-}
-
 /// The senders' side of a shard.
 pub struct ShardPort {
     lanes: LaneQueue,
-    control: SegQueue<Control>,
+    /// Ends with the shard.
+    control: Mailbox<Control>,
     /// The generation of the view that the shard goes by.
     applied: AtomicU64,
-    /// The shard has ended: nobody takes messages any more.
-    closed: AtomicBool,
-    bell: Arc<Doorbell>,
-    waker: Arc<dyn WakeLoop>,
 }
 
 impl ShardPort {
-    /// A port for at most `lanes_max` lanes, on the loop that `bell` and `waker` belong to.
-    pub fn new(lanes_max: usize, bell: Arc<Doorbell>, waker: Arc<dyn WakeLoop>) -> Arc<Self> {
-        let lanes = LaneQueue::new(lanes_max);
-        let (applied, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(ShardPort { lanes, control: SegQueue::new(), applied, closed, bell, waker })
+    /// A port for at most `lanes_max` lanes, on the loop that `control` belongs to.
+    pub fn new(lanes_max: usize, control: Mailbox<Control>) -> Arc<Self> {
+        let (lanes, applied) = (LaneQueue::new(lanes_max), AtomicU64::new(0));
+        Arc::new(ShardPort { lanes, control, applied })
     }
 
     /// Tells the shard to look at a lane whose `posted` flag the caller has set.
@@ -71,42 +61,27 @@ impl ShardPort {
     pub fn post(&self, lane: &LaneTail) {
         // Full only with stale ids of lanes that left and came back: see `LaneQueue`. The id must
         // not be lost, since no sender posts the lane again while its flag is set.
-        if let Err(id) = self.lanes.push(lane.id.0) {
-            self.control.push(Control::Posted(LaneId(id)));
+        match self.lanes.push(lane.id.0) {
+            Ok(()) => self.ring(),
+            Err(id) => self.control.send(Control::Posted(LaneId(id))),
         }
-        self.ring();
     }
 
     /// Sends a control message. Once the shard has ended it is dropped, and with it a lane's head,
     /// which fails what is in it.
     pub fn send(&self, message: Control) {
-        self.control.push(message);
-        // Either this sees the flag, or `close` sees the message.
-        fence(Ordering::SeqCst);
-        if self.closed.load(Ordering::SeqCst) {
-            self.discard();
-        } else {
-            self.ring();
-        }
+        self.control.send(message);
     }
 
     /// The shard has ended: drops what was sent to it, now and from now on.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        self.discard();
-    }
-
-    fn discard(&self) {
-        while self.control.pop().is_some() {}
+        self.control.end();
     }
 
     /// Has the loop take a turn.
     #[inline]
     pub fn ring(&self) {
-        if self.bell.ring() {
-            self.waker.wake();
-        }
+        self.control.ring();
     }
 
     /// By the loop: it goes by the view of this generation, or a newer one, from now on.
@@ -193,6 +168,7 @@ mod tests {
     use super::*;
     use crate::engine::buffer::AccountId;
     use crate::engine::protocol::PartitionId;
+    use crate::engine::sync::{Doorbell, WakeLoop};
 
     /// Counts.
     #[derive(Default)]
@@ -202,6 +178,11 @@ mod tests {
         fn wake(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn port_for(lanes_max: usize) -> Arc<ShardPort> {
+        let waker = Arc::new(CountingWaker::default());
+        ShardPort::new(lanes_max, Mailbox::new(Arc::default(), waker))
     }
 
     fn head() -> Box<LaneHead> {
@@ -222,7 +203,7 @@ mod tests {
 
     #[test]
     fn c46_a_head_sent_to_a_shard_that_has_ended_fails_what_is_in_it() {
-        let port = ShardPort::new(4, Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
+        let port = port_for(4);
         let (before, after) = (head(), head());
         let lanes = [before.tail.clone(), after.tail.clone()];
         port.send(Control::Lane(before));
@@ -236,7 +217,7 @@ mod tests {
     #[test]
     fn whatever_comes_wakes_a_loop_that_sleeps_and_no_other() {
         let (bell, waker) = (Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
-        let port = ShardPort::new(4, bell.clone(), waker.clone());
+        let port = ShardPort::new(4, Mailbox::new(bell.clone(), waker.clone()));
         let lane = head().tail.clone();
         let actions: [&dyn Fn(); 3] =
             [&|| port.post(&lane), &|| port.send(Control::Stop), &|| port.ring()];
@@ -251,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_finds_the_queue_full_is_posted_all_the_same() {
-        let port = ShardPort::new(2, Arc::new(Doorbell::new()), Arc::new(CountingWaker::default()));
+        let port = port_for(2);
         (0..40).for_each(|id| port.post(&head_of(id).tail));
         let mut posted = Vec::new();
         while port.has_news() {

@@ -347,8 +347,8 @@ mod tests {
     use crate::engine::cluster::tests::{machine, metadata, topic};
     use crate::engine::policy::{Chooser, DefaultPartitioner};
     use crate::engine::protocol::{BrokerId, ErrorCode, InitProducerIdResponse, ProducerIdentity};
-    use crate::engine::shard::{ShardPort, WakeLoop};
-    use crate::engine::sync::Doorbell;
+    use crate::engine::shard::ShardPort;
+    use crate::engine::sync::{Mailbox, WakeLoop};
     use crate::problem::Problem;
 
     const MS: u64 = 1_000_000;
@@ -393,7 +393,7 @@ mod tests {
         let first: Arc<dyn crate::Partitioner> = Arc::new(|_: &crate::PartitionRequest<'_>| 0);
         let topic = accumulator.topic("t", || first);
         let ports = PortTable::new(1);
-        let port = ShardPort::new(16, Arc::new(Doorbell::new()), Arc::new(NoWaker));
+        let port = ShardPort::new(16, Mailbox::new(Arc::default(), Arc::new(NoWaker)));
         ports.set(ShardId(0), port.clone());
         let mut machine = machine(&["boot"], true);
         machine.handle_wanted(0, "t".into(), Want::Record);

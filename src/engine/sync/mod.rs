@@ -5,8 +5,8 @@
 //! * [`CellStore`], [`CellOwner`], [`Handle`]: completion cells, one for each batch. The batch
 //!   holds the owner and resolves it once; every delivery holds a handle. (With the content that a
 //!   producer's cells have, `batch/` calls the three `Cells`, `BatchCell` and `CellHandle`.)
-//! * [`LaneQueue`] and [`Doorbell`]: "this lane has something" from senders to a loop, and a wake
-//!   only for a loop that sleeps.
+//! * [`LaneQueue`], [`Mailbox`] and [`Doorbell`]: "this lane has something" from senders to a loop,
+//!   messages to it until it ends, and a wake only for a loop that sleeps.
 //! * [`wait_until`], [`block_on`]: a thread that waits for what futures wait for.
 //! * [`Generation`]: whether what is at hand was made by this process or by one it is a fork of.
 //!
@@ -28,6 +28,7 @@ mod generation;
 mod handle;
 mod lane_queue;
 pub(crate) mod loom;
+mod mailbox;
 mod open_lock;
 mod owner;
 mod parker;
@@ -40,6 +41,7 @@ pub use forward::ForwardTable;
 pub use generation::Generation;
 pub use handle::{CellId, Handle, Outcome};
 pub use lane_queue::LaneQueue;
+pub use mailbox::{Mailbox, WakeLoop};
 #[cfg(feature = "internals")]
 pub use open_lock::OpenGuard;
 pub use open_lock::OpenLock;

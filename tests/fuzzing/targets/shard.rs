@@ -15,9 +15,9 @@ use tidegate::internals::protocol::records::RecordParts;
 use tidegate::internals::protocol::{BrokerId, PartitionId, ProducerIdentity, TopicId};
 use tidegate::internals::shard::{
     Action, Control, Driver, Placement, PortTable, ReconnectBackoff, Shard, ShardConfig,
-    ShardParts, ShardPort, Token, View, WakeLoop, turn,
+    ShardParts, ShardPort, Token, View, turn,
 };
-use tidegate::internals::sync::Doorbell;
+use tidegate::internals::sync::{Mailbox, WakeLoop};
 use tidegate::{ExponentialRetry, PartitionRequest, Partitioner};
 
 use super::input::Input;
@@ -113,7 +113,7 @@ impl Driven {
         let first: Arc<dyn Partitioner> = Arc::new(|_: &PartitionRequest<'_>| 0);
         let topic = accumulator.topic(TOPIC, || first);
         let ports = PortTable::new(1);
-        let port = ShardPort::new(PARTITIONS, Arc::new(Doorbell::new()), Arc::new(NoWaker));
+        let port = ShardPort::new(PARTITIONS, Mailbox::new(Arc::default(), Arc::new(NoWaker)));
         port.send(Control::View(Arc::new(view(account))));
         let heads = accumulator.new_lanes(&topic, PARTITIONS, |_| ShardId(0));
         topic.grow(heads.iter().map(|head| head.tail.clone()));

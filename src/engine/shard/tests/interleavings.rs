@@ -14,8 +14,8 @@ use crate::engine::batch::{
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions, CHUNK_BYTES, Class};
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::RecordParts;
-use crate::engine::sync::Doorbell;
 use crate::engine::sync::loom::{AtomicBool, Ordering};
+use crate::engine::sync::{Doorbell, Mailbox, WakeLoop};
 
 fn model(bound: usize, test: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -71,8 +71,8 @@ impl World {
         let bells = [(); 2].map(|()| Arc::new(Doorbell::new()));
         let woken = [(); 2].map(|()| Arc::new(Woken(AtomicBool::new(false))));
         for shard in 0..2 {
-            let port = ShardPort::new(1, bells[shard].clone(), woken[shard].clone());
-            ports.set(ShardId(shard as u16), port);
+            let control = Mailbox::new(bells[shard].clone(), woken[shard].clone());
+            ports.set(ShardId(shard as u16), ShardPort::new(1, control));
         }
         let head = LaneHead::new(lane.clone());
         (Arc::new(World { pool, cells: Cells::new(), lane, ports, bells, woken }), head)

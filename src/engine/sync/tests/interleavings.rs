@@ -7,7 +7,9 @@ use std::task::{Context, Wake, Waker};
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::engine::sync::{Abandon, CellStore, ForwardTable, OpenLock, WakeList};
+use crate::engine::sync::{
+    Abandon, CellStore, ForwardTable, Mailbox, OpenLock, WakeList, WakeLoop,
+};
 
 fn model(bound: usize, test: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -209,5 +211,74 @@ fn a_handle_made_from_another_keeps_the_cell() {
         resolver.join().expect("it does not panic");
         assert_eq!(drops.load(Ordering::Relaxed), 1);
         assert_eq!(store.usage().0, 0);
+    });
+}
+
+/// Sleeps as a poll does: once woken, it does not sleep. Loom reports a sleep without end.
+#[derive(Default)]
+struct Poll {
+    woken: loom::sync::Mutex<bool>,
+    changed: loom::sync::Condvar,
+}
+
+impl Poll {
+    fn sleep(&self) {
+        let mut woken = self.woken.lock().expect("nobody panics with it");
+        while !*woken {
+            woken = self.changed.wait(woken).expect("nobody panics with it");
+        }
+    }
+}
+
+impl WakeLoop for Poll {
+    fn wake(&self) {
+        *self.woken.lock().expect("nobody panics with it") = true;
+        self.changed.notify_one();
+    }
+}
+
+fn mailbox<T>() -> (Mailbox<T>, StdArc<Poll>) {
+    let poll = StdArc::new(Poll::default());
+    (Mailbox::new(StdArc::default(), poll.clone()), poll)
+}
+
+/// The loop sleeps once at the most. More would be too much for loom: the next announcement of a
+/// sleep is a plain store, which it does not order behind a swap that a sender did before.
+#[test]
+fn messages_that_are_sent_while_their_loop_goes_to_sleep_wake_it() {
+    model(5, || {
+        let (own, poll) = mailbox();
+        let (other, own) = (StdArc::new(own.beside()), StdArc::new(own));
+        let senders =
+            [own.clone(), other.clone()].map(|mailbox| thread::spawn(move || mailbox.send(())));
+        let taken = || [&own, &other].into_iter().filter_map(|mailbox| mailbox.pop()).count();
+        let mut count = taken();
+        own.prepare_to_sleep();
+        if count == 0 && own.is_empty() && other.is_empty() {
+            poll.sleep();
+            assert!(!own.is_empty() || !other.is_empty(), "woken for nothing");
+        }
+        own.awake();
+        senders.into_iter().for_each(|sender| sender.join().expect("it does not panic"));
+        count += taken();
+        assert_eq!(count, 2);
+    });
+}
+
+#[test]
+fn messages_that_are_sent_while_their_loop_ends_are_dropped_once() {
+    model(5, || {
+        let drops = StdArc::new(AtomicUsize::new(0));
+        let mailbox = StdArc::new(mailbox().0);
+        let senders = [(); 2].map(|()| {
+            let (mailbox, message) = (mailbox.clone(), Dropped(drops.clone()));
+            thread::spawn(move || mailbox.send(message))
+        });
+        let taken = mailbox.pop();
+        mailbox.end();
+        senders.into_iter().for_each(|sender| sender.join().expect("it does not panic"));
+        let dropped = drops.load(Ordering::Relaxed);
+        assert_eq!(dropped + usize::from(taken.is_some()), 2, "left behind, or dropped twice");
+        assert!(mailbox.is_empty());
     });
 }
