@@ -107,7 +107,7 @@ impl Workers {
                 let drained = parts.drain(&mut job);
                 state = self.lock();
                 state.done.push((job, drained));
-                parts.mailbox.unpark();
+                parts.mailbox.ring();
                 continue;
             }
             if state.idle > 0 {
@@ -123,6 +123,11 @@ impl Workers {
     /// What has been moved since the last call, and how it ended.
     pub(super) fn take_done(&self) -> Vec<(Job, Drained)> {
         std::mem::take(&mut self.lock().done)
+    }
+
+    /// Whether something has been moved since the last call of [`Workers::take_done`].
+    pub(super) fn has_done(&self) -> bool {
+        !self.lock().done.is_empty()
     }
 
     /// Whether jobs wait for a thread.

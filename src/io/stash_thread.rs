@@ -5,13 +5,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-use crossbeam_queue::SegQueue;
 
 use super::clock::Clock;
 use super::partition_workers::Workers;
@@ -21,7 +17,7 @@ use crate::engine::batch::{
 };
 use crate::engine::buffer::{AccountId, Segment, WaitTicket};
 use crate::engine::shard::PortTable;
-use crate::engine::sync::WakeList;
+use crate::engine::sync::{Mailbox, Parker, WakeList};
 use crate::error::DeliveryErrorCause;
 use crate::locking::lock;
 use crate::logging as log;
@@ -30,25 +26,35 @@ use crate::problem::{Problem, ProblemKind};
 /// Bytes moved before another thread may have the stash.
 const BYTES_PER_LOCK: usize = 256 * 1_024;
 
+enum Message {
+    /// This topic's stash is to be emptied.
+    Drain(Arc<TopicLanes>),
+    Stop,
+}
+
 /// How other threads reach the stash thread.
-#[derive(Default)]
 pub struct StashMailbox {
-    topics: SegQueue<Arc<TopicLanes>>,
-    stopped: AtomicBool,
-    thread: Mutex<Option<Thread>>,
+    messages: Mailbox<Message>,
+    /// Where the thread sleeps.
+    parker: Arc<Parker>,
 }
 
 impl StashMailbox {
-    /// Has the topic's stash emptied.
-    pub(super) fn drain(&self, topic: Arc<TopicLanes>) {
-        self.topics.push(topic);
-        self.unpark();
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
+        let parker = Arc::<Parker>::default();
+        let messages = Mailbox::new(Arc::default(), parker.clone());
+        Arc::new(StashMailbox { messages, parker })
     }
 
-    pub(super) fn unpark(&self) {
-        if let Some(thread) = &*lock(&self.thread) {
-            thread.unpark();
-        }
+    /// Has the topic's stash emptied.
+    pub(super) fn drain(&self, topic: Arc<TopicLanes>) {
+        self.messages.send(Message::Drain(topic));
+    }
+
+    /// By a partition worker: a job is done.
+    pub(super) fn ring(&self) {
+        self.messages.ring();
     }
 }
 
@@ -79,22 +85,22 @@ impl StashThread {
             away: Vec::new(),
             workers: workers.clone(),
             watch: Watch::begin(Duration::ZERO),
+            stopped: false,
         };
+        let ended = mailbox.clone();
         let thread = OwnThread::spawn("tidegate-stash", move || {
             if catch_unwind(AssertUnwindSafe(|| keeper.run())).is_err() {
                 log::error!("the stash thread panicked: stashed records will time out");
             }
+            ended.messages.end();
         })?;
-        let handle = thread.thread().clone();
-        *lock(&mailbox.thread) = Some(handle);
         Ok(StashThread { mailbox, thread: Mutex::new(Some(thread)), workers })
     }
 
     /// Ends the threads; with `watch`, returns when they have ended or are stuck in code of the
     /// application's.
     pub fn stop(&self, mut watch: Option<&mut Watch>) {
-        self.mailbox.stopped.store(true, Ordering::SeqCst);
-        self.mailbox.unpark();
+        self.mailbox.messages.send(Message::Stop);
         let thread = lock(&self.thread).take();
         if let (Some(thread), Some(watch)) = (thread, &mut watch) {
             thread.join(watch);
@@ -138,14 +144,7 @@ struct StashKeeper {
     workers: Arc<Workers>,
     /// Of the workers.
     watch: Watch,
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
+    stopped: bool,
 }
 
 impl StashThreadParts {
@@ -172,9 +171,12 @@ impl StashThreadParts {
 
 impl StashKeeper {
     fn run(&mut self) {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        while !self.parts.mailbox.stopped.load(Ordering::SeqCst) {
-            self.take_topics();
+        let waker = Waker::from(self.parts.mailbox.parker.clone());
+        loop {
+            self.take_messages();
+            if self.stopped {
+                return;
+            }
             let mut progress = self.take_done();
             for _ in 0..self.jobs.len() {
                 let Some(job) = self.jobs.pop_front() else { break };
@@ -183,14 +185,21 @@ impl StashKeeper {
             for away in &self.away {
                 self.expire(&away.topic);
             }
-            if !progress && self.parts.mailbox.topics.is_empty() {
+            if !progress {
                 self.wait();
             }
         }
     }
 
-    fn take_topics(&mut self) {
-        while let Some(topic) = self.parts.mailbox.topics.pop() {
+    fn take_messages(&mut self) {
+        while let Some(message) = self.parts.mailbox.messages.pop() {
+            let topic = match message {
+                Message::Drain(topic) => topic,
+                Message::Stop => {
+                    self.stopped = true;
+                    return;
+                }
+            };
             let is_same = |other: &Arc<TopicLanes>| Arc::ptr_eq(other, &topic);
             if let Some(away) = self.away.iter_mut().find(|away| is_same(&away.topic)) {
                 away.again = true;
@@ -219,16 +228,22 @@ impl StashKeeper {
         if waiting {
             self.workers.reinforce(&self.parts, &mut self.watch);
         }
-        if waiting || self.jobs.iter().any(|job| job.elsewhere) {
-            return std::thread::park_timeout(LOOK_AGAIN);
-        }
-        match self.next_expiry() {
-            None => std::thread::park(),
-            Some(at) => {
-                let wait = at.saturating_sub(Clock.now()).max(1_000_000);
-                std::thread::park_timeout(Duration::from_nanos(wait));
+        let timeout = match waiting || self.jobs.iter().any(|job| job.elsewhere) {
+            true => Some(LOOK_AGAIN),
+            false => self
+                .next_expiry()
+                .map(|at| Duration::from_nanos(at.saturating_sub(Clock.now()).max(1_000_000))),
+        };
+        let StashMailbox { messages, parker } = &*self.parts.mailbox;
+        messages.prepare_to_sleep();
+        // Room that a job waits for wakes the parker itself, which then does not sleep.
+        if messages.is_empty() && !self.workers.has_done() {
+            match timeout {
+                Some(timeout) => parker.park_timeout(timeout),
+                None => parker.park(),
             }
         }
+        messages.awake();
     }
 
     /// Returns whether anything was done.

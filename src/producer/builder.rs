@@ -301,7 +301,7 @@ impl ProducerBuilder {
         let queue = FallbackHandle::queue_of(&fallback);
         let accumulator = accumulator(&config, has_identity, queue.clone())?;
         let ports = PortTable::new(config.brokers_max);
-        let mailbox = Arc::new(StashMailbox::default());
+        let mailbox = StashMailbox::new();
         let stash_thread = StashThread::start(StashThreadParts {
             accumulator: accumulator.clone(),
             ports: ports.clone(),

@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use super::WakeLoop;
+
 thread_local! {
     /// Made at a thread's first wait; later waits clone the reference and allocate nothing.
     static PARKER: Arc<Parker> = Arc::default();
@@ -50,6 +52,16 @@ impl Parker {
         *token = Token::default();
     }
 
+    fn unpark(&self) {
+        let mut token = self.lock();
+        token.woken = true;
+        let asleep = token.asleep;
+        drop(token);
+        if asleep {
+            self.changed.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Token> {
         // Each change is one assignment.
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
@@ -58,17 +70,17 @@ impl Parker {
 
 impl Wake for Parker {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.unpark();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut token = self.lock();
-        token.woken = true;
-        let asleep = token.asleep;
-        drop(token);
-        if asleep {
-            self.changed.notify_one();
-        }
+        self.unpark();
+    }
+}
+
+impl WakeLoop for Parker {
+    fn wake(&self) {
+        self.unpark();
     }
 }
 
