@@ -1,9 +1,15 @@
 //! Taking a lock whatever became of those who held it before.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
-/// Locks a mutex whose holders leave what it guards consistent at every step: a panic of one of
-/// them, in code of the application's say, is no reason for another to fail.
+/// Locks a mutex: see [`ignore_poison`].
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    ignore_poison(mutex.lock())
+}
+
+/// What a lock, or a wait with one, gave: for locks whose holders leave what they guard consistent
+/// at every step. A panic of one of them, in code of the application's say, is no reason for
+/// another to fail.
+pub(crate) fn ignore_poison<G>(result: LockResult<G>) -> G {
+    result.unwrap_or_else(PoisonError::into_inner)
 }

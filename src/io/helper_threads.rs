@@ -4,11 +4,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::engine::sync::Generation;
-use crate::locking::lock;
+use crate::locking::{ignore_poison, lock};
 use crate::logging as log;
 use crate::user_code;
 
@@ -129,7 +129,7 @@ impl Shared {
             }
             state.idle += 1;
             let waited = self.news.wait_timeout(state, IDLE_MAX);
-            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            let (after, timeout) = ignore_poison(waited);
             state = after;
             state.idle -= 1;
             if timeout.timed_out() && state.jobs.is_empty() {

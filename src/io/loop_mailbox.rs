@@ -1,6 +1,6 @@
 //! How other threads reach an event loop.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use mio::Poll;
 
@@ -9,6 +9,7 @@ use super::socket::SocketNews;
 use crate::engine::connection::LoginAnswer;
 use crate::engine::shard::Token;
 use crate::engine::sync::{Mailbox, WakeLoop};
+use crate::locking::ignore_poison;
 use crate::logging as log;
 
 /// The waker's events carry it, and no socket's do.
@@ -55,13 +56,13 @@ impl PollWaker {
 
     /// The loop has ended: closes the descriptor.
     pub(super) fn close(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *ignore_poison(self.0.write()) = None;
     }
 }
 
 impl WakeLoop for PollWaker {
     fn wake(&self) {
-        if let Some(waker) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
+        if let Some(waker) = &*ignore_poison(self.0.read())
             && let Err(error) = waker.wake()
         {
             log::error!("an event loop could not be woken: {error}");

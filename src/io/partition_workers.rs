@@ -4,12 +4,12 @@
 //! thread takes the topics that wait behind it, up to [`WORKERS_MAX`].
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::stash_thread::{Job, StashThreadParts};
 use super::threads::{OwnThread, Watch};
 use crate::engine::batch::Drained;
-use crate::locking::lock;
+use crate::locking::{ignore_poison, lock};
 use crate::logging as log;
 
 /// Threads of one producer, at the most. Once so many partitioners never return, other topics with
@@ -115,7 +115,7 @@ impl Workers {
                 return;
             }
             state.idle += 1;
-            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = ignore_poison(self.news.wait(state));
             state.idle -= 1;
         }
     }

@@ -17,7 +17,7 @@ use crate::engine::protocol::records::RecordParts;
 use crate::engine::sync::Generation;
 use crate::error::{Certainty, DeliveryErrorCause};
 use crate::io::{Job, JobThread, ThreadDeadline};
-use crate::locking::lock;
+use crate::locking::{ignore_poison, lock};
 use crate::logging as log;
 use crate::user_code;
 
@@ -104,7 +104,7 @@ impl FallbackHandle {
         let mut is_running = lock(&caller.is_running);
         while *is_running || !self.queue.is_idle() {
             let waited = caller.paused.wait_timeout(is_running, LOOK_AGAIN);
-            is_running = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            is_running = ignore_poison(waited).0;
             let now = progress();
             if now != before {
                 (before, limit) = (now, patience());

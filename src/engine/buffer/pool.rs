@@ -1,6 +1,6 @@
 //! The pool: one mutex around free lists, accounts and waiters, touched once per segment.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
@@ -409,7 +409,7 @@ impl PoolShared {
         // Nobody's code but the pool's own runs under this mutex. If one of its assertions fails
         // there, the page map still rules out a page with two owners, and those who hold segments
         // must be able to return them.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::locking::ignore_poison(self.state.lock())
     }
 
     #[inline]

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::arena::Region;
 use super::pool::PoolShared;
+use crate::locking::lock;
 
 /// A contiguous part of the pool that belongs to no account: a loop's room to compress into.
 /// Returned on drop.
@@ -74,7 +75,7 @@ impl ScratchSlot {
 
     fn lock(&self) -> MutexGuard<'_, Option<Scratch>> {
         // A compressor that panics leaves nothing half done but bytes nobody reads.
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.scratch)
     }
 }
 

@@ -79,11 +79,11 @@ impl<T> SegQueue<T> {
     }
 
     fn items(&self) -> std::sync::MutexGuard<'_, std::collections::VecDeque<T>> {
-        self.items.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        crate::locking::lock(&self.items)
     }
 }
 
-/// Locks a mutex whose holders leave it consistent at every step, so that poisoning means nothing.
+/// [`crate::locking::lock`], for loom's mutex as well.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    crate::locking::ignore_poison(mutex.lock())
 }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use super::loom::{AtomicU32, Condvar, Mutex, Ordering, UnsafeCell, lock, spin_loop};
+use crate::locking::ignore_poison;
 
 /// Somebody holds the lock.
 const LOCKED: u32 = 1;
@@ -108,8 +109,7 @@ impl<T> OpenLock<T> {
                 }
             } else if state & PARKED != 0 || self.try_lock_from(state, state | PARKED) {
                 // The holder cannot signal before this thread sleeps: it does so under `parked`.
-                parked =
-                    self.released.wait(parked).unwrap_or_else(std::sync::PoisonError::into_inner);
+                parked = ignore_poison(self.released.wait(parked));
             }
         }
     }

@@ -4,11 +4,12 @@
 //! thread-locals are destroyed, and a send in an `atexit` handler may have to wait. The token is
 //! under a mutex of the standard library, so it stands outside of the loom switch.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::WakeLoop;
+use crate::locking::{ignore_poison, lock};
 
 thread_local! {
     /// Made at a thread's first wait; later waits clone the reference and allocate nothing.
@@ -36,7 +37,7 @@ impl Parker {
         let mut token = self.lock();
         token.asleep = true;
         while !token.woken {
-            token = self.changed.wait(token).unwrap_or_else(PoisonError::into_inner);
+            token = ignore_poison(self.changed.wait(token));
         }
         *token = Token::default();
     }
@@ -47,7 +48,7 @@ impl Parker {
         if !token.woken {
             token.asleep = true;
             let waited = self.changed.wait_timeout(token, timeout);
-            token = waited.unwrap_or_else(PoisonError::into_inner).0;
+            token = ignore_poison(waited).0;
         }
         *token = Token::default();
     }
@@ -64,7 +65,7 @@ impl Parker {
 
     fn lock(&self) -> MutexGuard<'_, Token> {
         // Each change is one assignment.
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.token)
     }
 }
 
