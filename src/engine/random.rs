@@ -1,5 +1,7 @@
 //! Random numbers for jitter and for spreading load: quick to make, and no secret.
 
+use std::hash::{BuildHasher, RandomState};
+
 /// A generator of random numbers: xorshift, with 64 bits of state.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -7,8 +9,7 @@ pub struct Random(u64);
 impl Random {
     /// Two generators with the same seed give the same numbers.
     pub fn new(seed: u64) -> Self {
-        // 0 is the one state that xorshift never leaves.
-        Random(seed | 1)
+        Random(state_of(seed))
     }
 
     /// The next number, of all that 64 bits hold but 0.
@@ -16,6 +17,18 @@ impl Random {
         self.0 = step(self.0);
         self.0
     }
+}
+
+/// A seed that differs from call to call and from process to process.
+pub(crate) fn seed() -> u64 {
+    // A fork's child goes on with the parent's random keys: its id tells the two apart.
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// The state that a seed begins with, for [`step`].
+pub fn state_of(seed: u64) -> u64 {
+    // 0 is the one state that xorshift never leaves.
+    seed | 1
 }
 
 /// The state that follows `state`, which is the next number as well; for a state that is kept in an

@@ -9,8 +9,9 @@ use super::socket_options::SocketOptions;
 use crate::config::{Acks, JITTER_PERCENT, ProducerConfig, ReconnectBackoff, Socks5, TopicConfig};
 use crate::engine::cluster::{BrokerAddress, MetadataConfig};
 use crate::engine::connection::{ConnectionConfig, Peers, Steps};
-use crate::engine::policy::{AddressMap, random_seed};
+use crate::engine::policy::AddressMap;
 use crate::engine::protocol::FRAME_SIZE_MAX_DEFAULT;
+use crate::engine::random;
 use crate::error::BuildError;
 use crate::logging as log;
 
@@ -57,7 +58,7 @@ impl ClientParts {
             security: security(config)?,
             address_map: config.address_map.clone(),
             socks5: config.socks5.clone(),
-            random: random_seed(),
+            random: random::seed(),
         })
     }
 }

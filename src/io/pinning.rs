@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use core_affinity::CoreId;
 
 use super::sys_fork::PerProcess;
-use crate::engine::policy::random_seed;
+use crate::engine::random;
 use crate::locking::lock;
 use crate::logging as log;
 
@@ -40,7 +40,7 @@ pub(super) fn pin_current(pinning: &Pinning, index: usize) -> Option<usize> {
         Pinning::Automatic => {
             let allowed = core_affinity::get_core_ids().unwrap_or_default();
             let allowed: Vec<usize> = allowed.into_iter().map(|core| core.id).collect();
-            let first = random_seed() as usize;
+            let first = random::seed() as usize;
             let Some(core) = take(&allowed, &mut lock_taken(), first) else {
                 log::info!(
                     "event loop {index} is not pinned: {} allowed cores are too few to keep one \

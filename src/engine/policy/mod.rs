@@ -64,5 +64,4 @@ pub use sasl::{
 #[cfg(feature = "aws-msk-iam")]
 pub(crate) use sasl::{Fetched, Kept, Serves};
 pub use spreading::{ExplicitPartitioner, RandomPartitioner, RoundRobinPartitioner};
-pub(crate) use sticky_partitioner::random_seed;
 pub use sticky_partitioner::{STAY_MS_MIN, StickyPartitioner};

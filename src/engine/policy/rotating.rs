@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::sticky_partitioner::random_seed;
 use super::{PartitionRequest, Partitioner};
 use crate::engine::random;
 
@@ -102,7 +101,7 @@ impl RotatingPartitioner {
     }
 
     fn new(turn: Turn) -> Self {
-        RotatingPartitioner { turn, seed: random_seed(), state: AtomicU64::new(NOT_BEGUN) }
+        RotatingPartitioner { turn, seed: random::seed(), state: AtomicU64::new(NOT_BEGUN) }
     }
 
     /// The time, or the count of refreshes, that turns are measured by, if it is known.

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::sticky_partitioner::random_seed;
 use super::{PartitionRequest, Partitioner};
 use crate::engine::random;
 
@@ -94,7 +93,7 @@ pub struct RandomPartitioner {
 impl RandomPartitioner {
     /// A partitioner whose choices differ from process to process.
     pub fn new() -> Self {
-        Self::with_seed(random_seed())
+        Self::with_seed(random::seed())
     }
 
     /// A partitioner that makes the same choices in every run, for simulations and tests.

@@ -1,7 +1,6 @@
 //! Uniform stickiness (KIP-794): where records go whose key does not decide.
 
 use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -110,7 +109,7 @@ pub struct StickyPartitioner {
 impl StickyPartitioner {
     /// A partitioner whose choices differ from process to process.
     pub fn new() -> Self {
-        Self::with_seed(random_seed())
+        Self::with_seed(random::seed())
     }
 
     /// A partitioner that makes the same choices in every run, for simulations and tests.
@@ -335,23 +334,16 @@ fn draw_usable(
 
 fn make_slots(seed: u64) -> Box<[CachePadded<Slot>; SLOTS]> {
     Box::new(std::array::from_fn(|index| {
-        // Neighbouring slots get seeds far apart; 0 is the one state that xorshift never leaves.
-        let spread = (seed ^ index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let state = (spread ^ (spread >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        // Neighbouring slots get states far apart.
+        let state = random::state_of(random::scatter(seed ^ index as u64));
         CachePadded::new(Slot {
             partition: AtomicI32::new(NONE),
             bytes: AtomicU32::new(0),
             since: AtomicU32::new(0),
             untold: AtomicU32::new(0),
-            random: AtomicU64::new((state ^ (state >> 32)).max(1)),
+            random: AtomicU64::new(state),
         })
     }))
-}
-
-/// A seed that differs from call to call and from process to process.
-pub(crate) fn random_seed() -> u64 {
-    // A fork's child goes on with the parent's random keys: its id tells the two apart.
-    RandomState::new().hash_one((SLOTS, std::process::id()))
 }
 
 /// A thread that has no number yet.
