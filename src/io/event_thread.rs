@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use super::threads::{OwnThread, Watch};
 use crate::engine::event::{EventHub, EventRing};
-use crate::engine::sync::block_on;
+use crate::engine::sync::{WakeList, block_on};
 use crate::locking::lock;
 use crate::logging as log;
-use crate::user_code;
 
 /// The thread, once somebody listens, and who listens.
 pub struct EventThread {
@@ -96,37 +95,34 @@ impl EventThread {
 
 fn hand_out(hub: &EventHub, listeners: &Mutex<Listeners>) {
     while let Some(event) = block_on(|context| hub.poll_next(context)) {
-        let mut wakers = Vec::new();
+        let mut wakes = WakeList::new();
         lock(listeners).queues.retain(|queue| match queue.upgrade() {
             Some(queue) => {
-                wakers.extend(queue.push(event.clone()));
+                queue.push(event.clone()).into_iter().for_each(|waker| wakes.push(waker));
                 true
             }
             None => false,
         });
-        wake(wakers);
+        wake(wakes);
     }
     end(listeners);
 }
 
 /// Nobody hears of anything any more.
 fn end(listeners: &Mutex<Listeners>) {
-    let mut wakers = Vec::new();
+    let mut wakes = WakeList::new();
     {
         let mut listeners = lock(listeners);
         listeners.ended = true;
         for queue in listeners.queues.drain(..).filter_map(|queue| queue.upgrade()) {
-            wakers.extend(queue.end());
+            queue.end().into_iter().for_each(|waker| wakes.push(waker));
         }
     }
-    wake(wakers);
+    wake(wakes);
 }
 
-fn wake(wakers: Vec<std::task::Waker>) {
-    let _inside = user_code::enter();
-    for waker in wakers {
-        if user_code::call(|| waker.wake()).is_err() {
-            log::error!("a waker panicked");
-        }
+fn wake(mut wakes: WakeList) {
+    if wakes.wake_all() > 0 {
+        log::error!("the waker of a task that awaits events panicked");
     }
 }

@@ -35,11 +35,7 @@ impl<T: Clone> OneShot<T> {
             state.outcome.get_or_insert(outcome);
             std::mem::take(&mut state.wakers)
         };
-        let mut wakes = WakeList::new();
-        for waker in wakers {
-            wakes.push(waker);
-        }
-        wakes.wake_all();
+        WakeList::from(wakers).wake_all();
     }
 
     /// Whether somebody was given the outcome.

@@ -2,6 +2,7 @@
 
 use std::task::Waker;
 
+use crate::engine::sync::WakeList;
 use crate::engine::sync::loom::{AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock};
 
 /// Tasks that wait until lanes have resolved what they held. Loops look here at the end of a turn
@@ -34,11 +35,7 @@ impl FlushWaiters {
             self.waiting.store(0, Ordering::SeqCst);
             std::mem::take(&mut *wakers)
         };
-        let mut wakes = crate::engine::sync::WakeList::default();
-        for waker in wakers {
-            wakes.push(waker);
-        }
-        wakes.wake_all();
+        WakeList::from(wakers).wake_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {

@@ -5,9 +5,10 @@ use std::task::Waker;
 
 use crate::user_code;
 
-/// The wakers of all deliveries that were resolved during a turn. They are a user's code, which may
-/// send, drop handles or never return: so the loop calls them with no lock held and nothing half
-/// done. Reused from turn to turn: it keeps its capacity.
+/// Wakers of the application's, as those of all deliveries that were resolved during a turn. They
+/// are a user's code, which may send, drop handles, panic or never return: so they are called with
+/// no lock held and nothing half done. A loop reuses its list from turn to turn: it keeps its
+/// capacity.
 ///
 /// Dropping it calls what it holds: a loop that panics leaves nobody asleep.
 #[derive(Default)]
@@ -58,6 +59,12 @@ impl WakeList {
     /// Adds a waker.
     pub fn push(&mut self, waker: Waker) {
         self.wakers.push(waker);
+    }
+}
+
+impl From<Vec<Waker>> for WakeList {
+    fn from(wakers: Vec<Waker>) -> Self {
+        WakeList { wakers, flushers: false }
     }
 }
 
