@@ -6,7 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Fetched, FetchedBatch, SlotId};
 use crate::engine::protocol::PartitionId;
+use crate::engine::sync::WakeList;
 use crate::locking::lock;
+use crate::logging as log;
 
 /// How far a consumer has come in one partition.
 ///
@@ -164,6 +166,13 @@ impl Queue {
     }
 }
 
+/// Calls wakers of the application's. One that panics does not end the consumer's thread.
+fn wake(wakers: Vec<Waker>) {
+    if WakeList::from(wakers).wake_all() > 0 {
+        log::error!("the waker of a task that awaits records panicked");
+    }
+}
+
 /// So many threads and tasks are remembered that wait. One that has given up stays remembered until
 /// something comes.
 const WAITING_MAX: usize = 1_024;
@@ -219,7 +228,7 @@ impl FetchQueue {
         // A waker may run anything: none is called under the lock.
         drop(queue);
         // All of them: one may belong to a `poll` that has given up, which would take nothing.
-        waiting.into_iter().for_each(Waker::wake);
+        wake(waiting);
     }
 
     /// By the loop: an answer told where a log ends and begins.
@@ -254,7 +263,7 @@ impl FetchQueue {
         queue.has_ended = true;
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
-        waiting.into_iter().for_each(Waker::wake);
+        wake(waiting);
     }
 
     /// By the consumer: the next, `None` if nothing more comes. Also whether the loop is to be told
@@ -280,7 +289,7 @@ impl FetchQueue {
         drop(queue);
         // One that was pushed out looks again, and waits again if it still does.
         if let Some(waker) = surplus.filter(|waker| !waker.will_wake(context.waker())) {
-            waker.wake();
+            wake(vec![waker]);
         }
         (taken, tells)
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use super::batches::cut;
 use super::*;
@@ -460,4 +462,35 @@ fn no_bytes_of_a_broker_make_it_panic_or_stand_still() {
         panic!("{cut:?}")
     };
     assert!(problem.message().contains("magic 3"), "{problem}");
+}
+
+/// Counts how often it was called, and panics.
+#[derive(Default)]
+struct Panics(AtomicUsize);
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        panic!("a panic that belongs to the test");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_harms_neither_the_loop_nor_the_others_who_wait() {
+    let queue = FetchQueue::new(1_000);
+    let wakers = [(); 2].map(|()| Arc::new(Panics::default()));
+    let wait = || {
+        for waker in &wakers {
+            let waker = Waker::from(waker.clone());
+            assert!(queue.poll_take(&mut Context::from_waker(&waker)).0.is_pending());
+        }
+    };
+    let calls = || wakers.each_ref().map(|waker| waker.0.load(Ordering::Relaxed));
+    wait();
+    let (slot, generation, topic, partition) = (None, 0, "t".into(), None);
+    queue.put(Item { slot, generation, topic, partition, fetched: Fetched::Passed(1) });
+    assert_eq!(calls(), [1; 2]);
+    wait();
+    queue.end();
+    assert_eq!(calls(), [2; 2]);
 }
