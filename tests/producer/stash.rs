@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tidegate::{Certainty, DeliveryErrorCause, PartitionRequest, Partitioner, Record};
+use tidegate::{Certainty, DeliveryErrorCause, EveryTopic, PartitionRequest, Partitioner, Record};
 
 use super::*;
 
@@ -70,6 +70,23 @@ impl Partitioner for Counts {
     fn on_appended(&self, _partition: i32, bytes: usize, _batch_size: usize) {
         self.0.fetch_add(bytes, Ordering::SeqCst);
         panic!("a panic that belongs to the test");
+    }
+}
+
+/// A worker moves a part of it at a time, and the stash thread hands it the rest.
+#[test]
+fn a_partitioner_of_the_applications_places_a_long_stash_to_its_end() {
+    let cluster = cluster(1, 2);
+    cluster.pause_broker(1);
+    let second = |_: &PartitionRequest<'_>| 1;
+    let producer = builder(&cluster).partitioner(EveryTopic::new(second)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let deliveries: Vec<_> = (0..2_000).map(|_| topic.send((), &[7; 1_024]).unwrap()).collect();
+    assert_eq!(topic.partitions(), 0);
+    cluster.resume_broker(1);
+    for (at, delivery) in deliveries.into_iter().enumerate() {
+        let metadata = acked(delivery);
+        assert_eq!((metadata.partition(), metadata.offset()), (1, Some(at as i64)));
     }
 }
 
