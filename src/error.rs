@@ -347,6 +347,10 @@ pub enum SendErrorKind {
         /// Which level was full.
         scope: PressureScope,
     },
+    /// No room in memory, and none on disk: the folder's quota is used up, or the system takes
+    /// nothing ([`SpillFull`](crate::SpillFull)).
+    #[error("no room in memory, and none on disk: {0}")]
+    SpillFull(#[source] Problem),
     /// Kafka does not allow the topic's name.
     #[error("its topic's name is illegal: {0}")]
     InvalidTopic(&'static str),
@@ -398,7 +402,12 @@ impl SendError {
 
     /// Whether sending the same record again, later, may succeed.
     pub fn is_retriable(&self) -> bool {
-        matches!(self.kind, SendErrorKind::Rejected { .. } | SendErrorKind::ParkTimedOut { .. })
+        matches!(
+            self.kind,
+            SendErrorKind::Rejected { .. }
+                | SendErrorKind::ParkTimedOut { .. }
+                | SendErrorKind::SpillFull(_)
+        )
     }
 
     /// The owned parts of the record, handed back: those that were passed as

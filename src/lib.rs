@@ -226,6 +226,7 @@ pub use config::new_topic::NewTopic;
 pub use config::producer_config::{Acks, ClusterChange, OnDrop, ProducerConfig};
 pub use config::security::SecurityProtocol;
 pub use config::socks5::Socks5;
+pub use config::spill::{SpillConfig, SpillFull, SpillInDoubt, SpillSync};
 pub use config::tls::{StoreType, TlsConfig, TlsVersion};
 pub use config::topic::TopicConfig;
 pub use config::wait_strategy::WaitStrategy;
@@ -244,7 +245,8 @@ pub use engine::policy::{
     InterceptedRecord, Interceptor, KeyHash, KeyPartitioner, Keyless, OnOutcome, ParkSender,
     PartitionRequest, PartitionView, Partitioner, PartitionerFactory, Partitions, Pressure,
     RandomPartitioner, RecordOutcome, RejectRecords, RetryPolicy, RotatingPartitioner,
-    RoundRobinPartitioner, StickyPartitioner, UndeliveredRecord, UseFallback, murmur2,
+    RoundRobinPartitioner, SpillRecords, StickyPartitioner, UndeliveredRecord, UseFallback,
+    murmur2,
 };
 #[cfg(feature = "aws-msk-iam")]
 pub use engine::policy::{AwsCredentials, AwsCredentialsProvider};
@@ -261,7 +263,7 @@ pub use error::{
     CreateTopicErrorKind, DeliveryError, DeliveryErrorCause, FlushError, PressureScope,
     ReturnedRecord, SendError, SendErrorKind,
 };
-pub use io::EventLoops;
+pub use io::{EventLoops, SpillStatus};
 pub use problem::{Problem, ProblemKind};
 #[cfg(feature = "metrics")]
 pub use producer::MetricsFacade;

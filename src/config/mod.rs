@@ -38,6 +38,7 @@ pub(crate) mod reconnect;
 mod reference;
 pub(crate) mod security;
 pub(crate) mod socks5;
+pub(crate) mod spill;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 pub(crate) mod tls;
 pub(crate) mod topic;
@@ -60,6 +61,7 @@ pub use property::Origin;
 pub(crate) use reconnect::{JITTER_PERCENT, ReconnectBackoff, ReconnectWaits};
 pub use reference::{Answer, Entry, Reference, reference};
 pub(crate) use socks5::Socks5;
+pub(crate) use spill::{SpillConfig, SpillFull, SpillInDoubt, SpillSync};
 pub(crate) use tls::TlsConfig;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{IdentitySource, Material, Source, StoreType, TlsVersion};

@@ -12,12 +12,13 @@ use super::names::Names;
 use super::new_topic::NewTopic;
 use super::security::SecurityProtocol;
 use super::socks5::Socks5;
+use super::spill::SpillConfig;
 use super::tls::TlsConfig;
 use super::topic::TopicConfig;
 use super::wait_strategy::WaitStrategy;
 use crate::engine::policy::{
     AddressMap, BackoffStrategy, BuiltInPartitioners, ExponentialRetry, Fallback, Interceptor,
-    ParkSender, PartitionerFactory, RetryPolicy,
+    ParkSender, PartitionerFactory, RetryPolicy, SpillRecords,
 };
 use crate::engine::protocol::compression::Compression;
 
@@ -382,8 +383,9 @@ pub struct ProducerConfig {
     /// its high watermark, or without a leader's role, is not available in any case. Above what a
     /// request takes at the slowest broker that is in order. `partitioner.availability.timeout.ms`.
     pub partitioner_availability_timeout: Duration,
-    /// What happens to a record without room. Default: `None`: [`ParkSender`] for `max_block`.
-    /// `tidegate.backoff.strategy`: `park`, `drop`, `reject` or `fallback`.
+    /// What happens to a record without room. Default: `None`: [`ParkSender`] for `max_block`, or
+    /// with `spill` [`SpillRecords`]. `tidegate.backoff.strategy`: `park`, `drop`, `reject`,
+    /// `fallback` or `spill`.
     pub backoff: Option<Arc<dyn BackoffStrategy>>,
     /// Who gets the records that fail, to keep them elsewhere. Default: `None`. In code only.
     pub fallback: Option<Arc<dyn Fallback>>,
@@ -392,6 +394,10 @@ pub struct ProducerConfig {
     /// used up, such records are refused. In bytes, about 200 a record more than its own. Default:
     /// 8 MiB. `tidegate.fallback.memory`.
     pub fallback_memory: usize,
+    /// Where records go on disk for which there is no room. Default: `None`. With it records do not
+    /// expire: `delivery_timeout` does not hold for them, and [`SpillRecords`] is the default of
+    /// `backoff`. `tidegate.spill.directory` and its like.
+    pub spill: Option<SpillConfig>,
     /// How long a retry waits. Default: `None`: [`ExponentialRetry`] from `retry_backoff` to
     /// `retry_backoff_max`. In code only.
     pub retry_policy: Option<Arc<dyn RetryPolicy>>,
@@ -466,6 +472,7 @@ impl Default for ProducerConfig {
             backoff: None,
             fallback: None,
             fallback_memory: 8 * MIB,
+            spill: None,
             retry_policy: None,
             sasl: None,
             address_map: None,
@@ -534,8 +541,11 @@ impl ProducerConfig {
 
     /// The strategy in effect.
     pub fn backoff_in_effect(&self) -> Arc<dyn BackoffStrategy> {
-        let park = || Arc::new(ParkSender::for_at_most(self.max_block)) as Arc<_>;
-        self.backoff.clone().unwrap_or_else(park)
+        let default = || match self.spill {
+            Some(_) => Arc::new(SpillRecords) as Arc<_>,
+            None => Arc::new(ParkSender::for_at_most(self.max_block)) as Arc<_>,
+        };
+        self.backoff.clone().unwrap_or_else(default)
     }
 
     /// What makes partitioners, unless it is the default that does.

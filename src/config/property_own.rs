@@ -4,7 +4,27 @@ use std::sync::Arc;
 
 use super::producer_config::OnDrop;
 use super::property::{Origin, Property, Show, Unit, field, shown_field};
-use crate::engine::policy::{DropRecords, RejectRecords, UseFallback};
+use super::property_draft::Draft;
+use super::spill::{SpillConfig, SpillFull, SpillInDoubt, SpillSync};
+use crate::engine::policy::{DropRecords, RejectRecords, SpillRecords, UseFallback};
+
+/// The spill settings, which any property of theirs makes.
+fn spill_of(draft: &mut Draft) -> &mut SpillConfig {
+    draft.config.spill.get_or_insert_with(|| SpillConfig::new(""))
+}
+
+/// Shows a spill setting, or its default.
+macro_rules! shown_spill {
+    ($show:expr) => {
+        Show::Config(|config| {
+            let show: fn(&SpillConfig) -> String = $show;
+            match &config.spill {
+                Some(spill) => show(spill),
+                None => show(&SpillConfig::new("")),
+            }
+        })
+    };
+}
 
 pub(super) const OWN: &[Property] = &[
     field!(
@@ -107,6 +127,92 @@ pub(super) const OWN: &[Property] = &[
         size,
         "Memory for records without room that wait for the fallback; further ones are refused."
     ),
+    Property::read(
+        "tidegate.spill.directory",
+        Origin::Tidegate,
+        "spill.directory",
+        Unit::None,
+        shown_spill!(|spill| spill.directory.display().to_string()),
+        "A folder for records without room in memory; not given: none goes to disk.",
+        |draft, setting| {
+            spill_of(draft).directory = setting.value.into();
+            Ok(())
+        },
+    ),
+    Property::read(
+        "tidegate.spill.quota",
+        Origin::Tidegate,
+        "spill.quota",
+        Unit::Bytes,
+        shown_spill!(|spill| spill.quota.to_string()),
+        "What the files in the spill folder may take together.",
+        |draft, setting| {
+            spill_of(draft).quota = setting.size()? as u64;
+            Ok(())
+        },
+    ),
+    Property::read(
+        "tidegate.spill.sync",
+        Origin::Tidegate,
+        "spill.sync",
+        Unit::None,
+        shown_spill!(|spill| match spill.sync {
+            SpillSync::Never => "never".to_owned(),
+            SpillSync::Every(time) => time.as_millis().to_string(),
+            SpillSync::Always => "always".to_owned(),
+        }),
+        "When spilled records are forced to the disk: `never`, `always`, or every so many ms.",
+        |draft, setting| {
+            spill_of(draft).sync = match setting.value {
+                "never" => SpillSync::Never,
+                "always" => SpillSync::Always,
+                _ => SpillSync::Every(setting.milliseconds()?),
+            };
+            Ok(())
+        },
+    ),
+    Property::read(
+        "tidegate.spill.full",
+        Origin::Tidegate,
+        "spill.full",
+        Unit::None,
+        shown_spill!(|spill| match spill.full {
+            SpillFull::Park(time) => time.as_millis().to_string(),
+            SpillFull::Drop => "drop".to_owned(),
+            SpillFull::Reject => "reject".to_owned(),
+        }),
+        "A record without room on disk: `drop` or `reject` it, or park its sender for so many ms.",
+        |draft, setting| {
+            spill_of(draft).full = match setting.value {
+                "drop" => SpillFull::Drop,
+                "reject" => SpillFull::Reject,
+                value if value.starts_with(|digit: char| digit.is_ascii_digit()) => {
+                    SpillFull::Park(setting.milliseconds()?)
+                }
+                _ => return Err(setting.refuse("it must be drop, reject, or ms to park for")),
+            };
+            Ok(())
+        },
+    ),
+    Property::read(
+        "tidegate.spill.in.doubt",
+        Origin::Tidegate,
+        "spill.in_doubt",
+        Unit::None,
+        shown_spill!(|spill| match spill.in_doubt {
+            SpillInDoubt::Send => "send".to_owned(),
+            SpillInDoubt::SetAside => "set-aside".to_owned(),
+        }),
+        "Spilled records that a process had begun to send when it was killed: `send` or `set-aside`.",
+        |draft, setting| {
+            spill_of(draft).in_doubt = match setting.value {
+                "send" => SpillInDoubt::Send,
+                "set-aside" => SpillInDoubt::SetAside,
+                _ => return Err(setting.refuse("it must be send or set-aside")),
+            };
+            Ok(())
+        },
+    ),
     field!(
         "tidegate.events.max",
         Tidegate,
@@ -199,14 +305,15 @@ pub(super) const OWN: &[Property] = &[
         "backoff",
         Unit::None,
         Show::Draft(|_| "park".to_owned()),
-        "A record without room: `park` the sender, `drop` or `reject` it, or to the `fallback`.",
+        "A record without room: `park` the sender, `drop` or `reject` it, or to `fallback` or `spill`.",
         |draft, setting| {
             draft.config.backoff = match setting.value {
                 "park" => None,
                 "drop" => Some(Arc::new(DropRecords)),
                 "reject" => Some(Arc::new(RejectRecords)),
                 "fallback" => Some(Arc::new(UseFallback)),
-                _ => return Err(setting.refuse("it must be park, drop, reject or fallback")),
+                "spill" => Some(Arc::new(SpillRecords)),
+                _ => return Err(setting.refuse("it must be park, drop, reject, fallback or spill")),
             };
             Ok(())
         },

@@ -59,6 +59,9 @@ impl ProducerConfig {
         self.validate_protocol()?;
         self.validate_broker_version()?;
         self.validate_socks5()?;
+        if let Some(spill) = &self.spill {
+            spill.validate(|part| self.names.of_part(part, part))?;
+        }
         if let Some(topic) = &self.create_topics {
             topic.validate(|part| self.names.of_part(part, part))?;
         }

@@ -149,6 +149,17 @@ pub enum DeliveryErrorCause {
         #[source]
         last: Option<Problem>,
     },
+    /// The producer was closed before the record was sent. It lies in the spill folder, and the next
+    /// producer that uses that folder sends it: do not send it again.
+    #[error(
+        "the producer was closed before the record was sent: it is kept in the spill folder, and \
+         sent by the next producer that uses it"
+    )]
+    LeftInSpill,
+    /// The record was in the spill folder, and cannot be read back: the disk has changed or lost
+    /// it. What is there instead is kept in a file whose name ends in `.damaged`.
+    #[error("the record was on disk and cannot be read: {0}")]
+    SpillUnreadable(#[source] Problem),
     /// The event loop that owned the partition ended after a panic.
     #[error("the event loop that owned the partition panicked; please report this")]
     LoopPanicked,
@@ -217,6 +228,7 @@ impl DeliveryError {
             | DeliveryErrorCause::UnknownTopic { last, .. } => last.clone(),
             DeliveryErrorCause::Disconnected(problem)
             | DeliveryErrorCause::BrokerTooOld(problem)
+            | DeliveryErrorCause::SpillUnreadable(problem)
             | DeliveryErrorCause::TopicNotCreated(problem) => Some(problem.clone()),
             cause @ DeliveryErrorCause::Broker { code, .. } => {
                 Some(Problem::new(ProblemKind::Broker(*code), cause))

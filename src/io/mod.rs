@@ -11,6 +11,7 @@
 //! * `fetch_loop`: a consumer's thread; `links`: its connections.
 //! * `shard_host`: starts shards on event loops, for the metadata loop.
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
+//! * `spill`: records on disk, for which there was no room in memory.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
 //! * `resolver`, `names`: the threads that look names up, and who waits for which name.
 //! * `dial`: one attempt to connect; `dialer`, `address_book`: what all attempts share, and what is
@@ -64,6 +65,7 @@ mod security;
 mod shard_host;
 mod socket;
 mod socket_options;
+mod spill;
 mod stash_thread;
 mod sys;
 mod sys_exit;
@@ -93,6 +95,7 @@ pub use probe_types::{
 };
 #[cfg(feature = "internals")]
 pub use resolver::{NameAnswer, answer_name};
+pub use spill::{RecoveredTopic, Spill, SpillStatus, Spilled};
 pub use stash_thread::{StashMailbox, StashThread, StashThreadParts};
 pub use sys_exit::InBackground;
 pub use sys_fork::watch_forks;

@@ -259,7 +259,9 @@ impl StashKeeper {
                 Poll::Ready(()) => {
                     // Through the ticket, whose pledge keeps the room for it.
                     let need = *need;
-                    take_room_through(ticket, need, &mut job.spare);
+                    if need != NeedRoom::LEVEL {
+                        take_room_through(ticket, need, &mut job.spare);
+                    }
                     job.waits = None;
                 }
             }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::producer::Shared;
 use super::record::Record;
 use crate::engine::batch::{
-    CopiedRecord, FallbackQueue, LaneTail, NeedRoom, Reserved, TopicLanes, TopicState, is_placing,
-    take_room_through,
+    CellHandle, CopiedRecord, FallbackQueue, LaneTail, NeedRoom, Reserved, TopicLanes, TopicState,
+    is_placing, take_room_through,
 };
 use crate::engine::buffer::{AccountId, PoolError, Segment, WaitTicket};
 use crate::engine::meter::Counter;
@@ -69,18 +69,35 @@ pub(super) fn at_once<T>(future: impl Future<Output = T>) -> T {
 
 /// The refusals of one record so far.
 pub(super) struct Admission<'a> {
-    shared: &'a Shared,
-    lanes: &'a TopicLanes,
-    how: How,
+    pub(super) shared: &'a Shared,
+    pub(super) lanes: &'a Arc<TopicLanes>,
+    pub(super) how: How,
+    pub(super) records: Sent<'a>,
     parts: &'a RecordParts<'a>,
     record_size: usize,
-    /// More than one where they are sent together.
-    records: u32,
     /// Of all of them.
     headers: usize,
     attempt: u32,
     /// When it was first refused, nanoseconds, monotonic.
-    refused_at: Option<u64>,
+    pub(super) refused_at: Option<u64>,
+}
+
+/// What is sent.
+#[derive(Clone, Copy)]
+pub(super) enum Sent<'a> {
+    /// A record, with its timestamp.
+    One([(i64, RecordParts<'a>); 1]),
+    /// Records that are sent together.
+    Together(&'a [(i64, RecordParts<'a>)]),
+}
+
+impl<'a> Sent<'a> {
+    pub(super) fn all(&self) -> &[(i64, RecordParts<'a>)] {
+        match self {
+            Sent::One(record) => record,
+            Sent::Together(records) => records,
+        }
+    }
 }
 
 /// The strategy's decision, carried out.
@@ -97,6 +114,8 @@ pub(super) enum LeftOut {
     Dropped,
     /// The fallback gets it.
     Given(ForFallback),
+    /// It is in the spill folder.
+    Spilled(Vec<CellHandle>),
 }
 
 /// What is needed to copy a record for the fallback.
@@ -109,8 +128,9 @@ pub(super) struct ForFallback {
 
 impl<'a> Admission<'a> {
     pub(super) fn new(
-        (shared, lanes): (&'a Shared, &'a TopicLanes),
+        (shared, lanes): (&'a Shared, &'a Arc<TopicLanes>),
         how: How,
+        timestamp: i64,
         parts: &'a RecordParts<'a>,
     ) -> Self {
         let record_size = single_record_batch_size(parts);
@@ -118,9 +138,9 @@ impl<'a> Admission<'a> {
             shared,
             lanes,
             how,
+            records: Sent::One([(timestamp, *parts)]),
             parts,
             record_size,
-            records: 1,
             headers: parts.headers.len(),
             attempt: 0,
             refused_at: None,
@@ -129,13 +149,15 @@ impl<'a> Admission<'a> {
 
     /// The same for records that are sent together: `parts` are the first one's.
     pub(super) fn together(
-        lanes: (&'a Shared, &'a TopicLanes),
+        lanes: (&'a Shared, &'a Arc<TopicLanes>),
         how: How,
         parts: &'a RecordParts<'a>,
-        all: &[(i64, RecordParts<'_>)],
+        all: &'a [(i64, RecordParts<'a>)],
     ) -> Self {
         let headers = all.iter().map(|(_, parts)| parts.headers.len()).sum();
-        Admission { records: all.len() as u32, headers, ..Admission::new(lanes, how, parts) }
+        let timestamp = all.first().map_or(0, |(timestamp, _)| *timestamp);
+        let records = Sent::Together(all);
+        Admission { records, headers, ..Admission::new(lanes, how, timestamp, parts) }
     }
 
     /// Records that are sent together take this much where they are to go now.
@@ -165,6 +187,13 @@ impl<'a> Admission<'a> {
             let decision = user_code::call(|| strategy.decide(&pressure))
                 .map_err(|_| SendErrorKind::PolicyPanicked("backoff strategy"))?;
             match decision {
+                Backoff::Spill => match self.try_spill(place)? {
+                    Ok(left_out) => return Ok(Admitted::LeftOut(left_out)),
+                    Err((problem, _)) => {
+                        let waits_for = (place, account, need, &mut *spare);
+                        return self.handle_full_spill(problem, &pressure, waits_for).await;
+                    }
+                },
                 Backoff::Drop => {
                     self.count_dropped((place, account), pressure.scope);
                     return Ok(Admitted::LeftOut(LeftOut::Dropped));
@@ -203,7 +232,7 @@ impl<'a> Admission<'a> {
     }
 
     /// What the strategy is told next.
-    fn next_pressure(&mut self, place: Place<'_>, account: AccountId) -> Pressure<'a> {
+    pub(super) fn next_pressure(&mut self, place: Place<'_>, account: AccountId) -> Pressure<'a> {
         let now = self.shared.clock.now();
         let refused_at = *self.refused_at.get_or_insert(now);
         let pressure = self.pressure((account, place.partition()), now - refused_at);
@@ -212,8 +241,12 @@ impl<'a> Admission<'a> {
     }
 
     /// The strategy drops what is sent, because this was full.
-    fn count_dropped(&self, (place, account): (Place<'_>, AccountId), full: PressureScope) {
-        let records = u64::from(self.records);
+    pub(super) fn count_dropped(
+        &self,
+        (place, account): (Place<'_>, AccountId),
+        full: PressureScope,
+    ) {
+        let records = self.records.all().len() as u64;
         place.dropped_records().add_shared(records);
         let accumulator = &self.shared.accumulator;
         if let PressureScope::Broker(_) = full {
@@ -228,13 +261,13 @@ impl<'a> Admission<'a> {
             self.shared.warn_of_missing_fallback();
             return None;
         };
-        let overhead = CopiedRecord::overhead(self.records as usize, self.headers);
+        let overhead = CopiedRecord::overhead(self.records.all().len(), self.headers);
         let reserved = queue.reserve(self.record_size.saturating_add(overhead))?;
         if self.shared.accumulator.is_closed() {
             // Nobody may wait for the fallback any more.
             return None;
         }
-        self.shared.accumulator.failures.count_given_to_fallback(u64::from(self.records));
+        self.shared.accumulator.failures.count_given_to_fallback(self.records.all().len() as u64);
         Some(ForFallback { queue, reserved, partition: place.partition(), full })
     }
 
@@ -280,7 +313,7 @@ impl<'a> Admission<'a> {
     }
 
     /// Holds the calling thread until there is room, the producer is closed, or `at_most` is over.
-    fn park(
+    pub(super) fn park(
         &self,
         (place, account): (Place<'_>, AccountId),
         need: Option<NeedRoom>,
@@ -303,7 +336,7 @@ impl<'a> Admission<'a> {
 
     /// Holds the calling task until there is room or the producer is closed. A task that is dropped
     /// meanwhile leaves its place in the line to the next.
-    async fn wait(
+    pub(super) async fn wait(
         &self,
         (place, account): (Place<'_>, AccountId),
         need: Option<NeedRoom>,
@@ -408,7 +441,7 @@ pub(super) enum Place<'a> {
 }
 
 impl Place<'_> {
-    fn account(self) -> AccountId {
+    pub(super) fn account(self) -> AccountId {
         match self {
             Place::Lane(lane) => lane.account(),
             Place::Stash(..) => AccountId::STASH,
@@ -423,7 +456,7 @@ impl Place<'_> {
         }
     }
 
-    fn partition(self) -> Option<PartitionId> {
+    pub(super) fn partition(self) -> Option<PartitionId> {
         match self {
             Place::Lane(lane) => Some(lane.partition),
             Place::Stash(_, named) => named,
@@ -443,7 +476,7 @@ impl Place<'_> {
 }
 
 /// The error that says where there is no room.
-fn rejected(pressure: &Pressure<'_>) -> SendErrorKind {
+pub(super) fn rejected(pressure: &Pressure<'_>) -> SendErrorKind {
     let &Pressure { scope, charged: queued, high, low, .. } = pressure;
     SendErrorKind::Rejected { scope, queued, high, low }
 }

@@ -10,7 +10,8 @@ use super::intercepted::Interceptors;
 use super::producer::{Producer, Running, Shared};
 use super::topic_maker::TopicMaker;
 use crate::config::{
-    Acks, BrokerVersion, Login, NewTopic, OnDrop, ProducerConfig, Socks5, TlsConfig, TopicConfig,
+    Acks, BrokerVersion, Login, NewTopic, OnDrop, ProducerConfig, Socks5, SpillConfig, TlsConfig,
+    TopicConfig,
 };
 use crate::engine::batch::{AccumulatorConfig, FallbackQueue, RecordAccumulator, TopicSettings};
 use crate::engine::buffer::{AccountId, BufferPool, BufferPoolOptions};
@@ -24,8 +25,9 @@ use crate::engine::shard::{PortTable, ShardConfig};
 use crate::engine::sync::Generation;
 use crate::error::BuildError;
 use crate::io::{
-    ClientParts, Clock, EventLoops, EventThread, MetadataHandle, MetadataParts, StashMailbox,
-    StashThread, StashThreadParts, Watch, metadata_config, nanos, reconnect_backoff, watch_forks,
+    ClientParts, Clock, EventLoops, EventThread, MetadataHandle, MetadataParts, Spill,
+    StashMailbox, StashThread, StashThreadParts, Watch, metadata_config, nanos, reconnect_backoff,
+    watch_forks,
 };
 use crate::logging as log;
 use crate::problem::Problem;
@@ -38,6 +40,9 @@ const LEAVING_MAX: usize = 64;
 
 /// `retries` from which on a batch that is tried every 100 ms does not use them up within days.
 const RETRIES_MANY: u32 = 10_000_000;
+
+/// Where records that find no room go to disk, none expires: this is 36 years.
+const NEVER: u64 = 1 << 60;
 
 /// Builds a [`Producer`]. Every setting has a method here or a field in [`ProducerConfig`], which
 /// documents units, defaults and costs.
@@ -242,6 +247,13 @@ impl ProducerBuilder {
         self.configure(|config| config.fallback = Some(Arc::new(fallback)))
     }
 
+    /// Keeps records on disk while there is no room for them in memory, also over a restart: see
+    /// [`SpillConfig`].
+    #[must_use]
+    pub fn spill(self, spill: SpillConfig) -> Self {
+        self.configure(|config| config.spill = Some(spill))
+    }
+
     /// Decides when a failed batch is sent again.
     #[must_use]
     pub fn retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
@@ -302,6 +314,13 @@ impl ProducerBuilder {
         let accumulator = accumulator(&config, has_identity, queue.clone())?;
         let ports = PortTable::new(config.brokers_max);
         let mailbox = StashMailbox::new();
+        let (spill, recovered) = match &config.spill {
+            Some(spill) => {
+                let (spill, recovered) = Spill::open(spill, mailbox.clone())?;
+                (OpenSpill(Some(spill)), recovered)
+            }
+            None => (OpenSpill(None), Vec::new()),
+        };
         let stash_thread = StashThread::start(StashThreadParts {
             accumulator: accumulator.clone(),
             ports: ports.clone(),
@@ -351,10 +370,29 @@ impl ProducerBuilder {
             callbacks,
             interceptors: Interceptors(config.interceptors.clone()),
             fallback,
+            spill: spill.keep(),
             missing_fallback_told: AtomicBool::new(false),
             topics: TopicMaker::new(config, has_identity, queue),
         });
+        shared.restore(recovered);
         Ok(Producer::start(Running { shared, metadata, stash_thread, events }, on_drop, timeout))
+    }
+}
+
+/// A spill folder that is given up again if the producer cannot be built.
+struct OpenSpill(Option<Arc<Spill>>);
+
+impl OpenSpill {
+    fn keep(mut self) -> Option<Arc<Spill>> {
+        self.0.take()
+    }
+}
+
+impl Drop for OpenSpill {
+    fn drop(&mut self) {
+        if let Some(spill) = &self.0 {
+            spill.finish(&mut Watch::begin(Duration::ZERO));
+        }
     }
 }
 
@@ -409,10 +447,14 @@ pub(super) fn topic_settings(
         idempotent: has_identity && config.is_idempotent(),
         linger: nanos(config.linger),
         batch_size: config.batch_size,
-        delivery_timeout: nanos(config.delivery_timeout),
+        delivery_timeout: match config.spill {
+            Some(_) => NEVER,
+            None => nanos(config.delivery_timeout),
+        },
         compressions: config.compressions().collect(),
         create: config.create_topics.clone().map(Arc::new),
         fallback,
+        spills: config.spill.is_some(),
     }
 }
 

@@ -93,6 +93,7 @@ impl Close {
     ) -> Self {
         let outcome = Arc::new(OneShot::default());
         let shared = running.shared.clone();
+        let hand_back = shared.keeping(hand_back);
         shared.accumulator.set_closed();
         let begin = move || {
             let progress = Progress::begin(&shared, None, true);
@@ -197,6 +198,10 @@ fn run(
     }
     running.stash_thread.stop(Some(&mut watch));
     running.metadata.stop(Some(&mut watch));
+    if let Some(spill) = &running.shared.spill {
+        // Nothing moves any more.
+        spill.finish(&mut watch);
+    }
     // After the other threads: their last events are still delivered.
     running.events.stop(Some(&mut watch));
     let mut threads = watch.left_behind().to_vec();

@@ -212,6 +212,7 @@ impl Topic {
     ) -> Vec<CellHandle> {
         let ForFallback { queue, reserved, partition, full } = match left_out {
             LeftOut::Given(given) => given,
+            LeftOut::Spilled(handles) => return handles,
             LeftOut::Dropped => {
                 let handles = records.iter().map(|(timestamp, _)| self.dropped.issue(*timestamp));
                 return handles.collect();

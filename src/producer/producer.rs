@@ -17,7 +17,10 @@ use crate::engine::batch::{FailedRecords, RecordAccumulator, is_placing};
 use crate::engine::shard::PortTable;
 use crate::engine::sync::Generation;
 use crate::error::{BuildError, CloseError};
-use crate::io::{Clock, EventThread, MetadataHandle, MetadataMailbox, StashThread, is_own_thread};
+use crate::io::{
+    Clock, EventThread, MetadataHandle, MetadataMailbox, Spill, SpillStatus, StashThread,
+    is_own_thread,
+};
 use crate::locking::lock;
 use crate::logging as log;
 
@@ -43,6 +46,8 @@ pub(super) struct Shared {
     pub interceptors: Interceptors,
     /// Who gets the records that fail.
     pub fallback: Option<FallbackHandle>,
+    /// Where records go on disk.
+    pub spill: Option<Arc<Spill>>,
     /// The log was told that the strategy gives records to a fallback that there is not.
     pub missing_fallback_told: AtomicBool,
 }
@@ -253,6 +258,13 @@ impl Producer {
             }
         });
         levels.collect()
+    }
+
+    /// What is in the spill folder. `None` where the producer has none
+    /// ([`spill`](ProducerConfig::spill)), and in a fork's child.
+    pub fn spill_status(&self) -> Option<SpillStatus> {
+        let shared = &self.0.running.shared;
+        shared.spill.as_ref().filter(|_| shared.born.is_current()).map(|spill| spill.status())
     }
 
     /// Records that the backoff strategy dropped. [`Metrics::dropped`](crate::Metrics::dropped) has

@@ -412,7 +412,7 @@ impl Topic {
         if self.shared.accumulator.is_closed() {
             return Err(SendErrorKind::Closed);
         }
-        let mut admission = Admission::new((&self.shared, &self.lanes), how, parts);
+        let mut admission = Admission::new((&self.shared, &self.lanes), how, timestamp, parts);
         let mut spare = Spare::take();
         let shared = &self.shared;
         let pool = &shared.accumulator.pool;
@@ -468,7 +468,7 @@ impl Topic {
         timestamp: i64,
         parts: &RecordParts<'_>,
     ) -> Result<Option<Delivery>, SendErrorKind> {
-        let mut admission = Admission::new((&self.shared, &self.lanes), how, parts);
+        let mut admission = Admission::new((&self.shared, &self.lanes), how, timestamp, parts);
         let mut spare = Spare::take();
         let stashing = Stashing { shared: &self.shared, lanes: &self.lanes, partition };
         match stashing.stash(&mut admission, &(timestamp, parts), &mut spare.0).await? {

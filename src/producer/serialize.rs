@@ -219,7 +219,8 @@ words! {
         GivenToFallback as "given_to_fallback", Closed as "closed",
         LoopPanicked as "loop_panicked", PartitionerPanicked as "partitioner_panicked",
         TooManyLanes as "too_many_lanes", WaitedOnOwnThread as "waited_on_own_thread",
-        Forked as "forked", Purged as "purged",
+        Forked as "forked", Purged as "purged", LeftInSpill as "left_in_spill",
+        SpillUnreadable as "spill_unreadable",
     }
 }
 

@@ -134,6 +134,12 @@ impl Stashing<'_> {
             if accumulator.is_closed() {
                 return Err(SendErrorKind::Closed);
             }
+            if self.is_spilled() {
+                match admission.spill_behind(Place::Stash(self.lanes, self.partition)).await? {
+                    Some(left_out) => return Ok(Stashed::LeftOut(left_out)),
+                    None => continue,
+                }
+            }
             self.help_draining();
             if let Some(stashed) = self.try_append(what, spare) {
                 return Ok(stashed);
@@ -147,6 +153,11 @@ impl Stashing<'_> {
                 return Ok(Stashed::LeftOut(left_out));
             }
         }
+    }
+
+    /// Whether records of this topic lie on disk, so that this one goes behind them.
+    fn is_spilled(&self) -> bool {
+        self.shared.spill.is_some() && self.lanes.lock_stash().is_spilled()
     }
 
     /// While the stash is being emptied, a sender moves some of it first.
@@ -193,8 +204,9 @@ impl Stashing<'_> {
             }
         }
         let room: usize = spare.iter().map(|segment| segment.len()).sum();
-        // A closed stash takes nothing; the caller sees that the producer is closed.
-        if stash.closed || what.missing(&stash, now) > room {
+        // A closed stash takes nothing; the caller sees that the producer is closed. Neither does
+        // one with records on disk; the caller goes behind those.
+        if stash.closed || stash.is_spilled() || what.missing(&stash, now) > room {
             return None;
         }
         let first = stash.is_empty();

@@ -248,7 +248,7 @@ impl Topic {
         let Some((_, first)) = together.records.first() else {
             return Err(SendErrorKind::NotTogether { partition: None, other: None });
         };
-        let lanes = (&*self.shared, &*self.lanes);
+        let lanes = (&*self.shared, &self.lanes);
         let mut admission = Admission::together(lanes, how, first, &together.records);
         let mut spare = Vec::new();
         loop {

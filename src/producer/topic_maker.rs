@@ -232,7 +232,7 @@ impl Producer {
 }
 
 impl Shared {
-    fn open(self: &Arc<Self>, name: &str) -> Result<Topic, SendErrorKind> {
+    pub(super) fn open(self: &Arc<Self>, name: &str) -> Result<Topic, SendErrorKind> {
         let lanes = match self.accumulator.known_topic(name) {
             Some(lanes) => lanes,
             None => {

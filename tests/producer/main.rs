@@ -35,6 +35,7 @@ mod proxies;
 mod recovery;
 #[cfg(feature = "tracing")]
 mod spans;
+mod spill;
 mod stash;
 mod steady;
 mod tasks;

@@ -9,9 +9,11 @@
 //! library that wait look at [`is_placing`] and return an error.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::open::{NeedRoom, Refusal};
+use super::spilled::SpillFile;
 use super::stash::{DrainingRun, FailedRun, Run, StashedRecord};
 use super::tail::{AppendContext, LaneTail};
 use super::{CellHandle, Destination, RecordAccumulator, TopicLanes, TopicState};
@@ -82,6 +84,8 @@ pub struct Draining {
     /// The partition and the length of the record that was appended last, which the partitioner has
     /// not heard of yet.
     pub(super) untold: Option<(PartitionId, usize)>,
+    /// The lanes that records of a run in a file were moved to.
+    pub(super) lanes: BTreeMap<PartitionId, Arc<LaneTail>>,
 }
 
 /// How far a run was moved.
@@ -91,6 +95,10 @@ pub(super) enum Moved {
     NoRoom(AccountId, NeedRoom),
     /// The partitioner must be asked, or told, without the stash's lock.
     Ask(Question),
+    /// So many bytes must be read from a file, from there on, without the stash's lock.
+    Read(Arc<dyn SpillFile>, u64, usize),
+    /// A file has something else in the place of the next record.
+    Damaged,
 }
 
 /// What the user's partitioner is called for.
@@ -123,7 +131,8 @@ pub fn drain_stash(
     // Both are dropped after the stash is unlocked, as they call wakers of the application's.
     let _waiting = AdmitWaiting { pool: &accumulator.pool, topic };
     let released = Vec::new();
-    let mut mover = Mover { accumulator, topic, context: *context, post, spare, released };
+    let mut mover =
+        Mover { accumulator, topic, context: *context, post, spare, released, is_spilled: false };
     let mut left = budget;
     let mut stash = topic.lock_stash();
     if stash.asking {
@@ -139,6 +148,7 @@ pub fn drain_stash(
         };
         match mover.move_run(&mut draining, &mut left) {
             Moved::All => {
+                draining.tell_file();
                 let (cell, mut segments) = draining.run.into_parts();
                 cell.forward(draining.table, wakes);
                 stash.end(wakes);
@@ -155,12 +165,36 @@ pub fn drain_stash(
                 }
             }
             Moved::Part => {
-                stash.put_back(draining);
+                stash.put_back(draining.without_window());
                 return Drained::More;
             }
             Moved::NoRoom(account, need) => {
-                stash.put_back(draining);
+                stash.put_back(draining.without_window());
                 return Drained::NoRoom(account, need);
+            }
+            Moved::Damaged => {
+                draining.fail_damaged(topic, draining.run.window.problem());
+                stash.put_back(draining);
+            }
+            Moved::Read(file, at, len) => {
+                stash.put_back(draining);
+                stash.asking = true;
+                let failed_before = stash.drainings_failed;
+                drop(stash);
+                let mut bytes = Vec::new();
+                let read = file.read(at, len, &mut bytes);
+                stash = topic.lock_stash();
+                stash.asking = false;
+                // A close or a purge may have failed the run meanwhile.
+                if stash.drainings_failed == failed_before
+                    && let Some(mut draining) = stash.take_draining()
+                {
+                    match read {
+                        Ok(()) => draining.set_window(bytes),
+                        Err(problem) => draining.fail_damaged(topic, problem),
+                    }
+                    stash.put_back(draining);
+                }
             }
             Moved::Ask(question) => {
                 stash.put_back(draining);
@@ -218,6 +252,18 @@ impl Draining {
         rest
     }
 
+    /// How far the run was moved, in bytes: to behind the last record that is in a lane.
+    pub(super) fn moved_bytes(&self) -> usize {
+        let is_out = self.waiting.is_some() || self.is_asking;
+        if is_out { self.run.last_position() } else { self.run.position() }
+    }
+
+    /// The next records fail.
+    pub(super) fn fail_records(&mut self, records: u32, error: DeliveryError) {
+        (self.waiting, self.is_asking) = (None, false);
+        self.table.fail(records, error);
+    }
+
     /// A run of which nothing has moved yet.
     pub(super) fn new(run: DrainingRun) -> Self {
         // As many entries as the run has records would be needed only where no two neighbours go
@@ -229,6 +275,7 @@ impl Draining {
             together_at: None,
             is_asking: false,
             untold: None,
+            lanes: BTreeMap::new(),
         }
     }
 
@@ -270,11 +317,17 @@ pub(super) struct Mover<'a> {
     /// Segments that are not needed any more. Returning one to the pool calls the wakers of tasks
     /// that wait for room, so it happens while the stash is not locked.
     pub(super) released: Vec<Segment>,
+    /// The run that is being moved lies in a file.
+    pub(super) is_spilled: bool,
 }
 
 impl Mover<'_> {
     fn move_run(&mut self, draining: &mut Draining, left: &mut usize) -> Moved {
-        self.context.accepted_at = Some(draining.run().last_at());
+        self.is_spilled = draining.run().spilled.is_some();
+        self.context.accepted_at = Some(match self.is_spilled {
+            true => self.context.clock.monotonic(),
+            false => draining.run().last_at(),
+        });
         loop {
             if let Some((partition, bytes)) = draining.untold.take() {
                 if self.topic.partitioner.is_own() {
@@ -286,7 +339,10 @@ impl Mover<'_> {
                 let headers: Vec<_> = waiting.headers();
                 let parts = waiting.parts(&headers);
                 match self.move_record(waiting.partition, waiting.timestamp, &parts) {
-                    Ok(handle) => draining.table.forward_handle(handle),
+                    Ok(handle) => {
+                        draining.table.forward_handle(handle);
+                        draining.note_moved(self.topic, waiting.partition);
+                    }
                     Err((account, need)) => {
                         draining.waiting = Some(waiting);
                         return Moved::NoRoom(account, need);
@@ -298,13 +354,24 @@ impl Mover<'_> {
             if *left == 0 && draining.table.records() < draining.run.records() {
                 return Moved::Part;
             }
+            if let Some((file, at, len)) = draining.wants() {
+                return Moved::Read(file, at, len);
+            }
             if draining.run.is_together() && draining.table.records() == 0 {
                 if let Some(ended) = self.move_together(draining, left) {
                     return ended;
                 }
                 continue;
             }
-            let Some(record) = draining.run.next_record() else { return Moved::All };
+            if draining.run.window.damage().is_some() {
+                return Moved::Damaged;
+            }
+            let Some(record) = draining.run.next_record() else {
+                match draining.run.window.damage() {
+                    None => return Moved::All,
+                    Some(_) => return Moved::Damaged,
+                }
+            };
             let parts =
                 RecordParts { key: record.key, value: record.value, headers: &record.headers };
             *left = left.saturating_sub(super::stashed_len(&parts));
@@ -324,6 +391,7 @@ impl Mover<'_> {
                     Ok(handle) => {
                         draining.table.forward_handle(handle);
                         draining.untold = Some((partition, parts.payload_len()));
+                        draining.note_moved(self.topic, partition);
                     }
                     Err((account, need)) => {
                         draining.waiting = Some(Waiting::copy(partition, &record));
@@ -404,6 +472,9 @@ impl Mover<'_> {
         parts: &RecordParts<'_>,
     ) -> Result<CellHandle, (AccountId, NeedRoom)> {
         let lane: &Arc<LaneTail> = self.topic.lane(partition).expect("partition_of() found it");
+        if !self.takes_spilled(lane) {
+            return Err((lane.account(), NeedRoom::LEVEL));
+        }
         loop {
             let appended = lane.append(&self.context, timestamp, parts, self.spare);
             if appended.post {

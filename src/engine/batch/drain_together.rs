@@ -2,7 +2,7 @@
 
 use super::TopicLanes;
 use super::drain::{Draining, Moved, Mover, Question, Waiting};
-use super::open::{Refusal, together_size};
+use super::open::{NeedRoom, Refusal, together_size};
 use super::stash::StashedRecord;
 use crate::engine::protocol::PartitionId;
 use crate::engine::protocol::records::RecordParts;
@@ -22,6 +22,9 @@ impl Mover<'_> {
         while let Some(record) = draining.run.next_record() {
             named = named.or(record.partition);
             records.push(Waiting::copy(PartitionId(0), &record));
+        }
+        if draining.run.window.damage().is_some() {
+            return Some(Moved::Damaged);
         }
         let headers: Vec<_> = records.iter().map(Waiting::headers).collect();
         let whole = records.iter().zip(&headers);
@@ -47,6 +50,10 @@ impl Mover<'_> {
         let bytes = parts.iter().map(|(_, parts)| parts.payload_len()).sum();
         let total = together_size(&parts).expect("send_all() checked it before it was stashed");
         let lane = self.topic.lane(partition).expect("partition_of() found it");
+        if !self.takes_spilled(lane) {
+            draining.run.begin_again();
+            return Some(Moved::NoRoom(lane.account(), NeedRoom::LEVEL));
+        }
         loop {
             let (result, post) = lane.append_together(&self.context, (&parts, total), self.spare);
             if post {
@@ -56,6 +63,7 @@ impl Mover<'_> {
                 Ok(handles) => {
                     handles.into_iter().for_each(|it| draining.table.forward_handle(it));
                     draining.untold = Some((partition, bytes));
+                    draining.note_moved(self.topic, partition);
                     *left = left.saturating_sub(total);
                     return None;
                 }

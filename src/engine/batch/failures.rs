@@ -182,7 +182,7 @@ fn kind_of(cause: &DeliveryErrorCause) -> usize {
         DeliveryErrorCause::Broker { .. } => REFUSED,
         DeliveryErrorCause::Disconnected(_) => DISCONNECTED,
         cause if cause.is_topic_missing() => UNKNOWN_TOPIC,
-        DeliveryErrorCause::Closed { .. } => CLOSED,
+        DeliveryErrorCause::Closed { .. } | DeliveryErrorCause::LeftInSpill => CLOSED,
         _ => OTHER,
     }
 }

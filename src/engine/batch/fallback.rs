@@ -178,7 +178,10 @@ impl Batch {
     /// not get that too.
     pub fn leave_behind_to_close(&mut self) {
         let is_left = |behind: &mut Behind| {
-            let is_close = matches!(behind.error.cause(), DeliveryErrorCause::Closed { .. });
+            let is_close = matches!(
+                behind.error.cause(),
+                DeliveryErrorCause::Closed { .. } | DeliveryErrorCause::LeftInSpill
+            );
             is_close && behind.error.certainty() == Certainty::NotWritten
         };
         if let Some(later) = &mut self.given_back_later {

@@ -43,6 +43,8 @@ mod pieces;
 mod resolve_window;
 mod sequencer;
 mod settings;
+mod spill_format;
+mod spilled;
 mod standing;
 mod start_over;
 mod stash;
@@ -71,6 +73,11 @@ use resolve_window::ResolveWindow;
 pub use sequencer::EpochsUsed;
 use sequencer::{Sequencer, sequence_after};
 pub use settings::{ACKS_ALL, TopicSettings};
+pub use spill_format::{
+    FRAME_HEADER, MARK_AT, SpillDamage, SpillMark, decode_spill_header, decode_spilled,
+    encode_spill_header, encode_spilled, spilled_len,
+};
+pub use spilled::{SPILL_RUN_BYTES_MAX, SpillFile, SpilledRange};
 pub use standing::BatchStanding;
 pub use stash::{FailedRuns, Stash, stashed_len};
 #[cfg(feature = "internals")]

@@ -34,6 +34,9 @@ pub struct NeedRoom {
 }
 
 impl NeedRoom {
+    /// No bytes: the account's level has to be low again.
+    pub const LEVEL: NeedRoom = NeedRoom { bytes: 0, class: Class::Kib4 };
+
     /// Room for `bytes`, best in a segment that holds `suits` bytes.
     pub fn new(bytes: usize, suits: usize) -> Self {
         NeedRoom { bytes, class: Class::for_bytes(suits).unwrap_or(Class::Kib64) }

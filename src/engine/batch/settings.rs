@@ -30,6 +30,8 @@ pub struct TopicSettings {
     pub create: Option<Arc<NewTopic>>,
     /// Where records go that fail, if the application wants them.
     pub fallback: Option<Arc<FallbackQueue>>,
+    /// What a close leaves is kept in files.
+    pub spills: bool,
 }
 
 impl TopicSettings {
@@ -51,6 +53,7 @@ impl Default for TopicSettings {
             compressions: vec![Compression::None],
             create: None,
             fallback: None,
+            spills: false,
         }
     }
 }

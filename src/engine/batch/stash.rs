@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::drain::{Draining, Waiting};
+use super::spilled::{SpilledRange, Window};
 use super::{BatchCell, CellHandle, Cells, Destination};
 use crate::engine::buffer::Segment;
 use crate::engine::policy::UndeliveredRecord;
@@ -39,12 +40,14 @@ const NO_PARTITION: i64 = i64::MAX;
 /// Records stashed together: they share a completion cell.
 pub(super) struct Run {
     bytes: RunBytes,
-    cell: BatchCell,
+    /// Where its records lie if that is a file; `bytes` are empty then.
+    pub(super) spilled: Option<SpilledRange>,
+    pub(super) cell: BatchCell,
     opened_at: u64,
     /// When the last record came, nanoseconds, monotonic: the run expires by it.
-    last_at: u64,
+    pub(super) last_at: u64,
     /// Its records were sent together, and go into a batch of their own: no other joins it.
-    is_together: bool,
+    pub(super) is_together: bool,
 }
 
 /// The memory of a run, and how much of it is filled.
@@ -56,9 +59,9 @@ pub(super) struct RunBytes {
 /// The records of one topic that wait for its partitions, oldest first.
 #[derive(Default)]
 pub struct Stash {
-    runs: VecDeque<Run>,
+    pub(super) runs: VecDeque<Run>,
     /// The run that is being moved into the lanes.
-    draining: Option<Draining>,
+    pub(super) draining: Option<Draining>,
     /// A thread is asking the user's partitioner where the next record goes. Until it returns no
     /// other thread moves records, or their order would change.
     pub(super) asking: bool,
@@ -103,6 +106,8 @@ pub struct DrainingRun {
     last: usize,
     /// Large records are put together here.
     contiguous: Vec<u8>,
+    /// Of a run in a file: what has been read of it.
+    pub(super) window: Window,
 }
 
 /// Runs that failed. Their memory returns to the pool when this is dropped, which calls wakers: not
@@ -230,6 +235,7 @@ impl Stash {
     ) {
         self.runs.push_back(Run {
             bytes: RunBytes { segments: std::mem::take(spare), len: 0 },
+            spilled: None,
             cell: cells.allocate(destination.clone()),
             opened_at: now,
             last_at: now,
@@ -260,7 +266,7 @@ impl Stash {
     pub(super) fn take_draining(&mut self) -> Option<Draining> {
         let oldest = || {
             let run = self.runs.pop_front()?;
-            Some(Draining::new(DrainingRun { run, at: 0, last: 0, contiguous: Vec::new() }))
+            Some(Draining::new(DrainingRun::new(run)))
         };
         self.draining.take().or_else(oldest)
     }
@@ -286,23 +292,34 @@ impl Stash {
     ) -> FailedRuns {
         let error = destination.error(cause.clone(), Certainty::NotWritten);
         let mut failed = FailedRuns { error: Some(error.clone()), ..FailedRuns::default() };
-        let due = |run: &Run| came_before == u64::MAX || run.last_at < came_before;
+        // Records in files wait for as long as it takes.
+        let expires = |run: &Run| run.spilled.is_none() && run.last_at < came_before;
+        let due = |run: &Run| came_before == u64::MAX || expires(run);
         // A run that is partly moved may have found no room for a long time.
         if self.draining.as_ref().is_some_and(|draining| due(draining.run()))
             && let Some(draining) = self.draining.take()
         {
-            failed.records += draining.records_left() as usize;
-            failed.runs.push(draining.fail_rest(error.clone(), wakes));
+            match draining.leave_spilled(&error) {
+                Some(error) => drop(draining.fail_rest(error, wakes)),
+                None => {
+                    failed.records += draining.records_left() as usize;
+                    failed.runs.push(draining.fail_rest(error.clone(), wakes));
+                }
+            }
             self.drainings_failed += 1;
             self.end(wakes);
         }
         while self.runs.front().is_some_and(due) {
-            if let Some(Run { bytes, cell, .. }) = self.runs.pop_front() {
-                failed.records += cell.issued() as usize;
-                cell.fail(error.clone(), wakes);
-                failed.runs.push(FailedRun { bytes, at: 0, first: None });
-                self.end(wakes);
+            let Some(run) = self.runs.pop_front() else { break };
+            match run.leave_spilled(&error) {
+                Some(error) => run.cell.fail(error, wakes),
+                None => {
+                    failed.records += run.cell.issued() as usize;
+                    run.cell.fail(error.clone(), wakes);
+                    failed.runs.push(FailedRun { bytes: run.bytes, at: 0, first: None });
+                }
             }
+            self.end(wakes);
         }
         failed
     }
@@ -315,6 +332,24 @@ impl Stash {
 }
 
 impl Run {
+    /// A run whose records lie in a file.
+    pub(super) fn spilled(
+        cells: &Cells,
+        destination: &Destination,
+        range: SpilledRange,
+        now: u64,
+        is_together: bool,
+    ) -> Run {
+        Run {
+            bytes: RunBytes { segments: Vec::new(), len: 0 },
+            spilled: Some(range),
+            cell: cells.allocate(destination.clone()),
+            opened_at: now,
+            last_at: now,
+            is_together,
+        }
+    }
+
     /// Adds a record, for which there is room.
     fn add(&mut self, record: (Option<PartitionId>, i64, &RecordParts<'_>)) -> CellHandle {
         let (partition, timestamp, parts) = record;
@@ -412,8 +447,28 @@ impl RunBytes {
 }
 
 impl DrainingRun {
+    fn new(run: Run) -> Self {
+        let (contiguous, window) = (Vec::new(), Window::default());
+        DrainingRun { run, at: 0, last: 0, contiguous, window }
+    }
+
     pub(super) fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// Where the next record begins, counted from the first.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Where the record began that was taken out last.
+    pub(super) fn last_position(&self) -> usize {
+        self.last
+    }
+
+    /// Passes the rest by.
+    pub(super) fn skip_rest(&mut self) {
+        self.at = self.run.spilled.as_ref().map_or(self.run.bytes.len, |range| range.len);
     }
 
     /// The run's cell, through which its deliveries are forwarded, and its memory.
@@ -447,10 +502,14 @@ impl DrainingRun {
         (self.at, self.last) = (0, 0);
     }
 
-    /// The next record, or `None` at the end.
+    /// The next record, or `None` at the end, and where a file has something else in its place
+    /// ([`Window::damage`]).
     pub fn next_record(&mut self) -> Option<StashedRecord<'_>> {
         self.last = self.at;
-        self.run.bytes.record_at(&mut self.at, &mut self.contiguous)
+        match &self.run.spilled {
+            Some(range) => self.window.record_at(&mut self.at, range.len),
+            None => self.run.bytes.record_at(&mut self.at, &mut self.contiguous),
+        }
     }
 }
 

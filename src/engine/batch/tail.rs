@@ -435,6 +435,12 @@ pub fn batch_error(
         DeliveryErrorCause::TimedOut { after, last } => {
             DeliveryErrorCause::TimedOut { after, last: batch.state.last_problem.clone().or(last) }
         }
+        // It is certainly in no log: the close puts it into a file.
+        DeliveryErrorCause::Closed { .. }
+            if lane.settings.spills && certainty == Certainty::NotWritten =>
+        {
+            DeliveryErrorCause::LeftInSpill
+        }
         DeliveryErrorCause::Closed { last } => {
             DeliveryErrorCause::Closed { last: batch.state.last_problem.clone().or(last) }
         }

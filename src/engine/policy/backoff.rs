@@ -133,6 +133,14 @@ pub enum Backoff {
     /// itself succeeds. Where the producer has no fallback, or its copies would take more than
     /// [`fallback_memory`](crate::ProducerConfig::fallback_memory), it acts as [`Backoff::Reject`].
     Fallback,
+    /// The record goes to the producer's spill folder, and all later ones of its topic behind it,
+    /// until the folder has none of that topic any more. Its delivery resolves when it is
+    /// acknowledged, however long that takes. `send` writes to a file, which takes some
+    /// microseconds, or as long as the disk needs with [`SpillSync::Always`](crate::SpillSync).
+    /// What becomes of records that do not fit says [`SpillFull`](crate::SpillFull). Where the
+    /// producer has no folder ([`spill`](crate::ProducerConfig::spill)), it acts as
+    /// [`Backoff::Reject`].
+    Spill,
 }
 
 /// Decides what happens to a record when the level it belongs to is above its high watermark, or
@@ -325,6 +333,29 @@ impl BackoffStrategy for UseFallback {
     }
 }
 
+/// Writes every record for which there is no room to the producer's spill folder: see
+/// [`Backoff::Spill`]. The default of producers that have one.
+///
+/// ```
+/// use tidegate::{Backoff, BackoffStrategy, Pressure, PressureScope, SpillRecords};
+///
+/// // Prices are worth nothing later.
+/// let strategy = |full: &Pressure<'_>| match full.topic {
+///     "prices" => Backoff::Drop,
+///     _ => SpillRecords.decide(full),
+/// };
+/// let pressure = Pressure::new(PressureScope::Pool, 100);
+/// assert_eq!(strategy.decide(&pressure), Backoff::Spill);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpillRecords;
+
+impl BackoffStrategy for SpillRecords {
+    fn decide(&self, _pressure: &Pressure<'_>) -> Backoff {
+        Backoff::Spill
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -338,6 +369,7 @@ mod tests {
         assert_eq!(DropRecords.decide(&pressure), Backoff::Drop);
         assert_eq!(RejectRecords.decide(&pressure), Backoff::Reject);
         assert_eq!(UseFallback.decide(&pressure), Backoff::Fallback);
+        assert_eq!(SpillRecords.decide(&pressure), Backoff::Spill);
         assert_eq!(ParkSender::default().decide(&pressure), Backoff::Park { at_most: minute });
         let second = Duration::from_secs(1);
         let park = ParkSender::for_at_most(second);

@@ -38,7 +38,8 @@ mod test_topic;
 
 pub use address_map::{AddressMap, BrokerPlace};
 pub use backoff::{
-    Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, RejectRecords, UseFallback,
+    Backoff, BackoffStrategy, DropRecords, ParkSender, Pressure, RejectRecords, SpillRecords,
+    UseFallback,
 };
 pub use built_in::BuiltInPartitioners;
 pub use chooser::Chooser;

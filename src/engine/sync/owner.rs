@@ -115,7 +115,7 @@ impl<C, E: Abandon<C>> CellOwner<C, E> {
     }
 
     /// Passes over the indices of `records` records; returns the first.
-    pub(super) fn skip(&mut self, records: u32) -> u32 {
+    pub fn skip(&mut self, records: u32) -> u32 {
         let first = self.issued;
         self.issued = first.checked_add(records).expect("a batch counts its records in 31 bits");
         first
