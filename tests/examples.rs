@@ -150,6 +150,13 @@ fn fallback_loses_nothing() {
 }
 
 #[test]
+fn spill_goes_through_a_restart() {
+    let stdout = printed("spill", &["--count", "20000"]);
+    assert!(stdout.starts_with("20000 records sent while the broker was away"), "{stdout}");
+    assert!(stdout.ends_with("20001 records in the topic, each once, in order\n"), "{stdout}");
+}
+
+#[test]
 fn per_topic_settings_have_the_same_effect_in_code_and_as_properties() {
     let stdout = printed("per_topic_settings", &["--count", "500"]);
     let lines = |topic: &str, words: &str| {

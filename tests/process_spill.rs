@@ -5,6 +5,9 @@
 
 #![cfg(unix)]
 
+#[path = "support/client_process.rs"]
+mod client_process;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -12,8 +15,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tidegate::embedded::EmbeddedCluster;
-use tidegate::{Producer, ProducerBuilder, Record, SpillConfig, SpillInDoubt, SpillStatus};
+use tidegate::{
+    Producer, ProducerBuilder, Record, SendErrorKind, SpillConfig, SpillFull, SpillInDoubt,
+    SpillStatus,
+};
 
+/// The same name as in [`client_process`].
 const BOOTSTRAP: &str = "TIDEGATE_TEST_BOOTSTRAP";
 const FOLDER: &str = "TIDEGATE_TEST_FOLDER";
 /// How often each is killed; the thousand is `TIDEGATE_TEST_KILLS=1000`.
@@ -173,7 +180,7 @@ fn f36_a_process_killed_while_it_spills_loses_nothing_that_was_on_disk() {
 }
 
 #[test]
-fn f37_a_process_killed_while_it_sends_what_it_spilled_loses_nothing_or_doubles_nothing() {
+fn f36_a_process_killed_while_it_sends_what_it_spilled_loses_nothing_or_doubles_nothing() {
     for round in 0..kills() {
         let cluster = EmbeddedCluster::builder().topic("t", PARTITIONS as i32).start().unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -195,4 +202,48 @@ fn f37_a_process_killed_while_it_sends_what_it_spilled_loses_nothing_or_doubles_
         };
         check(&cluster, folder.path(), &killed, in_doubt);
     }
+}
+
+/// The process may write files of 2 MiB at most: so it is with a disk that is full.
+#[test]
+fn f37_a_disk_that_is_full_refuses_records_and_loses_none() {
+    let name = "f37_a_disk_that_is_full_refuses_records_and_loses_none";
+    if client_process::bootstrap().is_none() {
+        let cluster = EmbeddedCluster::builder().topic("t", 1).start().unwrap();
+        let shell = "trap '' XFSZ; ulimit -f 4096;";
+        client_process::run(name, shell, &cluster.bootstrap_servers(), |asks| match asks {
+            "pause" => cluster.pause_broker(1),
+            "resume" => cluster.resume_broker(1),
+            sent => {
+                let sent: usize = sent.parse().unwrap();
+                assert_eq!(numbers(&cluster, 0), (0..sent).collect::<Vec<_>>());
+            }
+        });
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let spill = SpillConfig::new(folder.path()).full(SpillFull::Reject);
+    let producer = builder(&client_process::bootstrap().unwrap(), spill).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let send = |number: usize| topic.send((), format!("{number:0>1000}"));
+    let mut deliveries = vec![send(0).unwrap()];
+    producer.flush().wait().unwrap();
+    client_process::ask("pause");
+    let error = loop {
+        match send(deliveries.len()) {
+            Ok(delivery) => deliveries.push(delivery),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error.kind(), SendErrorKind::SpillFull(_)), "{error}");
+    // In the system's words.
+    assert!(error.to_string().contains("too large"), "{error}");
+    assert!(send(deliveries.len()).is_err(), "it stays so");
+    client_process::ask("resume");
+    let sent = deliveries.len();
+    for mut delivery in deliveries {
+        delivery.wait_timeout(LONG).expect("it resolves").unwrap();
+    }
+    client_process::ask(&sent.to_string());
+    producer.close(LONG).wait().unwrap();
 }

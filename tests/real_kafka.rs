@@ -41,6 +41,8 @@ mod records;
 mod secured;
 #[path = "real_kafka/sending.rs"]
 mod sending;
+#[path = "real_kafka/spilling.rs"]
+mod spilling;
 #[path = "real_kafka/stalled.rs"]
 mod stalled;
 #[path = "support/streams.rs"]
@@ -94,6 +96,10 @@ const TESTS: &[Test] = &[
     Test {
         name: "a_fallback_gets_what_a_killed_broker_does_not",
         run: sending::fallback_to_another_cluster,
+    },
+    Test {
+        name: "all_brokers_are_killed_and_then_the_process_and_nothing_on_disk_is_lost",
+        run: spilling::killed_process,
     },
     Test { name: "a_killed_leader_costs_nothing_acknowledged", run: failover::killed_leader },
     Test { name: "each_broker_in_turn_may_be_killed", run: failover::each_broker_in_turn },
@@ -187,6 +193,7 @@ const LONG: &[Test] = &[
 ];
 
 fn main() -> ExitCode {
+    spilling::be_killed();
     logger::install_and_keep_warnings();
     let (long, rest): (Vec<_>, Vec<_>) = std::env::args().partition(|text| text == "--long");
     let mut tests = TESTS.to_vec();

@@ -410,9 +410,16 @@ pub struct ProducerConfig {
     pub(crate) names: Names,
 }
 
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
 impl Default for ProducerConfig {
     fn default() -> Self {
-        let (seconds, millis) = (Duration::from_secs, Duration::from_millis);
         ProducerConfig {
             bootstrap_servers: Vec::new(),
             client_id: "tidegate".to_owned(),

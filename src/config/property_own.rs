@@ -130,7 +130,7 @@ pub(super) const OWN: &[Property] = &[
     Property::read(
         "tidegate.spill.directory",
         Origin::Tidegate,
-        "spill.directory",
+        "spill (directory)",
         Unit::None,
         shown_spill!(|spill| spill.directory.display().to_string()),
         "A folder for records without room in memory; not given: none goes to disk.",
@@ -142,7 +142,7 @@ pub(super) const OWN: &[Property] = &[
     Property::read(
         "tidegate.spill.quota",
         Origin::Tidegate,
-        "spill.quota",
+        "spill (quota)",
         Unit::Bytes,
         shown_spill!(|spill| spill.quota.to_string()),
         "What the files in the spill folder may take together.",
@@ -154,7 +154,7 @@ pub(super) const OWN: &[Property] = &[
     Property::read(
         "tidegate.spill.sync",
         Origin::Tidegate,
-        "spill.sync",
+        "spill (sync)",
         Unit::None,
         shown_spill!(|spill| match spill.sync {
             SpillSync::Never => "never".to_owned(),
@@ -174,7 +174,7 @@ pub(super) const OWN: &[Property] = &[
     Property::read(
         "tidegate.spill.full",
         Origin::Tidegate,
-        "spill.full",
+        "spill (full)",
         Unit::None,
         shown_spill!(|spill| match spill.full {
             SpillFull::Park(time) => time.as_millis().to_string(),
@@ -197,13 +197,13 @@ pub(super) const OWN: &[Property] = &[
     Property::read(
         "tidegate.spill.in.doubt",
         Origin::Tidegate,
-        "spill.in_doubt",
+        "spill (in_doubt)",
         Unit::None,
         shown_spill!(|spill| match spill.in_doubt {
             SpillInDoubt::Send => "send".to_owned(),
             SpillInDoubt::SetAside => "set-aside".to_owned(),
         }),
-        "Spilled records that a process had begun to send when it was killed: `send` or `set-aside`.",
+        "Spilled records that were on their way when a process was killed: `send` or `set-aside`.",
         |draft, setting| {
             spill_of(draft).in_doubt = match setting.value {
                 "send" => SpillInDoubt::Send,

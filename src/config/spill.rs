@@ -166,15 +166,15 @@ impl SpillConfig {
         };
         if self.directory.as_os_str().is_empty() {
             let reason = "spilling to disk needs a folder of its own: name one";
-            return invalid("spill.directory", String::new(), reason);
+            return invalid("spill (directory)", String::new(), reason);
         }
         if self.quota < QUOTA_MIN {
             let reason = "it must be 4194304 (4 MiB) at the least";
-            return invalid("spill.quota", self.quota.to_string(), reason);
+            return invalid("spill (quota)", self.quota.to_string(), reason);
         }
         if self.sync == SpillSync::Every(Duration::ZERO) {
             let reason = "it must be above 0: for each record by itself there is always";
-            return invalid("spill.sync", "0".to_owned(), reason);
+            return invalid("spill (sync)", "0".to_owned(), reason);
         }
         Ok(())
     }

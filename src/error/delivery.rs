@@ -149,8 +149,8 @@ pub enum DeliveryErrorCause {
         #[source]
         last: Option<Problem>,
     },
-    /// The producer was closed before the record was sent. It lies in the spill folder, and the next
-    /// producer that uses that folder sends it: do not send it again.
+    /// The producer was closed before the record was sent. It lies in the spill folder, and the
+    /// next producer that uses that folder sends it: do not send it again.
     #[error(
         "the producer was closed before the record was sent: it is kept in the spill folder, and \
          sent by the next producer that uses it"

@@ -13,6 +13,7 @@
 //! * [`migrating`]: from rdkafka, librdkafka, Java and rskafka.
 //! * [`observing`]: health, why a record waits, metrics, the log.
 //! * [`reading`]: the consumer: from where, what can be relied on, what it costs.
+//! * [`spill`]: records on disk while brokers take none: what is kept, when, what a crash costs.
 //! * [`tuning`]: by symptom: what to look at, what to change, what it costs.
 //!
 //! More pages are for those who change the code, and are private modules beside these:
@@ -54,6 +55,9 @@ pub mod observing {}
 
 #[doc = include_str!("reading.md")]
 pub mod reading {}
+
+#[doc = include_str!("spill.md")]
+pub mod spill {}
 
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}

@@ -25,9 +25,9 @@ use crate::engine::shard::{PortTable, ShardConfig};
 use crate::engine::sync::Generation;
 use crate::error::BuildError;
 use crate::io::{
-    ClientParts, Clock, EventLoops, EventThread, MetadataHandle, MetadataParts, Spill,
-    StashMailbox, StashThread, StashThreadParts, Watch, metadata_config, nanos, reconnect_backoff,
-    watch_forks,
+    ClientParts, Clock, EventLoops, EventThread, MetadataHandle, MetadataParts, RecoveredTopic,
+    Spill, StashMailbox, StashThread, StashThreadParts, Watch, metadata_config, nanos,
+    reconnect_backoff, watch_forks,
 };
 use crate::logging as log;
 use crate::problem::Problem;
@@ -314,13 +314,7 @@ impl ProducerBuilder {
         let accumulator = accumulator(&config, has_identity, queue.clone())?;
         let ports = PortTable::new(config.brokers_max);
         let mailbox = StashMailbox::new();
-        let (spill, recovered) = match &config.spill {
-            Some(spill) => {
-                let (spill, recovered) = Spill::open(spill, mailbox.clone())?;
-                (OpenSpill(Some(spill)), recovered)
-            }
-            None => (OpenSpill(None), Vec::new()),
-        };
+        let (spill, recovered) = OpenSpill::open(&config, &mailbox)?;
         let stash_thread = StashThread::start(StashThreadParts {
             accumulator: accumulator.clone(),
             ports: ports.clone(),
@@ -383,6 +377,16 @@ impl ProducerBuilder {
 struct OpenSpill(Option<Arc<Spill>>);
 
 impl OpenSpill {
+    /// Opens the folder, if there is to be one.
+    fn open(
+        config: &ProducerConfig,
+        stashes: &Arc<StashMailbox>,
+    ) -> Result<(Self, Vec<RecoveredTopic>), BuildError> {
+        let Some(spill) = &config.spill else { return Ok((OpenSpill(None), Vec::new())) };
+        let (spill, recovered) = Spill::open(spill, stashes.clone())?;
+        Ok((OpenSpill(Some(spill)), recovered))
+    }
+
     fn keep(mut self) -> Option<Arc<Spill>> {
         self.0.take()
     }

@@ -5,7 +5,8 @@
 //!
 //! * [`ProducerBuilder`] → [`Producer`] → [`Topic`] → [`Delivery`] → [`RecordMetadata`].
 //! * `sending`: the way of a record into its batch; `fast_path`: the usual case of it; `together`:
-//!   of several into one; `stashing`: of those whose topic is not known yet; `spilling`: to disk; `intercepted`: past
+//!   of several into one; `stashing`: of those whose topic is not known yet;
+//!   `spilling`: to disk; `intercepted`: past
 //!   interceptors. `admission`: what happens to a record for which there is no room, whether a
 //!   thread or a task sends it.
 //! * `metrics`, `health`, `report`, `status`: what a producer tells of itself.

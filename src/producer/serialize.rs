@@ -163,6 +163,7 @@ enums! {
     WaitsFor {
         Metadata as "metadata" { asks, problem }
         Topic as "topic" { unknown_for in seconds }
+        Disk as "disk" {}
         Partition as "partition" {}
         Leader as "leader" {}
         Connection as "connection" {

@@ -109,6 +109,9 @@ impl Delivery {
     }
 }
 
+/// A year, in nanoseconds: no deadline that an application has set is so far.
+const FAR: u64 = 366 * 24 * 3_600 * 1_000_000_000;
+
 impl Shared {
     /// A record in a lane: asks the shard that has it.
     fn status_of(
@@ -143,14 +146,20 @@ impl Shared {
             status.batches_ahead = batch.ahead;
             status.last_problem = batch.last_problem;
             status.maybe_written = batch.in_doubt;
-            status.fails_in = Some(Duration::from_nanos(left));
+            // Where records go to disk none fails by its age.
+            status.fails_in = Some(Duration::from_nanos(left)).filter(|_| left < FAR);
         }
         status
     }
 
     /// What a topic's stashed records wait for.
     pub(super) fn holds_back_stash(&self, topic: &str) -> WaitsFor {
-        let state = self.accumulator.known_topic(topic).map(|lanes| lanes.state());
+        let lanes = self.accumulator.known_topic(topic);
+        let state = lanes.as_ref().map(|lanes| lanes.state());
+        let is_known = matches!(state, Some(TopicState::Draining | TopicState::Ready));
+        if is_known && lanes.is_some_and(|lanes| lanes.lock_stash().is_spilled()) {
+            return WaitsFor::Disk;
+        }
         if matches!(state, Some(TopicState::Draining | TopicState::Ready)) {
             return WaitsFor::Partition;
         }

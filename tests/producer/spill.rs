@@ -167,7 +167,7 @@ fn records_of_a_topic_that_nobody_knows_yet_go_to_disk_too() {
 }
 
 #[test]
-fn two_producers_do_not_share_a_folder() {
+fn f38_two_producers_do_not_share_a_folder() {
     let (cluster, folder) = (cluster(1, 1), Folder::new());
     let first = spilling(&cluster, folder.config()).build().unwrap();
     let error = spilling(&cluster, folder.config()).build().unwrap_err();
@@ -178,7 +178,7 @@ fn two_producers_do_not_share_a_folder() {
 }
 
 #[test]
-fn beyond_the_quota_a_record_is_refused_dropped_or_waits() {
+fn f37_beyond_the_quota_a_record_is_refused_dropped_or_waits() {
     let quota = 4 << 20;
     for full in [SpillFull::Reject, SpillFull::Drop, SpillFull::Park(LONG)] {
         let (cluster, folder) = (cluster(1, 3), Folder::new());
@@ -188,7 +188,7 @@ fn beyond_the_quota_a_record_is_refused_dropped_or_waits() {
         acked(topic.send_record(to(0, "warm")).unwrap());
         cluster.pause_broker(1);
         let send =
-            |number: usize| topic.send_record(Record::new().partition(1).value(&value(number)));
+            |number: usize| topic.send_record(Record::new().partition(1).value(value(number)));
         let (mut deliveries, mut number) = (Vec::new(), 0);
         let is_full = || match full {
             SpillFull::Drop => producer.dropped_records() > 0,
@@ -293,7 +293,7 @@ fn deliver_rest(cluster: &EmbeddedCluster, spill: SpillConfig) -> SpillStatus {
 }
 
 #[test]
-fn a_record_that_was_half_written_is_cut_off() {
+fn f37_a_record_that_was_half_written_is_cut_off() {
     let (cluster, folder) = (cluster(1, 3), Folder::new());
     let count = leave(&cluster, &folder);
     let last = folder.files("spill").pop().unwrap();
@@ -306,7 +306,7 @@ fn a_record_that_was_half_written_is_cut_off() {
 }
 
 #[test]
-fn a_file_that_was_changed_is_set_aside_from_there_on_and_the_rest_is_sent() {
+fn f37_a_file_that_was_changed_is_set_aside_from_there_on_and_the_rest_is_sent() {
     let (cluster, folder) = (cluster(1, 3), Folder::new());
     let count = leave(&cluster, &folder);
     let last = folder.files("spill").pop().unwrap();

@@ -190,6 +190,7 @@ fn topic_settings(plan: &Plan, fallback: Option<Arc<FallbackQueue>>) -> TopicSet
         compressions: vec![settings.compression],
         create: None,
         fallback,
+        spills: false,
     }
 }
 

@@ -10,13 +10,13 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use super::open::{NeedRoom, Refusal};
-use super::spilled::SpillFile;
+use super::spilled::{SpillFile, read_from};
 use super::stash::{DrainingRun, FailedRun, Run, StashedRecord};
 use super::tail::{AppendContext, LaneTail};
-use super::{CellHandle, Destination, RecordAccumulator, TopicLanes, TopicState};
+use super::{CellHandle, Destination, RecordAccumulator, Stash, TopicLanes, TopicState};
 use crate::engine::buffer::{AccountId, BufferPool, Segment};
 use crate::engine::policy::ExplicitPartitioner;
 use crate::engine::protocol::PartitionId;
@@ -177,44 +177,45 @@ pub fn drain_stash(
                 stash.put_back(draining);
             }
             Moved::Read(file, at, len) => {
-                stash.put_back(draining);
-                stash.asking = true;
-                let failed_before = stash.drainings_failed;
-                drop(stash);
-                let mut bytes = Vec::new();
-                let read = file.read(at, len, &mut bytes);
-                stash = topic.lock_stash();
-                stash.asking = false;
-                // A close or a purge may have failed the run meanwhile.
-                if stash.drainings_failed == failed_before
-                    && let Some(mut draining) = stash.take_draining()
-                {
-                    match read {
-                        Ok(()) => draining.set_window(bytes),
-                        Err(problem) => draining.fail_damaged(topic, problem),
-                    }
-                    stash.put_back(draining);
-                }
+                let read = || read_from(&*file, at, len);
+                let then = |draining: &mut Draining, read| draining.take_window(topic, read);
+                stash = unlocked(topic, stash, draining, read, then);
             }
             Moved::Ask(question) => {
-                stash.put_back(draining);
-                stash.asking = true;
-                let failed_before = stash.drainings_failed;
-                drop(stash);
-                let answer = mover.ask(&question);
-                stash = topic.lock_stash();
-                stash.asking = false;
-                // While the partitioner ran, the run may have expired, or a close may have failed
-                // it. Then the answer is for a record that no longer waits.
-                if stash.drainings_failed == failed_before
-                    && let Some(mut draining) = stash.take_draining()
-                {
+                let ask = || (mover.ask(&question), question);
+                let then = |draining: &mut Draining, (answer, question)| {
                     draining.take_answer(topic, question, answer);
-                    stash.put_back(draining);
-                }
+                };
+                stash = unlocked(topic, stash, draining, ask, then);
             }
         }
     }
+}
+
+/// Runs `act` with the stash unlocked, while no other thread moves records, and then `then`, unless
+/// the run has expired meanwhile, or a close or a purge has failed it: what came out of `act` is for
+/// records that do not wait any more then.
+fn unlocked<'t, T>(
+    topic: &'t TopicLanes,
+    mut stash: MutexGuard<'t, Stash>,
+    draining: Draining,
+    act: impl FnOnce() -> T,
+    then: impl FnOnce(&mut Draining, T),
+) -> MutexGuard<'t, Stash> {
+    stash.put_back(draining);
+    stash.asking = true;
+    let failed_before = stash.drainings_failed;
+    drop(stash);
+    let outcome = act();
+    let mut stash = topic.lock_stash();
+    stash.asking = false;
+    if stash.drainings_failed == failed_before
+        && let Some(mut draining) = stash.take_draining()
+    {
+        then(&mut draining, outcome);
+        stash.put_back(draining);
+    }
+    stash
 }
 
 /// A flush began while records were stashed: seals their batches, which would linger otherwise. The
@@ -336,19 +337,9 @@ impl Mover<'_> {
                 self.tell(partition, bytes);
             }
             if let Some(waiting) = draining.waiting.take() {
-                let headers: Vec<_> = waiting.headers();
-                let parts = waiting.parts(&headers);
-                match self.move_record(waiting.partition, waiting.timestamp, &parts) {
-                    Ok(handle) => {
-                        draining.table.forward_handle(handle);
-                        draining.note_moved(self.topic, waiting.partition);
-                    }
-                    Err((account, need)) => {
-                        draining.waiting = Some(waiting);
-                        return Moved::NoRoom(account, need);
-                    }
+                if let Err(no_room) = self.move_waiting(draining, waiting) {
+                    return no_room;
                 }
-                draining.untold = Some((waiting.partition, parts.payload_len()));
                 continue;
             }
             if *left == 0 && draining.table.records() < draining.run.records() {
@@ -363,14 +354,11 @@ impl Mover<'_> {
                 }
                 continue;
             }
-            if draining.run.window.damage().is_some() {
-                return Moved::Damaged;
-            }
             let Some(record) = draining.run.next_record() else {
-                match draining.run.window.damage() {
-                    None => return Moved::All,
-                    Some(_) => return Moved::Damaged,
-                }
+                return match draining.run.window.damage() {
+                    None => Moved::All,
+                    Some(_) => Moved::Damaged,
+                };
             };
             let parts =
                 RecordParts { key: record.key, value: record.value, headers: &record.headers };
@@ -398,6 +386,24 @@ impl Mover<'_> {
                         return Moved::NoRoom(account, need);
                     }
                 },
+            }
+        }
+    }
+
+    /// Moves a record that was taken out of the run before.
+    fn move_waiting(&mut self, draining: &mut Draining, waiting: Waiting) -> Result<(), Moved> {
+        let headers: Vec<_> = waiting.headers();
+        let parts = waiting.parts(&headers);
+        match self.move_record(waiting.partition, waiting.timestamp, &parts) {
+            Ok(handle) => {
+                draining.table.forward_handle(handle);
+                draining.note_moved(self.topic, waiting.partition);
+                draining.untold = Some((waiting.partition, parts.payload_len()));
+                Ok(())
+            }
+            Err((account, need)) => {
+                draining.waiting = Some(waiting);
+                Err(Moved::NoRoom(account, need))
             }
         }
     }

@@ -38,6 +38,12 @@ pub trait SpillFile: Send + Sync {
     fn handle_damaged(&self, at: u64, end: u64, problem: &Problem);
 }
 
+/// The bytes there.
+pub(super) fn read_from(file: &dyn SpillFile, at: u64, len: usize) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    file.read(at, len, &mut bytes).map(|()| bytes)
+}
+
 /// Where a run lies in a file.
 #[derive(Clone)]
 pub struct SpilledRange {
@@ -209,9 +215,14 @@ impl Draining {
         (there.len() < needed).then(|| (range.file.clone(), range.at + at as u64, len))
     }
 
-    /// These bytes were read from where the next record begins.
-    pub(super) fn set_window(&mut self, bytes: Vec<u8>) {
-        self.run.window = Window { at: self.run.position(), bytes, damage: None };
+    /// These bytes were read from where the next record begins, or they cannot be read.
+    pub(super) fn take_window(&mut self, topic: &TopicLanes, read: Result<Vec<u8>, Problem>) {
+        match read {
+            Ok(bytes) => {
+                self.run.window = Window { at: self.run.position(), bytes, damage: None };
+            }
+            Err(problem) => self.fail_damaged(topic, problem),
+        }
     }
 
     /// Gives up what was read: no memory is kept while the mover waits.

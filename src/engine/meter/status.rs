@@ -44,6 +44,9 @@ pub enum WaitsFor {
     /// The topic is known; the records that waited for that are put into their partitions one after
     /// the other, and this one is not yet. It waits for buffer memory, or for the partitioner.
     Partition,
+    /// The record is on disk, and what was sent before it goes first: the broker takes records
+    /// slower than they come, or not at all.
+    Disk,
     /// The partition has no leader. The cluster elects one.
     Leader,
     /// The leader's connection.
@@ -131,6 +134,9 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Partition => f.write_str(
                 "the topic is known, and its records are put into their partitions one by one",
             ),
+            WaitsFor::Disk => f.write_str(
+                "it is on disk, and sent when brokers have taken what was sent before it",
+            ),
             WaitsFor::Leader => f.write_str("the partition has no leader"),
             WaitsFor::Connection { broker, address, state, failures, next_attempt, problem } => {
                 write!(f, "broker {broker} at {address}: {state}")?;
@@ -150,11 +156,8 @@ impl fmt::Display for WaitsFor {
                 because(f, problem.as_ref())
             }
             WaitsFor::Throttle { broker, left } => {
-                write!(
-                    f,
-                    "broker {broker} asked for a pause (a quota), {} of it are left",
-                    Short(*left)
-                )
+                let left = Short(*left);
+                write!(f, "broker {broker} asked for a pause (a quota), {left} of it are left")
             }
             WaitsFor::Backoff { left, problem } => {
                 write!(f, "it is sent again in {}", Short(*left))?;

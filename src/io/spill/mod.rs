@@ -7,23 +7,25 @@
 //! file is written.
 
 mod file;
+mod folder;
+mod keeper;
 mod recovery;
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::Thread;
-use std::time::Duration;
 
 use file::{SegmentFile, problem_of};
+use folder::{files_in, number_of, sync_folder, take_lock};
 use recovery::{FoundFile, recover};
 
 use super::clock::Clock;
 use super::stash_thread::StashMailbox;
-use super::threads::{OwnThread, Watch};
+use super::threads::OwnThread;
 use super::warnings::Warnings;
 #[allow(unused_imports, reason = "named in the documentation")]
 use crate::config::SpillInDoubt;
@@ -51,9 +53,6 @@ const FIRST_NUMBER: u64 = 1 << 40;
 
 /// Files that one close may put before those that there are.
 const CLOSE_NUMBERS: u64 = 1 << 20;
-
-/// How often files are looked at while records of theirs are on their way.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What [`Spill::append`] did.
 pub enum Spilled {
@@ -218,7 +217,7 @@ impl Spill {
         *lock(&self.counts) = counts;
         if counts.recovered_records > 0 {
             log::info!(
-                "spill: {} records of an earlier process are sent, {} of which it had begun to send",
+                "spill: {} records of an earlier process are sent; it had begun to send {} of them",
                 counts.recovered_records,
                 counts.in_doubt_records
             );
@@ -498,98 +497,6 @@ impl Spill {
             thread.unpark();
         }
     }
-
-    fn run(&self) {
-        let mut synced_at = Clock.now();
-        while !self.stopped.load(Ordering::SeqCst) {
-            match self.has_work.swap(false, Ordering::SeqCst) {
-                false => std::thread::park(),
-                true => {
-                    if self.look(false, &mut synced_at) {
-                        self.has_work.store(true, Ordering::SeqCst);
-                        std::thread::park_timeout(LOOK_AGAIN);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Looks at all files. Returns whether it has to look again.
-    fn look(&self, is_last: bool, synced_at: &mut u64) -> bool {
-        let now = Clock.now();
-        let is_sync_due = match self.config.sync {
-            SpillSync::Every(time) => is_last || *synced_at + super::nanos(time) <= now,
-            _ => is_last && self.config.sync != SpillSync::Never,
-        };
-        if is_sync_due {
-            *synced_at = now;
-        }
-        let mut again = false;
-        let topics: Vec<_> = lock(&self.topics).values().cloned().collect();
-        for topic in topics {
-            let files = lock(&topic).files.clone();
-            for file in files {
-                if is_sync_due && file.take_dirty() {
-                    let synced = file.open().and_then(|file| file.sync_data());
-                    if let Err(error) = synced {
-                        self.warn(&problem_of(&file.path, "written", error));
-                    }
-                }
-                let progressed = file.look(is_last);
-                for (at, end, problem) in progressed.damaged {
-                    self.keep_damaged(&file, (at, end), &problem);
-                }
-                let is_dirty = matches!(self.config.sync, SpillSync::Every(_)) && file.is_dirty();
-                again |= progressed.is_pending || is_dirty;
-                if progressed.done >= file.len() {
-                    self.remove(&topic, &file, progressed.done);
-                }
-            }
-        }
-        again
-    }
-
-    /// Deletes a file of which all is done with, unless something was appended meanwhile.
-    fn remove(&self, topic: &Mutex<TopicFiles>, file: &Arc<SegmentFile>, done: u64) {
-        let mut files = lock(topic);
-        if file.len() != done {
-            return;
-        }
-        let Some(index) = files.files.iter().position(|it| Arc::ptr_eq(it, file)) else { return };
-        if files.is_open && index + 1 == files.files.len() {
-            self.close_writer(&mut files);
-        }
-        files.files.remove(index);
-        drop(files);
-        if let Err(error) = std::fs::remove_file(&file.path) {
-            self.warn(&problem_of(&file.path, "deleted", error));
-        }
-        self.used.fetch_sub(done, Ordering::SeqCst);
-        self.room.notify();
-    }
-
-    fn keep_damaged(&self, file: &SegmentFile, (at, end): (u64, u64), problem: &Problem) {
-        let mut bytes = Vec::new();
-        let aside = file.path.with_extension("damaged");
-        let kept = SpillFile::read(file, at, (end - at) as usize, &mut bytes).is_ok()
-            && std::fs::write(&aside, &bytes).is_ok();
-        let (bytes, kept) = (end - at, if kept { "kept" } else { "lost, and could not be kept" });
-        log::error!("spill: {problem}; {bytes} bytes are {kept} ({})", aside.display());
-    }
-
-    /// The producer has ended: writes down how far the records came, and gives the folder up.
-    pub fn finish(&self, watch: &mut Watch) {
-        self.stopped.store(true, Ordering::SeqCst);
-        self.wake();
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-        if let Some(thread) = lock(&self.own_thread).take() {
-            thread.join_in_time(watch);
-        }
-        self.look(true, &mut 0);
-        *lock(&self.lock_file) = None;
-    }
 }
 
 /// The records as they stand in a file: one by itself, or several that were sent together.
@@ -600,40 +507,4 @@ fn encode(partition: Option<PartitionId>, records: &[(i64, RecordParts<'_>)]) ->
         encode_spilled(&mut bytes, partition, *timestamp, parts, goes_on);
     }
     bytes
-}
-
-fn take_lock(folder: &Path, refuse: impl Fn(io::Error) -> BuildError) -> Result<File, BuildError> {
-    let path = folder.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(&refuse)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::Error(error)) => Err(refuse(error)),
-        Err(TryLockError::WouldBlock) => Err(BuildError::Conflict(format!(
-            "the spill folder {} is used by another producer, in this process or another: each \
-             needs one of its own",
-            folder.display()
-        ))),
-    }
-}
-
-/// The numbers and paths of the files in a folder, oldest first.
-fn files_in(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        files.extend(number_of(&path).map(|number| (number, path)));
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn number_of(path: &Path) -> Option<u64> {
-    let is_ours = path.extension().is_some_and(|extension| extension == "spill");
-    path.file_stem()?.to_str()?.parse().ok().filter(|_| is_ours)
-}
-
-/// Forces a folder's entries to the disk, where the system knows such a thing.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -162,10 +162,8 @@ impl<'a> Scan<'a> {
         if !in_group && !self.open.as_ref().is_some_and(|(run, _)| fits(run)) {
             self.close_run(false);
         }
-        let at = self.at;
-        let (run, last_goes_on) = self.open.get_or_insert_with(|| {
-            (FoundRun { at, len: 0, records: 0, together: goes_on }, goes_on)
-        });
+        let fresh = (FoundRun { at: self.at, len: 0, records: 0, together: goes_on }, goes_on);
+        let (run, last_goes_on) = self.open.get_or_insert(fresh);
         run.len += len;
         run.records += 1;
         *last_goes_on = goes_on;
@@ -223,8 +221,9 @@ fn set_aside_doubted(file: &mut File, found: &mut FoundFile) -> io::Result<()> {
     file.seek(SeekFrom::Start(found.mark.done))?;
     io::copy(&mut file.take(end - found.mark.done), &mut out)?;
     out.sync_all()?;
-    found.runs.drain(..doubted);
-    found.set_aside = std::mem::take(&mut found.in_doubt);
+    // All of those that were sent together, although only the first may have been begun.
+    found.set_aside = found.runs.drain(..doubted).map(|run| u64::from(run.records)).sum();
+    found.in_doubt = 0;
     found.mark = SpillMark { done: end, handed: end };
     file.seek(SeekFrom::Start(MARK_AT))?;
     file.write_all(&found.mark.encode())?;
@@ -235,4 +234,102 @@ fn set_aside_doubted(file: &mut File, found: &mut FoundFile) -> io::Result<()> {
         aside.display()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::batch::encode_spilled;
+    use crate::engine::protocol::records::RecordParts;
+
+    /// A file with these records, some of them sent together.
+    fn file() -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = encode_spill_header("t");
+        let mut ends = vec![bytes.len()];
+        for (number, goes_on) in [false, true, true, false, false].into_iter().enumerate() {
+            let value = vec![number as u8; 20 * number];
+            let parts = RecordParts { value: Some(&value), ..RecordParts::default() };
+            encode_spilled(&mut bytes, None, 7, &parts, goes_on);
+            if !goes_on {
+                ends.push(bytes.len());
+            }
+        }
+        (bytes, ends)
+    }
+
+    /// What is found in a file with these bytes, and once more after that.
+    fn found(bytes: &[u8], in_doubt: SpillInDoubt) -> Option<FoundFile> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.spill");
+        std::fs::write(&path, bytes).unwrap();
+        let found = recover(&path, in_doubt).unwrap();
+        // However it was left, it is in order now.
+        if path.exists() {
+            let again = recover(&path, in_doubt).unwrap();
+            let ends = |it: &Option<FoundFile>| it.as_ref().map(|it| (it.len, it.runs.len()));
+            assert_eq!(ends(&again), ends(&found));
+        }
+        found
+    }
+
+    fn records(found: &Option<FoundFile>) -> usize {
+        let runs = found.iter().flat_map(|found| &found.runs);
+        runs.map(|run| run.records as usize).sum()
+    }
+
+    /// Records before each of [`file`]'s ends.
+    const WHOLE: [usize; 4] = [0, 1, 4, 5];
+
+    #[test]
+    fn f37_a_file_cut_at_any_byte_keeps_what_is_whole() {
+        let (bytes, ends) = file();
+        assert_eq!(records(&found(&bytes, SpillInDoubt::Send)), 5);
+        for cut in 0..bytes.len() {
+            let whole = ends.iter().rposition(|&end| end <= cut).map_or(0, |index| WHOLE[index]);
+            let found = found(&bytes[..cut], SpillInDoubt::Send);
+            assert_eq!(records(&found), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn f37_a_file_with_any_bit_flipped_keeps_what_stands_before() {
+        let (bytes, ends) = file();
+        let records_begin = ends[0];
+        for bit in 8 * records_begin..8 * bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let whole = ends.iter().rposition(|&end| end <= bit / 8).expect("the header is whole");
+            let found = found(&flipped, SpillInDoubt::Send);
+            assert_eq!(records(&found), WHOLE[whole], "bit {bit}");
+        }
+        // Of the header nothing is believed that is not whole; in the worst case nobody knows what
+        // of the file was sent.
+        for bit in 0..8 * records_begin {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            found(&flipped, SpillInDoubt::Send);
+        }
+    }
+
+    #[test]
+    fn records_that_were_begun_to_be_sent_are_told_apart() {
+        let (mut bytes, ends) = file();
+        // The first is done with, and a connection may have had the four that follow but the last:
+        // it was read as far as into the midst of the second of them.
+        let mark = SpillMark { done: ends[1] as u64, handed: ends[1] as u64 + 60 };
+        bytes[MARK_AT as usize..][..20].copy_from_slice(&mark.encode());
+        let sent = found(&bytes, SpillInDoubt::Send).expect("there are four");
+        assert_eq!((sent.in_doubt, sent.set_aside), (2, 0));
+        assert_eq!(sent.runs.iter().map(|run| run.records).collect::<Vec<_>>(), [3, 1]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.spill");
+        std::fs::write(&path, &bytes).unwrap();
+        let aside = recover(&path, SpillInDoubt::SetAside).unwrap().expect("one is left");
+        assert_eq!(aside.runs.iter().map(|run| run.records).collect::<Vec<_>>(), [1]);
+        assert_eq!((aside.in_doubt, aside.set_aside), (0, 3));
+        // Those that were sent together stay so.
+        let kept = std::fs::read(path.with_extension("indoubt")).unwrap();
+        assert!(kept.ends_with(&bytes[ends[1]..ends[2]]));
+        assert_eq!(aside.mark.done, ends[2] as u64);
+    }
 }
