@@ -8,6 +8,7 @@
 //! * [`LaneQueue`] and [`Doorbell`]: "this lane has something" from senders to a loop, and a wake
 //!   only for a loop that sleeps.
 //! * [`wait_until`], [`block_on`]: a thread that waits for what futures wait for.
+//! * [`OneShot`]: one outcome that any number of threads and tasks wait for.
 //! * [`Generation`]: whether what is at hand was made by this process or by one it is a fork of.
 //!
 //! Fed by `batch/` (lanes lock, issue and resolve), `shard/` and `io/` (queues, sleeping) and
@@ -28,6 +29,7 @@ mod generation;
 mod handle;
 mod lane_queue;
 pub(crate) mod loom;
+mod one_shot;
 mod open_lock;
 mod owner;
 mod parker;
@@ -40,6 +42,7 @@ pub use forward::ForwardTable;
 pub use generation::Generation;
 pub use handle::{CellId, Handle, Outcome};
 pub use lane_queue::LaneQueue;
+pub use one_shot::OneShot;
 #[cfg(feature = "internals")]
 pub use open_lock::OpenGuard;
 pub use open_lock::OpenLock;
