@@ -230,7 +230,8 @@ pub use config::tls::{StoreType, TlsConfig, TlsVersion};
 pub use config::topic::TopicConfig;
 pub use config::wait_strategy::WaitStrategy;
 pub use consumer::{
-    Batches, ConsumedBatch, ConsumedRecord, ConsumedRecords, Consumer, ConsumerBuilder,
+    Batches, ConsumedBatch, ConsumedRecord, ConsumedRecords, Consumer, ConsumerAnswer,
+    ConsumerBuilder,
 };
 pub use engine::batch::{
     BrokerMetrics, DroppedRecords, FailedRecords, Metrics, PartitionMetrics, TopicMetrics,

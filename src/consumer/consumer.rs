@@ -63,10 +63,10 @@ type Next = Result<ConsumedBatch, ConsumeError>;
 /// decompressed on the thread that takes them. Several threads may take from one consumer.
 /// Dropping it ends its thread.
 pub struct Consumer {
-    handle: FetchHandle,
+    pub(super) handle: FetchHandle,
     queue: Arc<FetchQueue>,
     batch_max_bytes: usize,
-    born: Generation,
+    pub(super) born: Generation,
 }
 
 impl Consumer {

@@ -6,34 +6,28 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_queue::SegQueue;
 use mio::{Events, Poll};
 
 use super::client_parts::ClientParts;
 use super::clock::{Clock, SleepWatch};
 use super::dialer::Dialer;
+use super::fetch_calls::FetchCalls;
+use super::fetch_mailbox::{Mailbox, Message};
 use super::fetch_question::send_question;
-use super::links::{LinkEvent, LinkNews, Links};
-use super::loop_mailbox::PollWaker;
+use super::links::{LinkEvent, Links};
 use super::metadata_link::send_query;
-use super::threads::{OwnThread, Watch};
 use super::warnings::Warnings;
 use crate::config::StartAt;
 use crate::engine::cluster::{
     BrokerAddress, ChannelId, ClusterSnapshot, MetadataConfig, MetadataMachine, UnknownTopic, Want,
 };
 use crate::engine::connection::Incoming;
-use crate::engine::fetch::{Abilities, FetchConfig, FetchQueue, Fetched, Fetcher, Item, SlotId};
+use crate::engine::fetch::{Abilities, FetchConfig, FetchQueue, Fetched, Fetcher, Item};
 use crate::engine::protocol::{ApiKey, BrokerId, ErrorCode, PartitionId};
-use crate::engine::shard::WakeLoop;
-use crate::engine::sync::Doorbell;
 use crate::error::{ConsumeErrorCause, DeliveryErrorCause};
-use crate::locking::lock;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
 
@@ -64,107 +58,6 @@ pub struct FetchParts {
     pub queue: Arc<FetchQueue>,
 }
 
-enum Message {
-    Link(LinkNews),
-    Seek(SlotId, StartAt),
-    Pause(SlotId, bool),
-    /// The consumer could not read a batch of this partition. The number says how often the
-    /// partition had been sought when that was fetched: if it was sought since, it goes on.
-    Fail(SlotId, u32),
-    /// The consumer has taken something.
-    Room,
-    Stop,
-}
-
-struct Mailbox {
-    messages: SegQueue<Message>,
-    bell: Doorbell,
-    waker: PollWaker,
-    is_over: AtomicBool,
-}
-
-impl Mailbox {
-    fn send(&self, message: Message) {
-        self.messages.push(message);
-        if self.bell.ring() {
-            self.waker.wake();
-        }
-        if self.is_over.load(Ordering::SeqCst) {
-            self.drop_messages();
-        }
-    }
-
-    fn drop_messages(&self) {
-        while self.messages.pop().is_some() {}
-    }
-}
-
-/// A consumer's running thread.
-pub struct FetchHandle {
-    mailbox: Arc<Mailbox>,
-    thread: Mutex<Option<OwnThread>>,
-}
-
-impl FetchHandle {
-    /// Starts the thread.
-    pub fn start(parts: FetchParts) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = PollWaker::new(&poll)?;
-        let mailbox = Arc::new(Mailbox {
-            messages: SegQueue::new(),
-            bell: Doorbell::new(),
-            waker,
-            is_over: AtomicBool::new(false),
-        });
-        let queue = parts.queue.clone();
-        let mut fetch_loop = FetchLoop::new(parts, poll, mailbox.clone());
-        let ended = mailbox.clone();
-        let thread = OwnThread::spawn("tidegate-fetch", move || {
-            if catch_unwind(AssertUnwindSafe(|| fetch_loop.run())).is_err() {
-                log::error!("a consumer's thread panicked: nothing more is read");
-            }
-            queue.end();
-            ended.is_over.store(true, Ordering::SeqCst);
-            ended.drop_messages();
-            ended.waker.close();
-        })?;
-        Ok(FetchHandle { mailbox, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Reads a partition from elsewhere.
-    pub fn seek(&self, slot: SlotId, start: StartAt) {
-        self.mailbox.send(Message::Seek(slot, start));
-    }
-
-    /// Asks for nothing of a partition, or goes on.
-    pub fn set_paused(&self, slot: SlotId, paused: bool) {
-        self.mailbox.send(Message::Pause(slot, paused));
-    }
-
-    /// The consumer could not read a batch of this partition, which was fetched when the partition
-    /// had been sought so often.
-    pub fn fail(&self, slot: SlotId, generation: u32) {
-        self.mailbox.send(Message::Fail(slot, generation));
-    }
-
-    /// There is room in the queue.
-    pub fn tell_room(&self) {
-        self.mailbox.send(Message::Room);
-    }
-
-    /// Ends the thread, and waits for that, unless it is the calling one: a waker that it calls may
-    /// own the consumer.
-    pub fn stop(&self, watch: &mut Watch) {
-        self.mailbox.send(Message::Stop);
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-        {
-            thread.join_in_time(watch);
-        }
-    }
-}
-
 /// What a connection is for.
 #[derive(Clone, Copy)]
 enum Purpose {
@@ -172,13 +65,15 @@ enum Purpose {
     Records(BrokerId),
 }
 
-struct FetchLoop {
+/// See the module.
+pub(super) struct FetchLoop {
     parts: FetchParts,
     poll: Poll,
     mailbox: Arc<Mailbox>,
     clock: Clock,
     machine: MetadataMachine,
     fetcher: Fetcher,
+    calls: FetchCalls,
     links: Links,
     /// By the number of the connection.
     purposes: BTreeMap<usize, Purpose>,
@@ -192,7 +87,7 @@ struct FetchLoop {
 }
 
 impl FetchLoop {
-    fn new(mut parts: FetchParts, poll: Poll, mailbox: Arc<Mailbox>) -> Self {
+    pub(super) fn new(mut parts: FetchParts, poll: Poll, mailbox: Arc<Mailbox>) -> Self {
         let client = &parts.client;
         let dialer = Dialer::new(client.sockets.clone(), client.security.clone(), client.random);
         let dialer = dialer.with_map(client.address_map.clone()).through(client.socks5.clone());
@@ -213,6 +108,7 @@ impl FetchLoop {
             clock: Clock,
             machine,
             fetcher,
+            calls: FetchCalls::default(),
             links,
             purposes: BTreeMap::new(),
             unknown: BTreeMap::new(),
@@ -223,12 +119,14 @@ impl FetchLoop {
         }
     }
 
-    fn run(&mut self) {
+    /// Turns until the consumer is dropped.
+    pub(super) fn run(&mut self) {
         let mut events = Events::with_capacity(64);
         while !self.stopped {
             self.turn(&mut events);
         }
         self.links.close_all(self.poll.registry());
+        self.calls.drop_all();
     }
 
     fn turn(&mut self, events: &mut Events) {
@@ -255,6 +153,7 @@ impl FetchLoop {
         self.links.write(self.poll.registry(), now);
         // A write may have failed.
         self.handle_links(now);
+        self.calls.tell(now, &mut self.fetcher);
         self.wait(events, now, full);
     }
 
@@ -271,6 +170,14 @@ impl FetchLoop {
             }
             Message::Pause(slot, paused) => self.fetcher.set_paused(slot, paused),
             Message::Fail(slot, generation) => self.fetcher.stop(slot, generation),
+            Message::Call(call, timeout) => {
+                let snapshot = self.machine.snapshot().clone();
+                let wanted = self.calls.begin(now, call, timeout, &mut self.fetcher, &snapshot);
+                // What was not there may be there by now.
+                if let Some((topic, want)) = wanted {
+                    self.machine.handle_wanted(now, topic, want);
+                }
+            }
             Message::Room => {}
             Message::Stop => self.stopped = true,
         }
@@ -293,6 +200,7 @@ impl FetchLoop {
                     let is_news = !is_idle && self.warnings.is_due(now, problem.message());
                     let level = if is_news { log::Level::Warn } else { log::Level::Debug };
                     log::log!(level, "consumer: {problem}");
+                    self.blame(number, &problem);
                     match self.purposes.remove(&number) {
                         Some(Purpose::Metadata(id)) => self.machine.handle_down(id, now, problem),
                         Some(Purpose::Records(id)) => match problem.kind() {
@@ -304,14 +212,26 @@ impl FetchLoop {
                         None => {}
                     }
                 }
-                LinkEvent::Postponed { until, problem } => match self.purposes.remove(&number) {
-                    Some(Purpose::Metadata(id)) => {
-                        self.machine.handle_postponed(id, now, until, problem);
+                LinkEvent::Postponed { until, problem } => {
+                    self.blame(number, &problem);
+                    match self.purposes.remove(&number) {
+                        Some(Purpose::Metadata(id)) => {
+                            self.machine.handle_postponed(id, now, until, problem);
+                        }
+                        Some(Purpose::Records(id)) => self.fetcher.handle_postponed(now, id, until),
+                        None => {}
                     }
-                    Some(Purpose::Records(id)) => self.fetcher.handle_postponed(now, id, until),
-                    None => {}
-                },
+                }
             }
+        }
+    }
+
+    /// Why a connection is of no use, for calls that wait for it.
+    fn blame(&mut self, number: usize, problem: &Problem) {
+        match self.purposes.get(&number) {
+            Some(Purpose::Metadata(_)) => self.fetcher.blame(None, problem),
+            Some(&Purpose::Records(id)) => self.fetcher.blame(Some(id), problem),
+            None => {}
         }
     }
 

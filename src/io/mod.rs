@@ -8,7 +8,8 @@
 //! * `metadata_loop`, `metadata_link`: the metadata machine's thread and its connections, two at
 //!   most; `metadata_parts`: what it is made of; `metadata_mailbox`: how other threads reach it;
 //!   `warnings`: which of its warnings are news.
-//! * `fetch_loop`: a consumer's thread; `links`: its connections.
+//! * `fetch_loop`: a consumer's thread; `fetch_mailbox`: how others reach it; `fetch_calls`: what
+//!   the application has it ask; `links`: its connections.
 //! * `shard_host`: starts shards on event loops, for the metadata loop.
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
@@ -37,7 +38,9 @@ mod dialer;
 mod encrypted;
 mod event_loop;
 mod event_thread;
+mod fetch_calls;
 mod fetch_loop;
+mod fetch_mailbox;
 mod fetch_question;
 mod helper_threads;
 mod job_thread;
@@ -79,7 +82,9 @@ mod warnings;
 pub use client_parts::{ClientParts, metadata_config, nanos, reconnect_backoff};
 pub use clock::{Clock, ThreadDeadline};
 pub use event_thread::EventThread;
-pub use fetch_loop::{FetchHandle, FetchParts};
+pub use fetch_calls::{FetchCall, Tell};
+pub use fetch_loop::FetchParts;
+pub use fetch_mailbox::FetchHandle;
 pub use job_thread::{Job, JobThread};
 pub use login::mechanism;
 pub use loops::EventLoops;

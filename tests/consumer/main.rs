@@ -3,6 +3,7 @@
 mod edges;
 mod errors;
 mod moves;
+mod offsets;
 mod peer;
 mod peers;
 mod reading;

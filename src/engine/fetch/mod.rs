@@ -4,12 +4,15 @@
 //! * [`Fetcher`]: one consumer's partitions, and the brokers that lead them.
 //! * `questions`: what a broker is asked next.
 //! * `answers`: what becomes of a partition after an answer.
+//! * `lookups`: offsets that the application asks for; `patience`: how long it waits for them.
 //! * `batches`: the records of an answer, cut into batches.
 //! * [`FetchQueue`]: what was fetched and not taken yet, between the loop and the consumer.
 
 mod answers;
 mod batches;
 mod fetcher;
+mod lookups;
+mod patience;
 mod questions;
 mod queue;
 #[cfg(test)]
@@ -17,6 +20,7 @@ mod tests;
 
 pub use batches::FetchedBatch;
 pub use fetcher::{Abilities, FetchConfig, Fetcher, SlotId};
+pub use lookups::CallId;
 pub use questions::Question;
 pub use queue::{FetchQueue, Item, PartitionStatus};
 
