@@ -74,6 +74,8 @@ const TESTS: &[Test] = &[
     Test { name: "a_topic_is_created_where_that_is_allowed", run: main_job::auto_creation },
     Test { name: "transactions_are_read_as_java_reads_them", run: consuming::transactions },
     Test { name: "offsets_are_found_where_java_finds_them", run: offsets::as_java },
+    Test { name: "offsets_are_committed_as_java_commits_them", run: offsets::committed },
+    Test { name: "a_killed_coordinator_costs_no_commit", run: offsets::killed_coordinator },
     Test { name: "a_killed_leader_is_read_over", run: consuming::killed_leader },
     Test { name: "topics_in_an_old_format_are_read", run: consuming::old_formats },
     Test { name: "old_brokers_are_read", run: consuming::old_brokers },

@@ -20,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What a batch was fetched for, or what is wrong.
 type Next = Result<ConsumedBatch, ConsumeError>;
 
-/// Reads partitions, each from an offset on: all of a topic's, or chosen ones. There are no
-/// consumer groups: who reads what is the application's to say, and so is how far it has come.
+/// Reads partitions, each from an offset on: all of a topic's, or chosen ones. It joins no
+/// consumer group: who reads what is the application's to say. How far it has come the application
+/// keeps itself, or has Kafka keep ([`Consumer::commit`]).
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]

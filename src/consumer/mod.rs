@@ -3,7 +3,8 @@
 //! Fed by `io/fetch_loop`, through a queue of batches that were fetched; feeds the application.
 //! Batches are checked and decompressed on the thread that takes them.
 //!
-//! * `offsets`: questions for offsets; [`ConsumerAnswer`]: what is waited for then.
+//! * `offsets`: offsets that are asked for and committed; [`ConsumerAnswer`]: what is waited for
+//!   then.
 //! * [`ConsumerBuilder`] → [`Consumer`] → [`ConsumedBatch`] → [`ConsumedRecord`].
 
 mod answer;

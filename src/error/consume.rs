@@ -116,6 +116,22 @@ pub enum ConsumeErrorCause {
         #[source]
         problem: Option<Problem>,
     },
+    /// An offset is to be committed, or read from where one was, and the consumer has no
+    /// [`group_id`](crate::ConsumerConfig::group_id).
+    #[error("offsets are committed for a group, and no group_id (group.id) is set")]
+    NoGroup,
+    /// A partition is to be read from the offset that is committed for its group
+    /// ([`StartAt::Committed`](crate::StartAt::Committed)), and none is. Seek, or say what is to be
+    /// done with [`auto_offset_reset`](crate::ConsumerConfig::auto_offset_reset).
+    #[error(
+        "no offset is committed for the group: seek, or set auto_offset_reset to earliest or \
+         latest"
+    )]
+    NoCommittedOffset,
+    /// The group has members that read: its offsets are theirs to commit. A consumer of tidegate
+    /// commits for groups without members only.
+    #[error("the group has members, which commit its offsets: use another group_id ({0})")]
+    GroupInUse(#[source] Problem),
     /// A call names a topic of which this consumer reads no partition.
     #[error("this consumer does not read the topic")]
     NotRead,

@@ -25,7 +25,9 @@ use crate::engine::cluster::{
     BrokerAddress, ChannelId, ClusterSnapshot, MetadataConfig, MetadataMachine, UnknownTopic, Want,
 };
 use crate::engine::connection::Incoming;
-use crate::engine::fetch::{Abilities, FetchConfig, FetchQueue, Fetched, Fetcher, Item};
+use crate::engine::fetch::{
+    Abilities, Coordinator, FetchConfig, FetchQueue, Fetched, Fetcher, Item,
+};
 use crate::engine::protocol::{ApiKey, BrokerId, ErrorCode, PartitionId};
 use crate::error::{ConsumeErrorCause, DeliveryErrorCause};
 use crate::logging as log;
@@ -50,6 +52,8 @@ pub struct FetchParts {
     pub fetch: FetchConfig,
     /// How long a broker may wait for more, in milliseconds, and for how many bytes.
     pub wait: (i32, i32),
+    /// The group whose committed offsets are asked for, and for which offsets are committed.
+    pub group: Option<Arc<str>>,
     /// No record of a transaction that may still be aborted.
     pub read_committed: bool,
     /// What is read.
@@ -60,9 +64,11 @@ pub struct FetchParts {
 
 /// What a connection is for.
 #[derive(Clone, Copy)]
-enum Purpose {
+pub(super) enum Purpose {
     Metadata(ChannelId),
     Records(BrokerId),
+    /// The coordinator of the consumer's group, or a broker that is asked who that is.
+    Group(BrokerId),
 }
 
 /// See the module.
@@ -71,10 +77,11 @@ pub(super) struct FetchLoop {
     poll: Poll,
     mailbox: Arc<Mailbox>,
     clock: Clock,
-    machine: MetadataMachine,
-    fetcher: Fetcher,
-    calls: FetchCalls,
-    links: Links,
+    pub(super) machine: MetadataMachine,
+    pub(super) fetcher: Fetcher,
+    pub(super) coordinator: Coordinator,
+    pub(super) calls: FetchCalls,
+    pub(super) links: Links,
     /// By the number of the connection.
     purposes: BTreeMap<usize, Purpose>,
     /// Topics that are told to be unknown, and when to ask about them again.
@@ -89,6 +96,7 @@ pub(super) struct FetchLoop {
 impl FetchLoop {
     pub(super) fn new(mut parts: FetchParts, poll: Poll, mailbox: Arc<Mailbox>) -> Self {
         let client = &parts.client;
+        let client_random = client.random;
         let dialer = Dialer::new(client.sockets.clone(), client.security.clone(), client.random);
         let dialer = dialer.with_map(client.address_map.clone()).through(client.socks5.clone());
         let post = mailbox.clone();
@@ -101,6 +109,8 @@ impl FetchLoop {
             machine.handle_wanted(Clock.now(), topic.clone(), Want::Record);
             fetcher.want(topic, partitions, start);
         }
+        let backoff = parts.fetch.retry_backoff;
+        let coordinator = Coordinator::new(parts.group.clone(), backoff, client_random);
         FetchLoop {
             parts,
             poll,
@@ -108,6 +118,7 @@ impl FetchLoop {
             clock: Clock,
             machine,
             fetcher,
+            coordinator,
             calls: FetchCalls::default(),
             links,
             purposes: BTreeMap::new(),
@@ -148,6 +159,7 @@ impl FetchLoop {
         self.follow(now);
         // What has come takes room, and is to be counted before more is asked for.
         self.hand_over();
+        self.drive_group(now);
         let full = self.ask_brokers(now);
         self.hand_over();
         self.links.write(self.poll.registry(), now);
@@ -172,7 +184,8 @@ impl FetchLoop {
             Message::Fail(slot, generation) => self.fetcher.stop(slot, generation),
             Message::Call(call, timeout) => {
                 let snapshot = self.machine.snapshot().clone();
-                let wanted = self.calls.begin(now, call, timeout, &mut self.fetcher, &snapshot);
+                let machines = (&mut self.fetcher, &mut self.coordinator);
+                let wanted = self.calls.begin(now, call, timeout, machines, &snapshot);
                 // What was not there may be there by now.
                 if let Some((topic, want)) = wanted {
                     self.machine.handle_wanted(now, topic, want);
@@ -183,18 +196,20 @@ impl FetchLoop {
         }
     }
 
-    fn handle_links(&mut self, now: u64) {
+    pub(super) fn handle_links(&mut self, now: u64) {
         while let Some((number, event)) = self.links.poll_event() {
             match event {
                 LinkEvent::Answer(answer) => self.handle_answer(now, number, answer),
                 LinkEvent::Ready => match self.purposes.get(&number) {
                     Some(Purpose::Metadata(id)) => self.machine.handle_ready(*id),
                     Some(&Purpose::Records(id)) => self.handle_records_ready(number, id),
+                    Some(Purpose::Group(_)) => self.coordinator.handle_ready(),
                     None => {}
                 },
                 LinkEvent::Down(problem) => {
                     let is_idle = match self.purposes.get(&number) {
                         Some(Purpose::Metadata(id)) => self.machine.is_idle(*id),
+                        Some(Purpose::Group(_)) => self.coordinator.is_idle(),
                         _ => false,
                     };
                     let is_news = !is_idle && self.warnings.is_due(now, problem.message());
@@ -209,6 +224,7 @@ impl FetchLoop {
                             }
                             _ => self.fetcher.handle_down(now, id),
                         },
+                        Some(Purpose::Group(_)) => self.coordinator.handle_down(now, &problem),
                         None => {}
                     }
                 }
@@ -219,6 +235,7 @@ impl FetchLoop {
                             self.machine.handle_postponed(id, now, until, problem);
                         }
                         Some(Purpose::Records(id)) => self.fetcher.handle_postponed(now, id, until),
+                        Some(Purpose::Group(_)) => self.coordinator.handle_down(now, &problem),
                         None => {}
                     }
                 }
@@ -231,7 +248,8 @@ impl FetchLoop {
         match self.purposes.get(&number) {
             Some(Purpose::Metadata(_)) => self.fetcher.blame(None, problem),
             Some(&Purpose::Records(id)) => self.fetcher.blame(Some(id), problem),
-            None => {}
+            // It is told with the loss.
+            Some(Purpose::Group(_)) | None => {}
         }
     }
 
@@ -254,13 +272,22 @@ impl FetchLoop {
             (Some(&Purpose::Records(id)), Incoming::ListOffsets(response)) => {
                 self.fetcher.handle_offsets(now, id, &response);
             }
+            (Some(Purpose::Group(_)), Incoming::FindCoordinator(response)) => {
+                self.coordinator.handle_found(now, &response);
+            }
+            (Some(Purpose::Group(_)), Incoming::OffsetCommit(response)) => {
+                self.coordinator.handle_committed(now, &response);
+            }
+            (Some(Purpose::Group(_)), Incoming::OffsetFetch(response)) => {
+                self.coordinator.handle_fetched(now, &response);
+            }
             // Nothing else was asked.
             _ => {}
         }
     }
 
     /// The number of a connection with this purpose.
-    fn number_of(&self, is_it: impl Fn(Purpose) -> bool) -> Option<usize> {
+    pub(super) fn number_of(&self, is_it: impl Fn(Purpose) -> bool) -> Option<usize> {
         self.purposes.iter().find(|(_, purpose)| is_it(**purpose)).map(|(number, _)| *number)
     }
 
@@ -268,15 +295,17 @@ impl FetchLoop {
         self.number_of(|it| matches!(it, Purpose::Metadata(other) if other == id))
     }
 
-    fn close(&mut self, number: usize) {
+    pub(super) fn close(&mut self, number: usize) {
         self.purposes.remove(&number);
         self.links.close(self.poll.registry(), number);
     }
 
-    fn open(&mut self, now: u64, purpose: Purpose, address: BrokerAddress) {
+    pub(super) fn open(&mut self, now: u64, purpose: Purpose, address: BrokerAddress) {
         let (id, cluster_id) = match purpose {
             Purpose::Metadata(_) => (None, None),
-            Purpose::Records(id) => (Some(id.0), self.machine.snapshot().cluster_id.clone()),
+            Purpose::Records(id) | Purpose::Group(id) => {
+                (Some(id.0), self.machine.snapshot().cluster_id.clone())
+            }
         };
         let number = self.links.open(self.poll.registry(), now, (id, address), cluster_id);
         self.purposes.insert(number, purpose);
@@ -388,7 +417,7 @@ impl FetchLoop {
         let mut queued = 0;
         let brokers = self.purposes.iter().filter_map(|(&number, purpose)| match purpose {
             Purpose::Records(id) => Some((number, *id)),
-            Purpose::Metadata(_) => None,
+            Purpose::Metadata(_) | Purpose::Group(_) => None,
         });
         let mut brokers: Vec<_> = brokers.collect();
         // Where room is short, not always the same broker gets it.
@@ -458,7 +487,7 @@ impl FetchLoop {
             match (purpose, self.links.may_not_send_until(now, number)) {
                 (_, None) => {}
                 (Purpose::Metadata(_), Some(until)) => channels_until = until.max(channels_until),
-                (Purpose::Records(_), until) => {
+                (Purpose::Records(_) | Purpose::Group(_), until) => {
                     brokers_until = [brokers_until, until].into_iter().flatten().min();
                 }
             }
@@ -466,7 +495,8 @@ impl FetchLoop {
         let machine = self.machine.poll_timeout(now).map(|at| at.max(channels_until));
         let fetcher = self.fetcher.poll_timeout(now);
         let unknown = self.unknown.values().copied().min().filter(|&at| at != u64::MAX);
-        let next = [self.links.poll_timeout(), machine, fetcher, brokers_until, unknown];
+        let group = self.coordinator.poll_timeout(now);
+        let next = [self.links.poll_timeout(), machine, fetcher, brokers_until, unknown, group];
         let next = next.into_iter().flatten().min();
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         self.mailbox.bell.prepare_to_sleep();

@@ -9,7 +9,8 @@
 //!   most; `metadata_parts`: what it is made of; `metadata_mailbox`: how other threads reach it;
 //!   `warnings`: which of its warnings are news.
 //! * `fetch_loop`: a consumer's thread; `fetch_mailbox`: how others reach it; `fetch_calls`: what
-//!   the application has it ask; `links`: its connections.
+//!   the application has it ask; `fetch_question`, `fetch_group`: how leaders and a group's
+//!   coordinator are asked; `links`: its connections.
 //! * `shard_host`: starts shards on event loops, for the metadata loop.
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `partition_workers`: threads that empty those whose partitioner is the application's own.
@@ -39,6 +40,7 @@ mod encrypted;
 mod event_loop;
 mod event_thread;
 mod fetch_calls;
+mod fetch_group;
 mod fetch_loop;
 mod fetch_mailbox;
 mod fetch_question;

@@ -2,6 +2,7 @@
 
 mod edges;
 mod errors;
+mod groups;
 mod moves;
 mod offsets;
 mod peer;

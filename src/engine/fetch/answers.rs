@@ -143,7 +143,7 @@ impl Fetcher {
         }
         let slot = &mut self.slots[id.0];
         let offset = match (slot.position, answer.offset) {
-            (Position::At { .. }, _) => return,
+            (Position::At { .. } | Position::Committed { .. }, _) => return,
             // No record is so new: one that was written since the end was asked for is.
             (Position::FindTime { end: Some(end), .. }, -1) => end,
             (_, ..0) => {

@@ -57,6 +57,8 @@ pub(super) enum Position {
     /// the log ends is asked for before that: what is written between the two answers is new
     /// enough.
     FindTime { time: i64, end: Option<i64> },
+    /// So has the offset that the group's coordinator keeps. It is not the leader that is asked.
+    Committed { is_asked: bool },
     At {
         offset: i64,
         /// The leader's epoch of the record before, -1 where it is not known.
@@ -344,6 +346,41 @@ impl Fetcher {
         generation
     }
 
+    /// A partition whose committed offset is to be asked for, and how often it was sought: told
+    /// once.
+    pub fn poll_uncommitted(&mut self) -> Option<(SlotId, u32)> {
+        let wanted = Position::Committed { is_asked: false };
+        let waits = |slot: &Slot| slot.is_active() && slot.position == wanted;
+        let index = self.slots.iter().position(waits)?;
+        let slot = &mut self.slots[index];
+        slot.position = Position::Committed { is_asked: true };
+        Some((SlotId(index), slot.generation))
+    }
+
+    /// The offset that is committed of a partition, with the epoch of the record before, if one is.
+    pub fn handle_committed(
+        &mut self,
+        id: SlotId,
+        generation: u32,
+        found: Result<Option<(i64, i32)>, ConsumeErrorCause>,
+    ) {
+        let slot = &mut self.slots[id.0];
+        let waits = slot.position == Position::Committed { is_asked: true } && !slot.has_failed;
+        if slot.generation != generation || !waits {
+            return;
+        }
+        match (found, self.config.reset) {
+            (Err(cause), _) => self.fail(id, cause),
+            (Ok(Some((offset, last_epoch))), _) => {
+                slot.position = Position::At { offset, last_epoch };
+                self.fetched.push_back((id, generation, Fetched::Passed(offset)));
+            }
+            (Ok(None), OffsetReset::None) => self.fail(id, ConsumeErrorCause::NoCommittedOffset),
+            (Ok(None), OffsetReset::Earliest) => slot.position = Position::Find(Edge::Earliest),
+            (Ok(None), OffsetReset::Latest) => slot.position = Position::Find(Edge::Latest),
+        }
+    }
+
     /// Asks for nothing of a partition, or goes on.
     pub fn set_paused(&mut self, id: SlotId, paused: bool) {
         self.slots[id.0].is_paused = paused;
@@ -534,5 +571,6 @@ pub(super) fn position_of(start: StartAt) -> Position {
         StartAt::Earliest => Position::Find(Edge::Earliest),
         StartAt::Latest => Position::Find(Edge::Latest),
         StartAt::Time(time) => Position::FindTime { time, end: None },
+        StartAt::Committed => Position::Committed { is_asked: false },
     }
 }

@@ -178,6 +178,11 @@ impl Fetcher {
             }
             StartAt::Earliest => TIME_EARLIEST,
             StartAt::Latest => TIME_LATEST,
+            // The coordinator is asked for that, not the leader.
+            StartAt::Committed => {
+                self.lookups.found.push_back((id, Err(ConsumeErrorCause::NoGroup)));
+                return false;
+            }
             // Below 0 are words that stand in place of a time.
             StartAt::Time(time) => time.max(0),
         };

@@ -47,7 +47,8 @@ impl Fetcher {
         }
         let ready = |slot: &Slot| {
             let is_led = slot.leader.is_some_and(|leader| leader.broker == id);
-            is_led && slot.is_active() && !slot.is_asked && slot.retry_at <= now
+            let is_known = !matches!(slot.position, Position::Committed { .. });
+            is_led && is_known && slot.is_active() && !slot.is_asked && slot.retry_at <= now
         };
         let count = self.slots.len();
         let turn = (broker.turn + 1) % count.max(1);
@@ -92,7 +93,7 @@ impl Fetcher {
         for &id in order {
             let slot = &self.slots[id.0];
             let time = match slot.position {
-                Position::At { .. } => continue,
+                Position::At { .. } | Position::Committed { .. } => continue,
                 Position::Find(Edge::Earliest) => TIME_EARLIEST,
                 Position::Find(Edge::Latest) | Position::FindTime { end: None, .. } => TIME_LATEST,
                 Position::FindTime { time, .. } => time,
