@@ -128,3 +128,33 @@ impl<T> fmt::Debug for ConsumerAnswer<T> {
         f.debug_struct("ConsumerAnswer").field("about", &self.about).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::as_own_thread;
+
+    fn answer() -> (ConsumerAnswer<u8>, Tell<u8>) {
+        let about = About { topic: "t".into(), partition: Some(1) };
+        ConsumerAnswer::new(about, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_call_that_nobody_can_answer_any_more_ends() {
+        let (answer, tell) = answer();
+        drop(tell);
+        let error = answer.wait().unwrap_err();
+        assert_eq!((error.topic(), error.partition()), ("t", Some(1)));
+        assert_eq!(*error.cause(), ConsumeErrorCause::ThreadPanicked);
+    }
+
+    #[test]
+    fn a_thread_of_the_librarys_does_not_wait_for_itself() {
+        let (pending, _tell) = answer();
+        let told = as_own_thread(|| pending.wait()).unwrap_err();
+        assert_eq!(*told.cause(), ConsumeErrorCause::OwnThread);
+        let (answered, tell) = answer();
+        tell(Ok(7));
+        assert_eq!(as_own_thread(|| answered.wait()), Ok(7), "it need not wait");
+    }
+}
