@@ -1,6 +1,6 @@
 //! An Apache Kafka producer for processes that must send a lot of records without giving up their
 //! latency, their memory budget or their cores: pinned event loops, pooled off-heap buffers, and a
-//! completion future for every record. With a lean consumer: chosen partitions, no groups.
+//! completion future for every record. With a lean consumer: chosen partitions, no groups joined.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -129,7 +129,8 @@
 //! # Reading
 //!
 //! A [`Consumer`] reads the partitions that it is told, each from an offset, a time or an end of
-//! the log on, without a consumer group. [`manual::reading`] says what can be relied on.
+//! the log on, without joining a consumer group; it can commit offsets for one.
+//! [`manual::reading`] says what can be relied on.
 //!
 //! # Secured clusters
 //!
@@ -231,7 +232,8 @@ pub use config::tls::{StoreType, TlsConfig, TlsVersion};
 pub use config::topic::TopicConfig;
 pub use config::wait_strategy::WaitStrategy;
 pub use consumer::{
-    Batches, ConsumedBatch, ConsumedRecord, ConsumedRecords, Consumer, ConsumerBuilder,
+    Batches, ConsumedBatch, ConsumedRecord, ConsumedRecords, Consumer, ConsumerAnswer,
+    ConsumerBuilder,
 };
 pub use engine::batch::{
     BrokerMetrics, DroppedRecords, FailedRecords, Metrics, PartitionMetrics, TopicMetrics,

@@ -136,6 +136,14 @@ fn tail_reads_from_a_time_to_the_end() {
 }
 
 #[test]
+fn replay_from_a_time_reads_what_was_written_since() {
+    let stdout = printed("replay_from_a_time", &["--count", "200"]);
+    assert!(stdout.contains("of the moment: Some(100), of the next day: None\n"), "{stdout}");
+    assert!(stdout.contains("it begins with order 100 at offset 100\n"), "{stdout}");
+    assert!(stdout.contains("100 orders were read again\ncommitted: Some(200)\n"), "{stdout}");
+}
+
+#[test]
 fn callbacks_are_all_called() {
     let stdout = printed("callbacks", &["--count", "500"]);
     assert!(stdout.starts_with("500 callbacks for 500 records"), "{stdout}");

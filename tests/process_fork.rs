@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tidegate::embedded::EmbeddedCluster;
 use tidegate::{
-    CloseError, Delivery, DeliveryErrorCause, EventLoops, FlushError, Producer, SendErrorKind,
+    CloseError, ConsumeErrorCause, Consumer, Delivery, DeliveryErrorCause, EventLoops, FlushError,
+    Producer, SendErrorKind, StartAt,
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -275,4 +276,31 @@ fn c55_a_connection_ends_when_its_owner_closes_it_though_a_child_has_its_descrip
     unsafe { libc::kill(child, libc::SIGKILL) };
     assert_eq!(found_by(child), 1_000 + libc::SIGKILL);
     assert!(all_ended, "the broker sees connections that their owner has closed");
+}
+
+/// A consumer's calls are errors in the child, those that were begun before too, and go on in the
+/// parent.
+#[test]
+fn a_childs_calls_of_a_consumer_are_errors() {
+    let cluster = EmbeddedCluster::builder().topic("t", 1).start().unwrap();
+    cluster.stop_broker(1);
+    let consumer = Consumer::builder(&cluster.bootstrap_servers()).topic("t", StartAt::Latest);
+    let consumer = consumer.group_id("g").build().unwrap();
+    let find = || consumer.find_offset("t", 0, StartAt::Latest, LONG);
+    let (inherited, kept) = (find(), find());
+    let child = fork(|| {
+        let causes = [
+            inherited.wait().map(drop),
+            find().wait().map(drop),
+            consumer.commit(&[("t", 0, 1)], LONG).wait(),
+            consumer.committed("t", 0, LONG).wait().map(drop),
+        ];
+        let is_told = |outcome: &Result<(), tidegate::ConsumeError>| {
+            outcome.as_ref().is_err_and(|error| *error.cause() == ConsumeErrorCause::Forked)
+        };
+        causes.iter().position(|outcome| !is_told(outcome)).map_or(0, |at| at as i32 + 1)
+    });
+    assert_eq!(found_by(child), 0);
+    cluster.restart_broker(1).unwrap();
+    assert_eq!(kept.wait(), Ok(Some(0)));
 }

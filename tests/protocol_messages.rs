@@ -1,6 +1,6 @@
 //! The message codec against Apache Kafka's own bytes (`golden/`, made by `MessageGolden.java` and
 //! `OldMessageGolden.java`), and, in `round_trip`, against the `kafka-protocol` crate. The messages
-//! of consumers have files of their own, `fetch` and `fetch_round_trip`.
+//! of consumers have files of their own, `fetch`, `fetch_round_trip` and `groups`.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ mod damaged;
 mod fetch;
 #[path = "protocol_messages/fetch_round_trip.rs"]
 mod fetch_round_trip;
+#[path = "protocol_messages/groups.rs"]
+mod groups;
 #[path = "protocol_messages/round_trip.rs"]
 mod round_trip;
 

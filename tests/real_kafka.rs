@@ -29,6 +29,8 @@ mod main_job;
 mod many_partitions;
 #[path = "real_kafka/moved.rs"]
 mod moved;
+#[path = "real_kafka/offsets.rs"]
+mod offsets;
 #[path = "real_kafka/old.rs"]
 mod old;
 #[path = "support/oracle.rs"]
@@ -73,6 +75,9 @@ const TESTS: &[Test] = &[
     Test { name: "an_unknown_topic_is_an_error_after_the_limit", run: main_job::unknown_topic },
     Test { name: "a_topic_is_created_where_that_is_allowed", run: main_job::auto_creation },
     Test { name: "transactions_are_read_as_java_reads_them", run: consuming::transactions },
+    Test { name: "offsets_are_found_where_java_finds_them", run: offsets::as_java },
+    Test { name: "offsets_are_committed_as_java_commits_them", run: offsets::committed },
+    Test { name: "a_killed_coordinator_costs_no_commit", run: offsets::killed_coordinator },
     Test { name: "a_killed_leader_is_read_over", run: consuming::killed_leader },
     Test { name: "topics_in_an_old_format_are_read", run: consuming::old_formats },
     Test { name: "old_brokers_are_read", run: consuming::old_brokers },

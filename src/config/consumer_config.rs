@@ -9,6 +9,9 @@ use crate::error::BuildError;
 /// Kafka's sizes are 32-bit signed.
 const SIZE_MAX: usize = i32::MAX as usize;
 
+/// So are the lengths of its names, in 16 bits.
+const GROUP_BYTES_MAX: usize = i16::MAX as usize;
+
 /// A broker with nothing to tell is asked at most so often.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
@@ -47,6 +50,12 @@ pub enum StartAt {
     /// With the first record that is not older: milliseconds since the Unix epoch. An error where
     /// the partition's leader is older than Kafka 0.10.1.
     Time(i64),
+    /// With the offset that is committed for the consumer's group
+    /// ([`group_id`](ConsumerConfig::group_id)), where
+    /// [`Consumer::commit`](crate::Consumer::commit) or another client of the group had come to.
+    /// Where none is, [`auto_offset_reset`](ConsumerConfig::auto_offset_reset) says where to begin;
+    /// by default that is an error.
+    Committed,
 }
 
 /// What to do when the log does not have the offset that comes next.
@@ -154,6 +163,10 @@ pub struct ConsumerConfig {
     /// for; half of it is shared out among the brokers, so that an answer may have less than
     /// `fetch_max_bytes`. While there is no room nothing is asked for. 32 MiB.
     pub queue_max_bytes: usize,
+    /// The group for which offsets are committed and asked for; `None`, the default: for none. The
+    /// consumer does not join it: no partition is assigned to it, and groups that other clients
+    /// have joined refuse its commits. Kafka: `group.id`, with `assign`.
+    pub group_id: Option<String>,
     /// Kafka: `isolation.level`; read uncommitted.
     pub isolation_level: IsolationLevel,
     /// Kafka: `auto.offset.reset`, which is `latest` by default there; an error here.
@@ -176,6 +189,7 @@ impl ConsumerConfig {
             max_partition_fetch_bytes: 1 << 20,
             batch_max_bytes: 64 << 20,
             queue_max_bytes: 32 << 20,
+            group_id: None,
             isolation_level: IsolationLevel::default(),
             auto_offset_reset: OffsetReset::default(),
         }
@@ -203,6 +217,12 @@ impl ConsumerConfig {
                 let reason = format!("it must be between {min} and {SIZE_MAX}");
                 return invalid(name, value.to_string(), reason);
             }
+        }
+        if let Some(group) = &self.group_id
+            && !(1..=GROUP_BYTES_MAX).contains(&group.len())
+        {
+            let reason = format!("it must be of 1 to {GROUP_BYTES_MAX} bytes");
+            return invalid("group_id", format!("{group:?}"), reason);
         }
         if self.fetch_max_wait < WAIT_MIN
             || self.fetch_max_wait > TIME_MAX

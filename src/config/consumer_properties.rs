@@ -13,7 +13,9 @@ use crate::error::BuildError;
 /// Names that files for consumers have and that mean nothing here, by their beginnings, with the
 /// reason.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("group.", GROUPS),
+    ("group.instance.id", GROUPS),
+    ("group.protocol", GROUPS),
+    ("group.remote.assignor", GROUPS),
     ("session.timeout.ms", GROUPS),
     ("heartbeat.interval.ms", GROUPS),
     ("enable.auto.", GROUPS),
@@ -30,7 +32,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("fetch.", "this consumer has no such setting"),
 ];
 
-const GROUPS: &str = "there are no consumer groups";
+const GROUPS: &str = "no consumer group is joined, and offsets are committed by calls";
 const BYTES: &str = "keys and values are bytes here";
 
 /// A property: its name and its value.
@@ -133,6 +135,7 @@ impl ConsumerConfig {
                     _ => return Err(wrong(pair, "it is read_uncommitted or read_committed")),
                 }
             }
+            "group.id" => self.group_id = Some(value.to_owned()).filter(|it| !it.is_empty()),
             "auto.offset.reset" => {
                 self.auto_offset_reset = match value {
                     "none" | "error" => OffsetReset::None,
@@ -190,6 +193,7 @@ mod tests {
         let config = ConsumerConfig::from_properties([
             ("bootstrap.servers", "h:1"),
             ("client.id", "audit"),
+            ("group.id", "g"),
             (" auto.offset.reset ", " latest "),
             ("isolation.level", "read_committed"),
             ("fetch.max.wait.ms", "1"),
@@ -199,13 +203,13 @@ mod tests {
             ("tidegate.consumer.batch.max.bytes", "5"),
             ("tidegate.consumer.queue.max.bytes", "6"),
             // What a file for Java's consumer has besides.
-            ("group.id", "g"),
             ("enable.auto.commit", "false"),
             ("key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer"),
         ])
         .expect("they are known");
         assert_eq!(config.client.bootstrap_servers, ["h:1"]);
         assert_eq!(config.client.client_id, "audit");
+        assert_eq!(config.group_id.as_deref(), Some("g"));
         assert_eq!(config.auto_offset_reset, OffsetReset::Latest);
         assert_eq!(config.isolation_level, IsolationLevel::ReadCommitted);
         assert_eq!(config.fetch_max_wait, Duration::from_millis(1));

@@ -305,7 +305,7 @@ pub(super) const OWN: &[Property] = &[
         "backoff",
         Unit::None,
         Show::Draft(|_| "park".to_owned()),
-        "A record without room: `park` the sender, `drop` or `reject` it, or to `fallback` or `spill`.",
+        "A record without room: `park` its sender, `drop`, `reject` or `spill` it, or `fallback`.",
         |draft, setting| {
             draft.config.backoff = match setting.value {
                 "park" => None,
@@ -313,7 +313,10 @@ pub(super) const OWN: &[Property] = &[
                 "reject" => Some(Arc::new(RejectRecords)),
                 "fallback" => Some(Arc::new(UseFallback)),
                 "spill" => Some(Arc::new(SpillRecords)),
-                _ => return Err(setting.refuse("it must be park, drop, reject, fallback or spill")),
+                _ => {
+                    let names = "it must be park, drop, reject, fallback or spill";
+                    return Err(setting.refuse(names));
+                }
             };
             Ok(())
         },

@@ -96,6 +96,12 @@ impl ConsumerBuilder {
         self.configure(|config| config.isolation_level = level)
     }
 
+    /// See [`ConsumerConfig::group_id`].
+    #[must_use]
+    pub fn group_id(self, group: &str) -> Self {
+        self.configure(|config| config.group_id = Some(group.to_owned()))
+    }
+
     /// See [`ConsumerConfig::auto_offset_reset`].
     #[must_use]
     pub fn auto_offset_reset(self, reset: OffsetReset) -> Self {
@@ -112,6 +118,11 @@ impl ConsumerBuilder {
         let config = self.config;
         config.validate()?;
         let topics = wanted(self.topics)?;
+        let from_committed = topics.iter().any(|(_, _, start)| *start == StartAt::Committed);
+        if from_committed && config.group_id.is_none() {
+            let text = "to begin at committed offsets a group_id is needed: whose offsets?";
+            return Err(BuildError::Conflict(text.to_owned()));
+        }
         let mut client = ClientParts::of(&config.client)?;
         client.connection = Arc::new(ConnectionConfig {
             // What is larger is refused before memory is taken for it.
@@ -143,6 +154,7 @@ impl ConsumerBuilder {
                 reconnect: reconnect_backoff(&config.client),
             },
             wait: (wait_ms, size(config.fetch_min_bytes)),
+            group: config.group_id.as_deref().map(Arc::from),
             read_committed: config.isolation_level == IsolationLevel::ReadCommitted,
             topics,
             queue: queue.clone(),

@@ -20,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What a batch was fetched for, or what is wrong.
 type Next = Result<ConsumedBatch, ConsumeError>;
 
-/// Reads partitions, each from an offset on: all of a topic's, or chosen ones. There are no
-/// consumer groups: who reads what is the application's to say, and so is how far it has come.
+/// Reads partitions, each from an offset on: all of a topic's, or chosen ones. It joins no
+/// consumer group: who reads what is the application's to say. How far it has come the application
+/// keeps itself, or has Kafka keep ([`Consumer::commit`]).
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -63,10 +64,10 @@ type Next = Result<ConsumedBatch, ConsumeError>;
 /// decompressed on the thread that takes them. Several threads may take from one consumer.
 /// Dropping it ends its thread.
 pub struct Consumer {
-    handle: FetchHandle,
+    pub(super) handle: FetchHandle,
     queue: Arc<FetchQueue>,
     batch_max_bytes: usize,
-    born: Generation,
+    pub(super) born: Generation,
 }
 
 impl Consumer {

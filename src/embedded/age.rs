@@ -37,8 +37,22 @@ use super::handlers::{VERSIONS_IMPLEMENTED, api};
 /// | 3.9 | 0–17 | 0–9 | 2–4 |
 /// | 4.3 | 4–18 | 1–10 | 2–4 |
 ///
+/// For those that commit what they have read:
+///
+/// | age | OffsetCommit | OffsetFetch | FindCoordinator |
+/// |---|---|---|---|
+/// | 0.8.2 to 0.10.2 | – | – | – |
+/// | 0.11 | 0–3 | 0–3 | 0–1 |
+/// | 1.1 | 0–3 | 0–3 | 0–1 |
+/// | 2.0 | 0–4 | 0–4 | 0–2 |
+/// | 2.7 | 0–8 | 0–7 | 0–3 |
+/// | 3.9 | 0–9 | 0–9 | 0–6 |
+/// | 4.3 | 2–9 | 1–9 | 0–6 |
+///
 /// What is advertised and not served here is closed on: CreateTopics 0 and 1, Fetch 0 to 3 (message
-/// sets), ListOffsets 0. ListOffsets 11 of Kafka 4.3, which asks for remote storage, is left out.
+/// sets), ListOffsets 0, OffsetCommit 0 and 1, OffsetFetch 0. ListOffsets 11 of Kafka 4.3, which
+/// asks for remote storage, is left out, and so are OffsetCommit and OffsetFetch 10, which name
+/// topics by id.
 ///
 /// Before 0.10 a broker does not look at the version of a request that it can parse: 0.8.2 answers
 /// Produce 1 and 2 in version 0, 0.9 answers Produce 2 in version 1, both answer Metadata 1 to 3 in
@@ -112,15 +126,15 @@ impl KafkaVersion {
     fn table(self) -> BTreeMap<i16, Range> {
         // The newest version of each API in turn, and -1 for one that it does not have.
         let newest = match self {
-            KafkaVersion::V0_8_2 | KafkaVersion::V0_9 => [-1; 10],
-            KafkaVersion::V0_10_0 => [2, -1, -1, 1, 0, 0, -1, -1, -1, -1],
-            KafkaVersion::V0_10_2 => [2, -1, -1, 2, 0, 0, 1, -1, -1, -1],
-            KafkaVersion::V0_11 => [3, 5, 2, 4, 0, 1, 2, 0, -1, -1],
-            KafkaVersion::V1_1 => [5, 7, 2, 5, 1, 1, 2, 0, -1, 0],
-            KafkaVersion::V2_0 => [6, 8, 3, 6, 1, 2, 3, 1, -1, 0],
-            KafkaVersion::V2_7 => [8, 12, 5, 9, 1, 3, 6, 4, 3, 2],
-            KafkaVersion::V3_9 => [11, 17, 9, 12, 1, 4, 7, 5, 4, 2],
-            KafkaVersion::V4_3 => [13, 18, 10, 13, 1, 4, 7, 5, 4, 2],
+            KafkaVersion::V0_8_2 | KafkaVersion::V0_9 => [-1; 13],
+            KafkaVersion::V0_10_0 => [2, -1, -1, 1, 0, 0, -1, -1, -1, -1, -1, -1, -1],
+            KafkaVersion::V0_10_2 => [2, -1, -1, 2, 0, 0, 1, -1, -1, -1, -1, -1, -1],
+            KafkaVersion::V0_11 => [3, 5, 2, 4, 0, 1, 2, 0, -1, -1, 3, 3, 1],
+            KafkaVersion::V1_1 => [5, 7, 2, 5, 1, 1, 2, 0, -1, 0, 3, 3, 1],
+            KafkaVersion::V2_0 => [6, 8, 3, 6, 1, 2, 3, 1, -1, 0, 4, 4, 2],
+            KafkaVersion::V2_7 => [8, 12, 5, 9, 1, 3, 6, 4, 3, 2, 8, 7, 3],
+            KafkaVersion::V3_9 => [11, 17, 9, 12, 1, 4, 7, 5, 4, 2, 9, 9, 6],
+            KafkaVersion::V4_3 => [13, 18, 10, 13, 1, 4, 7, 5, 4, 2, 9, 9, 6],
         };
         let keys = [
             api::PRODUCE,
@@ -133,12 +147,16 @@ impl KafkaVersion {
             api::INIT_PRODUCER_ID,
             api::OFFSET_FOR_LEADER_EPOCH,
             api::SASL_AUTHENTICATE,
+            api::OFFSET_COMMIT,
+            api::OFFSET_FETCH,
+            api::FIND_COORDINATOR,
         ];
         let present = keys.into_iter().zip(newest).filter(|&(_, newest)| newest >= 0);
         let oldest = |key| match (self, key) {
             (KafkaVersion::V4_3, api::CREATE_TOPICS) => 2,
             (KafkaVersion::V4_3, api::FETCH) => 4,
-            (KafkaVersion::V4_3, api::LIST_OFFSETS) => 1,
+            (KafkaVersion::V4_3, api::LIST_OFFSETS | api::OFFSET_FETCH) => 1,
+            (KafkaVersion::V4_3, api::OFFSET_COMMIT) => 2,
             (_, api::OFFSET_FOR_LEADER_EPOCH) => 2,
             _ => 0,
         };

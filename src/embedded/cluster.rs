@@ -365,6 +365,11 @@ impl EmbeddedCluster {
         self.look(topic, partition, |p| p.high_watermark()).unwrap_or(0)
     }
 
+    /// The offset of a partition that was committed for a group, if one was.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        self.shared.kept_offset(group, topic, partition).map(|kept| kept.offset)
+    }
+
     /// What the brokers have seen so far.
     pub fn stats(&self) -> ClusterStats {
         let brokers = self.shared.nodes.iter();

@@ -242,6 +242,15 @@ impl Connection<'_> {
             (Request::Other(frame), api::OFFSET_FOR_LEADER_EPOCH) => {
                 handlers::list_offsets::handle_epochs(shared, node, envelope, frame.clone())
             }
+            (Request::Other(frame), api::FIND_COORDINATOR) => {
+                handlers::groups::handle_find(shared, envelope, frame.clone())
+            }
+            (Request::Other(frame), api::OFFSET_COMMIT) => {
+                handlers::groups::handle_commit(shared, node, envelope, frame.clone())
+            }
+            (Request::Other(frame), api::OFFSET_FETCH) => {
+                handlers::groups::handle_fetch(shared, node, envelope, frame.clone())
+            }
             (Request::Other(frame), api::INIT_PRODUCER_ID) => {
                 handlers::init_producer_id::handle(shared, node.id, envelope, frame.clone())
             }

@@ -54,6 +54,7 @@ pub(super) enum Action {
     InitProducerIdError(i16),
     CreateTopicsError(i16),
     FetchError(i16),
+    GroupError(i16),
 }
 
 impl Action {
@@ -158,6 +159,12 @@ impl Fault {
         Fault::new(Action::CreateTopicsError(code))
     }
 
+    /// What the coordinator of groups is asked, OffsetCommit or OffsetFetch, is answered with this
+    /// error.
+    pub fn group_error(code: i16) -> Fault {
+        Fault::new(Action::GroupError(code))
+    }
+
     /// A partition that is fetched, or whose offsets are asked for, is answered with this error.
     pub fn fetch_error(topic: &str, partition: i32, code: i16) -> Fault {
         Fault::new(Action::FetchError(code)).partition(topic, partition)
@@ -190,8 +197,8 @@ impl Fault {
     }
 
     /// For delay, silence and close: the kind of request it happens to, as Kafka's API key, instead
-    /// of Produce (0). 1 is Fetch, 2 ListOffsets, 3 Metadata, 18 ApiVersions, 19 CreateTopics, 22
-    /// InitProducerId.
+    /// of Produce (0). 1 is Fetch, 2 ListOffsets, 3 Metadata, 8 OffsetCommit, 9 OffsetFetch, 10
+    /// FindCoordinator, 18 ApiVersions, 19 CreateTopics, 22 InitProducerId.
     pub fn api(mut self, api_key: i16) -> Fault {
         self.api_key = api_key;
         self
@@ -329,6 +336,15 @@ impl Script {
         })?;
         match fault.action {
             Action::InitProducerIdError(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    pub(super) fn take_group_error(&self, broker: i32) -> Option<i16> {
+        let fault =
+            self.take(|f| matches!(f.action, Action::GroupError(_)) && f.matches_broker(broker))?;
+        match fault.action {
+            Action::GroupError(code) => Some(code),
             _ => None,
         }
     }

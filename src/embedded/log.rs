@@ -18,8 +18,10 @@ pub(super) mod error {
     pub(crate) const NOT_LEADER_OR_FOLLOWER: i16 = 6;
     pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
     pub(crate) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+    pub(crate) const NOT_COORDINATOR: i16 = 16;
     pub(crate) const INVALID_TOPIC_EXCEPTION: i16 = 17;
     pub(crate) const INVALID_REQUIRED_ACKS: i16 = 21;
+    pub(crate) const UNKNOWN_MEMBER_ID: i16 = 25;
     pub(crate) const INVALID_TIMESTAMP: i16 = 32;
     pub(crate) const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
     pub(crate) const ILLEGAL_SASL_STATE: i16 = 34;

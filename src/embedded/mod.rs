@@ -31,8 +31,9 @@
 //! Any client can read it that reads partitions of its own choice: it speaks Fetch from version 4,
 //! ListOffsets and OffsetForLeaderEpoch. A fetch waits for `min_bytes`, its limits cut batches as
 //! Kafka's do, leader epochs are judged, and a reader of records that an unclean election took
-//! away is told where to go back to. There are no consumer groups (so `assign`, not `subscribe`),
-//! no fetch sessions and no transactions.
+//! away is told where to go back to. Offsets are kept for groups (FindCoordinator, OffsetCommit,
+//! OffsetFetch), and groups have no members (so `assign`, not `subscribe`). There are no fetch
+//! sessions and no transactions.
 //!
 //! # How old it is
 //!

@@ -130,6 +130,15 @@ impl Topics {
     }
 }
 
+/// An offset that is kept for a group.
+#[derive(Clone, Debug)]
+pub(super) struct KeptOffset {
+    pub offset: i64,
+    /// The epoch of the leader that wrote the record before, or -1.
+    pub leader_epoch: i32,
+    pub metadata: String,
+}
+
 /// The state of one cluster.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -140,6 +149,8 @@ pub(super) struct Shared {
     /// API key → what is advertised whatever a broker's age has; an empty range for nothing.
     pub limits: RwLock<BTreeMap<i16, Range>>,
     topics: RwLock<Topics>,
+    /// By group, topic and partition.
+    kept_offsets: Mutex<BTreeMap<(String, String, i32), KeptOffset>>,
     producer_id_next: AtomicI64,
     topic_id_high: u64,
     topic_id_next: AtomicU64,
@@ -164,6 +175,7 @@ impl Shared {
             observers: Observers::default(),
             limits: RwLock::default(),
             topics: RwLock::default(),
+            kept_offsets: Mutex::default(),
             producer_id_next: AtomicI64::new(1000),
             topic_id_high: RandomState::new().build_hasher().finish(),
             topic_id_next: AtomicU64::new(1),
@@ -198,6 +210,23 @@ impl Shared {
     /// A producer id that was never given out.
     pub(super) fn producer_id(&self) -> i64 {
         self.producer_id_next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Keeps a partition's offset for a group.
+    pub(super) fn keep_offset(&self, group: &str, topic: &str, partition: i32, kept: KeptOffset) {
+        let at = (group.to_owned(), topic.to_owned(), partition);
+        self.kept_offsets.lock().unwrap_or_else(PoisonError::into_inner).insert(at, kept);
+    }
+
+    /// The offset of a partition that is kept for a group.
+    pub(super) fn kept_offset(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Option<KeptOffset> {
+        let at = (group.to_owned(), topic.to_owned(), partition);
+        self.kept_offsets.lock().unwrap_or_else(PoisonError::into_inner).get(&at).cloned()
     }
 
     /// Looks at the topics.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::words::last_cause;
 use crate::problem::Problem;
@@ -106,6 +107,42 @@ pub enum ConsumeErrorCause {
         #[source]
         problem: Problem,
     },
+    /// No broker has answered a call of the application's in the time that it gave.
+    #[error("not answered within {after:?}{}", last_cause(.problem))]
+    TimedOut {
+        /// The time that the call was given.
+        after: Duration,
+        /// What stood in the way last, where that is known.
+        #[source]
+        problem: Option<Problem>,
+    },
+    /// An offset is to be committed, or read from where one was, and the consumer has no
+    /// [`group_id`](crate::ConsumerConfig::group_id).
+    #[error("offsets are committed for a group, and no group_id (group.id) is set")]
+    NoGroup,
+    /// A partition is to be read from the offset that is committed for its group
+    /// ([`StartAt::Committed`](crate::StartAt::Committed)), and none is. Seek, or say what is to be
+    /// done with [`auto_offset_reset`](crate::ConsumerConfig::auto_offset_reset).
+    #[error(
+        "no offset is committed for the group: seek, or set auto_offset_reset to earliest or \
+         latest"
+    )]
+    NoCommittedOffset,
+    /// The group has members that read: its offsets are theirs to commit. A consumer of tidegate
+    /// commits for groups without members only.
+    #[error("the group has members, which commit its offsets: use another group_id ({0})")]
+    GroupInUse(#[source] Problem),
+    /// A call names a topic of which this consumer reads no partition.
+    #[error("this consumer does not read the topic")]
+    NotRead,
+    /// The consumer was dropped before the call was answered.
+    #[error("the consumer was dropped before brokers had answered")]
+    Dropped,
+    /// [`ConsumerAnswer::wait`](crate::ConsumerAnswer::wait) was called on a thread of this
+    /// library's, in a waker for example, where it would wait for itself. The call goes on: await
+    /// the future elsewhere.
+    #[error("one of tidegate's own threads must not wait for an answer: await the future")]
+    OwnThread,
     /// The thread that fetches has ended by a mistake of this library; the log has more.
     #[error("the consumer's thread ended by a mistake of this library")]
     ThreadPanicked,

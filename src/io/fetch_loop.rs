@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Events, Poll};
@@ -15,22 +14,23 @@ use mio::{Events, Poll};
 use super::client_parts::ClientParts;
 use super::clock::{Clock, SleepWatch};
 use super::dialer::Dialer;
+use super::fetch_calls::FetchCalls;
+use super::fetch_mailbox::Message;
 use super::fetch_question::send_question;
-use super::links::{LinkEvent, LinkNews, Links};
-use super::loop_mailbox::PollWaker;
+use super::links::{LinkEvent, Links};
 use super::metadata_link::send_query;
-use super::threads::{OwnThread, Watch};
 use super::warnings::Warnings;
 use crate::config::StartAt;
 use crate::engine::cluster::{
     BrokerAddress, ChannelId, ClusterSnapshot, MetadataConfig, MetadataMachine, UnknownTopic, Want,
 };
 use crate::engine::connection::Incoming;
-use crate::engine::fetch::{Abilities, FetchConfig, FetchQueue, Fetched, Fetcher, Item, SlotId};
+use crate::engine::fetch::{
+    Abilities, Coordinator, FetchConfig, FetchQueue, Fetched, Fetcher, Item,
+};
 use crate::engine::protocol::{ApiKey, BrokerId, ErrorCode, PartitionId};
 use crate::engine::sync::Mailbox;
 use crate::error::{ConsumeErrorCause, DeliveryErrorCause};
-use crate::locking::lock;
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
 
@@ -53,6 +53,8 @@ pub struct FetchParts {
     pub fetch: FetchConfig,
     /// How long a broker may wait for more, in milliseconds, and for how many bytes.
     pub wait: (i32, i32),
+    /// The group whose committed offsets are asked for, and for which offsets are committed.
+    pub group: Option<Arc<str>>,
     /// No record of a transaction that may still be aborted.
     pub read_committed: bool,
     /// What is read.
@@ -61,93 +63,26 @@ pub struct FetchParts {
     pub queue: Arc<FetchQueue>,
 }
 
-enum Message {
-    Link(LinkNews),
-    Seek(SlotId, StartAt),
-    Pause(SlotId, bool),
-    /// The consumer could not read a batch of this partition. The number says how often the
-    /// partition had been sought when that was fetched: if it was sought since, it goes on.
-    Fail(SlotId, u32),
-    /// The consumer has taken something.
-    Room,
-    Stop,
-}
-
-/// A consumer's running thread.
-pub struct FetchHandle {
-    mailbox: Arc<Mailbox<Message>>,
-    thread: Mutex<Option<OwnThread>>,
-}
-
-impl FetchHandle {
-    /// Starts the thread.
-    pub fn start(parts: FetchParts) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(PollWaker::new(&poll)?);
-        let mailbox = Arc::new(Mailbox::new(Arc::default(), waker.clone()));
-        let queue = parts.queue.clone();
-        let mut fetch_loop = FetchLoop::new(parts, poll, mailbox.clone());
-        let ended = mailbox.clone();
-        let thread = OwnThread::spawn("tidegate-fetch", move || {
-            if catch_unwind(AssertUnwindSafe(|| fetch_loop.run())).is_err() {
-                log::error!("a consumer's thread panicked: nothing more is read");
-            }
-            queue.end();
-            ended.end();
-            waker.close();
-        })?;
-        Ok(FetchHandle { mailbox, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Reads a partition from elsewhere.
-    pub fn seek(&self, slot: SlotId, start: StartAt) {
-        self.mailbox.send(Message::Seek(slot, start));
-    }
-
-    /// Asks for nothing of a partition, or goes on.
-    pub fn set_paused(&self, slot: SlotId, paused: bool) {
-        self.mailbox.send(Message::Pause(slot, paused));
-    }
-
-    /// The consumer could not read a batch of this partition, which was fetched when the partition
-    /// had been sought so often.
-    pub fn fail(&self, slot: SlotId, generation: u32) {
-        self.mailbox.send(Message::Fail(slot, generation));
-    }
-
-    /// There is room in the queue.
-    pub fn tell_room(&self) {
-        self.mailbox.send(Message::Room);
-    }
-
-    /// Ends the thread, and waits for that, unless it is the calling one: a waker that it calls may
-    /// own the consumer.
-    pub fn stop(&self, watch: &mut Watch) {
-        self.mailbox.send(Message::Stop);
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-        {
-            thread.join_in_time(watch);
-        }
-    }
-}
-
 /// What a connection is for.
 #[derive(Clone, Copy)]
-enum Purpose {
+pub(super) enum Purpose {
     Metadata(ChannelId),
     Records(BrokerId),
+    /// The coordinator of the consumer's group, or a broker that is asked who that is.
+    Group(BrokerId),
 }
 
-struct FetchLoop {
+/// See the module.
+pub(super) struct FetchLoop {
     parts: FetchParts,
     poll: Poll,
     mailbox: Arc<Mailbox<Message>>,
     clock: Clock,
-    machine: MetadataMachine,
-    fetcher: Fetcher,
-    links: Links,
+    pub(super) machine: MetadataMachine,
+    pub(super) fetcher: Fetcher,
+    pub(super) coordinator: Coordinator,
+    pub(super) calls: FetchCalls,
+    pub(super) links: Links,
     /// By the number of the connection.
     purposes: BTreeMap<usize, Purpose>,
     /// Topics that are told to be unknown, and when to ask about them again.
@@ -160,8 +95,9 @@ struct FetchLoop {
 }
 
 impl FetchLoop {
-    fn new(mut parts: FetchParts, poll: Poll, mailbox: Arc<Mailbox<Message>>) -> Self {
+    pub(super) fn new(mut parts: FetchParts, poll: Poll, mailbox: Arc<Mailbox<Message>>) -> Self {
         let client = &parts.client;
+        let client_random = client.random;
         let dialer = Dialer::new(client.sockets.clone(), client.security.clone(), client.random);
         let dialer = dialer.with_map(client.address_map.clone()).through(client.socks5.clone());
         let post = mailbox.clone();
@@ -174,6 +110,8 @@ impl FetchLoop {
             machine.handle_wanted(Clock.now(), topic.clone(), Want::Record);
             fetcher.want(topic, partitions, start);
         }
+        let backoff = parts.fetch.retry_backoff;
+        let coordinator = Coordinator::new(parts.group.clone(), backoff, client_random);
         FetchLoop {
             parts,
             poll,
@@ -181,6 +119,8 @@ impl FetchLoop {
             clock: Clock,
             machine,
             fetcher,
+            coordinator,
+            calls: FetchCalls::default(),
             links,
             purposes: BTreeMap::new(),
             unknown: BTreeMap::new(),
@@ -191,12 +131,14 @@ impl FetchLoop {
         }
     }
 
-    fn run(&mut self) {
+    /// Turns until the consumer is dropped.
+    pub(super) fn run(&mut self) {
         let mut events = Events::with_capacity(64);
         while !self.stopped {
             self.turn(&mut events);
         }
         self.links.close_all(self.poll.registry());
+        self.calls.drop_all();
     }
 
     fn turn(&mut self, events: &mut Events) {
@@ -218,11 +160,13 @@ impl FetchLoop {
         self.follow(now);
         // What has come takes room, and is to be counted before more is asked for.
         self.hand_over();
+        self.drive_group(now);
         let full = self.ask_brokers(now);
         self.hand_over();
         self.links.write(self.poll.registry(), now);
         // A write may have failed.
         self.handle_links(now);
+        self.calls.tell(now, &mut self.fetcher);
         self.wait(events, now, full);
     }
 
@@ -239,28 +183,40 @@ impl FetchLoop {
             }
             Message::Pause(slot, paused) => self.fetcher.set_paused(slot, paused),
             Message::Fail(slot, generation) => self.fetcher.stop(slot, generation),
+            Message::Call(call, timeout) => {
+                let snapshot = self.machine.snapshot().clone();
+                let machines = (&mut self.fetcher, &mut self.coordinator);
+                let wanted = self.calls.begin(now, call, timeout, machines, &snapshot);
+                // What was not there may be there by now.
+                if let Some((topic, want)) = wanted {
+                    self.machine.handle_wanted(now, topic, want);
+                }
+            }
             Message::Room => {}
             Message::Stop => self.stopped = true,
         }
     }
 
-    fn handle_links(&mut self, now: u64) {
+    pub(super) fn handle_links(&mut self, now: u64) {
         while let Some((number, event)) = self.links.poll_event() {
             match event {
                 LinkEvent::Answer(answer) => self.handle_answer(now, number, answer),
                 LinkEvent::Ready => match self.purposes.get(&number) {
                     Some(Purpose::Metadata(id)) => self.machine.handle_ready(*id),
                     Some(&Purpose::Records(id)) => self.handle_records_ready(number, id),
+                    Some(Purpose::Group(_)) => self.coordinator.handle_ready(),
                     None => {}
                 },
                 LinkEvent::Down(problem) => {
                     let is_idle = match self.purposes.get(&number) {
                         Some(Purpose::Metadata(id)) => self.machine.is_idle(*id),
+                        Some(Purpose::Group(_)) => self.coordinator.is_idle(),
                         _ => false,
                     };
                     let is_news = !is_idle && self.warnings.is_due(now, problem.message());
                     let level = if is_news { log::Level::Warn } else { log::Level::Debug };
                     log::log!(level, "consumer: {problem}");
+                    self.blame(number, &problem);
                     match self.purposes.remove(&number) {
                         Some(Purpose::Metadata(id)) => self.machine.handle_down(id, now, problem),
                         Some(Purpose::Records(id)) => match problem.kind() {
@@ -269,17 +225,32 @@ impl FetchLoop {
                             }
                             _ => self.fetcher.handle_down(now, id),
                         },
+                        Some(Purpose::Group(_)) => self.coordinator.handle_down(now, &problem),
                         None => {}
                     }
                 }
-                LinkEvent::Postponed { until, problem } => match self.purposes.remove(&number) {
-                    Some(Purpose::Metadata(id)) => {
-                        self.machine.handle_postponed(id, now, until, problem);
+                LinkEvent::Postponed { until, problem } => {
+                    self.blame(number, &problem);
+                    match self.purposes.remove(&number) {
+                        Some(Purpose::Metadata(id)) => {
+                            self.machine.handle_postponed(id, now, until, problem);
+                        }
+                        Some(Purpose::Records(id)) => self.fetcher.handle_postponed(now, id, until),
+                        Some(Purpose::Group(_)) => self.coordinator.handle_down(now, &problem),
+                        None => {}
                     }
-                    Some(Purpose::Records(id)) => self.fetcher.handle_postponed(now, id, until),
-                    None => {}
-                },
+                }
             }
+        }
+    }
+
+    /// Why a connection is of no use, for calls that wait for it.
+    fn blame(&mut self, number: usize, problem: &Problem) {
+        match self.purposes.get(&number) {
+            Some(Purpose::Metadata(_)) => self.fetcher.blame(None, problem),
+            Some(&Purpose::Records(id)) => self.fetcher.blame(Some(id), problem),
+            // It is told with the loss.
+            Some(Purpose::Group(_)) | None => {}
         }
     }
 
@@ -302,13 +273,22 @@ impl FetchLoop {
             (Some(&Purpose::Records(id)), Incoming::ListOffsets(response)) => {
                 self.fetcher.handle_offsets(now, id, &response);
             }
+            (Some(Purpose::Group(_)), Incoming::FindCoordinator(response)) => {
+                self.coordinator.handle_found(now, &response);
+            }
+            (Some(Purpose::Group(_)), Incoming::OffsetCommit(response)) => {
+                self.coordinator.handle_committed(now, &response);
+            }
+            (Some(Purpose::Group(_)), Incoming::OffsetFetch(response)) => {
+                self.coordinator.handle_fetched(now, &response);
+            }
             // Nothing else was asked.
             _ => {}
         }
     }
 
     /// The number of a connection with this purpose.
-    fn number_of(&self, is_it: impl Fn(Purpose) -> bool) -> Option<usize> {
+    pub(super) fn number_of(&self, is_it: impl Fn(Purpose) -> bool) -> Option<usize> {
         self.purposes.iter().find(|(_, purpose)| is_it(**purpose)).map(|(number, _)| *number)
     }
 
@@ -316,15 +296,17 @@ impl FetchLoop {
         self.number_of(|it| matches!(it, Purpose::Metadata(other) if other == id))
     }
 
-    fn close(&mut self, number: usize) {
+    pub(super) fn close(&mut self, number: usize) {
         self.purposes.remove(&number);
         self.links.close(self.poll.registry(), number);
     }
 
-    fn open(&mut self, now: u64, purpose: Purpose, address: BrokerAddress) {
+    pub(super) fn open(&mut self, now: u64, purpose: Purpose, address: BrokerAddress) {
         let (id, cluster_id) = match purpose {
             Purpose::Metadata(_) => (None, None),
-            Purpose::Records(id) => (Some(id.0), self.machine.snapshot().cluster_id.clone()),
+            Purpose::Records(id) | Purpose::Group(id) => {
+                (Some(id.0), self.machine.snapshot().cluster_id.clone())
+            }
         };
         let number = self.links.open(self.poll.registry(), now, (id, address), cluster_id);
         self.purposes.insert(number, purpose);
@@ -436,7 +418,7 @@ impl FetchLoop {
         let mut queued = 0;
         let brokers = self.purposes.iter().filter_map(|(&number, purpose)| match purpose {
             Purpose::Records(id) => Some((number, *id)),
-            Purpose::Metadata(_) => None,
+            Purpose::Metadata(_) | Purpose::Group(_) => None,
         });
         let mut brokers: Vec<_> = brokers.collect();
         // Where room is short, not always the same broker gets it.
@@ -506,7 +488,7 @@ impl FetchLoop {
             match (purpose, self.links.may_not_send_until(now, number)) {
                 (_, None) => {}
                 (Purpose::Metadata(_), Some(until)) => channels_until = until.max(channels_until),
-                (Purpose::Records(_), until) => {
+                (Purpose::Records(_) | Purpose::Group(_), until) => {
                     brokers_until = [brokers_until, until].into_iter().flatten().min();
                 }
             }
@@ -514,7 +496,8 @@ impl FetchLoop {
         let machine = self.machine.poll_timeout(now).map(|at| at.max(channels_until));
         let fetcher = self.fetcher.poll_timeout(now);
         let unknown = self.unknown.values().copied().min().filter(|&at| at != u64::MAX);
-        let next = [self.links.poll_timeout(), machine, fetcher, brokers_until, unknown];
+        let group = self.coordinator.poll_timeout(now);
+        let next = [self.links.poll_timeout(), machine, fetcher, brokers_until, unknown, group];
         let next = next.into_iter().flatten().min();
         let mut timeout = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         self.mailbox.prepare_to_sleep();

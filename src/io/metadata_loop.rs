@@ -452,7 +452,10 @@ impl MetadataLoop {
                 | Incoming::Produce(..)
                 | Incoming::CreateTopics(_)
                 | Incoming::Fetch(_)
-                | Incoming::ListOffsets(_) => {}
+                | Incoming::ListOffsets(_)
+                | Incoming::OffsetCommit(_)
+                | Incoming::OffsetFetch(_)
+                | Incoming::FindCoordinator(_) => {}
             }
         }
         Ok(())

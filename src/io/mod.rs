@@ -8,7 +8,9 @@
 //! * `metadata_loop`, `metadata_link`: the metadata machine's thread and its connections, two at
 //!   most; `metadata_parts`: what it is made of; `metadata_mailbox`: how other threads reach it;
 //!   `warnings`: which of its warnings are news.
-//! * `fetch_loop`: a consumer's thread; `links`: its connections.
+//! * `fetch_loop`: a consumer's thread; `fetch_mailbox`: how others reach it; `fetch_calls`: what
+//!   the application has it ask; `fetch_question`, `fetch_group`: how leaders and a group's
+//!   coordinator are asked; `links`: its connections.
 //! * `shard_host`: starts shards on event loops, for the metadata loop.
 //! * `stash_thread`: the thread that empties stashes once their topic is known.
 //! * `spill`: records on disk, for which there was no room in memory.
@@ -38,7 +40,10 @@ mod dialer;
 mod encrypted;
 mod event_loop;
 mod event_thread;
+mod fetch_calls;
+mod fetch_group;
 mod fetch_loop;
+mod fetch_mailbox;
 mod fetch_question;
 mod helper_threads;
 mod job_thread;
@@ -81,7 +86,9 @@ mod warnings;
 pub use client_parts::{ClientParts, metadata_config, nanos, reconnect_backoff};
 pub use clock::{Clock, ThreadDeadline};
 pub use event_thread::EventThread;
-pub use fetch_loop::{FetchHandle, FetchParts};
+pub use fetch_calls::{FetchCall, Tell};
+pub use fetch_loop::FetchParts;
+pub use fetch_mailbox::FetchHandle;
 pub use job_thread::{Job, JobThread};
 pub use login::mechanism;
 pub use loops::EventLoops;

@@ -315,12 +315,7 @@ impl ProducerBuilder {
         let ports = PortTable::new(config.brokers_max);
         let mailbox = StashMailbox::new();
         let (spill, recovered) = OpenSpill::open(&config, &mailbox)?;
-        let stash_thread = StashThread::start(StashThreadParts {
-            accumulator: accumulator.clone(),
-            ports: ports.clone(),
-            mailbox: mailbox.clone(),
-        })
-        .map_err(|error| system("a thread", error.into()))?;
+        let stash_thread = stash_thread(&accumulator, &ports, &mailbox)?;
         let connection = client.connection.clone();
         let started = MetadataHandle::start(MetadataParts {
             machine: metadata_config(&config, has_identity, client.bootstrap),
@@ -371,6 +366,16 @@ impl ProducerBuilder {
         shared.restore(recovered);
         Ok(Producer::start(Running { shared, metadata, stash_thread, events }, on_drop, timeout))
     }
+}
+
+fn stash_thread(
+    accumulator: &Arc<RecordAccumulator>,
+    ports: &Arc<PortTable>,
+    mailbox: &Arc<StashMailbox>,
+) -> Result<StashThread, BuildError> {
+    let (accumulator, ports, mailbox) = (accumulator.clone(), ports.clone(), mailbox.clone());
+    StashThread::start(StashThreadParts { accumulator, ports, mailbox })
+        .map_err(|error| system("a thread", error.into()))
 }
 
 /// A spill folder that is given up again if the producer cannot be built.

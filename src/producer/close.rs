@@ -7,13 +7,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::flush::Progress;
-use super::one_shot::OneShot;
 use super::producer::{Running, Shared};
 use super::unsent::{HandBack, Left};
 use crate::engine::batch::{Destination, is_placing};
 use crate::engine::meter::ConnectionState;
 use crate::engine::shard::Control;
-use crate::engine::sync::{Generation, WakeList, block_on, wait_until};
+use crate::engine::sync::{Generation, OneShot, WakeList, block_on, wait_until};
 use crate::error::{CloseError, DeliveryErrorCause};
 use crate::io::{
     InBackground, ThreadDeadline, Watch, as_own_thread, is_own_thread, run_watched, spawn,

@@ -14,8 +14,7 @@
 //!   `librdkafka` and `serialize` tell metrics, the latter also the rest, as JSON.
 //! * `topic_maker`: what topics are made of; `topic_creation`: having one created; `ready`: waiting
 //!   until one takes records.
-//! * `flush`, `close`: waiting for everything that was sent; `unsent`: giving it up; `one_shot`: an
-//!   outcome that many wait for.
+//! * `flush`, `close`: waiting for everything that was sent; `unsent`: giving it up.
 //! * `probing`: a [`Probe`](crate::probe::Probe) with a producer's settings.
 
 mod admission;
@@ -38,7 +37,6 @@ mod json;
 mod keyed;
 mod librdkafka;
 mod metrics;
-mod one_shot;
 mod payload;
 mod probing;
 #[allow(clippy::module_inception)]

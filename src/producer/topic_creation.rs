@@ -5,10 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::one_shot::OneShot;
 use super::producer::Producer;
 use crate::config::{NewTopic, check_topic_name};
-use crate::engine::sync::{Generation, block_on};
+use crate::engine::sync::{Generation, OneShot, block_on};
 use crate::error::{CreateTopicError, CreateTopicErrorKind};
 use crate::io::is_own_thread;
 

@@ -2,7 +2,9 @@
 
 mod edges;
 mod errors;
+mod groups;
 mod moves;
+mod offsets;
 mod peer;
 mod peers;
 mod reading;

@@ -45,14 +45,62 @@ fn is_silent(client: &mut Client) -> bool {
 
 #[test]
 fn every_age_advertises_its_own_versions() {
-    // The newest of Produce, Fetch, ListOffsets, Metadata, SaslHandshake, ApiVersions,
-    // CreateTopics, InitProducerId, OffsetForLeaderEpoch, SaslAuthenticate.
+    // The newest of Produce, Fetch, ListOffsets, Metadata, OffsetCommit, OffsetFetch,
+    // FindCoordinator, SaslHandshake, ApiVersions, CreateTopics, InitProducerId,
+    // OffsetForLeaderEpoch, SaslAuthenticate.
     let tables: [(KafkaVersion, &[(i16, i16)]); 8] = [
         (V0_10_0, &[(0, 2), (3, 1), (17, 0), (18, 0)]),
         (V0_10_2, &[(0, 2), (3, 2), (17, 0), (18, 0), (19, 1)]),
-        (V0_11, &[(0, 3), (1, 5), (2, 2), (3, 4), (17, 0), (18, 1), (19, 2), (22, 0)]),
-        (V1_1, &[(0, 5), (1, 7), (2, 2), (3, 5), (17, 1), (18, 1), (19, 2), (22, 0), (36, 0)]),
-        (V2_0, &[(0, 6), (1, 8), (2, 3), (3, 6), (17, 1), (18, 2), (19, 3), (22, 1), (36, 0)]),
+        (
+            V0_11,
+            &[
+                (0, 3),
+                (1, 5),
+                (2, 2),
+                (3, 4),
+                (8, 3),
+                (9, 3),
+                (10, 1),
+                (17, 0),
+                (18, 1),
+                (19, 2),
+                (22, 0),
+            ],
+        ),
+        (
+            V1_1,
+            &[
+                (0, 5),
+                (1, 7),
+                (2, 2),
+                (3, 5),
+                (8, 3),
+                (9, 3),
+                (10, 1),
+                (17, 1),
+                (18, 1),
+                (19, 2),
+                (22, 0),
+                (36, 0),
+            ],
+        ),
+        (
+            V2_0,
+            &[
+                (0, 6),
+                (1, 8),
+                (2, 3),
+                (3, 6),
+                (8, 4),
+                (9, 4),
+                (10, 2),
+                (17, 1),
+                (18, 2),
+                (19, 3),
+                (22, 1),
+                (36, 0),
+            ],
+        ),
         (
             V2_7,
             &[
@@ -60,6 +108,9 @@ fn every_age_advertises_its_own_versions() {
                 (1, 12),
                 (2, 5),
                 (3, 9),
+                (8, 8),
+                (9, 7),
+                (10, 3),
                 (17, 1),
                 (18, 3),
                 (19, 6),
@@ -75,6 +126,9 @@ fn every_age_advertises_its_own_versions() {
                 (1, 17),
                 (2, 9),
                 (3, 12),
+                (8, 9),
+                (9, 9),
+                (10, 6),
                 (17, 1),
                 (18, 4),
                 (19, 7),
@@ -90,6 +144,9 @@ fn every_age_advertises_its_own_versions() {
                 (1, 18),
                 (2, 10),
                 (3, 13),
+                (8, 9),
+                (9, 9),
+                (10, 6),
                 (17, 1),
                 (18, 4),
                 (19, 7),
@@ -101,7 +158,8 @@ fn every_age_advertises_its_own_versions() {
     ];
     let oldest = |age, key| match (age, key) {
         (V4_3, 1) => 4,
-        (V4_3, 2) => 1,
+        (V4_3, 2 | 9) => 1,
+        (V4_3, 8) => 2,
         (V4_3, 19) | (_, 23) => 2,
         _ => 0,
     };

@@ -287,7 +287,8 @@ fn api_versions_and_their_limits() {
         let keys: Vec<_> =
             response.api_keys.iter().map(|k| (k.api_key, k.min_version, k.max_version)).collect();
         let records = [(0, 3, 13), (1, 4, 18), (2, 1, 10)];
-        let cluster = [(3, 0, 13), (17, 0, 1), (18, 0, 4), (19, 2, 7)];
+        let cluster =
+            [(3, 0, 13), (8, 2, 9), (9, 1, 9), (10, 0, 6), (17, 0, 1), (18, 0, 4), (19, 2, 7)];
         let producers_and_leaders = [(22, 0, 5), (23, 2, 4), (36, 0, 2)];
         assert_eq!(keys, [&records[..], &cluster, &producers_and_leaders].concat());
     }

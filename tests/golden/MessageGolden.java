@@ -37,12 +37,18 @@ import org.apache.kafka.common.message.CreateTopicsRequestData;
 import org.apache.kafka.common.message.CreateTopicsResponseData;
 import org.apache.kafka.common.message.FetchRequestData;
 import org.apache.kafka.common.message.FetchResponseData;
+import org.apache.kafka.common.message.FindCoordinatorRequestData;
+import org.apache.kafka.common.message.FindCoordinatorResponseData;
 import org.apache.kafka.common.message.InitProducerIdRequestData;
 import org.apache.kafka.common.message.InitProducerIdResponseData;
 import org.apache.kafka.common.message.ListOffsetsRequestData;
 import org.apache.kafka.common.message.ListOffsetsResponseData;
 import org.apache.kafka.common.message.MetadataRequestData;
 import org.apache.kafka.common.message.MetadataResponseData;
+import org.apache.kafka.common.message.OffsetCommitRequestData;
+import org.apache.kafka.common.message.OffsetCommitResponseData;
+import org.apache.kafka.common.message.OffsetFetchRequestData;
+import org.apache.kafka.common.message.OffsetFetchResponseData;
 import org.apache.kafka.common.message.ProduceRequestData;
 import org.apache.kafka.common.message.ProduceResponseData;
 import org.apache.kafka.common.message.RequestHeaderData;
@@ -75,6 +81,9 @@ public class MessageGolden {
             for (short v = 2; v <= 7; v++) createTopics(v);
             for (short v = 4; v <= 12; v++) fetch(v);
             for (short v = 1; v <= 6; v++) listOffsets(v);
+            for (short v = 2; v <= 9; v++) offsetCommit(v);
+            for (short v = 1; v <= 7; v++) offsetFetch(v);
+            for (short v = 0; v <= 4; v++) findCoordinator(v);
             for (short v = 0; v <= 1; v++) saslHandshake(v);
             for (short v = 0; v <= 2; v++) saslAuthenticate(v);
         }
@@ -512,5 +521,113 @@ public class MessageGolden {
     static ListOffsetsRequestData.ListOffsetsPartition sought(int index, int epoch, long time) {
         return new ListOffsetsRequestData.ListOffsetsPartition().setPartitionIndex(index)
             .setCurrentLeaderEpoch(epoch).setTimestamp(time);
+    }
+
+    static void offsetCommit(short v) {
+        headers(ApiKeys.OFFSET_COMMIT, v);
+        OffsetCommitRequestData request = new OffsetCommitRequestData().setGroupId("grüppe")
+            .setGenerationIdOrMemberEpoch(-1).setMemberId("");
+        request.topics().add(new OffsetCommitRequestData.OffsetCommitRequestTopic()
+            .setName("orders")
+            .setPartitions(List.of(kept(7, 0x0102030405060708L), kept(0, 0))));
+        request.topics().add(new OffsetCommitRequestData.OffsetCommitRequestTopic()
+            .setName("täglich").setPartitions(List.of(kept(1, 12345))));
+        line("OffsetCommitRequest", v, request);
+
+        OffsetCommitResponseData.OffsetCommitResponsePartition good =
+            new OffsetCommitResponseData.OffsetCommitResponsePartition().setPartitionIndex(7);
+        OffsetCommitResponseData.OffsetCommitResponsePartition moved =
+            new OffsetCommitResponseData.OffsetCommitResponsePartition().setPartitionIndex(0)
+                .setErrorCode(Errors.NOT_COORDINATOR.code());
+        OffsetCommitResponseData.OffsetCommitResponsePartition last =
+            new OffsetCommitResponseData.OffsetCommitResponsePartition().setPartitionIndex(1);
+        OffsetCommitResponseData.OffsetCommitResponseTopic orders =
+            new OffsetCommitResponseData.OffsetCommitResponseTopic().setName("orders")
+                .setPartitions(List.of(good, moved));
+        OffsetCommitResponseData response = new OffsetCommitResponseData();
+        if (v >= 3) response.setThrottleTimeMs(498);
+        if (v >= 8) {
+            tag(good);
+            tag(orders);
+            tag(response);
+        }
+        response.topics().add(orders);
+        response.topics().add(new OffsetCommitResponseData.OffsetCommitResponseTopic()
+            .setName("täglich").setPartitions(List.of(last)));
+        line("OffsetCommitResponse", v, response);
+    }
+
+    static OffsetCommitRequestData.OffsetCommitRequestPartition kept(int index, long offset) {
+        return new OffsetCommitRequestData.OffsetCommitRequestPartition()
+            .setPartitionIndex(index).setCommittedOffset(offset).setCommittedMetadata("");
+    }
+
+    static void offsetFetch(short v) {
+        headers(ApiKeys.OFFSET_FETCH, v);
+        OffsetFetchRequestData request = new OffsetFetchRequestData().setGroupId("grüppe");
+        if (v >= 7) request.setRequireStable(true);
+        request.setTopics(List.of(
+            new OffsetFetchRequestData.OffsetFetchRequestTopic().setName("orders")
+                .setPartitionIndexes(List.of(7, 0)),
+            new OffsetFetchRequestData.OffsetFetchRequestTopic().setName("täglich")
+                .setPartitionIndexes(List.of(1))));
+        line("OffsetFetchRequest", v, request);
+
+        OffsetFetchResponseData.OffsetFetchResponsePartition kept =
+            new OffsetFetchResponseData.OffsetFetchResponsePartition().setPartitionIndex(7)
+                .setCommittedOffset(0x0102030405060708L).setMetadata("from Java");
+        OffsetFetchResponseData.OffsetFetchResponsePartition none =
+            new OffsetFetchResponseData.OffsetFetchResponsePartition().setPartitionIndex(0)
+                .setCommittedOffset(-1).setMetadata(null);
+        OffsetFetchResponseData.OffsetFetchResponsePartition unstable =
+            new OffsetFetchResponseData.OffsetFetchResponsePartition().setPartitionIndex(1)
+                .setCommittedOffset(-1).setMetadata("")
+                .setErrorCode(Errors.UNSTABLE_OFFSET_COMMIT.code());
+        OffsetFetchResponseData.OffsetFetchResponseTopic orders =
+            new OffsetFetchResponseData.OffsetFetchResponseTopic().setName("orders")
+                .setPartitions(List.of(kept, none));
+        OffsetFetchResponseData response = new OffsetFetchResponseData();
+        if (v >= 2) response.setErrorCode(Errors.COORDINATOR_LOAD_IN_PROGRESS.code());
+        if (v >= 3) response.setThrottleTimeMs(498);
+        if (v >= 5) kept.setCommittedLeaderEpoch(42);
+        if (v >= 6) {
+            tag(kept);
+            tag(orders);
+            tag(response);
+        }
+        response.setTopics(List.of(orders,
+            new OffsetFetchResponseData.OffsetFetchResponseTopic().setName("täglich")
+                .setPartitions(List.of(unstable))));
+        line("OffsetFetchResponse", v, response);
+    }
+
+    static void findCoordinator(short v) {
+        headers(ApiKeys.FIND_COORDINATOR, v);
+        FindCoordinatorRequestData request = new FindCoordinatorRequestData();
+        if (v >= 4) {
+            request.setCoordinatorKeys(List.of("grüppe"));
+        } else {
+            request.setKey("grüppe");
+        }
+        line("FindCoordinatorRequest", v, request);
+        coordinator("FindCoordinatorResponse", v, Errors.NONE, 3, "broker-3.example", 65535);
+        coordinator("FindCoordinatorResponse.none", v, Errors.COORDINATOR_NOT_AVAILABLE, -1, "", -1);
+    }
+
+    static void coordinator(String name, short v, Errors error, int id, String host, int port) {
+        FindCoordinatorResponseData response = new FindCoordinatorResponseData();
+        if (v >= 1) response.setThrottleTimeMs(498);
+        if (v >= 4) {
+            FindCoordinatorResponseData.Coordinator found =
+                new FindCoordinatorResponseData.Coordinator().setKey("grüppe").setNodeId(id)
+                    .setHost(host).setPort(port).setErrorCode(error.code());
+            tag(found);
+            response.setCoordinators(List.of(found));
+        } else {
+            response.setNodeId(id).setHost(host).setPort(port).setErrorCode(error.code());
+            if (v >= 1) response.setErrorMessage("a word on it");
+        }
+        if (v >= 3) tag(response);
+        line(name, v, response);
     }
 }

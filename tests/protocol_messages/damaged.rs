@@ -3,6 +3,10 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use tidegate::internals::protocol::{
+    FindCoordinatorResponse, OffsetCommitResponse, OffsetFetchResponse,
+};
+
 use super::round_trip::{CASES, versions};
 use super::*;
 
@@ -21,6 +25,9 @@ fn decode_any(api: ApiKey, version: i16, body: &[u8]) {
         ApiKey::Produce => drop(ProduceResponse::new().decode_into(version, body)),
         ApiKey::Fetch => drop(FetchResponse::decode(version, body)),
         ApiKey::ListOffsets => drop(ListOffsetsResponse::decode(version, body)),
+        ApiKey::OffsetCommit => drop(OffsetCommitResponse::decode(version, body)),
+        ApiKey::OffsetFetch => drop(OffsetFetchResponse::decode(version, body)),
+        ApiKey::FindCoordinator => drop(FindCoordinatorResponse::decode(version, body)),
         ApiKey::Metadata => drop(MetadataResponse::decode(version, body)),
         ApiKey::ApiVersions => drop(ApiVersionsResponse::decode(version, body)),
         ApiKey::CreateTopics => drop(CreateTopicsResponse::decode(version, body)),

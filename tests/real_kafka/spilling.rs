@@ -1,4 +1,5 @@
-//! Records on disk, against a real broker. The process that is killed is this test binary, run again.
+//! Records on disk, against a real broker. The process that is killed is this test binary, run
+//! again.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

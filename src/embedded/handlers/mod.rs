@@ -4,6 +4,7 @@
 pub(super) mod api_versions;
 pub(super) mod create_topics;
 pub(super) mod fetch;
+pub(super) mod groups;
 pub(super) mod init_producer_id;
 pub(super) mod list_offsets;
 pub(super) mod metadata;
@@ -16,9 +17,10 @@ use std::sync::LazyLock;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, FetchRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+    ApiKey, ApiVersionsRequest, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, ResponseHeader,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
 
@@ -28,6 +30,9 @@ pub(super) mod api {
     pub(crate) const FETCH: i16 = 1;
     pub(crate) const LIST_OFFSETS: i16 = 2;
     pub(crate) const METADATA: i16 = 3;
+    pub(crate) const OFFSET_COMMIT: i16 = 8;
+    pub(crate) const OFFSET_FETCH: i16 = 9;
+    pub(crate) const FIND_COORDINATOR: i16 = 10;
     pub(crate) const SASL_HANDSHAKE: i16 = 17;
     pub(crate) const API_VERSIONS: i16 = 18;
     pub(crate) const CREATE_TOPICS: i16 = 19;
@@ -70,6 +75,9 @@ pub(super) static VERSIONS_IMPLEMENTED: LazyLock<BTreeMap<i16, (i16, i16)>> = La
         of::<FetchRequest>(ApiKey::Fetch),
         of::<ListOffsetsRequest>(ApiKey::ListOffsets),
         of::<MetadataRequest>(ApiKey::Metadata),
+        of::<OffsetCommitRequest>(ApiKey::OffsetCommit),
+        of::<OffsetFetchRequest>(ApiKey::OffsetFetch),
+        of::<FindCoordinatorRequest>(ApiKey::FindCoordinator),
         of::<ApiVersionsRequest>(ApiKey::ApiVersions),
         of::<CreateTopicsRequest>(ApiKey::CreateTopics),
         of::<InitProducerIdRequest>(ApiKey::InitProducerId),
@@ -169,10 +177,62 @@ fn check_counts(envelope: &Envelope, body: &Bytes) -> Option<()> {
             walk.skip(if envelope.version >= 2 { 5 } else { 4 })?; // The replica, isolation.
             walk.topics(false, if envelope.version >= 4 { 16 } else { 12 })?;
         }
+        api::OFFSET_COMMIT | api::OFFSET_FETCH | api::FIND_COORDINATOR => {
+            walk_group(envelope, &mut walk)?;
+        }
         api::OFFSET_FOR_LEADER_EPOCH => {
             walk.compact = envelope.version >= 4;
             walk.skip(if envelope.version >= 3 { 4 } else { 0 })?; // The replica.
             walk.topics(false, 12)?;
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// The same of a request about groups.
+fn walk_group(envelope: &Envelope, walk: &mut Walk<'_>) -> Option<()> {
+    match envelope.api_key {
+        api::OFFSET_COMMIT => {
+            let since =
+                |first: i16, bytes: usize| if envelope.version >= first { bytes } else { 0 };
+            walk.compact = envelope.version >= 8;
+            walk.skip_string()?; // The group.
+            walk.skip(4)?; // Its generation.
+            walk.skip_string()?; // The member.
+            if envelope.version >= 7 {
+                walk.skip_string()?;
+            }
+            walk.skip(8 - since(5, 8))?; // How long they are to be kept.
+            for _ in 0..walk.count()? {
+                walk.skip_string()?;
+                for _ in 0..walk.count()? {
+                    walk.skip(12 + since(6, 4))?; // Partition, offset, epoch.
+                    walk.skip_string()?;
+                    walk.skip_tags()?;
+                }
+                walk.skip_tags()?;
+            }
+        }
+        api::OFFSET_FETCH => {
+            walk.compact = envelope.version >= 6;
+            let groups = if envelope.version >= 8 { walk.count()? } else { 1 };
+            for _ in 0..groups {
+                walk.skip_string()?; // The group.
+                if envelope.version >= 9 {
+                    walk.skip_string()?; // A member, and its epoch.
+                    walk.skip(4)?;
+                }
+                walk.topics(false, 4)?;
+                if envelope.version >= 8 {
+                    walk.skip_tags()?;
+                }
+            }
+        }
+        api::FIND_COORDINATOR if envelope.version >= 4 => {
+            walk.compact = true;
+            walk.skip(1)?; // What the keys name.
+            walk.count()?;
         }
         _ => {}
     }

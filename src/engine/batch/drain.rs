@@ -130,9 +130,7 @@ pub fn drain_stash(
 ) -> Drained {
     // Both are dropped after the stash is unlocked, as they call wakers of the application's.
     let _waiting = AdmitWaiting { pool: &accumulator.pool, topic };
-    let released = Vec::new();
-    let mut mover =
-        Mover { accumulator, topic, context: *context, post, spare, released, is_spilled: false };
+    let mut mover = Mover::new((accumulator, topic), *context, post, spare);
     let mut left = budget;
     let mut stash = topic.lock_stash();
     if stash.asking {
@@ -193,8 +191,8 @@ pub fn drain_stash(
 }
 
 /// Runs `act` with the stash unlocked, while no other thread moves records, and then `then`, unless
-/// the run has expired meanwhile, or a close or a purge has failed it: what came out of `act` is for
-/// records that do not wait any more then.
+/// the run has expired meanwhile, or a close or a purge has failed it: what came out of `act` is
+/// for records that do not wait any more then.
 fn unlocked<'t, T>(
     topic: &'t TopicLanes,
     mut stash: MutexGuard<'t, Stash>,
@@ -320,6 +318,18 @@ pub(super) struct Mover<'a> {
     pub(super) released: Vec<Segment>,
     /// The run that is being moved lies in a file.
     pub(super) is_spilled: bool,
+}
+
+impl<'a> Mover<'a> {
+    fn new(
+        (accumulator, topic): (&'a RecordAccumulator, &'a TopicLanes),
+        context: AppendContext<'a>,
+        post: &'a mut dyn FnMut(&LaneTail),
+        spare: &'a mut Vec<Segment>,
+    ) -> Self {
+        let (released, is_spilled) = (Vec::new(), false);
+        Mover { accumulator, topic, context, post, spare, released, is_spilled }
+    }
 }
 
 impl Mover<'_> {

@@ -14,8 +14,9 @@ use super::settings::ConnectionConfig;
 use super::unconfirmed::Unconfirmed;
 use crate::engine::cluster::BrokerAddress;
 use crate::engine::protocol::{
-    ApiKey, CreateTopicsResponse, FetchResponse, FrameDecoder, InitProducerIdResponse,
-    ListOffsetsResponse, MetadataResponse, ProduceResponse, SaslAuthenticateResponse,
+    ApiKey, CreateTopicsResponse, FetchResponse, FindCoordinatorResponse, FrameDecoder,
+    InitProducerIdResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+    OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse,
 };
 use crate::logging as log;
 use crate::problem::{Problem, ProblemKind};
@@ -43,6 +44,12 @@ pub enum Incoming {
     Fetch(FetchResponse),
     /// Offsets.
     ListOffsets(ListOffsetsResponse),
+    /// What became of offsets that were to be kept.
+    OffsetCommit(OffsetCommitResponse),
+    /// Offsets that are kept.
+    OffsetFetch(OffsetFetchResponse),
+    /// Who keeps them.
+    FindCoordinator(FindCoordinatorResponse),
     /// A producer id, or why there is none.
     InitProducerId(InitProducerIdResponse),
 }
@@ -369,6 +376,21 @@ impl Connection {
                 self.throttle(now, &request, response.throttle_time_ms);
                 self.recycle(request);
                 Ok(Incoming::ListOffsets(response))
+            }
+            Parsed::OffsetCommit(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                self.recycle(request);
+                Ok(Incoming::OffsetCommit(response))
+            }
+            Parsed::OffsetFetch(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                self.recycle(request);
+                Ok(Incoming::OffsetFetch(response))
+            }
+            Parsed::FindCoordinator(response) => {
+                self.throttle(now, &request, response.throttle_time_ms);
+                self.recycle(request);
+                Ok(Incoming::FindCoordinator(response))
             }
             Parsed::InitProducerId(response) => {
                 self.throttle(now, &request, response.throttle_time_ms);

@@ -31,6 +31,12 @@ pub enum RequestKind {
     Fetch,
     /// Offsets.
     ListOffsets,
+    /// Offsets to be kept for a group.
+    OffsetCommit,
+    /// Offsets that are kept for a group.
+    OffsetFetch,
+    /// The broker that keeps a group's offsets.
+    FindCoordinator,
     /// New topics.
     CreateTopics,
     /// A producer id.
@@ -56,6 +62,9 @@ impl RequestKind {
             RequestKind::Metadata => ApiKey::Metadata,
             RequestKind::Fetch => ApiKey::Fetch,
             RequestKind::ListOffsets => ApiKey::ListOffsets,
+            RequestKind::OffsetCommit => ApiKey::OffsetCommit,
+            RequestKind::OffsetFetch => ApiKey::OffsetFetch,
+            RequestKind::FindCoordinator => ApiKey::FindCoordinator,
             RequestKind::CreateTopics => ApiKey::CreateTopics,
             RequestKind::InitProducerId => ApiKey::InitProducerId,
             RequestKind::SaslHandshake => ApiKey::SaslHandshake,

@@ -3,8 +3,9 @@
 use super::request::{Request, RequestKind};
 use crate::engine::protocol::{
     ApiVersionsResponse, CreateTopicsResponse, DecodeError, DecodeProblem, FetchResponse,
-    InitProducerIdResponse, ListOffsetsResponse, MetadataResponse, ProduceResponse,
-    SaslAuthenticateResponse, SaslHandshakeResponse, split_response,
+    FindCoordinatorResponse, InitProducerIdResponse, ListOffsetsResponse, MetadataResponse,
+    OffsetCommitResponse, OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse,
+    SaslHandshakeResponse, split_response,
 };
 use crate::problem::{Problem, ProblemKind};
 
@@ -15,6 +16,9 @@ pub(super) enum Parsed {
     CreateTopics(CreateTopicsResponse),
     Fetch(FetchResponse),
     ListOffsets(ListOffsetsResponse),
+    OffsetCommit(OffsetCommitResponse),
+    OffsetFetch(OffsetFetchResponse),
+    FindCoordinator(FindCoordinatorResponse),
     InitProducerId(InitProducerIdResponse),
     SaslHandshake(SaslHandshakeResponse),
     SaslAuthenticate(SaslAuthenticateResponse),
@@ -45,6 +49,15 @@ pub(super) fn parse(
             RequestKind::Fetch => Parsed::Fetch(FetchResponse::decode(version, body)?),
             RequestKind::ListOffsets => {
                 Parsed::ListOffsets(ListOffsetsResponse::decode(version, body)?)
+            }
+            RequestKind::OffsetCommit => {
+                Parsed::OffsetCommit(OffsetCommitResponse::decode(version, body)?)
+            }
+            RequestKind::OffsetFetch => {
+                Parsed::OffsetFetch(OffsetFetchResponse::decode(version, body)?)
+            }
+            RequestKind::FindCoordinator => {
+                Parsed::FindCoordinator(FindCoordinatorResponse::decode(version, body)?)
             }
             RequestKind::InitProducerId => {
                 Parsed::InitProducerId(InitProducerIdResponse::decode(version, body)?)

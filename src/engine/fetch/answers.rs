@@ -16,7 +16,7 @@ use crate::problem::{Problem, ProblemKind};
 
 /// The errors that asking again does not mend. What else goes wrong at a broker, also what it calls
 /// unknown, is over some time.
-const FINAL: [ErrorCode; 6] = [
+pub(super) const FINAL: [ErrorCode; 6] = [
     ErrorCode::TOPIC_AUTHORIZATION_FAILED,
     ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
     ErrorCode::INVALID_TOPIC_EXCEPTION,
@@ -57,6 +57,7 @@ impl Fetcher {
                 None => self.slots[slot.0].retry_at = retry_at,
             }
         }
+        self.take_found(retry_at, broker, response);
     }
 
     /// Finds the answer for each partition that was asked about and still stands as it did then.
@@ -142,7 +143,7 @@ impl Fetcher {
         }
         let slot = &mut self.slots[id.0];
         let offset = match (slot.position, answer.offset) {
-            (Position::At { .. }, _) => return,
+            (Position::At { .. } | Position::Committed { .. }, _) => return,
             // No record is so new: one that was written since the end was asked for is.
             (Position::FindTime { end: Some(end), .. }, -1) => end,
             (_, ..0) => {

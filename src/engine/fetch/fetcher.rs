@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::Fetched;
+use super::lookups::Lookups;
 use crate::config::{OffsetReset, ReconnectBackoff, ReconnectWaits, StartAt};
 use crate::engine::batch::Leader;
 use crate::engine::cluster::ClusterSnapshot;
@@ -38,6 +39,11 @@ pub struct FetchConfig {
 /// configured.
 const WAIT_MIN: u64 = 1_000_000;
 
+/// What a broker of before Kafka 0.10.1 would find is when the segment was last written that the
+/// record is in, and no more.
+pub(super) const TOO_OLD_FOR_TIMES: &str =
+    "its broker does not find the record of a time: Kafka does from 0.10.1 on";
+
 /// A partition of one consumer: its place in the consumer's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub usize);
@@ -51,6 +57,8 @@ pub(super) enum Position {
     /// the log ends is asked for before that: what is written between the two answers is new
     /// enough.
     FindTime { time: i64, end: Option<i64> },
+    /// So has the offset that the group's coordinator keeps. It is not the leader that is asked.
+    Committed { is_asked: bool },
     At {
         offset: i64,
         /// The leader's epoch of the record before, -1 where it is not known.
@@ -153,7 +161,7 @@ pub(super) struct Broker {
     pub abilities: Abilities,
     waits: ReconnectWaits,
     /// What its answer is about: partitions, and where they were to be read when they were asked
-    /// for.
+    /// for; none where the question is a call's.
     pub asked: Option<Vec<(SlotId, Asked)>>,
     /// Bytes that the answer may have.
     pub reserved: usize,
@@ -167,6 +175,7 @@ pub struct Fetcher {
     wanted: Vec<Wanted>,
     pub(super) slots: Vec<Slot>,
     pub(super) brokers: BTreeMap<BrokerId, Broker>,
+    pub(super) lookups: Lookups,
     pub(super) fetched: VecDeque<(SlotId, u32, Fetched)>,
     /// Ends of logs that answers told: the high watermark, and the first offset or -1.
     pub(super) ends: VecDeque<(SlotId, i64, i64)>,
@@ -186,6 +195,7 @@ impl Fetcher {
             wanted: Vec::new(),
             slots: Vec::new(),
             brokers: BTreeMap::new(),
+            lookups: Lookups::default(),
             fetched: VecDeque::new(),
             ends: VecDeque::new(),
             refresh_wanted: false,
@@ -258,6 +268,7 @@ impl Fetcher {
                 (slot.leaders, slot.is_asked) = (slot.leaders.wrapping_add(1), false);
             }
         }
+        self.lookups.follow(snapshot);
         self.leave_gone(snapshot);
         new
     }
@@ -311,6 +322,11 @@ impl Fetcher {
         }
     }
 
+    /// Whether partitions of the topic are read.
+    pub(super) fn reads(&self, topic: &str) -> bool {
+        self.wanted.iter().any(|wanted| *wanted.topic == *topic)
+    }
+
     /// Whether all topics that are to be read are known.
     pub fn knows_all(&self) -> bool {
         self.wanted.iter().all(|wanted| wanted.known > 0)
@@ -330,15 +346,50 @@ impl Fetcher {
         generation
     }
 
+    /// A partition whose committed offset is to be asked for, and how often it was sought: told
+    /// once.
+    pub fn poll_uncommitted(&mut self) -> Option<(SlotId, u32)> {
+        let wanted = Position::Committed { is_asked: false };
+        let waits = |slot: &Slot| slot.is_active() && slot.position == wanted;
+        let index = self.slots.iter().position(waits)?;
+        let slot = &mut self.slots[index];
+        slot.position = Position::Committed { is_asked: true };
+        Some((SlotId(index), slot.generation))
+    }
+
+    /// The offset that is committed of a partition, with the epoch of the record before, if one is.
+    pub fn handle_committed(
+        &mut self,
+        id: SlotId,
+        generation: u32,
+        found: Result<Option<(i64, i32)>, ConsumeErrorCause>,
+    ) {
+        let slot = &mut self.slots[id.0];
+        let waits = slot.position == Position::Committed { is_asked: true } && !slot.has_failed;
+        if slot.generation != generation || !waits {
+            return;
+        }
+        match (found, self.config.reset) {
+            (Err(cause), _) => self.fail(id, cause),
+            (Ok(Some((offset, last_epoch))), _) => {
+                slot.position = Position::At { offset, last_epoch };
+                self.fetched.push_back((id, generation, Fetched::Passed(offset)));
+            }
+            (Ok(None), OffsetReset::None) => self.fail(id, ConsumeErrorCause::NoCommittedOffset),
+            (Ok(None), OffsetReset::Earliest) => slot.position = Position::Find(Edge::Earliest),
+            (Ok(None), OffsetReset::Latest) => slot.position = Position::Find(Edge::Latest),
+        }
+    }
+
     /// Asks for nothing of a partition, or goes on.
     pub fn set_paused(&mut self, id: SlotId, paused: bool) {
         self.slots[id.0].is_paused = paused;
     }
 
-    /// A broker to connect to, because partitions wait for it.
+    /// A broker to connect to, because partitions or calls wait for it.
     pub fn poll_connect(&mut self, now: u64) -> Option<BrokerId> {
         let leaders = self.slots.iter().filter(|slot| slot.is_active()).filter_map(|it| it.leader);
-        for leader in leaders {
+        for leader in leaders.chain(self.lookups.leaders()) {
             let broker = self.brokers.entry(leader.broker).or_insert(Broker {
                 link: Link::Down { retry_at: 0 },
                 abilities: Abilities { bounds_answers: true, finds_times: true },
@@ -413,6 +464,7 @@ impl Fetcher {
 
     fn lose(&mut self, id: BrokerId, retry_at: u64) {
         self.take_asked(id);
+        self.lookups.lose(id);
         if let Some(broker) = self.brokers.get_mut(&id) {
             broker.link = Link::Down { retry_at };
         }
@@ -440,6 +492,7 @@ impl Fetcher {
 
     /// A broker lacks what it would have to be asked: its partitions are not read.
     pub fn handle_lacking(&mut self, id: BrokerId, problem: &Problem) {
+        self.lookups.fail_led_by(id, &ConsumeErrorCause::Refused(problem.clone()));
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             if slot.leader.is_some_and(|leader| leader.broker == id) && slot.is_active() {
@@ -451,6 +504,7 @@ impl Fetcher {
     /// A topic does not exist, or may not be seen: its partitions are not read. Returns whether it
     /// had any.
     pub fn fail_topic(&mut self, topic: &str, cause: &ConsumeErrorCause) -> bool {
+        self.lookups.fail_topic(topic, cause);
         let is_it = |slot: &Slot| *slot.topic == *topic;
         let slots: Vec<_> = (0..self.slots.len()).filter(|&at| is_it(&self.slots[at])).collect();
         for &at in slots.iter().filter(|&&at| !self.slots[at].has_failed).collect::<Vec<_>>() {
@@ -507,7 +561,7 @@ impl Fetcher {
             Link::Down { retry_at } => Some(retry_at),
             _ => None,
         });
-        slots.chain(brokers).filter(|&at| at > now).min()
+        slots.chain(brokers).chain(self.lookups.timeouts()).filter(|&at| at > now).min()
     }
 }
 
@@ -517,5 +571,6 @@ pub(super) fn position_of(start: StartAt) -> Position {
         StartAt::Earliest => Position::Find(Edge::Earliest),
         StartAt::Latest => Position::Find(Edge::Latest),
         StartAt::Time(time) => Position::FindTime { time, end: None },
+        StartAt::Committed => Position::Committed { is_asked: false },
     }
 }

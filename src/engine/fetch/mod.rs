@@ -4,19 +4,26 @@
 //! * [`Fetcher`]: one consumer's partitions, and the brokers that lead them.
 //! * `questions`: what a broker is asked next.
 //! * `answers`: what becomes of a partition after an answer.
+//! * `lookups`: offsets that the application asks for; `patience`: how long it waits for them.
+//! * [`Coordinator`]: the offsets that a group keeps, and the broker that keeps them.
 //! * `batches`: the records of an answer, cut into batches.
 //! * [`FetchQueue`]: what was fetched and not taken yet, between the loop and the consumer.
 
 mod answers;
 mod batches;
+mod coordinator;
 mod fetcher;
+mod lookups;
+mod patience;
 mod questions;
 mod queue;
 #[cfg(test)]
 mod tests;
 
 pub use batches::FetchedBatch;
+pub use coordinator::{Coordinator, GroupCall, GroupQuestion, TopicPartition};
 pub use fetcher::{Abilities, FetchConfig, Fetcher, SlotId};
+pub use lookups::CallId;
 pub use questions::Question;
 pub use queue::{FetchQueue, Item, PartitionStatus};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fetcher::{Edge, Fetcher, Link, Position, Slot, SlotId};
+use super::fetcher::{Edge, Fetcher, Link, Position, Slot, SlotId, TOO_OLD_FOR_TIMES};
 use crate::engine::protocol::{
     BrokerId, FetchPartition, OffsetQuestion, TIME_EARLIEST, TIME_LATEST,
 };
@@ -34,16 +34,21 @@ struct Chosen {
 }
 
 impl Fetcher {
-    /// What to ask a broker now, while so many bytes wait for the consumer. First where partitions
-    /// begin, then for records.
+    /// What to ask a broker now, while so many bytes wait for the consumer. First what calls want
+    /// to know, then where partitions begin, then for records.
     pub fn poll_question(&mut self, now: u64, id: BrokerId, queued: usize) -> Option<Question> {
         let broker = self.brokers.get(&id)?;
         if broker.link != Link::Ready || broker.asked.is_some() {
             return None;
         }
+        if let Some(topics) = self.lookups.question(now, id, broker.abilities.finds_times) {
+            self.brokers.get_mut(&id)?.asked = Some(Vec::new());
+            return Some(Question::Offsets(topics));
+        }
         let ready = |slot: &Slot| {
             let is_led = slot.leader.is_some_and(|leader| leader.broker == id);
-            is_led && slot.is_active() && !slot.is_asked && slot.retry_at <= now
+            let is_known = !matches!(slot.position, Position::Committed { .. });
+            is_led && is_known && slot.is_active() && !slot.is_asked && slot.retry_at <= now
         };
         let count = self.slots.len();
         let turn = (broker.turn + 1) % count.max(1);
@@ -72,14 +77,12 @@ impl Fetcher {
         Some(question)
     }
 
-    /// Whether the partition begins at a time. It fails: its broker would find when the segment was
-    /// last written that the record is in, and no more.
+    /// Whether the partition begins at a time. It fails.
     fn fail_time(&mut self, id: SlotId) -> bool {
         if !matches!(self.slots[id.0].position, Position::FindTime { .. }) {
             return false;
         }
-        let text = "its broker does not find the record of a time: Kafka does from 0.10.1 on";
-        let problem = Problem::new(ProblemKind::BrokerTooOld, text);
+        let problem = Problem::new(ProblemKind::BrokerTooOld, TOO_OLD_FOR_TIMES);
         self.fail(id, ConsumeErrorCause::Refused(problem));
         true
     }
@@ -90,7 +93,7 @@ impl Fetcher {
         for &id in order {
             let slot = &self.slots[id.0];
             let time = match slot.position {
-                Position::At { .. } => continue,
+                Position::At { .. } | Position::Committed { .. } => continue,
                 Position::Find(Edge::Earliest) => TIME_EARLIEST,
                 Position::Find(Edge::Latest) | Position::FindTime { end: None, .. } => TIME_LATEST,
                 Position::FindTime { time, .. } => time,

@@ -18,12 +18,12 @@ use crate::engine::protocol::{
     ListOffsetsResponse, PartitionId, ProducerIdentity,
 };
 
-const MS: u64 = 1_000_000;
-const ONE: BrokerId = BrokerId(1);
-const TWO: BrokerId = BrokerId(2);
-const ABLE: Abilities = Abilities { bounds_answers: true, finds_times: true };
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const ONE: BrokerId = BrokerId(1);
+pub(super) const TWO: BrokerId = BrokerId(2);
+pub(super) const ABLE: Abilities = Abilities { bounds_answers: true, finds_times: true };
 
-fn config() -> FetchConfig {
+pub(super) fn config() -> FetchConfig {
     FetchConfig {
         max_bytes: 1_000,
         partition_max_bytes: 500,
@@ -41,7 +41,7 @@ fn config() -> FetchConfig {
 }
 
 /// The picture of the topic "t" with these partitions: index, leader, epoch.
-fn snapshot(partitions: &[(i32, Option<i32>, i32)]) -> Arc<ClusterSnapshot> {
+pub(super) fn snapshot(partitions: &[(i32, Option<i32>, i32)]) -> Arc<ClusterSnapshot> {
     let mut machine = machine(&["boot"], false);
     machine.handle_wanted(0, "t".into(), Want::Record);
     machine.poll_connect(0).expect("it has somewhere to go");

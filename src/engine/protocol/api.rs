@@ -12,6 +12,12 @@ pub enum ApiKey {
     ListOffsets = 2,
     /// Asks for brokers, topics, partitions and leaders.
     Metadata = 3,
+    /// Keeps offsets for a group.
+    OffsetCommit = 8,
+    /// Asks for the offsets that are kept for a group.
+    OffsetFetch = 9,
+    /// Asks which broker keeps a group's offsets.
+    FindCoordinator = 10,
     /// Names the mechanism of a login (KIP-43).
     SaslHandshake = 17,
     /// Asks which APIs the broker speaks, in which versions; the first request of a connection.
@@ -53,11 +59,14 @@ impl std::fmt::Display for VersionRange {
 
 impl ApiKey {
     /// Every API, by ascending key.
-    pub const ALL: [ApiKey; 9] = [
+    pub const ALL: [ApiKey; 12] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
         ApiKey::Metadata,
+        ApiKey::OffsetCommit,
+        ApiKey::OffsetFetch,
+        ApiKey::FindCoordinator,
         ApiKey::SaslHandshake,
         ApiKey::ApiVersions,
         ApiKey::CreateTopics,
@@ -80,6 +89,12 @@ impl ApiKey {
             // From v7 on there are more words in place of a time.
             ApiKey::ListOffsets => VersionRange::new(0, 6),
             ApiKey::Metadata => VersionRange::new(0, 13),
+            // Those below keep offsets in ZooKeeper, or as Kafka 0.8.2 did. v10 names topics by id.
+            ApiKey::OffsetCommit => VersionRange::new(2, 9),
+            // v0 asks ZooKeeper; from v8 on one question is about several groups.
+            ApiKey::OffsetFetch => VersionRange::new(1, 7),
+            // v5 and v6 are for transactions and share groups.
+            ApiKey::FindCoordinator => VersionRange::new(0, 4),
             ApiKey::ApiVersions => VersionRange::new(0, 4),
             // Those below, of Kafka 0.10.1 and 0.10.2, Kafka 4 has no more.
             ApiKey::CreateTopics => VersionRange::new(2, 7),
@@ -100,6 +115,9 @@ impl ApiKey {
                 ApiKey::Fetch => 12,
                 ApiKey::ListOffsets => 6,
                 ApiKey::Metadata => 9,
+                ApiKey::OffsetCommit => 8,
+                ApiKey::OffsetFetch => 6,
+                ApiKey::FindCoordinator => 3,
                 ApiKey::ApiVersions => 3,
                 ApiKey::CreateTopics => 5,
                 ApiKey::InitProducerId => 2,
@@ -118,6 +136,8 @@ impl ApiKey {
                 ApiKey::Produce => 6,
                 ApiKey::Fetch => 8,
                 ApiKey::ListOffsets => 3,
+                ApiKey::OffsetCommit | ApiKey::OffsetFetch => 4,
+                ApiKey::FindCoordinator => 2,
                 ApiKey::Metadata => 6,
                 ApiKey::ApiVersions => 2,
                 ApiKey::CreateTopics => 3,

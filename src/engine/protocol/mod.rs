@@ -14,12 +14,15 @@ pub mod compression;
 mod create_topics;
 mod error_code;
 mod fetch;
+mod find_coordinator;
 mod frame;
 mod header;
 mod ids;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod primitives;
 mod produce;
 pub mod records;
@@ -39,6 +42,7 @@ pub use error_code::ErrorCode;
 pub use fetch::AbortedTransaction;
 pub use fetch::FETCH_VERSION_BOUNDED_MIN;
 pub use fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition};
+pub use find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 pub use frame::{FRAME_SIZE_MAX_DEFAULT, FrameDecoder};
 #[cfg(feature = "internals")]
 pub use frame::{FrameError, PeerHint};
@@ -54,6 +58,10 @@ pub use list_offsets::{
 #[cfg(feature = "internals")]
 pub use metadata::{BrokerMetadata, PartitionMetadata};
 pub use metadata::{MetadataRequest, MetadataResponse, MetadataTopics, TopicMetadata};
+pub use offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
+#[cfg(any(test, feature = "internals"))]
+pub use offset_fetch::KeptOffset;
+pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
 pub use primitives::{DecodeError, DecodeProblem};
 #[cfg(feature = "internals")]
 pub use primitives::{Reader, STRING_BYTES_MAX, Writer};

@@ -8,6 +8,7 @@
 //! * [`LaneQueue`], [`Mailbox`] and [`Doorbell`]: "this lane has something" from senders to a loop,
 //!   messages to it until it ends, and a wake only for a loop that sleeps.
 //! * [`wait_until`], [`block_on`]: a thread that waits for what futures wait for.
+//! * [`OneShot`]: one outcome that any number of threads and tasks wait for.
 //! * [`Generation`]: whether what is at hand was made by this process or by one it is a fork of.
 //!
 //! Fed by `batch/` (lanes lock, issue and resolve), `shard/` and `io/` (queues, sleeping) and
@@ -29,6 +30,7 @@ mod handle;
 mod lane_queue;
 pub(crate) mod loom;
 mod mailbox;
+mod one_shot;
 mod open_lock;
 mod owner;
 mod parker;
@@ -42,6 +44,7 @@ pub use generation::Generation;
 pub use handle::{CellId, Handle, Outcome};
 pub use lane_queue::LaneQueue;
 pub use mailbox::{Mailbox, WakeLoop};
+pub use one_shot::OneShot;
 #[cfg(feature = "internals")]
 pub use open_lock::OpenGuard;
 pub use open_lock::OpenLock;

@@ -59,10 +59,19 @@ pub fn connection(bytes: &[u8]) {
     });
 }
 
+/// What consumers ask about offsets.
+const OFFSETS: [RequestKind; 4] = [
+    RequestKind::ListOffsets,
+    RequestKind::OffsetCommit,
+    RequestKind::OffsetFetch,
+    RequestKind::FindCoordinator,
+];
+
 impl Driven {
     /// Whether the connection goes on.
     fn step(&mut self, input: &mut Input<'_>) -> bool {
-        match input.byte() % 13 {
+        let step = input.byte();
+        match step % 13 {
             0 => self.send_produce(-1, input.byte()),
             1 => self.send_produce(0, input.byte()),
             2 => self.send_simple(RequestKind::Metadata),
@@ -74,7 +83,7 @@ impl Driven {
             8 => return self.answer(HANDSHAKE),
             9 => self.send_simple(RequestKind::CreateTopics),
             10 => self.send_simple(RequestKind::Fetch),
-            11 => self.send_simple(RequestKind::ListOffsets),
+            11 => self.send_simple(OFFSETS[usize::from(step) / 13 % OFFSETS.len()]),
             _ => return self.pass(u64::from(input.byte()) << (input.byte() % 8 * 4)),
         }
         true
@@ -181,6 +190,9 @@ impl Driven {
                 | Incoming::CreateTopics(_)
                 | Incoming::Fetch(_)
                 | Incoming::ListOffsets(_)
+                | Incoming::OffsetCommit(_)
+                | Incoming::OffsetFetch(_)
+                | Incoming::FindCoordinator(_)
                 | Incoming::InitProducerId(_) => {
                     self.ended(oldest.expect("only what was asked is answered"));
                 }

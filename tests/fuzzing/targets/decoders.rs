@@ -5,8 +5,9 @@ use tidegate::internals::protocol::records::{
     MessageRun, RecordBatchReader, Records, read_messages,
 };
 use tidegate::internals::protocol::{
-    ApiKey, ApiVersionsResponse, FetchResponse, FrameDecoder, InitProducerIdResponse,
-    ListOffsetsResponse, MetadataResponse, ProduceResponse, split_response,
+    ApiKey, ApiVersionsResponse, FetchResponse, FindCoordinatorResponse, FrameDecoder,
+    InitProducerIdResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+    OffsetFetchResponse, ProduceResponse, split_response,
 };
 
 use super::memory::bounded;
@@ -79,6 +80,24 @@ pub fn fetch(bytes: &[u8]) {
 pub fn list_offsets(bytes: &[u8]) {
     response(ApiKey::ListOffsets, bytes, |version, body| {
         let _ = ListOffsetsResponse::decode(version, body);
+    });
+}
+
+pub fn offset_commit(bytes: &[u8]) {
+    response(ApiKey::OffsetCommit, bytes, |version, body| {
+        let _ = OffsetCommitResponse::decode(version, body);
+    });
+}
+
+pub fn offset_fetch(bytes: &[u8]) {
+    response(ApiKey::OffsetFetch, bytes, |version, body| {
+        let _ = OffsetFetchResponse::decode(version, body);
+    });
+}
+
+pub fn find_coordinator(bytes: &[u8]) {
+    response(ApiKey::FindCoordinator, bytes, |version, body| {
+        let _ = FindCoordinatorResponse::decode(version, body);
     });
 }
 

@@ -23,6 +23,7 @@ mod cluster;
 mod jars;
 mod layout;
 mod node;
+mod offsets;
 mod pool;
 mod ports;
 mod process;

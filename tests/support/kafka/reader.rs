@@ -8,7 +8,7 @@ use super::cluster::Cluster;
 use super::process::{self, Output, Process};
 
 /// After its last output a program only closes its client, within a second.
-const END_LIMIT: Duration = Duration::from_secs(180);
+pub(super) const END_LIMIT: Duration = Duration::from_secs(180);
 
 /// `ReadBack` gives up by itself when nothing more arrives; this limits one frame, far above what
 /// a broker stores as one record here.
@@ -156,7 +156,12 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn run_tool(&self, class: &str, heap: &str, arguments: &[String]) -> (Process, TempLog) {
+    pub(super) fn run_tool(
+        &self,
+        class: &str,
+        heap: &str,
+        arguments: &[String],
+    ) -> (Process, TempLog) {
         let log =
             tempfile::Builder::new().prefix("tool-").suffix(".log").tempfile_in(self.folder());
         let log = log.expect("the cluster's folder takes files").into_temp_path();
@@ -168,9 +173,9 @@ impl Cluster {
     }
 }
 
-type TempLog = tempfile::TempPath;
+pub(super) type TempLog = tempfile::TempPath;
 
-fn tail(log: &Path) -> String {
+pub(super) fn tail(log: &Path) -> String {
     process::tail(log, process::TAIL_LINES)
 }
 

@@ -47,6 +47,7 @@ const FORMAT_NODES: (&str, &str) = ("FormatNodes.java", include_str!("../java/Fo
 const KEYED_PRODUCER: (&str, &str) =
     ("KeyedProducer.java", include_str!("../java/KeyedProducer.java"));
 const TRANSACTIONS: (&str, &str) = ("Transactions.java", include_str!("../java/Transactions.java"));
+const OFFSETS: (&str, &str) = ("Offsets.java", include_str!("../java/Offsets.java"));
 const FRAMES: (&str, &str) = ("Frames.java", include_str!("../java/Frames.java"));
 
 const READ_BACK: (&str, &str) = ("ReadBack.java", include_str!("../java/ReadBack.java"));
@@ -66,7 +67,7 @@ pub static V4_3: Release = Release {
         "org.apache.kafka:kafka-tools:4.3.0",
         "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
     ],
-    programs: &[FORMAT_NODES, KEYED_PRODUCER, TRANSACTIONS, FRAMES, READ_BACK],
+    programs: &[FORMAT_NODES, KEYED_PRODUCER, TRANSACTIONS, OFFSETS, FRAMES, READ_BACK],
     logging: Logging::Log4j2,
 };
 

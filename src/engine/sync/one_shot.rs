@@ -3,11 +3,11 @@
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use crate::engine::sync::WakeList;
+use super::WakeList;
 use crate::locking::lock;
 
 /// See the module.
-pub(super) struct OneShot<T>(Mutex<State<T>>);
+pub struct OneShot<T>(Mutex<State<T>>);
 
 struct State<T> {
     outcome: Option<T>,
@@ -29,7 +29,7 @@ impl<T: Clone> OneShot<T> {
     }
 
     /// Sets the outcome, unless there is one, and wakes those who wait.
-    pub(super) fn set(&self, outcome: T) {
+    pub fn set(&self, outcome: T) {
         let wakers = {
             let mut state = self.lock();
             state.outcome.get_or_insert(outcome);
@@ -39,11 +39,12 @@ impl<T: Clone> OneShot<T> {
     }
 
     /// Whether somebody was given the outcome.
-    pub(super) fn is_seen(&self) -> bool {
+    pub fn is_seen(&self) -> bool {
         self.lock().seen
     }
 
-    pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<T> {
+    /// The outcome, or the promise to call the waker.
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<T> {
         let mut state = self.lock();
         match state.outcome.clone() {
             Some(outcome) => {
