@@ -163,7 +163,7 @@ fn bad_values_name_the_property_and_its_range() {
         ("tidegate.loop.wait", "sleep", "block, spin or a number"),
         ("tidegate.cores", "0,x", "0,2-5"),
         ("tidegate.cores", "0-99999999", "0,2-5"),
-        ("tidegate.backoff.strategy", "wait", "park, drop, reject or fallback"),
+        ("tidegate.backoff.strategy", "wait", "park, drop, reject, fallback or spill"),
         ("client.dns.lookup", "resolve_canonical_bootstrap_servers_only", "use_all_dns_ips"),
         ("partitioner.class", "org.example.Mine", "in code"),
     ] {

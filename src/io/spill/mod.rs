@@ -1,10 +1,9 @@
 //! Records on disk, because there was no room for them in memory: the folder, its files, and the
 //! thread that looks how far they have come.
 //!
-//! Fed by senders ([`Spill::append`]), by the threads that empty stashes (which read files through
-//! [`SpillFile`](crate::engine::batch::SpillFile)) and, at a close, by what is left. The order of
-//! locks: a topic's files, then its stash, then a file's progress. Only the first is held while a
-//! file is written.
+//! Fed by senders ([`Spill::append`]), by the threads that empty stashes (which read files as a
+//! [`SpillFile`]) and, at a close, by what is left. The order of locks: a topic's files, then its
+//! stash, then a file's progress. Only the first is held while a file is written.
 
 mod file;
 mod folder;
