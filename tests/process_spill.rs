@@ -89,7 +89,9 @@ fn killed(
 ) -> Killed {
     let mut child = start(cluster, folder);
     let mut on_disk = BTreeSet::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+    // Kept until the process is gone, which would panic, and close its producer, at a closed pipe.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in lines.by_ref() {
         let line = line.unwrap();
         match line.split_once(ON_DISK) {
             Some((_, "all")) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::admission::{Admission, Admitted, LeftOut, Place, Waits, rejected};
+use super::admission::{Admission, Admitted, LeftOut, Place, Waits};
 use super::producer::Shared;
 use super::unsent::HandBack;
 use crate::config::SpillFull;
@@ -59,7 +59,9 @@ impl Admission<'_> {
         pressure: &Pressure<'_>,
         (place, account, need, spare): WaitsFor<'_>,
     ) -> Result<Admitted, SendErrorKind> {
-        let Some(spill) = &self.shared.spill else { return Err(rejected(pressure)) };
+        let Some(spill) = &self.shared.spill else {
+            return Err(SendErrorKind::SpillFull(problem));
+        };
         match spill.full() {
             SpillFull::Drop => {
                 self.count_dropped((place, account), pressure.scope);

@@ -326,6 +326,32 @@ fn f37_a_file_that_was_changed_is_set_aside_from_there_on_and_the_rest_is_sent()
 }
 
 #[test]
+fn f37_a_file_that_changes_under_the_producer_costs_what_cannot_be_read_and_no_more() {
+    let (cluster, folder) = (cluster(1, 3), Folder::new());
+    let producer = spilling(&cluster, folder.config()).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let deliveries = fill_while_paused(&cluster, &producer, &topic, 2_000);
+    let path = folder.files("spill").pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    cluster.resume_broker(1);
+    let sent = deliveries.len();
+    let errors: Vec<_> = deliveries.into_iter().filter_map(|it| outcome(it).err()).collect();
+    for error in &errors {
+        assert!(matches!(error.cause(), DeliveryErrorCause::SpillUnreadable(_)), "{error}");
+        assert_eq!(error.certainty(), Certainty::NotWritten);
+    }
+    // At most what lies in one run.
+    assert!((1..=260).contains(&errors.len()), "{}", errors.len());
+    let written: usize = (0..3).map(|partition| numbers(&cluster, partition).len()).sum();
+    assert_eq!(written, 1 + sent - errors.len());
+    eventually("the rest is kept", || !folder.files("damaged").is_empty());
+    eventually("the folder is empty", || status(&producer).bytes == 0);
+}
+
+#[test]
 fn something_else_in_the_folder_is_no_obstacle() {
     let (cluster, folder) = (cluster(1, 3), Folder::new());
     fs::write(folder.path().join("notes.txt"), "hello").unwrap();
@@ -363,7 +389,8 @@ fn a_strategy_that_spills_without_a_folder_refuses() {
             break error;
         }
     };
-    assert!(matches!(error.kind(), SendErrorKind::Rejected { .. }), "{error}");
+    assert!(matches!(error.kind(), SendErrorKind::SpillFull(_)), "{error}");
+    assert!(error.to_string().contains("tidegate.spill.directory"), "{error}");
     assert!(producer.spill_status().is_none());
     drop(producer.close(Duration::ZERO).wait());
 }

@@ -138,8 +138,8 @@ pub enum Backoff {
     /// acknowledged, however long that takes. `send` writes to a file, which takes some
     /// microseconds, or as long as the disk needs with [`SpillSync::Always`](crate::SpillSync).
     /// What becomes of records that do not fit says [`SpillFull`](crate::SpillFull). Where the
-    /// producer has no folder ([`spill`](crate::ProducerConfig::spill)), it acts as
-    /// [`Backoff::Reject`].
+    /// producer has no folder ([`spill`](crate::ProducerConfig::spill)), the record is refused as
+    /// [`SpillFull`](crate::SendErrorKind::SpillFull).
     Spill,
 }
 

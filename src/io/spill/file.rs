@@ -17,6 +17,8 @@ use crate::problem::{Problem, ProblemKind};
 pub(super) struct SegmentFile {
     pub path: PathBuf,
     spill: Weak<Spill>,
+    /// A power failure must not make the mark older than what was sent.
+    syncs_marks: bool,
     /// How long it is. Written under the lock of the topic's files.
     len: AtomicU64,
     progress: Mutex<Progress>,
@@ -54,12 +56,18 @@ pub(super) struct Progressed {
 
 impl SegmentFile {
     /// A file that has `len` bytes, and whose records from `mark.done` on wait.
-    pub(super) fn new(path: PathBuf, spill: Weak<Spill>, len: u64, mark: SpillMark) -> Arc<Self> {
+    pub(super) fn new(
+        path: PathBuf,
+        spill: Weak<Spill>,
+        (len, mark): (u64, SpillMark),
+        syncs_marks: bool,
+    ) -> Arc<Self> {
         let (moved, runs) = (mark.done, VecDeque::new());
         let progress = Progress { mark, written: mark, moved, runs, is_dirty: false };
         Arc::new(SegmentFile {
             path,
             spill,
+            syncs_marks,
             len: AtomicU64::new(len),
             progress: Mutex::new(progress),
         })
@@ -113,8 +121,9 @@ impl SegmentFile {
             progress.written = progress.mark;
             (progress.mark, is_news, damaged, !progress.runs.is_empty())
         };
-        // A file that is about to be deleted needs no mark.
-        if is_news && mark.done < self.len() {
+        // Also of a file that is about to be deleted: that may fail, and the next process would
+        // send all of it again.
+        if is_news {
             let _ = self.open().and_then(|mut file| write_mark(&mut file, mark));
         }
         Progressed { is_pending, done: mark.done, damaged }
@@ -145,6 +154,9 @@ impl SegmentFile {
         // Before a connection can have the first of them: a process that is killed from here on
         // leaves them in doubt.
         write_mark(&mut file, mark)?;
+        if self.syncs_marks {
+            file.sync_data()?;
+        }
         file.seek(SeekFrom::Start(at))?;
         out.resize(len, 0);
         file.read_exact(out)

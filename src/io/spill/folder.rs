@@ -1,7 +1,7 @@
 //! The folder itself: its lock, the names in it.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::BuildError;
@@ -45,4 +45,9 @@ pub(super) fn number_of(path: &Path) -> Option<u64> {
 /// Forces a folder's entries to the disk, where the system knows such a thing.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Adds bytes to a file that is kept for people to look at.
+pub(super) fn keep_aside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).open(path)?.write_all(bytes)
 }

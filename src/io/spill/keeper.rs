@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::file::{SegmentFile, problem_of};
+use super::folder::keep_aside;
 use super::{Spill, TopicFiles};
 use crate::config::SpillSync;
 use crate::engine::batch::SpillFile;
@@ -92,7 +93,7 @@ impl Spill {
         let mut bytes = Vec::new();
         let aside = file.path.with_extension("damaged");
         let kept = SpillFile::read(file, at, (end - at) as usize, &mut bytes).is_ok()
-            && std::fs::write(&aside, &bytes).is_ok();
+            && keep_aside(&aside, &bytes).is_ok();
         let (bytes, kept) = (end - at, if kept { "kept" } else { "lost, and could not be kept" });
         log::error!("spill: {problem}; {bytes} bytes are {kept} ({})", aside.display());
     }

@@ -13,13 +13,12 @@ mod recovery;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::Thread;
 
 use file::{SegmentFile, problem_of};
-use folder::{files_in, number_of, sync_folder, take_lock};
+use folder::{files_in, sync_folder, take_lock};
 use recovery::{FoundFile, recover};
 
 use super::clock::Clock;
@@ -30,8 +29,8 @@ use super::warnings::Warnings;
 use crate::config::SpillInDoubt;
 use crate::config::{SpillConfig, SpillFull, SpillSync};
 use crate::engine::batch::{
-    CellHandle, Cells, Destination, FlushWaiters, SpillFile, SpillMark, SpilledRange, TopicLanes,
-    TopicState, encode_spill_header, encode_spilled,
+    CellHandle, Cells, Destination, FlushWaiters, SpillFile, SpillMark, SpilledRange, Stash,
+    TopicLanes, TopicState, encode_spill_header, encode_spilled,
 };
 use crate::engine::policy::UndeliveredRecord;
 use crate::engine::protocol::PartitionId;
@@ -134,6 +133,8 @@ struct TopicFiles {
     /// The last of them takes more.
     is_open: bool,
     writer: Option<File>,
+    /// What takes the records that a close leaves.
+    front: Option<(Arc<SegmentFile>, File)>,
 }
 
 /// Records that an earlier process has left, of one topic.
@@ -202,7 +203,7 @@ impl Spill {
                 self.used.fetch_sub(len, Ordering::SeqCst);
                 continue;
             }
-            let file = SegmentFile::new(path, self.own.clone(), len, mark);
+            let file = SegmentFile::new(path, self.own.clone(), (len, mark), self.syncs_marks());
             lock(&self.files_of(&topic)).files.push(file.clone());
             let recovered = topics.entry(topic.clone());
             let recovered = recovered.or_insert_with(|| RecoveredTopic { topic, runs: Vec::new() });
@@ -254,18 +255,8 @@ impl Spill {
         let bytes = encode(partition, records);
         let files = self.files_of(&topic.name);
         let mut files = lock(&files);
-        {
-            let stash = topic.lock_stash();
-            if stash.closed {
-                return Spilled::Closed;
-            }
-            // A stash of a topic that is ready has records for partitions that brokers are being
-            // asked for: what is put behind them would end that wait.
-            let is_unknown = partition.is_some_and(|it| !it.is_among(topic.partitions()));
-            if topic.state() == TopicState::Ready && (is_unknown || !stash.is_empty()) {
-                let text = "records of this topic wait for a partition that is not known yet";
-                return Spilled::Refused(Problem::new(ProblemKind::Limit, text), None);
-            }
+        if let Err(obstacle) = check_stash(topic, &topic.lock_stash(), partition) {
+            return obstacle;
         }
         let written = self.write(&mut files, &topic.name, &bytes, self.config.quota);
         let (file, at) = match written {
@@ -280,10 +271,10 @@ impl Spill {
         };
         let destination = Destination { topic: topic.name.clone(), partition: None };
         let mut stash = topic.lock_stash();
-        if stash.closed {
+        if let Err(obstacle) = check_stash(topic, &stash, partition) {
             drop(stash);
             self.take_back(&file, at);
-            return Spilled::Closed;
+            return obstacle;
         }
         let is_first = stash.is_empty();
         let range = SpilledRange { file, at, len: bytes.len() };
@@ -319,9 +310,8 @@ impl Spill {
             // Those that there are stay behind what comes now.
             self.close_writer(&mut files);
         }
-        let front = self.front_of(topic, &mut files);
-        let written = front.and_then(|(file, mut writer)| {
-            let written = file.append(&mut writer, &bytes, false);
+        let written = self.front_of(topic, &mut files).and_then(|(file, writer)| {
+            let written = file.append(writer, &bytes, false);
             written.map_err(|error| problem_of(&file.path, "written", error))
         });
         match written {
@@ -338,26 +328,18 @@ impl Spill {
     }
 
     /// The file that takes what a close leaves, opened to be written to.
-    fn front_of(
+    fn front_of<'f>(
         &self,
         topic: &Arc<str>,
-        files: &mut TopicFiles,
-    ) -> Result<(Arc<SegmentFile>, File), Problem> {
-        let is_front = |path: &Path| number_of(path).is_some_and(|it| it < self.front_end());
-        let last = files.files.iter().rfind(|file| is_front(&file.path)).cloned();
-        if let Some(file) = last.filter(|file| file.len() < FILE_BYTES) {
-            let writer = file.open().map_err(|error| problem_of(&file.path, "opened", error))?;
-            return Ok((file, writer));
+        files: &'f mut TopicFiles,
+    ) -> Result<&'f mut (Arc<SegmentFile>, File), Problem> {
+        if files.front.as_ref().is_none_or(|(file, _)| file.len() >= FILE_BYTES) {
+            let number = self.front_number.fetch_add(1, Ordering::SeqCst);
+            let made = self.make(topic, number)?;
+            files.files.push(made.0.clone());
+            files.front = Some(made);
         }
-        let number = self.front_number.fetch_add(1, Ordering::SeqCst);
-        let made = self.make(topic, number)?;
-        files.files.push(made.0.clone());
-        Ok(made)
-    }
-
-    /// The first number that no file of a close has.
-    fn front_end(&self) -> u64 {
-        self.front_number.load(Ordering::SeqCst)
+        Ok(files.front.as_mut().expect("it was just made"))
     }
 
     fn files_of(&self, topic: &str) -> Arc<Mutex<TopicFiles>> {
@@ -433,7 +415,7 @@ impl Spill {
             OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(told)?;
         let len = header.len() as u64;
         let mark = SpillMark { done: len, handed: len };
-        let file = SegmentFile::new(path.clone(), self.own.clone(), 0, mark);
+        let file = SegmentFile::new(path.clone(), self.own.clone(), (0, mark), self.syncs_marks());
         let is_synced = self.config.sync != SpillSync::Never;
         let written = file.append(&mut writer, &header, is_synced);
         let written = written.and_then(|_| match is_synced {
@@ -473,6 +455,11 @@ impl Spill {
         }
     }
 
+    /// Whether what is said of a file's progress is forced to the disk with it.
+    fn syncs_marks(&self) -> bool {
+        self.config.sync == SpillSync::Always
+    }
+
     /// What becomes of records that do not fit.
     pub fn full(&self) -> SpillFull {
         self.config.full
@@ -496,6 +483,25 @@ impl Spill {
             thread.unpark();
         }
     }
+}
+
+/// Whether records of a topic may be put behind what its stash holds.
+fn check_stash(
+    topic: &TopicLanes,
+    stash: &Stash,
+    partition: Option<PartitionId>,
+) -> Result<(), Spilled> {
+    if stash.closed {
+        return Err(Spilled::Closed);
+    }
+    // A stash of a topic that is ready has records for partitions that brokers are being asked for:
+    // what is put behind them would end that wait.
+    let is_unknown = partition.is_some_and(|it| !it.is_among(topic.partitions()));
+    if topic.state() == TopicState::Ready && (is_unknown || !stash.is_empty()) {
+        let text = "records of this topic wait for a partition that is not known yet";
+        return Err(Spilled::Refused(Problem::new(ProblemKind::Limit, text), None));
+    }
+    Ok(())
 }
 
 /// The records as they stand in a file: one by itself, or several that were sent together.

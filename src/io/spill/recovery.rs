@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::folder::keep_aside;
 use crate::config::{SpillInDoubt, check_topic_name};
 use crate::engine::batch::{
     FRAME_HEADER, MARK_AT, SPILL_RUN_BYTES_MAX, SpillDamage, SpillMark, decode_spill_header,
@@ -196,7 +197,7 @@ fn cut(
         log::warn!("spill: {name} ends in the midst of a record: {bytes} bytes are cut off");
     } else {
         let aside = path.with_extension("damaged");
-        std::fs::write(&aside, &rest)?;
+        keep_aside(&aside, &rest)?;
         let aside = aside.display();
         log::error!("spill: {name} is damaged: {bytes} bytes of it are kept in {aside}, not sent");
     }
