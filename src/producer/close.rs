@@ -183,6 +183,9 @@ fn run(
     let stood_in_the_way = if drained { None } else { what_is_wrong(&running.shared) };
     let mut watch = Watch::begin(deadline.left().unwrap_or(timeout).saturating_add(PATIENCE));
     if !drained {
+        if let Some(spill) = &running.shared.spill {
+            spill.hold();
+        }
         let mut left = hand_back.is_some().then(Left::default);
         let wakes = as_own_thread(|| fail_rest(running, left.as_mut()));
         await_failed(running, &mut progress, &mut watch);

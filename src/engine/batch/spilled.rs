@@ -258,6 +258,8 @@ impl Draining {
     pub(super) fn fail_damaged(&mut self, topic: &TopicLanes, problem: Problem) {
         let records = self.records_left();
         if let Some(range) = self.run().spilled.clone() {
+            // What was moved before is done with when its lanes have resolved it, and not before.
+            self.tell_file();
             let at = range.at + self.moved_bytes() as u64;
             range.file.handle_damaged(at, range.end(), &problem);
         }

@@ -22,6 +22,9 @@ pub(super) struct SegmentFile {
     /// How long it is. Written under the lock of the topic's files.
     len: AtomicU64,
     progress: Mutex<Progress>,
+    /// Held while a mark is made and written: an older one must not come after a newer one, or
+    /// records that are on their way would count as never sent.
+    marking: Mutex<()>,
 }
 
 /// How far a file's records have come.
@@ -70,6 +73,7 @@ impl SegmentFile {
             syncs_marks,
             len: AtomicU64::new(len),
             progress: Mutex::new(progress),
+            marking: Mutex::new(()),
         })
     }
 
@@ -101,6 +105,7 @@ impl SegmentFile {
     /// Looks how far the records have come, and writes that into the file. With `is_last` nothing
     /// more is going to be moved.
     pub(super) fn look(&self, is_last: bool) -> Progressed {
+        let _marking = lock(&self.marking);
         let (mark, is_news, damaged, is_pending) = {
             let mut progress = lock(&self.progress);
             let mut damaged = Vec::new();
@@ -145,6 +150,7 @@ impl SegmentFile {
 
     fn read_from(&self, at: u64, len: usize, out: &mut Vec<u8>) -> io::Result<()> {
         let mut file = self.open()?;
+        let marking = lock(&self.marking);
         let mark = {
             let mut progress = lock(&self.progress);
             progress.mark.handed = progress.mark.handed.max(at + len as u64);
@@ -157,6 +163,7 @@ impl SegmentFile {
         if self.syncs_marks {
             file.sync_data()?;
         }
+        drop(marking);
         file.seek(SeekFrom::Start(at))?;
         out.resize(len, 0);
         file.read_exact(out)

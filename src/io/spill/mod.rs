@@ -122,6 +122,10 @@ pub struct Spill {
     warnings: Mutex<Warnings>,
     thread: OnceLock<Thread>,
     has_work: AtomicBool,
+    /// See [`Spill::hold`].
+    is_held: AtomicBool,
+    /// Held while the thread looks at the files.
+    looking: Mutex<()>,
     stopped: AtomicBool,
     own_thread: Mutex<Option<OwnThread>>,
 }
@@ -182,6 +186,8 @@ impl Spill {
             warnings: Mutex::default(),
             thread: OnceLock::new(),
             has_work: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
+            looking: Mutex::new(()),
             stopped: AtomicBool::new(false),
             own_thread: Mutex::default(),
         });
