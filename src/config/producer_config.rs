@@ -205,7 +205,8 @@ pub struct ProducerConfig {
     /// How long a record may take to be acknowledged, waiting and retries included, from when
     /// `send` returned: the time that the strategy parked it there is not counted. It is counted
     /// for a batch, from its first record, so one that joins a waiting batch late has less.
-    /// Default: 120 s. At least `linger` + `request_timeout`. `delivery.timeout.ms`.
+    /// Default: 120 s. At least `linger` + `request_timeout`. Without effect where `spill` is set.
+    /// `delivery.timeout.ms`.
     pub delivery_timeout: Duration,
     /// How long the default strategy parks a sender for which there is no room. Default: 60 s. A
     /// task in `send_async` waits without this limit. Without effect where `strategy` is set.

@@ -262,8 +262,13 @@ fn fail_rest(running: &Running, left: Option<&mut Left>) -> WakeList {
     let mut in_stashes = Vec::new();
     for topic in shared.accumulator.topics() {
         let destination = Destination { topic: topic.name.clone(), partition: None };
-        let cause =
-            DeliveryErrorCause::Closed { last: shared.accumulator.meters.metadata().problem };
+        // What spills is kept, also what has waited in memory for its topic to be known.
+        let cause = match &shared.spill {
+            Some(_) => DeliveryErrorCause::LeftInSpill,
+            None => {
+                DeliveryErrorCause::Closed { last: shared.accumulator.meters.metadata().problem }
+            }
+        };
         let failed = topic.lock_stash().fail(u64::MAX, &destination, &cause, &mut wakes);
         topic.failed_in_stash.add_shared(failed.records as u64);
         match &unsent {

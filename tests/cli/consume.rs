@@ -139,15 +139,18 @@ fn properties_of_a_consumer_are_read_and_those_of_groups_warned_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("consumer.properties");
     let servers = cluster.bootstrap_servers();
-    let text = format!("bootstrap.servers={servers}\nisolation.level=read_committed\ngroup.id=g\n");
+    let text = format!(
+        "bootstrap.servers={servers}\nisolation.level=read_committed\ngroup.id=g\n\
+         group.instance.id=1\n"
+    );
     std::fs::write(&file, text).expect("it is written");
     let file = file.to_str().expect("UTF-8");
     let base = ["consume", "-F", file, "-t", "orders", "-e"];
     let (status, out, error) = told(&run(&base, b""));
     assert_eq!((status, out.as_str()), (Some(0), "1\n"), "{error}");
-    let told_once = "group.id has no effect: there are no consumer groups";
+    let told_once = "group.instance.id has no effect: no consumer group is joined";
     assert_eq!(error.matches(told_once).count(), 1, "{error}");
-    assert!(!error.contains("isolation.level"), "{error}");
+    assert!(!error.contains("isolation.level") && !error.contains("group.id "), "{error}");
     // The log does not have it, and the properties say what then.
     let reset = ["-o", "7", "-X", "auto.offset.reset=earliest", "-q"];
     assert_eq!(told(&run(&[&base[..], &reset].concat(), b"")).1, "1\n");

@@ -278,8 +278,12 @@ fn leave(cluster: &EmbeddedCluster, folder: &Folder) -> usize {
     cluster.stop_broker(1);
     let producer = spilling(cluster, folder.config()).build().unwrap();
     let topic = producer.topic("t").unwrap();
-    let count = fill(&producer, &topic, (0, 500)).len();
+    let deliveries = fill(&producer, &topic, (0, 500));
     assert!(producer.close(Duration::ZERO).wait().is_err());
+    let count = deliveries.len();
+    for delivery in deliveries {
+        assert_eq!(*failed(delivery).cause(), DeliveryErrorCause::LeftInSpill);
+    }
     cluster.restart_broker(1).unwrap();
     count
 }
