@@ -62,7 +62,8 @@ impl Spill {
         drop(lock(&self.looking));
     }
 
-    /// Tells the log what went wrong, and who waits that there is room, with no lock held. Returns whether to look again.
+    /// Tells the log what went wrong, and who waits that there is room, with no lock held. Returns
+    /// whether to look again.
     fn tell(&self, looked: Looked) -> bool {
         looked.problems.iter().for_each(|problem| self.warn(problem));
         looked.damaged.iter().for_each(|text| log::error!("spill: {text}"));
