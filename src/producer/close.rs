@@ -97,6 +97,10 @@ impl Close {
         let begin = move || {
             let progress = Progress::begin(&shared, None, true);
             shared.accumulator.pool.wake_all();
+            if let Some(spill) = &shared.spill {
+                // Who waits for room on disk would wait for ever: no file is deleted any more.
+                spill.room.notify();
+            }
             progress
         };
         // A call from inside a partitioner that places stashed records leaves the work to the

@@ -234,6 +234,78 @@ fn f37_beyond_the_quota_a_record_is_refused_dropped_or_waits() {
 }
 
 #[test]
+fn a_close_ends_the_wait_for_room_on_disk() {
+    watched(|| {
+        let (cluster, folder) = (cluster(1, 3), Folder::new());
+        let spill = folder.config().quota(4 << 20).full(SpillFull::Park(FAR));
+        let producer = spilling(&cluster, spill).build().unwrap();
+        let topic = producer.topic("t").unwrap();
+        acked(send(&topic, 0));
+        cluster.pause_broker(1);
+        let mut deliveries = Vec::new();
+        while status(&producer).bytes + 2_000 <= 4 << 20 {
+            deliveries.push(send(&topic, 1 + deliveries.len()));
+        }
+        std::thread::scope(|scope| {
+            let wait = || {
+                let long = [b'x'; 4_000];
+                topic.send((), &long[..]).map(drop)
+            };
+            let thread = scope.spawn(wait);
+            let task = scope.spawn(|| {
+                let long = [b'x'; 4_000];
+                block_on(topic.send_async((), &long[..])).map(drop)
+            });
+            eventually("both wait", || status(&producer).refused_records >= 2);
+            drop(producer.close(millis(10)).wait());
+            for sender in [thread, task] {
+                let error = sender.join().unwrap().unwrap_err();
+                assert!(matches!(error.kind(), SendErrorKind::Closed), "{error}");
+            }
+        });
+    });
+}
+
+#[test]
+fn what_is_on_disk_for_a_topic_that_does_not_exist_is_sent_once_it_does() {
+    let (cluster, folder) = (EmbeddedCluster::builder().start().unwrap(), Folder::new());
+    let soon = |c: &mut ProducerConfig| c.topic_unknown_max = millis(100);
+    let producer = spilling(&cluster, folder.config()).configure(soon).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let mut deliveries = fill(&producer, &topic, (0, 500));
+    // What waits in memory fails; the name may be misspelt.
+    let error = failed(deliveries.remove(0));
+    assert!(error.cause().is_topic_missing(), "{error}");
+    let last = deliveries.last().unwrap();
+    assert!(last.status().waits_for.is_some(), "{}", last.status());
+    cluster.create_topic("t", 3);
+    let on_disk = deliveries.split_off(deliveries.len() - 500);
+    on_disk.into_iter().for_each(|delivery| drop(acked(delivery)));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_now_is_read_later() {
+    let (cluster, folder) = (cluster(1, 3), Folder::new());
+    let producer = spilling(&cluster, folder.config()).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let deliveries = fill_while_paused(&cluster, &producer, &topic, 1_000);
+    let path = folder.files("spill").pop().unwrap();
+    let elsewhere = folder.path().join("elsewhere");
+    fs::rename(&path, &elsewhere).unwrap();
+    fs::create_dir(&path).unwrap();
+    let in_memory = deliveries.len() as i64 - 1_000;
+    cluster.resume_broker(1);
+    eventually("what was in memory is written", || {
+        (0..3).map(|partition| cluster.high_watermark("t", partition)).sum::<i64>() > in_memory
+    });
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&elsewhere, &path).unwrap();
+    let count = 1 + deliveries.len();
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert_whole(&cluster, count);
+}
+
+#[test]
 fn records_that_are_sent_together_stay_together_on_disk() {
     let (cluster, folder) = (cluster(1, 3), Folder::new());
     let producer = spilling(&cluster, folder.config()).build().unwrap();

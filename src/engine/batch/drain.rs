@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
 
 use super::open::{NeedRoom, Refusal};
-use super::spilled::{SpillFile, read_from};
+use super::spilled::{SpillFile, read_unlocked};
 use super::stash::{DrainingRun, FailedRun, Run, StashedRecord};
 use super::tail::{AppendContext, LaneTail};
 use super::{CellHandle, Destination, RecordAccumulator, Stash, TopicLanes, TopicState};
@@ -34,7 +34,8 @@ pub enum Drained {
     More,
     /// The next record needs this room, charged to this account.
     NoRoom(AccountId, NeedRoom),
-    /// Another thread is asking the partitioner where the next record goes: nothing was moved.
+    /// Another thread is asking the partitioner where the next record goes, or the next record is
+    /// on disk and cannot be read now: look again soon.
     Elsewhere,
 }
 
@@ -175,9 +176,10 @@ pub fn drain_stash(
                 stash.put_back(draining);
             }
             Moved::Read(file, at, len) => {
-                let read = || read_from(&*file, at, len);
-                let then = |draining: &mut Draining, read| draining.take_window(topic, read);
-                stash = unlocked(topic, stash, draining, read, then);
+                match read_unlocked(topic, stash, draining, (&*file, at, len)) {
+                    Some(locked) => stash = locked,
+                    None => return Drained::Elsewhere,
+                }
             }
             Moved::Ask(question) => {
                 let ask = || (mover.ask(&question), question);
@@ -193,7 +195,7 @@ pub fn drain_stash(
 /// Runs `act` with the stash unlocked, while no other thread moves records, and then `then`, unless
 /// the run has expired meanwhile, or a close or a purge has failed it: what came out of `act` is
 /// for records that do not wait any more then.
-fn unlocked<'t, T>(
+pub(super) fn unlocked<'t, T>(
     topic: &'t TopicLanes,
     mut stash: MutexGuard<'t, Stash>,
     draining: Draining,

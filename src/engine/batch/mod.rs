@@ -77,7 +77,7 @@ pub use spill_format::{
     FRAME_HEADER, MARK_AT, SpillDamage, SpillMark, decode_spill_header, decode_spilled,
     encode_spill_header, encode_spilled, spilled_len,
 };
-pub use spilled::{SPILL_RUN_BYTES_MAX, SpillFile, SpilledRange};
+pub use spilled::{NotRead, SPILL_RUN_BYTES_MAX, SpillFile, SpilledRange};
 pub use standing::BatchStanding;
 pub use stash::{FailedRuns, Stash, stashed_len};
 #[cfg(feature = "internals")]

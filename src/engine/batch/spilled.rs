@@ -4,9 +4,9 @@
 //! is moved into the lanes in its turn. Only their bytes are elsewhere. They are read through a
 //! window, with the stash unlocked, and the window is dropped when the mover has to wait.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
-use super::drain::{Draining, Mover};
+use super::drain::{Draining, Mover, unlocked};
 use super::spill_format::{SpillDamage, decode_spilled, spilled_len};
 use super::stash::{Run, StashedRecord};
 use super::{CellHandle, Cells, Destination, LaneTail, Stash, TopicLanes};
@@ -27,8 +27,8 @@ pub trait SpillFile: Send + Sync {
     /// records may be given to connections from now on: after a crash they are in doubt.
     ///
     /// # Errors
-    /// The file cannot be read or written.
-    fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Result<(), Problem>;
+    /// [`NotRead`].
+    fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Result<(), NotRead>;
 
     /// The records before `end` were moved into these lanes, below these batches: they are done
     /// with when those have resolved. Records from `end` on were moved nowhere.
@@ -38,10 +38,12 @@ pub trait SpillFile: Send + Sync {
     fn handle_damaged(&self, at: u64, end: u64, problem: &Problem);
 }
 
-/// The bytes there.
-pub(super) fn read_from(file: &dyn SpillFile, at: u64, len: usize) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    file.read(at, len, &mut bytes).map(|()| bytes)
+/// Why bytes of a file are not at hand.
+pub enum NotRead {
+    /// The file is gone, or shorter than it was: they are nowhere.
+    Gone(Problem),
+    /// The system does not give them now, for lack of descriptors for instance. The log was told.
+    Later,
 }
 
 /// Where a run lies in a file.
@@ -215,14 +217,21 @@ impl Draining {
         (there.len() < needed).then(|| (range.file.clone(), range.at + at as u64, len))
     }
 
-    /// These bytes were read from where the next record begins, or they cannot be read.
-    pub(super) fn take_window(&mut self, topic: &TopicLanes, read: Result<Vec<u8>, Problem>) {
+    /// These bytes were read from where the next record begins, or they are nowhere. Returns false
+    /// if they have to be read later: a record must not be lost to an error that passes.
+    pub(super) fn take_window(
+        &mut self,
+        topic: &TopicLanes,
+        read: Result<Vec<u8>, NotRead>,
+    ) -> bool {
         match read {
             Ok(bytes) => {
                 self.run.window = Window { at: self.run.position(), bytes, damage: None };
             }
-            Err(problem) => self.fail_damaged(topic, problem),
+            Err(NotRead::Gone(problem)) => self.fail_damaged(topic, problem),
+            Err(NotRead::Later) => return false,
         }
+        true
     }
 
     /// Gives up what was read: no memory is kept while the mover waits.
@@ -271,6 +280,24 @@ impl Draining {
         let error = destination.error(cause, Certainty::NotWritten);
         self.fail_records(records, error);
     }
+}
+
+/// Reads the next records of a run with the stash unlocked: so many bytes of a file, from there on.
+/// `None`: they have to be read later.
+pub(super) fn read_unlocked<'t>(
+    topic: &'t TopicLanes,
+    stash: MutexGuard<'t, Stash>,
+    draining: Draining,
+    (file, at, len): (&dyn SpillFile, u64, usize),
+) -> Option<MutexGuard<'t, Stash>> {
+    let read = || {
+        let mut bytes = Vec::new();
+        file.read(at, len, &mut bytes).map(|()| bytes)
+    };
+    let mut is_there = true;
+    let then = |draining: &mut Draining, read| is_there = draining.take_window(topic, read);
+    let stash = unlocked(topic, stash, draining, read, then);
+    is_there.then_some(stash)
 }
 
 impl Mover<'_> {

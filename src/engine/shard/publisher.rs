@@ -196,9 +196,14 @@ impl Publisher {
             }
             self.fail_stash(&topic, came_before, &cause);
             // What came later waits on, with a limit of its own.
-            let oldest_at = topic.lock_stash().oldest_at();
-            if let Some(oldest_at) = oldest_at {
-                self.want(oldest_at.min(now), name, Want::Record, machine);
+            let waits_since = {
+                let stash = topic.lock_stash();
+                // Records on disk do not fail: from their own time on the limit would be over at
+                // once, and each answer of a broker would be told to the log.
+                if stash.is_spilled() { Some(now) } else { stash.oldest_at() }
+            };
+            if let Some(waits_since) = waits_since {
+                self.want(waits_since.min(now), name, Want::Record, machine);
             }
         }
     }

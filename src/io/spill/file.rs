@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::Spill;
-use crate::engine::batch::{LaneTail, MARK_AT, SpillFile, SpillMark};
+use crate::engine::batch::{LaneTail, MARK_AT, NotRead, SpillFile, SpillMark};
 use crate::locking::lock;
 use crate::problem::{Problem, ProblemKind};
 
@@ -32,8 +32,10 @@ struct Progress {
     mark: SpillMark,
     /// What the mark in the file says.
     written: SpillMark,
-    /// Records from here on were moved nowhere.
+    /// Records from here on were moved nowhere by this process.
     moved: u64,
+    /// Up to here an earlier process had begun to send.
+    doubted: u64,
     /// Ends of runs, in order, each with what has to resolve before it is done with.
     runs: VecDeque<MovedRun>,
     /// Something was written that was not forced to the disk.
@@ -51,6 +53,8 @@ struct MovedRun {
 pub(super) struct Progressed {
     /// Whether something is still to be waited for.
     pub is_pending: bool,
+    /// Whether records have come further since the last look.
+    pub is_news: bool,
     /// Everything up to here is done with.
     pub done: u64,
     /// What is to be kept aside.
@@ -66,7 +70,8 @@ impl SegmentFile {
         syncs_marks: bool,
     ) -> Arc<Self> {
         let (moved, runs) = (mark.done, VecDeque::new());
-        let progress = Progress { mark, written: mark, moved, runs, is_dirty: false };
+        let doubted = mark.handed;
+        let progress = Progress { mark, written: mark, moved, doubted, runs, is_dirty: false };
         Arc::new(SegmentFile {
             path,
             spill,
@@ -119,8 +124,9 @@ impl SegmentFile {
             }
             progress.mark.handed = progress.mark.handed.max(progress.mark.done);
             if is_last {
-                // What was read and not moved is in no doubt.
-                progress.mark.handed = progress.moved.max(progress.mark.done);
+                // What was read and not moved is in no doubt, unless an earlier process had it.
+                let begun = progress.moved.max(progress.doubted);
+                progress.mark.handed = begun.max(progress.mark.done);
             }
             let is_news = progress.mark != progress.written;
             progress.written = progress.mark;
@@ -131,7 +137,7 @@ impl SegmentFile {
         if is_news {
             let _ = self.open().and_then(|mut file| write_mark(&mut file, mark));
         }
-        Progressed { is_pending, done: mark.done, damaged }
+        Progressed { is_pending, is_news, done: mark.done, damaged }
     }
 
     /// Whether something was written since this was called last.
@@ -186,8 +192,18 @@ impl SegmentFile {
 }
 
 impl SpillFile for SegmentFile {
-    fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
-        self.read_from(at, len, out).map_err(|error| problem_of(&self.path, "read", error))
+    fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Result<(), NotRead> {
+        self.read_from(at, len, out).map_err(|error| {
+            let kind = error.kind();
+            let problem = problem_of(&self.path, "read", error);
+            if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) {
+                return NotRead::Gone(problem);
+            }
+            if let Some(spill) = self.spill.upgrade() {
+                spill.warn(&problem);
+            }
+            NotRead::Later
+        })
     }
 
     fn handle_moved(&self, end: u64, lanes: Vec<(Arc<LaneTail>, u64)>) {
@@ -208,4 +224,43 @@ pub(super) fn problem_of(path: &Path, what: &str, error: io::Error) -> Problem {
 fn write_mark(file: &mut File, mark: SpillMark) -> io::Result<()> {
     file.seek(SeekFrom::Start(MARK_AT))?;
     file.write_all(&mark.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The mark that a process writes at its end, of a file that it found with this one, after it
+    /// has read so far and moved so far.
+    fn mark_at_end(found: SpillMark, read: u64, moved: Option<u64>) -> SpillMark {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.spill");
+        std::fs::write(&path, [0; 200]).unwrap();
+        let file = SegmentFile::new(path.clone(), Weak::new(), (200, found), false);
+        if read > found.done {
+            let len = (read - found.done) as usize;
+            assert!(file.read(found.done, len, &mut Vec::new()).is_ok());
+        }
+        if let Some(end) = moved {
+            file.handle_moved(end, Vec::new());
+        }
+        file.look(true);
+        let bytes = std::fs::read(&path).unwrap();
+        SpillMark::decode(&bytes[MARK_AT as usize..]).unwrap_or(found)
+    }
+
+    #[test]
+    fn what_was_read_and_not_moved_is_in_no_doubt_after_a_close() {
+        let found = SpillMark { done: 60, handed: 60 };
+        assert_eq!(mark_at_end(found, 160, Some(100)), SpillMark { done: 100, handed: 100 });
+        assert_eq!(mark_at_end(found, 160, None), found);
+    }
+
+    #[test]
+    fn what_an_earlier_process_had_begun_to_send_stays_in_doubt_until_it_is_done_with() {
+        let found = SpillMark { done: 60, handed: 120 };
+        assert_eq!(mark_at_end(found, 160, None), found);
+        assert_eq!(mark_at_end(found, 160, Some(100)), SpillMark { done: 100, handed: 120 });
+        assert_eq!(mark_at_end(found, 160, Some(160)), SpillMark { done: 160, handed: 160 });
+    }
 }

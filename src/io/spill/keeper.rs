@@ -15,14 +15,17 @@ use crate::locking::lock;
 use crate::logging as log;
 use crate::problem::Problem;
 
-/// How often files are looked at while records of theirs are on their way.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often files are looked at while records of theirs are on their way, at first and, as long as
+/// nothing comes of it, at last: brokers may take nothing for hours.
+const LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// What a look at the files has found.
 #[derive(Default)]
 struct Looked {
     /// Something is still on its way.
     again: bool,
+    /// Some have come further.
+    any_progress: bool,
     /// There may be room for more.
     any_done: bool,
     problems: Vec<Problem>,
@@ -33,7 +36,7 @@ struct Looked {
 impl Spill {
     /// The thread's work.
     pub(super) fn run(&self) {
-        let mut synced_at = Clock.now();
+        let (mut synced_at, mut pause) = (Clock.now(), LOOKS[0]);
         while !self.stopped.load(Ordering::SeqCst) {
             match self.has_work.swap(false, Ordering::SeqCst) {
                 false => std::thread::park(),
@@ -45,12 +48,21 @@ impl Spill {
                         false => self.look(false, &mut synced_at),
                     };
                     drop(looking);
+                    pause = if looked.any_progress { LOOKS[0] } else { (2 * pause).min(LOOKS[1]) };
                     if self.tell(looked) {
                         self.has_work.store(true, Ordering::SeqCst);
-                        std::thread::park_timeout(LOOK_AGAIN);
+                        std::thread::park_timeout(self.until_sync(pause));
                     }
                 }
             }
+        }
+    }
+
+    /// A pause that does not hold up forcing files to the disk.
+    fn until_sync(&self, pause: Duration) -> Duration {
+        match self.config.sync {
+            SpillSync::Every(time) => pause.min(time),
+            _ => pause,
         }
     }
 
@@ -100,6 +112,7 @@ impl Spill {
                 }
                 let is_dirty = matches!(self.config.sync, SpillSync::Every(_)) && file.is_dirty();
                 looked.again |= progressed.is_pending || is_dirty;
+                looked.any_progress |= progressed.is_news;
                 if progressed.done >= file.len() {
                     looked.any_done = true;
                     looked.problems.extend(self.remove(&topic, &file, progressed.done));

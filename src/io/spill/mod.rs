@@ -25,8 +25,6 @@ use super::clock::Clock;
 use super::stash_thread::StashMailbox;
 use super::threads::OwnThread;
 use super::warnings::Warnings;
-#[allow(unused_imports, reason = "named in the documentation")]
-use crate::config::SpillInDoubt;
 use crate::config::{SpillConfig, SpillFull, SpillSync};
 use crate::engine::batch::{
     CellHandle, Cells, Destination, FlushWaiters, SpillFile, SpillMark, SpilledRange, Stash,
@@ -97,7 +95,8 @@ pub struct SpillStatus {
     pub recovered_records: u64,
     /// Those of them that an earlier process had begun to send: they may be written twice.
     pub in_doubt_records: u64,
-    /// Records that were set aside because of that ([`SpillInDoubt::SetAside`]).
+    /// Records that were set aside because of that
+    /// ([`SpillInDoubt::SetAside`](crate::SpillInDoubt::SetAside)).
     pub set_aside_records: u64,
     /// Records that did not fit, or could not be written.
     pub refused_records: u64,
@@ -264,7 +263,7 @@ impl Spill {
         if let Err(obstacle) = check_stash(topic, &topic.lock_stash(), partition) {
             return obstacle;
         }
-        let written = self.write(&mut files, &topic.name, &bytes, self.config.quota);
+        let written = self.write(&mut files, &topic.name, &bytes);
         let (file, at) = match written {
             Ok(written) => written,
             Err(problem) => {
@@ -361,9 +360,8 @@ impl Spill {
         files: &mut TopicFiles,
         topic: &Arc<str>,
         bytes: &[u8],
-        quota: u64,
     ) -> Result<(Arc<SegmentFile>, u64), Problem> {
-        let len = bytes.len() as u64;
+        let (len, quota) = (bytes.len() as u64, self.config.quota);
         let fits = |used: u64| used.checked_add(len).filter(|&sum| sum <= quota);
         let reserved = self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits);
         if reserved.is_err() {
@@ -454,7 +452,7 @@ impl Spill {
     }
 
     /// Tells the log, once in a while.
-    fn warn(&self, problem: &Problem) {
+    pub(super) fn warn(&self, problem: &Problem) {
         let is_due = lock(&self.warnings).is_due(Clock.now(), problem.message());
         if is_due {
             log::warn!("spill: {problem}");
