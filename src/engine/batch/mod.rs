@@ -22,6 +22,7 @@
 //!   it: so they return to the pool when it is dropped, never while the kernel may still read them.
 //! * [`TopicLanes`]: a topic's append-only table of lanes, and the [`Stash`] for records that come
 //!   before the topic is known.
+//! * `spilled`: runs of a stash that lie on disk; `spill_format`: their bytes there.
 //!
 //! [`OpenLock`]: crate::engine::sync::OpenLock
 

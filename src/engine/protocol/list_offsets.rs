@@ -1,6 +1,7 @@
 //! ListOffsets v0–6: where a partition's log begins and ends, and what is where in it.
 
 use super::api::ApiKey;
+use super::by_topic::read_by_topic;
 use super::primitives::{DecodeError, Reader, Writer};
 use super::{ErrorCode, PartitionId};
 
@@ -9,8 +10,6 @@ pub const TIME_LATEST: i64 = -1;
 /// Stands in place of a time for the first offset that is still there.
 pub const TIME_EARLIEST: i64 = -2;
 
-/// The least that a topic takes in a response: empty name, partition count, tag count.
-const TOPIC_BYTES_MIN: usize = 1 + 1 + 1;
 /// The least that a partition takes, in v0: index, error, no offsets.
 const PARTITION_BYTES_MIN: usize = 4 + 2 + 4;
 
@@ -102,17 +101,7 @@ impl ListOffsetsResponse {
         assert!(ApiKey::ListOffsets.versions().contains(version));
         let mut r = Reader::new(body, ApiKey::ListOffsets.is_flexible(version));
         let throttle_time_ms = if version >= 2 { r.i32("throttle_time_ms")? } else { 0 };
-        let mut topics = Vec::new();
-        for _ in 0..r.array("topics", TOPIC_BYTES_MIN)? {
-            let name = r.string("name")?.to_owned();
-            let count = r.array("partitions", PARTITION_BYTES_MIN)?;
-            let mut partitions = Vec::with_capacity(count);
-            for _ in 0..count {
-                partitions.push(found(version, &mut r)?);
-            }
-            r.skip_tags("topic_tags")?;
-            topics.push((name, partitions));
-        }
+        let topics = read_by_topic(&mut r, PARTITION_BYTES_MIN, |r| found(version, r))?;
         r.skip_tags("tags")?;
         r.finish("list_offsets_response")?;
         Ok(ListOffsetsResponse { throttle_time_ms, topics })

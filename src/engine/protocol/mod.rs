@@ -4,12 +4,14 @@
 //! them typed messages and finished bytes. Knows no socket, no clock and no buffer pool.
 //!
 //! `frame` cuts what a connection receives into responses, `header` splits those and starts
-//! requests, `api` says which versions there are, and there is one file per API. All of them read
+//! requests, `api` says which versions there are, and there is one file per API; `by_topic` reads
+//! what several answers have in common. All of them read
 //! and write through `primitives`. Requests borrow what they are made of; responses own what they
 //! hold. A [`ProduceResponse`], which comes once per round trip, is used again and again.
 
 mod api;
 mod api_versions;
+mod by_topic;
 pub mod compression;
 mod create_topics;
 mod error_code;

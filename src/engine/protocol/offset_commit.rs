@@ -1,11 +1,10 @@
 //! OffsetCommit v2–9: keeps offsets for a group, of which the client is no member.
 
 use super::api::ApiKey;
+use super::by_topic::read_by_topic;
 use super::primitives::{DecodeError, Reader, Writer};
 use super::{ErrorCode, PartitionId};
 
-/// The least that a topic takes in a response: empty name, partition count.
-const TOPIC_BYTES_MIN: usize = 1 + 1;
 /// The least that a partition takes: index and error.
 const PARTITION_BYTES_MIN: usize = 4 + 2;
 
@@ -73,19 +72,12 @@ impl OffsetCommitResponse {
         assert!(ApiKey::OffsetCommit.versions().contains(version));
         let mut r = Reader::new(body, ApiKey::OffsetCommit.is_flexible(version));
         let throttle_time_ms = if version >= 3 { r.i32("throttle_time_ms")? } else { 0 };
-        let mut topics = Vec::new();
-        for _ in 0..r.array("topics", TOPIC_BYTES_MIN)? {
-            let name = r.string("name")?.to_owned();
-            let count = r.array("partitions", PARTITION_BYTES_MIN)?;
-            let mut partitions = Vec::with_capacity(count);
-            for _ in 0..count {
-                let partition = PartitionId(r.i32("partition_index")?);
-                partitions.push((partition, ErrorCode(r.i16("error_code")?)));
-                r.skip_tags("partition_tags")?;
-            }
-            r.skip_tags("topic_tags")?;
-            topics.push((name, partitions));
-        }
+        let topics = read_by_topic(&mut r, PARTITION_BYTES_MIN, |r| {
+            let partition = PartitionId(r.i32("partition_index")?);
+            let error = ErrorCode(r.i16("error_code")?);
+            r.skip_tags("partition_tags")?;
+            Ok((partition, error))
+        })?;
         r.skip_tags("tags")?;
         r.finish("offset_commit_response")?;
         Ok(OffsetCommitResponse { throttle_time_ms, topics })

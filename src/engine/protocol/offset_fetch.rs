@@ -1,11 +1,10 @@
 //! OffsetFetch v1–7: the offsets that are kept for a group.
 
 use super::api::ApiKey;
+use super::by_topic::read_by_topic;
 use super::primitives::{DecodeError, Reader, Writer};
 use super::{ErrorCode, PartitionId};
 
-/// The least that a topic takes in a response: empty name, partition count.
-const TOPIC_BYTES_MIN: usize = 1 + 1;
 /// The least that a partition takes: index, offset, metadata, error.
 const PARTITION_BYTES_MIN: usize = 4 + 8 + 1 + 2;
 
@@ -71,23 +70,15 @@ impl OffsetFetchResponse {
         assert!(ApiKey::OffsetFetch.versions().contains(version));
         let mut r = Reader::new(body, ApiKey::OffsetFetch.is_flexible(version));
         let throttle_time_ms = if version >= 3 { r.i32("throttle_time_ms")? } else { 0 };
-        let mut topics = Vec::new();
-        for _ in 0..r.array("topics", TOPIC_BYTES_MIN)? {
-            let name = r.string("name")?.to_owned();
-            let count = r.array("partitions", PARTITION_BYTES_MIN)?;
-            let mut partitions = Vec::with_capacity(count);
-            for _ in 0..count {
-                let partition = PartitionId(r.i32("partition_index")?);
-                let offset = r.i64("committed_offset")?;
-                let leader_epoch = if version >= 5 { r.i32("committed_leader_epoch")? } else { -1 };
-                r.nullable_string("metadata")?;
-                let error = ErrorCode(r.i16("error_code")?);
-                r.skip_tags("partition_tags")?;
-                partitions.push(KeptOffset { partition, error, offset, leader_epoch });
-            }
-            r.skip_tags("topic_tags")?;
-            topics.push((name, partitions));
-        }
+        let topics = read_by_topic(&mut r, PARTITION_BYTES_MIN, |r| {
+            let partition = PartitionId(r.i32("partition_index")?);
+            let offset = r.i64("committed_offset")?;
+            let leader_epoch = if version >= 5 { r.i32("committed_leader_epoch")? } else { -1 };
+            r.nullable_string("metadata")?;
+            let error = ErrorCode(r.i16("error_code")?);
+            r.skip_tags("partition_tags")?;
+            Ok(KeptOffset { partition, error, offset, leader_epoch })
+        })?;
         let error = if version >= 2 { ErrorCode(r.i16("error_code")?) } else { ErrorCode::NONE };
         r.skip_tags("tags")?;
         r.finish("offset_fetch_response")?;
