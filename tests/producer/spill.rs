@@ -154,6 +154,50 @@ fn a_close_keeps_on_disk_what_was_not_sent_and_the_next_producer_sends_it() {
 }
 
 #[test]
+fn one_broker_that_stalls_holds_up_its_topic_and_no_other() {
+    let (cluster, folder) = (cluster(2, 3), Folder::new());
+    cluster.create_topic("other", 1);
+    for partition in 0..3 {
+        cluster.move_leader("t", partition, 1 + partition % 2);
+    }
+    cluster.move_leader("other", 0, 1);
+    let producer = spilling(&cluster, folder.config()).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    let other = producer.topic("other").unwrap();
+    (0..3).for_each(|number| drop(acked(send(&topic, number))));
+    acked(other.send((), "warm").unwrap());
+    cluster.pause_broker(2);
+    let deliveries = fill(&producer, &topic, (3, 1_000));
+    // More than memory has room for, were it not written.
+    for number in 0..2_000 {
+        acked(other.send((), value(number)).unwrap());
+    }
+    assert_eq!(cluster.high_watermark("other", 0), 2_001);
+    cluster.resume_broker(2);
+    let count = 3 + deliveries.len();
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert_whole(&cluster, count);
+    eventually("the folder is empty", || status(&producer).bytes == 0);
+}
+
+#[test]
+fn a_leader_that_fails_over_takes_what_is_on_disk_for_it() {
+    let (cluster, folder) = (cluster(2, 3), Folder::new());
+    assert!((0..3).all(|partition| cluster.move_leader("t", partition, 2)));
+    // What is in flight at the old leader is sent to the new one after so long.
+    let producer =
+        spilling(&cluster, folder.config()).request_timeout(millis(500)).build().unwrap();
+    let topic = producer.topic("t").unwrap();
+    (0..3).for_each(|number| drop(acked(send(&topic, number))));
+    cluster.pause_broker(2);
+    let deliveries = fill(&producer, &topic, (3, 1_000));
+    cluster.fail_over(2);
+    let count = 3 + deliveries.len();
+    deliveries.into_iter().for_each(|delivery| drop(acked(delivery)));
+    assert_whole(&cluster, count);
+}
+
+#[test]
 fn records_of_a_topic_that_nobody_knows_yet_go_to_disk_too() {
     let (cluster, folder) = (cluster(1, 3), Folder::new());
     cluster.stop_broker(1);
